@@ -1,0 +1,113 @@
+"""Decoding every photo once: what is unusable, and what is there twice."""
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from photos.competition import Competition
+from photos.duplicates import THUMBNAIL, near_duplicate_groups, perceptual_hash
+from photos.errors import Problem
+
+SMALLEST_SIDE = 32
+END_OF_IMAGE = b"\xff\xd9"
+
+
+def check_photos(competition: Competition, workers: int | None = None) -> Competition:
+    """Decode every photo once, leave the unusable ones out and group near-identical ones.
+
+    A bad training photo leaves `train`; a bad test photo keeps its row, with path "". Both are
+    named in `excluded` with the reason.
+
+    Args:
+        competition: as `read_competition` returns it; not changed.
+        workers: threads; None for one a CPU.
+
+    Raises:
+        Problem: no training photo is usable.
+    """
+    train, test = competition.train, competition.test
+    tested = test["path"] != ""
+    paths = [*train["path"], *test.loc[tested, "path"]]
+    reasons, thumbnails = examine_all(paths, workers)
+
+    bad = np.array([reason != "" for reason in reasons])
+    train_bad, test_bad = bad[: len(train)], np.zeros(len(test), bool)
+    test_bad[tested] = bad[len(train) :]
+    excluded = pd.concat(
+        [
+            competition.excluded,
+            train[train_bad].assign(set="train"),
+            test[test_bad].assign(set="test", label=""),
+        ],
+        ignore_index=True,
+    )[competition.excluded.columns]
+    excluded.loc[len(competition.excluded) :, "reason"] = [r for r in reasons if r]
+    if train_bad.all():
+        raise Problem(
+            f"None of the {len(train)} training photos in {competition.folder} can be used: of the "
+            f"first, {train['path'].iloc[0]}, {reasons[0]}. Download them again."
+        )
+
+    groups = near_duplicate_groups(perceptual_hash(thumbnails[: len(train)][~train_bad]))
+    return replace(
+        competition,
+        train=train[~train_bad].assign(group=groups).reset_index(drop=True),
+        test=test.assign(path=test["path"].mask(test_bad, "")),
+        excluded=excluded.astype(str),
+    )
+
+
+def examine_all(paths: list[str], workers: int | None) -> tuple[list[str], np.ndarray]:
+    """Examine photos in parallel: reasons [n] and thumbnails uint8 [n, side, side]."""
+    thumbnails = np.zeros((len(paths), THUMBNAIL, THUMBNAIL), np.uint8)
+    reasons = []
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    try:
+        examined = tqdm(pool.map(examine, paths), "Checking photos", len(paths), unit=" photos")
+        for i, (reason, thumbnail) in enumerate(examined):
+            reasons.append(reason)
+            if thumbnail is not None:
+                thumbnails[i] = thumbnail
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return reasons, thumbnails
+
+
+def examine(path: str) -> tuple[str, np.ndarray | None]:
+    """Decode a photo: the reason why it can't be used or "", and its grey thumbnail.
+
+    A JPEG is decoded at an eighth of its size, in grey: every byte of it is read and a truncation
+    found, at a fraction of the time.
+    """
+    try:
+        if os.path.getsize(path) == 0:
+            return "its file is empty", None
+        if ends_in_zeros(path):
+            return "its file is incomplete (it ends in zeros)", None
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")
+            if min(image.size) < SMALLEST_SIDE:
+                return f"it measures only {image.width} x {image.height} pixels", None
+            if image.format != "JPEG" and not cv2.haveImageReader(path):
+                return f"it is a {image.format} file, which OpenCV does not read", None
+            image.draft("L", (THUMBNAIL, THUMBNAIL))
+            grey = image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+            return "", np.asarray(grey)
+    except Exception as error:  # decoders raise many kinds, and none may end the run
+        return f"it can't be decoded ({error})", None
+
+
+def ends_in_zeros(path: str) -> bool:
+    """Tell whether a JPEG's last bytes are zeros in place of its end: a copy that broke off."""
+    with open(path, "rb") as file:
+        jpeg = file.read(2) == b"\xff\xd8"
+        file.seek(max(0, os.path.getsize(path) - 4096))
+        tail = file.read()
+    return jpeg and tail.endswith(b"\0\0") and not tail.rstrip(b"\0").endswith(END_OF_IMAGE)
