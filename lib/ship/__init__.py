@@ -1,0 +1,1 @@
+"""From the repository to a public score, through the real kaggle client (local only)."""

@@ -1,0 +1,363 @@
+"""Kaggle's surroundings for one script: `/kaggle`, no network, nothing else of this project.
+
+On Linux the script runs in mount, network and pid namespaces under a new root folder, which shows
+the system and Python but neither the home folders nor the repository; an ordinary user gets them
+through a user namespace. Elsewhere it is a plain process whose `/kaggle` is moved to a temporary
+folder by `KAGGLE_ROOT`; `guarantees()` names what is then missing.
+"""
+
+import functools
+import importlib.metadata
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+LAYOUTS: dict[str, dict[str, str]] = {
+    "official": {"dataset": "{slug}", "competition": "{slug}", "kernel": "{slug}"},
+    "conflict": {"dataset": "{owner}/{slug}", "competition": "{slug}", "kernel": "{owner}/{slug}"},
+    "typed": {
+        "dataset": "datasets/{owner}/{slug}",
+        "competition": "competitions/{slug}",
+        "kernel": "notebooks/{owner}/{slug}",
+    },
+}
+"""Where a source is mounted below /kaggle/input, by layout and kind of source."""
+
+INSIDE = Path(__file__).with_name("inside.py")
+SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "dev", "sys")
+SYSTEM_EXTRA = ("nix", "gnu", "run")
+PASSED_ON = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "SYSTEMROOT",
+    "NUMBER_OF_PROCESSORS",
+)
+PASSED_ON_PREFIXES = ("OMP_", "TF_", "CUDA_", "NVIDIA_", "XLA_")
+CLOSED_PORT = "http://127.0.0.1:9"
+MISSING = [
+    "the network is not cut off (only proxies that answer nothing are set)",
+    "/kaggle is a temporary folder, named by KAGGLE_ROOT",
+    "/kaggle/input is made of links or copies, whose files may be writable",
+    "packages of this project that are installed here can be imported without the dataset",
+    "processes that the script has detached from itself may outlive it",
+]
+
+
+def mount_path(layout: str, kind: str, owner: str, slug: str) -> str:
+    """Return where a source of a kind (dataset, competition, kernel) lies below /kaggle/input."""
+    return LAYOUTS[layout][kind].format(owner=owner, slug=slug)
+
+
+def mounts(layout: str, owner: str, lib_slug: str, competition: str) -> dict[str, str]:
+    """Return the mount paths, below /kaggle/input, of the `lib` dataset and the `competition`."""
+    return {
+        "lib": mount_path(layout, "dataset", owner, lib_slug),
+        "competition": mount_path(layout, "competition", "", competition),
+    }
+
+
+def guarantees() -> list[str]:
+    """Return what the box can't promise on this machine, as sentences; empty with namespaces."""
+    return [] if unshare_command() else list(MISSING)
+
+
+def run_script(
+    script: Path | str,
+    inputs: Mapping[str, Path | str],
+    working: Path | str,
+    on_line: Callable[[str], None] | None = None,
+    timeout: float | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    on_error_line: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Run a script as Kaggle runs a pushed one and return its exit status (128 + N: signal N).
+
+    Args:
+        script: the file whose text becomes /kaggle/src/script.py.
+        inputs: mount path below /kaggle/input -> folder shown there, read-only.
+        working: the folder that is /kaggle/working; made when it is missing.
+        on_line: gets each line of output without its end; without it the output is dropped.
+        timeout: seconds until everything is killed.
+        environment: variables added to the clean environment of the script.
+        on_error_line: gets the lines of standard error; by default `on_line` gets those too.
+        stop: when set, everything is killed and the status is that of a kill (137).
+
+    Raises:
+        TimeoutError: the script was killed after `timeout` seconds.
+        FileNotFoundError: the script or an input folder does not exist.
+    """
+    script, working = Path(script).resolve(strict=True), Path(working).resolve()
+    folders = {path: Path(folder).resolve(strict=True) for path, folder in inputs.items()}
+    working.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="box-", ignore_cleanup_errors=True) as name:
+        scratch = Path(name).resolve()
+        source = scratch / "src"
+        for folder in ("root", "src", "tmp", "home"):
+            (scratch / folder).mkdir()
+        shutil.copyfile(script, source / "script.py")
+        unshare = unshare_command()
+        if unshare:
+            prepared = namespace_orders(scratch, folders, working, environment or {})
+        else:
+            say_what_is_missing()
+            prepared = plain_orders(scratch, folders, working, environment or {})
+        with prepared as orders:
+            return supervise(
+                [*unshare, sys.executable, "-I", str(INSIDE)],
+                orders,
+                on_line or drop,
+                on_error_line or on_line or drop,
+                timeout,
+                stop or threading.Event(),
+            )
+
+
+def drop(line: str) -> None:
+    """Take a line of output that nobody asked for."""
+
+
+@functools.cache
+def unshare_command() -> list[str]:
+    """Return the command that opens the namespaces here; empty where there are none.
+
+    `SHIP_BOX=plain` in the environment asks for the plain process.
+    """
+    if sys.platform != "linux" or os.environ.get("SHIP_BOX") == "plain":
+        return []
+    spaces = ["--mount", "--net", "--pid", "--fork", "--kill-child"]
+    ways = [["unshare", "--user", "--map-root-user", *spaces]]
+    if os.geteuid() == 0:
+        ways.insert(0, ["unshare", *spaces])
+    return next((way for way in ways if opens(way)), [])
+
+
+def opens(unshare: list[str]) -> bool:
+    """Tell whether a box built in these namespaces really comes up."""
+    with tempfile.TemporaryDirectory(prefix="box-") as name:
+        scratch = Path(name).resolve()
+        for folder in ("root", "src", "tmp", "home", "working"):
+            (scratch / folder).mkdir()
+        (scratch / "src" / "script.py").write_text("raise SystemExit(42)")
+        command = [*unshare, sys.executable, "-I", str(INSIDE)]
+        try:
+            with namespace_orders(scratch, {}, scratch / "working", {}) as orders:
+                status = supervise(command, orders, drop, drop, 30, threading.Event())
+        except (OSError, TimeoutError):
+            return False
+        return status == 42
+
+
+@functools.cache
+def say_what_is_missing() -> None:
+    """Say once a process, on standard error, what the plain box can't promise."""
+    print("This machine has no namespaces for the box:", file=sys.stderr)
+    for line in MISSING:
+        print(f"  - {line}", file=sys.stderr)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """Return what a script may know of this process's environment: no secrets, no proxies."""
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
+    }
+    if site.ENABLE_USER_SITE:
+        passed["PYTHONUSERBASE"] = site.getuserbase()
+    return {**passed, "KAGGLE_KERNEL_RUN_TYPE": "Batch", "PYTHONUNBUFFERED": "1", **more}
+
+
+@contextmanager
+def namespace_orders(
+    scratch: Path, inputs: Mapping[str, Path], working: Path, environment: Mapping[str, str]
+) -> Iterator[dict]:
+    """Describe the new root: the system, Python, /kaggle, and a /tmp and a home of its own."""
+    binds = [(str(scratch / "tmp"), "/tmp", False), (str(scratch / "home"), "/root", False)]
+    links = {}
+    for name in (*SYSTEM, *SYSTEM_EXTRA):
+        folder = Path("/", name)
+        if folder.is_symlink():
+            links[str(folder)] = os.readlink(folder)
+        elif folder.is_dir():
+            binds.append((str(folder), str(folder), name != "dev"))
+    shown = [Path(target) for _, target, _ in binds[2:]]
+    for folder in python_folders():
+        if not any(folder.is_relative_to(parent) for parent in shown):
+            binds.append((str(folder), str(folder), True))
+            shown.append(folder)
+    binds.append((str(scratch / "src"), "/kaggle/src", True))
+    for path, folder in sorted(inputs.items()):
+        binds.append((str(folder), f"/kaggle/input/{path}", True))
+    binds.append((str(working), "/kaggle/working", False))
+    yield {
+        "root": str(scratch / "root"),
+        "links": links,
+        "binds": binds,
+        "hidden": [str(folder) for folder in own_packages()],
+        "command": [sys.executable, "/kaggle/src/script.py"],
+        "cwd": "/",
+        "environment": clean_environment(HOME="/root", TMPDIR="/tmp", **environment),
+    }
+
+
+def python_folders() -> list[Path]:
+    """Return the folders without which this interpreter can't run, parents first."""
+    folders = {Path(sys.prefix), Path(sys.exec_prefix)}
+    folders |= {Path(sys.base_prefix), Path(sys.base_exec_prefix)}
+    if site.ENABLE_USER_SITE:
+        folders.add(Path(site.getuserbase()))
+    program = Path(sys.executable)
+    while program.is_symlink():  # each hop from the virtual environment to the real program
+        folders.add(program.parent)
+        program = program.parent / program.readlink()
+    folders.add(program.parent)
+    real = {folder.resolve() for folder in folders if folder.is_dir()}
+    named = {Path(os.path.normpath(folder)) for folder in folders if folder.is_dir()}
+    return sorted(real | named)
+
+
+def own_packages() -> list[Path]:
+    """Return the folders of this project's packages, which a script must get from its dataset."""
+    home = Path(__file__).resolve().parents[2]
+    owners = importlib.metadata.packages_distributions()
+    ours = set(owners.get("ship", []))
+    names = [name for name, distributions in owners.items() if ours & set(distributions)]
+    return [home / name for name in names if (home / name).is_dir()] or [home]
+
+
+@contextmanager
+def plain_orders(
+    scratch: Path, inputs: Mapping[str, Path], working: Path, environment: Mapping[str, str]
+) -> Iterator[dict]:
+    """Lay out /kaggle below the scratch folder, and bring the output home at the end."""
+    root, start = scratch / "kaggle", scratch / "elsewhere"
+    start.mkdir()
+    for path, folder in inputs.items():
+        shutil.copytree(folder, root / "input" / path, copy_function=link_or_copy)
+    (root / "input").mkdir(parents=True, exist_ok=True)
+    shutil.move(scratch / "src", root / "src")
+    for locked in ("input", "src"):
+        make_read_only(root / locked)
+    linked = link_folder(working, root / "working")
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), CLOSED_PORT)
+    moved = {"KAGGLE_ROOT": str(root), "HOME": str(scratch / "home")}
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch / "tmp"))
+    try:
+        yield {
+            "root": None,
+            "command": [sys.executable, str(root / "src" / "script.py")],
+            "cwd": str(start),
+            "environment": clean_environment(**proxies, **moved, **temporary, **environment),
+        }
+    finally:
+        if not linked:
+            shutil.copytree(root / "working", working, dirs_exist_ok=True)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Link a file, or copy it where links are not allowed (Windows without developer mode)."""
+    try:
+        os.symlink(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def link_folder(folder: Path, name: Path) -> bool:
+    """Show `folder` under another name; False when a copy had to do."""
+    try:
+        name.symlink_to(folder, target_is_directory=True)
+    except OSError:
+        shutil.copytree(folder, name)
+        return False
+    return True
+
+
+def make_read_only(folder: Path) -> None:
+    """Take away the permission to write from a folder and all in it, but not from links' targets."""
+    for path in [folder, *folder.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & ~0o222)
+
+
+def supervise(
+    command: list[str],
+    orders: dict,
+    on_line: Callable[[str], None],
+    on_error_line: Callable[[str], None],
+    timeout: float | None,
+    stop: threading.Event,
+) -> int:
+    """Start the box, pass its lines on, and let nothing of it outlive this call.
+
+    Raises:
+        TimeoutError: it was killed after `timeout` seconds.
+        Exception: whatever `on_line` or `on_error_line` raised, after the script was killed.
+    """
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(command, **pipes, env=clean_environment(), start_new_session=True)
+    failures: list[BaseException] = []
+    pumps = [
+        threading.Thread(target=pump, args=(pipe, call, failures), daemon=True)
+        for pipe, call in ((process.stdout, on_line), (process.stderr, on_error_line))
+    ]
+    for thread in pumps:
+        thread.start()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    late = False
+    try:
+        process.stdin.write(json.dumps(orders).encode() + b"\n")
+        process.stdin.flush()
+        while process.poll() is None and not stop.is_set() and not failures and not late:
+            time.sleep(0.02)
+            late = deadline is not None and time.monotonic() > deadline
+    except BrokenPipeError:  # it died before it read its orders: its status says so
+        pass
+    finally:
+        end(process)
+        for thread in pumps:
+            thread.join(timeout=10)
+    if failures:
+        raise failures[0]
+    if late:
+        raise TimeoutError(f"the script was still running after {timeout:g} seconds")
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def end(process: subprocess.Popen) -> None:
+    """Close the lifeline, which ends all that runs inside, and wait for it."""
+    try:
+        process.stdin.close()
+    except BrokenPipeError:
+        pass
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def pump(pipe: IO[bytes], call: Callable[[str], None], failures: list[BaseException]) -> None:
+    """Pass each line of a pipe on; what the receiver raises is kept for the caller."""
+    with pipe:
+        for line in pipe:
+            if failures:
+                continue
+            try:
+                call(line.rstrip(b"\r\n").decode(errors="replace"))
+            except BaseException as failure:
+                failures.append(failure)

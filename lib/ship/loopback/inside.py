@@ -1,0 +1,107 @@
+"""The first process inside the box: builds the new root, starts the script, ends with its caller.
+
+It runs as a program of its own (`python -I inside.py`) and imports nothing of ours. Its standard
+input is both its orders (one line of JSON) and its lifeline: when the caller closes it or dies,
+everything that was started here is killed.
+"""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+# <linux/mount.h>; statvfs reports a mount's nosuid, nodev and noexec under these same bits.
+READ_ONLY, REMOUNT, BIND, RECURSIVE = 1, 32, 4096, 16384
+KEPT_FLAGS = 2 | 4 | 8
+KILLED = 128 + 9
+
+
+def mount(source: str, target: str, kind: str | None = None, flags: int = 0) -> None:
+    """Call mount(2).
+
+    Raises:
+        OSError: the kernel refused.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
+    if libc.mount(*encoded, ctypes.c_ulong(flags), None):
+        number = ctypes.get_errno()
+        raise OSError(number, f"mount {source} on {target}: {os.strerror(number)}")
+
+
+def bind(source: str, target: str, read_only: bool) -> None:
+    """Show the folder `source`, and what is mounted below it, at `target`."""
+    mount(source, target, flags=BIND | RECURSIVE)
+    if read_only:
+        # A user namespace may not drop the flags that its parent has set, so they are repeated.
+        kept = os.statvfs(target).f_flag & KEPT_FLAGS
+        mount("none", target, flags=REMOUNT | BIND | READ_ONLY | kept)
+
+
+def build_root(root: str, links: dict, binds: list, hidden: list) -> None:
+    """Make `root` the root folder: the given links and bind mounts on an empty tmpfs, read-only."""
+    mount("tmpfs", root, "tmpfs")
+    for name, target in links.items():
+        os.symlink(target, root + name)
+    for source, target, read_only in binds:
+        os.makedirs(root + target, exist_ok=True)
+        bind(source, root + target, read_only)
+    for folder in hidden:
+        if os.path.isdir(root + folder):
+            mount("tmpfs", root + folder, "tmpfs", READ_ONLY)
+    os.mkdir(root + "/proc")
+    try:
+        mount("proc", root + "/proc", "proc")
+    except OSError:  # some containers keep parts of /proc from view, and with them a new /proc
+        bind("/proc", root + "/proc", read_only=False)
+    mount("none", root, flags=REMOUNT | BIND | READ_ONLY)
+    os.chroot(root)
+
+
+def kill_tree(process: subprocess.Popen, namespace: bool) -> None:
+    """Kill the script and all it has started; in a pid namespace the exit of its init does it."""
+    if namespace:
+        return
+    import psutil
+
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    for member in [*family, process]:
+        try:
+            member.kill()
+        except (psutil.NoSuchProcess, ProcessLookupError):
+            continue
+
+
+def main() -> None:
+    """Follow the orders and exit with the script's status (128 + N when a signal N killed it)."""
+    lifeline = sys.stdin.buffer
+    orders = json.loads(lifeline.readline())
+    namespace = bool(orders["root"])
+    if namespace:
+        build_root(orders["root"], orders["links"], orders["binds"], orders["hidden"])
+    process = subprocess.Popen(
+        orders["command"],
+        cwd=Path(orders["cwd"]),
+        env=orders["environment"],
+        stdin=subprocess.DEVNULL,
+    )
+
+    def end_with_caller() -> None:
+        lifeline.read()
+        kill_tree(process, namespace)
+        os._exit(KILLED)
+
+    threading.Thread(target=end_with_caller, daemon=True).start()
+    status = process.wait()
+    kill_tree(process, namespace)
+    os._exit(status if status >= 0 else 128 - status)
+
+
+if __name__ == "__main__":
+    main()
