@@ -1,0 +1,31 @@
+"""Photos side by side."""
+
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from figures.drawing import lettering, new_figure, save
+
+
+def photo_grid(images: np.ndarray, titles: Sequence, path: str | os.PathLike) -> None:
+    """Draw photos in a grid, each under its title.
+
+    Args:
+        images: uint8 [n, height, width, 3], RGB.
+        titles: n of them.
+        path: of the PNG.
+    """
+    count, height, width, _ = images.shape
+    columns = min(count, math.ceil(math.sqrt(count)))
+    rows = math.ceil(count / columns)
+    cell = 10 / columns
+    figure = new_figure(10, rows * (cell * height / width + 0.25))
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in panels:
+        axes.set_axis_off()
+    for axes, image, title in zip(panels, images, lettering(titles, int(14 * cell)), strict=False):
+        axes.imshow(image, interpolation="antialiased")
+        axes.set_title(title, fontsize=8, pad=2)
+    save(figure, path)
