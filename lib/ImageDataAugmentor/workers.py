@@ -1,0 +1,107 @@
+"""Batches computed ahead of the reader by a pool of threads, delivered in order."""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+BATCHES_AHEAD = 2
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class WorkerPool:
+    """A lazily started thread pool that survives fork and pickling, and ends with its owner."""
+
+    def __init__(self, workers: int | None):
+        if workers is not None and workers < 0:
+            raise ValueError(f"workers={workers}: give 0 (none), a positive number, or None")
+        self.workers = available_cores() if workers is None else workers
+        self._lock = threading.Lock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._pid = 0
+
+    def submit(self, function: Callable, *arguments) -> Future:
+        """Queue a call."""
+        with self._lock:
+            if self._executor is None or self._pid != os.getpid():
+                self._executor = ThreadPoolExecutor(self.workers, "ImageDataAugmentor")
+                self._pid = os.getpid()
+            return self._executor.submit(function, *arguments)
+
+    def __getstate__(self):
+        return {"workers": self.workers}
+
+    def __setstate__(self, state):
+        self.__init__(state["workers"])
+
+
+class PendingBatch:
+    """A batch that the pool's threads fill, each its share of the samples."""
+
+    def __init__(
+        self, pool: WorkerPool, fill: Callable[[range], None], size: int, finish: Callable
+    ):
+        self._finish = finish
+        share = -(-size // max(1, pool.workers))
+        self._futures = [
+            pool.submit(fill, range(start, min(start + share, size)))
+            for start in range(0, size, share)
+        ]
+
+    def result(self):
+        """Wait for the samples and hand out the batch; a sample's error is raised here."""
+        try:
+            for future in self._futures:
+                future.result()
+        except BaseException:
+            self.cancel()
+            raise
+        return self._finish()
+
+    def cancel(self) -> None:
+        """Drop what has not been started."""
+        for future in self._futures:
+            future.cancel()
+
+
+class Lookahead:
+    """Starts the next batches of an epoch while the reader uses the current one.
+
+    Reading in any other order works too, only without the head start.
+    """
+
+    def __init__(self, start: Callable[[int, int], PendingBatch], length: int):
+        self._start = start
+        self._length = length
+        self._lock = threading.Lock()
+        self._pending: dict[tuple[int, int], PendingBatch] = {}
+        self._previous: tuple[int, int] | None = None
+
+    def take(self, epoch: int, number: int):
+        """Batch `number` of `epoch`."""
+        with self._lock:
+            batch = self._pending.pop((epoch, number), None) or self._start(epoch, number)
+            if self._previous == (epoch, number - 1) or number == 0:
+                self._prepare(epoch, number + 1)
+            self._previous = (epoch, number)
+        return batch.result()
+
+    def _prepare(self, epoch: int, first: int) -> None:
+        wanted = range(first, min(first + BATCHES_AHEAD, self._length))
+        for key in [k for k in self._pending if k[0] != epoch or k[1] not in wanted]:
+            self._pending.pop(key).cancel()
+        for number in wanted:
+            if (epoch, number) not in self._pending:
+                self._pending[epoch, number] = self._start(epoch, number)
+
+    def close(self) -> None:
+        """Drop everything that was started ahead."""
+        with self._lock:
+            while self._pending:
+                self._pending.popitem()[1].cancel()
