@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -89,7 +89,7 @@ def run_script(
 
     Args:
         script: the file whose text becomes /kaggle/src/script.py.
-        inputs: mount path below /kaggle/input -> folder shown there, read-only.
+        inputs: mount path below /kaggle/input -> folder (or file) shown there, read-only.
         working: the folder that is /kaggle/working; made when it is missing.
         on_line: gets each line of output without its end; without it the output is dropped.
         timeout: seconds until everything is killed.
@@ -226,9 +226,8 @@ def python_folders() -> list[Path]:
         folders.add(program.parent)
         program = program.parent / program.readlink()
     folders.add(program.parent)
-    real = {folder.resolve() for folder in folders if folder.is_dir()}
-    named = {Path(os.path.normpath(folder)) for folder in folders if folder.is_dir()}
-    return sorted(real | named)
+    there = {Path(os.path.normpath(folder)) for folder in folders if os.path.isdir(folder)}
+    return sorted(there | {folder.resolve() for folder in there})
 
 
 def own_packages() -> list[Path]:
@@ -247,9 +246,14 @@ def plain_orders(
     """Lay out /kaggle below the scratch folder, and bring the output home at the end."""
     root, start = scratch / "kaggle", scratch / "elsewhere"
     start.mkdir()
-    for path, folder in inputs.items():
-        shutil.copytree(folder, root / "input" / path, copy_function=link_or_copy)
-    (root / "input").mkdir(parents=True, exist_ok=True)
+    (root / "input").mkdir(parents=True)
+    for path, source in inputs.items():
+        target = root / "input" / path
+        if source.is_dir():
+            shutil.copytree(source, target, copy_function=link_or_copy, dirs_exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(str(source), str(target))
     shutil.move(scratch / "src", root / "src")
     for locked in ("input", "src"):
         make_read_only(root / locked)
@@ -288,7 +292,7 @@ def link_folder(folder: Path, name: Path) -> bool:
 
 
 def make_read_only(folder: Path) -> None:
-    """Take away the permission to write from a folder and all in it, but not from links' targets."""
+    """Take the permission to write from a folder and all in it, but not from links' targets."""
     for path in [folder, *folder.rglob("*")]:
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & ~0o222)
@@ -340,10 +344,8 @@ def supervise(
 
 def end(process: subprocess.Popen) -> None:
     """Close the lifeline, which ends all that runs inside, and wait for it."""
-    try:
+    with suppress(BrokenPipeError):
         process.stdin.close()
-    except BrokenPipeError:
-        pass
     try:
         process.wait(timeout=10)
     except subprocess.TimeoutExpired:

@@ -20,7 +20,7 @@ KILLED = 128 + 9
 
 
 def mount(source: str, target: str, kind: str | None = None, flags: int = 0) -> None:
-    """Call mount(2).
+    """Mount a file system, or bind one that is there already.
 
     Raises:
         OSError: the kernel refused.
@@ -33,7 +33,12 @@ def mount(source: str, target: str, kind: str | None = None, flags: int = 0) -> 
 
 
 def bind(source: str, target: str, read_only: bool) -> None:
-    """Show the folder `source`, and what is mounted below it, at `target`."""
+    """Show the folder, and what is mounted below it, or the file `source` at `target`."""
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        Path(target).touch()
     mount(source, target, flags=BIND | RECURSIVE)
     if read_only:
         # A user namespace may not drop the flags that its parent has set, so they are repeated.
@@ -47,7 +52,6 @@ def build_root(root: str, links: dict, binds: list, hidden: list) -> None:
     for name, target in links.items():
         os.symlink(target, root + name)
     for source, target, read_only in binds:
-        os.makedirs(root + target, exist_ok=True)
         bind(source, root + target, read_only)
     for folder in hidden:
         if os.path.isdir(root + folder):
