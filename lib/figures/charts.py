@@ -43,7 +43,7 @@ def class_balance(counts: pd.DataFrame, path: str | os.PathLike) -> None:
     tidy(axes)
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
-    figure.legend(loc="outside upper right", ncols=2, frameon=False)
+    legend_above(axes, 1)
     save(figure, path)
 
 
@@ -67,15 +67,13 @@ def learning_curves(history: pd.DataFrame, path: str | os.PathLike) -> None:
     rate.set_ylabel("learning rate")
     rate.set_xlabel("epoch")
     rate.set_xlim(0.5, max(len(history), 1) + 0.5)
-    rate.xaxis.set_major_locator(MaxNLocator(integer=True))
+    rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
     for axes in (accuracy, loss, rate):
         tidy(axes)
     mark_best(accuracy, history["val_accuracy"])
     mark_stages(figure, (accuracy, loss, rate), history["stage"])
-    figure.legend(
-        *accuracy.get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False
-    )
+    legend_above(accuracy, 1.07)
     save(figure, path)
 
 
@@ -111,3 +109,15 @@ def mark_stages(figure, panels, stages: pd.Series) -> None:
             ha="center",
             color=GREY,
         )
+
+
+def legend_above(axes, height: float) -> None:
+    """Put the legend above an axes on the right, level with its title."""
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1, height),
+        ncols=2,
+        frameon=False,
+        borderaxespad=0.2,
+        borderpad=0,
+    )

@@ -57,15 +57,26 @@ def confusion_matrix(
                 fontsize=small,
                 color="white" if shares[row, column] > 0.3 else "black",
             )
-    recall = axes.secondary_yaxis("right")
-    texts = [f"{s:.1%}" if t else "–" for s, t in zip(np.diag(shares), totals, strict=True)]
-    recall.set_yticks(range(len(classes)), texts, fontsize=small)
-    recall.tick_params(length=0)
-    recall.spines[:].set_visible(False)
-    recall.set_ylabel("recall", color=GREY)
+    for row, total in enumerate(totals):
+        write_beside(axes, row, f"{shares[row, row]:.1%}" if total else "–", small)
+    axes.set_title("recall", loc="right", fontsize=small, color=GREY)
     accuracy = np.trace(counts) / max(counts.sum(), 1)
     axes.set_title(f"{accuracy:.2%} of {counts.sum():,} photos right", loc="left")
     save(figure, path)
+
+
+def write_beside(axes, row: float, text: str, size: int) -> None:
+    """Write a text to the right of a row of the matrix."""
+    axes.annotate(
+        text,
+        (1, row),
+        (6, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        va="center",
+        fontsize=size,
+        color=GREY,
+    )
 
 
 def rotation(names: list[str]) -> int:

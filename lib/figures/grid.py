@@ -21,8 +21,8 @@ def photo_grid(images: np.ndarray, titles: Sequence, path: str | os.PathLike) ->
     columns = min(count, math.ceil(math.sqrt(count)))
     rows = math.ceil(count / columns)
     cell = 10 / columns
-    figure = new_figure(10, rows * (cell * height / width + 0.25))
-    panels = figure.subplots(rows, columns, squeeze=False).flat
+    figure = new_figure(10, rows * (cell * height / width + 0.2))
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in panels:
         axes.set_axis_off()
     for axes, image, title in zip(panels, images, lettering(titles, int(14 * cell)), strict=False):
