@@ -1,0 +1,369 @@
+"""`ship weights`: the backbones' ImageNet weights, downloaded once and checked."""
+
+import argparse
+import base64
+import errno
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from photos.errors import Problem
+from tqdm import tqdm
+
+FOLDER = Path(__file__).resolve().parents[1] / "weights"
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+CHUNK = 1 << 16  # bytes; what a cut connection can lose
+TIMEOUT = (15, 60)  # seconds to connect, seconds of silence
+PAUSES = (1, 2, 4, 8, 16)  # seconds before each new attempt that follows one without progress
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """One row of `manifest.json`: a backbone's weights without the top, as Keras publishes them.
+
+    `size` is in bytes; `sha256` and `md5` are in hexadecimal, and None where Keras publishes none.
+    """
+
+    backbone: str
+    file: str
+    url: str
+    size: int | None
+    sha256: str | None
+    md5: str | None
+    licence: str
+
+
+class _Interrupted(Exception):
+    """An attempt ended early for a reason that the next one may not meet."""
+
+
+def read_manifest(folder: Path = FOLDER) -> dict[str, WeightsFile]:
+    """Read `manifest.json` in `folder`: backbone name to its row.
+
+    Raises Problem when it is missing or a row does not have the known fields.
+    """
+    path = folder / "manifest.json"
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        manifest = {name: WeightsFile(name, **row) for name, row in rows.items()}
+    except FileNotFoundError:
+        raise Problem(f"{path} is missing: run `ship` from a clone of the repository.") from None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise Problem(f"{path} can't be read ({error}): restore it from git.") from None
+    for row in manifest.values():
+        if not row.file or Path(row.file).name != row.file:
+            raise Problem(f"{path}: {row.backbone}'s file {row.file!r} must be a bare file name.")
+    return manifest
+
+
+def find_backbone(name: str, manifest: dict[str, WeightsFile]) -> WeightsFile:
+    """Find a backbone's row by its name in any case; Problem lists the known names."""
+    for known, row in manifest.items():
+        if known.lower() == name.lower():
+            return row
+    raise Problem(f"{name!r} is no known backbone; the known ones are: {', '.join(manifest)}.")
+
+
+def fault(path: Path, row: WeightsFile) -> str | None:
+    """Say what is wrong with the file at `path`, or None when it is the published one."""
+    if not path.is_file():
+        return "is not there"
+    with path.open("rb") as file:
+        if file.read(len(HDF5_SIGNATURE)) != HDF5_SIGNATURE:
+            return "is not an HDF5 file"
+    size = path.stat().st_size
+    if row.size is not None and size != row.size:
+        return f"has {size:,} bytes instead of {row.size:,}"
+    for algorithm in ("sha256", "md5"):
+        published = getattr(row, algorithm)
+        if published and (found := _digest(path, algorithm)) != published.lower():
+            return f"has the {algorithm.upper()} {found} instead of the published {published}"
+    return None
+
+
+def missing_weights(files: list[str], folder: Path = FOLDER) -> list[WeightsFile]:
+    """Pick, of the named files, those that are absent or not the published ones."""
+    return [row for row in _rows_of(files, folder) if fault(folder / row.file, row)]
+
+
+def required_weights(files: list[str], folder: Path = FOLDER) -> list[Path]:
+    """Give the paths of the named weights files, each present and verified.
+
+    Raises Problem with the `ship weights` command that gets what is missing.
+    """
+    rows = _rows_of(files, folder)
+    faults = {row: reason for row in rows if (reason := fault(folder / row.file, row))}
+    if faults:
+        reasons = "; ".join(f"{folder / row.file} {reason}" for row, reason in faults.items())
+        names = " ".join(row.backbone for row in faults)
+        raise Problem(f"{reasons}: run `ship weights {names}`.")
+    return [folder / row.file for row in rows]
+
+
+def download(row: WeightsFile, folder: Path = FOLDER) -> Path:
+    """Download one weights file, going on from what an earlier attempt left, and check it.
+
+    Raises Problem when the network, the server, the disk or the file's hash is at fault. What
+    arrived stays beside as `<file>.part` for the next attempt, unless it proved to be wrong.
+    """
+    part = folder / f"{row.file}.part"
+    with _disk_faults_explained(row, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        announced_md5 = _complete(row, part)
+        if announced_md5 and not (row.sha256 or row.md5) and _digest(part, "md5") != announced_md5:
+            part.unlink()
+            raise Problem(
+                f"{row.file} arrived damaged (its MD5 is not the one that the server announced), "
+                f"and was not kept: run `ship weights {row.backbone}` again."
+            )
+        return _accept(part, row, row.url, f"run `ship weights {row.backbone}` again")
+
+
+def copy(row: WeightsFile, source: Path, folder: Path = FOLDER) -> Path:
+    """Take a weights file from the folder `source`, checked like a downloaded one."""
+    original = source / row.file
+    if not original.is_file():
+        raise Problem(f"{source} has no file {row.file}, which is how {row.backbone}'s is called.")
+    temporary = folder / f"{row.file}.copy"
+    with _disk_faults_explained(row, folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            shutil.copyfile(original, temporary)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        return _accept(temporary, row, str(original), "get it with `ship weights` without --from")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship weights`."""
+    parser.add_argument(
+        "backbones",
+        nargs="*",
+        metavar="BACKBONE",
+        help="whose ImageNet weights to get, in any case; without one, list all and what is here",
+    )
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FOLDER",
+        help="take the files from this folder instead of the internet (checked alike)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
+
+
+def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> int:
+    """Run `ship weights`: 0 when every named file is there and verified, else raises Problem."""
+    manifest = read_manifest(folder)
+    if not arguments.backbones:
+        _list(manifest, folder)
+        return 0
+    rows = [find_backbone(name, manifest) for name in arguments.backbones]
+    for row in dict.fromkeys(rows):
+        reason = fault(folder / row.file, row)
+        if reason is None:
+            print(f"{row.backbone}: {row.file} is here and verified.")
+            continue
+        if (folder / row.file).exists():
+            print(f"{row.backbone}: {row.file} {reason}, and is replaced.")
+        origin = arguments.source / row.file if arguments.source else row.url
+        if arguments.dry_run:
+            print(f"{row.backbone}: would get {origin} ({_megabytes(row.size)}) into {folder}.")
+            continue
+        path = copy(row, arguments.source, folder) if arguments.source else download(row, folder)
+        print(f"{row.backbone}: {path}, {_proof(row)}; licence {row.licence}.")
+    return 0
+
+
+def _rows_of(files: list[str], folder: Path) -> list[WeightsFile]:
+    by_file = {row.file: row for row in read_manifest(folder).values()}
+    for name in files:
+        if name not in by_file:
+            raise Problem(
+                f"The weights file {name!r} is not in {folder / 'manifest.json'}: add a row for it."
+            )
+    return [by_file[name] for name in files]
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    """Hash a file, once in a process for as long as it does not change."""
+    status = path.stat()
+    return _digest_of(path, status.st_size, status.st_mtime_ns, algorithm)
+
+
+@cache
+def _digest_of(path: Path, size: int, modified: int, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _complete(row: WeightsFile, part: Path) -> str | None:
+    """Attempt to complete `part` until it is, giving up after some attempts without progress.
+
+    Gives the MD5 that the server announces, if it does.
+    """
+    most, idle = _size(part), 0
+    while True:
+        try:
+            return _fetch(row, part)
+        except (
+            requests.ConnectionError,
+            requests.Timeout,
+            requests.exceptions.ChunkedEncodingError,
+            _Interrupted,
+        ) as error:
+            idle = 0 if _size(part) > most else idle + 1
+            most = max(most, _size(part))
+            if idle > len(PAUSES):
+                raise Problem(_given_up(row, part, error)) from None
+            print(f"{row.backbone}: the download broke off, going on shortly.", flush=True)
+            time.sleep(PAUSES[max(idle, 1) - 1])
+        except requests.RequestException as error:
+            raise Problem(f"{row.url} can't be downloaded: {error}.") from None
+
+
+def _fetch(row: WeightsFile, part: Path) -> str | None:
+    """Make one attempt to complete `part`; give the MD5 that the server announces, if it does."""
+    start = _size(part)
+    if row.size is not None and start == row.size:
+        return None
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with requests.get(row.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        _check_answer(row, part, answer)
+        start = _first_byte(row, answer, start)
+        length = answer.headers.get("Content-Length", "")
+        total = start + int(length) if length.isdigit() else None
+        if None not in (row.size, total) and total != row.size:
+            raise Problem(
+                f"{row.url} has {total:,} bytes instead of the published {row.size:,}: nothing was "
+                f"downloaded. Get the file elsewhere and use --from FOLDER."
+            )
+        _receive(row, part, answer, start, total)
+        return _announced_md5(answer)
+
+
+def _check_answer(row: WeightsFile, part: Path, answer: requests.Response) -> None:
+    if answer.status_code == 416:  # the part is not of this file
+        part.unlink(missing_ok=True)
+        raise _Interrupted("the server refused to go on from the partial file")
+    if answer.status_code == 429 or answer.status_code >= 500:
+        raise _Interrupted(f"the server answers {answer.status_code} {answer.reason}")
+    if answer.status_code not in (200, 206):
+        raise Problem(
+            f"{row.url} answers {answer.status_code} {answer.reason}: get the file elsewhere and "
+            f"run `ship weights {row.backbone} --from FOLDER`."
+        )
+    if "text/html" in answer.headers.get("Content-Type", ""):
+        raise Problem(
+            f"{row.url} answers with a web page instead of the weights (a proxy or a login page?): "
+            f"open it in a browser to see why. Nothing of it was saved."
+        )
+
+
+def _first_byte(row: WeightsFile, answer: requests.Response, asked: int) -> int:
+    """Tell where the answer's body begins: 0 when the server ignores Range."""
+    if answer.status_code == 200:
+        return 0
+    if not answer.headers.get("Content-Range", "").startswith(f"bytes {asked}-"):
+        raise Problem(
+            f"{row.url} answers with other bytes than those asked for (from {asked:,} on): "
+            f"get the file elsewhere and use --from FOLDER."
+        )
+    return asked
+
+
+def _receive(
+    row: WeightsFile, part: Path, answer: requests.Response, start: int, total: int | None
+) -> None:
+    if total is not None and shutil.disk_usage(part.parent).free < total - start:
+        raise _disk_full(row, part.parent)
+    bar = tqdm(
+        desc=row.backbone, total=total, initial=start, unit="B", unit_scale=True, dynamic_ncols=True
+    )
+    with bar, part.open("ab" if start else "wb") as file:
+        for chunk in answer.iter_content(CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))
+        file.flush()
+        os.fsync(file.fileno())
+    if total is not None and _size(part) < total:  # urllib3 1 does not notice
+        raise _Interrupted("the connection broke off")
+
+
+def _announced_md5(answer: requests.Response) -> str | None:
+    """Give the MD5 of the whole object in Google Cloud Storage's `x-goog-hash`, in hexadecimal."""
+    for item in answer.headers.get("x-goog-hash", "").split(","):
+        if item.strip().startswith("md5="):
+            return base64.b64decode(item.strip().removeprefix("md5=")).hex()
+    return None
+
+
+def _accept(temporary: Path, row: WeightsFile, origin: str, remedy: str) -> Path:
+    """Move a complete file to its place, or remove it and say why it is refused."""
+    if reason := fault(temporary, row):
+        temporary.unlink()
+        raise Problem(f"{origin} {reason}: it was not kept; {remedy}.")
+    final = temporary.with_name(row.file)
+    os.replace(temporary, final)
+    return final
+
+
+@contextmanager
+def _disk_faults_explained(row: WeightsFile, folder: Path) -> Iterator[None]:
+    """Turn an operating system's refusal to write into a Problem with the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _disk_full(row, folder) from None
+        raise Problem(
+            f"{error.filename or folder} can't be read or written ({error.strerror}): check its "
+            f"permissions and run the same command again."
+        ) from None
+
+
+def _disk_full(row: WeightsFile, folder: Path) -> Problem:
+    return Problem(
+        f"The disk of {folder} is full: {row.backbone}'s weights take {_megabytes(row.size)}. "
+        f"Free some room and run the same command again."
+    )
+
+
+def _given_up(row: WeightsFile, part: Path, error: Exception) -> str:
+    reason = str(error) if isinstance(error, _Interrupted) else type(error).__name__
+    kept = f"{_megabytes(_size(part))} arrived and are kept" if _size(part) else "Nothing arrived"
+    return (
+        f"{urlsplit(row.url).netloc} can't be reached or keeps breaking off ({reason}). {kept}: "
+        f"run `ship weights {row.backbone}` again to go on, or use --from FOLDER."
+    )
+
+
+def _list(manifest: dict[str, WeightsFile], folder: Path) -> None:
+    for row in manifest.values():
+        state = fault(folder / row.file, row) or "is here and verified"
+        size = _megabytes(row.size)
+        print(f"{row.backbone:<16} {size:>12}  {row.licence:<10}  {row.file} {state}")
+
+
+def _proof(row: WeightsFile) -> str:
+    if row.sha256 or row.md5:
+        return f"{'SHA-256' if row.sha256 else 'MD5'} as published"
+    return "size as published (Keras publishes no hash of this file)"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _megabytes(size: int | None) -> str:
+    return "unknown size" if size is None else f"{size / 1e6:,.1f} MB"
