@@ -1,0 +1,279 @@
+"""Competitions of the loopback Kaggle: their files, submissions, and scores."""
+
+import csv
+import shutil
+import zipfile
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .store import ApiError, Store, iso, now, page_of
+
+REFUSED = "Submission not allowed: your team has used its daily submission allowance ({} a day)."
+
+
+class Competitions:
+    """The calls of `CompetitionApiService`; the solutions never leave this class."""
+
+    def __init__(
+        self,
+        store: Store,
+        user: str,
+        competitions: Mapping[str, tuple[Path, Path]],
+        *,
+        delay: float,
+        daily_submissions: int,
+        accepted: bool,
+        file_url: Callable[[str, str], str],
+    ):
+        self._store, self._user, self._delay = store, user, delay
+        self._daily, self._accepted, self._file_url = daily_submissions, accepted, file_url
+        self._competitions = {
+            slug: (Path(folder).resolve(strict=True), Path(solution).resolve(strict=True))
+            for slug, (folder, solution) in competitions.items()
+        }
+        self.kernel_output: Callable[[dict], Path] | None = None
+
+    def GetCompetition(self, request: dict) -> dict:
+        """Describe a competition."""
+        return self._describe(self._slug(request))
+
+    def ListCompetitions(self, request: dict) -> dict:
+        """List the competitions that match a search."""
+        search = (request.get("search") or "").lower()
+        found = [self._describe(slug) for slug in self._competitions if search in slug]
+        page, next_page = page_of(found, request)
+        return {"competitions": page, **next_page}
+
+    def ListDataFiles(self, request: dict) -> dict:
+        """List the files of a competition, but never its solution."""
+        slug = self._entered(request)
+        page, next_page = page_of(self._data_files(slug), request)
+        folder = self._competitions[slug][0]
+        files = [
+            {
+                "ref": path.name,
+                "name": path.relative_to(folder).as_posix(),
+                "totalBytes": path.stat().st_size,
+                "creationDate": iso(path.stat().st_mtime),
+            }
+            for path in page
+        ]
+        return {"files": files, **next_page}
+
+    def DownloadDataFile(self, request: dict) -> str:
+        """Return where one file of a competition can be fetched."""
+        slug, name = self._entered(request), request.get("fileName") or ""
+        self.data_file(slug, name)
+        return self._file_url("data", f"{slug}/{name}")
+
+    def DownloadDataFiles(self, request: dict) -> str:
+        """Return where one zip of all files can be fetched."""
+        slug = self._entered(request)
+        folder = self._competitions[slug][0]
+        archive = self._store.path("archives", f"{slug}.zip")
+        with self._store.lock:
+            if not archive.exists():
+                beside = archive.with_suffix(".new")
+                with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as zipped:
+                    for path in self._data_files(slug):
+                        zipped.write(path, path.relative_to(folder).as_posix())
+                beside.replace(archive)
+        return self._file_url("archive", f"{slug}.zip")
+
+    def StartSubmissionUpload(self, request: dict) -> dict:
+        """Expect the upload of a submission file."""
+        self._entered(request)
+        token = self._store.new_blob(request.get("fileName"), request.get("contentLength", 0))
+        return {"token": token, "createUrl": self._file_url("upload", token)}
+
+    def CreateSubmission(self, request: dict) -> dict:
+        """Take an uploaded file as a submission; over the daily limit, say so with ref 0."""
+        slug = self._entered(request)
+        name, blob = self._store.finished_blob(request.get("blobFileTokens") or "")
+        return self._submit(slug, name, blob, request.get("submissionDescription") or "")
+
+    def CreateCodeSubmission(self, request: dict) -> dict:
+        """Take an output file of a finished kernel version as a submission."""
+        slug, name = self._entered(request), request.get("fileName") or "submission.csv"
+        output = self.kernel_output(request)
+        path = output / name
+        if not path.is_file() or not path.resolve().is_relative_to(output):
+            raise ApiError(400, f"The kernel version has no output file {name}")
+        return self._submit(slug, name, path, request.get("submissionDescription") or "")
+
+    def GetSubmissionLimits(self, request: dict) -> dict:
+        """Say how many submissions are left today."""
+        submissions = self._of(self._slug(request))
+        used = sum(day(s["date"]) == day(now()) for s in submissions)
+        left = max(0, self._daily - used)
+        return {"numToday": used, "numTotal": len(submissions), "numAllowedNow": left}
+
+    def ListSubmissions(self, request: dict) -> dict:
+        """List the submissions to a competition, newest first."""
+        submissions = self._of(self._slug(request))[::-1]
+        if "pageToken" not in request and request.get("page", 1) > 1:
+            size = request.get("pageSize") or 20
+            request = {**request, "pageToken": str((request["page"] - 1) * size)}
+        page, next_page = page_of(submissions, request)
+        return {"submissions": [self._public(s) for s in page], **next_page}
+
+    def GetSubmission(self, request: dict) -> dict:
+        """Describe one submission."""
+        for submission in self._store.state["submissions"]:
+            if submission["ref"] == request.get("ref"):
+                return self._public(submission)
+        raise ApiError(404, f"Submission {request.get('ref')} not found")
+
+    def GetLeaderboard(self, request: dict) -> dict:
+        """Give the public leaderboard: this user's best score."""
+        scored = [self._public(s) for s in self._of(self._slug(request))]
+        scored = [s for s in scored if s["status"] == "COMPLETE"]
+        if not scored:
+            return {"submissions": []}
+        best = max(scored, key=lambda s: float(s["publicScore"]))
+        row = {"teamId": 1, "teamName": self._user, "submissionDate": best["date"]}
+        return {"submissions": [{**row, "score": best["publicScore"]}]}
+
+    def exists(self, slug: str) -> bool:
+        """Tell whether there is such a competition, whose rules the user has accepted."""
+        return slug in self._competitions and self._accepted
+
+    def data_file(self, slug: str, name: str) -> Path:
+        """Return the path of a file of a competition.
+
+        Raises:
+            ApiError: 404 for a file that is none of its data.
+        """
+        folder = self._competitions[slug][0] if slug in self._competitions else None
+        path = (folder / name).resolve() if folder else None
+        if path is None or path not in self._data_files(slug):
+            raise ApiError(404, f"Competition {slug} has no file {name}")
+        return path
+
+    def mounted(self, slug: str, place: str) -> dict[str, Path]:
+        """Return what to mount to show a competition, without its solution, at `place`."""
+        folder, solution = self._competitions[slug]
+        if not solution.is_relative_to(folder):
+            return {place: folder}
+        shown = {}
+        for path in folder.iterdir():
+            if path != solution and not solution.is_relative_to(path):
+                shown[f"{place}/{path.name}"] = path
+        return shown
+
+    def _describe(self, slug: str) -> dict:
+        return {
+            "id": 1 + list(self._competitions).index(slug),
+            "ref": f"https://www.kaggle.com/competitions/{slug}",
+            "title": slug.replace("-", " ").title(),
+            "url": f"https://www.kaggle.com/competitions/{slug}",
+            "userHasEntered": self._accepted,
+            "maxDailySubmissions": self._daily,
+            "evaluationMetric": "Categorization Accuracy",
+            "deadline": iso(now() + 365 * 24 * 3600),
+        }
+
+    def _slug(self, request: dict) -> str:
+        slug = request.get("competitionName")
+        if slug not in self._competitions:
+            raise ApiError(404, f"Competition {slug} not found")
+        return slug
+
+    def _entered(self, request: dict) -> str:
+        slug = self._slug(request)
+        if not self._accepted:
+            raise ApiError(403, "You must accept this competition's rules before you can continue")
+        return slug
+
+    def _data_files(self, slug: str) -> list[Path]:
+        folder, solution = self._competitions[slug]
+        return sorted(path for path in folder.rglob("*") if path.is_file() and path != solution)
+
+    def _of(self, slug: str) -> list[dict[str, Any]]:
+        return [s for s in self._store.state["submissions"] if s["competition"] == slug]
+
+    def _submit(self, slug: str, name: str, path: Path, description: str) -> dict:
+        with self._store.changing() as state:
+            if self.GetSubmissionLimits({"competitionName": slug})["numAllowedNow"] == 0:
+                return {"message": REFUSED.format(self._daily), "ref": 0}
+            ref = 40_000_001 + len(state["submissions"])
+            kept = self._store.path("submissions", f"{ref}-{name}")
+            shutil.copyfile(path, kept)
+            score, problem = score_file(kept, self._competitions[slug][1])
+            state["submissions"].append(
+                {
+                    "ref": ref,
+                    "competition": slug,
+                    "date": now(),
+                    "fileName": name,
+                    "description": description,
+                    "totalBytes": kept.stat().st_size,
+                    "score": score,
+                    "problem": problem,
+                }
+            )
+        title = self._describe(slug)["title"]
+        return {"message": f"Successfully submitted to {title}", "ref": ref}
+
+    def _public(self, submission: dict) -> dict:
+        """Describe a submission as its owner may see it: pending until it has been scored."""
+        shown = {
+            "ref": submission["ref"],
+            "date": iso(submission["date"]),
+            "fileName": submission["fileName"],
+            "description": submission["description"],
+            "totalBytes": submission["totalBytes"],
+            "submittedBy": self._user,
+            "teamName": self._user,
+        }
+        if now() - submission["date"] < self._delay:
+            return {**shown, "status": "PENDING"}
+        if submission["problem"]:
+            return {**shown, "status": "ERROR", "errorDescription": submission["problem"]}
+        return {**shown, "status": "COMPLETE", "publicScore": f"{submission['score']:.5f}"}
+
+
+def day(seconds: float) -> str:
+    """Return the day (UTC) of a time, by which submissions are counted."""
+    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
+
+
+def score_file(submission: Path, solution: Path) -> tuple[float, str]:
+    """Return the accuracy of a submission, and what is wrong with it ("" when nothing is)."""
+    truth_header, truth = read_table(solution)
+    try:
+        header, predicted = read_table(submission)
+    except (csv.Error, UnicodeDecodeError, ValueError) as error:
+        return 0.0, f"The submission can't be read as CSV: {error}"
+    if header != truth_header:
+        return 0.0, f"The columns must be {', '.join(truth_header)}, not {', '.join(header)}"
+    keys = [row[0] for row in predicted]
+    if len(set(keys)) != len(keys):
+        return 0.0, f"The column {header[0]} holds a value twice"
+    if len(keys) != len(truth):
+        return 0.0, f"The submission must have {len(truth)} rows, but has {len(keys)}"
+    labels = dict(predicted)
+    missing = [key for key, _ in truth if key not in labels]
+    if missing:
+        return 0.0, f"{len(missing)} required values are missing in the column {header[0]}"
+    if not all(labels.values()):
+        return 0.0, f"The column {header[1]} holds empty values"
+    return sum(labels[key] == label for key, label in truth) / len(truth), ""
+
+
+def read_table(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return the header and the rows of a CSV file of two columns.
+
+    Raises:
+        ValueError: the file is empty, or a row has not two values.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = [[value.strip() for value in row] for row in csv.reader(file) if row]
+    if not rows:
+        raise ValueError("it is empty")
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 2:
+            raise ValueError(f"line {number} has {len(row)} values instead of 2")
+    return rows[0], [(key, label) for key, label in rows[1:]]

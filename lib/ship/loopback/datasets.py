@@ -1,0 +1,198 @@
+"""Datasets of the loopback Kaggle: versions made of uploads, unpacked as the site does it."""
+
+import re
+import shutil
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from .store import ApiError, Store, iso, now, page_of
+
+STATUSES = (
+    "BLOBS_RECEIVED",
+    "BLOBS_DECOMPRESSED",
+    "BLOBS_COPIED_TO_SDS",
+    "INDIVIDUAL_BLOBS_COMPRESSED",
+    "READY",
+)
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+
+class Datasets:
+    """The calls of `DatasetApiService`; every public method is one of them."""
+
+    def __init__(self, store: Store, user: str, delay: float):
+        self._store, self._user, self._delay = store, user, delay
+        for ref, dataset in store.state["datasets"].items():
+            for version in dataset["versions"]:
+                if version["status"] not in ("READY", "FAILED"):
+                    self._start_processing(ref, version)
+
+    def GetDatasetStatus(self, request: dict) -> dict:
+        """Say how far the newest version has come."""
+        return {"status": self._dataset(request)["versions"][-1]["status"]}
+
+    def GetDataset(self, request: dict) -> dict:
+        """Describe a dataset and its newest version."""
+        dataset = self._dataset(request)
+        version = dataset["versions"][-1]
+        return {
+            "id": dataset["id"],
+            "ref": dataset["ref"],
+            "title": dataset["title"],
+            "subtitle": dataset["subtitle"],
+            "url": url_of(dataset["ref"]),
+            "ownerName": self._user,
+            "ownerRef": self._user,
+            "licenseName": dataset["license"],
+            "isPrivate": dataset["private"],
+            "currentVersionNumber": version["number"],
+            "lastUpdated": iso(version["created"]),
+            "totalBytes": sum(file["size"] for file in version["files"]),
+            "versions": [
+                {"versionNumber": v["number"], "versionNotes": v["notes"], "status": v["status"]}
+                for v in dataset["versions"]
+            ],
+        }
+
+    def ListDatasetFiles(self, request: dict) -> dict:
+        """List the files of a version, as unpacked, by their path in the dataset."""
+        dataset = self._dataset(request)
+        number = request.get("datasetVersionNumber") or dataset["versions"][-1]["number"]
+        version = next((v for v in dataset["versions"] if v["number"] == number), None)
+        if version is None:
+            raise ApiError(404, f"{dataset['ref']} has no version {number}")
+        files, next_page = page_of(version["files"], request)
+        described = [
+            {
+                "ref": file["name"],
+                "name": file["name"],
+                "datasetRef": dataset["ref"],
+                "ownerRef": self._user,
+                "creationDate": iso(version["created"]),
+                "totalBytes": file["size"],
+            }
+            for file in files
+        ]
+        return {"datasetFiles": described, **next_page}
+
+    def CreateDataset(self, request: dict) -> dict:
+        """Make a dataset and its first version; what it can't accept comes back as an error."""
+        slug, title = request.get("slug") or "", request.get("title") or ""
+        ref = f"{request.get('ownerSlug') or self._user}/{slug}"
+        problem = self._problem_with_new(ref, slug, title, request)
+        if problem:
+            return {"status": "error", "error": problem}
+        with self._store.changing() as state:
+            state["datasets"][ref] = {
+                "id": len(state["datasets"]) + 1,
+                "ref": ref,
+                "title": title,
+                "subtitle": request.get("subtitle") or "",
+                "license": request["licenseName"],
+                "private": bool(request.get("isPrivate")),
+                "versions": [],
+            }
+            return self._add_version(ref, request.get("files") or [], "Initial release")
+
+    def CreateDatasetVersion(self, request: dict) -> dict:
+        """Add a version, which holds the given files and no others."""
+        ref, body = self._dataset(request)["ref"], request.get("body") or {}
+        if not body.get("files"):
+            return {"status": "error", "error": "A dataset version needs at least one file"}
+        with self._store.changing():
+            return self._add_version(ref, body["files"], body.get("versionNotes") or "")
+
+    def _problem_with_new(self, ref: str, slug: str, title: str, request: dict) -> str | None:
+        if ref.split("/")[0] != self._user:
+            raise ApiError(403, "Permission 'datasets.create' was denied")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,48}[a-z0-9]", slug):
+            return f"The slug {slug!r} is not 3 to 50 letters, digits and dashes"
+        if not 6 <= len(title) <= 50:
+            return "The dataset title must be between 6 and 50 characters"
+        if not request.get("licenseName"):
+            return "A dataset needs a license"
+        if ref in self._store.state["datasets"]:
+            return f'The requested title "{title}" is already in use by a dataset.'
+        if not request.get("files"):
+            return "A dataset needs at least one file"
+        return None
+
+    def _dataset(self, request: dict) -> dict[str, Any]:
+        ref = f"{request.get('ownerSlug')}/{request.get('datasetSlug')}"
+        dataset = self._store.state["datasets"].get(ref)
+        if dataset is None:
+            raise ApiError(404, f"Dataset {ref} not found")
+        return dataset
+
+    def _add_version(self, ref: str, files: list[dict], notes: str) -> dict:
+        versions = self._store.state["datasets"][ref]["versions"]
+        tokens = [file.get("token") or "" for file in files]
+        for token in tokens:
+            self._store.finished_blob(token)
+        version = {
+            "number": len(versions) + 1,
+            "created": now(),
+            "notes": notes,
+            "status": "NOT_YET_PERSISTED",
+            "tokens": tokens,
+            "files": [],
+        }
+        versions.append(version)
+        self._start_processing(ref, version)
+        return {"ref": ref, "url": url_of(ref), "status": "Ok"}
+
+    def _start_processing(self, ref: str, version: dict) -> None:
+        threading.Thread(target=self._process, args=(ref, version), daemon=True).start()
+
+    def _process(self, ref: str, version: dict) -> None:
+        """Unpack a version's uploads, passing through the site's states on the way."""
+        folder = self.folder_of(ref, version["number"])
+        try:
+            for status in STATUSES:
+                time.sleep(self._delay / len(STATUSES))
+                if status == "BLOBS_DECOMPRESSED":
+                    self._unpack(version["tokens"], folder)
+                with self._store.changing():
+                    version["files"] = list_files(folder)
+                    version["status"] = status
+        except Exception as error:  # whatever an archive can do to its reader
+            with self._store.changing():
+                version.update(status="FAILED", problem=str(error))
+
+    def _unpack(self, tokens: list[str], folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for token in tokens:
+            name, blob = self._store.finished_blob(token)
+            ending = next((e for e in ARCHIVES if name.lower().endswith(e)), None)
+            if ending is None:
+                shutil.copyfile(blob, folder / name)
+                continue
+            kind = {".zip": "zip", ".tar": "tar"}.get(ending, "gztar")
+            extra = {} if kind == "zip" else {"filter": "data"}
+            shutil.unpack_archive(blob, folder / name[: -len(ending)], kind, **extra)
+
+    def folder_of(self, ref: str, number: int) -> Path:
+        """Return where the unpacked files of a version lie."""
+        return self._store.path("datasets", *ref.split("/"), number)
+
+    def mounted(self, ref: str) -> Path | None:
+        """Return the folder of the newest READY version; None where there is none."""
+        dataset = self._store.state["datasets"].get(ref)
+        ready = (
+            [v["number"] for v in dataset["versions"] if v["status"] == "READY"] if dataset else []
+        )
+        return self.folder_of(ref, ready[-1]) if ready else None
+
+
+def url_of(ref: str) -> str:
+    """Return the address of a dataset's page."""
+    return f"https://www.kaggle.com/datasets/{ref}"
+
+
+def list_files(folder: Path) -> list[dict]:
+    """Return name (path below `folder`) and size of every file."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [{"name": p.relative_to(folder).as_posix(), "size": p.stat().st_size} for p in paths]

@@ -1,0 +1,319 @@
+"""Kernels of the loopback Kaggle: a push makes a version, and the version is run in the box."""
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .box import mount_path, run_script
+from .competitions import Competitions
+from .datasets import Datasets, list_files
+from .store import ApiError, Store, iso, now, page_of
+
+SESSION_SECONDS = 12 * 3600
+QUOTA_SECONDS = 30 * 3600
+WEEK = 7 * 24 * 3600
+UNFINISHED = ("QUEUED", "RUNNING")
+
+
+class Kernels:
+    """The calls of `KernelsApiService`, and the sessions that they start."""
+
+    def __init__(
+        self,
+        store: Store,
+        user: str,
+        datasets: Datasets,
+        competitions: Competitions,
+        *,
+        layout: str,
+        delay: float,
+        gpu_sessions: int,
+        file_url: Callable[[str, str], str],
+    ):
+        self._store, self._user, self._layout, self._delay = store, user, layout, delay
+        self._datasets, self._competitions = datasets, competitions
+        self._gpu_sessions, self._file_url = gpu_sessions, file_url
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        for version in self._versions():  # runs of a server that was killed
+            if version["status"] in UNFINISHED:
+                self._end(version, "ERROR", "The server was stopped during the run")
+
+    def stop(self) -> None:
+        """Kill all runs and wait until they are gone."""
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def SaveKernel(self, request: dict) -> dict:
+        """Make a new version and run it; an unknown source is named, and left out of the run."""
+        problem = self._problem_with(request)
+        if problem:
+            return {"error": problem}
+        with self._store.changing() as state:
+            kernel = self._kernel_for(state["kernels"], request)
+            sources, invalid = self._sources(request)
+            version = {
+                "number": len(kernel["versions"]) + 1,
+                "ref": kernel["ref"],
+                "created": now(),
+                "status": "QUEUED",
+                "failure": "",
+                "started": None,
+                "ended": None,
+                "limit": request.get("sessionTimeoutSeconds") or SESSION_SECONDS,
+                "gpu": bool(request.get("enableGpu")),
+                "sources": sources,
+                "settings": {k: v for k, v in request.items() if k not in ("text", "slug")},
+                "runs": request.get("kernelExecutionType") != "QUICK_SAVE",
+            }
+            script = self._folder(version) / "script.py"
+            script.parent.mkdir(parents=True, exist_ok=True)
+            script.write_text(request["text"], encoding="utf-8", newline="")
+            kernel["versions"].append(version)
+        if version["runs"]:
+            self._start(version)
+        else:
+            self._end(version, "COMPLETE")
+        url = f"https://www.kaggle.com/code/{kernel['ref']}"
+        return {
+            "ref": f"/code/{kernel['ref']}",
+            "url": url,
+            "kernelId": kernel["id"],
+            "versionNumber": version["number"],
+            **invalid,
+        }
+
+    def GetKernelSessionStatus(self, request: dict) -> dict:
+        """Say how far the run of a version (by default the newest) is."""
+        version = self._version(request)
+        failure = {"failureMessage": version["failure"]} if version["failure"] else {}
+        return {"status": version["status"], **failure}
+
+    def ListKernelSessionOutput(self, request: dict) -> dict:
+        """List the output files of a finished run, page by page, and give its log so far."""
+        version = self._version(request)
+        finished = version["status"] not in UNFINISHED
+        names = [file["name"] for file in list_files(self.output_of(version))] if finished else []
+        page, next_page = page_of(names, request)
+        place = f"{version['ref']}/{version['number']}"
+        files = [
+            {"fileName": name, "url": self._file_url("output", f"{place}/{name}")} for name in page
+        ]
+        return {"files": files, "log": json.dumps(self.log_of(version)), **next_page}
+
+    def GetKernel(self, request: dict) -> dict:
+        """Give the text and the settings of a version."""
+        version = self._version(request)
+        script = (self._folder(version) / "script.py").read_text(encoding="utf-8")
+        slug = version["ref"].split("/")[1]
+        blob = {"source": script, "language": "python", "kernelType": "script", "slug": slug}
+        return {"metadata": self._describe(version), "blob": blob}
+
+    def ListKernels(self, request: dict) -> dict:
+        """List the user's kernels, newest run first."""
+        newest = [kernel["versions"][-1] for kernel in self._store.state["kernels"].values()]
+        newest.sort(key=lambda version: version["created"], reverse=True)
+        search = (request.get("search") or "").lower()
+        found = [self._describe(v) for v in newest if search in v["ref"].lower()]
+        page, next_page = page_of(found, request)
+        return {"kernels": page, **next_page}
+
+    def GetAcceleratorQuotaStatistics(self, request: dict) -> dict:
+        """Say how much of the week's accelerator time is used."""
+        del request
+        reserved = sum(
+            v["limit"] for v in self._versions() if v["gpu"] and v["status"] in UNFINISHED
+        )
+        allowed = f"{QUOTA_SECONDS}s"
+        gpu = {"timeUsed": f"{self._gpu_seconds():.3f}s", "timeReserved": f"{reserved}s"}
+        tpu = {"timeUsed": "0s", "timeReserved": "0s"}
+        return {
+            "quotaRefreshTime": iso(now() + WEEK),
+            "gpuQuota": {**gpu, "totalTimeAllowed": allowed},
+            "tpuQuota": {**tpu, "totalTimeAllowed": allowed},
+        }
+
+    def output_of(self, version: dict) -> Path:
+        """Return the folder that was /kaggle/working in the run of a version."""
+        return self._folder(version) / "working"
+
+    def log_of(self, version: dict) -> list[dict]:
+        """Return the log so far: `stream_name`, `time` in seconds since the start, `data`."""
+        path = self._folder(version) / "log.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def find(self, owner: str, slug: str, label: str | int | None = None) -> dict[str, Any]:
+        """Return the record of a version, by default the newest.
+
+        Raises:
+            ApiError: 403 for an unknown kernel, as on the site; 404 for an unknown version.
+        """
+        kernel = self._store.state["kernels"].get(f"{owner}/{slug}")
+        if kernel is None:
+            raise ApiError(403, "Permission 'kernels.get' was denied")
+        number = re.search(r"\d+", str(label or ""))
+        if number is None:
+            return kernel["versions"][-1]
+        if not 1 <= int(number[0]) <= len(kernel["versions"]):
+            raise ApiError(404, f"Kernel {owner}/{slug} has no version {label}")
+        return kernel["versions"][int(number[0]) - 1]
+
+    def _version(self, request: dict) -> dict[str, Any]:
+        label = request.get("versionLabel")
+        return self.find(request.get("userName"), request.get("kernelSlug"), label)
+
+    def _versions(self) -> list[dict[str, Any]]:
+        return [v for kernel in self._store.state["kernels"].values() for v in kernel["versions"]]
+
+    def _folder(self, version: dict) -> Path:
+        return self._store.path("kernels", *version["ref"].split("/"), version["number"])
+
+    def _describe(self, version: dict) -> dict:
+        kernel = self._store.state["kernels"][version["ref"]]
+        kept = ("enableGpu", "enableInternet", "isPrivate", "datasetDataSources", "machineShape")
+        more = ("competitionDataSources", "kernelDataSources", "modelDataSources", "dockerImage")
+        settings = {k: version["settings"][k] for k in kept + more if k in version["settings"]}
+        return {
+            "id": kernel["id"],
+            "ref": kernel["ref"],
+            "title": kernel["title"],
+            "author": self._user,
+            "slug": kernel["ref"].split("/")[1],
+            "lastRunTime": iso(version["created"]),
+            "language": "python",
+            "kernelType": "script",
+            "currentVersionNumber": len(kernel["versions"]),
+            **settings,
+        }
+
+    def _problem_with(self, request: dict) -> str | None:
+        owner = (request.get("slug") or "").split("/")[0]
+        if owner != self._user:
+            raise ApiError(403, "Permission 'kernels.create' was denied")
+        if len(request.get("newTitle") or "") < 5:
+            return "The kernel title must be at least five characters"
+        if not request.get("text"):
+            return "The kernel has no source code"
+        if (request.get("language"), request.get("kernelType")) != ("python", "script"):
+            return "The loopback Kaggle runs Python scripts only"
+        if request.get("enableGpu"):
+            if self._gpu_seconds() >= QUOTA_SECONDS:
+                return "You have used up your weekly GPU quota"
+            running = [v for v in self._versions() if v["gpu"] and v["status"] in UNFINISHED]
+            if len(running) >= self._gpu_sessions:
+                return f"Maximum batch GPU session count of {self._gpu_sessions} reached."
+        return None
+
+    def _kernel_for(self, kernels: dict, request: dict) -> dict[str, Any]:
+        """Return the kernel of that slug, or a new one, whose slug is made of its title."""
+        ref, title = request["slug"], request["newTitle"]
+        if ref not in kernels:
+            ref = f"{self._user}/{slug_of(title)}"
+        new = {"id": len(kernels) + 1, "ref": ref, "title": title, "versions": []}
+        kernel = kernels.setdefault(ref, new)
+        kernel["title"] = title
+        return kernel
+
+    def _sources(self, request: dict) -> tuple[list[list[str]], dict[str, list[str]]]:
+        """Return the sources that exist, as [kind, ref], and the `invalid...` lists of the rest."""
+        known = {
+            "dataset": lambda ref: self._datasets.mounted(ref) is not None,
+            "competition": self._competitions.exists,
+            "kernel": lambda ref: self._newest_output(ref) is not None,
+            "model": lambda ref: False,
+        }
+        good, invalid = [], {}
+        for kind, exists in known.items():
+            for ref in request.get(f"{kind}DataSources") or []:
+                if exists(ref):
+                    good.append([kind, ref])
+                else:
+                    invalid.setdefault(f"invalid{kind.capitalize()}Sources", []).append(ref)
+        return good, invalid
+
+    def _newest_output(self, ref: str) -> Path | None:
+        kernel = self._store.state["kernels"].get(ref, {"versions": []})
+        done = [version for version in kernel["versions"] if version["status"] == "COMPLETE"]
+        return self.output_of(done[-1]) if done else None
+
+    def _inputs(self, version: dict) -> dict[str, Path]:
+        """Return what the run sees below /kaggle/input."""
+        inputs: dict[str, Path] = {}
+        for kind, ref in version["sources"]:
+            owner, _, slug = ref.rpartition("/")
+            place = mount_path(self._layout, kind, owner, slug)
+            if kind == "competition":
+                inputs.update(self._competitions.mounted(ref, place))
+            else:
+                find = self._datasets.mounted if kind == "dataset" else self._newest_output
+                inputs[place] = find(ref)
+        return inputs
+
+    def _gpu_seconds(self) -> float:
+        recent = [
+            v for v in self._versions() if v["gpu"] and v["started"] and now() - v["started"] < WEEK
+        ]
+        return sum((v["ended"] or now()) - v["started"] for v in recent)
+
+    def _start(self, version: dict) -> None:
+        thread = threading.Thread(target=self._run, args=(version,), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _run(self, version: dict) -> None:
+        """Run a version in the box, from QUEUED to its end."""
+        time.sleep(self._delay)
+        inputs = self._inputs(version)
+        with self._store.changing():
+            version.update(status="RUNNING", started=now())
+        folder = self._folder(version)
+        with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
+
+            def writer(stream: str) -> Callable[[str], None]:
+                def write(line: str) -> None:
+                    seconds = round(now() - version["started"], 6)
+                    entry = {"stream_name": stream, "time": seconds, "data": line + "\n"}
+                    log.write(json.dumps(entry) + "\n")
+                    log.flush()
+
+                return write
+
+            try:
+                status = run_script(
+                    folder / "script.py",
+                    inputs,
+                    self.output_of(version),
+                    writer("stdout"),
+                    version["limit"],
+                    on_error_line=writer("stderr"),
+                    stop=self._stop,
+                )
+            except TimeoutError:
+                self._end(version, "CANCEL_ACKNOWLEDGED", "The session ran into its time limit")
+                return
+            except OSError as error:
+                self._end(version, "ERROR", f"The session could not start: {error}")
+                return
+        if self._stop.is_set():
+            self._end(version, "ERROR", "The server was stopped during the run")
+        elif status:
+            self._end(version, "ERROR", f"The script ended with exit status {status}")
+        else:
+            self._end(version, "COMPLETE")
+
+    def _end(self, version: dict, status: str, failure: str = "") -> None:
+        with self._store.changing():
+            version.update(status=status, failure=failure, ended=now())
+
+
+def slug_of(title: str) -> str:
+    """Return the slug that the site makes of a title."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
