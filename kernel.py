@@ -1,0 +1,989 @@
+"""Fine-tune an ImageNet backbone on a competition's photos and write `submission.csv`.
+
+On Kaggle's GPUs, no internet, no arguments:  ship                (or: kaggle kernels push -p .)
+Dry run on a CPU, drawn cars, three minutes:  python kernel.py
+A real competition folder on this machine:    python kernel.py --data DIR --backbone mobilenet
+                                                --weights FILE --image-size 160 --epochs 3
+
+Sections, in the order in which they run: overrides, config, where am I, data, augmentation, model,
+schedule, staying inside the session, prediction, output, main.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+START = time.monotonic()  # the session's clock: imports, checks and training all count
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# --- overrides (ship push --set writes here; leave empty) ---
+OVERRIDES: dict[str, str] = {}
+# --- end of overrides ---
+
+
+# ------------------------------------------------------------------------------------- config
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of gradual unfreezing."""
+
+    name: str
+    share: float  # of the backbone, from its output down, that trains: 0..1
+    learning_rate: float
+    epochs: int  # at most; early stopping may end it before
+
+
+REFERENCE_STAGES = (
+    Stage("head", 0.00, 1e-3, 12),
+    Stage("half", 0.50, 1e-4, 12),
+    Stage("three-quarters", 0.75, 1e-5, 12),
+    Stage("all", 1.00, 1e-6, 12),
+)
+DEFAULT_STAGES = (
+    Stage("head", 0.00, 1e-3, 12),
+    Stage("half", 0.50, 3e-4, 12),
+    Stage("three-quarters", 0.75, 3e-4, 12),
+    Stage("all", 1.00, 1e-4, 12),
+)
+
+
+def size(text: str) -> tuple[int, int]:
+    """Read `384x512` (height x width) or `336` (square)."""
+    height, _, width = text.lower().partition("x")
+    return whole(height), whole(width or height)
+
+
+def size_text(config: Config) -> str:
+    """Return the size as `size` reads it."""
+    return "x".join(map(str, config.image_size))
+
+
+def whole(text: str) -> int:
+    """Read a whole number of at least 1."""
+    if int(text) < 1:
+        raise ValueError(text)
+    return int(text)
+
+
+def positive(text: str) -> float:
+    """Read a finite number above 0."""
+    if not 0 < float(text) < math.inf:
+        raise ValueError(text)
+    return float(text)
+
+
+def stages(text: str) -> tuple[Stage, ...]:
+    """Read `name:share:learning_rate:epochs,...`."""
+    rows = [row.split(":") for row in text.split(",")]
+    return tuple(
+        Stage(n, float(share), positive(lr), whole(epochs)) for n, share, lr, epochs in rows
+    )
+
+
+def yes_or_no(text: str) -> bool:
+    """Read `yes` or `no`."""
+    return {"yes": True, "no": False}[text.lower()]
+
+
+def choice(names) -> Callable[[str], str]:
+    """Return a reader that accepts one of `names` in any case; `names` may be given late."""
+
+    def read(text: str) -> str:
+        known = {name.lower(): name for name in (names() if callable(names) else names)}
+        if text.lower() not in known:
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(known.values())}")
+        return known[text.lower()]
+
+    return read
+
+
+def setting(default, help: str, read: Callable[[str], object] = str):
+    """Declare a config field: its default, its line of documentation, and its reader."""
+    return field(default=default, metadata={"help": help, "read": read})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the score; each field is an option and an override of its name."""
+
+    recipe: str = setting("default", "named settings to start from", choice(lambda: RECIPES))
+    backbone: str = setting("EfficientNetB3", "row of BACKBONES", choice(lambda: BACKBONES))
+    image_size: tuple[int, int] | None = setting(None, "N or HxW pixels (the backbone's own)", size)
+    weights: str = setting("imagenet", "imagenet, none (random), or a .h5 file")
+    input_range: str = setting("backbone", "what scaled pixels span: backbone, or 0..1")
+    batch_size: int = setting(32, "photos a step, all devices together", whole)
+    stages: tuple[Stage, ...] = setting(
+        DEFAULT_STAGES, "the unfreezing schedule, as name:share:learning_rate:epochs,...", stages
+    )
+    epochs: int | None = setting(None, "the most epochs a stage may run", whole)
+    unfreeze: str = setting("blocks", "open whole blocks, or layers", choice(["blocks", "layers"]))
+    batchnorm: str = setting(
+        "train",
+        "BatchNorm of opened layers: train, frozen, or last (trains in the last stage only)",
+        choice(["train", "frozen", "last"]),
+    )
+    l2: float = setting(0.0, "L2 penalty on the head's hidden layer", float)
+    augmentation: str = setting(
+        "default", "function in AUGMENTATIONS", choice(lambda: AUGMENTATIONS)
+    )
+    interpolation: str = setting("area", "resize by area or nearest", choice(["area", "nearest"]))
+    tta: int = setting(4, "prediction passes over each photo; 1 is none", whole)
+    tta_style: str = setting(
+        "weak",
+        "weak (flips, small crops) or training (its augmentation)",
+        choice(["weak", "training"]),
+    )
+    validation_share: float = setting(0.15, "of the training photos, held out", positive)
+    patience: int = setting(5, "epochs without a better val_accuracy that end a stage", whole)
+    plateau_patience: int = setting(2, "epochs without a lower val_loss that cut the rate", whole)
+    plateau_factor: float = setting(0.25, "by which the rate is then multiplied", positive)
+    limit: int | None = setting(None, "the most training photos of a class", whole)
+    time_limit: float | None = setting(None, "minutes for the whole session", positive)
+    seed: int = setting(42, "of the split, the head and every augmentation", int)
+    mixed_precision: str = setting(
+        "auto", "float16 compute: auto (GPUs that gain), yes, no", choice(["auto", "yes", "no"])
+    )
+    cache: bool = setting(True, "keep decoded photos in memory", yes_or_no)
+    workers: int = setting(os.cpu_count() or 1, "threads that read and augment photos", whole)
+
+
+RECIPES = {
+    # Corrected: right input range, whole blocks, rates that move, label-preserving TTA.
+    "default": Config(),
+    # As it scored 0.96838, its weaknesses included (inputs 0..1, layers counted, strong TTA).
+    "reference": Config(
+        recipe="reference",
+        backbone="InceptionV3",
+        image_size=(336, 336),
+        input_range="0..1",
+        batch_size=24,
+        stages=REFERENCE_STAGES,
+        unfreeze="layers",
+        augmentation="reference",
+        interpolation="nearest",
+        tta=10,
+        tta_style="training",
+    ),
+    # The same code at a size that a CPU finishes in minutes, from random weights.
+    "dry": Config(
+        recipe="dry",
+        backbone="MobileNet",
+        image_size=(72, 96),
+        weights="none",
+        batch_size=16,
+        epochs=2,
+        tta=2,
+    ),
+}
+
+# Another competition is another block like this one.
+COMPETITION = "sf-dl-car-classification"
+COMPETITION_FILES = {
+    "train_csv": "train.csv",
+    "sample_csv": "sample-submission.csv",
+    "train_photos": "train",
+    "test_photos": "test_upload",
+    "train_zip": "train.zip",
+    "test_zip": "test.zip",
+}
+LIB_DATASET = "car-classification-lib"
+KAGGLE_MINUTES = 11.5 * 60  # of the 12 hours that a session may last
+
+
+# --------------------------------------------------------------------------------- where am I
+
+ROOT = Path(os.environ.get("KAGGLE_ROOT", "/kaggle"))
+ON_KAGGLE = "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+
+
+def find_mounted(slug: str, marker: list[str]) -> list[Path]:
+    """Return the folders below Kaggle's inputs that hold every file of `marker`.
+
+    A source lies at `<slug>`, `<owner>/<slug>` or `<kind>/<owner>/<slug>`, depending on the
+    image; these places are looked at first, then every folder down to five levels.
+    """
+    inputs = ROOT / "input"
+    known = [slug, f"*/{slug}", f"*/*/{slug}"]
+    anywhere = ["/".join("*" * depth) + "/" for depth in range(1, 6)]
+    for pattern in known + anywhere:
+        found = [f for f in sorted(inputs.glob(pattern)) if all((f / m).exists() for m in marker)]
+        if found:
+            return found
+    return []
+
+
+def the_one(found: list[Path], what: str, marker: list[str], attach: str, error: type) -> Path:
+    """Return the only folder in `found`, or raise `error` with what to attach or detach."""
+    if len(found) == 1:
+        return found[0]
+    sought = f"{what} (a folder that holds {' and '.join(marker)}) below {ROOT / 'input'}"
+    if not found:
+        raise error(f"Found no {sought}: {attach}.")
+    raise error(f"Found more than one {sought}: {', '.join(map(str, found))}. Detach all but one.")
+
+
+def find_lib() -> Path:
+    """Return the folder of our packages: beside this file, or the mounted dataset on Kaggle."""
+    beside = Path(__file__).resolve().parent / "lib"
+    if not ON_KAGGLE and beside.is_dir():
+        return beside
+    marker = ["ImageDataAugmentor/__init__.py", "photos/__init__.py"]
+    attach = (
+        f"attach the dataset {LIB_DATASET} to the kernel (dataset_sources), or run `ship bundle`"
+    )
+    return the_one(find_mounted(LIB_DATASET, marker), "lib dataset", marker, attach, SystemExit)
+
+
+def ensure_albumentations(lib: Path) -> None:
+    """Install albumentations from the dataset's wheels where the image lacks it or is too old."""
+
+
+LIB = find_lib()
+sys.path.insert(0, str(LIB))
+ensure_albumentations(LIB)
+
+import albumentations as A  # noqa: E402
+import cv2  # noqa: E402
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from figures import class_balance, confusion_matrix, learning_curves, photo_grid  # noqa: E402
+from ImageDataAugmentor import ImageDataAugmentor  # noqa: E402
+from photos import (  # noqa: E402
+    Competition,
+    Layout,
+    Problem,
+    check_photos,
+    draw_competition,
+    read_competition,
+    split,
+)
+from session import (  # noqa: E402
+    Checkpoint,
+    Clock,
+    Diverged,
+    OutOfTime,
+    State,
+    clock_text,
+    open_state,
+    write_atomically,
+)
+from tqdm import tqdm  # noqa: E402
+
+
+def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
+    """Return the competition's folder: the one given, the one mounted, or one drawn on the spot."""
+    if data:
+        return data
+    if not ON_KAGGLE:
+        drawn = scratch / "drawn"
+        if not (drawn / COMPETITION_FILES["sample_csv"]).is_file():
+            draw_competition(drawn, seed=seed)
+        return drawn
+    marker = [COMPETITION_FILES["train_csv"], COMPETITION_FILES["sample_csv"]]
+    attach = f"attach the competition {COMPETITION} to the kernel (competition_sources)"
+    found = find_mounted(COMPETITION, marker)
+    return the_one(found, "competition data", marker, attach, Problem)
+
+
+def use_devices(config: Config) -> tf.distribute.Strategy:
+    """Set the precision and return the strategy for this machine's accelerators.
+
+    float16 pays from compute capability 7.0 on (tensor cores); every GPU gets a share of a batch.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    gains = bool(gpus) and all(d.get("compute_capability", (0, 0)) >= (7, 0) for d in details)
+    wanted = {"yes": True, "no": False, "auto": gains}[config.mixed_precision]
+    keras.mixed_precision.set_global_policy("mixed_float16" if wanted else "float32")
+    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if len(devices) > 1:
+        return tf.distribute.MirroredStrategy([device.name for device in devices])
+    return tf.distribute.get_strategy()
+
+
+# --------------------------------------------------------------------------------------- data
+
+
+@dataclass(frozen=True)
+class Data:
+    """The photos of a run: tables of Id, label and path, and the competition they come from."""
+
+    competition: Competition
+    train: pd.DataFrame
+    validation: pd.DataFrame
+    test: pd.DataFrame  # only rows whose photo can be read
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what trains, validates and is predicted, to tell whether a run can go on."""
+        rows = pd.concat([t[["Id"]].assign(part=i) for i, t in enumerate(self.tables())])
+        rows["label"] = pd.concat(
+            [self.train.label, self.validation.label, self.test.Id]
+        ).to_numpy()
+        return hashlib.sha256(rows.to_csv(index=False).encode()).hexdigest()
+
+    def labels(self, table: pd.DataFrame) -> np.ndarray:
+        """Return the position of each row's label among the classes, int [n]."""
+        return pd.Categorical(table.label, categories=self.competition.classes).codes.astype(int)
+
+    def tables(self) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+        """Return (train, validation, test)."""
+        return self.train, self.validation, self.test
+
+
+def load_data(config: Config, folder: Path, scratch: Path) -> Data:
+    """Read, check and split the competition in `folder`; zips are unpacked into `scratch`."""
+    layout = Layout(**COMPETITION_FILES)
+    competition = read_competition(folder, layout, scratch, limit=config.limit, seed=config.seed)
+    competition = check_photos(competition, workers=config.workers)
+    train, validation = split(competition.train, config.validation_share, config.seed)
+    test = competition.test[competition.test.path != ""]
+    print(
+        f"{len(train)} photos to train, {len(validation)} to validate, {len(competition.test)} to "
+        f"predict, {len(competition.classes)} classes; {len(competition.excluded)} left out"
+    )
+    return Data(competition, train, validation, test.reset_index(drop=True))
+
+
+def batches(config: Config, data: Data, table: pd.DataFrame, transform=None, training=False):
+    """Return an iterator of (uint8 [n, h, w, 3] in 0..255, float32 one-hot [n, classes]).
+
+    Predicting needs no labels, so a table without them yields zeros there.
+    """
+    classes = [str(c) for c in data.competition.classes]
+    labels = table.label.astype(str) if "label" in table else classes[0]
+    augmentor = ImageDataAugmentor(
+        augment=transform, seed=config.seed, cache=config.cache or None, workers=config.workers
+    )
+    with contextlib.redirect_stdout(None):  # "Found N images" would repeat for every pass
+        return augmentor.flow_from_dataframe(
+            table.assign(label=labels),
+            x_col="path",
+            y_col="label",
+            classes=classes,
+            target_size=config.image_size,
+            batch_size=config.batch_size,
+            interpolation={"area": cv2.INTER_AREA, "nearest": cv2.INTER_NEAREST}[
+                config.interpolation
+            ],
+            shuffle=training,
+            dtype="uint8",
+            validate_filenames=False,
+        )
+
+
+# ------------------------------------------------------------------------------- augmentation
+
+
+def reference_augmentation(height: int, width: int) -> A.Compose:
+    """Return the reference's distributions in albumentations 2's words.
+
+    It cropped 224x200 or 200x224 out of 336x336: here the same shares of any size.
+    """
+    long, short = 224 / 336, 200 / 336
+    crops = [(long, short), (short, long)]
+    return A.Compose(
+        [
+            A.GaussianBlur(blur_limit=(3, 7), sigma_limit=(0.8, 1.4), p=0.05),
+            A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0, p=0.5),
+            A.Affine(
+                translate_percent={"x": (-0.0625, 0.0625), "y": (-0.0625, 0.0625)},
+                scale=(0.99, 1.01),
+                keep_ratio=True,
+                rotate=(-20, 20),
+                interpolation=cv2.INTER_LINEAR,
+                border_mode=cv2.BORDER_REFLECT_101,
+                p=0.75,
+            ),
+            A.OneOf([A.CenterCrop(round(h * height), round(w * width)) for h, w in crops], p=0.5),
+            A.OneOf([A.RandomBrightnessContrast(limit, limit) for limit in (0.3, 0.1)], p=0.5),
+            A.HorizontalFlip(p=0.5),
+            A.HueSaturationValue(p=0.5),
+            A.RGBShift(p=0.5),
+            A.FancyPCA(alpha=0.1, p=0.5),
+            A.Resize(height, width),
+        ]
+    )
+
+
+def default_augmentation(height: int, width: int) -> A.Compose:
+    """Return an augmentation that never hides what tells one car from another."""
+    return A.Compose(
+        [
+            A.HorizontalFlip(p=0.5),
+            A.Affine(
+                translate_percent={"x": (-0.06, 0.06), "y": (-0.06, 0.06)},
+                scale=(0.9, 1.15),
+                keep_ratio=True,
+                rotate=(-8, 8),
+                interpolation=cv2.INTER_LINEAR,
+                border_mode=cv2.BORDER_REFLECT_101,
+                p=0.75,
+            ),
+            A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0.2, p=0.5),
+            A.HueSaturationValue(10, 20, 10, p=0.5),
+            A.GaussianBlur(blur_limit=(3, 5), sigma_limit=(0.5, 1.0), p=0.05),
+        ]
+    )
+
+
+AUGMENTATIONS = {"default": default_augmentation, "reference": reference_augmentation}
+
+
+def tta_passes(config: Config) -> list[A.Compose | None]:
+    """Return the transform of each prediction pass; the first is always the plain photo."""
+    height, width = config.image_size
+    if config.tta_style == "training":
+        return [None] + config.tta * [AUGMENTATIONS[config.augmentation](height, width)]
+    return [None] + [weak_view(height, width, view) for view in range(1, config.tta)]
+
+
+def weak_view(height: int, width: int, view: int) -> A.Compose:
+    """Return label-preserving view number `view`: odd ones flip, every second crops 5 % more."""
+    kept = 1 - 0.05 * (view // 2)
+    crop = [
+        A.CenterCrop(round(kept * height), round(kept * width)),
+        A.Resize(height, width, interpolation=cv2.INTER_LINEAR),
+    ]
+    return A.Compose((view % 2) * [A.HorizontalFlip(p=1)] + (kept < 1) * crop)
+
+
+# -------------------------------------------------------------------------------------- model
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A row of the table: what must not drift apart stands side by side."""
+
+    build: Callable[..., keras.Model]  # keras.applications' constructor
+    input_range: tuple[float, float]  # that its first layer expects
+    size: tuple[int, int]  # height, width where none is asked for
+    file: str  # its ImageNet weights without the top
+
+
+applications = keras.applications
+BACKBONES = {
+    "InceptionV3": Backbone(
+        applications.InceptionV3,
+        (-1, 1),
+        (336, 448),
+        "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+    "Xception": Backbone(
+        applications.Xception,
+        (-1, 1),
+        (336, 448),
+        "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ),
+    "MobileNet": Backbone(
+        applications.MobileNet, (-1, 1), (224, 288), "mobilenet_1_0_224_tf_no_top.h5"
+    ),
+    "EfficientNetB3": Backbone(
+        applications.EfficientNetB3, (0, 255), (384, 512), "efficientnetb3_notop.h5"
+    ),
+    "EfficientNetB5": Backbone(
+        applications.EfficientNetB5, (0, 255), (456, 608), "efficientnetb5_notop.h5"
+    ),
+    "EfficientNetB7": Backbone(
+        applications.EfficientNetB7, (0, 255), (480, 640), "efficientnetb7_notop.h5"
+    ),
+    "EfficientNetV2S": Backbone(
+        applications.EfficientNetV2S, (0, 255), (384, 512), "efficientnetv2-s_notop.h5"
+    ),
+    "EfficientNetV2M": Backbone(
+        applications.EfficientNetV2M, (0, 255), (480, 640), "efficientnetv2-m_notop.h5"
+    ),
+    "ConvNeXtTiny": Backbone(
+        applications.ConvNeXtTiny, (0, 255), (384, 512), "convnext_tiny_notop.h5"
+    ),
+    "ConvNeXtBase": Backbone(
+        applications.ConvNeXtBase, (0, 255), (384, 512), "convnext_base_notop.h5"
+    ),
+}
+
+
+def find_weights(config: Config) -> Path | None:
+    """Return the file of the backbone's weights, or None where none were asked for.
+
+    ImageNet weights come from the lib dataset, any other mounted dataset or Keras' own cache or
+    download, and must have the hash that the manifest publishes.
+    """
+    if config.weights == "none":
+        return None
+    if config.weights != "imagenet":
+        if not Path(config.weights).is_file():
+            raise Problem(f"--weights {config.weights}: no such file; imagenet and none also work.")
+        return Path(config.weights)
+    entry = json.loads((LIB / "weights" / "manifest.json").read_text())[config.backbone]
+    places = [LIB / "weights" / entry["file"], *(ROOT / "input").glob(f"**/{entry['file']}")]
+    for path in filter(Path.is_file, places):
+        algorithm = "sha256" if entry["sha256"] else "md5"
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, algorithm).hexdigest() == entry[algorithm]:
+                return path
+        raise Problem(f"{path} is damaged: its {algorithm} is not the manifest's. Upload it again.")
+    return download_weights(config.backbone, entry)
+
+
+def download_weights(backbone: str, entry: dict) -> Path:
+    """Return Keras' cached or downloaded weight file."""
+    try:
+        hash_ = entry["sha256"] or entry["md5"]
+        return Path(
+            keras.utils.get_file(origin=entry["url"], file_hash=hash_, cache_subdir="models")
+        )
+    except Exception as error:  # get_file raises bare Exceptions
+        raise Problem(
+            f"The ImageNet weights of {backbone} are missing and cannot be downloaded: attach a "
+            f"dataset that holds {entry['file']} (`ship weights {backbone}` fetches it, "
+            "`ship bundle` uploads it), or ask for --weights none or --weights FILE."
+        ) from error
+
+
+def load_backbone(config: Config, weights: Path | None) -> keras.Model:
+    """Return the backbone without its top, its weights loaded from a file in keras' format."""
+    row = BACKBONES[config.backbone]
+    try:
+        backbone = row.build(
+            include_top=False,
+            weights=str(weights) if weights else None,
+            input_shape=(*config.image_size, 3),
+        )
+    except (ValueError, OSError) as error:
+        named = f"from {weights} " if weights else ""
+        raise Problem(
+            f"{config.backbone} at {size_text(config)} could not be built {named}"
+            f"({str(error).splitlines()[0]}): the file must be keras.applications' own without the "
+            "top, and the image not smaller than the backbone allows."
+        ) from error
+    if weights and config.backbone.startswith("EfficientNetB"):
+        # ImageNet's B0..B7 were trained with (x - mean) / variance. keras.applications adds the
+        # missing division only under weights="imagenet", not for a path: square the variance.
+        normalization = backbone.get_layer("normalization")
+        normalization.adapt_variance.assign(normalization.adapt_variance**2)
+        normalization.finalize_state()
+    backbone.name = "backbone"
+    return backbone
+
+
+def build_model(config: Config, classes: int, weights: Path | None) -> keras.Model:
+    """Return uint8 photos [n, h, w, 3] -> float32 probabilities [n, classes]."""
+    row = BACKBONES[config.backbone]
+    low, high = (0, 1) if config.input_range == "0..1" else row.input_range
+    inputs = keras.Input((*config.image_size, 3), dtype="uint8", name="photo")
+    x = keras.layers.Rescaling((high - low) / 255, offset=low, name="scale")(inputs)
+    x = load_backbone(config, weights)(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    penalty = keras.regularizers.L2(config.l2) if config.l2 else None
+    x = keras.layers.Dense(256, activation="relu", kernel_regularizer=penalty)(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Dropout(0.25)(x)
+    outputs = keras.layers.Dense(classes, activation="softmax", dtype="float32")(x)
+    return keras.Model(inputs, outputs)
+
+
+NORMALIZATION = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+
+
+def block_starts(backbone: keras.Model) -> list[int]:
+    """Return the positions in `backbone.layers` at which a whole block begins.
+
+    A block begins where a single tensor passes from the layers before to the layers after, so that
+    no residual or parallel branch is cut in two, and never between a convolution and what
+    normalises, activates or pads it.
+    """
+    position = {id(layer): i for i, layer in enumerate(backbone.layers)}
+    last_use = list(range(len(position)))
+    for i, layer in enumerate(backbone.layers[1:], start=1):
+        for tensor in layer.input if isinstance(layer.input, list) else [layer.input]:
+            last_use[position[id(tensor._keras_history.operation)]] = i
+    starts = []
+    for i, layer in enumerate(backbone.layers):
+        open_tensors = sum(use >= i for use in last_use[:i])
+        if open_tensors <= 1 and layer.weights and not isinstance(layer, NORMALIZATION):
+            starts.append(i)
+    return starts
+
+
+def unfreeze(config: Config, backbone: keras.Model, stage: Stage) -> str:
+    """Let the upper `stage.share` of the backbone train, and say what does."""
+    layers = backbone.layers
+    first = int((1 - stage.share) * len(layers))
+    if config.unfreeze == "blocks" and first < len(layers):
+        first = max(start for start in [0, *block_starts(backbone)] if start <= first)
+    last_stage = stage == config.stages[-1]
+    normalize = config.batchnorm == "train" or (config.batchnorm == "last" and last_stage)
+    backbone.trainable = True  # each layer decides
+    for i, layer in enumerate(layers):
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = i >= first and (normalize or not is_norm)
+    return f"the head and {len(layers) - first} of {len(layers)} backbone layers train"
+
+
+# ----------------------------------------------------------------------------------- schedule
+
+
+def train(config: Config, data: Data, network: keras.Model, state: State, clock: Clock) -> None:
+    """Run the schedule from where `state` stands; `network` ends with the best weights."""
+    transform = AUGMENTATIONS[config.augmentation](*config.image_size)
+    training = batches(config, data, data.train, transform, training=True)
+    validation = batches(config, data, data.validation)
+    if not state.last:  # what a loss that is no number in the first epoch goes back to
+        state.store(network)
+        state.save()
+    while state.stage < len(config.stages):
+        stage = config.stages[state.stage]
+        rate = state.learning_rate or stage.learning_rate
+        try:
+            clock.check_epoch()
+            train_stage(config, network, state, clock, training, validation)
+        except Diverged:
+            print(f"The loss of stage {stage.name} is no longer a number: {state.diverge(rate)}.")
+        except OutOfTime:
+            print(f"Time is up in stage {stage.name}: on to the prediction.")
+            state.stopped_by_time_limit = True
+            break
+        else:
+            print(stage_line(config, state, stage), flush=True)
+    if state.best:
+        network.load_weights(state.folder / state.best)
+
+
+def train_stage(config, network, state, clock, training, validation) -> None:
+    """Open the stage's share of the backbone, compile anew, and fit."""
+    stage = config.stages[state.stage]
+    what = unfreeze(config, network.get_layer("backbone"), stage)
+    rate = state.learning_rate or stage.learning_rate
+    print(f"stage {stage.name}: {what}, learning rate {rate:g}", flush=True)
+    model = keras.Model(network.inputs, network.outputs)
+    model.compile(keras.optimizers.Adam(rate), "categorical_crossentropy", metrics=["accuracy"])
+    state.restore(network, model.optimizer, model.trainable_variables)
+    counters = {
+        "early": keras.callbacks.EarlyStopping("val_accuracy", patience=config.patience),
+        "plateau": keras.callbacks.ReduceLROnPlateau(
+            "val_loss", config.plateau_factor, config.plateau_patience, min_lr=1e-7
+        ),
+    }
+    checkpoint = Checkpoint(state, clock, network, training, validation.n, counters)
+    model.fit(
+        training.as_tf_dataset(),
+        validation_data=validation.as_tf_dataset(),
+        initial_epoch=state.epoch,
+        epochs=stage.epochs,
+        callbacks=[*counters.values(), checkpoint],
+        verbose=0,
+    )
+
+
+def stage_line(config: Config, state: State, stage: Stage) -> str:
+    """Return what a finished stage did, in one line."""
+    metrics = stage_metrics(state, stage)
+    return (
+        f"stage {stage.name}: {metrics['epochs_run']} epochs in {clock_text(metrics['seconds'])}, "
+        f"best val_accuracy {metrics['best_val_accuracy']:.4f}, over all {state.best_accuracy:.4f}"
+    )
+
+
+def stage_metrics(state: State, stage: Stage) -> dict:
+    """Return what metrics.json says of a stage, from the epochs that it ran."""
+    rows = [row for row in state.history if row["stage"] == stage.name]
+    return {
+        "name": stage.name,
+        "share": stage.share,
+        "learning_rate": stage.learning_rate,
+        "epochs_run": len(rows),
+        "best_val_accuracy": max((row["val_accuracy"] for row in rows), default=None),
+        "seconds": sum(row["seconds"] for row in rows),
+        "images_per_second": float(np.mean([r["images_per_second"] for r in rows]))
+        if rows
+        else None,
+    }
+
+
+# --------------------------------------------------------------------------------- prediction
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probabilities, float32 [n, classes], and how good they are on the validation photos."""
+
+    validation: np.ndarray
+    test: np.ndarray
+    accuracy: float  # of the plain pass
+    accuracy_tta: float  # of the mean over passes
+    tta_used: bool
+
+
+def predict(config: Config, data: Data, network: keras.Model, clock: Clock) -> Prediction:
+    """Predict in as many passes as fit; keep their mean unless it is worse than the plain pass."""
+    passes, views = [], tta_passes(config)
+    for number, view in enumerate(tqdm(views, "predicting", unit="pass", disable=None)):
+        if number and clock.predict_seconds(1, clock.state.predict_rate) > clock.left():
+            print(f"Time is up: {number} of {len(views)} prediction passes were made.")
+            clock.state.stopped_by_time_limit = True
+            break
+        tables = []
+        for table in (data.validation, data.test):
+            flow = batches(config, data, table, view)
+            flow.epoch = number  # random views differ from pass to pass
+            tables.append(network.predict(flow.as_tf_dataset(), verbose=0))
+        passes.append(tables)
+    averaged = passes[1:] if config.tta_style == "training" and len(passes) > 1 else passes
+    plain = passes[0]
+    mean = [np.mean(tables, axis=0, dtype=np.float64) for tables in zip(*averaged, strict=True)]
+    truth = data.labels(data.validation)
+    accuracy, accuracy_tta = (float(np.mean(p[0].argmax(1) == truth)) for p in (plain, mean))
+    tta_used = len(passes) > 1 and accuracy_tta >= accuracy
+    said = "it is used" if tta_used else "the plain prediction is used"
+    print(f"validation accuracy {accuracy:.4f}, with TTA {accuracy_tta:.4f}: {said}", flush=True)
+    chosen = [np.asarray(p, np.float32) for p in (mean if tta_used else plain)]
+    return Prediction(*chosen, accuracy, accuracy_tta, tta_used)
+
+
+def with_prior(data: Data, probabilities: np.ndarray) -> np.ndarray:
+    """Return a row for every test Id: photos that can't be read get the classes' shares."""
+    prior = np.bincount(data.labels(data.train), minlength=len(data.competition.classes))
+    rows = np.tile(np.float32(prior / prior.sum()), (len(data.competition.test), 1))
+    readable = (data.competition.test.path != "").to_numpy()
+    if not readable.all():
+        print(f"{(~readable).sum()} test photos can't be read: the most frequent class is theirs.")
+    rows[readable] = probabilities
+    return rows
+
+
+# ------------------------------------------------------------------------------------- output
+
+
+def submission(data: Data, probabilities: np.ndarray) -> pd.DataFrame:
+    """Return the sample submission's rows and columns with the predicted labels.
+
+    Raises:
+        Problem: a probability is not a number, so that no label can be told.
+    """
+    if not np.isfinite(probabilities).all():
+        raise Problem(
+            "The network predicts no numbers; no submission was written: see history.csv."
+        )
+    sample = data.competition.sample
+    labels = np.asarray(data.competition.classes)[probabilities.argmax(1)]
+    return sample.assign(**{sample.columns[1]: labels})
+
+
+def write_results(
+    output: Path, config: Config, data: Data, state: State, prediction: Prediction, weights: str
+) -> dict:
+    """Write what a run leaves behind, but for weights and pictures; return the metrics."""
+    test = with_prior(data, prediction.test)
+    competition = data.competition
+    tables = {"submission.csv": submission(data, test), "history.csv": pd.DataFrame(state.history)}
+    if len(competition.excluded):
+        tables["excluded.csv"] = competition.excluded
+    for name, table in tables.items():
+        write_atomically(output / name, lambda path, table=table: table.to_csv(path, index=False))
+    arrays = {
+        "test": test,
+        "test_ids": competition.test.Id.to_numpy(str),
+        "validation": prediction.validation,
+        "validation_ids": data.validation.Id.to_numpy(str),
+        "validation_labels": data.validation.label.to_numpy(np.asarray(competition.classes).dtype),
+        "classes": np.asarray(competition.classes),
+    }
+    write_atomically(output / "probabilities.npz", lambda path: np.savez_compressed(path, **arrays))
+    metrics = {
+        "recipe": config.recipe,
+        "backbone": config.backbone,
+        "image_size": list(config.image_size),
+        "weights": weights,
+        "seed": config.seed,
+        "train_images": len(data.train),
+        "val_images": len(data.validation),
+        "test_images": len(competition.test),
+        "excluded_images": len(competition.excluded),
+        "classes": competition.classes,
+        "stages": [stage_metrics(state, stage) for stage in config.stages],
+        "val_accuracy": prediction.accuracy,
+        "val_accuracy_tta": prediction.accuracy_tta,
+        "tta_used": prediction.tta_used,
+        "seconds": time.monotonic() - START + state.earlier_seconds,
+        "peak_memory_mb": peak_memory_mb(),
+        "resumed": state.resumed,
+        "stopped_by_time_limit": state.stopped_by_time_limit,
+        "devices": [device.name for device in tf.config.list_logical_devices()],
+        "versions": versions(),
+    }
+    text = json.dumps(metrics, indent=1)
+    write_atomically(output / "metrics.json", lambda path: path.write_text(text))
+    return metrics
+
+
+def draw_figures(output: Path, config: Config, data: Data, state: State, prediction: Prediction):
+    """Draw what people would rather look at than read."""
+    classes = data.competition.classes
+    names = {"train": data.train, "validation": data.validation}
+    counts = {name: table.label.value_counts().reindex(classes) for name, table in names.items()}
+    class_balance(pd.DataFrame(counts), output / "class_balance.png")
+    transform = AUGMENTATIONS[config.augmentation](*config.image_size)
+    photos, labels = batches(config, data, data.train.head(24), transform, training=True)[0]
+    titles = [str(classes[i]) for i in labels.argmax(1)]
+    photo_grid(photos, titles, output / "augmented.png")
+    if state.history:
+        learning_curves(pd.DataFrame(state.history), output / "learning_curves.png")
+    predicted = np.asarray(classes)[prediction.validation.argmax(1)]
+    confusion_matrix(data.validation.label, predicted, classes, output / "confusion_matrix.png")
+
+
+def peak_memory_mb() -> float:
+    """Return this process' largest resident memory in MiB."""
+    try:
+        import resource
+    except ImportError:
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of what the result depends on."""
+    names = ["tensorflow", "keras", "albumentations", "numpy", "pandas", "opencv-python-headless"]
+    return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
+
+
+# --------------------------------------------------------------------------------------- main
+
+
+def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
+    """Return the settings (recipe, then OVERRIDES, then the command line) and the other options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, help="the competition's folder (drawn cars)")
+    parser.add_argument("--output", type=Path, help="where results go (./output)")
+    parser.add_argument("--fresh", action="store_true", help="throw an unfinished run away")
+    parser.add_argument("--show-config", action="store_true", help="print the settings as JSON")
+    for item in dataclasses.fields(Config):
+        name = "--" + item.name.replace("_", "-")
+        read, text = item.metadata["read"], item.metadata["help"].replace("%", "%%")
+        parser.add_argument(name, type=read, default=argparse.SUPPRESS, help=text)
+    overrides = [f"--{name.replace('_', '-')}={value}" for name, value in OVERRIDES.items()]
+    options = parser.parse_args(overrides + argv)
+    given = {
+        f.name: getattr(options, f.name) for f in dataclasses.fields(Config) if f.name in options
+    }
+    name = given.get("recipe") or ("default" if ON_KAGGLE or options.data else "dry")
+    config = dataclasses.replace(RECIPES[name], **given)
+    if ON_KAGGLE and not config.time_limit:
+        config = dataclasses.replace(config, time_limit=KAGGLE_MINUTES)
+    most = config.epochs or math.inf
+    return dataclasses.replace(
+        config,
+        image_size=config.image_size or BACKBONES[config.backbone].size,
+        stages=tuple(dataclasses.replace(s, epochs=min(s.epochs, most)) for s in config.stages),
+    ), options
+
+
+def show_config(config: Config) -> None:
+    """Print the settings for other programs to read."""
+    files = {"none": [], "imagenet": [BACKBONES[config.backbone].file]}
+    content = {
+        "config": dataclasses.asdict(config),
+        "recipe": config.recipe,
+        "backbone": config.backbone,
+        "weights_files": files.get(config.weights, [config.weights]),
+        "competition": COMPETITION,
+        "recipes": list(RECIPES),
+        "backbones": list(BACKBONES),
+    }
+    print(json.dumps(content))
+
+
+def run(config: Config, options: argparse.Namespace, output: Path) -> None:
+    """Go the whole way from photos to a submission in `output`."""
+    print(f"recipe {config.recipe}: {config.backbone} at {size_text(config)}")
+    strategy = use_devices(config)
+    keras.utils.set_random_seed(config.seed)
+    scratch = scratch_folder(output)
+    folder = find_competition(options.data, scratch, config.seed)
+    data = load_data(config, folder, scratch)
+    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
+    state = open_state(output / "state", settings, data.fingerprint, options.fresh)
+    weights = find_weights(config)
+    with strategy.scope():
+        network = build_model(config, len(data.competition.classes), weights)
+        end = START + config.time_limit * 60 if config.time_limit else math.inf
+        images = len(data.validation) + len(data.test)
+        clock = Clock(state, config.stages, images, len(tta_passes(config)), end)
+        train(config, data, network, state, clock)
+        prediction = predict(config, data, network, clock)
+    used = config.weights if config.weights in ("imagenet", "none") else weights.name
+    write_results(output, config, data, state, prediction, used)
+    write_atomically(output / "best.weights.h5", network.save_weights)
+    draw_figures(output, config, data, state, prediction)
+    shutil.rmtree(state.folder)
+    shutil.rmtree(scratch, ignore_errors=True)
+    print(f"{output / 'submission.csv'} is ready after {clock_text(time.monotonic() - START)}")
+    if folder.is_relative_to(scratch):
+        print("This was a dry run on drawn cars: it shows that everything works, not how well.")
+
+
+MAY_CHANGE = {"time_limit", "workers", "cache"}  # from one session of a run to the next
+
+
+def scratch_folder(output: Path) -> Path:
+    """Return the temporary folder of the run in `output`: a run that goes on finds its photos."""
+    key = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"car-classification-{key}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run, and turn what can go wrong into one sentence and an exit status."""
+    config, options = read_arguments(sys.argv[1:] if argv is None else argv)
+    if options.show_config:
+        show_config(config)
+        return 0
+    output = options.output or (ROOT / "working" if ON_KAGGLE else Path("output"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        run(config, options, output)
+        return 0
+    except Problem as problem:
+        print(f"kernel.py: {problem}", file=sys.stderr)
+        return 1
+    except tf.errors.ResourceExhaustedError:
+        smaller = max(1, config.batch_size // 2)
+        print(f"kernel.py: out of memory: try --batch-size {smaller}.", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"kernel.py: {error.filename or output}: {error.strerror or error}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        kept = "The same command goes on from the last finished epoch"
+        print(f"\nInterrupted. {kept} ({output / 'state'}).", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
