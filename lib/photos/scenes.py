@@ -29,9 +29,9 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndar
     y = np.linspace(0, 1, height, dtype="float32")[:, None]
     sky = top + (bottom - top) * np.minimum(y / horizon, 1)
     floor = ground * (0.82 + 0.3 * (y - horizon) / (1 - horizon))
-    column = np.where(y < horizon, sky, floor)
-    scene = column[:, None] + mottle(rng, size)
-    scene = np.clip(scene, 0, 255).astype(np.uint8)
+    column = np.where(y < horizon, sky, floor).astype("float32")[:, None]
+    plain = cv2.resize(column, size[::-1], interpolation=cv2.INTER_NEAREST)
+    scene = cv2.add(plain, mottle(rng, size), dtype=cv2.CV_8U)
     behind = (draw_buildings, draw_trees, draw_wall, draw_hills)
     behind[rng.integers(len(behind))](rng, scene, round(horizon * height))
     if np.ptp(ground) < 16 and rng.random() < 0.7:  # paved
@@ -40,14 +40,12 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndar
 
 
 def mottle(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Return soft spots that make a plain sky cloudy and a plain ground worn: float32 [h, w, 1]."""
+    """Return soft spots that make a plain sky cloudy and a plain ground worn: float32 [h, w, 3]."""
     height, width = size
-    spots = rng.normal(0, 9, (7, 9)).astype("float32")
     grain = rng.normal(0, 5, (height // 8, width // 8)).astype("float32")
-    return sum(
-        cv2.resize(field, (width, height), interpolation=cv2.INTER_CUBIC)
-        for field in (spots, grain)
-    )[..., None]
+    spots = rng.normal(0, 9, (7, 9)).astype("float32")
+    spots = cv2.resize(spots, grain.shape[::-1], interpolation=cv2.INTER_CUBIC) + grain
+    return cv2.resize(cv2.merge([spots] * 3), (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def draw_buildings(rng: np.random.Generator, scene: np.ndarray, horizon: int) -> None:
@@ -118,15 +116,15 @@ def develop(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
     """Photograph a scene: exposure, colour of the light, uneven light, blur and noise; uint8."""
     height, width = scene.shape[:2]
     exposure, warmth = rng.uniform(0.72, 1.18), rng.uniform(-0.07, 0.07)
-    light = exposure * np.array((1 + warmth, 1, 1 - warmth), "float32")
-    falloff = rng.uniform(0.82, 1.12, (2, 2)).astype("float32")
-    falloff = cv2.resize(falloff, (width, height), interpolation=cv2.INTER_LINEAR)
-    noise = rng.standard_normal((height, width), dtype="float32") * rng.uniform(1, 6)
+    light = exposure * np.array((1 + warmth, 1, 1 - warmth))
+    light = (light * rng.uniform(0.82, 1.12, (2, 2, 1))).astype("float32")
+    light = cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR)
+    noise = rng.standard_normal((height, width), dtype="float32") * np.float32(rng.uniform(1, 6))
     blur = rng.uniform(0, 1.2)
     if blur > 0.5:
         scene = cv2.GaussianBlur(scene, (0, 0), blur)
-    photo = scene * (falloff[..., None] * light) + noise[..., None]
-    return np.clip(photo, 0, 255).astype(np.uint8)
+    photo = cv2.multiply(scene, light, dtype=cv2.CV_8U)
+    return cv2.add(photo, cv2.merge([noise] * 3), dtype=cv2.CV_8U)
 
 
 def colour(rgb: np.ndarray) -> tuple[int, ...]:
