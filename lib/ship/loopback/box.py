@@ -205,6 +205,7 @@ def namespace_orders(
         binds.append((str(folder), f"/kaggle/input/{path}", True))
     binds.append((str(working), "/kaggle/working", False))
     yield {
+        "scratch": str(scratch),
         "root": str(scratch / "root"),
         "links": links,
         "binds": binds,
@@ -263,6 +264,7 @@ def plain_orders(
     temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch / "tmp"))
     try:
         yield {
+            "scratch": str(scratch),
             "root": None,
             "command": [sys.executable, str(root / "src" / "script.py")],
             "cwd": str(start),

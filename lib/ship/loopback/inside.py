@@ -8,9 +8,12 @@ everything that was started here is killed.
 import ctypes
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 # <linux/mount.h>; statvfs reports a mount's nosuid, nodev and noexec under these same bits.
@@ -65,21 +68,20 @@ def build_root(root: str, links: dict, binds: list, hidden: list) -> None:
     os.chroot(root)
 
 
-def kill_tree(process: subprocess.Popen, namespace: bool) -> None:
-    """Kill the script and all it has started; in a pid namespace the exit of its init does it."""
-    if namespace:
+def kill_all(process: subprocess.Popen, namespace: bool) -> None:
+    """Kill the script and all that it has started."""
+    if namespace:  # here this process is the init, whose -1 is everything else
+        with suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
         return
     import psutil
 
-    try:
+    family = []
+    with suppress(psutil.NoSuchProcess):
         family = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        family = []
     for member in [*family, process]:
-        try:
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
             member.kill()
-        except (psutil.NoSuchProcess, ProcessLookupError):
-            continue
 
 
 def main() -> None:
@@ -87,23 +89,33 @@ def main() -> None:
     lifeline = sys.stdin.buffer
     orders = json.loads(lifeline.readline())
     namespace = bool(orders["root"])
+    scratch = os.open(orders["scratch"], os.O_RDONLY) if namespace else None
     if namespace:
         build_root(orders["root"], orders["links"], orders["binds"], orders["hidden"])
     process = subprocess.Popen(
         orders["command"],
-        cwd=Path(orders["cwd"]),
+        cwd=orders["cwd"],
         env=orders["environment"],
         stdin=subprocess.DEVNULL,
     )
 
+    abandoned = threading.Event()
+
     def end_with_caller() -> None:
         lifeline.read()
-        kill_tree(process, namespace)
+        abandoned.set()
+        kill_all(process, namespace)
+        # A caller that was killed can't clear up: what the script has unpacked may be gigabytes.
+        for folder in ("tmp", "home") if namespace else (orders["scratch"],):
+            shutil.rmtree(folder, ignore_errors=True, dir_fd=scratch)
         os._exit(KILLED)
 
-    threading.Thread(target=end_with_caller, daemon=True).start()
+    watch = threading.Thread(target=end_with_caller, daemon=True)
+    watch.start()
     status = process.wait()
-    kill_tree(process, namespace)
+    if abandoned.is_set():
+        watch.join()
+    kill_all(process, namespace)
     os._exit(status if status >= 0 else 128 - status)
 
 
