@@ -45,6 +45,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.content = CONTENT
         self.cuts: list[int] = []  # bytes of the body after which a request is cut off
+        self.hangs: list[float] = []  # seconds for which a request is left without an answer
         self.statuses: list[int] = []  # statuses to answer before anything else
         self.headers: dict[str, str] = {}
         self.ranges_work = True
@@ -62,6 +63,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         asked = self.headers["Range"]
         self.server.ranges.append(asked)
+        if self.server.hangs:
+            time.sleep(self.server.hangs.pop(0))
         if self.server.statuses:
             self.send_error(self.server.statuses.pop(0))
             return
@@ -274,6 +277,21 @@ def test_cut_connections_are_resumed_within_one_command(folder, server):
     starts = [int(asked[6:-1]) for asked in server.ranges[1:]]
     assert 400_000 < starts[0] <= 500_000
     assert starts[0] + 200_000 < starts[1] <= starts[0] + 300_000
+
+
+def test_a_connection_that_keeps_breaking_but_gets_on_is_not_given_up(folder, server):
+    server.cuts = [150_000] * 7
+    assert len(server.cuts) > 1 + len(weights.PAUSES)
+    ship_weights(folder, "Tiny")
+    assert (folder / "tiny.h5").read_bytes() == CONTENT
+
+
+def test_a_silent_server_is_asked_again(folder, server, monkeypatch):
+    monkeypatch.setattr(weights, "TIMEOUT", (1, 0.2))
+    server.hangs = [0.6]
+    ship_weights(folder, "Tiny")
+    assert len(server.ranges) == 2
+    assert (folder / "tiny.h5").read_bytes() == CONTENT
 
 
 def test_what_arrived_before_giving_up_is_kept_for_the_next_command(folder, server):

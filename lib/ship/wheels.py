@@ -1,0 +1,191 @@
+"""`ship wheels`: albumentations as wheels for Kaggle's machine, should its image lack it."""
+
+import argparse
+import hashlib
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from packaging.tags import Tag, compatible_tags, cpython_tags
+from packaging.utils import parse_wheel_filename
+from photos.errors import Problem
+from tqdm import tqdm
+
+FOLDER = Path(__file__).resolve().parents[1] / "wheels"
+LOCK = "requirements.txt"  # pip's own format, so that the kernel can hand it to pip
+PYTHONS = ("3.12", "3.13")
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+
+# The first two are the versions of Kaggle's image; the others are what albucore alone brings there.
+# The rest of what they need stays in the image without them: numpy and opencv are in its list,
+# scikit-learn needs scipy, kaggle needs PyYAML (by jupytext), and google-genai and google-adk,
+# which Kaggle's own requirements name, need pydantic 2. A second pydantic beside the image's would
+# only invite conflicts.
+PINNED = {
+    "albumentations": "2.0.8",
+    "albucore": "0.0.24",
+    "stringzilla": "5.3.2",
+    "simsimd": "6.5.16",
+}
+
+_LINE = re.compile(r"([\w.-]+)==(\S+)((?: --hash=sha256:[0-9a-f]{64})+)")
+
+
+def check_wheels(folder: Path = FOLDER) -> str | None:
+    """Say what is wrong with the wheels in `folder`, or None when all are there and verified."""
+    if not (folder / LOCK).is_file():
+        return f"{folder} has no {LOCK}"
+    try:
+        lock = _read_lock(folder / LOCK)
+    except ValueError as error:
+        return str(error)
+    if {name: version for name, (version, _) in lock.items()} != PINNED:
+        return f"{folder / LOCK} is of other versions than those now pinned"
+    found: dict[str, set[Tag]] = {name: set() for name in PINNED}
+    for wheel in _wheels_in(folder):
+        name, tags = _name_and_tags(wheel)
+        if name not in lock or _sha256(wheel) not in lock[name][1]:
+            return f"{wheel} is not a file that {LOCK} vouches for"
+        found[name] |= tags
+    for python in PYTHONS:
+        accepted = _accepted_tags(python)
+        if lacking := [name for name, tags in found.items() if not tags & accepted]:
+            return f"{folder} has no wheel of {', '.join(lacking)} for Python {python}"
+    return None
+
+
+def staged_wheels(folder: Path = FOLDER) -> list[Path]:
+    """Give the files that belong into the bundle: the verified wheels and their lock.
+
+    Raises Problem when they are not all there, or not those that were downloaded.
+    """
+    if reason := check_wheels(folder):
+        raise Problem(f"{reason}: run `ship wheels`.")
+    return [*_wheels_in(folder), folder / LOCK]
+
+
+def download_wheels(folder: Path = FOLDER, source: Path | None = None) -> None:
+    """Download the pinned wheels for each of Kaggle's Pythons, and write the lock last.
+
+    pip takes them from its configured index, or from the folder `source` alone, and checks the
+    index's hashes. Raises Problem with pip's reason when it can't.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise Problem(
+            f"{sys.executable} has no pip: run `{sys.executable} -m ensurepip` and try again."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in [folder / LOCK, *_wheels_in(folder)]:
+            old.unlink(missing_ok=True)
+        for python in tqdm(PYTHONS, desc="wheels", unit="Python", dynamic_ncols=True):
+            _pip_download(python, folder, source)
+        _write_lock(folder)
+    except OSError as error:
+        raise Problem(
+            f"{error.filename or folder} can't be written ({error.strerror}): check the folder's "
+            f"permissions and the free disk space, and run `ship wheels` again."
+        ) from None
+    if reason := check_wheels(folder):
+        raise Problem(f"pip gave other wheels than asked for: {reason}.")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship wheels`."""
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FOLDER",
+        help="take the wheels from this folder instead of the package index",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
+
+
+def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> int:
+    """Run `ship wheels`: 0 when the wheels are there and verified, else raises Problem."""
+    reason = check_wheels(folder)
+    if reason and arguments.dry_run:
+        print(
+            f"{reason}: would download {', '.join(_requirements())} for Python "
+            f"{' and '.join(PYTHONS)} from {arguments.source or 'the package index'}."
+        )
+        return 0
+    if reason:
+        download_wheels(folder, arguments.source)
+    wheels = _wheels_in(folder)
+    for wheel in wheels:
+        print(f"{wheel.stat().st_size / 1e6:6.1f} MB  {wheel.name}")
+    total = sum(wheel.stat().st_size for wheel in wheels)
+    print(f"{total / 1e6:6.1f} MB in {len(wheels)} verified wheels in {folder}")
+    return 0
+
+
+def _requirements() -> list[str]:
+    return [f"{name}=={version}" for name, version in PINNED.items()]
+
+
+def _wheels_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.whl"))
+
+
+def _name_and_tags(wheel: Path) -> tuple[str, frozenset[Tag]]:
+    name, _, _, tags = parse_wheel_filename(wheel.name)
+    return name, tags
+
+
+def _accepted_tags(python: str) -> set[Tag]:
+    """Give the wheel tags that pip takes on Kaggle's machine with this version of Python."""
+    version = tuple(map(int, python.split(".")))
+    interpreter = "cp" + python.replace(".", "")
+    return {
+        *cpython_tags(version, platforms=PLATFORMS),
+        *compatible_tags(version, interpreter, PLATFORMS),
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _pip_download(python: str, folder: Path, source: Path | None) -> None:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+    command += ["--disable-pip-version-check", "--only-binary=:all:", "--implementation=cp"]
+    command += [f"--python-version={python}", *(f"--platform={name}" for name in PLATFORMS)]
+    command += ["--no-index", f"--find-links={source}"] if source else []
+    command += [f"--dest={folder}", *_requirements()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+        raise Problem(
+            f"pip can't download the wheels for Python {python} ({(errors or lines)[-1]}): check "
+            f"the network, or collect {', '.join(_requirements())} in a folder and use --from."
+        )
+
+
+def _write_lock(folder: Path) -> None:
+    hashes: dict[str, list[str]] = {name: [] for name in PINNED}
+    for wheel in _wheels_in(folder):
+        hashes[_name_and_tags(wheel)[0]].append(f"--hash=sha256:{_sha256(wheel)}")
+    lines = ["# Written by `ship wheels`: what the kernel installs if Kaggle's image lacks it."]
+    lines += [f"{name}=={version} {' '.join(hashes[name])}" for name, version in PINNED.items()]
+    beside = folder / f"{LOCK}.part"
+    beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    beside.replace(folder / LOCK)
+
+
+def _read_lock(path: Path) -> dict[str, tuple[str, set[str]]]:
+    """Read the lock: each package's version and the SHA-256 of its wheels."""
+    lock = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#"):
+            continue
+        if not (match := _LINE.fullmatch(line)):
+            raise ValueError(f"{path} has a line that `ship wheels` did not write: {line!r}")
+        name, version, hashes = match.groups()
+        lock[name] = version, set(re.findall(r"[0-9a-f]{64}", hashes))
+    return lock

@@ -1,0 +1,308 @@
+"""The wheels for Kaggle's machine, and the kernel's offline fallback that installs them."""
+
+import argparse
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from photos.errors import Problem
+from ship import wheels
+
+LIB = Path(wheels.__file__).resolve().parents[1]
+KERNEL = LIB.parent / "kernel.py"
+MANYLINUX = "manylinux_2_17_x86_64.manylinux2014_x86_64"
+
+# What Kaggle's image holds without albumentations (the reasons stand in ship/wheels.py).
+IMAGE = {"numpy", "scipy", "opencv-python-headless", "pydantic", "pyyaml"}
+
+
+def write_wheel(folder: Path, name: str, tag: str, release: str | None = None, code: str = ""):
+    """Write a tiny wheel that pip can install: one package with a version and some code."""
+    release = release or wheels.PINNED[name]
+    info = f"{name}-{release}.dist-info"
+    files = {
+        f"{name}/__init__.py": f"__version__ = {release!r}\n{code}\n",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {release}\n",
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
+    }
+    files[f"{info}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(folder / f"{name}-{release}-{tag}.whl", "w") as archive:
+        for file, text in files.items():
+            archive.writestr(file, text)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory) -> Path:
+    """A folder of tiny stand-ins for the pinned wheels, for both of Kaggle's Pythons and others."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in ("albumentations", "albucore"):
+        write_wheel(folder, name, "py3-none-any")
+        write_wheel(folder, name, "py3-none-any", release="9.9.9")
+    for name in ("stringzilla", "simsimd"):
+        for python in ("cp311", "cp312", "cp313"):
+            write_wheel(folder, name, f"{python}-{python}-{MANYLINUX}")
+            write_wheel(folder, name, f"{python}-{python}-win_amd64")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def downloaded(source, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("lib") / "wheels"
+    wheels.download_wheels(folder, source)
+    return folder
+
+
+@pytest.fixture
+def folder(downloaded, tmp_path) -> Path:
+    """A copy of a downloaded folder, to be harmed."""
+    return shutil.copytree(downloaded, tmp_path / "wheels")
+
+
+def ship_wheels(folder: Path, *words: str) -> int:
+    parser = argparse.ArgumentParser()
+    wheels.add_arguments(parser)
+    return wheels.run(parser.parse_args(words), folder)
+
+
+# --- what is pinned ---
+
+
+@pytest.mark.parametrize("name", wheels.PINNED)
+def test_the_pinned_packages_need_nothing_but_each_other_and_the_image(name):
+    """The installed packages' own metadata: a new need must be pinned or shown to be there."""
+    try:
+        requirements = [Requirement(text) for text in requires(name) or []]
+    except PackageNotFoundError:
+        pytest.fail(f"{name} is not installed here, so its requirements can't be read")
+    assert version(name) == wheels.PINNED[name] or name in ("stringzilla", "simsimd")
+    for python in wheels.PYTHONS:
+        environment = {"python_version": python, "extra": ""}
+        for requirement in requirements:
+            if requirement.marker and not requirement.marker.evaluate(environment):
+                continue
+            needed = canonicalize_name(requirement.name)
+            assert needed in IMAGE | set(wheels.PINNED), f"{name} needs {requirement}"
+            if needed in wheels.PINNED:
+                assert requirement.specifier.contains(wheels.PINNED[needed])
+
+
+# --- downloading ---
+
+
+def test_the_wheels_are_those_of_kaggles_pythons_and_platform(downloaded):
+    names = {path.name for path in wheels.staged_wheels(downloaded)}
+    assert names == {
+        "requirements.txt",
+        "albumentations-2.0.8-py3-none-any.whl",
+        "albucore-0.0.24-py3-none-any.whl",
+        *(
+            f"{name}-{wheels.PINNED[name]}-{python}-{python}-{MANYLINUX}.whl"
+            for name in ("stringzilla", "simsimd")
+            for python in ("cp312", "cp313")
+        ),
+    }
+    assert names == {path.name for path in downloaded.iterdir()}
+
+
+def test_verified_wheels_are_not_downloaded_again(folder, capsys, monkeypatch):
+    monkeypatch.setattr(wheels, "download_wheels", None)
+    assert ship_wheels(folder) == 0
+    assert "MB in 6 verified wheels" in capsys.readouterr().out
+
+
+def test_a_dry_run_does_nothing(tmp_path, capsys):
+    assert ship_wheels(tmp_path / "wheels", "--dry-run") == 0
+    assert "would download albumentations==2.0.8" in capsys.readouterr().out
+    assert not (tmp_path / "wheels").exists()
+
+
+def test_pip_takes_them_from_its_configured_index(source, tmp_path, monkeypatch, capsys):
+    index = tmp_path / "index"
+    for name in wheels.PINNED:
+        (index / name).mkdir(parents=True)
+        links = [f'<a href="{path.as_uri()}">{path.name}</a>' for path in source.glob(f"{name}-*")]
+        (index / name / "index.html").write_text(f"<!DOCTYPE html><html>{''.join(links)}</html>")
+    for variable in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(variable)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_INDEX_URL", index.as_uri())
+    assert ship_wheels(tmp_path / "wheels") == 0
+    assert "MB in 6 verified wheels" in capsys.readouterr().out
+
+
+def test_a_vanished_package_is_named(source, tmp_path):
+    rest = shutil.copytree(source, tmp_path / "rest")
+    (rest / "albumentations-2.0.8-py3-none-any.whl").unlink()
+    with pytest.raises(Problem, match=r"Python 3.12 \(.*albumentations==2.0.8.*use --from"):
+        ship_wheels(tmp_path / "wheels", "--from", str(rest))
+    with pytest.raises(Problem, match=r"has no requirements.txt: run `ship wheels`"):
+        wheels.staged_wheels(tmp_path / "wheels")
+
+
+def test_a_python_without_pip_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Problem, match=r"has no pip: run .* -m ensurepip"):
+        ship_wheels(tmp_path / "wheels")
+
+
+def test_an_unwritable_place_is_said(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Problem, match=r"file.* can't be written"):
+        ship_wheels(tmp_path / "file" / "wheels")
+
+
+# --- later use ---
+
+
+def test_a_changed_wheel_is_refused(folder):
+    with (folder / "albucore-0.0.24-py3-none-any.whl").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(Problem, match=r"albucore.*whl is not a file that requirements.txt vouches"):
+        wheels.staged_wheels(folder)
+
+
+def test_a_lost_wheel_is_named(folder):
+    (folder / f"simsimd-{wheels.PINNED['simsimd']}-cp313-cp313-{MANYLINUX}.whl").unlink()
+    with pytest.raises(Problem, match=r"no wheel of simsimd for Python 3.13: run `ship wheels`"):
+        wheels.staged_wheels(folder)
+
+
+def test_a_foreign_wheel_is_refused(folder):
+    write_wheel(folder, "other", "py3-none-any", release="1.0")
+    assert "other-1.0-py3-none-any.whl is not a file" in wheels.check_wheels(folder)
+
+
+def test_a_lock_of_other_versions_is_refused(folder, monkeypatch):
+    monkeypatch.setitem(wheels.PINNED, "albumentations", "2.0.9")
+    assert "is of other versions than those now pinned" in wheels.check_wheels(folder)
+
+
+def test_an_edited_lock_is_refused(folder):
+    lock = folder / wheels.LOCK
+    lock.write_text(lock.read_text() + "numpy\n")
+    assert "has a line that `ship wheels` did not write: 'numpy'" in wheels.check_wheels(folder)
+
+
+def test_refused_wheels_are_replaced(folder, source):
+    (folder / "albucore-0.0.24-py3-none-any.whl").write_bytes(b"x")
+    write_wheel(folder, "other", "py3-none-any", release="1.0")
+    assert ship_wheels(folder, "--from", str(source)) == 0
+    assert len(wheels.staged_wheels(folder)) == 7
+
+
+# --- the kernel's fallback ---
+
+
+def kernels_fallback() -> str:
+    """The source of the kernel's two functions, to be run without the rest of it."""
+    source = KERNEL.read_text(encoding="utf-8") if KERNEL.is_file() else ""
+    functions = {
+        node.name: ast.unparse(node)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    if "ensure_albumentations" not in functions:
+        pytest.skip("kernel.py has no ensure_albumentations")
+    return "\n".join(
+        [
+            "import importlib, os, subprocess, sys, tempfile",
+            "from pathlib import Path",
+            "class Problem(Exception): pass",
+            functions["albumentations_fault"],
+            functions["ensure_albumentations"],
+        ]
+    )
+
+
+@pytest.fixture
+def image(tmp_path) -> Path:
+    """The site-packages of an image whose albumentations the tests write."""
+    folder = tmp_path / "image" / "albumentations"
+    folder.mkdir(parents=True)
+    return folder / "__init__.py"
+
+
+@pytest.fixture
+def attached(tmp_path) -> Path:
+    """A mounted lib dataset with a lock and wheels that any Python can install."""
+    folder = tmp_path / "input" / "lib with a space" / "wheels"
+    folder.mkdir(parents=True)
+    uses = {"albumentations": "import albucore", "albucore": "import stringzilla, simsimd"}
+    for name in wheels.PINNED:
+        write_wheel(folder, name, "py3-none-any", code=uses.get(name, ""))
+    wheels._write_lock(folder)
+    return folder.parent
+
+
+def run_fallback(image: Path, attached: Path) -> list[str]:
+    """Run the fallback in a fresh Python with that image: the lines that it printed."""
+    script = kernels_fallback() + (
+        "\ntry: ensure_albumentations(Path(sys.argv[1]))\n"
+        "except Problem as problem: print('Problem:', problem)\n"
+        "else:\n"
+        "    import albumentations\n"
+        "    print(albumentations.__version__, albumentations.__file__)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(attached)],
+        env=os.environ | {"PYTHONPATH": str(image.parents[1])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_a_good_image_is_left_alone(image, attached):
+    image.write_text("__version__ = '2.1.0'")
+    assert run_fallback(image, attached) == [f"2.1.0 {image}"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("__version__ = '1.4.24'", "albumentations 1.4.24 is too old: using the wheels in"),
+        ("raise ImportError('gone\\nfor good')", "be imported (ImportError: gone): using the"),
+        ("import albucore; albucore.no_such_thing", "(AttributeError: "),
+    ],
+)
+def test_an_outdated_or_broken_image_gets_the_wheels(image, attached, code, said):
+    image.write_text(code)
+    line, result = run_fallback(image, attached)
+    assert said in line
+    assert result.startswith("2.0.8 ")
+    assert str(image) not in result
+
+
+def test_missing_wheels_are_said(image, attached):
+    image.write_text("raise ImportError('gone')")
+    shutil.rmtree(attached / "wheels")
+    (line,) = run_fallback(image, attached)
+    assert line.startswith("Problem: albumentations can't be imported (ImportError: gone), and ")
+    assert "run `ship wheels` and `ship bundle`, and attach the new version" in line
+
+
+def test_a_tampered_wheel_is_not_installed(image, attached):
+    image.write_text("raise ImportError('gone')")
+    write_wheel(attached / "wheels", "albucore", "py3-none-any", code="print('tampered')")
+    (line,) = run_fallback(image, attached)
+    assert line.startswith("Problem: ")
+    assert "DO NOT MATCH THE HASHES" in line
+
+
+def test_a_lock_without_hashes_is_not_used(image, attached):
+    image.write_text("raise ImportError('gone')")
+    lock = attached / "wheels" / wheels.LOCK
+    lock.write_text("".join(f"{name}=={pin}\n" for name, pin in wheels.PINNED.items()))
+    (line,) = run_fallback(image, attached)
+    assert line.startswith("Problem: ")
+    assert "--require-hashes" in line
