@@ -15,11 +15,9 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
-import importlib.metadata
 import json
 import math
 import os
-import platform
 import shutil
 import signal
 import sys
@@ -28,6 +26,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 START = time.monotonic()  # the session's clock: imports, checks and training all count
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -64,104 +63,48 @@ DEFAULT_STAGES = (
 )
 
 
-def size(text: str) -> tuple[int, int]:
-    """Read `384x512` (height x width) or `336` (square)."""
-    height, _, width = text.lower().partition("x")
-    return whole(height), whole(width or height)
-
-
-def size_text(config: Config) -> str:
-    """Return the size as `size` reads it."""
-    return "x".join(map(str, config.image_size))
-
-
-def whole(text: str) -> int:
-    """Read a whole number of at least 1."""
-    if int(text) < 1:
-        raise ValueError(text)
-    return int(text)
-
-
-def positive(text: str) -> float:
-    """Read a finite number above 0."""
-    if not 0 < float(text) < math.inf:
-        raise ValueError(text)
-    return float(text)
-
-
-def stages(text: str) -> tuple[Stage, ...]:
-    """Read `name:share:learning_rate:epochs,...`."""
-    rows = [row.split(":") for row in text.split(",")]
-    return tuple(
-        Stage(n, float(share), positive(lr), whole(epochs)) for n, share, lr, epochs in rows
-    )
-
-
-def yes_or_no(text: str) -> bool:
-    """Read `yes` or `no`."""
-    return {"yes": True, "no": False}[text.lower()]
-
-
-def choice(names) -> Callable[[str], str]:
-    """Return a reader that accepts one of `names` in any case; `names` may be given late."""
-
-    def read(text: str) -> str:
-        known = {name.lower(): name for name in (names() if callable(names) else names)}
-        if text.lower() not in known:
-            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(known.values())}")
-        return known[text.lower()]
-
-    return read
-
-
-def setting(default, help: str, read: Callable[[str], object] = str):
-    """Declare a config field: its default, its line of documentation, and its reader."""
-    return field(default=default, metadata={"help": help, "read": read})
+def setting(default, help: str, least: float = -math.inf, most: float = math.inf):
+    """Declare a config field: its default, its line of documentation, a number's range."""
+    return field(default=default, metadata={"help": help, "least": least, "most": most})
 
 
 @dataclass(frozen=True)
 class Config:
     """Everything that decides the score; each field is an option and an override of its name."""
 
-    recipe: str = setting("default", "named settings to start from", choice(lambda: RECIPES))
-    backbone: str = setting("EfficientNetB3", "row of BACKBONES", choice(lambda: BACKBONES))
-    image_size: tuple[int, int] | None = setting(None, "N or HxW pixels (the backbone's own)", size)
+    recipe: str = setting("default", "row of RECIPES to start from")
+    backbone: str = setting("EfficientNetB3", "row of BACKBONES")
+    image_size: tuple[int, int] | None = setting(None, "N or HxW pixels (the backbone's own)")
     weights: str = setting("imagenet", "imagenet, none (random), or a .h5 file")
-    input_range: str = setting("backbone", "what scaled pixels span: backbone, or 0..1")
-    batch_size: int = setting(32, "photos a step, all devices together", whole)
-    stages: tuple[Stage, ...] = setting(
-        DEFAULT_STAGES, "the unfreezing schedule, as name:share:learning_rate:epochs,...", stages
+    input_range: Literal["backbone", "0..1"] = setting("backbone", "what scaled pixels span")
+    batch_size: int = setting(32, "photos a step, all devices together", least=1)
+    stages: tuple[Stage, ...] = setting(DEFAULT_STAGES, "name:share:learning_rate:epochs,...")
+    epochs: int | None = setting(None, "the most epochs a stage may run", least=1)
+    unfreeze: Literal["blocks", "layers"] = setting("blocks", "open whole blocks, or by layer")
+    batchnorm: Literal["train", "frozen", "last"] = setting(
+        "train", "BatchNorm of opened layers trains always, never, or in the last stage alone"
     )
-    epochs: int | None = setting(None, "the most epochs a stage may run", whole)
-    unfreeze: str = setting("blocks", "open whole blocks, or layers", choice(["blocks", "layers"]))
-    batchnorm: str = setting(
-        "train",
-        "BatchNorm of opened layers: train, frozen, or last (trains in the last stage only)",
-        choice(["train", "frozen", "last"]),
+    l2: float = setting(0.0, "L2 penalty on the head's hidden layer", least=0)
+    augmentation: str = setting("default", "row of AUGMENTATIONS")
+    interpolation: Literal["area", "nearest"] = setting("area", "how photos are resized")
+    tta: int = setting(4, "prediction passes over each photo; 1 is none", least=1)
+    tta_style: Literal["weak", "training"] = setting(
+        "weak", "flips and small crops, or the training augmentation"
     )
-    l2: float = setting(0.0, "L2 penalty on the head's hidden layer", float)
-    augmentation: str = setting(
-        "default", "function in AUGMENTATIONS", choice(lambda: AUGMENTATIONS)
+    validation_share: float = setting(0.15, "of the photos, held out", least=0.01, most=0.5)
+    patience: int = setting(5, "epochs without a better val_accuracy that end a stage", least=1)
+    plateau_patience: int = setting(2, "epochs without a lower val_loss that cut the rate", least=1)
+    plateau_factor: float = setting(
+        0.25, "by which the rate is then multiplied", least=0.01, most=1
     )
-    interpolation: str = setting("area", "resize by area or nearest", choice(["area", "nearest"]))
-    tta: int = setting(4, "prediction passes over each photo; 1 is none", whole)
-    tta_style: str = setting(
-        "weak",
-        "weak (flips, small crops) or training (its augmentation)",
-        choice(["weak", "training"]),
+    limit: int | None = setting(None, "the most training photos of a class", least=2)
+    time_limit: float | None = setting(None, "minutes for the whole session", least=0)
+    seed: int = setting(42, "of the split, the head and every augmentation", least=0)
+    mixed_precision: Literal["auto", "yes", "no"] = setting(
+        "auto", "float16, where GPUs gain by it"
     )
-    validation_share: float = setting(0.15, "of the training photos, held out", positive)
-    patience: int = setting(5, "epochs without a better val_accuracy that end a stage", whole)
-    plateau_patience: int = setting(2, "epochs without a lower val_loss that cut the rate", whole)
-    plateau_factor: float = setting(0.25, "by which the rate is then multiplied", positive)
-    limit: int | None = setting(None, "the most training photos of a class", whole)
-    time_limit: float | None = setting(None, "minutes for the whole session", positive)
-    seed: int = setting(42, "of the split, the head and every augmentation", int)
-    mixed_precision: str = setting(
-        "auto", "float16 compute: auto (GPUs that gain), yes, no", choice(["auto", "yes", "no"])
-    )
-    cache: bool = setting(True, "keep decoded photos in memory", yes_or_no)
-    workers: int = setting(os.cpu_count() or 1, "threads that read and augment photos", whole)
+    cache: bool = setting(True, "keep decoded photos in memory: yes, no")
+    workers: int = setting(os.cpu_count() or 1, "threads that read and augment photos", least=1)
 
 
 RECIPES = {
@@ -259,34 +202,19 @@ LIB = find_lib()
 sys.path.insert(0, str(LIB))
 ensure_albumentations(LIB)
 
-import albumentations as A  # noqa: E402
-import cv2  # noqa: E402
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-import tensorflow as tf  # noqa: E402
-from figures import class_balance, confusion_matrix, learning_curves, photo_grid  # noqa: E402
-from ImageDataAugmentor import ImageDataAugmentor  # noqa: E402
-from photos import (  # noqa: E402
-    Competition,
-    Layout,
-    Problem,
-    check_photos,
-    draw_competition,
-    read_competition,
-    split,
-)
-from session import (  # noqa: E402
-    Checkpoint,
-    Clock,
-    Diverged,
-    OutOfTime,
-    State,
-    clock_text,
-    open_state,
-    write_atomically,
-)
-from tqdm import tqdm  # noqa: E402
+import albumentations as A
+import cv2
+import figures
+import keras
+import numpy as np
+import pandas as pd
+import photos
+import session
+import settings
+import tensorflow as tf
+from ImageDataAugmentor import ImageDataAugmentor
+from photos import Problem
+from tqdm import tqdm
 
 
 def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
@@ -296,7 +224,7 @@ def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
     if not ON_KAGGLE:
         drawn = scratch / "drawn"
         if not (drawn / COMPETITION_FILES["sample_csv"]).is_file():
-            draw_competition(drawn, seed=seed)
+            photos.draw_competition(drawn, seed=seed)
         return drawn
     marker = [COMPETITION_FILES["train_csv"], COMPETITION_FILES["sample_csv"]]
     attach = f"attach the competition {COMPETITION} to the kernel (competition_sources)"
@@ -327,7 +255,7 @@ def use_devices(config: Config) -> tf.distribute.Strategy:
 class Data:
     """The photos of a run: tables of Id, label and path, and the competition they come from."""
 
-    competition: Competition
+    competition: photos.Competition
     train: pd.DataFrame
     validation: pd.DataFrame
     test: pd.DataFrame  # only rows whose photo can be read
@@ -352,10 +280,12 @@ class Data:
 
 def load_data(config: Config, folder: Path, scratch: Path) -> Data:
     """Read, check and split the competition in `folder`; zips are unpacked into `scratch`."""
-    layout = Layout(**COMPETITION_FILES)
-    competition = read_competition(folder, layout, scratch, limit=config.limit, seed=config.seed)
-    competition = check_photos(competition, workers=config.workers)
-    train, validation = split(competition.train, config.validation_share, config.seed)
+    layout = photos.Layout(**COMPETITION_FILES)
+    competition = photos.read_competition(
+        folder, layout, scratch, limit=config.limit, seed=config.seed
+    )
+    competition = photos.check_photos(competition, workers=config.workers)
+    train, validation = photos.split(competition.train, config.validation_share, config.seed)
     test = competition.test[competition.test.path != ""]
     print(
         f"{len(train)} photos to train, {len(validation)} to validate, {len(competition.test)} to "
@@ -367,10 +297,12 @@ def load_data(config: Config, folder: Path, scratch: Path) -> Data:
 def batches(config: Config, data: Data, table: pd.DataFrame, transform=None, training=False):
     """Return an iterator of (uint8 [n, h, w, 3] in 0..255, float32 one-hot [n, classes]).
 
-    Predicting needs no labels, so a table without them yields zeros there.
+    The columns of the labels stand in the order of the competition's classes. Predicting needs no
+    labels: a table without them gets the first class.
     """
-    classes = [str(c) for c in data.competition.classes]
-    labels = table.label.astype(str) if "label" in table else classes[0]
+    # The iterator sorts names as text, which would put class 10 before 2: name classes by position.
+    classes = [f"{position:04d}" for position in range(len(data.competition.classes))]
+    labels = [classes[i] for i in data.labels(table)] if "label" in table else classes[0]
     augmentor = ImageDataAugmentor(
         augment=transform, seed=config.seed, cache=config.cache or None, workers=config.workers
     )
@@ -480,45 +412,28 @@ class Backbone:
     file: str  # its ImageNet weights without the top
 
 
-applications = keras.applications
-BACKBONES = {
-    "InceptionV3": Backbone(
-        applications.InceptionV3,
+zoo = keras.applications
+ROWS = [
+    Backbone(zoo.MobileNet, (-1, 1), (224, 288), "mobilenet_1_0_224_tf_no_top.h5"),
+    Backbone(
+        zoo.InceptionV3,
         (-1, 1),
         (336, 448),
         "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5",
     ),
-    "Xception": Backbone(
-        applications.Xception,
-        (-1, 1),
-        (336, 448),
-        "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    Backbone(
+        zoo.Xception, (-1, 1), (336, 448), "xception_weights_tf_dim_ordering_tf_kernels_notop.h5"
     ),
-    "MobileNet": Backbone(
-        applications.MobileNet, (-1, 1), (224, 288), "mobilenet_1_0_224_tf_no_top.h5"
-    ),
-    "EfficientNetB3": Backbone(
-        applications.EfficientNetB3, (0, 255), (384, 512), "efficientnetb3_notop.h5"
-    ),
-    "EfficientNetB5": Backbone(
-        applications.EfficientNetB5, (0, 255), (456, 608), "efficientnetb5_notop.h5"
-    ),
-    "EfficientNetB7": Backbone(
-        applications.EfficientNetB7, (0, 255), (480, 640), "efficientnetb7_notop.h5"
-    ),
-    "EfficientNetV2S": Backbone(
-        applications.EfficientNetV2S, (0, 255), (384, 512), "efficientnetv2-s_notop.h5"
-    ),
-    "EfficientNetV2M": Backbone(
-        applications.EfficientNetV2M, (0, 255), (480, 640), "efficientnetv2-m_notop.h5"
-    ),
-    "ConvNeXtTiny": Backbone(
-        applications.ConvNeXtTiny, (0, 255), (384, 512), "convnext_tiny_notop.h5"
-    ),
-    "ConvNeXtBase": Backbone(
-        applications.ConvNeXtBase, (0, 255), (384, 512), "convnext_base_notop.h5"
-    ),
-}
+    # These scale inside: they expect 0..255, and 0..1 would be a nearly black picture.
+    Backbone(zoo.EfficientNetB3, (0, 255), (384, 512), "efficientnetb3_notop.h5"),
+    Backbone(zoo.EfficientNetB5, (0, 255), (456, 608), "efficientnetb5_notop.h5"),
+    Backbone(zoo.EfficientNetB7, (0, 255), (480, 640), "efficientnetb7_notop.h5"),
+    Backbone(zoo.EfficientNetV2S, (0, 255), (384, 512), "efficientnetv2-s_notop.h5"),
+    Backbone(zoo.EfficientNetV2M, (0, 255), (480, 640), "efficientnetv2-m_notop.h5"),
+    Backbone(zoo.ConvNeXtTiny, (0, 255), (384, 512), "convnext_tiny_notop.h5"),
+    Backbone(zoo.ConvNeXtBase, (0, 255), (384, 512), "convnext_base_notop.h5"),
+]
+BACKBONES = {row.build.__name__: row for row in ROWS}
 
 
 def find_weights(config: Config) -> Path | None:
@@ -571,9 +486,9 @@ def load_backbone(config: Config, weights: Path | None) -> keras.Model:
     except (ValueError, OSError) as error:
         named = f"from {weights} " if weights else ""
         raise Problem(
-            f"{config.backbone} at {size_text(config)} could not be built {named}"
-            f"({str(error).splitlines()[0]}): the file must be keras.applications' own without the "
-            "top, and the image not smaller than the backbone allows."
+            f"{config.backbone} at {settings.size_text(config.image_size)} could not be built "
+            f"{named}({str(error).splitlines()[0]}): a weight file must be keras.applications' own "
+            "without the top, and the image not smaller than the backbone allows."
         ) from error
     if weights and config.backbone.startswith("EfficientNetB"):
         # ImageNet's B0..B7 were trained with (x - mean) / variance. keras.applications adds the
@@ -642,7 +557,9 @@ def unfreeze(config: Config, backbone: keras.Model, stage: Stage) -> str:
 # ----------------------------------------------------------------------------------- schedule
 
 
-def train(config: Config, data: Data, network: keras.Model, state: State, clock: Clock) -> None:
+def train(
+    config: Config, data: Data, network: keras.Model, state: session.State, clock: session.Clock
+) -> None:
     """Run the schedule from where `state` stands; `network` ends with the best weights."""
     transform = AUGMENTATIONS[config.augmentation](*config.image_size)
     training = batches(config, data, data.train, transform, training=True)
@@ -656,14 +573,14 @@ def train(config: Config, data: Data, network: keras.Model, state: State, clock:
         try:
             clock.check_epoch()
             train_stage(config, network, state, clock, training, validation)
-        except Diverged:
+        except session.Diverged:
             print(f"The loss of stage {stage.name} is no longer a number: {state.diverge(rate)}.")
-        except OutOfTime:
+        except session.OutOfTime:
             print(f"Time is up in stage {stage.name}: on to the prediction.")
             state.stopped_by_time_limit = True
             break
         else:
-            print(stage_line(config, state, stage), flush=True)
+            print(state.stage_line(stage), flush=True)
     if state.best:
         network.load_weights(state.folder / state.best)
 
@@ -683,7 +600,7 @@ def train_stage(config, network, state, clock, training, validation) -> None:
             "val_loss", config.plateau_factor, config.plateau_patience, min_lr=1e-7
         ),
     }
-    checkpoint = Checkpoint(state, clock, network, training, validation.n, counters)
+    checkpoint = session.Checkpoint(state, clock, network, training, validation.n, counters)
     model.fit(
         training.as_tf_dataset(),
         validation_data=validation.as_tf_dataset(),
@@ -692,31 +609,6 @@ def train_stage(config, network, state, clock, training, validation) -> None:
         callbacks=[*counters.values(), checkpoint],
         verbose=0,
     )
-
-
-def stage_line(config: Config, state: State, stage: Stage) -> str:
-    """Return what a finished stage did, in one line."""
-    metrics = stage_metrics(state, stage)
-    return (
-        f"stage {stage.name}: {metrics['epochs_run']} epochs in {clock_text(metrics['seconds'])}, "
-        f"best val_accuracy {metrics['best_val_accuracy']:.4f}, over all {state.best_accuracy:.4f}"
-    )
-
-
-def stage_metrics(state: State, stage: Stage) -> dict:
-    """Return what metrics.json says of a stage, from the epochs that it ran."""
-    rows = [row for row in state.history if row["stage"] == stage.name]
-    return {
-        "name": stage.name,
-        "share": stage.share,
-        "learning_rate": stage.learning_rate,
-        "epochs_run": len(rows),
-        "best_val_accuracy": max((row["val_accuracy"] for row in rows), default=None),
-        "seconds": sum(row["seconds"] for row in rows),
-        "images_per_second": float(np.mean([r["images_per_second"] for r in rows]))
-        if rows
-        else None,
-    }
 
 
 # --------------------------------------------------------------------------------- prediction
@@ -733,7 +625,7 @@ class Prediction:
     tta_used: bool
 
 
-def predict(config: Config, data: Data, network: keras.Model, clock: Clock) -> Prediction:
+def predict(config: Config, data: Data, network: keras.Model, clock: session.Clock) -> Prediction:
     """Predict in as many passes as fit; keep their mean unless it is worse than the plain pass."""
     passes, views = [], tta_passes(config)
     for number, view in enumerate(tqdm(views, "predicting", unit="pass", disable=None)):
@@ -788,8 +680,16 @@ def submission(data: Data, probabilities: np.ndarray) -> pd.DataFrame:
     return sample.assign(**{sample.columns[1]: labels})
 
 
+PACKAGES = ("tensorflow", "keras", "albumentations", "numpy", "pandas", "opencv-python-headless")
+
+
 def write_results(
-    output: Path, config: Config, data: Data, state: State, prediction: Prediction, weights: str
+    output: Path,
+    config: Config,
+    data: Data,
+    state: session.State,
+    prediction: Prediction,
+    weights: str,
 ) -> dict:
     """Write what a run leaves behind, but for weights and pictures; return the metrics."""
     test = with_prior(data, prediction.test)
@@ -798,7 +698,9 @@ def write_results(
     if len(competition.excluded):
         tables["excluded.csv"] = competition.excluded
     for name, table in tables.items():
-        write_atomically(output / name, lambda path, table=table: table.to_csv(path, index=False))
+        session.write_atomically(
+            output / name, lambda path, table=table: table.to_csv(path, index=False)
+        )
     arrays = {
         "test": test,
         "test_ids": competition.test.Id.to_numpy(str),
@@ -807,7 +709,9 @@ def write_results(
         "validation_labels": data.validation.label.to_numpy(np.asarray(competition.classes).dtype),
         "classes": np.asarray(competition.classes),
     }
-    write_atomically(output / "probabilities.npz", lambda path: np.savez_compressed(path, **arrays))
+    session.write_atomically(
+        output / "probabilities.npz", lambda path: np.savez_compressed(path, **arrays)
+    )
     metrics = {
         "recipe": config.recipe,
         "backbone": config.backbone,
@@ -819,54 +723,40 @@ def write_results(
         "test_images": len(competition.test),
         "excluded_images": len(competition.excluded),
         "classes": competition.classes,
-        "stages": [stage_metrics(state, stage) for stage in config.stages],
+        "stages": [state.stage_metrics(stage) for stage in config.stages],
         "val_accuracy": prediction.accuracy,
         "val_accuracy_tta": prediction.accuracy_tta,
         "tta_used": prediction.tta_used,
         "seconds": time.monotonic() - START + state.earlier_seconds,
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": session.peak_memory_mb(),
         "resumed": state.resumed,
         "stopped_by_time_limit": state.stopped_by_time_limit,
         "devices": [device.name for device in tf.config.list_logical_devices()],
-        "versions": versions(),
+        "versions": session.versions(PACKAGES),
     }
     text = json.dumps(metrics, indent=1)
-    write_atomically(output / "metrics.json", lambda path: path.write_text(text))
+    session.write_atomically(output / "metrics.json", lambda path: path.write_text(text))
     return metrics
 
 
-def draw_figures(output: Path, config: Config, data: Data, state: State, prediction: Prediction):
+def draw_figures(
+    output: Path, config: Config, data: Data, state: session.State, prediction: Prediction
+):
     """Draw what people would rather look at than read."""
     classes = data.competition.classes
     names = {"train": data.train, "validation": data.validation}
     counts = {name: table.label.value_counts().reindex(classes) for name, table in names.items()}
-    class_balance(pd.DataFrame(counts), output / "class_balance.png")
+    figures.class_balance(pd.DataFrame(counts), output / "class_balance.png")
     transform = AUGMENTATIONS[config.augmentation](*config.image_size)
     photos, labels = batches(config, data, data.train.head(24), transform, training=True)[0]
     titles = [str(classes[i]) for i in labels.argmax(1)]
-    photo_grid(photos, titles, output / "augmented.png")
+    figures.photo_grid(photos, titles, output / "augmented.png")
     if state.history:
-        learning_curves(pd.DataFrame(state.history), output / "learning_curves.png")
+        figures.learning_curves(pd.DataFrame(state.history), output / "learning_curves.png")
     predicted = np.asarray(classes)[prediction.validation.argmax(1)]
-    confusion_matrix(data.validation.label, predicted, classes, output / "confusion_matrix.png")
-
-
-def peak_memory_mb() -> float:
-    """Return this process' largest resident memory in MiB."""
-    try:
-        import resource
-    except ImportError:
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of what the result depends on."""
-    names = ["tensorflow", "keras", "albumentations", "numpy", "pandas", "opencv-python-headless"]
-    return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
+    figures.confusion_matrix(
+        data.validation.label, predicted, classes, output / "confusion_matrix.png"
+    )
 
 
 # --------------------------------------------------------------------------------------- main
@@ -881,24 +771,21 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
     parser.add_argument("--output", type=Path, help="where results go (./output)")
     parser.add_argument("--fresh", action="store_true", help="throw an unfinished run away")
     parser.add_argument("--show-config", action="store_true", help="print the settings as JSON")
-    for item in dataclasses.fields(Config):
-        name = "--" + item.name.replace("_", "-")
-        read, text = item.metadata["read"], item.metadata["help"].replace("%", "%%")
-        parser.add_argument(name, type=read, default=argparse.SUPPRESS, help=text)
-    overrides = [f"--{name.replace('_', '-')}={value}" for name, value in OVERRIDES.items()]
-    options = parser.parse_args(overrides + argv)
-    given = {
-        f.name: getattr(options, f.name) for f in dataclasses.fields(Config) if f.name in options
-    }
-    name = given.get("recipe") or ("default" if ON_KAGGLE or options.data else "dry")
-    config = dataclasses.replace(RECIPES[name], **given)
-    if ON_KAGGLE and not config.time_limit:
-        config = dataclasses.replace(config, time_limit=KAGGLE_MINUTES)
+    names = {"backbone": BACKBONES, "augmentation": AUGMENTATIONS}
+    config, options = settings.read_settings(
+        parser,
+        RECIPES,
+        lambda options: "default" if ON_KAGGLE or options.data else "dry",
+        OVERRIDES,
+        argv,
+        names,
+    )
     most = config.epochs or math.inf
     return dataclasses.replace(
         config,
         image_size=config.image_size or BACKBONES[config.backbone].size,
         stages=tuple(dataclasses.replace(s, epochs=min(s.epochs, most)) for s in config.stages),
+        time_limit=config.time_limit or (KAGGLE_MINUTES if ON_KAGGLE else None),
     ), options
 
 
@@ -919,29 +806,31 @@ def show_config(config: Config) -> None:
 
 def run(config: Config, options: argparse.Namespace, output: Path) -> None:
     """Go the whole way from photos to a submission in `output`."""
-    print(f"recipe {config.recipe}: {config.backbone} at {size_text(config)}")
+    print(f"recipe {config.recipe}: {config.backbone} at {settings.size_text(config.image_size)}")
     strategy = use_devices(config)
     keras.utils.set_random_seed(config.seed)
     scratch = scratch_folder(output)
     folder = find_competition(options.data, scratch, config.seed)
     data = load_data(config, folder, scratch)
-    settings = {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
-    state = open_state(output / "state", settings, data.fingerprint, options.fresh)
+    decisive = {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
+    state = session.open_state(output / "state", decisive, data.fingerprint, options.fresh)
     weights = find_weights(config)
     with strategy.scope():
         network = build_model(config, len(data.competition.classes), weights)
         end = START + config.time_limit * 60 if config.time_limit else math.inf
         images = len(data.validation) + len(data.test)
-        clock = Clock(state, config.stages, images, len(tta_passes(config)), end)
+        clock = session.Clock(state, config.stages, images, len(tta_passes(config)), end)
         train(config, data, network, state, clock)
         prediction = predict(config, data, network, clock)
     used = config.weights if config.weights in ("imagenet", "none") else weights.name
     write_results(output, config, data, state, prediction, used)
-    write_atomically(output / "best.weights.h5", network.save_weights)
+    session.write_atomically(output / "best.weights.h5", network.save_weights)
     draw_figures(output, config, data, state, prediction)
     shutil.rmtree(state.folder)
     shutil.rmtree(scratch, ignore_errors=True)
-    print(f"{output / 'submission.csv'} is ready after {clock_text(time.monotonic() - START)}")
+    print(
+        f"{output / 'submission.csv'} is ready after {session.clock_text(time.monotonic() - START)}"
+    )
     if folder.is_relative_to(scratch):
         print("This was a dry run on drawn cars: it shows that everything works, not how well.")
 

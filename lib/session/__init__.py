@@ -8,6 +8,7 @@ model.fit(..., callbacks=[*counters, Checkpoint(state, clock, ...)])
 from session.checkpoint import Checkpoint, Diverged
 from session.clock import Clock, OutOfTime, clock_text
 from session.files import write_atomically
+from session.machine import peak_memory_mb, versions
 from session.state import State, open_state
 
 __all__ = [
@@ -18,5 +19,7 @@ __all__ = [
     "State",
     "clock_text",
     "open_state",
+    "peak_memory_mb",
+    "versions",
     "write_atomically",
 ]

@@ -98,6 +98,34 @@ class State:
         self.save()
         return said
 
+    def stage_metrics(self, stage) -> dict:
+        """Return what metrics.json says of a stage, from the epochs that it ran.
+
+        `stage` has name, share and learning_rate; seconds and images a second are of training
+        and validation, and of training alone.
+        """
+        rows = [row for row in self.history if row["stage"] == stage.name]
+        rates = [row["images_per_second"] for row in rows]
+        return {
+            "name": stage.name,
+            "share": stage.share,
+            "learning_rate": stage.learning_rate,
+            "epochs_run": len(rows),
+            "best_val_accuracy": max((row["val_accuracy"] for row in rows), default=None),
+            "seconds": sum(row["seconds"] for row in rows),
+            "images_per_second": float(np.mean(rates)) if rates else None,
+        }
+
+    def stage_line(self, stage) -> str:
+        """Return in one line what a finished stage did."""
+        metrics = self.stage_metrics(stage)
+        best = metrics["best_val_accuracy"]
+        return (
+            f"stage {stage.name}: {metrics['epochs_run']} epochs in {metrics['seconds']:.0f} s, "
+            f"best val_accuracy {-1 if best is None else best:.4f}, "
+            f"over all stages {self.best_accuracy:.4f}"
+        )
+
 
 def open_state(folder: Path, settings: dict, fingerprint: str, fresh: bool) -> State:
     """Return the unfinished run in `folder` if it has these settings and data, or a new one.

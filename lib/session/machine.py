@@ -1,0 +1,29 @@
+"""What a run says of the machine it ran on."""
+
+import importlib.metadata
+import platform
+import sys
+from collections.abc import Iterable
+
+
+def peak_memory_mb() -> float:
+    """Return this process' largest resident memory in MiB."""
+    if sys.platform == "win32":
+        import psutil
+
+        return psutil.Process().memory_info().peak_wset / 2**20
+    import resource  # Unix alone has it
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of Python and of the installed ones of `packages`."""
+    found = {"python": platform.python_version()}
+    for name in packages:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed under this name"
+    return found

@@ -1,0 +1,170 @@
+"""The whole way of the kernel, in this process, with a backbone that trains in seconds."""
+
+import json
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from tiny_kernel import TINY, kernel
+
+
+def run(data, output, *arguments) -> int:
+    return kernel.main([*TINY, "--data", str(data), "--output", str(output), *map(str, arguments)])
+
+
+def check_submission(data, output) -> pd.DataFrame:
+    """Assert what Kaggle asks of a submission; return it."""
+    sample = pd.read_csv(data / "sample-submission.csv")
+    made = pd.read_csv(output / "submission.csv")
+    assert list(made.columns) == list(sample.columns)
+    assert list(made.Id) == list(sample.Id)
+    assert set(made.Category) <= {0, 1, 2, 10}
+    return made
+
+
+@pytest.fixture(scope="module")
+def finished(competition, tmp_path_factory):
+    output = tmp_path_factory.mktemp("finished")
+    assert run(competition, output) == 0
+    return output
+
+
+def test_labels_are_the_competitions_own_whatever_the_folder_order(competition, finished):
+    made = check_submission(competition, finished)
+    truth = pd.read_csv(competition.parent / "solution.csv")
+    right = (made.merge(truth, on="Id").pipe(lambda t: t.Category_x == t.Category_y)).mean()
+    assert right > 0.9  # a wrong order of labels can get 0.5 at most: 2 and 10 change places
+
+
+def test_every_output_is_there_and_the_state_is_gone(finished):
+    assert {path.name for path in finished.iterdir()} == {
+        "submission.csv",
+        "probabilities.npz",
+        "history.csv",
+        "metrics.json",
+        "best.weights.h5",
+        "class_balance.png",
+        "augmented.png",
+        "learning_curves.png",
+        "confusion_matrix.png",
+    }
+
+
+def test_metrics_keep_the_contract(finished):
+    metrics = json.loads((finished / "metrics.json").read_text())
+    names = """recipe backbone image_size weights seed train_images val_images test_images
+        excluded_images classes stages val_accuracy val_accuracy_tta tta_used seconds peak_memory_mb
+        resumed stopped_by_time_limit devices versions"""
+    assert list(metrics) == names.split()
+    assert metrics["image_size"] == [24, 32]  # not square: height, then width
+    assert metrics["classes"] == [0, 1, 2, 10]
+    assert [stage["name"] for stage in metrics["stages"]] == ["head", "half", "most", "all"]
+    assert [stage["epochs_run"] for stage in metrics["stages"]] == [3, 2, 2, 2]
+    assert metrics["train_images"] + metrics["val_images"] == 96
+    assert not metrics["resumed"]
+    assert not metrics["stopped_by_time_limit"]
+    assert metrics["peak_memory_mb"] > 100
+    assert metrics["versions"]["keras"] == keras.__version__
+
+
+def test_history_has_a_row_an_epoch(finished):
+    history = pd.read_csv(finished / "history.csv")
+    assert list(zip(history.stage, history.epoch, strict=True)) == [
+        (stage, epoch)
+        for stage, epochs in {"head": 3, "half": 2, "most": 2, "all": 2}.items()
+        for epoch in range(1, epochs + 1)
+    ]
+    assert (history.images_per_second > 0).all()
+
+
+def test_probabilities_agree_with_the_submission(competition, finished):
+    made = pd.read_csv(finished / "submission.csv")
+    saved = np.load(finished / "probabilities.npz")
+    assert saved["test"].dtype == saved["validation"].dtype == np.float32
+    assert list(saved["test_ids"]) == list(made.Id)
+    assert list(saved["classes"][saved["test"].argmax(1)]) == list(made.Category)
+    assert len(saved["validation_labels"]) == len(saved["validation"])
+    np.testing.assert_allclose(saved["test"].sum(1), 1, atol=1e-4)
+
+
+def test_the_saved_weights_are_the_best_epochs(competition, finished):
+    config, _ = kernel.read_arguments([*TINY, "--data", str(competition)])
+    data = kernel.load_data(config, competition, finished)
+    network = kernel.build_model(config, 4, None)
+    network.load_weights(finished / "best.weights.h5")
+    flow = kernel.batches(config, data, data.validation)
+    predicted = network.predict(flow.as_tf_dataset(), verbose=0).argmax(1)
+    accuracy = np.mean(predicted == data.labels(data.validation))
+    history = pd.read_csv(finished / "history.csv")
+    assert accuracy == pytest.approx(history.val_accuracy.max(), abs=1e-6)
+
+
+def test_unreadable_test_photos_keep_their_rows(own_competition, tmp_path):
+    ids = pd.read_csv(own_competition / "sample-submission.csv").Id
+    (own_competition / "test_upload" / ids[3]).write_bytes(b"no photo")
+    (own_competition / "test_upload" / ids[5]).unlink()
+    output = tmp_path / "out"
+    assert run(own_competition, output, "--epochs", 1) == 0
+    check_submission(own_competition, output)
+    saved = np.load(output / "probabilities.npz")["test"]
+    np.testing.assert_allclose(saved[3], saved[5])
+    np.testing.assert_allclose(saved[3], 0.25, atol=0.02)  # the classes' shares
+    excluded = pd.read_csv(output / "excluded.csv")
+    assert set(excluded[excluded.set == "test"].Id) == {ids[3], ids[5]}
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2, 3])
+def test_time_running_out_in_a_stage_still_gives_a_submission(
+    competition, tmp_path, monkeypatch, stage
+):
+    def time_is_up(clock, rate):
+        if clock.state.stage == stage:
+            raise kernel.session.OutOfTime
+
+    monkeypatch.setattr(kernel.session.Clock, "check_batch", time_is_up)
+    assert run(competition, tmp_path, "--epochs", 1) == 0
+    check_submission(competition, tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["stopped_by_time_limit"]
+    assert [s["epochs_run"] for s in metrics["stages"]] == stage * [1] + (4 - stage) * [0]
+
+
+def test_a_limit_shorter_than_the_start_still_gives_a_submission(competition, tmp_path):
+    assert run(competition, tmp_path, "--time-limit", 0.001) == 0
+    check_submission(competition, tmp_path)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["stopped_by_time_limit"]
+    assert not metrics["tta_used"]
+
+
+def test_a_loss_that_is_no_number_goes_on_from_the_best_weights(
+    competition, tmp_path, monkeypatch, capsys
+):
+    """The rate is absurd in one stage: its weights overflow, and the run must not."""
+    steps = "head:0:1e-2:2,wild:1:1e30:3,calm:1:1e-3:1"
+    assert run(competition, tmp_path, "--stages", steps) == 0
+    said = capsys.readouterr().out
+    assert "is no longer a number: on from the best weights at learning rate 1e+29" in said
+    assert "the stage ends here, on the best weights" in said
+    history = pd.read_csv(tmp_path / "history.csv")
+    assert "calm" in set(history.stage)
+    assert np.isfinite(history[["loss", "val_loss"]].to_numpy()).all()
+    check_submission(competition, tmp_path)
+
+
+def test_tta_that_hurts_is_not_used(competition, tmp_path, monkeypatch, capsys):
+    upside_down = kernel.A.Compose([kernel.A.InvertImg(p=1)])
+    monkeypatch.setattr(kernel, "weak_view", lambda *_: upside_down)
+    assert run(competition, tmp_path, "--tta", 5) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["val_accuracy_tta"] < metrics["val_accuracy"]
+    assert not metrics["tta_used"]
+    assert "the plain prediction is used" in capsys.readouterr().out
+
+
+def test_reference_tta_averages_training_views(competition):
+    config, _ = kernel.read_arguments(["--recipe", "reference", "--data", str(competition)])
+    passes = kernel.tta_passes(config)
+    assert passes[0] is None
+    assert len(passes) == 11
