@@ -5,20 +5,26 @@ competition = check_photos(competition, workers=4)
 train, validation = split(competition.train, share=0.15, seed=42)
 """
 
-from photos.checking import check_photos
-from photos.competition import Competition, Layout, read_competition
-from photos.duplicates import conflicting_labels
-from photos.errors import Problem
-from photos.sample import draw_competition
-from photos.splitting import split
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "Competition",
-    "Layout",
-    "Problem",
-    "check_photos",
-    "conflicting_labels",
-    "draw_competition",
-    "read_competition",
-    "split",
-]
+from photos.errors import Problem
+
+HOMES = {
+    "Competition": "competition",
+    "Layout": "competition",
+    "check_photos": "checking",
+    "conflicting_labels": "duplicates",
+    "draw_competition": "sample",
+    "read_competition": "competition",
+    "split": "splitting",
+}
+
+__all__ = ["Problem", *HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name's module when it is first asked for: who needs Problem alone waits for none."""
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"photos.{HOMES[name]}"), name)

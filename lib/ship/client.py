@@ -1,0 +1,323 @@
+"""The one place that touches the kaggle client: a child process that answers calls.
+
+`python -m ship.client` reads one JSON request a line on stdin and writes one JSON answer a line on
+stdout; `ship.remote` is its caller. It is a process of its own because the client reads its
+environment when it is imported, prints to stdout and knows no timeouts; one process serves all the
+calls of a `ship` command because starting the client costs half a second. It uses the client's
+Python API, and the raw JSON of an answer where the API's types hide something: a missing status
+reads as QUEUED there, an unknown word is a traceback, a version number is dropped.
+
+Request: `{"id": 1, "op": NAME, "args": {...}}`. Answer: `{"id": 1, "ok": ...}` or `{"id": 1,
+"error": {"kind": KIND, "status": HTTP status or null, "message": TEXT, "retry_after": s or null,
+"sent": whether a request that changes something had been sent}}`.
+On the way: `{"event": "progress" | "log", ...}`.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+from urllib3.exceptions import HTTPError as TransportError
+from urllib3.util.retry import Retry
+
+CHUNK = 1 << 20
+CHANGING = (
+    "SaveKernel",
+    "CreateDataset",
+    "CreateDatasetVersion",
+    "CreateSubmission",
+    "CreateCodeSubmission",
+)
+
+
+class Fields(dict):
+    """A request given as the JSON that Kaggle reads."""
+
+    def to_dict(self) -> dict:
+        """Return the JSON object, as the client's own requests do."""
+        return dict(self)
+
+
+class Raw:
+    """Takes the place of an answer's type, and keeps all of its JSON."""
+
+    @classmethod
+    def prepare_from(cls, response: requests.Response) -> Any:
+        """Return the answer's JSON."""
+        return response.json()
+
+
+class DroppedFile(Exception):
+    """The client gave up on a file without an error."""
+
+
+def watch_requests(seconds: float, sent: set[str]) -> None:
+    """Give every HTTP request of this process a timeout, and leave repeating it to the caller.
+
+    The last part of each address asked for is added to `sent`.
+    """
+    send = requests.adapters.HTTPAdapter.send
+
+    def bounded(self, request, stream=False, timeout=None, **settings):
+        sent.add(request.url.rpartition("/")[2])
+        self.max_retries = Retry(0, read=False)
+        return send(self, request, stream=stream, timeout=timeout or seconds, **settings)
+
+    requests.adapters.HTTPAdapter.send = bounded
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """Say in JSON what went wrong: kind is connection, http, dropped, login, answer or client."""
+    described = {"kind": "client", "status": None, "message": str(error), "retry_after": None}
+    response = getattr(error, "response", None)
+    if isinstance(error, requests.HTTPError) and response is not None:
+        described |= {"kind": "http", **http_error(response)}
+    elif isinstance(error, requests.exceptions.JSONDecodeError | json.JSONDecodeError):
+        described |= {"kind": "answer", "message": "the answer is not JSON"}
+    elif isinstance(error, requests.RequestException | TransportError | ConnectionError):
+        described |= {"kind": "connection", "message": type(error).__name__}
+    elif isinstance(error, TimeoutError):
+        described |= {"kind": "connection", "message": "no answer in time"}
+    elif isinstance(error, DroppedFile):
+        described["kind"] = "dropped"
+    elif isinstance(error, SystemExit):
+        described |= {"kind": "login", "message": "no usable credentials"}
+    elif isinstance(error, ValueError) and "was denied" in str(error):
+        described |= {"kind": "http", "status": 403, "message": "permission denied"}
+    return described
+
+
+def http_error(response: requests.Response) -> dict[str, Any]:
+    """Return the status, message and Retry-After of an answer that is an error."""
+    status, message = response.status_code, response.reason or ""
+    with contextlib.suppress(ValueError, AttributeError):
+        body = response.json()
+        message = body.get("message") or message
+        if status < 400 and isinstance(body.get("code"), int):
+            status = body["code"]
+    retry_after = None
+    with contextlib.suppress(TypeError, ValueError):
+        retry_after = float(response.headers.get("Retry-After"))
+    return {"status": status, "message": message, "retry_after": retry_after}
+
+
+class Progress:
+    """Takes the place of the client's progress bar, and reports to the caller instead."""
+
+    emit: Callable[..., None]
+
+    def __init__(self, *_, total: int = 0, initial: int = 0, **__):
+        self.total, self.done = total, initial
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def update(self, count: int) -> None:
+        """Report `count` more bytes."""
+        self.done += count
+        Progress.emit(event="progress", done=self.done, total=self.total)
+
+
+class Client:
+    """The operations: each public method is one, its arguments are the request's."""
+
+    def __init__(self, emit: Callable[..., None]):
+        extended = importlib.import_module("kaggle.api.kaggle_api_extended")
+        self.emit = emit
+        self.extended = extended
+        Progress.emit = emit
+        extended.tqdm = Progress
+        self.api = extended.KaggleApi()
+        self.api.MAX_UPLOAD_RESUME_ATTEMPTS = 3  # the caller waits between more attempts
+        self.api.authenticate()
+        self.pending: tuple[str, Any] | None = None  # an uploaded dataset that is not created yet
+        self.upload_context: Any = None
+
+    def login(self) -> dict[str, str]:
+        """Return the user's name that the credentials belong to."""
+        return {"username": self.api.get_config_value("username") or ""}
+
+    def post(self, service: str, method: str, fields: dict) -> Any:
+        """Call a method of the API and return all of the answer's JSON."""
+        with self.api.build_kaggle_client() as kaggle:
+            return kaggle.http_client().call(service, method, Fields(fields), Raw)
+
+    def upload(self, folder: str, new: bool) -> list[str]:
+        """Upload the files of a staged dataset and return their names; `create` makes the dataset.
+
+        The client keeps the addresses of unfinished uploads in the temporary folder, under the
+        file's path, and goes on with them when the same file is uploaded again.
+        """
+        from kagglesdk.datasets.types import dataset_api_service as types
+
+        meta = json.loads(Path(self.api.get_dataset_metadata_file(folder)).read_text("utf-8"))
+        request = types.ApiCreateDatasetRequest() if new else types.ApiCreateDatasetVersionRequest()
+        body = request if new else types.ApiCreateDatasetVersionRequestBody()
+        body.subtitle, body.description = meta.get("subtitle"), meta.get("description")
+        body.category_ids, body.files = meta.get("keywords", []), []
+        request.owner_slug, slug = meta["id"].split("/")
+        if new:
+            request.slug, request.title, request.is_private = slug, meta["title"], True
+            request.license_name = meta["licenses"][0]["name"]
+        else:
+            request.dataset_slug, request.body = slug, body
+        names = sorted(path.name for path in Path(folder).iterdir() if path.suffix != ".json")
+        self.upload_context = self.extended.ResumableUploadContext().__enter__()
+        kind = self.extended.ApiBlobType.DATASET
+        self.api.upload_files(body, None, folder, kind, self.upload_context, False, "skip")
+        if len(body.files) != len(names):
+            missing = len(names) - len(body.files)
+            raise DroppedFile(f"{missing} of the {len(names)} files")
+        self.pending = ("create_dataset" if new else "create_dataset_version", request)
+        return names
+
+    def create(self, notes: str) -> dict:
+        """Make the dataset, or its next version, of what `upload` has sent."""
+        method, request = self.pending
+        if method == "create_dataset_version":
+            request.body.version_notes = notes
+        with self.api.build_kaggle_client() as kaggle:
+            answer = getattr(kaggle.datasets.dataset_api_client, method)(request)
+        self.upload_context.__exit__(None, None, None)
+        self.pending = None
+        return {"status": answer.status or "", "error": answer.error or ""}
+
+    def push(self, folder: str) -> dict:
+        """Push a staged kernel: version number, error and the sources that Kaggle refused."""
+        answer = self.api.kernels_push(folder)
+        refused = {
+            "dataset": answer.invalid_dataset_sources,
+            "competition": answer.invalid_competition_sources,
+            "kernel": answer.invalid_kernel_sources,
+            "model": answer.invalid_model_sources,
+        }
+        return {
+            "version": answer.version_number,
+            "error": answer.error or "",
+            "url": answer.url or "",
+            "refused": {kind: list(names) for kind, names in refused.items() if names},
+        }
+
+    def submit(self, file: str, message: str, competition: str) -> dict:
+        """Submit a file: the submission's number (0 when refused) and Kaggle's words."""
+        answer = self.api.competition_submit(file, message, competition, quiet=True)
+        if answer.message == self.api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE and not answer.ref:
+            raise DroppedFile(Path(file).name)
+        return {"ref": answer.ref or 0, "message": answer.message or ""}
+
+    def submit_code(
+        self, file: str, message: str, competition: str, kernel: str, version: int
+    ) -> dict:
+        """Submit a kernel's version to a code competition."""
+        answer = self.api.competition_submit_code(
+            file, message, competition, kernel, version, quiet=True
+        )
+        return {"ref": answer.ref or 0, "message": answer.message or ""}
+
+    def download(self, url: str, path: str) -> int:
+        """Save what a URL gives, asked for without credentials, and return its size in bytes."""
+        with requests.get(url, stream=True) as response:
+            return self._save(response, Path(path))
+
+    def download_data(self, competition: str, name: str, path: str) -> int:
+        """Save a file of a competition's data and return its size in bytes."""
+        from kagglesdk.common.types.http_redirect import HttpRedirect
+
+        fields = Fields(competitionName=competition, fileName=name)
+        method = ("competitions.CompetitionApiService", "DownloadDataFile")
+        with (
+            self.api.build_kaggle_client() as kaggle,
+            kaggle.http_client().call(*method, fields, HttpRedirect) as response,
+        ):
+            return self._save(response, Path(path))
+
+    def _save(self, response: requests.Response, path: Path) -> int:
+        """Write an answer's body beside `path`, check its length, and rename it."""
+        response.raise_for_status()
+        declared = response.headers.get("Content-Length")
+        coded = response.headers.get("Content-Encoding", "identity") != "identity"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        written = 0
+        with open(part, "wb") as out:
+            for chunk in response.iter_content(CHUNK):
+                written += out.write(chunk)
+                self.emit(event="progress", done=written, total=int(declared or 0))
+        if declared is not None and not coded and written != int(declared):
+            part.unlink()
+            raise ConnectionError(f"{written} of {declared} bytes")
+        os.replace(part, path)
+        return written
+
+    def follow_log(self, kernel: str) -> bool:
+        """Start to report the live log in events; False where the client is too old for it."""
+        if not hasattr(self.api, "kernels_logs_stream"):
+            return False
+        threading.Thread(target=self._report_log, args=(kernel,), daemon=True).start()
+        return True
+
+    def _report_log(self, kernel: str) -> None:
+        try:
+            for entry in self.api.kernels_logs_stream(kernel):
+                self.emit(event="log", data=entry.get("data") or "")
+        except Exception as error:
+            print(f"live log: {type(error).__name__}", file=sys.stderr)
+        self.emit(event="log", data=None)
+
+
+def requests_from(stream) -> queue.SimpleQueue:
+    """Read requests in a thread that ends the process when the caller is gone, whatever runs."""
+    received: queue.SimpleQueue = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in stream:
+            received.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return received
+
+
+def serve() -> None:
+    """Answer requests until the caller closes stdin."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller to decide
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # the client prints to stdout
+    writing = threading.Lock()
+
+    def emit(**message) -> None:
+        with writing:
+            answers.write(json.dumps(message) + "\n")
+            answers.flush()
+
+    sent: set[str] = set()
+    watch_requests(float(os.environ["SHIP_TIMEOUT"]), sent)
+    received = requests_from(sys.stdin)
+    client = None
+    while True:
+        request = received.get()
+        sent.clear()
+        try:
+            client = client or Client(emit)
+            emit(id=request["id"], ok=getattr(client, request["op"])(**request["args"]))
+        except (Exception, SystemExit) as error:
+            print(f"{time.strftime('%X')} {request['op']}: {error!r}", file=sys.stderr)
+            changing = not sent.isdisjoint(CHANGING)
+            emit(id=request["id"], error=describe(error) | {"sent": changing})
+
+
+if __name__ == "__main__":
+    serve()

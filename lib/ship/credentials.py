@@ -1,0 +1,104 @@
+"""Which Kaggle credentials there are, without the client, and how to keep them out of sight."""
+
+import base64
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HIDDEN = "[secret]"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The credentials that the client will use, and all secrets that lie around.
+
+    `kind` is "API token", "user name and key", "OAuth login" or "" when there are none; `source`
+    the variable or file; `username` is None where only Kaggle knows it.
+    """
+
+    kind: str
+    source: str
+    username: str | None
+    secrets: tuple[str, ...]
+
+    @classmethod
+    def find(cls, environment: Mapping[str, str] = os.environ) -> "Credentials":
+        """Look where the client looks, in its order: token, user name and key, OAuth login."""
+        home = Path(environment.get("HOME") or environment.get("USERPROFILE") or Path.home())
+        found = [
+            *_tokens(environment, home / ".kaggle"),
+            *_keys(environment, home),
+            *_logins(home / ".kaggle" / "credentials.json"),
+        ]
+        secrets = {secret for *_, values in found for secret in values if len(secret) >= 4}
+        kind, source, username, _ = found[0] if found else ("", "", None, ())
+        return cls(kind, source, username, tuple(sorted(secrets, key=len, reverse=True)))
+
+
+def _tokens(environment: Mapping[str, str], folder: Path) -> Iterable[tuple]:
+    token = environment.get("KAGGLE_API_TOKEN", "")
+    if token:
+        text = _text(Path(token)) if len(token) < 1024 else ""
+        yield "API token", "KAGGLE_API_TOKEN", None, [text or token]
+    for name in ("access_token", "access_token.txt"):
+        if text := _text(folder / name):
+            yield "API token", f"~/.kaggle/{name}", None, [text]
+
+
+def _keys(environment: Mapping[str, str], home: Path) -> Iterable[tuple]:
+    config = home / ".config" / "kaggle"
+    if environment.get("XDG_CONFIG_HOME"):
+        config = Path(environment["XDG_CONFIG_HOME"]) / "kaggle"
+    folders = [home / ".kaggle", config]
+    if environment.get("KAGGLE_CONFIG_DIR"):
+        folders = [Path(environment["KAGGLE_CONFIG_DIR"])]
+    file, saved = next(
+        (
+            (folder / "kaggle.json", data)
+            for folder in folders
+            if (data := _json(folder / "kaggle.json"))
+        ),
+        (None, {}),
+    )
+    username = environment.get("KAGGLE_USERNAME") or saved.get("username")
+    key = environment.get("KAGGLE_KEY") or saved.get("key")
+    if username and key:
+        both = base64.b64encode(f"{username}:{key}".encode()).decode()
+        from_environment = "KAGGLE_KEY" in environment
+        yield (
+            "user name and key",
+            "KAGGLE_USERNAME and KAGGLE_KEY" if from_environment else str(file),
+            username,
+            [key, both, *([saved["key"]] if saved.get("key") else [])],
+        )
+
+
+def _logins(file: Path) -> Iterable[tuple]:
+    saved = _json(file)
+    if saved.get("refresh_token"):
+        secrets = [saved[name] for name in ("refresh_token", "access_token") if saved.get(name)]
+        yield "OAuth login", "~/.kaggle/credentials.json", saved.get("username"), secrets
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _json(file: Path) -> dict:
+    try:
+        data = json.loads(_text(file) or "{}")
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def redact(text: str, secrets: Iterable[str]) -> str:
+    """Return the text with every secret replaced."""
+    for secret in secrets:
+        text = text.replace(secret, HIDDEN)
+    return text

@@ -1,0 +1,108 @@
+"""What every command works with: the project, Kaggle, the state, the ledger and the kernel."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from photos.errors import Problem
+
+from ship.credentials import Credentials
+from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project, sha256
+from ship.remote import Pace, Remote
+from ship.state import Ledger, State, write_atomic
+
+
+def say(text: str) -> None:
+    """Print a line for the user, at once."""
+    print(text, flush=True)
+
+
+@dataclass
+class Desk:
+    """One `ship` command at work in a project."""
+
+    project: Project
+    remote: Remote
+    state: State
+    ledger: Ledger
+    dry_run: bool = False
+
+    @classmethod
+    def at(cls, project: Project, dry_run: bool = False) -> "Desk":
+        """Open a project's state, with Kaggle as the environment names it."""
+        runs = project.runs
+        remote = Remote(runs / "uploads", Pace.from_environment())
+        return cls(
+            project, remote, State(runs / "state.json"), Ledger(runs / "ledger.jsonl"), dry_run
+        )
+
+    @property
+    def pace(self) -> Pace:
+        """How long to wait."""
+        return self.remote.pace
+
+    @cached_property
+    def owner(self) -> str:
+        """The user's name; in a dry run only what is known without asking Kaggle."""
+        if self.dry_run:
+            return Credentials.find().username or PLACEHOLDER
+        return self.remote.username()
+
+    @property
+    def dataset_ref(self) -> str:
+        """The lib dataset as "owner/slug"."""
+        return self.project.ref(DATASET_METADATA, self.owner)
+
+    @property
+    def kernel_ref(self) -> str:
+        """The kernel as "owner/slug"."""
+        return self.project.ref(KERNEL_METADATA, self.owner)
+
+    def shown_config(self, settings: Mapping[str, str]) -> dict[str, Any]:
+        """Return the kernel's --show-config with settings, which must be ones that it knows.
+
+        The answer to the same script is remembered: a real kernel takes seconds to give it.
+        """
+        text = self.project.script(settings, "config")
+        key = sha256(text.encode())
+        shown = self.state.values.get("shown", {})
+        if shown.get("key") == key:
+            return shown["config"]
+        folder = self.project.runs / "staged"
+        write_atomic(folder / "config" / "kernel.py", text)
+        config = self.project.show_config(folder / "config" / "kernel.py")
+        missing = {"recipe", "backbone", "weights_files", "competition"} - config.keys()
+        if missing:
+            raise Problem(
+                f"kernel.py --show-config does not name its {', '.join(sorted(missing))}."
+            )
+        self.state.values["shown"] = {"key": key, "config": config}
+        if not self.dry_run:
+            self.state.save()
+        return config
+
+    def settings(self, given: list[str] | None, defaults: bool) -> dict[str, str]:
+        """Return the settings to push: those given, none, or else those of the last push."""
+        if given:
+            return parse_settings(given)
+        return {} if defaults else dict(self.state.run.get("settings") or {})
+
+
+def parse_settings(given: list[str]) -> dict[str, str]:
+    """Read `field=value` arguments; raise Problem for what is none."""
+    settings = {}
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise Problem(
+                f"--set takes field=value, for example backbone=Xception, not {argument!r}."
+            )
+        settings[name.strip()] = value.strip()
+    return settings
+
+
+def interactive() -> bool:
+    """Tell whether a person watches: the output is a terminal."""
+    return sys.stderr.isatty()

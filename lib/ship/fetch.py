@@ -1,0 +1,120 @@
+"""`ship fetch`: the output of exactly one version, complete, in a folder of its own."""
+
+import argparse
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from photos.errors import Problem
+from tqdm import tqdm
+
+from ship.desk import Desk, say
+from ship.follow import add_arguments, chosen_run
+from ship.push import name_of
+from ship.remote import Refused
+
+__all__ = ["add_arguments", "fetch", "inside", "read_metrics", "run"]
+
+RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
+
+
+def fetch(desk: Desk, run: dict) -> Path:
+    """Fetch a run's output into runs/<slug>-v<N>/ and return that folder.
+
+    The folder appears when everything is there; the files of a fetch that was cut short stay in
+    `<folder>.part` and are not fetched again. Raise Problem when a file can't be had, or would lie
+    outside the folder.
+    """
+    folder = desk.project.runs / name_of(run)
+    if folder.is_dir():
+        say(f"the output of {name_of(run)} is in {folder}")
+    else:
+        part = folder.with_name(folder.name + ".part")
+        part.mkdir(parents=True, exist_ok=True)
+        fetch_into(desk, run, part)
+        part.rename(folder)
+        say(f"fetched {name_of(run)} into {folder}")
+    metrics = read_metrics(folder)
+    desk.ledger.append(
+        name_of(run),
+        val_accuracy=metrics.get("val_accuracy"),
+        val_accuracy_tta=metrics.get("val_accuracy_tta"),
+    )
+    run["folder"] = folder.name
+    desk.state.save()
+    return folder
+
+
+def fetch_into(desk: Desk, run: dict, folder: Path) -> None:
+    """Fetch every output file of a run, and its log, into a folder."""
+    files, log = desk.remote.run_output(run["ref"], run["version"])
+    targets = {name: inside(folder, name) for name, _ in files}
+    outside = [name for name, target in targets.items() if target is None]
+    if len({str(target).lower() for target in targets.values()}) < len(files) - len(outside[1:]):
+        raise Problem(f"Kaggle lists an output file of {name_of(run)} twice: nothing was fetched.")
+    urls = dict(files)
+    with tqdm(total=len(targets), unit="file", desc="fetch", disable=None) as bar:
+        for name, target in targets.items():
+            if target and not target.exists():
+                urls = fetch_file(desk, run, name, target, urls)
+            bar.update()
+    if outside:
+        raise Problem(
+            f"Kaggle lists an output file named {outside[0]!r}, which would lie outside the run's "
+            f"folder: it was not fetched. The {len(files) - len(outside)} others are in {folder}."
+        )
+    text = "".join(str(entry.get("data") or "") for entry in log)
+    (folder / f"{run['ref'].split('/')[1]}.log").write_text(text, encoding="utf-8")
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """Return where an output file goes, None when that is not inside the folder on any system."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    bad = (
+        not parts
+        or any(part in ("..", "/") or part != part.rstrip(" .") for part in parts)
+        or any(ord(letter) < 32 or letter in ':*?"<>|' for letter in name)
+        or any(part.split(".")[0].lower() in RESERVED for part in parts)
+    )
+    return None if bad else folder.joinpath(*parts)
+
+
+def fetch_file(
+    desk: Desk, run: dict, name: str, target: Path, urls: dict[str, str]
+) -> dict[str, str]:
+    """Fetch one output file, and return the addresses to go on with.
+
+    They expire: when Kaggle refuses one, all are asked for anew, once.
+    """
+    what = f"output file {name} of {name_of(run)}"
+    try:
+        desk.remote.call("download", what, url=urls[name], path=str(target))
+        return urls
+    except Refused:
+        urls = dict(desk.remote.run_output(run["ref"], run["version"])[0])
+    try:
+        desk.remote.call("download", what, url=urls.get(name, ""), path=str(target))
+    except Refused as refusal:
+        raise Problem(
+            f"{refusal}; nothing of it was saved. Run the same command again: the files that were "
+            "fetched stay."
+        ) from None
+    return urls
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Return a run's metrics.json, {} when there is none that can be read."""
+    try:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return metrics if isinstance(metrics, dict) else {}
+
+
+def run(desk: Desk, arguments: argparse.Namespace) -> None:
+    """Run `ship fetch`."""
+    chosen = chosen_run(desk, arguments.version)
+    if desk.dry_run:
+        return say(f"would fetch the output of {name_of(chosen)} into {desk.project.runs}")
+    fetch(desk, chosen)
+    return None

@@ -1,0 +1,133 @@
+"""`ship rehearse`: the whole way with no account and no network, against a Kaggle on this machine.
+
+It draws the small sample competition (or takes a real folder), copies the project into a temporary
+folder, starts the loopback Kaggle, and runs the very `ship` there with the real client.
+"""
+
+import argparse
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from photos.errors import Problem
+
+from ship.desk import parse_settings, say
+from ship.project import DATASET_METADATA, KERNEL_METADATA, Project
+from ship.state import Ledger
+
+PACE = {"SHIP_POLL": "0.5", "SHIP_POLL_MAX": "2", "SHIP_SETTLE": "1"}
+DRAWN = {"recipe": "dry"}
+REAL = {"recipe": "dry", "limit": "60"}
+
+
+def copy_project(project: Project, target: Path) -> Project:
+    """Copy what is shipped, and nothing else, into a folder of its own."""
+    target.mkdir(parents=True)
+    for file in (project.code, project.root / KERNEL_METADATA, project.root / DATASET_METADATA):
+        shutil.copy2(file, target / file.name)
+    left_out = shutil.ignore_patterns("ship", "__pycache__", ".*", "*.egg-info", "*.part")
+    shutil.copytree(project.lib, target / "lib", ignore=left_out, copy_function=link_or_copy)
+    return Project(target)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Link a file (weights are large) where the file system can, copy it elsewhere."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+@contextlib.contextmanager
+def workplace(keep: Path | None) -> Iterator[Path]:
+    """Give a temporary folder, or the one that is to be kept."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="rehearsal-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    elif keep.exists() and any(keep.iterdir()):
+        raise Problem(f"{keep} is not empty: name a new folder with --keep.")
+    else:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep.resolve()
+
+
+def competition_data(arguments: argparse.Namespace, work: Path) -> tuple[Path, Path]:
+    """Return the competition's folder and the CSV of its test labels."""
+    if bool(arguments.data) != bool(arguments.solution):
+        raise Problem("--data and --solution go together: the photos, and the test set's labels.")
+    if arguments.data:
+        for path in (arguments.data, arguments.solution):
+            if not path.exists():
+                raise Problem(f"{path} is not there.")
+        return arguments.data, arguments.solution
+    from photos import draw_competition
+
+    say("drawing a small competition")
+    draw_competition(work / "competition", solution=work / "solution.csv")
+    return work / "competition", work / "solution.csv"
+
+
+def environment_of(kaggle) -> dict[str, str]:
+    """Return this process's environment without its credentials, pointed at the loopback."""
+    inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith("KAGGLE_")}
+    library = str(Path(__file__).resolve().parent.parent)
+    paths = [library, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**PACE, **inherited, **kaggle.environment, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def rehearse(arguments: argparse.Namespace, project: Project) -> None:
+    """Go the whole way; raise Problem when a step fails or something reached for the network."""
+    from ship.loopback import Loopback
+    from ship.loopback.box import guarantees
+
+    began = time.monotonic()
+    settings = REAL if arguments.data else DRAWN
+    settings = settings | parse_settings(arguments.set or [])
+    with workplace(arguments.keep) as work:
+        copy = copy_project(project, work / "project")
+        if arguments.dry_run:
+            return say(f"would ship {project.root} to a loopback Kaggle with {settings}")
+        data, solution = competition_data(arguments, work)
+        for missing in guarantees():
+            say(f"not guaranteed on this machine: {missing}")
+        competitions = {project.competition: (data, solution)}
+        with Loopback(work / "kaggle", competitions, mount=arguments.mount) as kaggle:
+            command = [sys.executable, "-P", "-m", "ship", "--project", str(copy.root)]
+            command += [f"--set={name}={value}" for name, value in settings.items()]
+            status = subprocess.run(command, env=environment_of(kaggle), cwd=work).returncode
+            connects, counts = list(kaggle.connects), dict(kaggle.counts)
+        if connects:
+            raise Problem(f"something reached for the network: {', '.join(map(str, connects))}.")
+        if status:
+            raise Problem("the rehearsal failed; its last words are above.")
+        row = Ledger(copy.runs / "ledger.jsonl").rows()[-1]
+    seconds = round(time.monotonic() - began)
+    sent = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+    say(f"the loopback Kaggle counted: {sent}")
+    say(
+        f"rehearsal: public score {row['public_score']:.5f} after {seconds // 60} min "
+        f"{seconds % 60:02} s"
+        + ("" if arguments.data else " (drawn cars: it shows that everything works, not how well)")
+    )
+    return None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship rehearse`."""
+    from ship.loopback.box import LAYOUTS
+
+    parser.add_argument("--data", type=Path, help="a real competition folder (drawn cars)")
+    parser.add_argument("--solution", type=Path, help="CSV of the test labels of --data")
+    parser.add_argument(
+        "--set", action="append", metavar="FIELD=VALUE", help="a setting of the kernel (repeat it)"
+    )
+    parser.add_argument(
+        "--mount", choices=list(LAYOUTS), default="official", help="where inputs are mounted"
+    )
+    parser.add_argument("--keep", type=Path, help="work in this new folder, and keep it")

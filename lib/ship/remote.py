@@ -1,0 +1,421 @@
+"""Kaggle as `ship` sees it: the client's process, its deadlines, and what may be repeated.
+
+Reads and uploads are repeated with growing pauses when Kaggle is busy or out of reach. A call that
+changes something is sent once: when its answer is lost, `Lost` is raised and the caller asks Kaggle
+what it has before anything is sent again.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from photos.errors import Problem
+
+from ship.credentials import Credentials, redact
+
+KERNELS = "kernels.KernelsApiService"
+DATASETS = "datasets.DatasetApiService"
+COMPETITIONS = "competitions.CompetitionApiService"
+BUSY = (408, 425, 429, 500, 502, 503, 504)
+PAGE = 100
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long to wait for Kaggle, in seconds; each field is set by SHIP_<NAME> as well."""
+
+    timeout: float = 60.0
+    """for an answer, or for the next bytes of one"""
+    retries: int = 6
+    """attempts at a call that may be repeated"""
+    backoff: float = 1.0
+    """pause before the second attempt; doubles with each further one"""
+    poll: float = 5.0
+    """between two questions about a run, a dataset or a score, at first"""
+    poll_max: float = 60.0
+    """between two such questions, at last"""
+    settle: float = 5.0
+    """before Kaggle is asked again whether it has what was sent"""
+    ready: float = 3600.0
+    """for a dataset to become READY"""
+    score: float = 3600.0
+    """for a submission's score"""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Pace":
+        """Read SHIP_TIMEOUT, SHIP_RETRIES and so on; raise Problem for what is not a number."""
+        values = {}
+        for name, default in vars(cls()).items():
+            text = environment.get(f"SHIP_{name.upper()}")
+            if text is not None:
+                try:
+                    values[name] = type(default)(text)
+                except ValueError:
+                    raise Problem(f"SHIP_{name.upper()} must be a number, not {text!r}.") from None
+        return cls(**values)
+
+    def polls(self) -> Iterator[float]:
+        """Yield the pauses between questions: each 1.3 times the one before, up to poll_max."""
+        pause = self.poll
+        while True:
+            yield pause
+            pause = min(pause * 1.3, max(self.poll_max, self.poll))
+
+
+class Lost(Exception):
+    """The answer to a call that changes something was lost: it may have taken effect, or not."""
+
+
+class Refused(Problem):
+    """Kaggle answered and refused: an HTTP 4xx, whose status is kept."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
+class Unavailable(Problem):
+    """Kaggle gave no usable answer, however often it was asked."""
+
+
+class Remote:
+    """Kaggle through one process of the client, started at the first call.
+
+    `environment` is the client's; `scratch` a folder where it keeps unfinished uploads.
+    """
+
+    def __init__(self, scratch: Path, pace: Pace, environment: Mapping[str, str] = os.environ):
+        self.scratch, self.pace = scratch, pace
+        self.environment = dict(environment)
+        self.secrets = Credentials.find(environment).secrets
+        self.on_log: Callable[[str | None], None] = lambda data: None
+        self.on_progress: Callable[[int, int], None] = lambda done, total: None
+        self._process: subprocess.Popen | None = None
+        self._errors: Any = None
+        self._calls = 0
+
+    def __enter__(self) -> "Remote":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    # --- the process ---
+
+    def close(self) -> None:
+        """End the client's process."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdin.close()
+            self._process.stdout.close()
+            self._errors.close()
+            self._process = None
+
+    def _start(self) -> None:
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        library = str(Path(__file__).resolve().parent.parent)
+        paths = [library, *filter(None, [self.environment.get("PYTHONPATH")])]
+        folders = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self.scratch.resolve()))
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ship.client"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=self.environment
+            | folders
+            | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
+            | {"SHIP_TIMEOUT": str(self.pace.timeout)},
+        )
+        self._received: queue.SimpleQueue = queue.SimpleQueue()
+        reading = threading.Thread(target=self._read, args=(self._process.stdout, self._received))
+        reading.daemon = True
+        reading.start()
+
+    def _read(self, stream, received: queue.SimpleQueue) -> None:
+        with contextlib.suppress(ValueError, OSError):
+            for line in stream:
+                received.put(json.loads(redact(line.decode(), self.secrets)))
+        received.put(None)
+
+    def _died(self) -> Problem:
+        self._process.wait()
+        self._errors.seek(0)
+        last = redact(self._errors.read().decode(errors="replace"), self.secrets).strip()
+        self.close()
+        return Problem(
+            "the kaggle client ended without an answer "
+            f"({last.splitlines()[-1] if last else 'it said nothing'}); "
+            "reinstall it with: pip install --upgrade kaggle six"
+        )
+
+    def _message(self, until: float) -> dict | None:
+        """Return the client's next message that is no event; None when the time is over."""
+        while True:
+            try:
+                message = self._received.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return None
+            if message is None:
+                raise self._died()
+            if message.get("event") == "log":
+                self.on_log(message["data"])
+            elif message.get("event") == "progress":
+                self.on_progress(message["done"], message["total"])
+                until = max(until, time.monotonic() + 2 * self.pace.timeout)
+            else:
+                return message
+
+    def wait(self, seconds: float) -> None:
+        """Pause, passing on what the client reports meanwhile."""
+        if self._process:
+            self._message(time.monotonic() + seconds)
+        else:
+            time.sleep(seconds)
+
+    def _ask(self, op: str, args: dict) -> dict:
+        """Make one attempt at a call and return the client's answer, an error included."""
+        if self._process is None:
+            self._start()
+        self._calls += 1
+        request = {"id": self._calls, "op": op, "args": args}
+        try:
+            self._process.stdin.write((json.dumps(request) + "\n").encode())
+            self._process.stdin.flush()
+        except OSError:
+            raise self._died() from None
+        # The client's own timeout comes first; this one ends a client that hangs all the same.
+        until = time.monotonic() + 3 * self.pace.timeout + 10
+        while (answer := self._message(until)) is not None:
+            if answer.get("id") == self._calls:
+                return answer
+        self.close()
+        return {"error": {"kind": "connection", "message": "no answer in time", "sent": True}}
+
+    def call(self, op: str, what: str, once: bool = False, **args) -> Any:
+        """Make a call and return its result.
+
+        `what` names the call in errors ("the run's status"). With `once` it is not repeated: raise
+        Lost when it may have taken effect. Raise Refused for an HTTP 4xx, Unavailable when Kaggle
+        gave no usable answer, Problem when the client can't be used.
+        """
+        for attempt in range(1, self.pace.retries + 1):
+            answer = self._ask(op, args)
+            if "ok" in answer:
+                return answer["ok"]
+            error = answer["error"]
+            if once and error["sent"] and (error["kind"] != "http" or error["status"] in BUSY):
+                raise Lost(error["message"] or f"HTTP {error['status']}")
+            reason = self._reason(error, what)
+            if attempt < self.pace.retries:
+                if op == "upload" and error["kind"] == "dropped" and attempt > 1:
+                    self.forget_uploads()
+                pause = error.get("retry_after") or self.pace.backoff * 2 ** (attempt - 1)
+                self.wait(min(pause, 120.0) * random.uniform(1.0, 1.25))
+        raise Unavailable(
+            f"Kaggle gave no usable answer about {what} in {self.pace.retries} attempts "
+            f"(the last: {reason}); run the same command again later: it goes on from here."
+        )
+
+    def _reason(self, error: dict, what: str) -> str:
+        """Put an error that another attempt may cure into words; raise the others."""
+        kind, status, message = error["kind"], error.get("status"), error["message"]
+        if kind == "login":
+            raise Problem(
+                "no Kaggle credentials that work were found: run `kaggle auth login`, or create a "
+                "token at https://www.kaggle.com/settings/api and set KAGGLE_API_TOKEN."
+            )
+        if kind == "client":
+            raise Problem(f"the kaggle client can't handle {what}: {message}")
+        if kind == "dropped":
+            return f"the upload of {message} failed"
+        if kind == "http" and status == 401:
+            raise Refused(
+                "Kaggle refused the credentials (401): renew them with `kaggle auth login` or at "
+                "https://www.kaggle.com/settings/api.",
+                401,
+            )
+        if kind == "http" and status not in BUSY:
+            raise Refused(
+                f"Kaggle refused {what} ({status}): {message or 'no reason given'}", status
+            )
+        return f"HTTP {status} {message}".strip() if kind == "http" else message
+
+    def forget_uploads(self) -> None:
+        """Drop the addresses of unfinished uploads, so that the next one begins anew."""
+        shutil.rmtree(self.scratch / ".kaggle", ignore_errors=True)
+
+    def post(self, service: str, method: str, what: str, **fields) -> dict:
+        """Read something: the JSON of an API method's answer."""
+        return self.call("post", what, service=service, method=method, fields=fields)
+
+    def pages(self, service: str, method: str, what: str, **fields) -> Iterator[dict]:
+        """Yield all pages of a list."""
+        seen = set()
+        token = ""
+        while True:
+            page = self.post(
+                service, method, what, **fields, **({"pageToken": token} if token else {})
+            )
+            yield page
+            token = page.get("nextPageToken") or ""
+            if token in seen:
+                raise Problem(
+                    f"Kaggle lists the same page of {what} over and over; try again later."
+                )
+            if not token:
+                return
+            seen.add(token)
+
+    # --- what is asked ---
+
+    def username(self) -> str:
+        """Return the user's name that the credentials belong to."""
+        return self.call("login", "your user name")["username"]
+
+    def dataset(self, ref: str) -> tuple[int, list[dict]] | None:
+        """Return a dataset's current version and its list of versions; None when there is none."""
+        owner, slug = ref.split("/")
+        try:
+            found = self.post(
+                DATASETS, "GetDataset", f"dataset {ref}", ownerSlug=owner, datasetSlug=slug
+            )
+        except Refused as refusal:
+            if refusal.status == 404:
+                return None
+            raise
+        return found.get("currentVersionNumber", 0), found.get("versions") or []
+
+    def dataset_status(self, ref: str) -> str:
+        """Return a dataset's status word, "" when Kaggle gave none."""
+        owner, slug = ref.split("/")
+        answer = self.post(
+            DATASETS, "GetDatasetStatus", f"dataset {ref}", ownerSlug=owner, datasetSlug=slug
+        )
+        return str(answer.get("status") or "").upper()
+
+    def dataset_files(self, ref: str, version: int) -> dict[str, int]:
+        """Return the files of a dataset's version with their sizes in bytes."""
+        owner, slug = ref.split("/")
+        fields = {"ownerSlug": owner, "datasetSlug": slug, "datasetVersionNumber": version}
+        pages = self.pages(
+            DATASETS, "ListDatasetFiles", f"the files of {ref}", pageSize=PAGE, **fields
+        )
+        return {
+            file["name"]: file.get("totalBytes", 0)
+            for page in pages
+            for file in page.get("datasetFiles", [])
+        }
+
+    def kernel(self, ref: str) -> tuple[int, str]:
+        """Return a kernel's newest version and its source; (0, "") when there is no such kernel.
+
+        Kaggle answers 403 for a kernel that is not there, also to its would-be owner.
+        """
+        owner, slug = ref.split("/")
+        try:
+            found = self.post(
+                KERNELS, "GetKernel", f"kernel {ref}", userName=owner, kernelSlug=slug
+            )
+        except Refused as refusal:
+            if refusal.status in (403, 404):
+                return 0, ""
+            raise
+        metadata, blob = found.get("metadata") or {}, found.get("blob") or {}
+        return metadata.get("currentVersionNumber", 0), blob.get("source", "")
+
+    def run_status(self, ref: str, version: int) -> tuple[str, str]:
+        """Return a run's status word ("" when Kaggle gave none) and its failure message."""
+        owner, slug = ref.split("/")
+        answer = self.post(
+            KERNELS,
+            "GetKernelSessionStatus",
+            f"the status of {ref} version {version}",
+            userName=owner,
+            kernelSlug=slug,
+            versionLabel=str(version),
+        )
+        return str(answer.get("status") or "").upper(), answer.get("failureMessage") or ""
+
+    def run_output(self, ref: str, version: int) -> tuple[list[tuple[str, str]], list[dict]]:
+        """Return a run's output files as (name, URL), and its log's entries, of all pages."""
+        owner, slug = ref.split("/")
+        pages = self.pages(
+            KERNELS,
+            "ListKernelSessionOutput",
+            f"the output of {ref} version {version}",
+            userName=owner,
+            kernelSlug=slug,
+            versionLabel=str(version),
+            pageSize=PAGE,
+        )
+        files, log = [], ""
+        for page in pages:
+            files += [
+                (file.get("fileName") or "", file.get("url") or "")
+                for file in page.get("files") or []
+            ]
+            log = log or page.get("log") or ""
+        return files, log_entries(log)
+
+    def submissions(self, competition: str) -> Iterator[dict]:
+        """Yield the submissions to a competition, newest first."""
+        pages = self.pages(
+            COMPETITIONS,
+            "ListSubmissions",
+            "your submissions",
+            competitionName=competition,
+            sortBy="SUBMISSION_SORT_BY_DATE",
+            group="SUBMISSION_GROUP_ALL",
+            pageSize=PAGE,
+        )
+        for page in pages:
+            yield from page.get("submissions") or []
+
+    def submissions_left(self, competition: str) -> dict:
+        """Return numToday, numTotal and numAllowedNow of a competition."""
+        return self.post(
+            COMPETITIONS,
+            "GetSubmissionLimits",
+            "your submission limits",
+            competitionName=competition,
+        )
+
+    def data_files(self, competition: str) -> list[str]:
+        """Return the names of a competition's data files; Refused where rules are not accepted."""
+        pages = self.pages(
+            COMPETITIONS,
+            "ListDataFiles",
+            f"the data of {competition}",
+            competitionName=competition,
+            pageSize=PAGE,
+        )
+        return [file.get("name") or "" for page in pages for file in page.get("files") or []]
+
+    def quota(self) -> dict:
+        """Return quotaRefreshTime and gpuQuota {timeUsed, timeReserved, totalTimeAllowed}."""
+        return self.post(KERNELS, "GetAcceleratorQuotaStatistics", "your GPU quota")
+
+
+def log_entries(log: str) -> list[dict]:
+    """Read a run's log: a JSON array of {stream_name, time, data}, or else plain text."""
+    try:
+        entries = json.loads(log)
+    except ValueError:
+        return [{"data": line + "\n"} for line in log.splitlines()]
+    return (
+        [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    )

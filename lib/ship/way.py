@@ -1,0 +1,31 @@
+"""`ship` alone: the whole way from the repository to a score, skipping what is done."""
+
+import argparse
+
+from ship import doctor
+from ship.bundle import bundle
+from ship.desk import Desk, say
+from ship.fetch import fetch
+from ship.follow import follow
+from ship.push import OVER, push
+from ship.submit import submit
+
+
+def run(desk: Desk, arguments: argparse.Namespace) -> None:
+    """Check, bundle, push, follow, fetch, submit; each step knows what is done."""
+    settings = desk.settings(arguments.set, arguments.defaults)
+    if settings and not arguments.set:
+        say(f"settings of the last push: {settings} (--defaults drops them)")
+    newest = desk.state.run
+    under_way = newest.get("version") and newest.get("status") not in OVER
+    if not under_way:
+        doctor.examine(desk, settings, quiet=True)
+    config = desk.shown_config(settings)
+    bundle(desk, config)
+    push(desk, settings, config)
+    if desk.dry_run:
+        return say("would then follow the run, fetch its output, submit it and wait for the score")
+    run = desk.state.run
+    follow(desk, run)
+    folder = fetch(desk, run)
+    return submit(desk, run, folder / "submission.csv")

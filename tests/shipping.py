@@ -1,0 +1,187 @@
+"""A project, a competition and a Kaggle of its own for the tests of `ship`."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ship.loopback import Loopback
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+COMPETITION = "sf-dl-car-classification"
+KEY = "k3y-that-must-never-be-seen-0123456789"
+PACE = {
+    "SHIP_TIMEOUT": "2",
+    "SHIP_RETRIES": "3",
+    "SHIP_BACKOFF": "0.05",
+    "SHIP_POLL": "0.05",
+    "SHIP_POLL_MAX": "0.2",
+    "SHIP_SETTLE": "0.2",
+}
+KERNEL = '''
+"""A quick stand-in for kernel.py: the same command line, log and output."""
+
+import csv
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+# --- overrides (ship push --set writes here; leave empty) ---
+OVERRIDES: dict[str, str] = {}
+# --- end of overrides ---
+
+CONFIG = {"recipe": "quick", "backbone": "MobileNet", "seconds": "0", "fail": "", "label": ""}
+unknown = OVERRIDES.keys() - CONFIG.keys()
+if unknown:
+    sys.exit(f"unknown setting {min(unknown)}")
+CONFIG |= OVERRIDES
+if "--show-config" in sys.argv:
+    shown = {k: CONFIG[k] for k in ("recipe", "backbone")}
+    print(json.dumps(shown | {"config": CONFIG, "weights_files": [], "competition": "COMPETITION"}))
+    sys.exit()
+
+root = Path(os.environ.get("KAGGLE_ROOT", "/kaggle"))
+data = next(root.glob("input/**/sample-submission.csv")).parent
+library = next(root.glob("input/**/ImageDataAugmentor/__init__.py")).parent.parent
+sys.path.insert(0, str(library))
+import ImageDataAugmentor
+import photos
+
+print("lib holds", *sorted(p.relative_to(library).as_posix() for p in library.rglob("*")))
+for epoch in (1, 2):
+    print(f"[stage 1/1 all] epoch {epoch}/2  loss 0.5  accuracy 0.6  val_accuracy 0.7{epoch}  left 0:00:0{epoch}")
+    time.sleep(float(CONFIG["seconds"]) / 2)
+if CONFIG["fail"]:
+    sys.exit(CONFIG["fail"])
+working = root / "working"
+rows = list(csv.reader(open(data / "sample-submission.csv")))
+with open(working / "submission.csv", "w", newline="") as file:
+    writer = csv.writer(file)
+    writer.writerow(rows[0])
+    for name, _ in rows[1:]:
+        writer.writerow([name, CONFIG["label"] or int(name.split(".")[0]) % 3])
+for number in range(25):
+    (working / f"file{number}.txt").write_text(f"file {number}")
+(working / "pictures").mkdir()
+(working / "pictures" / "curve.png").write_bytes(bytes(range(256)))
+metrics = {"classes": [0, 1, 2], "val_accuracy": 0.71, "val_accuracy_tta": 0.72, "tta_used": True}
+(working / "metrics.json").write_text(json.dumps(metrics))
+'''.lstrip().replace("COMPETITION", COMPETITION)
+
+
+def make_project(root: Path) -> Path:
+    """Write a project whose kernel takes no time, with things in lib/ that must not be sent."""
+    for name in ("kernel-metadata.json", "dataset-metadata.json"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text((REPOSITORY / name).read_text())
+    (root / "kernel.py").write_text(KERNEL)
+    files = {
+        "ImageDataAugmentor/__init__.py": '"""Batches."""\n',
+        "ImageDataAugmentor/reading.py": "NAMES = []\n",
+        "ImageDataAugmentor/__pycache__/reading.cpython-311.pyc": "x",
+        "ImageDataAugmentor/.secret": "x",
+        "photos/__init__.py": "",
+        "photos/deep/inner.py": "X = 1\n",
+        "ship/__init__.py": "x",
+        "ship/__main__.py": "x",
+        "weights/manifest.json": "{}\n",
+        "weights/unused.h5": "x",
+        "wheels/.gitkeep": "",
+        "notes/todo.txt": "x",
+        ".env": "x",
+        "car_classification.egg-info/PKG-INFO": "x",
+    }
+    for name, text in files.items():
+        path = root / "lib" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+SENT = {
+    "ImageDataAugmentor/__init__.py",
+    "ImageDataAugmentor/reading.py",
+    "photos/__init__.py",
+    "photos/deep/inner.py",
+    "weights/manifest.json",
+}
+"""What of `make_project`'s lib/ belongs into the dataset."""
+
+
+def make_competition(folder: Path) -> tuple[Path, Path]:
+    """Write a competition of nine test photos and return its folder and the solution."""
+    data = folder / "competition"
+    data.mkdir(parents=True)
+    names = [f"{number}.jpg" for number in range(101, 110)]
+    lines = "".join(f"{name},0\n" for name in names)
+    (data / "sample-submission.csv").write_text("Id,Category\n" + lines)
+    (data / "train.csv").write_text("Id,Category\n1.jpg,0\n2.jpg,1\n3.jpg,2\n")
+    (data / "train.zip").write_bytes(b"PK\5\6" + bytes(18))
+    solution = "".join(
+        f"{name},{int(name[:3]) % 3 if name != '101.jpg' else 0}\n" for name in names
+    )
+    (folder / "solution.csv").write_text("Id,Category\n" + solution)
+    return data, folder / "solution.csv"
+
+
+@dataclass
+class World:
+    """A project, a loopback Kaggle, and `ship` between them."""
+
+    project: Path
+    kaggle: Loopback
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of `ship` in this world."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_")}
+        library = str(REPOSITORY / "lib")
+        return {**inherited, **PACE, **self.kaggle.environment, "PYTHONPATH": library}
+
+    def start(self, *arguments: str, **changes: str) -> subprocess.Popen:
+        """Start `ship` in a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "ship", *arguments],
+            cwd=self.project,
+            env={**self.environment, **changes},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ship(self, *arguments: str, **changes: str) -> "Outcome":
+        """Run `ship` to its end."""
+        process = self.start(*arguments, **changes)
+        out, err = process.communicate(timeout=120)
+        return Outcome(process.returncode, out, err)
+
+    @property
+    def state(self) -> dict:
+        """What ship remembers."""
+        return json.loads((self.project / "runs" / "state.json").read_text())
+
+    @property
+    def ledger(self) -> list[dict]:
+        """The lines of the ledger."""
+        lines = (self.project / "runs" / "ledger.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a `ship` ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """What it said of its failure."""
+        assert "Traceback" not in self.err, self.err
+        said = [line for line in self.err.splitlines() if line.startswith("ship: ")]
+        return said[-1].removeprefix("ship: ") if said else ""
