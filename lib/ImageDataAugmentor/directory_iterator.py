@@ -8,40 +8,55 @@ from .iterator import FileIterator
 
 
 class DirectoryIterator(FileIterator):
-    """Iterates over the image files below a folder of class folders."""
+    """Iterates over the image files below a folder of class folders.
+
+    `classes` are the sub-folders to use, in the order that numbers them; by default all of them in
+    alphanumeric order ('10' before '2'). Files within a class are taken folder by folder, in the
+    order of their names.
+    """
 
     allowed_class_modes = ("categorical", "binary", "sparse", "input", None)
 
     def __init__(
-        self, directory, image_data_generator, *, classes=None, follow_links=False, **options
+        self,
+        directory: str | os.PathLike,
+        image_data_generator,
+        *,
+        classes: list[str] | None = None,
+        follow_links: bool = False,
+        **options,
     ):
-        self.directory = directory
-        names = (
-            list(classes)
-            if classes
-            else sorted(entry.name for entry in os.scandir(directory) if entry.is_dir())
-        )
+        if options["class_mode"] not in self.allowed_class_modes:
+            raise ValueError(
+                f"class_mode={options['class_mode']!r}: expected one of {self.allowed_class_modes}"
+            )
+        self.directory = os.fspath(directory)
+        names = list(classes) if classes else self._sub_folders()
+        if options["class_mode"] == "binary" and len(names) > 2:
+            raise ValueError(f'class_mode="binary" needs two classes, not {len(names)}: {names}')
         self.class_indices = {name: number for number, name in enumerate(names)}
         self.num_classes = len(names)
-        self.filenames, labels = [], []
+        self.filenames, numbers = [], []
         for name, number in self.class_indices.items():
-            files = self._class_files(directory, name, follow_links)
+            files = self._files(name, follow_links)
             files = files[image_data_generator.subset_slice(options["subset"], len(files))]
             self.filenames += files
-            labels += [number] * len(files)
-        self.classes = np.array(labels, dtype="int32")
-        super().__init__(
-            [os.path.join(directory, name) for name in self.filenames],
-            image_data_generator,
-            **options,
-        )
+            numbers += [number] * len(files)
+        self.classes = np.array(numbers, dtype="int32")
+        super().__init__(image_data_generator, **options)
         print(f"Found {self.samples} images belonging to {self.num_classes} classes.")
 
-    def _class_files(self, directory, name, follow_links) -> list[str]:
-        top = os.path.join(directory, name)
+    def _sub_folders(self) -> list[str]:
+        with os.scandir(self.directory) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+
+    def _files(self, name: str, follow_links: bool) -> list[str]:
+        top = os.path.join(self.directory, name)
+        if not os.path.isdir(top):
+            raise FileNotFoundError(f"{self.directory} has no sub-folder for the class {name!r}")
         folders = sorted(os.walk(top, followlinks=follow_links), key=lambda entry: entry[0])
         return [
-            os.path.relpath(os.path.join(folder, file), directory)
+            os.path.relpath(os.path.join(folder, file), self.directory)
             for folder, _, files in folders
             for file in sorted(files)
             if file.lower().endswith(self.white_list_formats)

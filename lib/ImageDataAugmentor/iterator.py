@@ -1,23 +1,50 @@
-"""The iterators' common part: order, batches, the three ways to read them."""
+"""The iterators' common part: the order, the batches and the ways to read them."""
 
+import os
 import threading
+import warnings
+import zlib
+from dataclasses import dataclass
 
+import cv2
 import keras
 import numpy as np
 
 from . import reading
 from .randomness import epoch_order
+from .reading import Loading
 from .workers import Lookahead, PendingBatch
 
-# Targets that are pictures, transformed with the input and cast like it.
-PICTURE_TARGETS = {"input", "color_target", "grayscale_target"}
+# Class modes whose targets are pictures, cast to the dtype of the input.
+PICTURE_TARGETS = ("input", "color_target", "grayscale_target")
+# Class modes whose labels are numbers of classes.
+CLASS_LABELS = ("categorical", "binary", "sparse")
+_MUCH_SMALLER = 1.5  # from this ratio on, nearest-neighbour resizing skips whole rows of pixels
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Where the augmented pictures are saved, and as what."""
+
+    folder: str | None = None
+    prefix: str = ""
+    format: str = "png"
+
+    def save(self, picture: np.ndarray, index: int) -> None:
+        """Write one picture (channels last; uint8, or floats of 0..1) as it is, not stretched."""
+        if picture.dtype != np.uint8:
+            scale = 255.0 if picture.max(initial=0) <= 1 else 1.0
+            picture = np.clip(picture * scale, 0, 255).astype(np.uint8)
+        name = f"{self.prefix}_{index}_{zlib.crc32(np.ascontiguousarray(picture)):08x}"
+        path = os.path.join(self.folder, f"{name}.{self.format}")
+        keras.utils.save_img(path, picture, data_format="channels_last", scale=False)
 
 
 class _Batch:
-    """The arrays of one batch; allocated when its first sample tells their shapes."""
+    """The arrays of one batch, allocated when its first sample tells their shapes."""
 
-    def __init__(self, size: int, x_dtype, y_dtype):
-        self._size, self._dtypes = size, (x_dtype, y_dtype)
+    def __init__(self, size: int, dtypes: tuple):
+        self._size, self._dtypes = size, dtypes
         self._lock = threading.Lock()
         self.arrays: list[np.ndarray | None] | None = None
 
@@ -26,57 +53,90 @@ class _Batch:
         with self._lock:
             if self.arrays is None:
                 self.arrays = [
-                    None if part is None else self._empty(part, dtype)
-                    for part, dtype in zip(sample, self._dtypes, strict=True)
+                    self._empty(*part) for part in zip(sample, self._dtypes, strict=True)
                 ]
         for array, part in zip(self.arrays, sample, strict=True):
             if array is None:
                 continue
             if np.shape(part) != array.shape[1:]:
                 raise ValueError(
-                    f"A batch needs pictures of one shape, but the transforms gave {np.shape(part)} "
-                    f"besides {array.shape[1:]}; end `augment` with albumentations.Resize(...)."
+                    "A batch needs samples of one shape, but the transforms gave "
+                    f"{np.shape(part)} and {array.shape[1:]}; end `augment` with "
+                    "albumentations.Resize(height, width)."
                 )
             array[position] = part
 
-    def _empty(self, part, dtype) -> np.ndarray:
-        return np.empty((self._size, *np.shape(part)), dtype or np.asarray(part).dtype)
+    def _empty(self, part, dtype) -> np.ndarray | None:
+        if part is None:
+            return None
+        own = np.asarray(part).dtype
+        if dtype is not None and own.kind != "b" and not np.can_cast(own, dtype, "same_kind"):
+            raise ValueError(
+                f"dtype={dtype!r} would cut off the {own} values that preprocessing gives; "
+                "ask for a float dtype."
+            )
+        return np.empty((self._size, *np.shape(part)), dtype or own)
 
 
 class Iterator(keras.utils.PyDataset):
     """Batches of n samples, as a Keras sequence, an endless iterator and a tf.data dataset.
 
-    What a batch holds depends on (seed, epoch, index) alone. `it[i]` is batch i of `it.epoch`;
-    `next(it)` walks through the epochs from there; Keras moves to the next epoch through
-    `on_epoch_end()`. `epoch` can be set, to resume.
+    What a batch holds depends on (seed, epoch, index) alone. `it[i]` is batch i of `it.epoch`, and
+    `on_epoch_end()`, which Keras calls, moves to the next epoch; `next(it)` walks on from
+    (`it.epoch`, `it.batch_index`) for ever. Both can be set, to resume.
     """
 
     white_list_formats = reading.SUFFIXES
 
-    def __init__(self, n: int, image_data_generator, batch_size: int, shuffle: bool):
+    def __init__(
+        self,
+        n: int,
+        image_data_generator,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        class_mode: str | None,
+        subset: str | None,
+        dtype: str,
+        saving: Saving,
+    ):
         super().__init__()
-        self.n = n
+        if batch_size < 1:
+            raise ValueError(f"batch_size={batch_size}: give a positive number")
+        self.n = self.samples = n
         self.image_data_generator = image_data_generator
+        self.data_format = image_data_generator.data_format
         self.batch_size = batch_size
         self.shuffle = shuffle
+        self.class_mode = class_mode
+        self.subset = subset
+        self.dtype = np.dtype(dtype).name
+        if np.dtype(dtype).kind in "iu" and image_data_generator.standardizes:
+            raise ValueError(
+                f"dtype={self.dtype!r} cannot hold standardised values: leave out rescale, "
+                "the centering, the normalisation and the whitening, or ask for a float dtype."
+            )
+        self.saving = saving
         self.seed = image_data_generator.seed
         self.epoch = 0
         self.batch_index = 0
         self.total_batches_seen = 0
-        self._after_unpickling()
+        self._known_order = (None, None, None)
+        self._start()
 
-    def _after_unpickling(self):
+    def _start(self) -> None:
+        """What does not travel to another process."""
         self.lock = threading.Lock()
         self._lookahead = Lookahead(self._start_batch, len(self))
 
     def __getstate__(self):
-        state = self.__dict__.copy()
-        del state["lock"], state["_lookahead"]
-        return state
+        return {k: v for k, v in self.__dict__.items() if k not in {"lock", "_lookahead"}}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        self._after_unpickling()
+        self._start()
+
+    # Reading.
 
     def __len__(self) -> int:
         return -(-self.n // self.batch_size)
@@ -85,9 +145,8 @@ class Iterator(keras.utils.PyDataset):
         length = len(self)
         if not -length <= idx < length:
             raise ValueError(f"Asked for batch {idx} of an iterator of {length} batches.")
-        with self.lock:
-            self.total_batches_seen += 1
-        return self._take(self.epoch, idx % length)
+        self.total_batches_seen += 1
+        return self._read(self._lookahead, self.epoch, idx % length)
 
     def __iter__(self):
         return self
@@ -98,43 +157,33 @@ class Iterator(keras.utils.PyDataset):
         with self.lock:
             epoch, number = self.epoch, self.batch_index
             self.total_batches_seen += 1
-            self.batch_index += 1
-            if self.batch_index >= len(self):
-                self.batch_index = 0
-                self.epoch += 1
-        return self._take(epoch, number)
+            self.batch_index = (number + 1) % len(self)
+            self.epoch += self.batch_index == 0
+        return self._read(self._lookahead, epoch, number)
 
     def next(self):
         """The next batch, endlessly."""
         return next(self)
 
     def reset(self) -> None:
-        """Start the current epoch anew in the endless iteration."""
+        """Let the endless iteration begin its epoch again."""
         self.batch_index = 0
 
     def on_epoch_end(self) -> None:
-        """Move on to the next epoch (Keras calls this)."""
+        """Move on to the next epoch."""
         self.epoch += 1
 
-    @property
-    def index_array(self) -> np.ndarray:
-        """The order of the current epoch: sample indices, int64 [n]."""
-        return self._order(self.epoch)
-
-    def _order(self, epoch: int) -> np.ndarray:
-        known = getattr(self, "_known_order", None)
-        if known is None or known[:2] != (epoch, self.shuffle):
-            entropy = self.image_data_generator.entropy
-            order = epoch_order(entropy, epoch, self.n, self.shuffle)
-            self._known_order = known = (epoch, self.shuffle, order)
-        return known[2]
-
     def as_tf_dataset(self):
-        """A `tf.data.Dataset` of batches, prefetched, with known shapes and cardinality.
+        """One epoch of batches as a prefetched `tf.data.Dataset` of known shapes and cardinality.
 
-        Each pass over it is one epoch, beginning with `self.epoch`.
+        Each new pass over it is the next epoch, beginning with `self.epoch`. Under tf.distribute
+        the batches are split among the replicas of one process; several processes would each
+        read everything.
         """
         import tensorflow as tf
+
+        if self.n == 0:
+            raise ValueError("There are no samples to make a dataset of.")
 
         def one_epoch():
             with self.lock:
@@ -147,76 +196,132 @@ class Iterator(keras.utils.PyDataset):
             finally:
                 ahead.close()
 
-        sample = _tuples(self._compute_batch(0, self._order(0)[:1]))
+        even = None if self.n % self.batch_size else self.batch_size
         signature = tf.nest.map_structure(
-            lambda array: tf.TensorSpec((self._static_batch_size, *array.shape[1:]), array.dtype),
-            sample,
+            lambda array: tf.TensorSpec((even, *array.shape[1:]), array.dtype),
+            _tuples(self._compute_batch(self.epoch, np.zeros(1, int))),
         )
         dataset = tf.data.Dataset.from_generator(one_epoch, output_signature=signature)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(self)))
-        # One process reads everything; tf.distribute only splits the batches among its replicas.
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         return dataset.prefetch(2).with_options(options)
 
-    @property
-    def _static_batch_size(self) -> int | None:
-        return None if self.n % self.batch_size else self.batch_size
+    # The order.
 
-    def _take(self, epoch: int, number: int):
-        return self._read(self._lookahead, epoch, number)
+    @property
+    def index_array(self) -> np.ndarray:
+        """The samples' indices in the order of the current epoch, int64 [n]."""
+        return self._order(self.epoch)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        known_epoch, shuffled, order = self._known_order
+        if (known_epoch, shuffled) != (epoch, self.shuffle):
+            entropy = self.image_data_generator.entropy
+            order = epoch_order(entropy, epoch, self.n, self.shuffle)
+            self._known_order = (epoch, self.shuffle, order)
+        return order
+
+    def _indices(self, epoch: int, number: int) -> np.ndarray:
+        return self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
+
+    # One batch.
 
     def _read(self, ahead: Lookahead, epoch: int, number: int):
         if self.image_data_generator.workers == 0:
-            return self._compute_batch(epoch, self._samples(epoch, number))
+            return self._compute_batch(epoch, self._indices(epoch, number))
         return ahead.take(epoch, number)
 
-    def _samples(self, epoch: int, number: int) -> np.ndarray:
-        return self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
-
     def _start_batch(self, epoch: int, number: int) -> PendingBatch:
-        fill, finish, size = self._batch_work(epoch, self._samples(epoch, number), True)
-        return PendingBatch(self.image_data_generator.pool, fill, size, finish)
+        indices = self._indices(epoch, number)
+        fill, finish = self._batch_work(epoch, indices)
+        return PendingBatch(self.image_data_generator.pool, fill, len(indices), finish)
 
     def _compute_batch(self, epoch: int, indices: np.ndarray, standardize: bool = True):
-        fill, finish, size = self._batch_work(epoch, indices, standardize)
-        fill(range(size))
+        fill, finish = self._batch_work(epoch, indices, standardize)
+        fill(range(len(indices)))
         return finish()
 
-    def _batch_work(self, epoch: int, indices: np.ndarray, standardize: bool):
-        """How to fill a batch (in shares, by any thread) and how to hand it out."""
-        x_dtype, y_dtype = (self.dtype, self._target_dtype()) if standardize else (None, None)
-        batch = _Batch(len(indices), x_dtype, y_dtype)
+    def _batch_work(self, epoch: int, indices: np.ndarray, standardize: bool = True):
+        """How to fill a batch, in shares and in any thread, and how to hand it out."""
+        dtypes = (self.dtype, self._target_dtype()) if standardize else (None, None)
+        batch = _Batch(len(indices), dtypes)
 
         def fill(positions: range) -> None:
             for position in positions:
                 index = int(indices[position])
-                x, y = self._load(index)
-                x, y = self.image_data_generator._transform(x, y, epoch, index, standardize)
-                batch.put(position, (self._outward(x), self._outward(y)))
+                sample = self._sample(epoch, index, standardize)
+                batch.put(position, tuple(map(self._outward, sample)))
 
         def finish():
             return self._assemble(*batch.arrays, indices)
 
-        return fill, finish, len(indices)
+        return fill, finish
 
-    def _outward(self, picture):
-        """A transformed sample in the data format of the batch."""
-        if self.data_format == "channels_first" and np.ndim(picture) == 3:
-            return np.moveaxis(picture, -1, 0)
-        return picture
+    def _sample(self, epoch: int, index: int, standardize: bool) -> tuple:
+        generator = self.image_data_generator
+        x, y = self._load(index)
+        x, y = generator.augment_sample(x, y, epoch, index)
+        if self.saving.folder:
+            self.saving.save(x, index)
+        return generator.standardize(x, y) if standardize else (x, y)
+
+    def _outward(self, part):
+        """A picture in the data format of the batch."""
+        if self.data_format == "channels_first" and np.ndim(part) == 3:
+            return np.moveaxis(part, -1, 0)
+        return part
+
+    def _label_dtype(self) -> str:
+        return self.dtype if np.dtype(self.dtype).kind == "f" else "float32"
 
     def _load(self, index: int) -> tuple:
-        """Sample `index` as (picture, target that is transformed with it or None)."""
+        """Sample `index`: its picture, and the target that is transformed with it or None."""
         raise NotImplementedError
 
     def _assemble(self, x: np.ndarray, y: np.ndarray | None, indices: np.ndarray):
-        """The batch as handed to the user."""
+        """The batch as it is handed out."""
         raise NotImplementedError
 
-    def _target_dtype(self):
+    def _target_dtype(self) -> str | None:
         """The dtype of the transformed targets; None leaves theirs."""
         raise NotImplementedError
+
+    # Looking at it.
+
+    def show_data(
+        self, rows: int = 5, cols: int = 5, apply_standardization: bool = False, **plt_kwargs
+    ) -> None:
+        """Plot rows x cols random samples, augmented; `plt_kwargs` go to `plt.figure`."""
+        import matplotlib.pyplot as plt
+
+        indices = np.random.default_rng().choice(self.n, rows * cols, replace=self.n < rows * cols)
+        batch = self._compute_batch(self.epoch, indices, apply_standardization)
+        pictures = batch[0] if isinstance(batch, tuple) else batch
+        pictures = pictures[0] if isinstance(pictures, list) else pictures
+        plt.close("all")
+        plt.figure(**{"figsize": (2 * cols, 2 * rows)} | plt_kwargs)
+        for number, (picture, title) in enumerate(
+            zip(pictures, self._titles(indices), strict=True), 1
+        ):
+            plt.subplot(rows, cols, number)
+            plt.imshow(self._viewable(picture), cmap="gray")
+            plt.title(title)
+            plt.axis("off")
+        plt.subplots_adjust(hspace=0.5, wspace=0.5)
+        plt.show()
+
+    def _viewable(self, picture: np.ndarray) -> np.ndarray:
+        if self.data_format == "channels_first":
+            picture = np.moveaxis(picture, 0, -1)
+        if picture.shape[-1] not in {1, 3, 4}:  # one-hot masks
+            return picture.argmax(-1)
+        if picture.dtype != np.uint8 and picture.max(initial=0) > 1:
+            picture = picture / 255
+        return picture.squeeze(-1) if picture.shape[-1] == 1 else picture.clip(0, 255)
+
+    def _titles(self, indices: np.ndarray) -> list[str]:
+        return [""] * len(indices)
 
 
 def _tuples(batch):
@@ -225,36 +330,49 @@ def _tuples(batch):
 
 
 class FileIterator(Iterator):
-    """An iterator over image files."""
+    """An iterator over image files.
 
-    def __init__(
-        self,
-        filepaths,
-        image_data_generator,
-        *,
-        target_size,
-        color_mode,
-        class_mode,
-        batch_size,
-        shuffle,
-        subset,
-        interpolation,
-        dtype,
-    ):
-        self._filepaths = filepaths
-        self.target_size = tuple(target_size)
-        self.color_mode = color_mode
-        self.class_mode = class_mode
-        self.subset = subset
-        self.interpolation = interpolation
-        self.dtype = np.dtype(dtype).name
-        self.data_format = image_data_generator.data_format
-        self.samples = len(filepaths)
-        super().__init__(self.samples, image_data_generator, batch_size, shuffle)
+    Its subclasses set `filenames`, `directory`, and, for class labels, `class_indices`,
+    `num_classes` and `classes` (the number, or numbers, of each sample's class).
+    """
+
+    def __init__(self, image_data_generator, *, loading: Loading, **options):
+        self.loading = loading
+        self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
+        super().__init__(len(self.filenames), image_data_generator, **options)
+
+    def _start(self):
+        super()._start()
+        self.cache = self.image_data_generator.open_cache()
+        if self.cache:
+            for loading in (self.loading, self._target_loading):
+                self.cache.register(loading, self)
+        self._warn_of_nearest = (
+            self.loading.interpolation == cv2.INTER_NEAREST
+            and self.image_data_generator.input_augment_mode != "mask"
+        )
+
+    def __getstate__(self):
+        return {k: v for k, v in super().__getstate__().items() if k != "cache"}
+
+    @property
+    def target_size(self) -> tuple[int, int]:
+        """(height, width) that the photos are resized to."""
+        return self.loading.target_size
+
+    @property
+    def color_mode(self) -> str:
+        """rgb, rgba, grayscale or gray."""
+        return self.loading.color_mode
+
+    @property
+    def interpolation(self) -> int:
+        """The OpenCV constant of the filter that resizes."""
+        return self.loading.interpolation
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of one picture in the batch."""
+        """The shape of one picture before preprocessing, in the data format of the batch."""
         channels = (reading.CHANNELS[self.color_mode],)
         if self.data_format == "channels_first":
             return channels + self.target_size
@@ -267,29 +385,52 @@ class FileIterator(Iterator):
 
     @property
     def labels(self):
-        """The label of every sample."""
-        return self.classes
+        """The labels of all samples, as far as the class mode has any."""
+        return getattr(self, "classes", None)
 
     @property
-    def sample_weight(self):
-        """Weights of the samples, or None."""
+    def sample_weight(self) -> np.ndarray | None:
+        """The weights of all samples, or None."""
         return None
 
+    @property
+    def _target_loading(self) -> Loading:
+        gray = self.class_mode == "grayscale_target"
+        mask = self.image_data_generator.label_augment_mode == "mask"
+        return Loading(
+            "gray" if gray else self.color_mode,
+            self.target_size,
+            # Mixing the numbers of two labels would give a third.
+            cv2.INTER_NEAREST if mask else self.interpolation,
+            self.loading.truncated,
+        )
+
     def _load(self, index):
-        x = self._picture(self._filepaths[index], self.color_mode)
+        x = self._picture(self._filepaths[index], self.loading)
         if self.class_mode == "input":
             return x, x.copy()
-        return x, None
+        if self.class_mode in {"color_target", "grayscale_target"}:
+            return x, self._picture(self.labels[index], self._target_loading)
+        return x, self.labels[index] if self.class_mode == "raw" else None
 
-    def _picture(self, path, color_mode):
-        image = reading.read_image(path, color_mode)
-        return reading.resize(image, self.target_size, self.interpolation)
+    def _picture(self, path: str, loading: Loading) -> np.ndarray:
+        if self._warn_of_nearest:
+            self._warn_of_nearest = False
+            self._check_nearest(path)
+        return self.cache.picture(path, loading) if self.cache else loading(path)
+
+    def _check_nearest(self, path: str) -> None:
+        size = reading.read_image(path, self.color_mode).shape[:2]
+        if max(s / t for s, t in zip(size, self.target_size, strict=True)) >= _MUCH_SMALLER:
+            warnings.warn(
+                f"Resizing photos of {size[0]}x{size[1]} to "
+                f"{self.target_size[0]}x{self.target_size[1]} with cv2.INTER_NEAREST, the "
+                "default, throws most of their detail away; pass interpolation=cv2.INTER_AREA.",
+                stacklevel=2,
+            )
 
     def _target_dtype(self):
         return self.dtype if self.class_mode in PICTURE_TARGETS else None
-
-    def _label_dtype(self):
-        return self.dtype if np.dtype(self.dtype).kind == "f" else "float32"
 
     def _assemble(self, x, y, indices):
         if self.class_mode is None:
@@ -299,9 +440,22 @@ class FileIterator(Iterator):
         return (x, y) if weights is None else (x, y, weights[indices])
 
     def _batch_labels(self, indices):
+        if self.class_mode == "multi_output":
+            return [output[indices] for output in self.labels]
         if self.class_mode in {"binary", "sparse"}:
             return np.asarray([self.classes[i] for i in indices], self._label_dtype())
-        labels = np.zeros((len(indices), len(self.class_indices)), self._label_dtype())
+        labels = np.zeros((len(indices), self.num_classes), self._label_dtype())
         for row, index in enumerate(indices):
             labels[row, self.classes[index]] = 1
         return labels
+
+    def _titles(self, indices):
+        if self.class_mode == "multi_output":
+            return [str(tuple(output[i] for output in self.labels)) for i in indices]
+        if self.class_mode not in CLASS_LABELS:
+            return super()._titles(indices)
+        names = list(self.class_indices)
+        return [
+            ", ".join(str(names[number]) for number in np.atleast_1d(self.classes[index]))
+            for index in indices
+        ]

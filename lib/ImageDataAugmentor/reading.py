@@ -1,41 +1,185 @@
-"""From an image file to a uint8 array in the colour mode asked for."""
+"""From an image file to a uint8 array of the size and colour mode asked for."""
 
+import os
+import threading
 import warnings
-from pathlib import Path
+from dataclasses import dataclass
+from io import BytesIO
 
 import cv2
 import numpy as np
+from PIL import Image, ImageFile, ImageOps
 
 SUFFIXES = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
 CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1, "gray": 1}
+TRUNCATED = ("load", "error")
+_INTERPOLATIONS = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "linear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "cubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+    "box": cv2.INTER_AREA,
+    "lanczos": cv2.INTER_LANCZOS4,
+}
+_JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
+_pillow_lock = threading.Lock()
 
 
 class UnreadableImage(OSError):
     """An image file that is missing, damaged or no image; the text names it."""
 
 
-def read_image(path: str, color_mode: str = "rgb") -> np.ndarray:
+@dataclass(frozen=True)
+class Loading:
+    """How a file becomes an array; two equal ones give equal arrays."""
+
+    color_mode: str = "rgb"
+    target_size: tuple[int, int] | None = None
+    interpolation: int = cv2.INTER_NEAREST
+    truncated: str = "load"
+
+    def __post_init__(self):
+        if self.color_mode not in CHANNELS:
+            raise ValueError(
+                f"color_mode={self.color_mode!r}: expected one of {', '.join(CHANNELS)}"
+            )
+        if self.truncated not in TRUNCATED:
+            raise ValueError(f"truncated={self.truncated!r}: expected 'load' or 'error'")
+        if isinstance(self.interpolation, str):
+            if self.interpolation not in _INTERPOLATIONS:
+                raise ValueError(
+                    f"interpolation={self.interpolation!r}: expected a cv2.INTER_... constant "
+                    f"or one of {', '.join(_INTERPOLATIONS)}"
+                )
+            object.__setattr__(self, "interpolation", _INTERPOLATIONS[self.interpolation])
+        if self.target_size is not None:
+            height, width = self.target_size
+            object.__setattr__(self, "target_size", (int(height), int(width)))
+
+    def __call__(self, path: str) -> np.ndarray:
+        """Read one file: uint8 [height, width, channels], 0..255. Raises UnreadableImage."""
+        return resize(
+            read_image(path, self.color_mode, self.truncated), self.target_size, self.interpolation
+        )
+
+
+def load_img(
+    fname: str,
+    color_mode: str = "rgb",
+    target_size: tuple[int, int] | None = None,
+    interpolation=cv2.INTER_NEAREST,
+) -> np.ndarray:
+    """Read one file as uint8 [height, width, channels]; target_size is (height, width)."""
+    return Loading(color_mode, target_size, interpolation)(fname)
+
+
+def read_image(path: str, color_mode: str = "rgb", truncated: str = "load") -> np.ndarray:
     """Decode one file to uint8 [height, width, channels], values 0..255.
 
-    Raises UnreadableImage, which names the file.
+    16-bit values keep their upper eight bits; alpha is dropped where the mode has none. The EXIF
+    orientation is applied for rgb and gray and, as in the original library, not for rgba.
+    A truncated file is decoded as far as it goes, with a warning (`truncated="load"`), or refused
+    ("error"). Raises UnreadableImage, which names the file.
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise UnreadableImage(f"{path}: cannot be read ({error.strerror})") from error
-    flag = {
-        "rgb": cv2.IMREAD_COLOR_RGB,
-        "rgba": cv2.IMREAD_UNCHANGED,
-    }.get(color_mode, cv2.IMREAD_GRAYSCALE)
-    image = cv2.imdecode(data, flag) if data.size else None
+        raise UnreadableImage(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not data.size:
+        raise UnreadableImage(f"{path}: the file is empty")
+    cut_off = _is_truncated(data)
+    if cut_off and truncated == "error":
+        raise UnreadableImage(f"{path}: the file is truncated")
+    image = _decode(data, color_mode)
     if image is None:
-        raise UnreadableImage(f"{path}: not an image that can be decoded")
-    return image[..., np.newaxis] if image.ndim == 2 else image
+        image = _decode_with_pillow(path, data, color_mode, cut_off)
+    if cut_off:
+        warnings.warn(f"{path}: the file is truncated; what is missing is blank.", stacklevel=2)
+    return image
 
 
-def resize(image: np.ndarray, target_size: tuple[int, int], interpolation: int) -> np.ndarray:
-    """Resize to (height, width), keeping the channel axis."""
-    if image.shape[:2] == tuple(target_size):
+def resize(image: np.ndarray, target_size: tuple[int, int] | None, interpolation: int):
+    """Resize to (height, width), keeping the channel axis; None leaves the size."""
+    if target_size is None or image.shape[:2] == target_size:
         return image
     resized = cv2.resize(image, target_size[::-1], interpolation=interpolation)
     return resized[..., np.newaxis] if resized.ndim == 2 else resized
+
+
+def validate_filename(filename: str, white_list_formats=SUFFIXES) -> bool:
+    """Whether the name has one of the suffixes and the file exists."""
+    return filename.lower().endswith(tuple(white_list_formats)) and os.path.isfile(filename)
+
+
+def list_pictures(directory: str, ext=SUFFIXES) -> list[str]:
+    """Paths of all pictures in a folder and its sub-folders."""
+    suffixes = tuple(f".{suffix}" for suffix in ((ext,) if isinstance(ext, str) else ext))
+    return [
+        os.path.join(folder, name)
+        for folder, _, names in os.walk(directory)
+        for name in names
+        if name.lower().endswith(suffixes)
+    ]
+
+
+def _decode(data: np.ndarray, color_mode: str) -> np.ndarray | None:
+    flags = {"rgb": cv2.IMREAD_COLOR_RGB, "rgba": cv2.IMREAD_UNCHANGED}
+    try:
+        image = cv2.imdecode(data, flags.get(color_mode, cv2.IMREAD_GRAYSCALE))
+    except cv2.error:  # a kind of file that OpenCV knows but cannot convert
+        return None
+    if image is None:
+        return None
+    if color_mode == "rgba":
+        image = _as_rgba(image)
+    return image[..., np.newaxis] if image.ndim == 2 else image
+
+
+def _as_rgba(image: np.ndarray) -> np.ndarray:
+    """uint8 RGBA from what OpenCV calls unchanged: grey, BGR or BGRA of any depth."""
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    elif image.dtype != np.uint8:
+        image = np.clip(image * 255.0, 0, 255).astype(np.uint8)
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    code = {1: cv2.COLOR_GRAY2RGBA, 3: cv2.COLOR_BGR2RGBA, 4: cv2.COLOR_BGRA2RGBA}[channels]
+    return cv2.cvtColor(image, code)
+
+
+def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) -> np.ndarray:
+    """Pillow knows kinds of file that OpenCV does not, and decodes more of damaged ones."""
+    mode = {"rgb": "RGB", "rgba": "RGBA"}.get(color_mode, "L")
+    try:
+        with _pillow_lock:  # the flag is Pillow's global one
+            before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, cut_off
+            try:
+                image = Image.open(BytesIO(data))
+                image.load()
+            finally:
+                ImageFile.LOAD_TRUNCATED_IMAGES = before
+        if color_mode != "rgba":
+            image = ImageOps.exif_transpose(image)
+        array = np.asarray(image.convert(mode))
+    except Exception as error:  # decoders raise whatever they meet in damaged files
+        raise UnreadableImage(f"{path}: not an image that can be decoded") from error
+    return array[..., np.newaxis] if array.ndim == 2 else array
+
+
+def _is_truncated(data: np.ndarray) -> bool:
+    """Whether the file ends before its picture does."""
+    start, end = data[:4].tobytes(), data[-16:].tobytes()
+    if start.startswith(_JPEG):
+        if end.endswith(b"\xff\xd9"):
+            return False
+        whole = data.tobytes()  # an end marker may be followed by padding or an attachment
+        return whole.rfind(b"\xff\xd9") < whole.rfind(b"\xff\xda")
+    if start == _PNG:
+        return b"IEND" not in end and b"IEND\xaeB`\x82" not in data.tobytes()
+    try:
+        with Image.open(BytesIO(data)) as image:
+            image.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        return "truncated" in str(error)
+    return False

@@ -1,4 +1,8 @@
-"""Batches computed ahead of the reader by a pool of threads, delivered in order."""
+"""Batches computed ahead of the reader by threads, delivered in order.
+
+Threads rather than processes: decoding, resizing and OpenCV's transforms release the interpreter's
+lock, and a batch is then filled in place, with nothing to copy between processes or to clean up.
+"""
 
 import os
 import threading
@@ -16,29 +20,36 @@ def available_cores() -> int:
 
 
 class WorkerPool:
-    """A lazily started thread pool that survives fork and pickling, and ends with its owner."""
+    """A thread pool that starts when needed and ends with its owner.
+
+    It may be pickled, and used in a forked child, where it starts anew.
+    """
 
     def __init__(self, workers: int | None):
         if workers is not None and workers < 0:
-            raise ValueError(f"workers={workers}: give 0 (none), a positive number, or None")
+            raise ValueError(f"workers={workers}: give 0, a positive number, or None")
         self.workers = available_cores() if workers is None else workers
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
-        self._pid = 0
 
     def submit(self, function: Callable, *arguments) -> Future:
         """Queue a call."""
+        if self._pid != os.getpid():
+            self._start()
         with self._lock:
-            if self._executor is None or self._pid != os.getpid():
+            if self._executor is None:
                 self._executor = ThreadPoolExecutor(self.workers, "ImageDataAugmentor")
-                self._pid = os.getpid()
             return self._executor.submit(function, *arguments)
 
     def __getstate__(self):
         return {"workers": self.workers}
 
     def __setstate__(self, state):
-        self.__init__(state["workers"])
+        self.__init__(**state)
 
 
 class PendingBatch:
@@ -48,7 +59,7 @@ class PendingBatch:
         self, pool: WorkerPool, fill: Callable[[range], None], size: int, finish: Callable
     ):
         self._finish = finish
-        share = -(-size // max(1, pool.workers))
+        share = -(-size // pool.workers)
         self._futures = [
             pool.submit(fill, range(start, min(start + share, size)))
             for start in range(0, size, share)
@@ -77,28 +88,34 @@ class Lookahead:
     """
 
     def __init__(self, start: Callable[[int, int], PendingBatch], length: int):
-        self._start = start
+        self._start_batch = start
         self._length = length
+        self._start()
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
         self._lock = threading.Lock()
         self._pending: dict[tuple[int, int], PendingBatch] = {}
         self._previous: tuple[int, int] | None = None
 
     def take(self, epoch: int, number: int):
-        """Batch `number` of `epoch`."""
+        """Batch `number` of `epoch`; may be called by several threads."""
+        if self._pid != os.getpid():  # the threads that would finish the batches stayed behind
+            self._start()
         with self._lock:
-            batch = self._pending.pop((epoch, number), None) or self._start(epoch, number)
-            if self._previous == (epoch, number - 1) or number == 0:
+            batch = self._pending.pop((epoch, number), None) or self._start_batch(epoch, number)
+            if number == 0 or self._previous == (epoch, number - 1):
                 self._prepare(epoch, number + 1)
             self._previous = (epoch, number)
         return batch.result()
 
     def _prepare(self, epoch: int, first: int) -> None:
         wanted = range(first, min(first + BATCHES_AHEAD, self._length))
-        for key in [k for k in self._pending if k[0] != epoch or k[1] not in wanted]:
+        for key in [key for key in self._pending if key[0] != epoch or key[1] not in wanted]:
             self._pending.pop(key).cancel()
         for number in wanted:
             if (epoch, number) not in self._pending:
-                self._pending[epoch, number] = self._start(epoch, number)
+                self._pending[epoch, number] = self._start_batch(epoch, number)
 
     def close(self) -> None:
         """Drop everything that was started ahead."""

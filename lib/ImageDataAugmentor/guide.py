@@ -1,0 +1,141 @@
+"""What to write instead of the albumentations 1 names and arguments that version 2 dropped."""
+
+import warnings
+
+import albumentations
+
+_TRANSFORMS = {
+    "Cutout": "CoarseDropout(num_holes_range=..., hole_height_range=..., hole_width_range=...)",
+    "Flip": "OneOf([HorizontalFlip(p=1), VerticalFlip(p=1), "
+    "Compose([HorizontalFlip(p=1), VerticalFlip(p=1)])], p=...), or D4(p=...) for all eight",
+    "JpegCompression": "ImageCompression(quality_range=(lower, upper))",
+    "RandomBrightness": "RandomBrightnessContrast(brightness_limit=..., contrast_limit=0)",
+    "RandomContrast": "RandomBrightnessContrast(brightness_limit=0, contrast_limit=...)",
+    "TemplateTransform": "FDA(...) or PixelDistributionAdaptation(...)",
+    "IAAAdditiveGaussianNoise": "GaussNoise(std_range=...)",
+    "IAAAffine": "Affine(...)",
+    "IAACropAndPad": "CropAndPad(...)",
+    "IAAEmboss": "Emboss(...)",
+    "IAAFliplr": "HorizontalFlip(p=...)",
+    "IAAFlipud": "VerticalFlip(p=...)",
+    "IAAPerspective": "Perspective(scale=...)",
+    "IAAPiecewiseAffine": "PiecewiseAffine(scale=...)",
+    "IAASharpen": "Sharpen(alpha=..., lightness=...)",
+    "IAASuperpixels": "Superpixels(p_replace=..., n_segments=...)",
+}
+# Arguments renamed alike wherever they occurred.
+_ARGUMENTS = {
+    "value": "fill=",
+    "mask_value": "fill_mask=",
+    "fill_value": "fill=",
+    "mask_fill_value": "fill_mask=",
+    "image_fill_value": "fill=",
+    "cval": "fill=",
+    "cval_mask": "fill_mask=",
+    "pad_mode": "border_mode=",
+    "pad_cval": "fill=",
+    "pad_cval_mask": "fill_mask=",
+    "pad_val": "fill=",
+    "mask_pad_val": "fill_mask=",
+    "mode": "border_mode=",
+    "always_apply": "p=1",
+}
+# Arguments that became the two ends of a range, or something else, in one transform.
+_ARGUMENTS_OF = {
+    "AdvancedBlur": {"sigmaX_limit": "sigma_x_limit=", "sigmaY_limit": "sigma_y_limit="},
+    "CoarseDropout": {
+        **dict.fromkeys(("min_holes", "max_holes"), "num_holes_range=(min, max)"),
+        **dict.fromkeys(("min_height", "max_height"), "hole_height_range=(min, max)"),
+        **dict.fromkeys(("min_width", "max_width"), "hole_width_range=(min, max)"),
+    },
+    "Downscale": {
+        **dict.fromkeys(("scale_min", "scale_max"), "scale_range=(min, max)"),
+        "interpolation": "interpolation_pair={'downscale': ..., 'upscale': ...}",
+    },
+    "ElasticTransform": {"alpha_affine": "an Affine(...) of its own before it"},
+    "GaussNoise": {
+        "var_limit": "std_range=(lower, upper), standard deviations as shares of the value range",
+        "mean": "mean_range=(lower, upper), as shares of the value range",
+    },
+    "GridDropout": {
+        **dict.fromkeys(("unit_size_min", "unit_size_max"), "unit_size_range=(min, max)"),
+        **dict.fromkeys(("holes_number_x", "holes_number_y"), "holes_number_xy=(x, y)"),
+        **dict.fromkeys(("shift_x", "shift_y"), "shift_xy=(x, y)"),
+    },
+    "ImageCompression": dict.fromkeys(
+        ("quality_lower", "quality_upper"), "quality_range=(lower, upper)"
+    ),
+    "Lambda": {"keypoint": "keypoints=", "bbox": "bboxes="},
+    "OpticalDistortion": {"shift_limit": "an Affine(translate_percent=...) of its own"},
+    "RandomFog": dict.fromkeys(
+        ("fog_coef_lower", "fog_coef_upper"), "fog_coef_range=(lower, upper)"
+    ),
+    "RandomRain": dict.fromkeys(("slant_lower", "slant_upper"), "slant_range=(lower, upper)"),
+    "RandomResizedCrop": dict.fromkeys(("height", "width"), "size=(height, width)"),
+    "RandomSizedCrop": dict.fromkeys(("height", "width"), "size=(height, width)"),
+    "RandomShadow": dict.fromkeys(
+        ("num_shadows_lower", "num_shadows_upper"), "num_shadows_limit=(lower, upper)"
+    ),
+    "RandomSnow": dict.fromkeys(
+        ("snow_point_lower", "snow_point_upper"), "snow_point_range=(lower, upper)"
+    ),
+    "RandomSunFlare": {
+        **dict.fromkeys(("angle_lower", "angle_upper"), "angle_range=(lower, upper)"),
+        **dict.fromkeys(
+            ("num_flare_circles_lower", "num_flare_circles_upper"),
+            "num_flare_circles_range=(lower, upper)",
+        ),
+    },
+    "Rotate": {"method": "rotate_method="},
+    "Solarize": {"threshold": "threshold_range=(lower, upper), as shares of the value range"},
+}
+
+
+def name_replacements() -> None:
+    """Make `albumentations.Flip` and its like say what to write instead.
+
+    A module's `__getattr__` (PEP 562) is looked up in the module's own namespace, so it can be set
+    from outside. It is asked only for names that albumentations lacks, and still raises
+    AttributeError; `from albumentations import Flip` keeps Python's own message.
+    """
+    if "__getattr__" in vars(albumentations):  # a later albumentations has its own
+        return
+
+    def __getattr__(name: str):
+        message = f"module 'albumentations' has no attribute {name!r}"
+        if name in _TRANSFORMS:
+            message += (
+                f": albumentations {albumentations.__version__} dropped it; "
+                f"write {_TRANSFORMS[name]} instead"
+            )
+        raise AttributeError(message, name=name, obj=albumentations)
+
+    albumentations.__getattr__ = __getattr__
+
+
+def check_arguments(compose: albumentations.BaseCompose) -> None:
+    """Warn, transform by transform, about arguments that albumentations ignored or misuses."""
+    for transform in _leaves(compose):
+        name = type(transform).__name__
+        for argument in getattr(transform, "invalid_args", None) or ():
+            instead = _ARGUMENTS_OF.get(name, {}).get(argument) or _ARGUMENTS.get(argument)
+            advice = f"write {instead}" if instead else "see its documentation"
+            warnings.warn(
+                f"albumentations.{name}({argument}=...) is ignored by albumentations "
+                f"{albumentations.__version__}; {advice} instead.",
+                stacklevel=4,
+            )
+        if name == "GaussianBlur" and max(transform.sigma_limit) == 0:
+            warnings.warn(
+                "albumentations.GaussianBlur(sigma_limit=0) gives black pictures since version 2; "
+                "write for example sigma_limit=(0.8, 1.4) instead.",
+                stacklevel=4,
+            )
+
+
+def _leaves(compose):
+    for transform in compose.transforms:
+        if isinstance(transform, albumentations.BaseCompose):
+            yield from _leaves(transform)
+        else:
+            yield transform

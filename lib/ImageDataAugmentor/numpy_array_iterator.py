@@ -1,0 +1,115 @@
+"""Batches from arrays in memory."""
+
+import warnings
+
+import numpy as np
+
+from .iterator import Iterator
+
+
+class NumpyArrayIterator(Iterator):
+    """Iterates over an array of pictures [n, height, width, channels] and its labels.
+
+    `x` may be a tuple (pictures, other arrays), whose others are handed out beside the pictures,
+    unchanged. With data_format "channels_first" the pictures are [n, channels, height, width].
+    """
+
+    def __init__(
+        self,
+        x,
+        y,
+        image_data_generator,
+        *,
+        sample_weight=None,
+        subset: str | None = None,
+        **options,
+    ):
+        misc = []
+        if isinstance(x, (tuple, list)):
+            x, others = x
+            misc = list(others) if isinstance(others, list) else [others]
+        parts = {"x": x, "y": y, "sample_weight": sample_weight}
+        parts |= {f"x[1][{number}]": part for number, part in enumerate(misc)}
+        arrays = {name: np.asarray(part) for name, part in parts.items() if part is not None}
+        for name, array in arrays.items():
+            if len(array) != len(arrays["x"]):
+                raise ValueError(
+                    f"x has {len(arrays['x'])} samples, but {name} has {len(array)}; "
+                    f"their shapes are {arrays['x'].shape} and {array.shape}"
+                )
+        if subset is not None:
+            arrays = self._subset(arrays, image_data_generator, subset)
+        self.x, self.y = arrays["x"], arrays.get("y")
+        self.sample_weight = arrays.get("sample_weight")
+        self.x_misc = [array for name, array in arrays.items() if name.startswith("x[1]")]
+        self._check_pictures(image_data_generator.data_format)
+        super().__init__(
+            len(self.x), image_data_generator, class_mode=None, subset=subset, **options
+        )
+
+    @staticmethod
+    def _subset(arrays: dict, image_data_generator, subset: str) -> dict:
+        n = len(arrays["x"])
+        chosen = image_data_generator.subset_slice(subset, n)
+        labels = arrays.get("y")
+        if labels is not None and _are_class_numbers(labels):
+            part = np.unique(labels[image_data_generator.subset_slice("validation", n)])
+            rest = np.unique(labels[image_data_generator.subset_slice("training", n)])
+            if not np.array_equal(part, rest):
+                raise ValueError(
+                    "Training and validation subsets have different classes. The validation "
+                    "subset is the first share of the arrays: shuffle them first."
+                )
+        return {name: array[chosen] for name, array in arrays.items()}
+
+    def _check_pictures(self, data_format: str) -> None:
+        if self.x.ndim != 4:
+            raise ValueError(f"x must have four axes, but its shape is {self.x.shape}")
+        channels = self.x.shape[1 if data_format == "channels_first" else 3]
+        if channels not in {1, 3, 4}:
+            warnings.warn(
+                f"x of shape {self.x.shape} has {channels} channels in the data format "
+                f"{data_format!r}; expected 1, 3 or 4.",
+                stacklevel=4,
+            )
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one picture before preprocessing."""
+        return self.x.shape[1:]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The labels as given."""
+        return self.y
+
+    def _load(self, index):
+        return self._inward(self.x[index]), None if self.y is None else self._inward(self.y[index])
+
+    def _inward(self, part):
+        """A copy that a transform may write to; pictures channels last, as albumentations wants."""
+        if np.ndim(part) != 3:
+            return np.array(part)
+        if self.data_format == "channels_first":
+            part = np.moveaxis(part, 0, -1)
+        dtype = np.float32 if part.dtype.kind == "f" else part.dtype
+        return np.array(part, dtype, order="C")
+
+    def _target_dtype(self):
+        pictures = self.y is not None and self.y.ndim == 4
+        return self.dtype if pictures else self._label_dtype()
+
+    def _assemble(self, x, y, indices):
+        inputs = [x, *(array[indices] for array in self.x_misc)] if self.x_misc else x
+        if y is None:
+            # Keras would take a bare list for (inputs, targets).
+            return (inputs,) if self.x_misc else inputs
+        if self.sample_weight is None:
+            return inputs, y
+        return inputs, y, self.sample_weight[indices]
+
+
+def _are_class_numbers(labels: np.ndarray) -> bool:
+    if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
+        return False
+    return labels.dtype.kind in "biuSU" or bool(np.all(labels == np.floor(labels)))

@@ -1,0 +1,14 @@
+"""The helper functions of the original library's `utils`."""
+
+from keras.utils import array_to_img, img_to_array, save_img
+
+from .reading import list_pictures, load_img, validate_filename
+
+__all__ = [
+    "array_to_img",
+    "img_to_array",
+    "list_pictures",
+    "load_img",
+    "save_img",
+    "validate_filename",
+]
