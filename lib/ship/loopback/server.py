@@ -317,7 +317,8 @@ class Handler(BaseHTTPRequestHandler):
         method = kaggle.method(service, name)
         if method is None:
             raise ApiError(404, f"The loopback Kaggle has no method {service}/{name}")
-        result = method(request)
+        with kaggle.store.lock:
+            result = method(request)
         return (
             Answer(302, headers={"Location": result})
             if isinstance(result, str)
@@ -446,10 +447,13 @@ class Handler(BaseHTTPRequestHandler):
         whole = isinstance(answer.body, bytes)
         self.close_connection = self.close_connection or not whole
         self._send_head(answer.code, answer.headers, len(answer.body) if whole else None)
-        for part in [answer.body] if whole else answer.body:
-            self.wfile.write(part[: int(len(part) * answer.share)])
         if answer.share < 1:
+            part = answer.body if whole else next(answer.body)
+            self.wfile.write(part[: int(len(part) * answer.share)])
             self._reset()
+            return
+        for part in [answer.body] if whole else answer.body:
+            self.wfile.write(part)
 
     def _send_head(self, code: int, headers: Mapping[str, str], length: int | None) -> None:
         self.send_response(code)
