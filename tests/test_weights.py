@@ -129,6 +129,7 @@ def write_manifest(folder: Path, **changes):
 
 def ship_weights(folder: Path, *words: str) -> int:
     parser = argparse.ArgumentParser()
+    parser.set_defaults(dry_run=False)
     weights.add_arguments(parser)
     return weights.run(parser.parse_args(words), folder)
 

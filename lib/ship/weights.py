@@ -159,7 +159,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="take the files from this folder instead of the internet (checked alike)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        default=argparse.SUPPRESS,  # that of `ship --dry-run` stands
+        help="say what would be done, do nothing",
+    )
 
 
 def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> int:
