@@ -254,11 +254,12 @@ def run_fallback(image: Path, attached: Path) -> list[str]:
     done = subprocess.run(
         [sys.executable, "-c", script, str(attached)],
         env=os.environ | {"PYTHONPATH": str(image.parents[1])},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout
     return done.stdout.splitlines()
 
 
