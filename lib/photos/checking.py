@@ -12,7 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from photos.competition import Competition
-from photos.duplicates import THUMBNAIL, near_duplicate_groups, perceptual_hash
+from photos.duplicates import THUMBNAIL, near_duplicate_groups, perceptual_hashes
 from photos.errors import Problem
 
 SMALLEST_SIDE = 32
@@ -35,7 +35,7 @@ def check_photos(competition: Competition, workers: int | None = None) -> Compet
     train, test = competition.train, competition.test
     tested = test["path"] != ""
     paths = [*train["path"], *test.loc[tested, "path"]]
-    reasons, thumbnails = examine_all(paths, workers)
+    reasons, hashes = zip(*examine_all(paths, workers), strict=True)
 
     bad = np.array([reason != "" for reason in reasons])
     train_bad, test_bad = bad[: len(train)], np.zeros(len(test), bool)
@@ -55,7 +55,7 @@ def check_photos(competition: Competition, workers: int | None = None) -> Compet
             f"first, {train['path'].iloc[0]}, {reasons[0]}. Download them again."
         )
 
-    groups = near_duplicate_groups(perceptual_hash(thumbnails[: len(train)][~train_bad]))
+    groups = near_duplicate_groups(np.stack([h for h in hashes[: len(train)] if h is not None]))
     return replace(
         competition,
         train=train[~train_bad].assign(group=groups).reset_index(drop=True),
@@ -64,24 +64,18 @@ def check_photos(competition: Competition, workers: int | None = None) -> Compet
     )
 
 
-def examine_all(paths: list[str], workers: int | None) -> tuple[list[str], np.ndarray]:
-    """Examine photos in parallel: reasons [n] and thumbnails uint8 [n, side, side]."""
-    thumbnails = np.zeros((len(paths), THUMBNAIL, THUMBNAIL), np.uint8)
-    reasons = []
+def examine_all(paths: list[str], workers: int | None) -> list[tuple[str, np.ndarray | None]]:
+    """Examine photos in parallel, in their order, with a progress bar."""
     pool = ThreadPoolExecutor(workers or os.cpu_count())
     try:
-        examined = tqdm(pool.map(examine, paths), "Checking photos", len(paths), unit=" photos")
-        for i, (reason, thumbnail) in enumerate(examined):
-            reasons.append(reason)
-            if thumbnail is not None:
-                thumbnails[i] = thumbnail
+        examined = pool.map(examine, paths)
+        return list(tqdm(examined, "Checking photos", len(paths), unit=" photos"))
     finally:
         pool.shutdown(cancel_futures=True)
-    return reasons, thumbnails
 
 
 def examine(path: str) -> tuple[str, np.ndarray | None]:
-    """Decode a photo: the reason why it can't be used or "", and its grey thumbnail.
+    """Decode a photo: the reason why it can't be used or "", and its `perceptual_hashes`.
 
     A JPEG is decoded at an eighth of its size, in grey: every byte of it is read and a truncation
     found, at a fraction of the time.
@@ -98,10 +92,10 @@ def examine(path: str) -> tuple[str, np.ndarray | None]:
             if image.format != "JPEG" and not cv2.haveImageReader(path):
                 return f"it is a {image.format} file, which OpenCV does not read", None
             image.draft("L", (THUMBNAIL, THUMBNAIL))
-            grey = image.convert("L").resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
-            return "", np.asarray(grey)
+            grey = image.convert("L")
     except Exception as error:  # decoders raise many kinds, and none may end the run
         return f"it can't be decoded ({error})", None
+    return "", perceptual_hashes(grey)
 
 
 def ends_in_zeros(path: str) -> bool:

@@ -1,51 +1,79 @@
 """Near-identical photos: a perceptual hash and the groups it forms."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pandas as pd
+from PIL import Image
 from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 THUMBNAIL = 32
-HASH_SIDE = 16
+CROPS = (0.0, 0.02, 0.04)  # the share cut off each side before a thumbnail is taken
+FREQUENCIES = 16
 THRESHOLD = 40
-CHUNK = 256
+CHUNK = 32  # rows: what they need fits into a processor's cache
 
 
-def perceptual_hash(thumbnails: np.ndarray) -> np.ndarray:
-    """Hash thumbnails: uint8 [n, 32, 32] to uint64 [n, 4], the signs of 256 low frequencies.
+def perceptual_hashes(grey: Image.Image) -> np.ndarray:
+    """Hash a grey photo and its crops: uint64 [3, 4], the signs of 256 low frequencies of each.
 
-    pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010) with
-    16 x 16 coefficients: a bit is set where a coefficient lies above the photo's median.
+    It is pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010)
+    with 16 x 16 in place of 8 x 8 coefficients. The bit of the mean, whose sign says nothing, is 0,
+    so that no two hashes differ in more than 255 bits.
     """
-    spectrum = dctn(thumbnails.astype("float32"), axes=(1, 2))
-    low = spectrum[:, :HASH_SIDE, :HASH_SIDE].reshape(len(thumbnails), -1)
-    bits = low > np.median(low[:, 1:], axis=1, keepdims=True)
-    return np.packbits(bits, axis=1).view(np.uint64)
+    width, height = grey.size
+    side = (THUMBNAIL, THUMBNAIL)
+    boxes = [(c * width, c * height, (1 - c) * width, (1 - c) * height) for c in CROPS]
+    thumbnails = [np.asarray(grey.resize(side, Image.Resampling.BOX, box)) for box in boxes]
+    spectrum = dctn(np.stack(thumbnails).astype("float32"), axes=(1, 2))
+    low = spectrum[:, :FREQUENCIES, :FREQUENCIES].reshape(len(CROPS), -1)
+    low[:, 0] = 0
+    return np.packbits(low > 0, axis=1).view(np.uint64)
 
 
 def near_duplicate_groups(hashes: np.ndarray, threshold: int = THRESHOLD) -> np.ndarray:
-    """Number the groups of hashes linked by a Hamming distance of at most `threshold`.
+    """Number the groups of photos that are linked by near-identity.
+
+    Two photos are linked where the hash of one lies within `threshold` bits of that of the other or
+    of one of its crops: photos that are listed again are often cropped a little.
+
+    Hash, crops and threshold were chosen on 1,102 real photos of ten car models. No two different
+    photos of the 607,000 pairs came closer than 63 bits; the six re-listed pairs among them lie
+    within 28. Extrapolating the tail, about ten false pairs are expected among 15,561 photos. Found
+    again are, of photos compressed at quality 30, darkened or brightened: all; scaled to 320 x 240:
+    99 %; cropped by 1, 2, 3 % each side: 99 % and more, by 5 %: 94 %; cropped by 2 % on two sides
+    alone, or with a caption over 2 % of the picture: 82 %; cropped, brightened, scaled and
+    compressed at 60: 99 %.
 
     Args:
-        hashes: uint64 [n, words].
+        hashes: uint64 [photos, crops, words], the whole photo first.
         threshold: in bits.
 
     Returns:
-        int [n], numbers from 0.
+        int [photos], numbers from 0.
     """
-    first, second = [], []
-    for start in range(0, len(hashes), CHUNK):
-        rows, rest = hashes[start : start + CHUNK], hashes[start:]
-        distance = np.zeros((len(rows), len(rest)), np.uint16)
-        for word in range(hashes.shape[1]):
-            distance += np.bitwise_count(rows[:, None, word] ^ rest[None, :, word])
-        near = np.nonzero(distance <= threshold)
-        first.append(near[0] + start)
-        second.append(near[1] + start)
-    rows, columns = np.concatenate(first), np.concatenate(second)
-    links = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(hashes),) * 2)
-    return connected_components(links, directed=False)[1]
+    words = np.ascontiguousarray(np.moveaxis(hashes, 0, -1))  # [crops, words, photos]
+    starts = range(0, len(hashes), CHUNK)
+    with ThreadPoolExecutor() as pool:  # NumPy lets go of Python's lock
+        links = list(pool.map(lambda start: links_of(words, start, threshold), starts))
+    rows, columns = np.concatenate(links, axis=1) if links else np.empty((2, 0), int)
+    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(hashes),) * 2)
+    return connected_components(graph, directed=False)[1]
+
+
+def links_of(words: np.ndarray, start: int, threshold: int) -> np.ndarray:
+    """Return the linked pairs of which one is a whole photo of a chunk: int [2, links]."""
+    whole = words[0, :, start : start + CHUNK]
+    found = []
+    for crop in words:
+        distance = np.zeros((whole.shape[1], crop.shape[1]), np.uint8)
+        for ours, theirs in zip(whole, crop, strict=True):
+            distance += np.bitwise_count(ours[:, None] ^ theirs)
+        found.append(np.nonzero(distance <= threshold))
+    rows, columns = np.concatenate(found, axis=1)
+    return np.stack([rows + start, columns])
 
 
 def conflicting_labels(train: pd.DataFrame) -> pd.DataFrame:
