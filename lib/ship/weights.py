@@ -231,8 +231,9 @@ def _complete(row: WeightsFile, part: Path) -> str | None:
             most = max(most, _size(part))
             if idle > len(PAUSES):
                 raise Problem(_given_up(row, part, error)) from None
-            print(f"{row.backbone}: the download broke off, going on shortly.", flush=True)
-            time.sleep(PAUSES[max(idle, 1) - 1])
+            pause = PAUSES[max(idle, 1) - 1]
+            print(f"{row.backbone}: {_reason(error)}; trying again in {pause} s.", flush=True)
+            time.sleep(pause)
         except requests.RequestException as error:
             raise Problem(f"{row.url} can't be downloaded: {error}.") from None
 
@@ -344,11 +345,18 @@ def _disk_full(row: WeightsFile, folder: Path) -> Problem:
     )
 
 
+def _reason(error: Exception) -> str:
+    if isinstance(error, _Interrupted):
+        return str(error)
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "the connection broke off"
+    return "no answer in time" if isinstance(error, requests.Timeout) else "no connection"
+
+
 def _given_up(row: WeightsFile, part: Path, error: Exception) -> str:
-    reason = str(error) if isinstance(error, _Interrupted) else type(error).__name__
     kept = f"{_megabytes(_size(part))} arrived and are kept" if _size(part) else "Nothing arrived"
     return (
-        f"{urlsplit(row.url).netloc} can't be reached or keeps breaking off ({reason}). {kept}: "
+        f"{urlsplit(row.url).netloc} can't be reached or keeps breaking off ({_reason(error)}). {kept}: "
         f"run `ship weights {row.backbone}` again to go on, or use --from FOLDER."
     )
 
