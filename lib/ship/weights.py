@@ -356,8 +356,8 @@ def _reason(error: Exception) -> str:
 def _given_up(row: WeightsFile, part: Path, error: Exception) -> str:
     kept = f"{_megabytes(_size(part))} arrived and are kept" if _size(part) else "Nothing arrived"
     return (
-        f"{urlsplit(row.url).netloc} can't be reached or keeps breaking off ({_reason(error)}). {kept}: "
-        f"run `ship weights {row.backbone}` again to go on, or use --from FOLDER."
+        f"{urlsplit(row.url).netloc} can't be reached or keeps breaking off ({_reason(error)}). "
+        f"{kept}: run `ship weights {row.backbone}` again to go on, or use --from FOLDER."
     )
 
 
