@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -493,11 +494,16 @@ def load_backbone(config: Config, weights: Path | None) -> keras.Model:
     if weights and config.backbone.startswith("EfficientNetB"):
         # ImageNet's B0..B7 were trained with (x - mean) / variance. keras.applications adds the
         # missing division only under weights="imagenet", not for a path: square the variance.
-        normalization = backbone.get_layer("normalization")
+        (normalization,) = layers_of(backbone, keras.layers.Normalization)
         normalization.adapt_variance.assign(normalization.adapt_variance**2)
         normalization.finalize_state()
     backbone.name = "backbone"
     return backbone
+
+
+def layers_of(model: keras.Model, kind: type) -> list[keras.Layer]:
+    """Return the layers of a kind."""
+    return [layer for layer in model.layers if isinstance(layer, kind)]
 
 
 def build_model(config: Config, classes: int, weights: Path | None) -> keras.Model:
@@ -526,16 +532,19 @@ def block_starts(backbone: keras.Model) -> list[int]:
     no residual or parallel branch is cut in two, and never between a convolution and what
     normalises, activates or pads it.
     """
-    position = {id(layer): i for i, layer in enumerate(backbone.layers)}
-    last_use = list(range(len(position)))
-    for i, layer in enumerate(backbone.layers[1:], start=1):
-        for tensor in layer.input if isinstance(layer.input, list) else [layer.input]:
-            last_use[position[id(tensor._keras_history.operation)]] = i
+    operations = backbone.operations  # the layers, and sums or products written as a + b
+    position = {id(operation): i for i, operation in enumerate(operations)}
+    last_use = list(range(len(operations)))
+    for node in itertools.chain(*backbone._nodes_by_depth.values()):
+        for tensor in node.input_tensors:
+            source = position[id(tensor._keras_history.operation)]
+            last_use[source] = max(last_use[source], position[id(node.operation)])
     starts = []
-    for i, layer in enumerate(backbone.layers):
-        open_tensors = sum(use >= i for use in last_use[:i])
-        if open_tensors <= 1 and layer.weights and not isinstance(layer, NORMALIZATION):
-            starts.append(i)
+    for i, layer in enumerate(operations):
+        passing = sum(use >= i for use in last_use[:i])
+        weights = isinstance(layer, keras.layers.Layer) and layer.weights
+        if passing <= 1 and weights and not isinstance(layer, NORMALIZATION):
+            starts.append(backbone.layers.index(layer))
     return starts
 
 

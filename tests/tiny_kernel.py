@@ -5,12 +5,13 @@ Imported by tests, and run as a script where a test needs a real process to kill
 
 import sys
 
-import kernel
 import keras
 from keras import layers
 
+import kernel
 
-def TinyNet(include_top, weights, input_shape):  # noqa: N802 (named as keras.applications' are)
+
+def TinyNet(include_top, weights, input_shape):
     """Two residual blocks with BatchNorm: enough to tell colours apart."""
     assert not include_top
     inputs = keras.Input(input_shape)

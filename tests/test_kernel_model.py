@@ -1,0 +1,246 @@
+"""The model: what reaches each backbone, what trains in a stage, and in which precision."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from tiny_kernel import TINY, kernel
+
+REAL = [name for name in kernel.BACKBONES if name != "TinyNet"]
+LIGHT = {"MobileNet", "Xception", "InceptionV3", "EfficientNetB3", "ConvNeXtTiny", "TinyNet"}
+SMALLEST = {"InceptionV3": "75x80", "Xception": "71x80"}
+
+
+def each_backbone(names=REAL):
+    """Return the names as parameters; those that take long to build are marked slow."""
+    return [pytest.param(name, marks=[] if name in LIGHT else [pytest.mark.slow]) for name in names]
+
+
+def configure(*arguments, recipe="default"):
+    return kernel.read_arguments(["--recipe", recipe, "--weights", "none", *arguments])[0]
+
+
+@pytest.fixture(scope="module")
+def backbones():
+    """Build each backbone once: B7 alone takes many seconds."""
+    built = {}
+
+    def build(name):
+        if name not in built:
+            keras.backend.clear_session()
+            config = configure("--backbone", name, "--image-size", SMALLEST.get(name, "32x40"))
+            built.clear()
+            built[name] = config, kernel.build_model(config, 4, None)
+        return built[name]
+
+    return build
+
+
+@pytest.mark.parametrize("name", each_backbone())
+def test_the_backbone_gets_its_input_range(backbones, name):
+    config, network = backbones(name)
+    black_and_white = np.zeros((1, *config.image_size, 3), np.uint8)
+    black_and_white[:, ::2] = 255
+    reaches = keras.Model(network.inputs, network.get_layer("scale").output)(black_and_white)
+    assert network.get_layer("backbone").input is not None
+    low, high = kernel.BACKBONES[name].input_range
+    assert float(np.min(reaches)) == low
+    assert float(np.max(reaches)) == pytest.approx(high)
+    expected = (0, 255) if name.startswith(("Eff", "Conv")) else (-1, 1)
+    assert (low, high) == expected  # keras.applications scale inside, or do not
+
+
+@pytest.mark.parametrize("name", each_backbone())
+def test_backbones_with_their_own_scaling_have_it(backbones, name):
+    """A backbone that expects 0..255 divides inside; one that expects -1..1 does not."""
+    _, network = backbones(name)
+    inside = {type(layer) for layer in network.get_layer("backbone").layers}
+    scales = bool(inside & {keras.layers.Rescaling, keras.layers.Normalization})
+    scales |= any("prestem" in layer.name for layer in network.get_layer("backbone").layers)
+    assert scales == (kernel.BACKBONES[name].input_range == (0, 255))
+
+
+@pytest.mark.parametrize("name", each_backbone())
+def test_whole_blocks_open(backbones, name):
+    """No tensor but one passes from what is frozen to what trains: no branch is cut."""
+    config, network = backbones(name)
+    backbone = network.get_layer("backbone")
+    layers, operations = backbone.layers, backbone.operations
+    for stage in config.stages:
+        kernel.unfreeze(config, backbone, stage)
+        trains = [layer for layer in layers if layer.trainable and layer.weights]
+        if stage.share == 0:
+            assert not trains
+            continue
+        first = operations.index(trains[0])
+        nodes = [node for nodes in backbone._nodes_by_depth.values() for node in nodes]
+        passing = {
+            id(tensor)
+            for node in nodes
+            for tensor in node.input_tensors
+            if operations.index(node.operation) >= first
+            and operations.index(tensor._keras_history.operation) < first
+        }
+        assert len(passing) == 1
+        assert not isinstance(trains[0], kernel.NORMALIZATION)
+        asked = layers[int((1 - stage.share) * len(layers)) :]
+        rest = layers[layers.index(trains[0]) :]
+        assert all(layer.trainable for layer in rest)
+        assert all(layer in rest for layer in asked if layer.trainable and layer.weights)
+
+
+def test_the_reference_counts_layers():
+    config = configure("--backbone", "tinynet", recipe="reference")
+    network = kernel.build_model(config, 4, None)
+    backbone = network.get_layer("backbone")
+    for stage in config.stages:
+        kernel.unfreeze(config, backbone, stage)
+        trains = sum(layer.trainable for layer in backbone.layers)
+        assert trains == len(backbone.layers) - int((1 - stage.share) * len(backbone.layers))
+    reaches = keras.Model(network.inputs, network.get_layer("scale").output)
+    white = np.full((1, *config.image_size, 3), 255, np.uint8)
+    assert float(np.max(reaches(white))) == 1  # its inputs were 0..1, whatever was expected
+
+
+@pytest.mark.parametrize(
+    ("policy", "in_half", "in_all"),
+    [("train", True, True), ("frozen", False, False), ("last", False, True)],
+)
+def test_batchnorm_policies(policy, in_half, in_all):
+    config = configure(*TINY, "--batchnorm", policy)
+    network = kernel.build_model(config, 4, None)
+    backbone = network.get_layer("backbone")
+    norms = kernel.layers_of(backbone, keras.layers.BatchNormalization)
+    kernel.unfreeze(config, backbone, config.stages[1])
+    assert norms[-1].trainable == in_half
+    kernel.unfreeze(config, backbone, config.stages[3])
+    assert all(norm.trainable == in_all for norm in norms)
+
+
+def test_head_is_float32_under_mixed_precision():
+    before = keras.mixed_precision.global_policy()
+    try:
+        config = configure(*TINY, "--mixed-precision", "yes")
+        kernel.use_devices(config)
+        network = kernel.build_model(config, 4, None)
+        assert network.get_layer("backbone").output.dtype == "float16"
+        assert network.output.dtype == "float32"
+        made = network(np.zeros((2, *config.image_size, 3), np.uint8))
+        assert np.asarray(made).dtype == np.float32
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+
+
+def test_l2_is_on_the_hidden_layer_alone():
+    plain = kernel.build_model(configure(*TINY), 4, None)
+    penalised = kernel.build_model(configure(*TINY, "--l2", "0.01"), 4, None)
+    assert not plain.losses
+    assert len(penalised.losses) == 1
+
+
+@pytest.mark.parametrize("name", ["MobileNet", "EfficientNetB3", "ConvNeXtTiny"])
+def test_weights_load_from_a_file_in_keras_format(name, tmp_path):
+    """A file as keras.applications would load it gives the network that it was saved from."""
+    keras.utils.set_random_seed(1)
+    original = kernel.BACKBONES[name].build(
+        include_top=False, weights=None, input_shape=(32, 40, 3)
+    )
+    original.save_weights(tmp_path / "own.weights.h5")
+    config = configure("--backbone", name, "--image-size", "32x40")
+    loaded = kernel.load_backbone(config, tmp_path / "own.weights.h5")
+    photos = np.random.default_rng(0).uniform(0, 255, (2, 32, 40, 3)).astype("float32")
+    np.testing.assert_allclose(loaded(photos), original(photos), rtol=1e-4, atol=1e-4)
+
+
+def test_efficientnet_normalises_as_under_imagenet(tmp_path, monkeypatch):
+    """By path keras leaves out a division that it makes under weights='imagenet': ours is back.
+
+    The reference is keras' own constructor under "imagenet", its download replaced by our file.
+    """
+    build = keras.applications.EfficientNetB0
+    maker = build(include_top=False, weights=None, input_shape=(32, 40, 3))
+    (normalization,) = kernel.layers_of(maker, keras.layers.Normalization)
+    normalization.adapt_mean.assign([0.485, 0.456, 0.406])
+    normalization.adapt_variance.assign([0.229, 0.224, 0.225])
+    file = tmp_path / "b0.weights.h5"
+    maker.save_weights(file)
+    config = configure("--backbone", "efficientnetb3", "--image-size", "32x40")
+    row = kernel.Backbone(build, (0, 255), (32, 40), "efficientnetb0_notop.h5")
+    monkeypatch.setitem(kernel.BACKBONES, "EfficientNetB3", row)
+    ours = kernel.load_backbone(config, file)
+
+    unscaled = build(include_top=False, weights=str(file), input_shape=(32, 40, 3))
+    photos = np.random.default_rng(0).uniform(0, 255, (2, 32, 40, 3)).astype("float32")
+    reaches = [
+        keras.Model(model.inputs, model.get_layer("stem_conv_pad").input)(photos)
+        for model in (ours, unscaled)
+    ]
+    deviation = np.sqrt([0.229, 0.224, 0.225])
+    np.testing.assert_allclose(reaches[0], np.asarray(reaches[1]) / deviation, rtol=1e-4)
+
+
+def test_a_wrong_weight_file_is_named(tmp_path):
+    (tmp_path / "wrong.h5").write_bytes(b"no weights")
+    with pytest.raises(kernel.Problem, match=r"MobileNet at 32x40.*wrong\.h5"):
+        kernel.load_backbone(
+            configure("--backbone", "mobilenet", "--image-size", "32x40"), tmp_path / "wrong.h5"
+        )
+
+
+def test_an_image_too_small_for_the_backbone_is_refused():
+    with pytest.raises(kernel.Problem, match="Xception at 16x16"):
+        kernel.load_backbone(configure("--backbone", "xception", "--image-size", "16"), None)
+
+
+class TestFindingWeights:
+    """Where ImageNet weights come from, and what is said when they are missing."""
+
+    @pytest.fixture
+    def lib(self, tmp_path, monkeypatch):
+        """A lib folder whose manifest knows one tiny file."""
+        import hashlib
+
+        folder = tmp_path / "lib" / "weights"
+        folder.mkdir(parents=True)
+        (tmp_path / "input").mkdir()
+        entry = {
+            "file": "mobilenet_1_0_224_tf_no_top.h5",
+            "url": "http://127.0.0.1:9/none.h5",
+            "sha256": hashlib.sha256(b"right").hexdigest(),
+            "md5": None,
+        }
+        (folder / "manifest.json").write_text(json.dumps({"MobileNet": entry}))
+        monkeypatch.setattr(kernel, "LIB", tmp_path / "lib")
+        monkeypatch.setattr(kernel, "ROOT", tmp_path)
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+        return folder
+
+    def config(self, *arguments):
+        return kernel.read_arguments(["--backbone", "mobilenet", *arguments])[0]
+
+    def test_in_the_lib_dataset(self, lib):
+        (lib / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"right")
+        assert kernel.find_weights(self.config("--weights", "imagenet")).parent == lib
+
+    def test_in_any_mounted_dataset(self, lib, tmp_path):
+        other = tmp_path / "input" / "datasets" / "someone" / "keras-weights"
+        other.mkdir(parents=True)
+        (other / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"right")
+        assert kernel.find_weights(self.config("--weights", "imagenet")).parent == other
+
+    def test_a_damaged_file_is_refused(self, lib):
+        (lib / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"wrong")
+        with pytest.raises(kernel.Problem, match=r"damaged: its sha256"):
+            kernel.find_weights(self.config("--weights", "imagenet"))
+
+    def test_missing_weights_say_what_to_attach(self, lib):
+        with pytest.raises(kernel.Problem, match=r"attach a dataset.*ship weights MobileNet"):
+            kernel.find_weights(self.config("--weights", "imagenet"))
+
+    def test_a_missing_file_is_named(self, lib):
+        with pytest.raises(kernel.Problem, match=r"--weights nowhere\.h5: no such file"):
+            kernel.find_weights(self.config("--weights", "nowhere.h5"))
+
+    def test_none_must_be_asked_for(self, lib):
+        assert kernel.find_weights(self.config("--weights", "none")) is None
