@@ -189,7 +189,8 @@ class Competitions:
 
     def _data_files(self, slug: str) -> list[Path]:
         folder, solution = self._competitions[slug]
-        return sorted(path for path in folder.rglob("*") if path.is_file() and path != solution)
+        shown = (path for path in folder.rglob("*") if path.is_file() and path != solution)
+        return sorted(shown, key=lambda path: path.relative_to(folder).as_posix())
 
     def _of(self, slug: str) -> list[dict[str, Any]]:
         return [s for s in self._store.state["submissions"] if s["competition"] == slug]

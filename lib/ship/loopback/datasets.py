@@ -84,6 +84,7 @@ class Datasets:
         problem = self._problem_with_new(ref, slug, title, request)
         if problem:
             return {"status": "error", "error": problem}
+        tokens = self._finished(request["files"])
         with self._store.changing() as state:
             state["datasets"][ref] = {
                 "id": len(state["datasets"]) + 1,
@@ -94,15 +95,16 @@ class Datasets:
                 "private": bool(request.get("isPrivate")),
                 "versions": [],
             }
-            return self._add_version(ref, request.get("files") or [], "Initial release")
+            return self._add_version(ref, tokens, "Initial release")
 
     def CreateDatasetVersion(self, request: dict) -> dict:
         """Add a version, which holds the given files and no others."""
         ref, body = self._dataset(request)["ref"], request.get("body") or {}
         if not body.get("files"):
             return {"status": "error", "error": "A dataset version needs at least one file"}
+        tokens = self._finished(body["files"])
         with self._store.changing():
-            return self._add_version(ref, body["files"], body.get("versionNotes") or "")
+            return self._add_version(ref, tokens, body.get("versionNotes") or "")
 
     def _problem_with_new(self, ref: str, slug: str, title: str, request: dict) -> str | None:
         if ref.split("/")[0] != self._user:
@@ -126,11 +128,15 @@ class Datasets:
             raise ApiError(404, f"Dataset {ref} not found")
         return dataset
 
-    def _add_version(self, ref: str, files: list[dict], notes: str) -> dict:
-        versions = self._store.state["datasets"][ref]["versions"]
+    def _finished(self, files: list[dict]) -> list[str]:
+        """Return the tokens of uploads, all of which must be complete."""
         tokens = [file.get("token") or "" for file in files]
         for token in tokens:
             self._store.finished_blob(token)
+        return tokens
+
+    def _add_version(self, ref: str, tokens: list[str], notes: str) -> dict:
+        versions = self._store.state["datasets"][ref]["versions"]
         version = {
             "number": len(versions) + 1,
             "created": now(),
@@ -193,6 +199,7 @@ def url_of(ref: str) -> str:
 
 
 def list_files(folder: Path) -> list[dict]:
-    """Return name (path below `folder`) and size of every file."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    return [{"name": p.relative_to(folder).as_posix(), "size": p.stat().st_size} for p in paths]
+    """Return name (path below `folder`) and size of every file, by name."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    files = [{"name": p.relative_to(folder).as_posix(), "size": p.stat().st_size} for p in paths]
+    return sorted(files, key=lambda file: file["name"])

@@ -46,7 +46,8 @@ class Faults:
                 call took effect), "late" (`seconds=1`), "body" (`body`: JSON value, text or bytes;
                 `code=200`, `content_type`, `effect=False`), "merge" (`fields` overwrite those of
                 the true answer), "partial" (a PUT of which only `share=0.5` is kept, answered 503),
-                "cut" (the connection breaks after `share=0.5` of the true answer's body).
+                "cut" (the connection breaks after `share=0.5` of the true answer's body, or the
+                first part of a stream).
             times: how many calls fail.
             after: how many matching calls pass before that.
             details: as named above for each kind.

@@ -3,7 +3,6 @@
 import json
 import re
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -270,7 +269,7 @@ class Kernels:
 
     def _run(self, version: dict) -> None:
         """Run a version in the box, from QUEUED to its end."""
-        time.sleep(self._delay)
+        self._stop.wait(self._delay)
         inputs = self._inputs(version)
         with self._store.changing():
             version.update(status="RUNNING", started=now())

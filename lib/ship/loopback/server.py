@@ -30,7 +30,10 @@ LOG_STREAM = "/api/v1/kernels/logs/stream/"
 
 @dataclass
 class Answer:
-    """What goes back: bytes, a file (ranges are served), or parts until the connection closes."""
+    """What goes back: bytes, a file (ranges are served), or parts that come one by one.
+
+    With a `share` below 1 the connection breaks after that share of the body, or the first part.
+    """
 
     code: int = 200
     body: bytes | Path | Iterator[bytes] = b""
@@ -444,23 +447,30 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(answer.body, Path):
             self._send_file(answer)
             return
-        whole = isinstance(answer.body, bytes)
-        self.close_connection = self.close_connection or not whole
-        self._send_head(answer.code, answer.headers, len(answer.body) if whole else None)
-        if answer.share < 1:
-            part = answer.body if whole else next(answer.body)
-            self.wfile.write(part[: int(len(part) * answer.share)])
-            self._reset()
+        if not isinstance(answer.body, bytes):
+            self._send_parts(answer)
             return
-        for part in [answer.body] if whole else answer.body:
-            self.wfile.write(part)
+        self._send_head(answer.code, answer.headers, len(answer.body))
+        self.wfile.write(answer.body[: int(len(answer.body) * answer.share)])
+        if answer.share < 1:
+            self._reset()
+
+    def _send_parts(self, answer: Answer) -> None:
+        """Send each part as a chunk of its own, which a client gets as soon as it is there."""
+        self._send_head(answer.code, answer.headers, None)
+        for part in answer.body:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            if answer.share < 1:
+                self._reset()
+                return
+        self.wfile.write(b"0\r\n\r\n")
 
     def _send_head(self, code: int, headers: Mapping[str, str], length: int | None) -> None:
         self.send_response(code)
         for name, value in headers.items():
             self.send_header(name, value)
         if length is None:
-            self.send_header("Connection", "close")
+            self.send_header("Transfer-Encoding", "chunked")
         else:
             self.send_header("Content-Length", str(length))
         self.end_headers()
