@@ -9,7 +9,7 @@ from pathlib import Path
 
 from photos.errors import Problem
 
-from ship import bundle, doctor, fetch, follow, push, rehearse, runs, submit, way, weights
+from ship import bundle, doctor, fetch, follow, push, rehearse, runs, submit, way, weights, wheels
 from ship.credentials import Credentials, redact
 from ship.desk import Desk
 from ship.project import Project
@@ -50,7 +50,7 @@ def common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the project's folder (the one around the current folder)",
     )
-    if parser.prog.split()[-1] not in ("weights", "wheels"):
+    if parser.prog.split()[-1] not in ("weights", "wheels"):  # they have their own
         parser.add_argument(
             "--dry-run",
             action="store_true",
@@ -87,6 +87,7 @@ COMMANDS: dict[str, Command] = {
 
 ALONE: dict[str, tuple[str, Callable]] = {
     "weights": ("download backbones' ImageNet weights", weights.add_arguments),
+    "wheels": ("download what Kaggle's image may lack one day", wheels.add_arguments),
     "rehearse": ("go the whole way on this machine, without an account", rehearse.add_arguments),
 }
 """Commands that need no Kaggle."""
@@ -113,13 +114,20 @@ def make_parser() -> argparse.ArgumentParser:
 def perform(arguments: argparse.Namespace) -> None:
     """Run the command that was asked for."""
     project = Project.find(arguments.project or Path.cwd())
-    if arguments.command == "weights":
-        weights.run(arguments, project.lib / "weights")
-        return
-    if arguments.command == "rehearse":
-        rehearse.rehearse(arguments, project)
-        return
-    _, run, _, alone = COMMANDS.get(arguments.command, ("", way.run, [], True))
+    match arguments.command:
+        case "weights":
+            weights.run(arguments, project.lib / "weights")
+        case "wheels":
+            wheels.run(arguments, project.lib / "wheels")
+        case "rehearse":
+            rehearse.rehearse(arguments, project)
+        case command:
+            at_kaggle(command, arguments, project)
+
+
+def at_kaggle(command: str | None, arguments: argparse.Namespace, project: Project) -> None:
+    """Run a command that needs Kaggle, or the whole way when none is named."""
+    _, run, _, alone = COMMANDS.get(command, ("", way.run, [], True))
     with contextlib.ExitStack() as stack:
         if alone and not arguments.dry_run:
             stack.enter_context(only_one(project.runs / ".lock"))

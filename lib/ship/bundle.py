@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from ship.desk import Desk, say
 from ship.project import DATASET_METADATA, sha256
-from ship.remote import Lost, Refused
+from ship.remote import Refused
 from ship.state import write_atomic
 from ship.weights import required_weights
+from ship.wheels import staged_wheels
 
 LEFT_OUT = ("ship", "weights", "wheels", "__pycache__")
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -41,8 +42,8 @@ class Staged:
 def contents(lib: Path, weights_files: list[str]) -> dict[str, Path]:
     """Return what the dataset holds: path in the dataset to file.
 
-    The packages of lib/ but `ship`, the manifest and the named weights, the wheels. Raise Problem
-    when weights are missing or are not the published ones.
+    The packages of lib/ but `ship`, the manifest and the named weights, the wheels if there are
+    any. Raise Problem when weights or wheels are missing or are not the published ones.
     """
     found: dict[str, Path] = {}
     for package in sorted(lib.iterdir()):
@@ -54,12 +55,10 @@ def contents(lib: Path, weights_files: list[str]) -> dict[str, Path]:
                     found["/".join(parts)] = file
     if not found:
         raise Problem(f"there is no package in {lib}: run ship in a clone of the repository.")
-    weights = lib / "weights"
+    weights, wheels = lib / "weights", lib / "wheels"
     files = [weights / "manifest.json", *required_weights(weights_files, weights)]
-    wheels = [
-        file for file in sorted((lib / "wheels").glob("*")) if file.suffix in (".whl", ".txt")
-    ]
-    return found | {f"{file.parent.name}/{file.name}": file for file in [*files, *wheels]}
+    files += staged_wheels(wheels) if any(wheels.glob("*.whl")) else []
+    return found | {f"{file.parent.name}/{file.name}": file for file in files}
 
 
 def check_secrets(files: dict[str, Path], secrets: tuple[str, ...]) -> None:
@@ -123,8 +122,11 @@ def bundle(desk: Desk, config: dict, new: bool = False) -> None:
     if known.get("ref") not in (None, ref):
         known.clear()
     known["ref"] = ref
-    if known.get("sending") and find_sent(desk):
-        wait_ready(desk)
+    if known.get("sending"):
+        if find_sent(desk):
+            wait_ready(desk)
+        else:
+            forget_sending(desk)
     current = None if new and "version" not in known else remote_version(desk, ref)
     if known.get("hash") == staged.hash and known.get("version") == current:
         if not known.get("ready"):
@@ -162,34 +164,36 @@ def remote_version(desk: Desk, ref: str) -> int | None:
 
 def send(desk: Desk, staged: Staged, base: int) -> None:
     """Upload the staged files and make a version of them; `base` is the one before, 0 for none."""
-    remote, known = desk.remote, desk.state.dataset
+    known = desk.state.dataset
     what = f"dataset {known['ref']}"
-    with upload_bar(desk, staged):
-        remote.call("upload", f"the upload of {what}", folder=str(staged.folder), new=base == 0)
-    note = f"ship {secrets.token_hex(4)}"
-    known["sending"] = {"hash": staged.hash, "base": base, "note": note, "files": staged.files}
-    desk.state.save()
-    try:
-        answer = remote.call("create", what, once=True, notes=note)
-    except Lost:
-        return find_sent(desk) or resend(desk, what)
-    except Problem:
-        forget_sending(desk)
-        raise
-    if answer["error"] or answer["status"].lower() == "error":
+    known["sending"] = {"hash": staged.hash, "base": base, "files": staged.files}
+    answer = desk.send_once(
+        f"the upload of {what}",
+        send=lambda: upload(desk, staged, what),
+        arrived=lambda: find_sent(desk),
+        forget=lambda: forget_sending(desk),
+    )
+    if answer and (answer["error"] or answer["status"].lower() == "error"):
         forget_sending(desk)
         raise Problem(f"Kaggle refused {what}: {answer['error'] or 'it gave no reason'}.")
-    if answer["status"].lower() != "ok" and not find_sent(desk):
-        return resend(desk, what)
-    return None
+    if answer and answer["status"].lower() != "ok" and not find_sent(desk):
+        forget_sending(desk)
+        raise Problem(
+            f"Kaggle gave no clear answer about {what}, and does not have it: run the same command "
+            "again."
+        )
 
 
-def resend(desk: Desk, what: str) -> None:
-    """End a try whose answer was lost and of which Kaggle knows nothing."""
-    raise Problem(
-        f"Kaggle did not answer when {what} was created, and does not have it: run the same "
-        "command again; what was uploaded is not uploaded twice."
-    )
+def upload(desk: Desk, staged: Staged, what: str) -> dict:
+    """Upload what Kaggle has not got yet, then create the dataset or its version; its answer."""
+    sending = desk.state.dataset["sending"]
+    with upload_bar(desk, staged):
+        desk.remote.call(
+            "upload", f"the upload of {what}", folder=str(staged.folder), new=sending["base"] == 0
+        )
+    sending["note"] = f"ship {secrets.token_hex(4)}"
+    desk.state.save()
+    return desk.remote.call("create", what, once=True, notes=sending["note"])
 
 
 def forget_sending(desk: Desk) -> None:
@@ -199,13 +203,12 @@ def forget_sending(desk: Desk) -> None:
 
 
 def find_sent(desk: Desk) -> bool:
-    """Ask Kaggle whether a version whose answer was lost is there; forget it when it is not."""
+    """Ask Kaggle, twice, whether a version whose answer was lost is there."""
     for attempt in range(2):
         if attempt:
             desk.remote.wait(desk.pace.settle)
         if sent_version(desk) or still_processing(desk):
             return True
-    forget_sending(desk)
     return False
 
 

@@ -1,7 +1,7 @@
 """What every command works with: the project, Kaggle, the state, the ledger and the kernel."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -10,7 +10,7 @@ from photos.errors import Problem
 
 from ship.credentials import Credentials
 from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project, sha256
-from ship.remote import Pace, Remote
+from ship.remote import Lost, Pace, Remote, Unavailable
 from ship.state import Ledger, State, write_atomic
 
 
@@ -82,6 +82,39 @@ class Desk:
         if not self.dry_run:
             self.state.save()
         return config
+
+    def send_once(
+        self,
+        what: str,
+        send: Callable[[], dict],
+        arrived: Callable[[], bool],
+        forget: Callable[[], None],
+    ) -> dict | None:
+        """Send what must not arrive twice: return Kaggle's answer, None when only `arrived` knows.
+
+        When an answer is lost, Kaggle is asked before anything is sent again. `forget` is called
+        when it is certain that nothing arrived, and Problem raised; a Problem of `arrived` leaves
+        it open, for the next `ship` to ask.
+        """
+        reason = ""
+        for attempt in range(self.pace.retries):
+            if attempt:
+                self.remote.wait(self.pace.backoff * 2**attempt)
+            try:
+                return send()
+            except Lost as lost:
+                reason = str(lost)
+            except Problem:
+                forget()
+                raise
+            say(f"the answer to {what} was lost ({reason}); asking Kaggle whether it arrived")
+            if arrived():
+                return None
+        forget()
+        raise Unavailable(
+            f"Kaggle gave no usable answer to {what} in {self.pace.retries} attempts (the last: "
+            f"{reason}) and did not get it: run the same command again later."
+        )
 
     def settings(self, given: list[str] | None, defaults: bool) -> dict[str, str]:
         """Return the settings to push: those given, none, or else those of the last push."""

@@ -26,6 +26,8 @@ from ship.project import (
 )
 from ship.remote import Refused
 from ship.submit import SAMPLE, TRAIN
+from ship.weights import required_weights
+from ship.wheels import staged_wheels
 
 OLDEST_CLIENT = "2.2.2"
 SPARE_BYTES = 2 << 30
@@ -105,16 +107,18 @@ def check_settings(desk: Desk, settings: Settings) -> str:
 def check_weights(desk: Desk, settings: Settings) -> str:
     """The weights that the settings need are there, with the published hash."""
     files = desk.shown_config(settings)["weights_files"]
-    contents(desk.project.lib, files)
+    required_weights(files, desk.project.lib / "weights")
     return ", ".join(files) or "none needed"
 
 
 def check_wheels(desk: Desk, settings: Settings) -> str:
     """There are wheels for what Kaggle's image may lack one day."""
-    wheels = list((desk.project.lib / "wheels").glob("*.whl"))
+    folder = desk.project.lib / "wheels"
+    wheels = list(folder.glob("*.whl"))
     if not wheels:
         raise Concern("none: if albumentations leaves Kaggle's image the run fails; `ship wheels`")
-    return f"{len(wheels)} wheels"
+    staged_wheels(folder)
+    return f"{len(wheels)} wheels, verified"
 
 
 def check_dataset(desk: Desk, settings: Settings) -> str:
@@ -179,8 +183,9 @@ def check_submissions(desk: Desk, settings: Settings) -> str:
 
 def check_disk(desk: Desk, settings: Settings) -> str:
     """There is room for the staged dataset and a run's output."""
-    files = contents(desk.project.lib, []).values()
-    needed = SPARE_BYTES + sum(file.stat().st_size for file in files)
+    files = desk.shown_config(settings)["weights_files"]
+    sizes = [file.stat().st_size for file in contents(desk.project.lib, files).values()]
+    needed = SPARE_BYTES + sum(sizes)
     free = shutil.disk_usage(desk.project.root).free
     if free < needed:
         raise Problem(f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed: free some room")

@@ -156,6 +156,7 @@ class Project:
             shutil.copytree(self.lib, Path(root, "input", "lib"), ignore=kept_out)
             environment = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_")}
             environment |= {"KAGGLE_ROOT": root, "KAGGLE_KERNEL_RUN_TYPE": "Batch"}
+            environment["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the internet for news
             command = [sys.executable, "-P", str(script.resolve()), "--show-config"]
             try:
                 done = subprocess.run(

@@ -16,7 +16,6 @@ from photos.errors import Problem
 from ship.bundle import check_secrets
 from ship.desk import Desk, say
 from ship.project import KERNEL_METADATA, sha256
-from ship.remote import Lost, Unavailable
 from ship.state import write_atomic
 
 OVER = ("ERROR", "CANCEL_ACKNOWLEDGED")
@@ -61,6 +60,7 @@ def push(desk: Desk, settings: dict[str, str], config: dict, again: bool = False
     if desk.dry_run:
         return describe(desk, settings, config)
     ref = desk.kernel_ref
+    require_dataset(desk)
     settle(desk)
     run, key = desk.state.run, run_key(desk, settings)
     if run.get("key") == key and not again:
@@ -85,6 +85,12 @@ def push(desk: Desk, settings: dict[str, str], config: dict, again: bool = False
     return None
 
 
+def require_dataset(desk: Desk) -> None:
+    """Raise Problem when there is no dataset for the kernel to mount: its run would be lost."""
+    if not desk.state.dataset.get("ready") and not desk.remote.dataset(desk.dataset_ref):
+        raise Problem(f"there is no dataset {desk.dataset_ref} yet: run `ship bundle` first.")
+
+
 def describe(desk: Desk, settings: dict[str, str], config: dict) -> None:
     """Print what `push` would send."""
     metadata = desk.project.owned(desk.project.kernel_metadata, desk.owner)
@@ -96,26 +102,16 @@ def describe(desk: Desk, settings: dict[str, str], config: dict) -> None:
 
 
 def send(desk: Desk, folder: Path) -> None:
-    """Push what is staged, as often as Kaggle is asked in vain and does not have it."""
-    run = desk.state.run
-    for attempt in range(desk.pace.retries):
-        try:
-            answer = desk.remote.call("push", f"kernel {run['ref']}", once=True, folder=str(folder))
-        except Lost as lost:
-            say(f"the answer to the push was lost ({lost}); asking Kaggle whether it arrived")
-            if find_pushed(desk):
-                return
-            desk.remote.wait(desk.pace.backoff * 2**attempt)
-            continue
-        except Problem:
-            forget(desk)
-            raise
-        return accept(desk, answer)
-    forget(desk)
-    raise Unavailable(
-        f"Kaggle gave no usable answer to the push in {desk.pace.retries} attempts and has not got "
-        "it: run the same command again later."
+    """Push what is staged."""
+    what = f"kernel {desk.state.run['ref']}"
+    answer = desk.send_once(
+        f"the push of {what}",
+        send=lambda: desk.remote.call("push", what, once=True, folder=str(folder)),
+        arrived=lambda: find_pushed(desk),
+        forget=lambda: forget(desk),
     )
+    if answer:
+        accept(desk, answer)
 
 
 def accept(desk: Desk, answer: dict) -> None:

@@ -125,7 +125,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, help="a real competition folder (drawn cars)")
     parser.add_argument("--solution", type=Path, help="CSV of the test labels of --data")
     parser.add_argument(
-        "--set", action="append", metavar="FIELD=VALUE", help="a setting of the kernel (repeat it)"
+        "--set",
+        action="append",
+        metavar="FIELD=VALUE",
+        default=argparse.SUPPRESS,
+        help="a setting of the kernel (repeat it)",
     )
     parser.add_argument(
         "--mount", choices=list(LAYOUTS), default="official", help="where inputs are mounted"

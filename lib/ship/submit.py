@@ -18,7 +18,6 @@ from ship.fetch import read_metrics
 from ship.follow import chosen_run
 from ship.project import sha256
 from ship.push import name_of
-from ship.remote import Lost, Unavailable
 
 REFERENCE = 0.96838
 """The public score of the reference recipe."""
@@ -166,27 +165,17 @@ def send(desk: Desk, run: dict, path: Path, digest: str, code: bool) -> None:
     competition = desk.project.competition
     mark = f"[ship {digest}.{secrets.token_hex(4)}]"
     message = f"{message_of(run, path)} {mark}"
-    sent = run["submission"] = {"digest": digest, "mark": mark, "sending": True}
+    sent = run["submission"] = {"file": path.name, "digest": digest, "mark": mark, "sending": True}
     desk.state.save()
-    for attempt in range(desk.pace.retries):
-        say(f"submitting {path} to {competition}")
-        try:
-            answer = hand_in(desk, run, path, message, code)
-        except Lost as lost:
-            say(f"the answer was lost ({lost}); asking Kaggle whether the submission arrived")
-            if find_sent(desk, sent):
-                return
-            desk.remote.wait(desk.pace.backoff * 2**attempt)
-            continue
-        except Problem:
-            forget(desk, run)
-            raise
-        return accept(desk, run, answer)
-    forget(desk, run)
-    raise Unavailable(
-        f"Kaggle gave no usable answer to the submission in {desk.pace.retries} attempts and does "
-        "not have it: run the same command again later."
+    say(f"submitting {path} to {competition}")
+    answer = desk.send_once(
+        "the submission",
+        send=lambda: hand_in(desk, run, path, message, code),
+        arrived=lambda: find_sent(desk, sent),
+        forget=lambda: forget(desk, run),
     )
+    if answer:
+        accept(desk, run, answer)
 
 
 def accept(desk: Desk, run: dict, answer: dict) -> None:
@@ -285,7 +274,7 @@ def wait_for_score(desk: Desk, run: dict) -> None:
 
 def report(desk: Desk, run: dict, score: float) -> None:
     """Print a score beside the reference's and the best so far, and note it."""
-    name = name_of(run) if run.get("version") else "this file"
+    name = name_of(run) if run.get("version") else run["submission"]["file"]
     best = desk.ledger.best(besides=name)
     if run.get("version"):
         desk.ledger.append(name, public_score=score)

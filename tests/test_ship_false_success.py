@@ -1,0 +1,222 @@
+"""What the client calls a success although it failed (kaggle 2.2.4): `ship` must call it a failure.
+
+Each test ends with `ship` again, which must go on to exactly one of everything at Kaggle.
+"""
+
+import pytest
+from shipping import ONCE, World, open_world
+
+
+@pytest.fixture
+def world(tmp_path):
+    with open_world(tmp_path) as world:
+        yield world
+
+
+def fails_then_goes_on(world: World, sentence: str, **counts: int) -> None:
+    """Run `ship`, expect exit status 1 and the sentence, then run it again until the score.
+
+    `counts` are those of the end where they are not 1: what a false success had left at Kaggle.
+    """
+    outcome = world.ship()
+    assert outcome.status == 1, outcome
+    assert sentence in outcome.sentence
+    world.kaggle.faults.clear()
+    outcome = world.ship()
+    assert outcome.status == 0, outcome
+    assert world.kaggle.counts == ONCE | counts
+
+
+def test_push_answered_with_an_error(world):
+    error = "Maximum batch GPU session count of 2 reached."
+    world.kaggle.faults.add("SaveKernel", "body", body={"error": error})
+    fails_then_goes_on(world, f"Kaggle did not take the kernel: {error}")
+
+
+@pytest.mark.parametrize("kind", ["dataset", "competition", "kernel", "model"])
+def test_push_with_an_unknown_source(world, kind):
+    invalid = {f"invalid{kind.capitalize()}Sources": ["bob/what-is-that"]}
+    world.kaggle.faults.add("SaveKernel", "merge", fields=invalid)
+    sentence = f"a source of the kernel: {kind} bob/what-is-that. It runs version 1 without it"
+    fails_then_goes_on(world, sentence, kernel_versions=2, kernel_runs=2)
+
+
+def test_push_of_a_model_source_that_is_not_there(world):
+    metadata = world.project / "kernel-metadata.json"
+    text = metadata.read_text()
+    unknown = '"model_sources": ["google/gemma/keras/wrong/1"]'
+    metadata.write_text(text.replace('"model_sources": []', unknown))
+    outcome = world.ship()
+    assert outcome.status == 1
+    assert "model google/gemma/keras/wrong/1" in outcome.sentence
+    metadata.write_text(text)
+    assert world.ship().status == 0
+
+
+def test_push_without_a_version_number(world):
+    body = {"ref": "/code/alice/car-classification", "url": "x"}
+    world.kaggle.faults.add("SaveKernel", "body", body=body)
+    fails_then_goes_on(world, "Kaggle answered the push without a version number")
+
+
+@pytest.mark.parametrize("call", ["CreateDataset", "CreateDatasetVersion"])
+def test_dataset_answered_with_an_error(world, call):
+    versions = 1
+    if call == "CreateDatasetVersion":
+        world.ship("bundle")
+        (world.project / "lib" / "photos" / "more.py").write_text("X = 2\n")
+        versions = 2
+    body = {"status": "error", "error": "The title is already in use by a dataset."}
+    world.kaggle.faults.add(call, "body", body=body)
+    sentence = "Kaggle refused dataset alice/car-classification-lib: The title is already in use"
+    fails_then_goes_on(world, sentence, dataset_versions=versions)
+
+
+def test_dataset_answered_with_nothing(world):
+    world.kaggle.faults.add("CreateDataset", "body", body={})
+    fails_then_goes_on(world, "Kaggle gave no clear answer about dataset")
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [
+        (403, "Kaggle refuses to say whether dataset alice/car-classification-lib exists (403)"),
+        (500, "1 of 14 checks failed: dataset."),
+    ],
+)
+def test_asking_for_the_dataset_is_refused(world, code, sentence):
+    world.ship("doctor")
+    world.kaggle.faults.add("GetDataset", "status", times=100, after=code == 403, code=code)
+    fails_then_goes_on(world, sentence)
+
+
+def test_asking_for_the_dataset_fails_while_bundling(world):
+    world.kaggle.faults.add("GetDataset", "status", times=100, code=500)
+    outcome = world.ship("bundle")
+    assert outcome.status == 1
+    assert "no usable answer about dataset alice/car-classification-lib" in outcome.sentence
+    assert not any(call.name == "StartBlobUpload" for call in world.kaggle.requests)
+
+
+@pytest.mark.parametrize("code", [400, 403, 500])
+def test_a_file_of_the_dataset_is_dropped(world, code):
+    world.kaggle.faults.add("PUT blob", "status", times=100, after=1, code=code)
+    sentence = "no usable answer about the upload of dataset alice/car-classification-lib"
+    fails_then_goes_on(world, sentence)
+
+
+@pytest.mark.parametrize("code", [500, 503])
+def test_the_submission_is_not_taken_by_the_storage(world, code):
+    world.go_to_the_submission()
+    world.kaggle.faults.add("PUT blob", "status", times=100, code=code)
+    fails_then_goes_on(world, "no usable answer about the submission")
+
+
+def test_a_submission_that_is_refused_with_ref_0(world):
+    refusal = "Submission not allowed: your team has used its daily submission allowance."
+    world.kaggle.faults.add("CreateSubmission", "body", body={"message": refusal, "ref": 0})
+    fails_then_goes_on(world, f"Kaggle did not take the submission: {refusal}")
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_an_error_in_the_place_of_an_output_file(world, code):
+    world.kaggle.faults.add("GET output", "status", times=100, after=3, code=code)
+    fails_then_goes_on(world, "nothing of it was saved")
+    saved = [path.read_bytes() for path in world.project.glob("runs/*-v1/**/*") if path.is_file()]
+    assert not any(b'"code"' in content for content in saved)
+
+
+def test_an_output_file_named_outside_the_folder(world):
+    url = world.kaggle.file_url("output", "alice/car-classification/1/submission.csv")
+    names = ["../x", "/etc/x", "a/../../x", "..\\x", "C:\\x", "submission.csv"]
+    body = {"files": [{"fileName": name, "url": url} for name in names], "log": "[]"}
+    world.kaggle.faults.add("ListKernelSessionOutput", "body", after=1, body=body)
+    fails_then_goes_on(world, "Kaggle lists an output file named '../x', which would lie outside")
+    assert not [*world.project.rglob("x"), *world.project.parent.glob("x")]
+
+
+@pytest.mark.parametrize("word", ["ERROR", "CANCEL_ACKNOWLEDGED"])
+def test_a_run_that_did_not_complete(world, word):
+    failure = {"status": word, "failureMessage": "Your notebook ran out of memory"}
+    world.kaggle.faults.add("GetKernelSessionStatus", "body", body=failure)
+    outcome = world.ship("--set", "seconds=0.1")
+    assert outcome.status == 1
+    assert f"car-classification-v1 ended with {word}: Your notebook ran out" in outcome.sentence
+    assert "what to do: " in outcome.err
+    assert world.ship().status == 0
+    assert world.kaggle.counts["kernel_runs"] == 2  # the first one is lost
+
+
+def test_a_status_is_missing(world):
+    world.kaggle.faults.add("GetKernelSessionStatus", "body", body={})
+    fails_then_goes_on(world, "Kaggle gives no status for car-classification-v1")
+
+
+def test_a_status_word_is_unknown(world):
+    world.kaggle.faults.add("GetKernelSessionStatus", "body", body={"status": "HIBERNATED"})
+    fails_then_goes_on(world, "the unknown status 'HIBERNATED' for car-classification-v1")
+
+
+def test_a_submission_that_can_not_be_scored(world):
+    world.go_to_the_submission()
+    solution = world.project.parent / "solution.csv"
+    truth = solution.read_text()
+    solution.write_text("Id,Label\n1,1\n")  # Kaggle's own mistake: the submission is right
+    outcome = world.ship("submit")
+    assert outcome.status == 1
+    assert "Kaggle could not score submission 40000001: The columns must be" in outcome.sentence
+    assert "`ship submit` sends the same file once more" in outcome.sentence
+    assert "could not score" in world.ship().sentence  # alone it does not spend another one
+    solution.write_text(truth)
+    assert world.ship("submit").status == 0
+    assert world.kaggle.counts["submissions"] == 2
+
+
+def test_a_submissions_status_is_unknown(world):
+    world.go_to_the_submission()
+    entry = {"ref": 40000001, "status": "LOST", "description": "x"}
+    body = {"submissions": [entry]}
+    world.kaggle.faults.add("ListSubmissions", "body", after=2, body=body)
+    fails_then_goes_on(world, "the unknown status 'LOST' for submission 40000001")
+
+
+def test_there_are_no_submissions(world):
+    """The client prints plain text where JSON was asked for: `ship` takes the empty list."""
+    world.kaggle.faults.add("ListSubmissions", "body", times=2, body={})
+    assert world.ship().status == 0
+    assert world.kaggle.counts == ONCE
+
+
+def test_a_submission_that_is_not_listed(world):
+    world.kaggle.faults.add("ListSubmissions", "body", times=2, after=1, body={"submissions": []})
+    fails_then_goes_on(world, "Kaggle says that it took submission 40000001, but does not list it")
+
+
+def test_the_status_is_that_of_the_version_and_not_of_the_newest(world):
+    world.ship("bundle")
+    world.ship("push")
+    world.ship("push", "--set", "fail=too bad", "--set", "seconds=0.1")
+    assert world.ship("follow").status == 1
+    assert world.ship("follow", "--version", "1").status == 0
+    statuses = [c for c in world.kaggle.requests if c.name == "GetKernelSessionStatus"]
+    assert {call.body["versionLabel"] for call in statuses} == {"1", "2"}
+
+
+@pytest.mark.parametrize("word", ["FAILED", "DELETED"])
+def test_a_dataset_that_does_not_become_ready(world, word):
+    world.kaggle.faults.add("GetDatasetStatus", "body", body={"status": word})
+    outcome = world.ship("bundle")
+    assert outcome.status == 1
+    assert f"could not make dataset alice/car-classification-lib of what was uploaded ({word})" in (
+        outcome.sentence
+    )
+    assert world.ship("bundle").status == 0
+
+
+def test_a_dataset_that_lacks_a_file(world):
+    body = {"datasetFiles": [{"name": "photos/deep/inner.py", "totalBytes": 6}]}
+    world.kaggle.faults.add("ListDatasetFiles", "body", body=body)
+    outcome = world.ship("bundle")
+    assert outcome.status == 1
+    assert "lacks 3 of the 5 files" in outcome.sentence
+    assert world.ship("bundle").status == 0

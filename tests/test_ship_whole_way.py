@@ -1,0 +1,303 @@
+"""From the repository to a score: the real client, and a Kaggle that runs what is pushed."""
+
+import json
+import time
+
+import pytest
+from shipping import COMPETITION, ONCE, SCORE, SENT, open_world
+
+
+@pytest.fixture
+def world(tmp_path):
+    with open_world(tmp_path) as world:
+        yield world
+
+
+def calls(world, *names):
+    return [call for call in world.kaggle.requests if call.name in names]
+
+
+def test_one_command_goes_from_the_repository_to_a_score(world):
+    outcome = world.arrives_once()
+    assert f"{SCORE:.5f}" in outcome.out.splitlines()[-1]
+    assert "-0.07949 to the reference's 0.96838" in outcome.out
+    output = world.project / "runs" / "car-classification-v1"
+    assert len(list(output.glob("file*.txt"))) == 25  # more than one page
+    assert (output / "pictures" / "curve.png").read_bytes() == bytes(range(256))
+    assert "val_accuracy 0.72" in (output / "car-classification.log").read_text()
+    [row] = world.ledger_rows
+    assert (row["val_accuracy"], row["val_accuracy_tta"], row["status"]) == (0.71, 0.72, "complete")
+    assert row["gpu_minutes"] >= 0
+
+
+def test_the_log_is_shown_live_and_each_line_once(world):
+    outcome = world.ship("--set", "seconds=1")
+    lines = outcome.out.splitlines()
+    assert [line for line in lines if "epoch 1/2" in line] != []
+    assert sum("epoch 1/2" in line for line in lines) == 1
+    assert sum("epoch 2/2" in line for line in lines) == 1
+    assert lines.index("car-classification-v1: RUNNING") < lines.index(
+        next(line for line in lines if "epoch 1/2" in line)
+    )
+
+
+def test_a_second_ship_sends_nothing(world):
+    world.arrives_once()
+    before = len(world.kaggle.requests)
+    outcome = world.arrives_once()
+    names = {call.name for call in world.kaggle.requests[before:]}
+    assert names == {"GetDataset"}
+    assert f"{SCORE:.5f}" in outcome.out.splitlines()[-1]
+
+
+def test_each_step_is_a_command(world):
+    for command in ("doctor", "bundle", "push", "follow", "fetch", "submit"):
+        outcome = world.ship(command)
+        assert outcome.status == 0, outcome
+    assert world.kaggle.counts == ONCE
+    outcome = world.ship("runs")
+    assert "car-classification-v1" in outcome.out
+    assert str(SCORE) in outcome.out
+    assert world.ship("runs", "--csv").out.splitlines()[0].startswith("run,time,commit,")
+
+
+def test_the_dataset_holds_nothing_but_what_it_should(world):
+    world.ship("bundle")
+    [version] = world.kaggle.store.state["datasets"]["alice/car-classification-lib"]["versions"]
+    assert {file["name"] for file in version["files"]} == SENT
+    sent = {blob["name"] for blob in world.kaggle.store.state["blobs"].values()}
+    assert sent == {"ImageDataAugmentor.zip", "photos.zip", "weights.zip"}
+
+
+def test_only_a_change_of_content_is_uploaded(world):
+    world.ship("bundle")
+    reading = world.project / "lib" / "ImageDataAugmentor" / "reading.py"
+    reading.touch()
+    (world.project / "lib" / "ImageDataAugmentor" / ".hidden").write_text("x")
+    assert "is up to date" in world.ship("bundle").out
+    reading.write_text("NAMES = [1]\n")
+    assert "version 2 is READY" in world.ship("bundle").out
+    assert world.kaggle.counts["dataset_versions"] == 2
+
+
+def test_a_dataset_that_was_deleted_at_kaggle_is_created_again(world):
+    world.ship("bundle")
+    with world.kaggle.store.changing() as state:
+        state["datasets"].clear()
+    assert "version 1 is READY" in world.ship("bundle").out
+
+
+def test_settings_reach_the_run_and_never_the_working_tree(world):
+    before = {path: path.read_bytes() for path in world.project.rglob("*") if path.is_file()}
+    assert world.ship("push").sentence.endswith("run `ship bundle` first.")
+    world.ship("bundle")
+    outcome = world.ship("push", "--set", "seconds=0.1", "--set", "backbone=Xception")
+    assert outcome.status == 0, outcome
+    script = calls(world, "SaveKernel")[0].body["text"]
+    assert "'backbone': 'Xception'" in script
+    for path, content in before.items():
+        assert path.read_bytes() == content
+    assert world.ship().status == 0  # goes on with the settings of the last push
+    assert world.kaggle.counts["kernel_versions"] == 1
+    [row] = world.ledger_rows
+    assert row["settings"] == {"seconds": "0.1", "backbone": "Xception"}
+    assert world.ship("push", "--defaults").status == 0
+    assert world.kaggle.counts["kernel_versions"] == 2
+
+
+def test_a_setting_that_the_kernel_does_not_know_is_refused_before_anything_is_sent(world):
+    outcome = world.ship("push", "--set", "bakcbone=Xception")
+    assert outcome.status == 1
+    assert outcome.sentence == "kernel.py refuses its settings: unknown setting bakcbone"
+    assert world.ship("push", "--set", "backbone").sentence.startswith("--set takes field=value")
+    assert not calls(world, "SaveKernel")
+
+
+def test_the_kernel_is_pushed_as_kaggle_wants_it(world):
+    world.ship("bundle")
+    world.ship("push")
+    [call] = calls(world, "SaveKernel")
+    assert call.body["slug"] == "alice/car-classification"
+    assert call.body["datasetDataSources"] == ["alice/car-classification-lib"]
+    assert call.body["competitionDataSources"] == [COMPETITION]
+    assert call.body["machineShape"] == "NvidiaTeslaT4"
+    assert call.body["enableGpu"] is True
+    assert call.body["isPrivate"] is True
+    assert call.body.get("enableInternet", False) is False
+
+
+@pytest.mark.parametrize("command", ["", "bundle", "push", "doctor"])
+def test_a_dry_run_sends_nothing_and_writes_no_state(world, command):
+    outcome = world.ship(*command.split(), "--dry-run")
+    assert outcome.status == 0, outcome
+    assert world.kaggle.requests == []
+    assert not (world.project / "runs" / "state.json").exists()
+
+
+def test_dry_runs_of_the_later_steps_send_nothing(world):
+    world.arrives_once()
+    before = len(world.kaggle.requests)
+    for command in ("follow", "fetch", "submit", "runs"):
+        assert world.ship(command, "--dry-run").status == 0
+    assert len(world.kaggle.requests) == before
+
+
+def test_a_failed_run_shows_the_end_of_its_log_and_is_pushed_again(world):
+    outcome = world.ship("--set", "fail=out of memory")
+    assert outcome.status == 1
+    assert "car-classification-v1 ended with ERROR" in outcome.err
+    assert "    out of memory" in outcome.err
+    assert "what to do: correct kernel.py" in outcome.err
+    assert world.ship("--defaults").status == 0
+    assert world.kaggle.counts["kernel_runs"] == 2
+    assert [row["status"] for row in world.ledger_rows] == ["error", "complete"]
+
+
+def test_a_changed_kernel_is_a_new_run(world):
+    world.arrives_once()
+    kernel = world.project / "kernel.py"
+    kernel.write_text(kernel.read_text().replace("% 3", "% 3 * 1"))
+    outcome = world.ship()
+    assert "this very file was submitted before" in outcome.sentence  # the same predictions
+    assert world.kaggle.counts["kernel_runs"] == 2
+    kernel.write_text(kernel.read_text().replace("% 3 * 1", "% 2"))
+    assert "to the best so far 0.88889" in world.ship().out
+    assert world.kaggle.counts["submissions"] == 2
+
+
+def test_the_same_file_is_refused(world):
+    world.arrives_once()
+    outcome = world.ship("submit")
+    assert outcome.status == 1
+    assert outcome.sentence.startswith("this very file was submitted before, as 40000001 (0.88889)")
+    copy = world.project / "copy.csv"
+    copy.write_bytes(
+        (world.project / "runs" / "car-classification-v1" / "submission.csv").read_bytes()
+    )
+    assert "submitted before" in world.ship("submit", "--file", "copy.csv").sentence
+    assert world.kaggle.counts["submissions"] == 1
+
+
+def test_a_file_of_ones_own_is_submitted(world):
+    rows = [f"{number}.jpg,{number % 3}" for number in range(101, 110)]
+    (world.project / "mine.csv").write_text("\n".join(["Id,Category", *rows]) + "\n")
+    outcome = world.ship("submit", "--file", "mine.csv")
+    assert outcome.status == 0, outcome
+    assert f"public score of mine.csv: {SCORE:.5f}" in outcome.out
+
+
+def test_a_bad_submission_is_not_sent(world):
+    outcome = world.ship("--set", "label=1")
+    assert outcome.status == 1
+    assert "has the label '1' in every row: nothing was submitted." in outcome.sentence
+    assert not calls(world, "StartSubmissionUpload", "CreateSubmission")
+
+
+def test_a_code_competition_gets_the_kernels_version(world):
+    world.go_to_the_submission()
+    outcome = world.ship("submit", "--code")
+    assert outcome.status == 0, outcome
+    [call] = calls(world, "CreateCodeSubmission")
+    assert call.body["kernelSlug"] == "car-classification"
+    assert call.body["kernelVersion"] == 1
+    assert call.body["fileName"] == "submission.csv"
+
+
+def test_the_sample_is_downloaded_once(world):
+    world.ship("--set", "label=1")
+    world.ship("submit")
+    assert len(calls(world, "DownloadDataFile")) == 1
+
+
+def test_exactly_the_version_asked_for_is_fetched(world):
+    world.arrives_once()
+    assert world.ship("push", "--set", "label=2").status == 0
+    world.ship("follow")
+    assert world.ship("fetch", "--version", "1").status == 0
+    assert world.ship("fetch").status == 0
+    submission = world.project / "runs" / "car-classification-v2" / "submission.csv"
+    assert {line.split(",")[1] for line in submission.read_text().splitlines()[1:]} == {"2"}
+
+
+def test_two_ships_at_once_in_one_project(world):
+    first = world.start("--set", "seconds=6")
+    lock = world.project / "runs" / ".lock.who"
+    deadline = time.monotonic() + 20
+    while not lock.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    second = world.ship()
+    assert second.status == 1
+    assert f"another ship is at work in this project (process {first.pid}" in second.sentence
+    first.kill()
+    first.communicate()
+    assert world.ship("runs").status == 0
+    assert "another ship" not in world.ship("bundle").err
+
+
+def test_outside_of_a_project(world, tmp_path):
+    outcome = world.ship("--project", str(tmp_path))
+    assert outcome.status == 1
+    assert outcome.sentence.startswith("there is no kernel-metadata.json in")
+
+
+def test_wrong_arguments(world):
+    assert world.ship("pusch").status == 2
+    assert world.ship("--nonsense").status == 2
+
+
+def test_an_interrupted_upload_goes_on_where_it_was(world):
+    big = world.project / "lib" / "photos" / "data.npz"
+    big.write_bytes(bytes(range(256)) * 8192)  # 2 MiB, not packed
+    world.kaggle.faults.add("PUT blob", "partial", after=1, share=0.5)
+    outcome = world.ship("bundle")
+    assert outcome.status == 0, outcome
+    puts = [call for call in world.kaggle.requests if call.name == "PUT blob"]
+    assert len(puts) == 3 + 2  # the broken one, the question how much arrived, the rest
+    folder = world.kaggle.datasets.folder_of("alice/car-classification-lib", 1)
+    assert (folder / "photos" / "data.npz").read_bytes() == big.read_bytes()
+
+
+def test_an_upload_goes_on_in_another_process(world):
+    big = world.project / "lib" / "photos" / "data.npz"
+    big.write_bytes(bytes(range(256)) * 8192)
+    world.kaggle.faults.add("PUT blob", "partial", after=1, share=0.5)
+    world.kaggle.faults.add("PUT blob", "hang", after=1, seconds=30)
+    process = world.start("bundle", SHIP_TIMEOUT="30")
+    deadline = time.monotonic() + 20
+    while len(calls(world, "PUT blob")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    world.kaggle.faults.clear()
+    assert world.ship("bundle").status == 0
+    starts = [call.body["name"] for call in calls(world, "StartBlobUpload")]
+    assert len(starts) == 3  # none is begun anew
+    folder = world.kaggle.datasets.folder_of("alice/car-classification-lib", 1)
+    assert (folder / "photos" / "data.npz").read_bytes() == big.read_bytes()
+
+
+def test_staged_archives_are_the_same_bytes_each_time(world):
+    staged = world.project / "runs" / "staged"
+    world.kaggle.faults.add("PUT blob", "status", times=100)
+    contents = []
+    for _ in range(2):
+        world.ship("bundle")
+        [folder] = staged.glob("dataset-*")
+        contents.append({file.name: file.read_bytes() for file in folder.iterdir()})
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    assert contents[0] == contents[1]
+    assert set(contents[0]) == {
+        "dataset-metadata.json",
+        "ImageDataAugmentor.zip",
+        "photos.zip",
+        "weights.zip",
+    }
+
+
+def test_the_metadata_of_the_repository_is_what_kaggle_takes(world):
+    outcome = world.ship("doctor")
+    assert outcome.status == 0, outcome
+    metadata = json.loads((world.project / "kernel-metadata.json").read_text())
+    assert metadata["id"].startswith("INSERT-YOUR-KAGGLE-USERNAME/")
