@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from . import guide
+from . import fusing, guide
 from .cache import Cache, open_cache
 from .dataframe_iterator import DataFrameIterator
 from .directory_iterator import DirectoryIterator
@@ -369,6 +369,11 @@ class ImageDataAugmentor:
             loading=Loading(color_mode, tuple(target_size), interpolation, self.truncated),
             saving=Saving(save_to_dir, save_prefix, save_format),
         )
+
+    @staticmethod
+    def fuse(compose: albumentations.Compose) -> albumentations.Compose:
+        """The same Compose in distribution, faster, for `augment`: see `fusing.fuse`."""
+        return fusing.fuse(compose)
 
     # One picture.
 
