@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import requests
+
 from ship.loopback import Loopback
 
 COMPETITION = "some-cars"

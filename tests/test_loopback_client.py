@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from loopback_world import COMPETITION, SCRIPT, until, world_in
 
 PUSHED = SCRIPT + (

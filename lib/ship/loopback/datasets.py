@@ -200,6 +200,6 @@ def url_of(ref: str) -> str:
 
 def list_files(folder: Path) -> list[dict]:
     """Return name (path below `folder`) and size of every file, by name."""
-    paths = [path for path in folder.rglob("*") if path.is_file()]
+    paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     files = [{"name": p.relative_to(folder).as_posix(), "size": p.stat().st_size} for p in paths]
     return sorted(files, key=lambda file: file["name"])
