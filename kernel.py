@@ -15,12 +15,14 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import itertools
 import json
 import math
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -195,8 +197,46 @@ def find_lib() -> Path:
     return the_one(find_mounted(LIB_DATASET, marker), "lib dataset", marker, attach, SystemExit)
 
 
+def albumentations_fault() -> str | None:
+    """Say why the albumentations that Python finds won't do, or None when it is version 2."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask PyPI for a newer one
+    try:
+        albumentations = importlib.import_module("albumentations")
+    except Exception as error:  # a broken installation may raise anything
+        text = str(error).partition("\n")[0]
+        return f"albumentations can't be imported ({type(error).__name__}: {text})"
+    version = albumentations.__version__
+    return f"albumentations {version} is too old" if int(version.split(".")[0]) < 2 else None
+
+
 def ensure_albumentations(lib: Path) -> None:
-    """Install albumentations from the dataset's wheels where the image lacks it or is too old."""
+    """Make `import albumentations` give version 2, from the wheels in `lib` where need be.
+
+    Ends with a sentence when the wheels are not attached or don't help.
+    """
+    if not (fault := albumentations_fault()):
+        return
+    lock = lib / "wheels" / "requirements.txt"
+    if not lock.is_file():
+        raise SystemExit(
+            f"{fault}, and {lib} has no wheels: run `ship wheels` and `ship bundle`, and attach "
+            "the new version of that dataset."
+        )
+    target = tempfile.mkdtemp(prefix="wheels-")
+    command = [sys.executable, "-m", "pip", "install", "--isolated", "--quiet", "--no-index"]
+    command += ["--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    command += ["--target", target, "--find-links", str(lock.parent), "--requirement", str(lock)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for name in list(sys.modules):  # what the failed or outdated import left
+        if name.partition(".")[0] in ("albumentations", "albucore"):
+            del sys.modules[name]
+    sys.path.insert(0, target)
+    importlib.invalidate_caches()
+    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    failure = (errors or [done.stderr])[0] if done.returncode else albumentations_fault()
+    if failure:
+        raise SystemExit(f"{fault}, and the wheels in {lock.parent} don't help: {failure}")
+    print(f"{fault}: using the wheels in {lock.parent} instead.", file=sys.stderr, flush=True)
 
 
 LIB = find_lib()
@@ -205,17 +245,18 @@ ensure_albumentations(LIB)
 
 import albumentations as A
 import cv2
-import figures
 import keras
 import numpy as np
 import pandas as pd
+import tensorflow as tf
+from tqdm import tqdm
+
+import figures
 import photos
 import session
 import settings
-import tensorflow as tf
 from ImageDataAugmentor import ImageDataAugmentor
 from photos import Problem
-from tqdm import tqdm
 
 
 def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
@@ -452,12 +493,21 @@ def find_weights(config: Config) -> Path | None:
     entry = json.loads((LIB / "weights" / "manifest.json").read_text())[config.backbone]
     places = [LIB / "weights" / entry["file"], *(ROOT / "input").glob(f"**/{entry['file']}")]
     for path in filter(Path.is_file, places):
-        algorithm = "sha256" if entry["sha256"] else "md5"
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, algorithm).hexdigest() == entry[algorithm]:
-                return path
-        raise Problem(f"{path} is damaged: its {algorithm} is not the manifest's. Upload it again.")
+        if fault := weights_fault(path, entry):
+            raise Problem(f"{path} is damaged: its {fault} is not the manifest's. Upload it again.")
+        return path
     return download_weights(config.backbone, entry)
+
+
+def weights_fault(path: Path, entry: dict) -> str | None:
+    """Return what of a weight file differs from its manifest entry, or None."""
+    if path.stat().st_size != entry["size"]:
+        return "size"
+    for algorithm in ("sha256", "md5"):
+        with path.open("rb") as file:
+            if entry[algorithm] not in (None, hashlib.file_digest(file, algorithm).hexdigest()):
+                return algorithm
+    return None
 
 
 def download_weights(backbone: str, entry: dict) -> Path:

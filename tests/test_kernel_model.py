@@ -5,45 +5,37 @@ import json
 import keras
 import numpy as np
 import pytest
+
 from tiny_kernel import TINY, kernel
 
 REAL = [name for name in kernel.BACKBONES if name != "TinyNet"]
-LIGHT = {"MobileNet", "Xception", "InceptionV3", "EfficientNetB3", "ConvNeXtTiny", "TinyNet"}
+LIGHT = {"MobileNet", "Xception", "InceptionV3", "EfficientNetB3", "ConvNeXtTiny"}
 SMALLEST = {"InceptionV3": "75x80", "Xception": "71x80"}
 
 
-def each_backbone(names=REAL):
+def each_backbone():
     """Return the names as parameters; those that take long to build are marked slow."""
-    return [pytest.param(name, marks=[] if name in LIGHT else [pytest.mark.slow]) for name in names]
+    return [pytest.param(name, marks=[] if name in LIGHT else [pytest.mark.slow]) for name in REAL]
 
 
 def configure(*arguments, recipe="default"):
     return kernel.read_arguments(["--recipe", recipe, "--weights", "none", *arguments])[0]
 
 
-@pytest.fixture(scope="module")
-def backbones():
-    """Build each backbone once: B7 alone takes many seconds."""
-    built = {}
-
-    def build(name):
-        if name not in built:
-            keras.backend.clear_session()
-            config = configure("--backbone", name, "--image-size", SMALLEST.get(name, "32x40"))
-            built.clear()
-            built[name] = config, kernel.build_model(config, 4, None)
-        return built[name]
-
-    return build
+@pytest.fixture(scope="module", params=each_backbone())
+def built(request):
+    """Each backbone, built once for its tests: B7 alone takes many seconds."""
+    keras.backend.clear_session()
+    size = SMALLEST.get(request.param, "32x40")
+    config = configure("--backbone", request.param, "--image-size", size)
+    return request.param, config, kernel.build_model(config, 4, None)
 
 
-@pytest.mark.parametrize("name", each_backbone())
-def test_the_backbone_gets_its_input_range(backbones, name):
-    config, network = backbones(name)
+def test_the_backbone_gets_its_input_range(built):
+    name, config, network = built
     black_and_white = np.zeros((1, *config.image_size, 3), np.uint8)
     black_and_white[:, ::2] = 255
     reaches = keras.Model(network.inputs, network.get_layer("scale").output)(black_and_white)
-    assert network.get_layer("backbone").input is not None
     low, high = kernel.BACKBONES[name].input_range
     assert float(np.min(reaches)) == low
     assert float(np.max(reaches)) == pytest.approx(high)
@@ -51,20 +43,18 @@ def test_the_backbone_gets_its_input_range(backbones, name):
     assert (low, high) == expected  # keras.applications scale inside, or do not
 
 
-@pytest.mark.parametrize("name", each_backbone())
-def test_backbones_with_their_own_scaling_have_it(backbones, name):
+def test_backbones_with_their_own_scaling_have_it(built):
     """A backbone that expects 0..255 divides inside; one that expects -1..1 does not."""
-    _, network = backbones(name)
+    name, _, network = built
     inside = {type(layer) for layer in network.get_layer("backbone").layers}
     scales = bool(inside & {keras.layers.Rescaling, keras.layers.Normalization})
     scales |= any("prestem" in layer.name for layer in network.get_layer("backbone").layers)
     assert scales == (kernel.BACKBONES[name].input_range == (0, 255))
 
 
-@pytest.mark.parametrize("name", each_backbone())
-def test_whole_blocks_open(backbones, name):
+def test_whole_blocks_open(built):
     """No tensor but one passes from what is frozen to what trains: no branch is cut."""
-    config, network = backbones(name)
+    _, config, network = built
     backbone = network.get_layer("backbone")
     layers, operations = backbone.layers, backbone.operations
     for stage in config.stages:
@@ -207,6 +197,7 @@ class TestFindingWeights:
         entry = {
             "file": "mobilenet_1_0_224_tf_no_top.h5",
             "url": "http://127.0.0.1:9/none.h5",
+            "size": len(b"right"),
             "sha256": hashlib.sha256(b"right").hexdigest(),
             "md5": None,
         }
@@ -229,10 +220,18 @@ class TestFindingWeights:
         (other / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"right")
         assert kernel.find_weights(self.config("--weights", "imagenet")).parent == other
 
-    def test_a_damaged_file_is_refused(self, lib):
-        (lib / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"wrong")
-        with pytest.raises(kernel.Problem, match=r"damaged: its sha256"):
+    @pytest.mark.parametrize(("content", "fault"), [(b"wrong", "sha256"), (b"cut", "size")])
+    def test_a_damaged_file_is_refused(self, lib, content, fault):
+        (lib / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(content)
+        with pytest.raises(kernel.Problem, match=f"damaged: its {fault}"):
             kernel.find_weights(self.config("--weights", "imagenet"))
+
+    def test_a_hash_that_keras_does_not_publish_is_not_asked_for(self, lib):
+        manifest = json.loads((lib / "manifest.json").read_text())
+        manifest["MobileNet"]["sha256"] = None
+        (lib / "manifest.json").write_text(json.dumps(manifest))
+        (lib / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"other")
+        assert kernel.find_weights(self.config("--weights", "imagenet")).parent == lib
 
     def test_missing_weights_say_what_to_attach(self, lib):
         with pytest.raises(kernel.Problem, match=r"attach a dataset.*ship weights MobileNet"):

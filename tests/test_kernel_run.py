@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+
 from tiny_kernel import TINY, kernel
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from photos import Problem
 
+from photos import Problem
 from session.files import write_atomically
 
 DIVERGED_FACTOR = 0.1  # by which a learning rate shrinks after a non-finite loss

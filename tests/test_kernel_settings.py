@@ -1,0 +1,190 @@
+"""The command line, the overrides and what is said of wrong ones."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tiny_kernel import kernel
+
+KERNEL = Path(kernel.__file__)
+
+
+def config(*arguments):
+    return kernel.read_arguments(list(arguments))[0]
+
+
+def test_the_recipe_depends_on_where_it_runs(monkeypatch):
+    assert config().recipe == "dry"
+    assert config("--data", "somewhere").recipe == "default"
+    monkeypatch.setattr(kernel, "ON_KAGGLE", True)
+    on_kaggle = config()
+    assert on_kaggle.recipe == "default"
+    assert on_kaggle.backbone == "EfficientNetB3"
+    assert on_kaggle.image_size == (384, 512)
+    assert on_kaggle.time_limit == kernel.KAGGLE_MINUTES
+    assert config("--data", "somewhere").time_limit == kernel.KAGGLE_MINUTES
+
+
+def test_names_are_read_in_any_case():
+    assert config("--backbone", "EFFICIENTNETV2s").backbone == "EfficientNetV2S"
+    assert config("--recipe", "Reference").recipe == "reference"
+
+
+def test_sizes_are_height_by_width():
+    assert config("--image-size", "160").image_size == (160, 160)
+    assert config("--image-size", "384x512").image_size == (384, 512)
+    assert config("--data", ".", "--backbone", "xception").image_size == (336, 448)
+
+
+def test_epochs_is_the_most_a_stage_may_run():
+    assert [
+        s.epochs for s in config("--stages", "a:0:1e-3:2,b:1:1e-4:9", "--epochs", "3").stages
+    ] == [
+        2,
+        3,
+    ]
+
+
+def test_the_reference_is_as_it_scored():
+    reference = kernel.RECIPES["reference"]
+    assert reference.backbone == "InceptionV3"
+    assert reference.input_range == "0..1"
+    assert reference.batch_size == 24
+    assert reference.tta == 10
+    assert [(s.share, s.learning_rate) for s in reference.stages] == [
+        (0, 1e-3),
+        (0.5, 1e-4),
+        (0.75, 1e-5),
+        (1, 1e-6),
+    ]
+
+
+def test_overrides_count_like_the_command_line_and_before_it(monkeypatch):
+    monkeypatch.setattr(kernel, "OVERRIDES", {"backbone": "convnextbase", "image_size": "480x640"})
+    assert config().backbone == "ConvNeXtBase"
+    assert config("--image-size", "96").image_size == (96, 96)
+    monkeypatch.setattr(kernel, "OVERRIDES", {"bakcbone": "xception"})
+    with pytest.raises(SystemExit) as stop:
+        config()
+    assert stop.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--backbone", "resnet"], "'resnet' is not one of MobileNet, InceptionV3"),
+        (["--recipe", "best"], "'best' is not one of default, reference, dry"),
+        (["--image-size", "big"], "'big' is not a whole number"),
+        (["--image-size", "0x10"], "0 must be at least 1"),
+        (["--batch-size", "0"], "0 must be at least 1"),
+        (["--epochs", "two"], "'two' is not a whole number"),
+        (["--validation-share", "0.9"], "0.9 must be at least 0.01 and at most 0.5"),
+        (["--time-limit", "nan"], "'nan' is not a number"),
+        (["--stages", "head:0:1e-3"], "'head:0:1e-3' is not of the form name:share:learning_rate"),
+        (["--cache", "maybe"], "'maybe' is not one of yes, no"),
+        (["--unknown", "1"], "unrecognized arguments: --unknown 1"),
+    ],
+)
+def test_wrong_arguments_end_with_2_and_one_sentence(arguments, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        config(*arguments)
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_show_config_is_one_json_object(capsys):
+    assert kernel.main(["--show-config", "--data", ".", "--weights", "imagenet"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["competition"] == "sf-dl-car-classification"
+    assert shown["weights_files"] == ["efficientnetb3_notop.h5"]
+    assert shown["config"]["image_size"] == [384, 512]
+    assert {"default", "reference", "dry"} <= set(shown["recipes"])
+    assert set(shown["backbones"]) == set(kernel.BACKBONES)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda data: (data / "train.csv").unlink(), "train.csv"),
+        (lambda data: (data / "sample-submission.csv").unlink(), "sample-submission.csv"),
+        (lambda data: (data / "train.csv").write_text("Id\n"), "train.csv"),
+    ],
+)
+def test_problems_with_the_data_end_with_1_and_one_sentence(own_competition, spoil, said, capsys):
+    spoil(own_competition)
+    output = own_competition.parent / "out"
+    status = kernel.main(["--data", str(own_competition), "--output", str(output)])
+    assert status == 1
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("kernel.py: ")
+    assert said in last
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert kernel.main(["--output", str(tmp_path / "file" / "out")]) == 1
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+class TestFinding:
+    """What is mounted where, and what is said when nothing or too much is."""
+
+    @pytest.fixture
+    def inputs(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(kernel, "ROOT", tmp_path)
+        monkeypatch.setattr(kernel, "ON_KAGGLE", True)
+        (tmp_path / "input").mkdir()
+        return tmp_path / "input"
+
+    def mount(self, folder):
+        folder.mkdir(parents=True)
+        for name in ("train.csv", "sample-submission.csv"):
+            (folder / name).write_text("Id,Category\n")
+        return folder
+
+    def find(self, tmp_path):
+        return kernel.find_competition(None, tmp_path, 0)
+
+    @pytest.mark.parametrize(
+        "place",
+        [
+            "sf-dl-car-classification",
+            "competitions/sf-dl-car-classification",
+            "datasets/someone/sf-dl-car-classification",
+            "cars/under/another/name",
+        ],
+    )
+    def test_wherever_it_is_mounted(self, inputs, tmp_path, place):
+        folder = self.mount(inputs / place)
+        assert self.find(tmp_path) == folder
+
+    def test_the_known_place_wins(self, inputs, tmp_path):
+        folder = self.mount(inputs / "competitions" / "sf-dl-car-classification")
+        self.mount(inputs / "old-copy")
+        assert self.find(tmp_path) == folder
+
+    def test_nothing_says_what_to_attach(self, inputs, tmp_path):
+        with pytest.raises(kernel.Problem, match=r"Found no .*train\.csv.*attach the competition"):
+            self.find(tmp_path)
+
+    def test_several_are_named(self, inputs, tmp_path):
+        self.mount(inputs / "copy-a")
+        self.mount(inputs / "copy-b")
+        with pytest.raises(kernel.Problem, match=r"more than one .*copy-a.*copy-b.*Detach"):
+            self.find(tmp_path)
+
+
+def test_without_the_lib_dataset_one_sentence_says_what_to_attach(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(KERNEL.read_text())
+    (tmp_path / "input").mkdir()
+    environment = {"KAGGLE_KERNEL_RUN_TYPE": "Batch", "KAGGLE_ROOT": str(tmp_path), "PATH": ""}
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "attach the dataset car-classification-lib" in done.stderr
+    assert "Traceback" not in done.stderr
