@@ -8,6 +8,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from figures.drawing import BLUE, GREY, ORANGE, lettering, new_figure, save, tidy
 
+LETTERS = 90  # that fit side by side above the learning curves
+
 
 def class_balance(counts: pd.DataFrame, path: str | os.PathLike) -> None:
     """Draw the photos of each class, training and validation, as one bar a class.
@@ -91,7 +93,7 @@ def mark_best(axes, val_accuracy: pd.Series) -> None:
 
 
 def mark_stages(figure, panels, stages: pd.Series) -> None:
-    """Shade every second stage, and name each above the first of the panels."""
+    """Shade every second stage, and name each above the first panel, a narrow one in it."""
     runs = (stages != stages.shift()).cumsum().to_numpy()
     for number in range(1, (runs.max() if len(runs) else 0) + 1):
         first, last = np.flatnonzero(runs == number)[[0, -1]] + 1
@@ -100,13 +102,17 @@ def mark_stages(figure, panels, stages: pd.Series) -> None:
                 axes.axvspan(first - 0.5, last + 0.5, color="#F1F1F1", lw=0, zorder=0)
             if number > 1:
                 axes.axvline(first - 0.5, color=GREY, lw=1, ls="--")
+        name = lettering([stages.iloc[first - 1]])[0]
+        narrow = len(name) > LETTERS * (last - first + 1) / len(stages)
         panels[0].annotate(
-            lettering([stages.iloc[first - 1]])[0],
-            ((first + last) / 2, 1),
+            name,
+            ((first + last) / 2, 0 if narrow else 1),
             (0, 5),
             xycoords=("data", "axes fraction"),
             textcoords="offset points",
             ha="center",
+            va="bottom",
+            rotation=90 if narrow else 0,
             color=GREY,
         )
 

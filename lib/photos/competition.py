@@ -126,7 +126,9 @@ def read_table(path: Path) -> pd.DataFrame:
         raise Problem(f"{path} can't be read ({reason}): download it again.") from None
     if table.empty:
         raise Problem(f"{path} has no rows: download it again.")
-    return table
+    if not isinstance(table.index, pd.RangeIndex):  # how pandas reads rows longer than the header
+        raise Problem(f"{path} has more values in a row than column names: download it again.")
+    return table.fillna("")  # of rows that are too short
 
 
 def read_sample(path: Path) -> pd.DataFrame:

@@ -1,0 +1,76 @@
+"""Training and validation share no car, and both hold every class in proportion."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from photos import Problem, split
+
+
+def table(sizes, seed=0):
+    """Return a shuffled table of singletons: sizes maps label to count."""
+    labels = np.repeat(list(sizes), list(sizes.values()))
+    rows = pd.DataFrame({"label": labels, "group": np.arange(len(labels))})
+    return rows.sample(frac=1, random_state=seed).reset_index(drop=True)
+
+
+def test_every_class_gives_its_share():
+    # scikit-learn's own shuffle of groups misses this: one class gave 10 %, another 23 %.
+    train = table({0: 160, 1: 70, 2: 300, 7: 91})
+    for seed in range(4):
+        kept, held = split(train, 0.15, seed)
+        shares = held["label"].value_counts() / train["label"].value_counts()
+        assert shares.between(0.12, 0.16).all()
+        assert len(kept) + len(held) == len(train)
+
+
+def test_groups_stay_whole():
+    train = table({0: 60, 1: 60})
+    train["group"] = np.random.default_rng(0).integers(0, 40, len(train))
+    kept, held = split(train, 0.2, 3)
+    assert not set(kept["group"]) & set(held["group"])
+    assert 0.12 < len(held) / len(train) < 0.3
+
+
+def test_the_seed_decides():
+    train = table({0: 60, 1: 60})
+    first, again, other = (split(train, 0.2, seed)[1] for seed in (1, 1, 2))
+    assert first.equals(again)
+    assert set(first["group"]) != set(other["group"])
+
+
+def test_rows_keep_their_order_and_get_a_fresh_index():
+    train = table({0: 30, 1: 30})
+    for side in split(train, 0.2, 0):
+        assert side.index.tolist() == list(range(len(side)))
+        order = train["group"].tolist()
+        assert side["group"].tolist() == sorted(side["group"], key=order.index)
+
+
+@pytest.mark.parametrize("sizes", [{0: 2, 1: 2}, {0: 3, 1: 200}, {0: 4, 1: 3, 2: 2}, {5: 24, 6: 5}])
+def test_small_classes_are_on_both_sides(sizes):
+    kept, held = split(table(sizes), 0.15, 0)
+    assert set(kept["label"]) == set(held["label"]) == set(sizes)
+
+
+def test_a_class_of_one_photo_is_a_problem():
+    with pytest.raises(Problem, match=r"Class 4 has 1 photo and can't be split .*: add photos"):
+        split(table({0: 20, 4: 1}), 0.15, 0)
+
+
+def test_a_class_whose_photos_are_all_alike_is_a_problem():
+    train = table({0: 20, 4: 5})
+    train.loc[train["label"] == 4, "group"] = 99
+    with pytest.raises(Problem, match=r"Class 4 has 5 photos, all near-identical, and can't"):
+        split(train, 0.15, 0)
+
+
+def test_groups_that_tie_classes_together_are_a_problem():
+    train = pd.DataFrame({"label": [0, 1, 0, 2, 1, 2], "group": [0, 0, 1, 1, 2, 2]})
+    with pytest.raises(Problem, match=r"can't be split so that .* both hold every class"):
+        split(train, 0.5, 0)
+
+
+@pytest.mark.parametrize("share", [0, 0.6, -1])
+def test_a_share_out_of_range_is_a_problem(share):
+    with pytest.raises(Problem, match=r"validation share is"):
+        split(table({0: 20}), share, 0)

@@ -1,0 +1,59 @@
+"""Small competitions of real JPEGs, for the tests of `photos`."""
+
+import shutil
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def photo(name: str, size: tuple[int, int] = (48, 64)) -> np.ndarray:
+    """Return a picture of soft blobs, the same for the same name: uint8 [height, width, 3]."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    blobs = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    return cv2.resize(blobs, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def write_photo(path: Path, picture: np.ndarray | None = None, quality: int = 90) -> None:
+    """Write a picture as a JPEG, by default the one of the path's name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = photo(path.name) if picture is None else picture
+    _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    path.write_bytes(jpeg.tobytes())
+
+
+def write_csv(path: Path, rows: list, columns=("Id", "Category")) -> None:
+    """Write a table."""
+    lines = [",".join(map(str, row)) for row in [columns, *rows]]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_competition(
+    folder: Path,
+    labels=(0, 1, 10, 2),
+    per_class: int = 4,
+    test: int = 3,
+    class_folders: bool = True,
+    train_folder: str = "train",
+    test_folder: str = "test_upload",
+) -> list[tuple[str, object]]:
+    """Write an unpacked competition; return its training rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [(f"{n}{i}.jpg", label) for n, label in enumerate(labels) for i in range(per_class)]
+    for name, label in rows:
+        parent = folder / train_folder / str(label) if class_folders else folder / train_folder
+        write_photo(parent / name)
+    tests = [f"9{i}.jpg" for i in reversed(range(test))]
+    for name in tests:
+        write_photo(folder / test_folder / name)
+    write_csv(folder / "train.csv", rows)
+    write_csv(folder / "sample-submission.csv", [(name, labels[0]) for name in tests])
+    return rows
+
+
+def zip_photos(folder: Path) -> None:
+    """Pack both folders of photos as Kaggle does, and remove them."""
+    for archive, name in (("train", "train"), ("test", "test_upload")):
+        shutil.make_archive(str(folder / archive), "zip", folder, name)
+        shutil.rmtree(folder / name)
