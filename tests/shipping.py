@@ -188,10 +188,10 @@ class World:
         for command in ("bundle", "push", "follow", "fetch"):
             assert self.ship(command).status == 0
 
-    def arrives_once(self, *arguments: str, attempts: int = 1) -> "Outcome":
+    def arrives_once(self, *arguments: str, attempts: int = 1, **changes: str) -> "Outcome":
         """Run `ship` until it is done, and check that Kaggle got everything exactly once."""
         for _ in range(attempts):
-            outcome = self.ship(*arguments)
+            outcome = self.ship(*arguments, **changes)
             if not outcome.status:
                 break
             assert outcome.status == 1, outcome

@@ -4,6 +4,7 @@ Each test ends with `ship` again, which must go on to exactly one of everything 
 """
 
 import pytest
+
 from shipping import ONCE, World, open_world
 
 

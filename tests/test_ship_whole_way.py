@@ -4,6 +4,7 @@ import json
 import time
 
 import pytest
+
 from shipping import COMPETITION, ONCE, SCORE, SENT, open_world
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from photos.errors import Problem
-
 from ship import bundle, doctor, fetch, follow, push, rehearse, runs, submit, way, weights, wheels
 from ship.credentials import Credentials, redact
 from ship.desk import Desk

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from photos.errors import Problem
 from tqdm import tqdm
 
+from photos.errors import Problem
 from ship.desk import Desk, say
 from ship.project import DATASET_METADATA, sha256
 from ship.remote import Refused
@@ -123,7 +123,7 @@ def bundle(desk: Desk, config: dict, new: bool = False) -> None:
         known.clear()
     known["ref"] = ref
     if known.get("sending"):
-        if find_sent(desk):
+        if desk.shows_up(lambda: arrived(desk)):
             wait_ready(desk)
         else:
             forget_sending(desk)
@@ -170,13 +170,14 @@ def send(desk: Desk, staged: Staged, base: int) -> None:
     answer = desk.send_once(
         f"the upload of {what}",
         send=lambda: upload(desk, staged, what),
-        arrived=lambda: find_sent(desk),
+        arrived=lambda: arrived(desk),
         forget=lambda: forget_sending(desk),
     )
     if answer and (answer["error"] or answer["status"].lower() == "error"):
         forget_sending(desk)
         raise Problem(f"Kaggle refused {what}: {answer['error'] or 'it gave no reason'}.")
-    if answer and answer["status"].lower() != "ok" and not find_sent(desk):
+    unclear = answer and answer["status"].lower() != "ok"
+    if unclear and not desk.shows_up(lambda: arrived(desk)):
         forget_sending(desk)
         raise Problem(
             f"Kaggle gave no clear answer about {what}, and does not have it: run the same command "
@@ -202,14 +203,9 @@ def forget_sending(desk: Desk) -> None:
     desk.state.save()
 
 
-def find_sent(desk: Desk) -> bool:
-    """Ask Kaggle, twice, whether a version whose answer was lost is there."""
-    for attempt in range(2):
-        if attempt:
-            desk.remote.wait(desk.pace.settle)
-        if sent_version(desk) or still_processing(desk):
-            return True
-    return False
+def arrived(desk: Desk) -> bool:
+    """Tell whether Kaggle has, or is at work on, the version whose answer was lost."""
+    return bool(sent_version(desk)) or still_processing(desk)
 
 
 def sent_version(desk: Desk) -> int | None:

@@ -77,17 +77,21 @@ def watch_requests(seconds: float, sent: set[str]) -> None:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """Say in JSON what went wrong: kind is connection, http, dropped, login, answer or client."""
+    """Say in JSON what went wrong.
+
+    `kind` is http (an HTTP error), late (no answer in time), connection (none at all), answer (one
+    that is no JSON), dropped (a file), login (no credentials) or client (anything else).
+    """
     described = {"kind": "client", "status": None, "message": str(error), "retry_after": None}
     response = getattr(error, "response", None)
     if isinstance(error, requests.HTTPError) and response is not None:
         described |= {"kind": "http", **http_error(response)}
     elif isinstance(error, requests.exceptions.JSONDecodeError | json.JSONDecodeError):
         described |= {"kind": "answer", "message": "the answer is not JSON"}
+    elif isinstance(error, requests.ReadTimeout | TimeoutError):
+        described |= {"kind": "late", "message": "no answer in time"}
     elif isinstance(error, requests.RequestException | TransportError | ConnectionError):
         described |= {"kind": "connection", "message": type(error).__name__}
-    elif isinstance(error, TimeoutError):
-        described |= {"kind": "connection", "message": "no answer in time"}
     elif isinstance(error, DroppedFile):
         described["kind"] = "dropped"
     elif isinstance(error, SystemExit):
@@ -242,6 +246,8 @@ class Client:
             self.api.build_kaggle_client() as kaggle,
             kaggle.http_client().call(*method, fields, HttpRedirect) as response,
         ):
+            if "text/html" in response.headers.get("Content-Type", ""):
+                raise ConnectionError("a web page in the place of a file")
             return self._save(response, Path(path))
 
     def _save(self, response: requests.Response, path: Path) -> int:

@@ -1,13 +1,13 @@
 """What every command works with: the project, Kaggle, the state, the ledger and the kernel."""
 
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from photos.errors import Problem
-
 from ship.credentials import Credentials
 from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project, sha256
 from ship.remote import Lost, Pace, Remote, Unavailable
@@ -92,29 +92,41 @@ class Desk:
     ) -> dict | None:
         """Send what must not arrive twice: return Kaggle's answer, None when only `arrived` knows.
 
-        When an answer is lost, Kaggle is asked before anything is sent again. `forget` is called
-        when it is certain that nothing arrived, and Problem raised; a Problem of `arrived` leaves
-        it open, for the next `ship` to ask.
+        When an answer is lost, Kaggle is asked before anything is sent again; where there was none
+        in time, which may yet take effect, it is asked as long again, and nothing more is sent.
+        `forget` is called when it is certain that nothing arrived, and Problem raised; a Problem of
+        `arrived` leaves it open, for the next `ship` to ask.
         """
-        reason = ""
         for attempt in range(self.pace.retries):
             if attempt:
                 self.remote.wait(self.pace.backoff * 2**attempt)
             try:
                 return send()
-            except Lost as lost:
-                reason = str(lost)
+            except Lost as error:
+                lost = error
             except Problem:
                 forget()
                 raise
-            say(f"the answer to {what} was lost ({reason}); asking Kaggle whether it arrived")
-            if arrived():
+            say(f"the answer to {what} was lost ({lost}); asking Kaggle whether it arrived")
+            if self.shows_up(arrived, self.pace.timeout if lost.late else self.pace.settle):
                 return None
+            if lost.late:
+                break
         forget()
         raise Unavailable(
-            f"Kaggle gave no usable answer to {what} in {self.pace.retries} attempts (the last: "
-            f"{reason}) and did not get it: run the same command again later."
+            f"Kaggle gave no usable answer to {what} (the last: {lost}) and did not get it: run "
+            "the same command again later."
         )
+
+    def shows_up(self, arrived: Callable[[], bool], seconds: float | None = None) -> bool:
+        """Ask Kaggle whether something arrived, for some seconds (`settle` unless told)."""
+        seconds = self.pace.settle if seconds is None else seconds
+        until = time.monotonic() + seconds
+        while not arrived():
+            if time.monotonic() >= until:
+                return False
+            self.remote.wait(min(self.pace.settle, seconds))
+        return True
 
     def settings(self, given: list[str] | None, defaults: bool) -> dict[str, str]:
         """Return the settings to push: those given, none, or else those of the last push."""

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from packaging.version import Version
-from photos.errors import Problem
 
+from photos.errors import Problem
 from ship.bundle import contents
 from ship.credentials import Credentials
 from ship.desk import Desk, say

@@ -5,9 +5,9 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from photos.errors import Problem
 from tqdm import tqdm
 
+from photos.errors import Problem
 from ship.desk import Desk, say
 from ship.follow import add_arguments, chosen_run
 from ship.push import name_of

@@ -6,11 +6,11 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-from photos.errors import Problem
 from tqdm import tqdm
 
+from photos.errors import Problem
 from ship.desk import Desk, interactive, say
-from ship.push import OVER, find_pushed, name_of, page_of
+from ship.push import OVER, name_of, page_of, settle
 from ship.remote import Refused
 
 WAITING = ("QUEUED", "NEW_SCRIPT", "RUNNING", "CANCEL_REQUESTED")
@@ -189,9 +189,9 @@ def ending(watch: Watch, failure: str) -> str:
 
 def chosen_run(desk: Desk, version: int | None) -> dict:
     """Return the newest run, or another version of the kernel; raise Problem when there is none."""
+    if not desk.dry_run:
+        settle(desk)
     run = desk.state.run
-    if run.get("sending") and not desk.dry_run and not find_pushed(desk):
-        run = {}
     if version and version != run.get("version"):
         return {"ref": desk.kernel_ref, "version": version, "settings": {}}
     if not run.get("version"):

@@ -15,8 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from photos.errors import Problem
 from slugify import slugify
+
+from photos.errors import Problem
 
 PLACEHOLDER = "INSERT-YOUR-KAGGLE-USERNAME"
 KERNEL_METADATA = "kernel-metadata.json"

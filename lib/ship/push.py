@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from photos.errors import Problem
-
 from ship.bundle import check_secrets
 from ship.desk import Desk, say
 from ship.project import KERNEL_METADATA, sha256
@@ -107,7 +106,7 @@ def send(desk: Desk, folder: Path) -> None:
     answer = desk.send_once(
         f"the push of {what}",
         send=lambda: desk.remote.call("push", what, once=True, folder=str(folder)),
-        arrived=lambda: find_pushed(desk),
+        arrived=lambda: arrived(desk),
         forget=lambda: forget(desk),
     )
     if answer:
@@ -132,7 +131,7 @@ def accept(desk: Desk, answer: dict) -> None:
             "same command again."
         )
     if not answer["version"]:
-        if not find_pushed(desk):
+        if not desk.shows_up(lambda: arrived(desk)):
             forget(desk)
             raise Problem(
                 "Kaggle answered the push without a version number and has no such version: run "
@@ -150,22 +149,19 @@ def forget(desk: Desk) -> None:
 
 def settle(desk: Desk) -> None:
     """Find out what became of a push that was cut short, and forget it when it never arrived."""
-    if desk.state.run.get("sending") and not find_pushed(desk):
+    if desk.state.run.get("sending") and not desk.shows_up(lambda: arrived(desk)):
         forget(desk)
 
 
-def find_pushed(desk: Desk) -> bool:
-    """Ask Kaggle, twice, whether the push that bears the run's mark arrived; note its version."""
+def arrived(desk: Desk) -> bool:
+    """Tell whether Kaggle has the push that bears the run's mark; note its version then."""
     run = desk.state.run
-    for attempt in range(2):
-        if attempt:
-            desk.remote.wait(desk.pace.settle)
-        version, source = desk.remote.kernel(run["ref"])
-        if run["mark"] in source and version:
-            run["version"] = version
-            note_pushed(desk)
-            return True
-    return False
+    version, source = desk.remote.kernel(run["ref"])
+    if not version or run["mark"] not in source:
+        return False
+    run["version"] = version
+    note_pushed(desk)
+    return True
 
 
 def note_pushed(desk: Desk) -> None:

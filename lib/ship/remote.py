@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 from photos.errors import Problem
-
 from ship.credentials import Credentials, redact
 
 KERNELS = "kernels.KernelsApiService"
@@ -75,7 +74,14 @@ class Pace:
 
 
 class Lost(Exception):
-    """The answer to a call that changes something was lost: it may have taken effect, or not."""
+    """The answer to a call that changes something was lost: it may have taken effect, or not.
+
+    `late` when there was none in time: it may yet take effect.
+    """
+
+    def __init__(self, reason: str, late: bool):
+        super().__init__(reason)
+        self.late = late
 
 
 class Refused(Problem):
@@ -203,7 +209,7 @@ class Remote:
             if answer.get("id") == self._calls:
                 return answer
         self.close()
-        return {"error": {"kind": "connection", "message": "no answer in time", "sent": True}}
+        return {"error": {"kind": "late", "message": "no answer in time", "sent": True}}
 
     def call(self, op: str, what: str, once: bool = False, **args) -> Any:
         """Make a call and return its result.
@@ -218,7 +224,7 @@ class Remote:
                 return answer["ok"]
             error = answer["error"]
             if once and error["sent"] and (error["kind"] != "http" or error["status"] in BUSY):
-                raise Lost(error["message"] or f"HTTP {error['status']}")
+                raise Lost(error["message"] or f"HTTP {error['status']}", error["kind"] == "late")
             reason = self._reason(error, what)
             if attempt < self.pace.retries:
                 if op == "upload" and error["kind"] == "dropped" and attempt > 1:

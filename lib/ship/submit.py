@@ -12,7 +12,6 @@ from collections import Counter
 from pathlib import Path
 
 from photos.errors import Problem
-
 from ship.desk import Desk, say
 from ship.fetch import read_metrics
 from ship.follow import chosen_run
@@ -96,11 +95,13 @@ def data_file(desk: Desk, folder: Path, name: str) -> Path:
     kept = desk.project.runs / competition / name
     if not kept.exists():
         say(f"downloading {name} of {competition}")
-        desk.remote.call("download_data", name, competition=competition, name=name, path=str(kept))
-        if zipfile.is_zipfile(kept):  # as Kaggle may send it
-            with zipfile.ZipFile(kept) as archive:
-                content = archive.read(name)
-            kept.write_bytes(content)
+        new = kept.with_name(name + ".new")
+        desk.remote.call("download_data", name, competition=competition, name=name, path=str(new))
+        if zipfile.is_zipfile(new):  # as Kaggle may send it
+            with zipfile.ZipFile(new) as archive:
+                new.write_bytes(archive.read(name))
+        read_table(new)
+        new.replace(kept)
     return kept
 
 
@@ -122,9 +123,9 @@ def submit(desk: Desk, run: dict, path: Path, code: bool = False, explicit: bool
     check(path, data_file(desk, path.parent, SAMPLE), known_classes(desk, path.parent))
     digest = sha256(path)[:16]
     sent = run.get("submission", {})
-    if sent.get("digest") == digest and sent.get("sending") and not find_sent(desk, sent):
-        sent = {}
     if sent.get("digest") != digest:
+        sent = {}
+    if sent.get("sending") and not desk.shows_up(lambda: arrived(desk, sent)):
         sent = {}
     if sent.get("score") is not None and not explicit:
         return report(desk, run, sent["score"])
@@ -171,7 +172,7 @@ def send(desk: Desk, run: dict, path: Path, digest: str, code: bool) -> None:
     answer = desk.send_once(
         "the submission",
         send=lambda: hand_in(desk, run, path, message, code),
-        arrived=lambda: find_sent(desk, sent),
+        arrived=lambda: arrived(desk, sent),
         forget=lambda: forget(desk, run),
     )
     if answer:
@@ -184,7 +185,7 @@ def accept(desk: Desk, run: dict, answer: dict) -> None:
     if answer["ref"]:
         sent["ref"] = answer["ref"]
         desk.state.save()
-    if find_sent(desk, sent):
+    if desk.shows_up(lambda: arrived(desk, sent)):
         return
     if not answer["ref"]:
         forget(desk, run)
@@ -215,17 +216,14 @@ def forget(desk: Desk, run: dict) -> None:
     desk.state.save()
 
 
-def find_sent(desk: Desk, sent: dict) -> bool:
-    """Ask Kaggle, twice, whether the submission with this mark arrived; note its number."""
-    for attempt in range(2):
-        if attempt:
-            desk.remote.wait(desk.pace.settle)
-        for entry in desk.remote.submissions(desk.project.competition):
-            if sent["mark"] in (entry.get("description") or ""):
-                sent.pop("sending", None)
-                sent["ref"] = entry.get("ref")
-                desk.state.save()
-                return True
+def arrived(desk: Desk, sent: dict) -> bool:
+    """Tell whether Kaggle has the submission with this mark; note its number then."""
+    for entry in desk.remote.submissions(desk.project.competition):
+        if sent["mark"] in (entry.get("description") or ""):
+            sent.pop("sending", None)
+            sent["ref"] = entry.get("ref")
+            desk.state.save()
+            return True
     return False
 
 

@@ -1,0 +1,141 @@
+"""Kaggle is busy, breaks off or hangs: repeated where safe, asked first where it is not."""
+
+import threading
+
+import pytest
+
+from shipping import open_world
+
+READS = [
+    "ListDataFiles",
+    "GetDataset",
+    "GetAcceleratorQuotaStatistics",
+    "GetSubmissionLimits",
+    "StartBlobUpload",
+    "PUT blob",
+    "GetDatasetStatus",
+    "ListDatasetFiles",
+    "GetKernelSessionStatus",
+    "ListKernelSessionOutput",
+    "GET log",
+    "GET output",
+    "DownloadDataFile",
+    "GET data",
+    "ListSubmissions",
+    "StartSubmissionUpload",
+]
+"""Calls that may be repeated."""
+
+CHANGES = ["CreateDataset", "SaveKernel", "CreateSubmission"]
+"""Calls that may not; each is made once on the way."""
+
+FAULTS = {
+    "429": ("status", {"code": 429}),
+    "500": ("status", {"code": 500}),
+    "503": ("status", {"code": 503}),
+    "reset": ("drop", {}),
+    "hang": ("hang", {"seconds": 60}),
+    "no JSON": ("body", {"body": "<html>busy</html>", "content_type": "text/html"}),
+}
+
+
+@pytest.fixture
+def world(tmp_path):
+    with open_world(tmp_path) as world:
+        yield world
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_call_fails_once_and_ship_arrives(world, name):
+    kind, details = FAULTS[name]
+    for call in [*READS, *CHANGES]:
+        if name == "no JSON" and call.startswith(("GET ", "PUT ")):
+            continue  # these carry no JSON
+        world.kaggle.faults.add(call, kind, **details)
+    # Where no answer comes in time nothing is sent again, for it may yet take effect.
+    attempts, timeout = (1 + len(CHANGES), "0.6") if name == "hang" else (1, "2")
+    world.arrives_once("--set", "seconds=0.3", attempts=attempts, SHIP_TIMEOUT=timeout)
+    assert world.kaggle.faults.take("*") is None  # each of them happened
+
+
+@pytest.mark.parametrize("call", [*READS, *CHANGES])
+def test_a_call_fails_for_long_and_ship_goes_on_later(world, call):
+    world.kaggle.faults.add(call, "status", times=1000, code=503)
+    outcome = world.ship("--set", "seconds=0.2")
+    if call != "GET log":  # the run's log is shown all the same when it has ended
+        assert outcome.status == 1, outcome
+        assert outcome.sentence
+    tried = [entry for entry in world.kaggle.requests if entry.name == call]
+    assert 1 < len(tried) <= 20
+    world.kaggle.faults.clear()
+    world.arrives_once()
+
+
+@pytest.mark.parametrize("call", CHANGES)
+@pytest.mark.parametrize("name", ["reset", "hang", "500", "no JSON"])
+def test_the_answer_is_lost_but_the_call_took_effect(world, call, name):
+    if name == "reset":
+        world.kaggle.faults.add(call, "drop", effect=True)
+    elif name == "hang":
+        world.kaggle.faults.add(call, "late", seconds=3)
+    else:
+        code = 500 if name == "500" else 200
+        world.kaggle.faults.add(call, "body", body="<html>oops</html>", code=code, effect=True)
+    outcome = world.arrives_once("--set", "seconds=0.1")
+    assert "was lost" in outcome.out
+    assert sum(entry.name == call for entry in world.kaggle.requests) == 1
+
+
+def test_a_new_version_whose_answer_is_lost(world):
+    world.ship("bundle")
+    (world.project / "lib" / "photos" / "more.py").write_text("X = 2\n")
+    world.kaggle.faults.add("CreateDatasetVersion", "drop", effect=True)
+    assert world.ship("bundle").status == 0
+    assert world.kaggle.counts["dataset_versions"] == 2
+
+
+@pytest.mark.parametrize("call", CHANGES)
+def test_the_answer_is_lost_and_so_is_what_kaggle_has(world, call):
+    """Nothing is sent again until Kaggle has said whether it arrived."""
+    asked = {"CreateDataset": "GetDataset", "SaveKernel": "GetKernel"}
+    world.kaggle.faults.add(call, "drop", effect=True)
+    before = {"CreateDataset": 2, "CreateSubmission": 1}  # how often it is asked until then
+    name = asked.get(call, "ListSubmissions")
+    world.kaggle.faults.add(name, "status", times=1000, after=before.get(call, 0))
+    assert world.ship("--set", "seconds=0.1").status == 1
+    assert world.ship("--set", "seconds=0.1").status == 1
+    world.kaggle.faults.clear()
+    world.arrives_once("--set", "seconds=0.1")
+
+
+def test_a_busy_kaggle_says_when_to_come_back(world):
+    world.kaggle.faults.add("GetDataset", "status", code=429, retry_after=1)
+    assert world.ship("bundle").status == 0
+
+
+def test_wrong_credentials(world):
+    outcome = world.ship("bundle", KAGGLE_KEY="wrong")
+    assert outcome.status == 1
+    assert outcome.sentence.startswith("Kaggle refused the credentials (401)")
+
+
+def test_kaggle_is_away(world):
+    outcome = world.ship("bundle", http_proxy="http://127.0.0.1:9")
+    assert outcome.status == 1
+    assert "Kaggle gave no usable answer" in outcome.sentence
+
+
+def test_ctrl_c_leaves_the_run_going_and_says_how_to_come_back(world):
+    import signal
+
+    process = world.start("--set", "seconds=4")
+    threading.Timer(20, process.kill).start()
+    for line in process.stdout:
+        if "epoch 1/2" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130
+    assert "car-classification-v1 goes on at Kaggle: come back with `ship`" in out
+    assert "Traceback" not in err
+    world.arrives_once()
