@@ -1,0 +1,157 @@
+"""A run that is killed goes on where it was: nothing trained twice, nothing lost."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tiny_kernel import TINY, kernel
+
+SCRIPT = Path(__file__).with_name("tiny_kernel.py")
+SCHEDULE = [("head", 3), ("half", 2), ("most", 2), ("all", 2)]
+EPOCHS = [(name, epoch) for name, epochs in SCHEDULE for epoch in range(1, epochs + 1)]
+
+
+def start(data: Path, output: Path, *arguments: str) -> subprocess.Popen:
+    """Start the kernel as a process of its own."""
+    root = Path(kernel.__file__).parent
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "lib")])}
+    command = [sys.executable, str(SCRIPT), "--data", str(data), "--output", str(output)]
+    return subprocess.Popen(
+        [*command, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def stop_in(process: subprocess.Popen, stage: str, number: signal.Signals, delay: float) -> str:
+    """Send a signal `delay` seconds after a stage's first line; return what was said on stderr."""
+    for line in process.stdout:
+        if line.startswith(f"stage {stage}: the head"):
+            time.sleep(delay)
+            process.send_signal(number)
+            break
+    _, said = process.communicate(timeout=60)
+    return said
+
+
+def schedule(output: Path) -> pd.DataFrame:
+    return pd.read_csv(output / "history.csv")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_killed_in_every_stage_it_ends_as_if_never_stopped(competition, tmp_path):
+    seed = time.time_ns()
+    moment = random.Random(seed)
+    print("seed of the moments:", seed)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    uninterrupted = start(competition, whole)
+
+    process = start(competition, stopped)
+    said = stop_in(process, "head", signal.SIGTERM, 2)
+    assert process.returncode == 130
+    assert "Interrupted. The same command goes on" in said
+    for stage, _ in SCHEDULE:
+        process = start(competition, stopped)
+        stop_in(process, stage, signal.SIGKILL, moment.uniform(0, 4))
+        assert process.returncode in (-signal.SIGKILL, 0)
+        if process.returncode == 0:  # it was quicker than the moment
+            break
+    if process.returncode:
+        process = start(competition, stopped)
+        process.communicate(timeout=120)
+    assert process.returncode == 0
+    uninterrupted.communicate(timeout=120)
+    assert uninterrupted.returncode == 0
+
+    expected, made = schedule(whole), schedule(stopped)
+    assert list(zip(made.stage, made.epoch, strict=True)) == EPOCHS
+    assert list(zip(expected.stage, expected.epoch, strict=True)) == EPOCHS
+    pd.testing.assert_series_equal(made.learning_rate, expected.learning_rate)
+    # The same photos, dropout and weights: equal but for the order in which threads add floats.
+    pd.testing.assert_series_equal(made.loss, expected.loss, rtol=1e-2)
+    metrics = json.loads((stopped / "metrics.json").read_text())
+    assert metrics["resumed"]
+    assert not (stopped / "state").exists()
+    assert list(pd.read_csv(stopped / "submission.csv")) == ["Id", "Category"]
+
+
+def run(data, output, *arguments) -> int:
+    return kernel.main([*TINY, "--data", str(data), "--output", str(output), *arguments])
+
+
+class Stop(BaseException):
+    """Stands for whatever ends a process, at a point that a test chooses."""
+
+
+@pytest.fixture(scope="module")
+def ended(competition, tmp_path_factory):
+    """An output folder with a run that ended after the first epoch of the second stage."""
+    output = tmp_path_factory.mktemp("ended")
+    with pytest.MonkeyPatch.context() as patch:
+        check = kernel.session.Clock.check_epoch
+
+        def end(clock):
+            if len(clock.state.history) == 4:
+                raise Stop
+            check(clock)
+
+        patch.setattr(kernel.session.Clock, "check_epoch", end)
+        with pytest.raises(Stop):
+            run(competition, output)
+    return output
+
+
+@pytest.fixture
+def half_done(ended, tmp_path):
+    """A copy of that folder for one test."""
+    return Path(shutil.copytree(ended, tmp_path / "half-done"))
+
+
+def test_it_goes_on_from_what_the_state_names(competition, half_done):
+    """Killed while writing the next epoch: its files are there, but they do not count."""
+    state = json.loads((half_done / "state" / "state.json").read_text())
+    assert (state["stage"], state["epoch"]) == (1, 1)
+    assert {"early", "plateau"} == set(state["counters"])
+    assert "wait" in state["counters"]["early"]
+    assert state["optimizer"]
+    (half_done / "state" / "epoch-0005.weights.h5").write_bytes(b"half of it")
+    (half_done / "state" / "partial-state.json").write_text('{"stage": 1, "ep')
+    assert run(competition, half_done, "--time-limit", "60") == 0  # a new limit is no new run
+    history = schedule(half_done)
+    assert list(zip(history.stage, history.epoch, strict=True)) == EPOCHS
+
+
+def test_another_run_is_never_thrown_away_silently(competition, half_done, capsys):
+    assert run(competition, half_done, "--seed", "7") == 1
+    said = capsys.readouterr().err
+    assert "unfinished run with other settings (seed, the photos)" in said
+    assert "--fresh" in said
+    assert (half_done / "state" / "state.json").exists()
+
+
+def test_fresh_throws_it_away(competition, half_done):
+    assert run(competition, half_done, "--seed", "7", "--epochs", "1", "--fresh") == 0
+    assert len(schedule(half_done)) == 4
+    assert not json.loads((half_done / "metrics.json").read_text())["resumed"]
+
+
+def test_killed_while_predicting_trains_nothing_again(competition, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel, "write_results", lambda *_: (_ for _ in ()).throw(Stop()))
+        with pytest.raises(Stop):
+            run(competition, tmp_path, "--epochs", "1")
+    monkeypatch.setattr(kernel, "train_stage", lambda *_: pytest.fail("trained again"))
+    assert run(competition, tmp_path, "--epochs", "1") == 0
+    assert len(schedule(tmp_path)) == 4
