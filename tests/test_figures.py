@@ -4,12 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import figures
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+
+import figures
 
 LIB = Path(__file__).parents[1] / "lib"
 NAMES = {
@@ -124,7 +125,9 @@ def test_photo_grid(tmp_path, count, shape, drawing):
     axes = drawing[0].axes
     shown = [a for a in axes if a.images]
     assert [a.get_title() for a in shown] == titles
-    assert all(np.array_equal(a.images[0].get_array(), i) for a, i in zip(shown, images))
+    assert all(
+        np.array_equal(a.images[0].get_array(), i) for a, i in zip(shown, images, strict=True)
+    )
 
 
 def test_a_failed_figure_leaves_the_old_one(tmp_path, monkeypatch):

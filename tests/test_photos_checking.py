@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from photos import Layout, Problem, check_photos, conflicting_labels, read_competition
 from PIL import Image
+
+from photos import Layout, Problem, check_photos, conflicting_labels, read_competition
 from tiny_competition import photo, write_competition, write_csv, write_photo
 
 

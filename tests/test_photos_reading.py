@@ -10,8 +10,9 @@ import zipfile
 from pathlib import Path
 
 import pandas as pd
-import photos.unpacking
 import pytest
+
+import photos.unpacking
 from photos import Layout, Problem, read_competition
 from tiny_competition import write_competition, write_csv, write_photo, zip_photos
 

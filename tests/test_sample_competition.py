@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import RidgeClassifier
 
 from photos import Layout, check_photos, draw_competition, read_competition, split
 from photos.cars import CARS, draw_photo
@@ -90,12 +90,9 @@ def test_kinds_are_told_apart_by_shape_and_not_by_colour(drawn, tmp_path):
     def accuracy(feature):
         train, test = competition.train, competition.test
         known = [feature(cv2.imread(path)[:, ::side]) for side in (1, -1) for path in train["path"]]
-        model = LogisticRegression(max_iter=300).fit(known, np.tile(train["label"], 2))
+        model = RidgeClassifier().fit(known, np.tile(train["label"], 2))
         return model.score([feature(cv2.imread(path)) for path in test["path"]], truth)
 
-    by_colour = accuracy(
-        lambda photo: cv2.resize(photo, (1, 1), interpolation=cv2.INTER_AREA)[0, 0]
-    )
+    by_colour = accuracy(lambda photo: photo.mean(axis=(0, 1)))
     by_shape = accuracy(edges)
-    print(by_colour, by_shape)
-    assert by_shape > 0.35 > by_colour  # 0.1 is chance
+    assert by_shape > 0.3 > by_colour  # 0.1 is chance
