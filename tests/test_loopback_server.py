@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from urllib3.exceptions import ProtocolError
 
 from loopback_world import COMPETITION, SCRIPT, make_competition, until, world_in, zipped
 from ship.loopback import Loopback, box
@@ -84,6 +85,8 @@ def test_attempts_to_leave_are_recorded_and_refused(world):
 def test_what_it_does_not_have_is_not_found(world):
     assert world.ask("MakeDatasetCoffee").status_code == 404
     assert requests.get(world.kaggle.url + "/", timeout=10).status_code == 404
+    method = f"{world.kaggle.url}/api/v1/kernels.KernelsApiService/ListKernels"
+    assert requests.post(method, data="{", timeout=10).status_code == 400
     for name in ("output/alice/x/1/y", "data/none/x", "archive/x.zip", "archive/../state.json"):
         assert requests.get(f"{world.kaggle.url}/files/{name}", timeout=10).status_code in (
             403,
@@ -587,7 +590,8 @@ def test_a_lost_answer_with_and_without_its_effect(world, effect, versions):
     with pytest.raises(requests.exceptions.ConnectionError):
         world.push("pass")
     assert world.kaggle.counts["kernel_versions"] == versions
-    assert world.kaggle.requests[-1].name == "SaveKernel"
+    last = world.kaggle.requests[-1]
+    assert (last.name, last.body["text"], last.status) == ("SaveKernel", "pass", None)
     assert world.push("pass")["versionNumber"] == versions + 1
 
 
@@ -656,14 +660,20 @@ def test_downloads_and_logs_can_be_cut_off(world):
     world.finish()
     url = world.output()["files"][0]["url"]
     world.kaggle.faults.add("GET output", "cut", share=0.5)
-    with pytest.raises(requests.exceptions.RequestException):
-        requests.get(url, timeout=10)
+    with requests.get(url, timeout=10, stream=True) as answer:
+        assert answer.headers["Content-Length"] == "256"
+        assert answer.raw.read(128) == bytes(range(128))
+        with pytest.raises(ProtocolError):
+            answer.raw.read(1)
     assert requests.get(url, timeout=10).content == bytes(range(256))
     world.push("import time; print('x', flush=True); time.sleep(1)")
-    world.kaggle.faults.add("GET log", "cut", share=1e-9)
+    world.kaggle.faults.add("GET log", "cut")
     log = f"{world.kaggle.url}/api/v1/kernels/logs/stream/alice/car-kernel"
-    with pytest.raises(requests.exceptions.RequestException):
-        requests.get(log, auth=("alice", "x"), timeout=10)
+    with requests.get(log, auth=("alice", "x"), timeout=10, stream=True) as stream:
+        lines = stream.iter_lines(decode_unicode=True)
+        assert json.loads(next(lines).removeprefix("data: "))["data"] == "x\n"
+        with pytest.raises(requests.exceptions.ChunkedEncodingError):
+            list(lines)
 
 
 def test_faults_that_do_not_exist_are_refused(world):

@@ -1,0 +1,372 @@
+"""The HTTP of the loopback Kaggle: routes, uploads, downloads, streams, and faults."""
+
+import email.utils
+import json
+import re
+import socket
+import socketserver
+import struct
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from .faults import Fault
+from .kernels import UNFINISHED
+from .store import ApiError
+
+if TYPE_CHECKING:
+    from .server import Loopback
+
+CHUNK = 1 << 16
+HERE = ("localhost", "127.0.0.1")
+LOG_STREAM = "/api/v1/kernels/logs/stream/"
+
+
+@dataclass
+class Answer:
+    """What goes back: bytes, a file (ranges are served), or parts that come one by one.
+
+    With a `share` below 1 the connection breaks after that share of the body, or the first part.
+    """
+
+    code: int = 200
+    body: bytes | Path | Iterator[bytes] = b""
+    headers: dict[str, str] = field(default_factory=dict)
+    share: float = 1.0
+
+    @classmethod
+    def of(cls, value: Any, code: int = 200) -> "Answer":
+        """Make an answer of a JSON value."""
+        return cls(code, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    @classmethod
+    def refusal(cls, code: int, message: str) -> "Answer":
+        """Make an answer that the client raises as an error."""
+        return cls.of({"code": code, "message": message}, code)
+
+
+@dataclass
+class Call:
+    """One request as the server saw it; `status` is None when it got no answer."""
+
+    name: str
+    method: str
+    path: str
+    body: Any = None
+    status: int | None = None
+
+
+class Server(ThreadingHTTPServer):
+    """A threaded server that does not ask the network for its own name."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 64
+    kaggle: "Loopback"
+
+    def server_bind(self) -> None:
+        """Bind, without the look-up of the host's full name that HTTPServer does."""
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet about clients that hang up, which here is part of the play."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One connection of a client, be it direct or as to a proxy."""
+
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Write no log."""
+
+    def do_CONNECT(self) -> None:
+        """Refuse the tunnel to the outside that somebody asked for, and remember it."""
+        self.server.kaggle.connects.append(self.path)
+        self.close_connection = True
+        self.send_error(403, "This is a rehearsal: nothing outside it can be reached")
+
+    def do_GET(self) -> None:
+        """Send a file or a log stream."""
+        self._serve()
+
+    def do_POST(self) -> None:
+        """Answer a method of the API."""
+        self._serve()
+
+    def do_PUT(self) -> None:
+        """Take (a part of) an upload."""
+        self._serve()
+
+    def _serve(self) -> None:
+        target = urlsplit(self.path)
+        kaggle = self.server.kaggle
+        self._unread, self._call = self._chunks(), None
+        if target.hostname not in (None, *HERE):
+            kaggle.connects.append(self.path)
+            self._send(Answer.refusal(403, "This is a rehearsal: nothing outside it exists"))
+            return
+        path = unquote(target.path)
+        try:
+            body = json.loads(b"".join(self._unread) or b"{}") if self.command == "POST" else None
+        except ValueError:
+            self._send(Answer.refusal(400, "The request's body is not JSON"))
+            return
+        name, act = self._route(path, parse_qs(target.query), body)
+        self._call = Call(name, self.command, path, None if name == "IntrospectToken" else body)
+        kaggle.requests.append(self._call)
+        fault = kaggle.faults.take(name)
+        answer = self._misbehave(fault, act) if fault else self._act(act)
+        if answer is not None:
+            self._send(answer)
+
+    def _route(
+        self, path: str, query: dict[str, list[str]], body: Any
+    ) -> tuple[str, Callable[[], Answer]]:
+        """Return the name of a call and what answers it."""
+        parts = path.strip("/").split("/")
+        if self.command == "POST" and len(parts) == 4 and parts[:2] == ["api", "v1"]:
+            return parts[3], lambda: self._method(parts[2], parts[3], body)
+        if self.command == "GET" and path.startswith(LOG_STREAM) and len(parts) == 7:
+            return "GET log", lambda: self._log(parts[5], parts[6], *query.get("versionLabel", []))
+        if len(parts) >= 3 and parts[0] == "files":
+            kind, name = parts[1], "/".join(parts[2:])
+            if self.command == "PUT" and kind == "upload":
+                return "PUT blob", lambda: self._upload(name)
+            if self.command == "GET":
+                return f"GET {kind}", lambda: Answer(body=self.server.kaggle.file(kind, name))
+        return f"{self.command} {path}", lambda: Answer.refusal(404, "Not found")
+
+    def _act(self, act: Callable[[], Answer]) -> Answer:
+        try:
+            return act()
+        except ApiError as error:
+            return Answer.refusal(error.code, error.message)
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            return Answer.refusal(500, f"The loopback Kaggle broke: {error!r}")
+
+    def _method(self, service: str, name: str, request: dict) -> Answer:
+        kaggle = self.server.kaggle
+        if name != "IntrospectToken":
+            self._authenticate()
+        method = kaggle.method(service, name)
+        if method is None:
+            raise ApiError(404, f"The loopback Kaggle has no method {service}/{name}")
+        with kaggle.store.lock:
+            result = method(request)
+        moved = isinstance(result, str)
+        return Answer(302, headers={"Location": result}) if moved else Answer.of(result)
+
+    def _authenticate(self) -> None:
+        if not self.server.kaggle.allows(self.headers.get("Authorization", "")):
+            raise ApiError(401, "Unauthenticated")
+
+    def _log(self, owner: str, slug: str, label: str | None = None) -> Answer:
+        """Stream the log of a run that goes on as events; give that of a finished one whole."""
+        self._authenticate()
+        kernels = self.server.kaggle.kernels
+        version = kernels.find(owner, slug, label)
+        if version["status"] not in UNFINISHED:
+            return Answer.of(kernels.log_of(version))
+
+        def events() -> Iterator[bytes]:
+            sent, going_on = 0, True
+            while going_on:
+                going_on = version["status"] in UNFINISHED
+                for entry in kernels.log_of(version)[sent:]:
+                    yield f"data: {json.dumps(entry)}\n\n".encode()
+                    sent += 1
+                time.sleep(0.1 if going_on else 0)
+            yield b"data: END_OF_LOG\n\n"
+
+        return Answer(body=events(), headers={"Content-Type": "text/event-stream"})
+
+    def _upload(self, token: str, share: float = 1.0) -> Answer:
+        """Take an upload, whole or the rest of it, or say how much of it is here."""
+        kaggle = self.server.kaggle
+        path, size = kaggle.store.blob_path(token), kaggle.store.state["blobs"][token]["size"]
+        wanted = re.fullmatch(
+            r"bytes (?:\*|(\d+)-\d+)/(\d+)", self.headers.get("Content-Range", "")
+        )
+        if wanted and int(wanted[2]) != size:
+            raise ApiError(400, f"The upload was announced as {size} bytes, not {wanted[2]}")
+        asked = wanted is not None and wanted[1] is None
+        start = int(wanted[1]) if wanted and not asked else 0
+        if start > path.stat().st_size:
+            raise ApiError(400, f"Bytes before {start} are missing")
+        if not asked:
+            length = int(self.headers.get("Content-Length") or 0)
+            self._write(path, start, start + int(length * share) if share < 1 else size)
+        if share < 1:
+            return Answer.refusal(503, "Only a part of it has arrived")
+        here = path.stat().st_size
+        if here == size:
+            return Answer.of({})
+        return Answer(308, headers={"Range": f"bytes=0-{here - 1}"} if here else {})
+
+    def _write(self, path: Path, start: int, end: int) -> None:
+        """Write the request's body to a file from `start`; what goes beyond `end` is not kept."""
+        with path.open("r+b") as file:
+            file.truncate(start)
+            file.seek(start)
+            for chunk in self._unread:
+                file.write(chunk[: max(0, end - file.tell())])
+
+    def _misbehave(self, fault: Fault, act: Callable[[], Answer]) -> Answer | None:
+        """Do what a fault says; None when there is nothing to send."""
+        return getattr(self, f"_fault_{fault.kind}")(act, **fault.details)
+
+    def _fault_late(self, act: Callable[[], Answer], seconds: float = 1) -> Answer:
+        self.server.kaggle.closing.wait(seconds)
+        return self._act(act)
+
+    def _fault_merge(self, act: Callable[[], Answer], fields: dict) -> Answer:
+        answer = self._act(act)
+        return Answer.of({**json.loads(answer.body), **fields}, answer.code)
+
+    def _fault_cut(self, act: Callable[[], Answer], share: float = 0.5) -> Answer:
+        answer = self._act(act)
+        answer.share = share
+        return answer
+
+    def _fault_partial(self, act: Callable[[], Answer], share: float = 0.5) -> Answer:
+        token = self.path.rsplit("/", 1)[1]
+        return self._act(lambda: self._upload(token, share))
+
+    def _fault_status(
+        self,
+        act: Callable[[], Answer],
+        code: int = 500,
+        message: str = "A fault on purpose",
+        retry_after: float | None = None,
+    ) -> Answer:
+        answer = Answer.refusal(code, message)
+        if retry_after is not None:
+            answer.headers["Retry-After"] = str(retry_after)
+        return answer
+
+    def _fault_body(self, act: Callable[[], Answer], effect: bool = False, **made: Any) -> Answer:
+        if effect:
+            self._act(act)
+        return made_up(**made)
+
+    def _fault_drop(self, act: Callable[[], Answer], effect: bool = False) -> None:
+        if effect:
+            self._act(act)
+        self._drain()
+        self._reset()
+
+    def _fault_hang(self, act: Callable[[], Answer], seconds: float | None = None) -> None:
+        self._drain()
+        self.server.kaggle.closing.wait(seconds)
+        self._reset()
+
+    def _drain(self) -> None:
+        """Read what is left of the request: a client that still sends would not see an answer."""
+        for _ in self._unread:
+            pass
+
+    def _reset(self) -> None:
+        """Break the connection, so that the client sees a reset instead of an answer."""
+        self.close_connection = True
+        now_and_hard = struct.pack("ii", 1, 0)
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now_and_hard)
+        self.connection.close()
+
+    def _chunks(self) -> Iterator[bytes]:
+        """Yield the request's body."""
+        if "chunked" in self.headers.get("Transfer-Encoding", ""):
+            while size := int(self.rfile.readline().split(b";")[0], 16):
+                yield self.rfile.read(size)
+                self.rfile.readline()
+            self.rfile.readline()
+            return
+        left = int(self.headers.get("Content-Length") or 0)
+        while left > 0:
+            chunk = self.rfile.read1(min(left, CHUNK))
+            if not chunk:
+                raise ConnectionResetError("the client hung up in the middle of a body")
+            left -= len(chunk)
+            yield chunk
+
+    def _send(self, answer: Answer) -> None:
+        self._drain()
+        if self._call:
+            self._call.status = answer.code
+        self.close_connection |= answer.share < 1
+        if isinstance(answer.body, Path):
+            self._send_file(answer)
+            return
+        if not isinstance(answer.body, bytes):
+            self._send_parts(answer)
+            return
+        self._send_head(answer.code, answer.headers, len(answer.body))
+        self.wfile.write(answer.body[: int(len(answer.body) * answer.share)])
+
+    def _send_parts(self, answer: Answer) -> None:
+        """Send each part as a chunk of its own, which a client gets as soon as it is there."""
+        self._send_head(answer.code, answer.headers, None)
+        for part in answer.body:
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            if answer.share < 1:
+                return
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _send_head(self, code: int, headers: Mapping[str, str], length: int | None) -> None:
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if length is None:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+    def _send_file(self, answer: Answer) -> None:
+        """Send a file, or the range of it that the client still lacks."""
+        status = answer.body.stat()
+        tag = f'"{status.st_size:x}-{status.st_mtime_ns:x}"'
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        start, end = 0, status.st_size
+        if wanted and self.headers.get("If-Range", tag) == tag:
+            start, end = int(wanted[1]), min(end, int(wanted[2] or end - 1) + 1)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Last-Modified": email.utils.formatdate(int(status.st_mtime), usegmt=True),
+            "ETag": tag,
+            "Accept-Ranges": "bytes",
+        }
+        if start and start >= end:
+            headers["Content-Range"] = f"bytes */{status.st_size}"
+            self._send_head(416, headers, 0)
+            return
+        if start or end < status.st_size:
+            headers["Content-Range"] = f"bytes {start}-{end - 1}/{status.st_size}"
+        self._send_head(206 if "Content-Range" in headers else 200, headers, end - start)
+        left = int((end - start) * answer.share)
+        with answer.body.open("rb") as file:
+            file.seek(start)
+            while left > 0 and (chunk := file.read(min(CHUNK, left))):
+                self.wfile.write(chunk)
+                left -= len(chunk)
+
+
+def made_up(body: Any = "", code: int = 200, content_type: str | None = None) -> Answer:
+    """Make an answer of anything: bytes and text as they are, other values as JSON."""
+    if isinstance(body, str | bytes):
+        raw = body.encode() if isinstance(body, str) else body
+        return Answer(code, raw, {"Content-Type": content_type or "text/html"})
+    answer = Answer.of(body, code)
+    if content_type:
+        answer.headers["Content-Type"] = content_type
+    return answer
