@@ -870,6 +870,7 @@ def run(config: Config, options: argparse.Namespace, output: Path) -> None:
     keras.utils.set_random_seed(config.seed)
     scratch = scratch_folder(output)
     folder = find_competition(options.data, scratch, config.seed)
+    print(f"photos from {folder}, packages from {LIB}, results to {output}")
     data = load_data(config, folder, scratch)
     decisive = {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
     state = session.open_state(output / "state", decisive, data.fingerprint, options.fresh)
