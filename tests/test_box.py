@@ -191,14 +191,15 @@ def test_single_files_can_be_shown(folders, way):
     assert run(folders, text, {"c/t.csv": folders / "data" / "data.csv"})[1][0] == "Id"
 
 
-def test_installed_packages_do_not_leak_into_the_run(folders):
+@pytest.mark.parametrize("editable", [True, False])
+def test_installed_packages_do_not_leak_into_the_run(folders, editable):
     need_namespaces(["unshare", *SPACES])
-    python = editable_install(folders / "venv")
+    python = install(folders / "venv", editable)
     (folders / "lib" / "photos").mkdir(parents=True)
     (folders / "lib" / "photos" / "__init__.py").write_text("WHERE = 'mounted'")
     text = (
         "import importlib.util, sys\nsys.path.insert(0, '/kaggle/input/lib')\nimport photos\n"
-        "print(photos.WHERE, importlib.util.find_spec('ship'))"
+        "try:\n    import ship.loopback\nexcept ImportError:\n    print(photos.WHERE)"
     )
     call = (
         "import sys\nfrom ship.loopback.box import run_script\n"
@@ -206,16 +207,24 @@ def test_installed_packages_do_not_leak_into_the_run(folders):
         f"{str(folders / 'out')!r}, print, 60)\nsys.exit(status)"
     )
     done = subprocess.run([python, "-c", call], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "mounted None\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "mounted\n"), done.stderr
 
 
-def editable_install(folder):
-    """Make a virtual environment in which this project's lib is on the path, as in a checkout."""
+def install(folder, editable):
+    """Make a virtual environment into which this project is installed, as `pip` does it."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     places = "import sysconfig; print(sysconfig.get_path('purelib'))"
     python = folder / "bin" / "python"
     done = subprocess.run([python, "-c", places], capture_output=True, text=True, check=True)
-    Path(done.stdout.strip(), "project.pth").write_text(f"{LIB}\n")
+    packages = Path(done.stdout.strip())
+    if editable:
+        (packages / "project.pth").write_text(f"{LIB}\n")
+        return python
+    shutil.copytree(LIB / "ship", packages / "ship")
+    record = packages / "project-1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: project\nVersion: 1.0\n")
+    (record / "top_level.txt").write_text("ship\n")
     return python
 
 
@@ -367,6 +376,22 @@ def test_without_namespaces_it_says_what_is_missing(folders, monkeypatch, capfd)
     assert run(folders, "", {}) == (0, [])
     said = capfd.readouterr().err
     assert all(said.count(line) == 1 for line in box.guarantees())
+
+
+def test_a_repository_that_lies_in_the_system_is_hidden(folders, monkeypatch):
+    """For example in /opt or /usr/src, which the script can see."""
+    need_namespaces(["unshare", *SPACES])
+    monkeypatch.setattr(box, "SYSTEM_EXTRA", (LIB.parts[1],))
+    text = f"import os\nprint(os.path.exists({str(LIB.parent)!r}), os.listdir({str(LIB)!r}))"
+    status, lines = run(folders, text)
+    assert status == 0
+    assert lines == ["True []"]
+
+
+def test_the_callers_variables_come_last(folders, way):
+    text = "import os\nprint(os.environ['HOME'], os.environ['KAGGLE_KERNEL_RUN_TYPE'])"
+    chosen = {"HOME": "/nowhere", "KAGGLE_KERNEL_RUN_TYPE": "Interactive"}
+    assert run(folders, text, environment=chosen)[1][0] == "/nowhere Interactive"
 
 
 def test_namespaces_promise_everything():

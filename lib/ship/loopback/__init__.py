@@ -24,7 +24,8 @@
 - `.url`, `.file_url(kind, name)`; `.store.state` is the memory itself, `.kernels`, `.datasets`,
   `.competitions` the services (`kernels.output_of(version)`, `kernels.log_of(version)`).
 
-`box.run_script` runs one script in Kaggle's surroundings without a server.
+`box.run_script` runs one script in Kaggle's surroundings without a server; `box.guarantees()` names
+what those can't promise on this machine. `SHIP_BOX=plain` in the environment asks for the fallback.
 """
 
 from .server import Loopback

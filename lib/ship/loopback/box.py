@@ -14,6 +14,7 @@ import shutil
 import site
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -104,31 +105,37 @@ def run_script(
     script, working = Path(script).resolve(strict=True), Path(working).resolve()
     folders = {path: Path(folder).resolve(strict=True) for path, folder in inputs.items()}
     working.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="box-", ignore_cleanup_errors=True) as name:
-        scratch = Path(name).resolve()
-        source = scratch / "src"
-        for folder in ("root", "src", "tmp", "home"):
-            (scratch / folder).mkdir()
-        shutil.copyfile(script, source / "script.py")
-        unshare = unshare_command()
-        if unshare:
-            prepared = namespace_orders(scratch, folders, working, environment or {})
-        else:
-            say_what_is_missing()
-            prepared = plain_orders(scratch, folders, working, environment or {})
-        with prepared as orders:
-            return supervise(
-                [*unshare, sys.executable, "-I", str(INSIDE)],
-                orders,
-                on_line or drop,
-                on_error_line or on_line or drop,
-                timeout,
-                stop or threading.Event(),
-            )
+    unshare = unshare_command()
+    if not unshare:
+        say_what_is_missing()
+    prepare = namespace_orders if unshare else plain_orders
+    with (
+        new_scratch(script.read_bytes()) as scratch,
+        prepare(scratch, folders, working, environment or {}) as orders,
+    ):
+        return supervise(
+            unshare,
+            orders,
+            on_line or drop,
+            on_error_line or on_line or drop,
+            timeout,
+            stop or threading.Event(),
+        )
 
 
 def drop(line: str) -> None:
     """Take a line of output that nobody asked for."""
+
+
+@contextmanager
+def new_scratch(script: bytes) -> Iterator[Path]:
+    """Make a temporary folder of what a box is built from, with the script in `src/`."""
+    with tempfile.TemporaryDirectory(prefix="box-", ignore_cleanup_errors=True) as name:
+        scratch = Path(name).resolve()
+        for folder in ("root", "src", "tmp", "home"):
+            (scratch / folder).mkdir()
+        (scratch / "src" / "script.py").write_bytes(script)
+        yield scratch
 
 
 @functools.cache
@@ -148,18 +155,14 @@ def unshare_command() -> list[str]:
 
 def opens(unshare: list[str]) -> bool:
     """Tell whether a box built in these namespaces really comes up."""
-    with tempfile.TemporaryDirectory(prefix="box-") as name:
-        scratch = Path(name).resolve()
-        for folder in ("root", "src", "tmp", "home", "working"):
-            (scratch / folder).mkdir()
-        (scratch / "src" / "script.py").write_text("raise SystemExit(42)")
-        command = [*unshare, sys.executable, "-I", str(INSIDE)]
-        try:
-            with namespace_orders(scratch, {}, scratch / "working", {}) as orders:
-                status = supervise(command, orders, drop, drop, 30, threading.Event())
-        except (OSError, TimeoutError):
-            return False
-        return status == 42
+    try:
+        with (
+            new_scratch(b"raise SystemExit(42)") as scratch,
+            namespace_orders(scratch, {}, scratch / "tmp", {}) as orders,
+        ):
+            return supervise(unshare, orders, drop, drop, 30, threading.Event()) == 42
+    except OSError:  # no unshare here, or it did not come up in time
+        return False
 
 
 @functools.cache
@@ -170,8 +173,11 @@ def say_what_is_missing() -> None:
         print(f"  - {line}", file=sys.stderr)
 
 
-def clean_environment(**more: str) -> dict[str, str]:
-    """Return what a script may know of this process's environment: no secrets, no proxies."""
+def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Return what a script may know of this process's environment, and `more`.
+
+    Credentials and proxies are not among it, for only what is named above is passed on.
+    """
     passed = {
         name: value
         for name, value in os.environ.items()
@@ -195,7 +201,7 @@ def namespace_orders(
             links[str(folder)] = os.readlink(folder)
         elif folder.is_dir():
             binds.append((str(folder), str(folder), name != "dev"))
-    shown = [Path(target) for _, target, _ in binds[2:]]
+    shown = [Path(target) for target in links] + [Path(target) for _, target, _ in binds[2:]]
     for folder in python_folders():
         if not any(folder.is_relative_to(parent) for parent in shown):
             binds.append((str(folder), str(folder), True))
@@ -212,7 +218,7 @@ def namespace_orders(
         "hidden": [str(folder) for folder in own_packages()],
         "command": [sys.executable, "/kaggle/src/script.py"],
         "cwd": "/",
-        "environment": clean_environment(HOME="/root", TMPDIR="/tmp", **environment),
+        "environment": clean_environment({"HOME": "/root", "TMPDIR": "/tmp", **environment}),
     }
 
 
@@ -234,10 +240,11 @@ def python_folders() -> list[Path]:
 def own_packages() -> list[Path]:
     """Return the folders of this project's packages, which a script must get from its dataset."""
     home = Path(__file__).resolve().parents[2]
+    if home != Path(sysconfig.get_path("purelib")).resolve():
+        return [home]
     owners = importlib.metadata.packages_distributions()
     ours = set(owners.get("ship", []))
-    names = [name for name, distributions in owners.items() if ours & set(distributions)]
-    return [home / name for name in names if (home / name).is_dir()] or [home]
+    return [home / name for name, distributions in owners.items() if ours & set(distributions)]
 
 
 @contextmanager
@@ -260,15 +267,16 @@ def plain_orders(
         make_read_only(root / locked)
     linked = link_folder(working, root / "working")
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), CLOSED_PORT)
-    moved = {"KAGGLE_ROOT": str(root), "HOME": str(scratch / "home")}
+    homes = dict.fromkeys(("HOME", "USERPROFILE"), str(scratch / "home"))
     temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch / "tmp"))
+    moved = {"KAGGLE_ROOT": str(root), **proxies, **homes, **temporary}
     try:
         yield {
             "scratch": str(scratch),
             "root": None,
             "command": [sys.executable, str(root / "src" / "script.py")],
             "cwd": str(start),
-            "environment": clean_environment(**proxies, **moved, **temporary, **environment),
+            "environment": clean_environment({**moved, **environment}),
         }
     finally:
         if not linked:
@@ -301,7 +309,7 @@ def make_read_only(folder: Path) -> None:
 
 
 def supervise(
-    command: list[str],
+    unshare: list[str],
     orders: dict,
     on_line: Callable[[str], None],
     on_error_line: Callable[[str], None],
@@ -315,7 +323,8 @@ def supervise(
         Exception: whatever `on_line` or `on_error_line` raised, after the script was killed.
     """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, **pipes, env=clean_environment(), start_new_session=True)
+    command = [*unshare, sys.executable, "-I", str(INSIDE)]
+    process = subprocess.Popen(command, **pipes, env=clean_environment({}), start_new_session=True)
     failures: list[BaseException] = []
     pumps = [
         threading.Thread(target=pump, args=(pipe, call, failures), daemon=True)
