@@ -5,18 +5,20 @@ results are those of the plain Compose but for rounding and for sampling once in
 """
 
 import copy
+import math
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import albumentations as A
 import cv2
 import numpy as np
-from albumentations.augmentations.crops.transforms import BaseCrop, BaseCropAndPad
+from albumentations.augmentations.crops.transforms import BaseCropAndPad
 
 # Rounds to nearest what albumentations truncates, without dropping whole numbers by one.
 _TRUNCATION = -0.49
 _COVARIANCE = cv2.COVAR_NORMAL | cv2.COVAR_ROWS | cv2.COVAR_SCALE
 _COVARIANCE_STEP = 8  # FancyPCA's covariance is that of every eighth pixel of every eighth row
+_RAMP = np.arange(256)
 
 
 def fuse(compose: A.Compose) -> A.Compose:
@@ -202,10 +204,13 @@ class Warp:
 
 
 class Linear:
-    """Colours times a matrix plus an offset."""
+    """Colours times a matrix, plus an offset for each channel or for all."""
 
     def __init__(self, matrix: np.ndarray, offset):
-        self._matrix = np.column_stack([matrix, np.broadcast_to(offset, len(matrix))])
+        channels = len(matrix)
+        self._matrix = np.empty((channels, channels + 1))
+        self._matrix[:, :channels] = matrix
+        self._matrix[:, channels] = offset
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         return cv2.transform(image, self._matrix).reshape(image.shape)
@@ -215,13 +220,12 @@ class HueSaturationValue:
     """Shifts of hue (half degrees), saturation and value (0..255)."""
 
     def __init__(self, hue_shift: float, sat_shift: float, val_shift: float):
-        ramp = np.arange(256)
-        hue = np.mod(ramp + hue_shift, 180)
-        saturation, value = (
-            np.rint(np.clip(ramp + shift, 0, 255)) for shift in (sat_shift, val_shift)
-        )
-        saturation[0] = 0  # grey stays grey
-        self._table = np.stack([hue, saturation, value], axis=-1).astype(np.uint8)[None]
+        table = np.empty((1, 256, 3), np.uint8)
+        table[0, :, 0] = (_RAMP + math.floor(hue_shift)) % 180
+        table[0, :, 1] = np.clip(_RAMP + round(sat_shift), 0, 255)
+        table[0, :, 2] = np.clip(_RAMP + round(val_shift), 0, 255)
+        table[0, 0, 1] = 0  # grey stays grey
+        self._table = table
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
@@ -261,21 +265,22 @@ def _scaling(old: tuple[int, int], new: tuple[int, int]) -> np.ndarray:
 
 def _draw(transform, plan: Plan, force: bool = False) -> None:
     """Let a transform draw whether and how it is applied, as its own call would."""
-    if isinstance(transform, A.OneOf):
-        if force or transform.py_random.random() < transform.p:
+    step = _STEPS.get(type(transform))
+    if step:
+        if transform.should_apply(force_apply=force):
+            parameters = transform.get_params() | {"shape": plan.shape}
+            data = {"image": _placeholder(plan.shape)}
+            parameters |= transform.get_params_dependent_on_data(params=parameters, data=data)
+            step(transform, parameters, plan)
+    elif force or transform.py_random.random() < transform.p:
+        if isinstance(transform, A.OneOf):
             chosen = transform.random_generator.choice(
                 len(transform.transforms), p=transform.transforms_ps
             )
             _draw(transform.transforms[chosen], plan, force=True)
-    elif isinstance(transform, A.BaseCompose):
-        if force or transform.py_random.random() < transform.p:
+        else:
             for part in transform.transforms:
                 _draw(part, plan)
-    elif transform.should_apply(force_apply=force):
-        parameters = transform.get_params() | {"shape": plan.shape}
-        data = {"image": _placeholder(plan.shape)}
-        parameters |= transform.get_params_dependent_on_data(params=parameters, data=data)
-        _step(transform)(transform, parameters, plan)
 
 
 def _flip_horizontally(transform, parameters, plan):
@@ -354,6 +359,9 @@ _STEPS = {
     A.Affine: _affine,
     A.ShiftScaleRotate: _affine,
     A.Rotate: _affine,
+    A.CenterCrop: _crop,
+    A.Crop: _crop,
+    A.RandomCrop: _crop,
     A.Resize: _resize,
     A.RandomResizedCrop: _crop_and_resize,
     A.RandomSizedCrop: _crop_and_resize,
@@ -362,24 +370,18 @@ _STEPS = {
     A.HueSaturationValue: _hue_saturation_value,
     A.FancyPCA: _fancy_pca,
 }
+_COMPOSITIONS = {A.OneOf, A.Sequential, A.Compose}
 _LINEAR_RESIZERS = (A.Resize, A.RandomResizedCrop, A.RandomSizedCrop)
 
 
-def _step(transform):
-    if isinstance(transform, (BaseCrop, BaseCropAndPad)):
-        return _crop
-    return _STEPS[type(transform)]
-
-
 def _is_known(transform) -> bool:
-    if type(transform) in {A.OneOf, A.Sequential, A.Compose}:
+    """Whether a transform can be planned; a subclass, which may do anything, cannot."""
+    if type(transform) in _COMPOSITIONS:
         return all(map(_is_known, transform.transforms))
-    if type(transform) in {A.CenterCrop, A.RandomCrop}:
-        return not transform.pad_if_needed
-    if type(transform) is A.Crop:
-        return not getattr(transform, "pad_if_needed", False)
     if type(transform) not in _STEPS:
         return False
+    if isinstance(transform, BaseCropAndPad):
+        return not transform.pad_if_needed
     if isinstance(transform, _LINEAR_RESIZERS):
         return transform.interpolation == cv2.INTER_LINEAR and transform.area_for_downscale is None
     if isinstance(transform, A.Rotate):
