@@ -82,7 +82,7 @@ def test_dataset_answered_with_nothing(world):
     ("code", "sentence"),
     [
         (403, "Kaggle refuses to say whether dataset alice/car-classification-lib exists (403)"),
-        (500, "1 of 14 checks failed: dataset."),
+        (500, "1 of 14 checks failed: Kaggle gave no usable answer about dataset alice/car-"),
     ],
 )
 def test_asking_for_the_dataset_is_refused(world, code, sentence):

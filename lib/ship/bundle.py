@@ -18,6 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from photos.errors import Problem
+from ship.credentials import refuse_secrets
 from ship.desk import Desk, say
 from ship.project import DATASET_METADATA, sha256
 from ship.remote import Refused
@@ -61,12 +62,12 @@ def contents(lib: Path, weights_files: list[str]) -> dict[str, Path]:
     return found | {f"{file.parent.name}/{file.name}": file for file in files}
 
 
-def check_secrets(files: dict[str, Path], secrets: tuple[str, ...]) -> None:
-    """Raise Problem when a file to be sent holds a secret."""
+def checked_contents(desk: Desk, weights_files: list[str]) -> dict[str, Path]:
+    """Return what the dataset holds; raise Problem when a file of it holds a secret."""
+    files = contents(desk.project.lib, weights_files)
     for name, file in files.items():
-        data = file.read_bytes()
-        if any(secret.encode() in data for secret in secrets):
-            raise Problem(f"{name} holds your Kaggle credentials: take them out; nothing was sent.")
+        refuse_secrets(name, file.read_bytes(), desk.remote.secrets)
+    return files
 
 
 def content_hash(files: dict[str, Path]) -> str:
@@ -77,8 +78,7 @@ def content_hash(files: dict[str, Path]) -> str:
 
 def stage(desk: Desk, weights_files: list[str]) -> Staged:
     """Pack the dataset into a folder of its own, named by its content; an older one is reused."""
-    files = contents(desk.project.lib, weights_files)
-    check_secrets(files, desk.remote.secrets)
+    files = checked_contents(desk, weights_files)
     digest = content_hash(files)
     sizes = {name: file.stat().st_size for name, file in files.items()}
     staged = Staged(desk.project.runs / "staged" / f"dataset-{digest[:16]}", digest, sizes)
@@ -140,8 +140,7 @@ def bundle(desk: Desk, config: dict, new: bool = False) -> None:
 
 def describe(desk: Desk, config: dict) -> None:
     """Print what `bundle` would upload."""
-    files = contents(desk.project.lib, config["weights_files"])
-    check_secrets(files, desk.remote.secrets)
+    files = checked_contents(desk, config["weights_files"])
     total = sum(file.stat().st_size for file in files.values())
     say(f"would upload to dataset {desk.dataset_ref} ({len(files)} files, {total / 1e6:.1f} MB):")
     for name, file in files.items():

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from photos.errors import Problem
+
 HIDDEN = "[secret]"
 
 
@@ -95,6 +97,12 @@ def _json(file: Path) -> dict:
     except ValueError:
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def refuse_secrets(name: str, data: bytes, secrets: Iterable[str]) -> None:
+    """Raise Problem when what is to be sent holds a secret."""
+    if any(secret.encode() in data for secret in secrets):
+        raise Problem(f"{name} holds your Kaggle credentials: take them out; nothing was sent.")
 
 
 def redact(text: str, secrets: Iterable[str]) -> str:

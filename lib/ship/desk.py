@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from photos.errors import Problem
-from ship.credentials import Credentials
+from ship.credentials import Credentials, refuse_secrets
 from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project, sha256
 from ship.remote import Lost, Pace, Remote, Unavailable
 from ship.state import Ledger, State, write_atomic
@@ -60,12 +60,18 @@ class Desk:
         """The kernel as "owner/slug"."""
         return self.project.ref(KERNEL_METADATA, self.owner)
 
+    def script(self, settings: Mapping[str, str], mark: str) -> str:
+        """Return the kernel's text with settings and a mark; Problem when it holds a secret."""
+        text = self.project.script(settings, mark)
+        refuse_secrets(self.project.code.name, text.encode(), self.remote.secrets)
+        return text
+
     def shown_config(self, settings: Mapping[str, str]) -> dict[str, Any]:
         """Return the kernel's --show-config with settings, which must be ones that it knows.
 
         The answer to the same script is remembered: a real kernel takes seconds to give it.
         """
-        text = self.project.script(settings, "config")
+        text = self.script(settings, "config")
         key = sha256(text.encode())
         shown = self.state.values.get("shown", {})
         if shown.get("key") == key:

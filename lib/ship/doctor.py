@@ -212,6 +212,10 @@ AT_KAGGLE: dict[str, Callable[[Desk, Settings], str]] = {
 }
 
 
+NEED_SETTINGS = ("weights", "disk", "GPU quota")
+"""Checks that ask the kernel's settings."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """What a check found: mark is "ok", "warn" or "FAIL"."""
@@ -221,15 +225,21 @@ class Finding:
     text: str
 
 
+def skipped(name: str, failed: set[str], dry_run: bool) -> str:
+    """Say why a check can't be made after others have failed, "" when it can."""
+    if name in NEED_SETTINGS and "settings" in failed:
+        return "needs settings that the kernel accepts"
+    if name in AT_KAGGLE and failed & {"client", "credentials", "owner"}:
+        return "needs working credentials"
+    return "would ask Kaggle" if name in AT_KAGGLE and dry_run else ""
+
+
 def findings(desk: Desk, settings: Settings) -> Iterator[Finding]:
     """Make all checks, those that need Kaggle last and only with client and credentials."""
-    failed = set()
+    failed: set[str] = set()
     for name, check in (LOCAL | AT_KAGGLE).items():
-        if name in AT_KAGGLE and failed & {"client", "credentials", "owner"}:
-            yield Finding(name, "skip", "needs working credentials")
-            continue
-        if name in AT_KAGGLE and desk.dry_run:
-            yield Finding(name, "skip", "would ask Kaggle")
+        if reason := skipped(name, failed, desk.dry_run):
+            yield Finding(name, "skip", reason)
             continue
         try:
             yield Finding(name, "ok", check(desk, settings))
@@ -245,11 +255,16 @@ def examine(desk: Desk, settings: Settings, quiet: bool = False) -> None:
     found = []
     for finding in findings(desk, settings):
         found.append(finding)
-        if not quiet or finding.mark in ("warn", "FAIL"):
+        if not quiet or finding.mark == "warn":
             say(f"{finding.mark:<5} {finding.name:<17} {finding.text}")
-    failed = [finding.name for finding in found if finding.mark == "FAIL"]
+    failed = [finding for finding in found if finding.mark == "FAIL"]
     if failed:
-        raise Problem(f"{len(failed)} of {len(found)} checks failed: {', '.join(failed)}.")
+        first = failed[0]
+        raise Problem(
+            f"{len(failed)} of {len(found)} checks failed"
+            + (": " if len(failed) == 1 else f", `ship doctor` shows all; {first.name}: ")
+            + first.text
+        )
     say(f"{len(found)} checks, none failed")
 
 

@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 from photos.errors import Problem
-from ship.bundle import check_secrets
 from ship.desk import Desk, say
 from ship.project import KERNEL_METADATA, sha256
 from ship.state import write_atomic
@@ -44,10 +43,9 @@ def stage(desk: Desk, settings: dict[str, str], mark: str) -> Path:
     folder = desk.project.runs / "staged" / "kernel"
     shutil.rmtree(folder, ignore_errors=True)
     metadata = desk.project.owned(desk.project.kernel_metadata, desk.owner)
-    write_atomic(folder / desk.project.code.name, desk.project.script(settings, mark))
+    write_atomic(folder / desk.project.code.name, desk.script(settings, mark))
     metadata["code_file"] = desk.project.code.name
     write_atomic(folder / KERNEL_METADATA, json.dumps(metadata, indent=2) + "\n")
-    check_secrets({file.name: file for file in folder.iterdir()}, desk.remote.secrets)
     return folder
 
 
@@ -93,7 +91,7 @@ def require_dataset(desk: Desk) -> None:
 def describe(desk: Desk, settings: dict[str, str], config: dict) -> None:
     """Print what `push` would send."""
     metadata = desk.project.owned(desk.project.kernel_metadata, desk.owner)
-    script = desk.project.script(settings, "dry run")
+    script = desk.script(settings, "dry run")
     say(f"would push {desk.project.code.name} ({len(script):,} characters) with this metadata:")
     say(json.dumps(metadata, indent=2))
     overrides = " ".join(f"{name}={value}" for name, value in settings.items()) or "none"

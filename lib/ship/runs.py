@@ -25,7 +25,7 @@ HEADINGS = {
 def sorted_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return rows by public score, best first; those without one follow, newest first."""
     newest = rows[::-1]
-    return sorted(newest, key=lambda row: -(row.get("public_score") or -1.0))
+    return sorted(newest, key=lambda row: -row.get("public_score", -1.0))
 
 
 def text_of(value: Any) -> str:

@@ -120,6 +120,8 @@ def submit(desk: Desk, run: dict, path: Path, code: bool = False, explicit: bool
     means that a person asked for this very submission: to send the same file again is then an
     error, and one whose scoring failed is sent once more.
     """
+    if not path.is_file():
+        raise Problem(f"{path} is not there: fetch the run's output, or see in its log why.")
     check(path, data_file(desk, path.parent, SAMPLE), known_classes(desk, path.parent))
     digest = sha256(path)[:16]
     sent = run.get("submission", {})
@@ -301,8 +303,6 @@ def run(desk: Desk, arguments: argparse.Namespace) -> None:
     else:
         chosen = chosen_run(desk, arguments.version)
     path = arguments.file or desk.project.runs / name_of(chosen) / "submission.csv"
-    if not path.is_file():
-        raise Problem(f"{path} is not there: fetch the run's output first with `ship fetch`.")
     if desk.dry_run:
         return say(f"would submit {path} to {desk.project.competition}: {message_of(chosen, path)}")
     return submit(desk, chosen, path, arguments.code, explicit=True)

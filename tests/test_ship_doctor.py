@@ -1,0 +1,188 @@
+"""`ship doctor` finds what would fail later, each with the way out."""
+
+import json
+
+import pytest
+
+from shipping import open_world
+
+
+@pytest.fixture
+def world(tmp_path):
+    with open_world(tmp_path) as world:
+        yield world
+
+
+def spoil(world, name: str, **changes) -> None:
+    path = world.project / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def failed(world, check: str, **changes: str) -> str:
+    """Run the doctor, expect this check and no other to fail, and return its text."""
+    outcome = world.ship("doctor", **changes)
+    assert outcome.status == 1, outcome
+    bad = [line for line in outcome.out.splitlines() if line.startswith("FAIL")]
+    assert [line[6:23].strip() for line in bad] == [check], outcome.out
+    return bad[0][24:]
+
+
+def marked(world, mark: str, check: str) -> str:
+    outcome = world.ship("doctor")
+    lines = [line for line in outcome.out.splitlines() if line[6:23].strip() == check]
+    assert lines[0].startswith(mark), outcome.out
+    return lines[0][24:]
+
+
+def test_all_is_well(world):
+    outcome = world.ship("doctor")
+    assert outcome.status == 0
+    assert "FAIL" not in outcome.out
+    assert "user name and key from KAGGLE_USERNAME and KAGGLE_KEY" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"title": "Cars"}, '"title" must have 5 to 50 characters'),
+        ({"title": "Cars again"}, "must be that of the title: 'cars-again'"),
+        ({"title": "Cars", "id": "INSERT-YOUR-KAGGLE-USERNAME/cars"}, "'cars' has 4"),
+        ({"enable_internet": True}, '"enable_internet" must be false'),
+        ({"enable_internet": None}, '"enable_internet" must be false'),
+        ({"is_private": False}, '"is_private" must be true'),
+        ({"enable_gpu": False}, '"enable_gpu" must be true'),
+        ({"language": "r"}, '"language" must be "python"'),
+        ({"kernel_type": "notebook"}, '"kernel_type" must be "script"'),
+        ({"dataset_sources": []}, '"dataset_sources" must hold'),
+    ],
+)
+def test_kernel_metadata(world, changes, text):
+    spoil(world, "kernel-metadata.json", **changes)
+    assert text in failed(world, "kernel metadata")
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"title": "Cars!"}, '"title" must have 6 to 50 characters'),
+        ({"title": "C" * 51}, '"title" must have 6 to 50 characters'),
+        ({"licenses": []}, '"licenses" must hold exactly one license, not 0'),
+        ({"licenses": [{"name": "MIT"}, {"name": "other"}]}, "exactly one license, not 2"),
+        ({"licenses": [{"name": "WTF"}]}, "Kaggle knows no license 'WTF'"),
+        ({"subtitle": "too short"}, '"subtitle" must have 20 to 80 characters'),
+    ],
+)
+def test_dataset_metadata(world, changes, text):
+    spoil(world, "dataset-metadata.json", **changes)
+    assert text in failed(world, "dataset metadata")
+
+
+@pytest.mark.parametrize("slug", ["lib", "Car-Lib", "car_classification_lib", "c" * 51])
+def test_dataset_slug(world, slug):
+    ref = f"INSERT-YOUR-KAGGLE-USERNAME/{slug}"
+    spoil(world, "dataset-metadata.json", id=ref)
+    spoil(world, "kernel-metadata.json", dataset_sources=[ref])
+    assert "must be 6 to 50 of a-z, 0-9 and dashes" in failed(world, "dataset metadata")
+
+
+def test_the_owner_is_another(world):
+    spoil(world, "dataset-metadata.json", id="bob/car-classification-lib")
+    spoil(world, "kernel-metadata.json", dataset_sources=["bob/car-classification-lib"])
+    assert "belongs to bob, but the credentials are alice's" in failed(world, "owner")
+
+
+def test_the_owner_may_be_filled_in(world):
+    spoil(world, "dataset-metadata.json", id="alice/car-classification-lib")
+    spoil(world, "kernel-metadata.json", dataset_sources=["alice/car-classification-lib"])
+    assert world.ship("doctor").status == 0
+
+
+def test_no_id_at_all(world):
+    spoil(world, "kernel-metadata.json", id=None)
+    assert 'has no "id"' in world.ship("bundle").sentence
+
+
+def test_metadata_that_is_no_json(world):
+    (world.project / "dataset-metadata.json").write_text("{")
+    assert "dataset-metadata.json can't be read" in world.ship("bundle").sentence
+
+
+def test_no_credentials(world):
+    assert "none found" in failed(world, "credentials", KAGGLE_USERNAME="", KAGGLE_KEY="")
+
+
+def test_credentials_that_kaggle_refuses(world):
+    outcome = world.ship("doctor", KAGGLE_KEY="wrong-key")
+    assert outcome.status == 1
+    assert "Kaggle refused the credentials (401)" in outcome.out
+
+
+def test_a_kernel_that_does_not_compile(world):
+    kernel = world.project / "kernel.py"
+    kernel.write_text(kernel.read_text() + "\nif True\n")
+    outcome = world.ship("doctor")
+    assert "FAIL  kernel            kernel.py does not compile: line" in outcome.out
+
+
+def test_a_kernel_without_its_block_of_overrides(world):
+    kernel = world.project / "kernel.py"
+    kernel.write_text(kernel.read_text().replace("# --- end of overrides ---", ""))
+    outcome = world.ship("doctor")
+    assert "must hold the marked block of overrides exactly once" in outcome.out
+
+
+def test_weights_that_are_missing(world):
+    kernel = world.project / "kernel.py"
+    kernel.write_text(
+        kernel.read_text().replace('"weights_files": []', '"weights_files": ["w.h5"]')
+    )
+    row = {"file": "w.h5", "url": "http://127.0.0.1:9/w.h5", "size": 5, "sha256": None, "md5": None}
+    manifest = {"Tiny": row | {"licence": "MIT"}}
+    (world.project / "lib" / "weights" / "manifest.json").write_text(json.dumps(manifest))
+    outcome = world.ship("doctor")
+    assert outcome.status == 1
+    assert "run `ship weights Tiny`" in outcome.out
+    assert "run `ship weights Tiny`" in world.ship("bundle").sentence
+
+
+def test_a_competition_that_is_not_there_or_not_accepted(world):
+    world.kaggle.faults.add("ListDataFiles", "status", code=403, message="accept the rules")
+    assert "accept the rules of sf-dl-car-classification at https://" in failed(
+        world, "competition"
+    )
+    world.kaggle.faults.add("ListDataFiles", "status", code=404)
+    assert "there is no competition" in failed(world, "competition")
+    world.kaggle.faults.add("ListDataFiles", "body", body={"files": [{"name": "cars.csv"}]})
+    assert "has no train.csv but cars.csv" in failed(world, "competition")
+
+
+def test_the_gpu_time_that_is_left(world):
+    def quota(used):
+        hours = {"timeUsed": f"{used}s", "timeReserved": "0s", "totalTimeAllowed": "108000s"}
+        world.kaggle.faults.add("GetAcceleratorQuotaStatistics", "body", body={"gpuQuota": hours})
+
+    quota(107000)
+    assert "17 minutes of GPU time are left" in failed(world, "GPU quota")
+    quota(90000)
+    assert "5.0 h of GPU time left, the run may take 12.0 h" in marked(world, "warn", "GPU quota")
+
+
+def test_no_submissions_left(world):
+    world.kaggle.faults.add("GetSubmissionLimits", "body", body={"numAllowedNow": 0})
+    assert "no submissions are left today" in marked(world, "warn", "submissions")
+
+
+def test_the_kernel_is_made_for_another_competition(world):
+    spoil(world, "kernel-metadata.json", competition_sources=["titanic"])
+    outcome = world.ship("doctor")
+    assert "is made for sf-dl-car-classification, but kernel-metadata.json names titanic" in (
+        outcome.out
+    )
+
+
+def test_a_failing_doctor_stops_ship(world):
+    spoil(world, "dataset-metadata.json", title="Cars!")
+    outcome = world.ship()
+    assert outcome.status == 1
+    assert outcome.sentence.startswith('1 of 14 checks failed: dataset-metadata.json: "title"')
+    assert not [call for call in world.kaggle.requests if call.name == "StartBlobUpload"]

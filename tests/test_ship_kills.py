@@ -1,0 +1,82 @@
+"""SIGKILL of `ship`, at any moment: the next `ship` goes on, and nothing arrives twice."""
+
+import random
+import time
+
+import pytest
+
+from shipping import ONCE, SCORE, open_world
+
+ON_THE_WAY = 74
+"""How many requests Kaggle gets on the whole way, about."""
+
+SETTINGS = ("--set", "seconds=0.4")
+
+
+@pytest.fixture
+def world(tmp_path):
+    with open_world(tmp_path) as world:
+        yield world
+
+
+def kill_at(world, reached, delay: float = 0.0) -> None:
+    """Start `ship` and kill it when `reached()` is true and a delay has passed, or it has ended."""
+    process = world.start(*SETTINGS)
+    deadline = time.monotonic() + 60
+    while not reached() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    time.sleep(delay)
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_killed_at_a_random_moment(world, seed):
+    moment = random.Random(seed)
+    request, delay = moment.randrange(ON_THE_WAY), moment.uniform(0, 0.05)
+    kill_at(world, lambda: len(world.kaggle.requests) > request, delay)
+    seen = [call.name for call in world.kaggle.requests]
+    world.arrives_once(*SETTINGS)
+    print(f"\nkill {seed + 1}: {len(seen)} requests, the last {seen[-1]}; {world.kaggle.counts}")
+
+
+@pytest.mark.slow
+def test_killed_again_and_again(world):
+    moment = random.Random(42)
+    kills = 0
+    for _ in range(60):
+        process = world.start(*SETTINGS)
+        time.sleep(moment.uniform(0.3, 1.6))
+        if process.poll() is None:
+            kills += 1
+        process.kill()
+        process.communicate()
+        if process.returncode == 0:
+            break
+    assert kills > 1
+    world.arrives_once(*SETTINGS)
+
+
+@pytest.mark.parametrize("call", ["CreateDataset", "SaveKernel", "CreateSubmission"])
+@pytest.mark.parametrize("fault", ["late", "drop"])
+def test_killed_while_a_call_that_changes_something_is_under_way(world, call, fault):
+    """The request is on its way, and takes effect when `ship` is gone."""
+    details = {"seconds": 0.7} if fault == "late" else {"effect": True}
+    world.kaggle.faults.add(call, fault, **details)
+    kill_at(world, lambda: any(entry.name == call for entry in world.kaggle.requests))
+    world.arrives_once(*SETTINGS, SHIP_SETTLE="1")
+    assert sum(entry.name == call for entry in world.kaggle.requests) == 1
+
+
+def test_a_lost_state_is_said_and_costs_a_new_run(world):
+    world.arrives_once()
+    (world.project / "runs" / "state.json").write_text("{")
+    outcome = world.ship()
+    assert outcome.status == 1
+    assert "state.json can't be read" in outcome.sentence
+    (world.project / "runs" / "state.json").unlink()
+    outcome = world.ship()
+    assert "submitted before" in outcome.sentence  # Kaggle's list knows the file
+    assert world.kaggle.counts["submissions"] == ONCE["submissions"]
+    assert world.ledger_rows[0]["public_score"] == SCORE

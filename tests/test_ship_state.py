@@ -1,0 +1,110 @@
+"""The state, the ledger and the lock survive what processes do to them."""
+
+import io
+import os
+import subprocess
+import sys
+
+import pytest
+
+from photos.errors import Problem
+from ship.runs import sorted_rows, table
+from ship.state import Ledger, State, only_one, write_atomic
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    return Ledger(tmp_path / "runs" / "ledger.jsonl")
+
+
+def test_rows_add_up(ledger):
+    ledger.append("a-v1", time="1", status="pushed")
+    ledger.append("a-v2", time="2", status="pushed")
+    ledger.append("a-v1", status="complete", public_score=0.5, val_accuracy=None)
+    assert ledger.rows() == [
+        {"run": "a-v1", "time": "1", "status": "complete", "public_score": 0.5},
+        {"run": "a-v2", "time": "2", "status": "pushed"},
+    ]
+
+
+def test_readable_after_a_crash_at_any_byte(ledger):
+    ledger.append("a-v1", time="1", settings={"note": "größer"})
+    ledger.append("a-v2", time="2")
+    whole = ledger.path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for size in range(len(whole) + 1):
+        ledger.path.write_bytes(whole[:size])
+        ledger.append("a-v3", time="3")
+        names = [row["run"] for row in ledger.rows()]
+        assert names[-1] == "a-v3"
+        assert ("a-v1" in names) == (size >= first - 1)
+        assert ("a-v2" in names) == (size >= len(whole) - 1)
+
+
+def test_an_append_never_rewrites(ledger):
+    ledger.append("a-v1", time="1")
+    before = ledger.path.read_bytes()
+    ledger.append("a-v1", status="complete")
+    assert ledger.path.read_bytes().startswith(before)
+
+
+def test_best_leaves_a_run_out(ledger):
+    assert ledger.best() is None
+    ledger.append("a-v1", public_score=0.9)
+    ledger.append("a-v2", public_score=0.8)
+    assert ledger.best() == 0.9
+    assert ledger.best(besides="a-v1") == 0.8
+
+
+def test_runs_are_sorted_by_score(ledger):
+    for number, score in enumerate([0.5, None, 0.9, 0.0, None]):
+        ledger.append(f"a-v{number}", public_score=score, settings={"epochs": "2"})
+    rows = sorted_rows(ledger.rows())
+    assert [row["run"] for row in rows] == ["a-v2", "a-v0", "a-v3", "a-v4", "a-v1"]
+    lines = table(rows).splitlines()
+    assert lines[0].split() == ["run", "settings", "score"]
+    assert lines[1].split() == ["a-v2", "epochs=2", "0.9"]
+    out = io.StringIO()
+    ledger.write_csv(rows, out)
+    assert len(out.getvalue().splitlines()) == 6
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
+    path = tmp_path / "deep" / "state.json"
+    write_atomic(path, "one")
+    monkeypatch.setattr(os, "fsync", lambda number: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_atomic(path, "two")
+    assert path.read_text() == "one"
+
+
+def test_state_is_read_back(tmp_path):
+    state = State(tmp_path / "state.json")
+    state.run["version"] = 3
+    state.save()
+    assert State(tmp_path / "state.json").run == {"version": 3}
+    (tmp_path / "state.json").write_text('{"run": ')
+    with pytest.raises(Problem, match=r"state\.json can't be read"):
+        State(tmp_path / "state.json")
+
+
+def test_a_dead_process_keeps_no_lock(tmp_path):
+    code = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from ship.state import only_one\n"
+        "with only_one(Path(sys.argv[1])):\n"
+        "    print('held', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    lock = tmp_path / "runs" / ".lock"
+    command = [sys.executable, "-c", code, str(lock)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(Problem, match=f"process {holder.pid}"), only_one(lock):
+        pass
+    holder.kill()
+    holder.communicate()
+    with only_one(lock):
+        pass

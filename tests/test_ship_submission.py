@@ -1,0 +1,80 @@
+"""What is submitted is checked here first: each thing that a competition would refuse."""
+
+from pathlib import Path
+
+import pytest
+
+from photos.errors import Problem
+from ship.fetch import inside
+from ship.submit import check
+
+IDS = ["3.jpg", "1.jpg", "2.jpg"]
+
+
+@pytest.fixture
+def sample(tmp_path):
+    path = tmp_path / "sample-submission.csv"
+    path.write_text("Id,Category\n" + "".join(f"{name},0\n" for name in IDS))
+    return path
+
+
+def problem_of(tmp_path, sample, text: str) -> str:
+    path = tmp_path / "submission.csv"
+    path.write_text(text)
+    with pytest.raises(Problem) as caught:
+        check(path, sample, {"0", "1", "10"})
+    assert str(caught.value).startswith(str(path))
+    return str(caught.value)
+
+
+def test_a_good_one_passes(tmp_path, sample):
+    path = tmp_path / "submission.csv"
+    path.write_text("Id,Category\n3.jpg,10\n1.jpg,0\n2.jpg,0\n")
+    check(path, sample, {"0", "1", "10"})
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "has no rows"),
+        ("Id,Category\n", "has no rows"),
+        ("Id,Label\n3.jpg,0\n1.jpg,1\n2.jpg,0\n", "has the columns ['Id', 'Label'], not"),
+        ("Category,Id\n0,3.jpg\n1,1.jpg\n0,2.jpg\n", "has the columns"),
+        ("Id,Category\n3.jpg,0\n1.jpg,1\n", "no row for an Id of the sample (2.jpg; 2 rows"),
+        ("Id,Category\n3.jpg,0\n1.jpg,1\n1.jpg,0\n", "has an Id twice (1.jpg"),
+        ("Id,Category\n3.jpg,0\n1.jpg,1\n4.jpg,0\n", "an Id that is not in the sample (4.jpg"),
+        ("Id,Category\n1.jpg,0\n3.jpg,1\n2.jpg,0\n", "in another order than the sample, first at"),
+        ("Id,Category\n3.jpg,0\n1.jpg,\n2.jpg,0\n", "line 3 has a blank value"),
+        ("Id,Category\n3.jpg,0\n1.jpg, \n2.jpg,0\n", "line 3 has a blank value"),
+        ("Id,Category\n3.jpg,0\n1.jpg\n2.jpg,0\n", "line 3 has 1 values, not 2"),
+        ("Id,Category\n3.jpg,0\n1.jpg,2\n2.jpg,0\n", "has the label '2', which is none of"),
+        ("Id,Category\n3.jpg,0\n1.jpg,1.0\n2.jpg,0\n", "has the label '1.0'"),
+        ("Id,Category\n3.jpg,0\n1.jpg,nan\n2.jpg,0\n", "has the label 'nan'"),
+        ("Id,Category\n3.jpg,1\n1.jpg,1\n2.jpg,1\n", "has the label '1' in every row"),
+    ],
+)
+def test_a_bad_one_is_named(tmp_path, sample, text, sentence):
+    assert sentence in problem_of(tmp_path, sample, text)
+
+
+def test_a_binary_file(tmp_path, sample):
+    path = tmp_path / "submission.csv"
+    path.write_bytes(b"\xff\xfe\x00\x00")
+    with pytest.raises(Problem, match="can't be read as CSV"):
+        check(path, sample, {"0"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../x", "a/../../x", "/x", "\\x", "..\\x", "C:\\x", "C:x", "a/..", ".", "", "a\0b"),
+        *("nul.txt", "a/con", "a. ", "x?", "\n"),
+    ],
+)
+def test_no_output_file_leaves_its_folder(name):
+    assert inside(Path("/work/folder"), name) is None
+
+
+@pytest.mark.parametrize("name", ["a.csv", "pictures/curve.png", ".hidden", "a..b", "deep/er/x"])
+def test_ordinary_names_stay(name):
+    assert inside(Path("/work/folder"), name) == Path("/work/folder", *name.split("/"))
