@@ -85,6 +85,7 @@ def write_submission(world):
     return path
 
 
+@pytest.mark.slow
 def test_the_whole_way(world):
     """From a folder to a score, as a person would type it."""
     staged, kaggle = write_dataset(world), world.kaggle

@@ -566,6 +566,21 @@ def test_a_dataset_in_the_making_is_finished_after_a_restart(tmp_path):
         until(lambda: world.dataset_status() == "READY")
 
 
+def test_calls_at_the_same_time_do_not_mix(world):
+    def push():
+        numbers.append(world.push("pass", kernelExecutionType="QUICK_SAVE")["versionNumber"])
+
+    numbers = []
+    threads = [threading.Thread(target=push) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(numbers) == list(range(1, 13))
+    state = json.loads((world.folder / "kaggle" / "state.json").read_text())
+    assert len(state["kernels"]["alice/car-kernel"]["versions"]) == 12
+
+
 # Faults
 
 
