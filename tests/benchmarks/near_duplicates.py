@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "lib"))
-from photos.checking import examine
+from photos.checking import DRAFT, examine
 from photos.duplicates import THRESHOLD, perceptual_hashes
 
 COMPETITION = 15_561
@@ -58,7 +58,7 @@ def hashes_of(photo: Image.Image, quality: int) -> np.ndarray:
     file = io.BytesIO()
     photo.save(file, "JPEG", quality=quality)
     with Image.open(file) as written:
-        written.draft("L", (32, 32))
+        written.draft("L", (DRAFT, DRAFT))
         return perceptual_hashes(written.convert("L"))
 
 
