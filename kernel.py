@@ -327,6 +327,9 @@ def load_data(config: Config, folder: Path, scratch: Path) -> Data:
         folder, layout, scratch, limit=config.limit, seed=config.seed
     )
     competition = photos.check_photos(competition, workers=config.workers)
+    if conflicts := list(photos.conflicting_labels(competition.train).Id):
+        print(f"Nearly the same photo, another label: {', '.join(conflicts[:9])}", end="")
+        print(f" and {len(conflicts) - 9} more" if len(conflicts) > 9 else "")
     train, validation = photos.split(competition.train, config.validation_share, config.seed)
     test = competition.test[competition.test.path != ""]
     print(
@@ -368,6 +371,27 @@ def batches(config: Config, data: Data, table: pd.DataFrame, transform=None, tra
 # ------------------------------------------------------------------------------- augmentation
 
 
+class FancyPCA(A.ImageOnlyTransform):
+    """The formula of albumentations 1.2, which 2 replaced by another.
+
+    One Gaussian factor moves every pixel along the principal components of the photo's colours, as
+    Krizhevsky et al. 2012 do; an eighth of the rows and columns tells the components well enough.
+    """
+
+    def __init__(self, alpha: float, p: float):
+        super().__init__(p=p)
+        self.alpha = alpha
+
+    def get_params(self) -> dict:
+        """Draw the factor."""
+        return {"factor": self.py_random.gauss(0, self.alpha)}
+
+    def apply(self, img: np.ndarray, factor: float, **params) -> np.ndarray:
+        """Shift uint8 [h, w, 3] by one colour, saturating."""
+        values, vectors = np.linalg.eigh(np.cov(img[::8, ::8].reshape(-1, 3).T / 255))
+        return cv2.add(img, (*(255 * factor * vectors @ values), 0))
+
+
 def reference_augmentation(height: int, width: int) -> A.Compose:
     """Return the reference's distributions in albumentations 2's words.
 
@@ -393,7 +417,7 @@ def reference_augmentation(height: int, width: int) -> A.Compose:
             A.HorizontalFlip(p=0.5),
             A.HueSaturationValue(p=0.5),
             A.RGBShift(p=0.5),
-            A.FancyPCA(alpha=0.1, p=0.5),
+            FancyPCA(alpha=0.1, p=0.5),
             A.Resize(height, width),
         ]
     )
@@ -644,6 +668,19 @@ def train(
         network.load_weights(state.folder / state.best)
 
 
+class LossScale(keras.mixed_precision.LossScaleOptimizer):
+    """Keras' loss scaling for several devices.
+
+    Keras 3 asks the first device alone whether its gradients are finite, before they are summed: an
+    overflow on another one reaches the weights as a NaN. Here an overflow on any skips the step.
+    """
+
+    def check_finite(self, grads):
+        """Return whether the gradients are finite on every device, a bool scalar."""
+        overflow = tf.cast(tf.logical_not(super().check_finite(grads)), tf.float32)
+        return tf.equal(tf.distribute.get_replica_context().all_reduce("SUM", overflow), 0)
+
+
 def train_stage(config, network, state, clock, training, validation) -> None:
     """Open the stage's share of the backbone, compile anew, and fit."""
     stage = config.stages[state.stage]
@@ -651,7 +688,10 @@ def train_stage(config, network, state, clock, training, validation) -> None:
     rate = state.learning_rate or stage.learning_rate
     print(f"stage {stage.name}: {what}, learning rate {rate:g}", flush=True)
     model = keras.Model(network.inputs, network.outputs)
-    model.compile(keras.optimizers.Adam(rate), "categorical_crossentropy", metrics=["accuracy"])
+    optimizer = keras.optimizers.Adam(rate)
+    if keras.mixed_precision.global_policy().compute_dtype == "float16":
+        optimizer = LossScale(optimizer)
+    model.compile(optimizer, "categorical_crossentropy", metrics=["accuracy"])
     state.restore(network, model.optimizer, model.trainable_variables)
     counters = {
         "early": keras.callbacks.EarlyStopping("val_accuracy", patience=config.patience),

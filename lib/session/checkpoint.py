@@ -79,7 +79,7 @@ class Checkpoint(keras.callbacks.Callback):
             "stage": stage.name,
             "epoch": epoch + 1,
             **{name: logs[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")},
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
             "seconds": time.monotonic() - self.began,
             "images_per_second": self.batches.n / self.trained,
         }

@@ -145,7 +145,10 @@ def open_state(folder: Path, settings: dict, fingerprint: str, fresh: bool) -> S
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return State(folder, settings, fingerprint)
-    state = State(**json.loads(file.read_text()) | {"folder": folder})
+    try:
+        state = State(**json.loads(file.read_text()) | {"folder": folder})
+    except (ValueError, TypeError) as error:
+        raise Problem(f"{file} is damaged: give --fresh, or another --output.") from error
     changed = [key for key in settings if settings[key] != state.settings.get(key)]
     if state.fingerprint != fingerprint:
         changed.append("the photos")

@@ -1,0 +1,169 @@
+"""The clock's decisions and the state's bookkeeping, without any training."""
+
+import json
+import math
+import time
+from dataclasses import dataclass
+
+import pytest
+
+from photos import Problem
+from session import Clock, OutOfTime, State, clock_text, open_state, write_atomically
+
+
+@dataclass
+class Stage:
+    name: str
+    share: float
+    learning_rate: float = 1e-3
+    epochs: int = 3
+
+
+STAGES = (Stage("head", 0.0), Stage("half", 0.5), Stage("all", 1.0))
+
+
+def row(stage="head", accuracy=0.5, seconds=10.0):
+    return {
+        "stage": stage,
+        "epoch": 1,
+        "val_accuracy": accuracy,
+        "seconds": seconds,
+        "images_per_second": 100.0,
+    }
+
+
+@pytest.fixture
+def state(tmp_path):
+    return open_state(tmp_path / "state", {"seed": 1}, "photos", fresh=False)
+
+
+class Network:
+    """Stands for a model where only its file matters."""
+
+    def save_weights(self, path):
+        path.write_text("weights")
+
+
+def finish_epoch(state, accuracy, over=False, stage="head"):
+    state.history.append(row(stage, accuracy))
+    state.store(Network())
+    state.commit(state.history[-1], stage_is_over=over)
+
+
+def clock(state, seconds_left, passes=4, images=100):
+    return Clock(state, STAGES, images, passes, time.monotonic() + seconds_left)
+
+
+def test_nothing_measured_lets_the_first_epoch_run(state):
+    clock(state, 0.1).check_epoch()
+
+
+def test_an_epoch_that_does_not_fit_beside_the_prediction_is_not_begun(state):
+    state.history, state.predict_rate = (
+        [row(seconds=10)],
+        10,
+    )  # predicts in 44 s
+    clock(state, 60).check_epoch()
+    with pytest.raises(OutOfTime):
+        clock(state, 50).check_epoch()
+
+
+def test_a_stage_that_trains_more_is_reckoned_slower(state):
+    state.history = [row("head", seconds=10)]
+    costs = [clock(state, 60).epoch_seconds(stage) for stage in range(3)]
+    assert costs == [10, 20, 30]
+
+
+def test_an_epoch_under_way_stops_before_the_prediction_is_in_danger(state):
+    endangered = clock(state, 10, passes=4)  # one pass at 20 photos a second: 5.5 s; four: 22 s
+    endangered.check_batch(rate=20)  # nothing validated yet: one plain pass will do
+    state.best = "epoch-0001.weights.h5"
+    with pytest.raises(OutOfTime):
+        endangered.check_batch(rate=20)
+    state.predict_rate = 100  # measured: four passes take 4.4 s
+    endangered.check_batch(rate=20)
+
+
+def test_without_a_limit_there_is_always_time(state):
+    endless = Clock(state, STAGES, 100, 4, math.inf)
+    state.history = [row(seconds=1e9)]
+    endless.check_epoch()
+    endless.check_batch(1e-6)
+    assert clock_text(endless.left()) == "-"
+
+
+def test_remaining_counts_every_epoch_that_may_come(state):
+    state.history, state.predict_rate, state.epoch = [row(seconds=10)], 44, 1
+    assert clock(state, 1e6).remaining() == pytest.approx(2 * 10 + 3 * 20 + 3 * 30 + 10)
+
+
+def test_the_best_over_all_stages_is_kept_and_the_next_stage_begins_on_it(state):
+    finish_epoch(state, 0.6)
+    finish_epoch(state, 0.9)
+    finish_epoch(state, 0.7, over=True)
+    assert state.best == state.last == "epoch-0002.weights.h5"
+    assert (state.stage, state.epoch, state.optimizer) == (1, 0, "")
+    files = {path.name for path in state.folder.iterdir()}
+    assert files == {"state.json", "epoch-0002.weights.h5"}
+
+
+def test_a_divergence_lowers_the_rate_and_the_third_ends_the_stage(state):
+    finish_epoch(state, 0.6)
+    finish_epoch(state, 0.5)
+    assert "learning rate 0.0001" in state.diverge(1e-3)
+    assert (state.stage, state.epoch, state.last) == (0, 2, "epoch-0001.weights.h5")
+    state.diverge(1e-4)
+    assert "the stage ends here" in state.diverge(1e-5)
+    assert (state.stage, state.epoch, state.learning_rate, state.divergences) == (1, 0, None, 0)
+
+
+def test_a_state_reads_back_as_it_was(state):
+    finish_epoch(state, 0.6)
+    again = open_state(state.folder, {"seed": 1}, "photos", fresh=False)
+    assert again.resumed
+    assert again.earlier_seconds == 10
+    assert (again.history, again.best, again.epoch) == (state.history, state.best, state.epoch)
+
+
+@pytest.mark.parametrize(
+    ("settings", "photos", "named"),
+    [({"seed": 2}, "photos", r"\(seed\)"), ({"seed": 1}, "others", r"\(the photos\)")],
+)
+def test_another_unfinished_run_is_refused(state, settings, photos, named):
+    finish_epoch(state, 0.6)
+    with pytest.raises(Problem, match=named):
+        open_state(state.folder, settings, photos, fresh=False)
+    fresh = open_state(state.folder, settings, photos, fresh=True)
+    assert not fresh.history
+
+
+def test_a_damaged_state_is_named(state):
+    finish_epoch(state, 0.6)
+    (state.folder / "state.json").write_text('{"stage": 1')
+    with pytest.raises(Problem, match=r"state\.json.*--fresh"):
+        open_state(state.folder, {"seed": 1}, "photos", fresh=False)
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text("old")
+
+    def fail(beside):
+        beside.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+
+
+def test_stage_metrics_sum_up_what_ran(state):
+    finish_epoch(state, 0.6)
+    finish_epoch(state, 0.8)
+    metrics = state.stage_metrics(STAGES[0])
+    assert metrics["epochs_run"] == 2
+    assert metrics["best_val_accuracy"] == 0.8
+    assert metrics["seconds"] == 20
+    assert state.stage_metrics(STAGES[1])["epochs_run"] == 0
+    assert json.dumps(metrics)
+    assert isinstance(State.stage_line(state, STAGES[1]), str)
