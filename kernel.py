@@ -596,15 +596,17 @@ def build_model(config: Config, classes: int, weights: Path | None) -> keras.Mod
     return keras.Model(inputs, outputs)
 
 
-NORMALIZATION = (keras.layers.BatchNormalization, keras.layers.LayerNormalization)
+def is_norm(layer: keras.Operation) -> bool:
+    """Tell whether a layer normalises what the one before it computes."""
+    return isinstance(layer, (keras.layers.BatchNormalization, keras.layers.LayerNormalization))
 
 
 def block_starts(backbone: keras.Model) -> list[int]:
     """Return the positions in `backbone.layers` at which a whole block begins.
 
     A block begins where a single tensor passes from the layers before to the layers after, so that
-    no residual or parallel branch is cut in two, and never between a convolution and what
-    normalises, activates or pads it.
+    no residual or parallel branch is cut in two, and never between a convolution and its
+    normalization.
     """
     operations = backbone.operations  # the layers, and sums or products written as a + b
     position = {id(operation): i for i, operation in enumerate(operations)}
@@ -614,11 +616,10 @@ def block_starts(backbone: keras.Model) -> list[int]:
             source = position[id(tensor._keras_history.operation)]
             last_use[source] = max(last_use[source], position[id(node.operation)])
     starts = []
-    for i, layer in enumerate(operations):
+    for i, operation in enumerate(operations):
         passing = sum(use >= i for use in last_use[:i])
-        weights = isinstance(layer, keras.layers.Layer) and layer.weights
-        if passing <= 1 and weights and not isinstance(layer, NORMALIZATION):
-            starts.append(backbone.layers.index(layer))
+        if passing <= 1 and operation in backbone.layers and not is_norm(operation):
+            starts.append(backbone.layers.index(operation))
     return starts
 
 
@@ -632,8 +633,8 @@ def unfreeze(config: Config, backbone: keras.Model, stage: Stage) -> str:
     normalize = config.batchnorm == "train" or (config.batchnorm == "last" and last_stage)
     backbone.trainable = True  # each layer decides
     for i, layer in enumerate(layers):
-        is_norm = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = i >= first and (normalize or not is_norm)
+        batchnorm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = i >= first and (normalize or not batchnorm)
     return f"the head and {len(layers) - first} of {len(layers)} backbone layers train"
 
 

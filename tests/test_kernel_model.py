@@ -59,7 +59,7 @@ def test_whole_blocks_open(built):
     layers, operations = backbone.layers, backbone.operations
     for stage in config.stages:
         kernel.unfreeze(config, backbone, stage)
-        trains = [layer for layer in layers if layer.trainable and layer.weights]
+        trains = [layer for layer in layers if layer.trainable]
         if stage.share == 0:
             assert not trains
             continue
@@ -72,12 +72,11 @@ def test_whole_blocks_open(built):
             if operations.index(node.operation) >= first
             and operations.index(tensor._keras_history.operation) < first
         }
-        assert len(passing) == 1
-        assert not isinstance(trains[0], kernel.NORMALIZATION)
-        asked = layers[int((1 - stage.share) * len(layers)) :]
-        rest = layers[layers.index(trains[0]) :]
-        assert all(layer.trainable for layer in rest)
-        assert all(layer in rest for layer in asked if layer.trainable and layer.weights)
+        assert len(passing) == (stage.share < 1)
+        assert not kernel.is_norm(trains[0])
+        assert trains == layers[-len(trains) :]
+        asked = len(layers) - int((1 - stage.share) * len(layers))
+        assert asked <= len(trains) < asked + 40  # no more than a block above what was asked for
 
 
 def test_the_reference_counts_layers():
