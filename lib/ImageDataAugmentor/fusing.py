@@ -67,7 +67,7 @@ class Fused(A.Sequential):
             for key, kind in kinds.items()
         )
         if args or not fits:
-            return super().__call__(*args, force_apply=force_apply, **data)
+            return super().__call__(*args, force_apply=True, **data)  # draws no number of its own
         plan = Plan(data["image"].shape)
         for transform in self.transforms:
             _draw(transform, plan)
@@ -213,6 +213,7 @@ class Linear:
         self._matrix[:, channels] = offset
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Apply to uint8 [height, width, channels]."""
         return cv2.transform(image, self._matrix).reshape(image.shape)
 
 
@@ -228,6 +229,7 @@ class HueSaturationValue:
         self._table = table
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Apply to uint8 [height, width, channels]."""
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
         return cv2.cvtColor(cv2.LUT(hsv, self._table, dst=hsv), cv2.COLOR_HSV2RGB)
 
@@ -239,6 +241,7 @@ class FancyPCA:
         self._alpha = alpha_vector
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Apply to uint8 [height, width, channels]."""
         sample = image[::_COVARIANCE_STEP, ::_COVARIANCE_STEP].reshape(-1, image.shape[2])
         # Not numpy's, whose BLAS would start threads of its own for three columns.
         covariance, mean = cv2.calcCovarMatrix(sample, None, _COVARIANCE, ctype=cv2.CV_64F)

@@ -407,10 +407,13 @@ class FileIterator(Iterator):
 
     def _load(self, index):
         x = self._picture(self._filepaths[index], self.loading)
+        generator = self.image_data_generator
+        if self.cache and (generator.augment or generator.preprocess_input):
+            x = x.copy()  # some write to their argument
         if self.class_mode == "input":
             return x, x.copy()
         if self.class_mode in {"color_target", "grayscale_target"}:
-            return x, self._picture(self.labels[index], self._target_loading)
+            return x, self._picture(self.labels[index], self._target_loading).copy()
         return x, self.labels[index] if self.class_mode == "raw" else None
 
     def _picture(self, path: str, loading: Loading) -> np.ndarray:

@@ -23,7 +23,7 @@ _INTERPOLATIONS = {
     "box": cv2.INTER_AREA,
     "lanczos": cv2.INTER_LANCZOS4,
 }
-_JPEG, _PNG = b"\xff\xd8", b"\x89PNG"
+_JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG", (b"II*\0", b"MM\0*")
 _pillow_lock = threading.Lock()
 
 
@@ -92,7 +92,7 @@ def read_image(path: str, color_mode: str = "rgb", truncated: str = "load") -> n
     cut_off = _is_truncated(data)
     if cut_off and truncated == "error":
         raise UnreadableImage(f"{path}: the file is truncated")
-    image = _decode(data, color_mode)
+    image = None if _has_tiff_alpha(data) else _decode(data, color_mode)
     if image is None:
         image = _decode_with_pillow(path, data, color_mode, cut_off)
     if cut_off:
@@ -135,6 +135,17 @@ def _decode(data: np.ndarray, color_mode: str) -> np.ndarray | None:
     if color_mode == "rgba":
         image = _as_rgba(image)
     return image[..., np.newaxis] if image.ndim == 2 else image
+
+
+def _has_tiff_alpha(data: np.ndarray) -> bool:
+    """Whether it is a TIFF with alpha, whose colours OpenCV multiplies by it."""
+    if data[:4].tobytes() not in _TIFF:
+        return False
+    try:
+        with Image.open(BytesIO(data)) as image:
+            return image.mode in {"RGBA", "RGBa", "LA", "PA"}
+    except (OSError, SyntaxError, ValueError):  # OpenCV's turn
+        return False
 
 
 def _as_rgba(image: np.ndarray) -> np.ndarray:

@@ -24,8 +24,8 @@ def draw(folder, save):
         for number in range(count):
             sub = "more" if number == count - 1 else ""
             suffix = "PNG" if number == 1 else "png"
-            photo = os.path.join("photos", name, sub, "{}.{}".format(20 - number, suffix))
-            mask = os.path.join("masks", "{}-{}.png".format(name, number))
+            photo = os.path.join("photos", name, sub, f"{20 - number}.{suffix}")
+            mask = os.path.join("masks", f"{name}-{number}.png")
             for path, channels in ((photo, 3), (mask, 1)):
                 os.makedirs(os.path.join(folder, os.path.dirname(path)), exist_ok=True)
                 save(os.path.join(folder, path), pixels(len(photos), channels))

@@ -4,7 +4,7 @@ How `original.json` was made: mjkvaak/ImageDataAugmentor at commit 9f16ebd, unch
 3.8.18 with tensorflow-cpu 2.11.1, Keras-Preprocessing 1.1.2, albumentations 1.2.1,
 opencv-python-headless 4.6.0.66 and numpy 1.23.5:
 
-    PYTHONPATH=path/to/the/original python tests/golden/record_original.py tests/golden/original.json
+    PYTHONPATH=path/to/the/original python record_original.py original.json
 
 Everything is unaugmented and unshuffled, so that it can be compared; batches are written down as
 shape, dtype and values.
@@ -54,24 +54,24 @@ def describe(iterator, batches=(0,)):
 def directories(folder):
     """flow_from_directory in its class modes, colour modes and subsets."""
     photos = os.path.join(folder, "photos")
-    options = dict(target_size=SIZE, shuffle=False, batch_size=4)
+    options = {"target_size": SIZE, "shuffle": False, "batch_size": 4}
     facts = {}
     for mode in ("categorical", "sparse", "input", None):
         flow = ImageDataAugmentor().flow_from_directory(photos, class_mode=mode, **options)
-        facts["class_mode %s" % mode] = describe(flow, (0, len(flow) - 1))
+        facts[f"class_mode {mode}"] = describe(flow, (0, len(flow) - 1))
     flow = ImageDataAugmentor().flow_from_directory(
         photos, class_mode="binary", classes=["kits", "2"], **options
     )
     facts["binary, classes given"] = describe(flow)
     for mode in ("rgba", "grayscale", "gray"):
         flow = ImageDataAugmentor().flow_from_directory(photos, color_mode=mode, **options)
-        facts["color_mode %s" % mode] = describe(flow)
+        facts[f"color_mode {mode}"] = describe(flow)
     for split in (0.25, 0.5):
         for subset in ("training", "validation"):
             flow = ImageDataAugmentor(validation_split=split).flow_from_directory(
                 photos, subset=subset, **options
             )
-            facts["%s of %s" % (subset, split)] = describe(flow)
+            facts[f"{subset} of {split}"] = describe(flow)
     return facts
 
 
@@ -92,22 +92,22 @@ def dataframes(folder, photos, masks):
     frame = pd.concat(
         [frame, frame.iloc[:1].assign(filename="photos/missing.png")], ignore_index=True
     )
-    options = dict(directory=folder, target_size=SIZE, shuffle=False, batch_size=4)
+    options = {"directory": folder, "target_size": SIZE, "shuffle": False, "batch_size": 4}
     cases = {
-        "class_mode categorical": dict(class_mode="categorical"),
-        "class_mode sparse": dict(class_mode="sparse"),
-        "class_mode binary": dict(class_mode="binary", classes=["2", "kits"]),
-        "class_mode input": dict(class_mode="input"),
-        "class_mode None": dict(class_mode=None),
-        "several labels": dict(class_mode="categorical", y_col="both"),
-        "class_mode multi_output": dict(class_mode="multi_output", y_col=["a", "b"]),
-        "class_mode raw": dict(class_mode="raw", y_col="a"),
-        "class_mode raw, two columns": dict(class_mode="raw", y_col=["a", "b"]),
-        "class_mode color_target": dict(class_mode="color_target", y_col="mask"),
-        "class_mode grayscale_target": dict(class_mode="grayscale_target", y_col="mask"),
-        "weights": dict(class_mode="sparse", weight_col="weight"),
-        "training": dict(class_mode="sparse", subset="training"),
-        "validation": dict(class_mode="sparse", subset="validation"),
+        "class_mode categorical": {"class_mode": "categorical"},
+        "class_mode sparse": {"class_mode": "sparse"},
+        "class_mode binary": {"class_mode": "binary", "classes": ["2", "kits"]},
+        "class_mode input": {"class_mode": "input"},
+        "class_mode None": {"class_mode": None},
+        "several labels": {"class_mode": "categorical", "y_col": "both"},
+        "class_mode multi_output": {"class_mode": "multi_output", "y_col": ["a", "b"]},
+        "class_mode raw": {"class_mode": "raw", "y_col": "a"},
+        "class_mode raw, two columns": {"class_mode": "raw", "y_col": ["a", "b"]},
+        "class_mode color_target": {"class_mode": "color_target", "y_col": "mask"},
+        "class_mode grayscale_target": {"class_mode": "grayscale_target", "y_col": "mask"},
+        "weights": {"class_mode": "sparse", "weight_col": "weight"},
+        "training": {"class_mode": "sparse", "subset": "training"},
+        "validation": {"class_mode": "sparse", "subset": "validation"},
     }
     facts = {}
     for name, case in cases.items():
@@ -125,7 +125,7 @@ def arrays():
     """Return facts of flow: subsets, labels and weights."""
     x = np.array([pixels(number) for number in range(6)], np.uint8)
     y = np.array([0, 1, 0, 1, 0, 1])
-    options = dict(shuffle=False, batch_size=4)
+    options = {"shuffle": False, "batch_size": 4}
     augmentor = ImageDataAugmentor(validation_split=0.4)
     facts = {
         "x alone": fact(augmentor.flow(x, **options)[0]),
@@ -140,20 +140,20 @@ def standardisation():
     """Each way of standardising, alone and together, on the arrays of `pictures`."""
     x = np.array([pixels(number) for number in range(6)], np.float32)
     cases = {
-        "rescale": dict(rescale=1 / 255),
-        "samplewise_center": dict(samplewise_center=True),
-        "samplewise_std": dict(samplewise_center=True, samplewise_std_normalization=True),
-        "featurewise_center": dict(featurewise_center=True),
-        "featurewise_std": dict(featurewise_center=True, featurewise_std_normalization=True),
-        "samplewise after rescale": dict(rescale=1 / 255, samplewise_center=True),
-        "all": dict(
-            rescale=0.5,
-            preprocess_input=lambda picture: picture + 10,
-            samplewise_center=True,
-            samplewise_std_normalization=True,
-            featurewise_center=True,
-            featurewise_std_normalization=True,
-        ),
+        "rescale": {"rescale": 1 / 255},
+        "samplewise_center": {"samplewise_center": True},
+        "samplewise_std": {"samplewise_center": True, "samplewise_std_normalization": True},
+        "featurewise_center": {"featurewise_center": True},
+        "featurewise_std": {"featurewise_center": True, "featurewise_std_normalization": True},
+        "samplewise after rescale": {"rescale": 1 / 255, "samplewise_center": True},
+        "all": {
+            "rescale": 0.5,
+            "preprocess_input": lambda picture: picture + 10,
+            "samplewise_center": True,
+            "samplewise_std_normalization": True,
+            "featurewise_center": True,
+            "featurewise_std_normalization": True,
+        },
     }
     facts = {}
     for name, case in cases.items():

@@ -1,0 +1,200 @@
+"""The cache: the same pictures, files that change, its budget, a full disk, killed writers."""
+
+import errno
+import gc
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from ImageDataAugmentor import ImageDataAugmentor
+from ImageDataAugmentor import cache as cache_module
+from ImageDataAugmentor.cache import FolderCache, MemoryCache
+from ImageDataAugmentor.reading import Loading
+
+SIZE = (24, 32)
+PICTURE = 24 * 32 * 3
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos" / "c").mkdir(parents=True)
+    for number in range(12):
+        picture = cv2.resize(rng.integers(0, 256, (6, 8, 3), np.uint8), (64, 48))
+        cv2.imwrite(str(tmp_path / "photos" / "c" / f"{number:02d}.png"), picture)
+    return tmp_path / "photos"
+
+
+@pytest.fixture(autouse=True)
+def no_caches_of_other_tests(monkeypatch):
+    monkeypatch.setattr(cache_module, "_caches", {})
+
+
+def flow(photos, size=SIZE, **options):
+    return ImageDataAugmentor(seed=1, **options).flow_from_directory(
+        photos, target_size=size, class_mode=None, batch_size=5, dtype="uint8", shuffle=False,
+        interpolation=cv2.INTER_AREA,
+    )  # fmt: skip
+
+
+def epoch(iterator):
+    return np.concatenate([iterator[i] for i in range(len(iterator))])
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """The paths that were decoded, in order."""
+    paths, call = [], Loading.__call__
+    monkeypatch.setattr(
+        Loading, "__call__", lambda self, path: (paths.append(path), call(self, path))[1]
+    )
+    return paths
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+class TestBoth:
+    @pytest.fixture
+    def option(self, where, tmp_path):
+        return True if where == "memory" else tmp_path / "cache"
+
+    def test_second_epoch_decodes_nothing_and_is_the_same(self, photos, option, decoded):
+        plain = epoch(flow(photos))
+        decoded.clear()
+        iterator = flow(photos, cache=option)
+        np.testing.assert_array_equal(epoch(iterator), plain)
+        assert sorted(decoded) == sorted(iterator.filepaths)
+        np.testing.assert_array_equal(epoch(iterator), plain)
+        np.testing.assert_array_equal(epoch(flow(photos, cache=option)), plain)  # it is shared
+        assert len(decoded) == 12
+
+    def test_a_changed_file_is_read_anew(self, photos, option):
+        iterator = flow(photos, cache=option)
+        epoch(iterator)
+        path = iterator.filepaths[3]
+        cv2.imwrite(path, np.full((48, 64, 3), 77, np.uint8))
+        os.utime(path, ns=(1, 1))
+        assert np.all(epoch(iterator)[3] == 77)
+        cv2.imwrite(path, np.full((48, 64, 3), 78, np.uint8))
+        os.utime(path, ns=(2, 2))
+        assert np.all(epoch(iterator)[3] == 78)
+
+    def test_ways_of_loading_are_kept_apart(self, photos, option):
+        one, other = flow(photos, cache=option), flow(photos, (12, 16), cache=option)
+        assert epoch(one).shape[1:] == (24, 32, 3)
+        assert epoch(other).shape[1:] == (12, 16, 3)
+        assert epoch(one).shape[1:] == (24, 32, 3)
+
+    def test_budget(self, photos, option, decoded):
+        plain = epoch(flow(photos))
+        budget = 5.5 * PICTURE / (1 << 20)
+        iterator = flow(photos, cache=option, cache_mb=budget)
+        for _ in range(3):
+            np.testing.assert_array_equal(epoch(iterator), plain)
+            assert 0 < iterator.cache.used <= iterator.cache.budget
+        decoded.clear()
+        epoch(iterator)
+        assert 7 <= len(decoded) < 12  # what fits stays
+
+    def test_photos_that_nobody_asks_for_make_room(self, photos, option, decoded):
+        budget = 12.5 * PICTURE / (1 << 20)
+        first = flow(photos, cache=option, cache_mb=budget)
+        epoch(first)
+        small = flow(photos, (20, 30), cache=option)
+        epoch(small)
+        decoded.clear()
+        epoch(small)
+        assert decoded  # the first one lives
+        del first
+        gc.collect()
+        epoch(small)
+        decoded.clear()
+        epoch(small)
+        assert not decoded
+
+    def test_transforms_cannot_spoil_it(self, photos, option):
+        import albumentations as A
+
+        iterator = flow(photos, cache=option)
+        plain = epoch(iterator)
+        spoiling = A.Lambda(image=lambda x, **_: np.multiply(x, 0, out=x), p=1)
+        blackened = flow(photos, cache=option, augment=A.Compose([spoiling]))
+        assert not epoch(blackened).any()
+        np.testing.assert_array_equal(epoch(iterator), plain)
+
+
+def test_default_budget_is_a_share_of_the_free_memory():
+    available = cache_module._available_memory()
+    assert 0.3 * available < MemoryCache().budget < 0.7 * available
+
+
+def reopen(photos, folder):
+    """As another process would: a cache of its own, whose lock the first one holds or not."""
+    cache_module._caches.clear()
+    gc.collect()
+    return flow(photos, cache=folder)
+
+
+def test_a_folder_outlives_the_process(photos, tmp_path, decoded):
+    plain = epoch(flow(photos, cache=tmp_path / "cache"))
+    decoded.clear()
+    np.testing.assert_array_equal(epoch(reopen(photos, tmp_path / "cache")), plain)
+    assert not decoded
+
+
+def test_a_second_process_reads_what_is_there(photos, tmp_path):
+    first = flow(photos, cache=tmp_path / "cache")
+    plain = epoch(first)  # still open, and holding the lock
+    cache_module._caches.clear()
+    second = flow(photos, cache=tmp_path / "cache")
+    assert second.cache is not first.cache
+    np.testing.assert_array_equal(epoch(second), plain)
+
+
+def test_half_written_and_spoilt_records_are_read_anew(photos, tmp_path):
+    plain = epoch(flow(photos, cache=tmp_path / "cache"))
+    (index,) = (tmp_path / "cache").glob("*/index.jsonl")
+    lines = index.read_text().splitlines()
+    index.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])  # killed while writing
+    segment = sorted((tmp_path / "cache").glob("*/segment-*.bin"))[0]
+    cache_module._caches.clear()
+    gc.collect()
+    with segment.open("r+b") as file:
+        file.seek(10)
+        file.write(b"\0\1\2\3\4\5\6\7")
+    np.testing.assert_array_equal(epoch(reopen(photos, tmp_path / "cache")), plain)
+    np.testing.assert_array_equal(epoch(reopen(photos, tmp_path / "cache")), plain)
+
+
+def test_a_full_disk_stops_the_cache_not_the_run(photos, tmp_path, monkeypatch, decoded):
+    plain = epoch(flow(photos))
+
+    def full(path, size):
+        path.write_bytes(b"some of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cache_module, "_allocate", full)
+    iterator = flow(photos, cache=tmp_path / "cache")
+    with pytest.warns(UserWarning, match="No space left"):
+        np.testing.assert_array_equal(epoch(iterator), plain)
+    np.testing.assert_array_equal(epoch(iterator), plain)
+    assert not list((tmp_path / "cache").glob("*/segment-*.bin"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+def test_allocation_finds_out_before_the_file_is_mapped(tmp_path):
+    with pytest.raises(OSError, match=r"No space|too large|Invalid"):
+        cache_module._allocate(tmp_path / "huge.bin", 1 << 60)
+
+
+def test_leftovers_of_earlier_runs_make_room(photos, tmp_path):
+    epoch(flow(photos, (12, 16), cache=tmp_path / "cache"))
+    cache_module._caches.clear()
+    gc.collect()
+    budget = 12.5 * PICTURE / (1 << 20)
+    iterator = flow(photos, cache=tmp_path / "cache", cache_mb=budget)
+    epoch(iterator)
+    assert iterator.cache.used <= iterator.cache.budget
+    assert isinstance(iterator.cache, FolderCache)
+    assert len(list((tmp_path / "cache").glob("*/section.json"))) == 1

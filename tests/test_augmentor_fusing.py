@@ -1,0 +1,192 @@
+"""Fused transforms give what the plain ones give, from the same random numbers."""
+
+import random
+
+import albumentations as A
+import cv2
+import numpy as np
+import pytest
+
+from ImageDataAugmentor import ImageDataAugmentor
+from ImageDataAugmentor.fusing import Fused, fuse
+
+HEIGHT, WIDTH = 96, 128
+REFLECT = {"border_mode": cv2.BORDER_REFLECT_101}
+
+
+def photo(seed=0, size=(HEIGHT, WIDTH)):
+    small = np.random.default_rng(seed).integers(20, 236, (8, 10, 3), np.uint8)
+    return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def seeded(compose, seed):
+    compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    return compose
+
+
+def both(transforms, seed, **data):
+    plain = A.Compose(transforms)
+    fused = fuse(plain)
+    assert [type(t) for t in fused.transforms] == [Fused]
+    copies = {key: value.copy() for key, value in data.items()}
+    return seeded(plain, seed)(**copies), seeded(fused, seed)(**data)
+
+
+# Mean absolute difference allowed, of 255: rounding, and sampling once instead of twice.
+CASES = {
+    "flips": ([A.HorizontalFlip(), A.VerticalFlip(), A.Transpose()], 0),
+    "quarter turns": ([A.RandomRotate90(p=1), A.HorizontalFlip()], 0),
+    "crop": ([A.RandomCrop(50, 60, p=1)], 0),
+    "crop of a flip": ([A.Transpose(), A.HorizontalFlip(), A.RandomCrop(50, 60, p=1)], 0),
+    "resize": ([A.Resize(60, 200)], 0),
+    "crop and resize": ([A.HorizontalFlip(), A.RandomResizedCrop((48, 64), p=1)], 0),
+    "resize and crop": ([A.Resize(110, 150), A.RandomCrop(96, 96)], 1.0),
+    "affine, reflected": ([A.Affine(rotate=(-30, 30), shear=(-5, 5), p=1, **REFLECT)], 0),
+    "affine, filled": ([A.Affine(rotate=(-30, 30), fill=(10, 250, 90), p=1)], 0),
+    "rotate": ([A.Rotate(p=1, fill=7)], 0),
+    "affine between others": (
+        [
+            A.HorizontalFlip(),
+            A.RandomCrop(80, 90),
+            A.Affine(scale=(0.8, 1.2), rotate=(-30, 30), p=1, **REFLECT),
+            A.CenterCrop(70, 80),
+            A.Resize(90, 110),
+        ],
+        2.5,
+    ),
+    "two affines": ([A.Affine(rotate=(-9, 9), p=1), A.Affine(rotate=(-9, 9), p=1)], 1.0),
+    "colours before a filled affine": (
+        [A.RandomBrightnessContrast(0.5, p=1), A.Affine(rotate=(20, 30), fill=200, p=1)],
+        1.0,
+    ),
+    "brightness and contrast": ([A.RandomBrightnessContrast(0.4, 0.4, p=1)], 0.1),
+    "clipping twice": ([A.RandomBrightnessContrast(0.9, 0.9, p=1) for _ in range(3)], 0.5),
+    "rgb shift": ([A.RGBShift(p=1)], 0.5),
+    "hue, saturation, value": ([A.HueSaturationValue(p=1)], 1.0),
+    "fancy pca": ([A.FancyPCA(alpha=1, p=1)], 1.0),
+    "one of": (
+        [A.OneOf([A.HorizontalFlip(p=1), A.RGBShift(p=1), A.Sequential([A.VerticalFlip()])])],
+        0.5,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_same_pictures(case):
+    transforms, tolerance = CASES[case]
+    differences = []
+    for seed in range(12):
+        plain, fused = both(transforms, seed, image=photo(seed))
+        assert fused["image"].shape == plain["image"].shape
+        assert fused["image"].dtype == np.uint8
+        difference = np.abs(plain["image"].astype(int) - fused["image"])
+        differences.append(difference.mean())
+    assert np.mean(differences) <= tolerance
+    assert max(differences) <= 3 * tolerance
+
+
+def reference():
+    contrast = A.RandomBrightnessContrast
+    return A.Compose(
+        [
+            A.GaussianBlur(sigma_limit=(0.8, 1.4), p=0.05),
+            contrast(0.2, 0, p=0.5),
+            A.Affine(translate_percent=(-0.06, 0.06), rotate=(-20, 20), p=0.75, **REFLECT),
+            A.OneOf([A.CenterCrop(64, 60), A.CenterCrop(60, 64)], p=0.5),
+            A.OneOf([contrast(0.3, 0.3), contrast(0.1, 0.1)], p=0.5),
+            A.HorizontalFlip(p=0.5),
+            A.HueSaturationValue(p=0.5),
+            A.RGBShift(p=0.5),
+            A.FancyPCA(alpha=0.1, p=0.5),
+            A.Resize(HEIGHT, WIDTH),
+        ]
+    )
+
+
+def test_same_distribution():
+    """Independent draws of the whole list agree in mean, spread and edges of the pictures."""
+
+    def draws(compose, seed):
+        seeded(compose, seed)
+        pictures = np.stack([compose(image=photo())["image"] for _ in range(500)]).astype(float)
+        edges = np.abs(np.diff(pictures, axis=2)).mean(axis=(1, 2, 3))
+        return pictures.mean(axis=(1, 2)), pictures.std(axis=(1, 2)), edges[:, None]
+
+    for one, other in zip(draws(reference(), 1), draws(fuse(reference()), 2), strict=True):
+        error = np.sqrt(one.var(axis=0) / len(one) + other.var(axis=0) / len(other))
+        assert np.all(np.abs(one.mean(axis=0) - other.mean(axis=0)) < 4 * error + 0.3)
+        assert np.all(np.abs(one.std(axis=0) / other.std(axis=0) - 1) < 0.2)
+
+
+def test_masks_follow_the_geometry():
+    transforms = [
+        A.HorizontalFlip(),
+        A.Affine(rotate=(-20, 20), fill=0, fill_mask=3, p=1),
+        A.RandomBrightnessContrast(p=1),
+        A.RandomCrop(64, 80),
+    ]
+    for seed in range(6):
+        mask = (photo(seed)[..., 0] // 64).astype(np.uint8)
+        plain, fused = both(transforms, seed, image=photo(seed), mask=mask)
+        assert set(np.unique(fused["mask"])) <= {0, 1, 2, 3}
+        assert np.mean(plain["mask"] != fused["mask"]) < 0.02
+        both_channels = both(transforms, seed, image=photo(seed), mask=mask[..., None])
+        assert both_channels[1]["mask"].shape == both_channels[0]["mask"].shape == (64, 80, 1)
+
+
+def test_additional_targets_are_transformed_alike():
+    plain = A.Compose(
+        [A.HorizontalFlip(p=0.5), A.RGBShift(p=1)], additional_targets={"other": "image"}
+    )
+    result = seeded(fuse(plain), 1)(image=photo(), other=photo())
+    np.testing.assert_array_equal(result["image"], result["other"])
+
+
+def test_unknown_transforms_are_left_in_their_places():
+    class MyFlip(A.HorizontalFlip):
+        def apply(self, img, **params):
+            return np.ascontiguousarray(img[::-1])
+
+    kinds = [
+        A.RGBShift(),
+        A.HorizontalFlip(),
+        A.ElasticTransform(),
+        MyFlip(),
+        A.VerticalFlip(),
+        A.Resize(9, 9, interpolation=cv2.INTER_AREA),
+        A.OneOf([A.RGBShift(), A.Blur()]),
+    ]
+    fused = fuse(A.Compose(kinds))
+    names = [type(t).__name__ for t in fused.transforms]
+    assert names == ["Fused", "ElasticTransform", "MyFlip", "Fused", "Resize", "OneOf"]
+
+
+def test_boxes_keep_the_plain_path():
+    plain = A.Compose([A.HorizontalFlip(p=1)], bbox_params=A.BboxParams("pascal_voc", ["labels"]))
+    result = fuse(plain)(image=photo(), bboxes=[[1, 2, 11, 12]], labels=[0])
+    assert np.allclose(result["bboxes"], [[WIDTH - 11, 2, WIDTH - 1, 12]])
+
+
+def test_other_dtypes_go_one_by_one():
+    transforms = [A.HorizontalFlip(), A.RandomBrightnessContrast(p=1), A.Resize(50, 60)]
+    plain, fused = both(transforms, 3, image=photo().astype(np.float32) / 255)
+    np.testing.assert_array_equal(plain["image"], fused["image"])
+
+
+def test_the_callers_compose_is_left_alone():
+    plain = reference()
+    fuse(plain)
+    assert [type(t) for t in plain.transforms] == [type(t) for t in reference().transforms]
+    with pytest.raises(TypeError, match="Compose"):
+        fuse(A.HorizontalFlip())
+
+
+def test_an_augmentor_takes_it():
+    x = np.stack([photo(seed) for seed in range(8)])
+    flows = [
+        ImageDataAugmentor(
+            augment=ImageDataAugmentor.fuse(reference()), seed=2, workers=workers
+        ).flow(x, dtype="uint8")
+        for workers in (0, 3)
+    ]
+    np.testing.assert_array_equal(flows[0][0], flows[1][0])
