@@ -848,7 +848,7 @@ def draw_figures(
     counts = {name: table.label.value_counts().reindex(classes) for name, table in names.items()}
     figures.class_balance(pd.DataFrame(counts), output / "class_balance.png")
     transform = AUGMENTATIONS[config.augmentation](*config.image_size)
-    photos, labels = batches(config, data, data.train.head(24), transform, training=True)[0]
+    photos, labels = batches(config, data, data.train.head(25), transform, training=True)[0]
     titles = [str(classes[i]) for i in labels.argmax(1)]
     figures.photo_grid(photos, titles, output / "augmented.png")
     if state.history:
