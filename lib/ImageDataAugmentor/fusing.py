@@ -26,7 +26,8 @@ def fuse(compose: A.Compose) -> A.Compose:
 
     Known are flips, transpositions, quarter turns, crops without padding, linear Resize, Affine,
     ShiftScaleRotate, Rotate, RandomResizedCrop, RandomSizedCrop; RandomBrightnessContrast,
-    RGBShift, HueSaturationValue, FancyPCA; and OneOf, Sequential and Compose of these. A Compose with boxes or keypoints is returned as it is.
+    RGBShift, HueSaturationValue, FancyPCA; and OneOf, Sequential and Compose of these. A Compose
+    with boxes or keypoints is returned as it is.
     """
     if not isinstance(compose, A.Compose):
         raise TypeError(f"fuse takes an albumentations.Compose, not {type(compose).__name__}")

@@ -121,6 +121,7 @@ class Iterator(keras.utils.PyDataset):
         self.epoch = 0
         self.batch_index = 0
         self.total_batches_seen = 0
+        self._within_epoch = self._ended_unread = False
         self._known_order = (None, None, None)
         self._start()
 
@@ -146,6 +147,7 @@ class Iterator(keras.utils.PyDataset):
         if not -length <= idx < length:
             raise ValueError(f"Asked for batch {idx} of an iterator of {length} batches.")
         self.total_batches_seen += 1
+        self._ended_unread = False
         return self._read(self._lookahead, self.epoch, idx % length)
 
     def __iter__(self):
@@ -169,16 +171,28 @@ class Iterator(keras.utils.PyDataset):
         """Let the endless iteration begin its epoch again."""
         self.batch_index = 0
 
+    def on_epoch_begin(self) -> None:
+        """Begin an epoch of Keras'.
+
+        Keras' fit, evaluate and predict announce an end before they begin the first one.
+        """
+        if self._ended_unread:
+            self.epoch -= 1
+            self._ended_unread = False
+        self._within_epoch = True
+
     def on_epoch_end(self) -> None:
         """Move on to the next epoch."""
         self.epoch += 1
+        self._ended_unread = not self._within_epoch
+        self._within_epoch = False
 
     def as_tf_dataset(self):
         """One epoch of batches as a prefetched `tf.data.Dataset` of known shapes and cardinality.
 
         Each new pass over it is the next epoch, beginning with `self.epoch`. Under tf.distribute
-        the batches are split among the replicas of one process; several processes would each
-        read everything.
+        the batches are split among the replicas of one process (Keras wants them to divide the
+        batch size); several processes would each read everything.
         """
         import tensorflow as tf
 
@@ -230,6 +244,8 @@ class Iterator(keras.utils.PyDataset):
     def _read(self, ahead: Lookahead, epoch: int, number: int):
         if self.image_data_generator.workers == 0:
             return self._compute_batch(epoch, self._indices(epoch, number))
+        if self.saving.folder:  # nothing is saved that is not handed out
+            return self._start_batch(epoch, number).result()
         return ahead.take(epoch, number)
 
     def _start_batch(self, epoch: int, number: int) -> PendingBatch:
