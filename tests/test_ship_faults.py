@@ -1,7 +1,9 @@
 """Kaggle is busy, breaks off or hangs: repeated where safe, asked first where it is not."""
 
 import threading
+import time
 
+import psutil
 import pytest
 
 from shipping import open_world
@@ -106,6 +108,21 @@ def test_the_answer_is_lost_and_so_is_what_kaggle_has(world, call):
     assert world.ship("--set", "seconds=0.1").status == 1
     world.kaggle.faults.clear()
     world.arrives_once("--set", "seconds=0.1")
+
+
+def test_the_client_is_killed_in_the_middle_of_a_push(world):
+    world.kaggle.faults.add("SaveKernel", "late", seconds=1)
+    process = world.start()
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        if any(call.name == "SaveKernel" for call in world.kaggle.requests):
+            break
+        time.sleep(0.01)
+    [client] = psutil.Process(process.pid).children()
+    client.kill()
+    out, _ = process.communicate()
+    assert "the answer to the push of kernel alice/car-classification was lost" in out
+    world.arrives_once(attempts=2)
 
 
 def test_a_busy_kaggle_says_when_to_come_back(world):

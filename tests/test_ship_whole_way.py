@@ -1,7 +1,11 @@
 """From the repository to a score: the real client, and a Kaggle that runs what is pushed."""
 
+import importlib.metadata
 import json
+import os
+import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -29,6 +33,21 @@ def test_one_command_goes_from_the_repository_to_a_score(world):
     [row] = world.ledger_rows
     assert (row["val_accuracy"], row["val_accuracy_tta"], row["status"]) == (0.71, 0.72, "complete")
     assert row["gpu_minutes"] >= 0
+
+
+CLIENTS = os.environ.get("KAGGLE_CLIENTS", "").split(os.pathsep)
+"""Folders with other versions: `pip install --no-deps --target FOLDER kaggle==1.8.4`."""
+
+
+@pytest.mark.parametrize("client", [folder for folder in CLIENTS if folder])
+@pytest.mark.parametrize("kind", ["key", "token"])
+def test_with_another_version_of_the_client(world, client, kind):
+    path = os.pathsep.join([world.environment["PYTHONPATH"], str(Path(client).resolve())])
+    token = {"KAGGLE_API_TOKEN": "KGAT_1234"} if kind == "token" else {}
+    outcome = world.arrives_once("--set", "seconds=0.4", PYTHONPATH=path, **token)
+    assert sum("epoch 1/2" in line for line in outcome.out.splitlines()) == 1
+    version = re.search(r"^ok +client +kaggle (\S+)", world.ship("doctor", PYTHONPATH=path).out)
+    assert version[1] != importlib.metadata.version("kaggle")
 
 
 def test_the_log_is_shown_live_and_each_line_once(world):
@@ -218,6 +237,22 @@ def test_exactly_the_version_asked_for_is_fetched(world):
     assert world.ship("fetch").status == 0
     submission = world.project / "runs" / "car-classification-v2" / "submission.csv"
     assert {line.split(",")[1] for line in submission.read_text().splitlines()[1:]} == {"2"}
+
+
+def test_a_run_that_is_not_over_is_not_fetched(world):
+    world.ship("bundle")
+    world.ship("push", "--set", "seconds=3")
+    assert "wait for its end with `ship follow`" in world.ship("fetch").sentence
+    assert not list((world.project / "runs").glob("car-classification-v1*"))
+    world.ship("follow")
+    assert world.ship("fetch").status == 0
+
+
+def test_a_doctor_beside_a_ship_leaves_its_state_alone(world):
+    world.arrives_once()
+    before = (world.project / "runs" / "state.json").read_bytes()
+    assert world.ship("doctor", "--set", "seconds=1").status == 0
+    assert (world.project / "runs" / "state.json").read_bytes() == before
 
 
 def test_two_ships_at_once_in_one_project(world):

@@ -343,5 +343,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(desk: Desk, arguments: argparse.Namespace) -> None:
     """Run `ship bundle`."""
-    settings = desk.settings(arguments.set, arguments.defaults)
+    settings = desk.settings(arguments)
     bundle(desk, desk.shown_config(settings), arguments.new)

@@ -1,5 +1,8 @@
 """What every command works with: the project, Kaggle, the state, the ledger and the kernel."""
 
+import argparse
+import contextlib
+import json
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -69,24 +72,22 @@ class Desk:
     def shown_config(self, settings: Mapping[str, str]) -> dict[str, Any]:
         """Return the kernel's --show-config with settings, which must be ones that it knows.
 
-        The answer to the same script is remembered: a real kernel takes seconds to give it.
+        The last answer is kept in a file, for a real kernel takes seconds to give it.
         """
         text = self.script(settings, "config")
-        key = sha256(text.encode())
-        shown = self.state.values.get("shown", {})
-        if shown.get("key") == key:
-            return shown["config"]
-        folder = self.project.runs / "staged"
-        write_atomic(folder / "config" / "kernel.py", text)
-        config = self.project.show_config(folder / "config" / "kernel.py")
+        key = sha256(text.encode()) + self.project.lib_hash()
+        kept = self.project.runs / "config.json"
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            shown = json.loads(kept.read_text(encoding="utf-8"))
+            if shown["key"] == key:
+                return shown["config"]
+        config = self.project.show_config(text)
         missing = {"recipe", "backbone", "weights_files", "competition"} - config.keys()
         if missing:
             raise Problem(
                 f"kernel.py --show-config does not name its {', '.join(sorted(missing))}."
             )
-        self.state.values["shown"] = {"key": key, "config": config}
-        if not self.dry_run:
-            self.state.save()
+        write_atomic(kept, json.dumps({"key": key, "config": config}))
         return config
 
     def send_once(
@@ -134,11 +135,15 @@ class Desk:
             self.remote.wait(min(self.pace.settle, seconds))
         return True
 
-    def settings(self, given: list[str] | None, defaults: bool) -> dict[str, str]:
-        """Return the settings to push: those given, none, or else those of the last push."""
-        if given:
-            return parse_settings(given)
-        return {} if defaults else dict(self.state.run.get("settings") or {})
+    def settings(self, arguments: argparse.Namespace) -> dict[str, str]:
+        """Return the settings to push: those given with --set, or else those of the last push."""
+        if arguments.set:
+            return parse_settings(arguments.set)
+        settings = {} if arguments.defaults else dict(self.state.run.get("settings") or {})
+        if settings:
+            shown = " ".join(f"{name}={value}" for name, value in settings.items())
+            say(f"settings of the last push: {shown} (--defaults drops them)")
+        return settings
 
 
 def parse_settings(given: list[str]) -> dict[str, str]:

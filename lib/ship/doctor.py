@@ -29,7 +29,7 @@ from ship.submit import SAMPLE, TRAIN
 from ship.weights import required_weights
 from ship.wheels import staged_wheels
 
-OLDEST_CLIENT = "2.2.2"
+OLDEST_CLIENT = "1.8.4"
 SPARE_BYTES = 2 << 30
 SESSION_MINUTES = 12 * 60
 
@@ -270,4 +270,4 @@ def examine(desk: Desk, settings: Settings, quiet: bool = False) -> None:
 
 def run(desk: Desk, arguments: argparse.Namespace) -> None:
     """Run `ship doctor`."""
-    examine(desk, desk.settings(arguments.set, arguments.defaults))
+    examine(desk, desk.settings(arguments))

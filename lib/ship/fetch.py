@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from photos.errors import Problem
 from ship.desk import Desk, say
-from ship.follow import add_arguments, chosen_run
+from ship.follow import WAITING, add_arguments, chosen_run
 from ship.push import name_of
 from ship.remote import Refused
 
@@ -29,6 +29,7 @@ def fetch(desk: Desk, run: dict) -> Path:
     if folder.is_dir():
         say(f"the output of {name_of(run)} is in {folder}")
     else:
+        require_end(desk, run)
         part = folder.with_name(folder.name + ".part")
         part.mkdir(parents=True, exist_ok=True)
         fetch_into(desk, run, part)
@@ -43,6 +44,15 @@ def fetch(desk: Desk, run: dict) -> Path:
     run["folder"] = folder.name
     desk.state.save()
     return folder
+
+
+def require_end(desk: Desk, run: dict) -> None:
+    """Raise Problem when a run is not over: its output would not be complete."""
+    if run.get("status"):
+        return
+    status, _ = desk.remote.run_status(run["ref"], run["version"])
+    if status in WAITING:
+        raise Problem(f"{name_of(run)} is {status}: wait for its end with `ship follow`.")
 
 
 def fetch_into(desk: Desk, run: dict, folder: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 from slugify import slugify
 
 from photos.errors import Problem
+from ship.state import write_atomic
 
 PLACEHOLDER = "INSERT-YOUR-KAGGLE-USERNAME"
 KERNEL_METADATA = "kernel-metadata.json"
@@ -146,7 +147,12 @@ class Project:
             )
         return text
 
-    def show_config(self, script: Path) -> dict[str, Any]:
+    def lib_hash(self) -> str:
+        """Return a hash of the lib's Python files, on which the kernel's settings may depend."""
+        files = (f for f in sorted(self.lib.rglob("*.py")) if self.lib / "ship" not in f.parents)
+        return sha256("".join(f"{file} {sha256(file)}" for file in files).encode())
+
+    def show_config(self, text: str) -> dict[str, Any]:
         """Return what a kernel's --show-config prints, run as Kaggle would run it.
 
         It sees the lib as a mounted dataset, and none of the environment's credentials. Raise
@@ -155,10 +161,12 @@ class Project:
         kept_out = shutil.ignore_patterns("ship", "wheels", "__pycache__", ".*", "*.h5", "*.part")
         with tempfile.TemporaryDirectory() as root:
             shutil.copytree(self.lib, Path(root, "input", "lib"), ignore=kept_out)
+            script = Path(root, "src", "script.py")
+            write_atomic(script, text)
             environment = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_")}
             environment |= {"KAGGLE_ROOT": root, "KAGGLE_KERNEL_RUN_TYPE": "Batch"}
             environment["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the internet for news
-            command = [sys.executable, "-P", str(script.resolve()), "--show-config"]
+            command = [sys.executable, "-P", str(script), "--show-config"]
             try:
                 done = subprocess.run(
                     command, capture_output=True, text=True, timeout=300, env=environment, cwd=root
@@ -175,22 +183,16 @@ class Project:
 
     def commit(self) -> str:
         """Return the git commit that is checked out, with "+" after it when files differ."""
-        git = ["git", "-C", str(self.root)]
+
+        def git(*arguments: str) -> str:
+            command = ["git", "-C", str(self.root), *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+            return done.stdout.strip()
+
         try:
-            head = subprocess.run(
-                [*git, "rev-parse", "--short=10", "HEAD"],
-                capture_output=True,
-                text=True,
-                timeout=30,
-            )
-            if head.returncode:
-                return ""
-            changes = subprocess.run(
-                [*git, "status", "--porcelain"], capture_output=True, text=True, timeout=30
-            )
-        except (OSError, subprocess.TimeoutExpired):
+            return git("rev-parse", "--short=10", "HEAD") + "+" * bool(git("status", "--porcelain"))
+        except (OSError, subprocess.SubprocessError):
             return ""
-        return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
 
 
 def kernel_faults(values: dict[str, Any], project: Project) -> list[str]:

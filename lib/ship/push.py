@@ -200,6 +200,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(desk: Desk, arguments: argparse.Namespace) -> None:
     """Run `ship push`."""
-    settings = desk.settings(arguments.set, arguments.defaults)
+    settings = desk.settings(arguments)
     config = desk.shown_config(settings)
     push(desk, settings, config, arguments.again)

@@ -96,6 +96,10 @@ class Unavailable(Problem):
     """Kaggle gave no usable answer, however often it was asked."""
 
 
+class ClientDied(Problem):
+    """The client's process ended in the middle of a call."""
+
+
 class Remote:
     """Kaggle through one process of the client, started at the first call.
 
@@ -157,12 +161,12 @@ class Remote:
                 received.put(json.loads(redact(line.decode(), self.secrets)))
         received.put(None)
 
-    def _died(self) -> Problem:
+    def _died(self) -> ClientDied:
         self._process.wait()
         self._errors.seek(0)
         last = redact(self._errors.read().decode(errors="replace"), self.secrets).strip()
         self.close()
-        return Problem(
+        return ClientDied(
             "the kaggle client ended without an answer "
             f"({last.splitlines()[-1] if last else 'it said nothing'}); "
             "reinstall it with: pip install --upgrade kaggle six"
@@ -219,7 +223,12 @@ class Remote:
         gave no usable answer, Problem when the client can't be used.
         """
         for attempt in range(1, self.pace.retries + 1):
-            answer = self._ask(op, args)
+            try:
+                answer = self._ask(op, args)
+            except ClientDied as died:
+                if once:
+                    raise Lost(str(died), late=True) from None
+                raise
             if "ok" in answer:
                 return answer["ok"]
             error = answer["error"]
@@ -290,7 +299,12 @@ class Remote:
 
     def username(self) -> str:
         """Return the user's name that the credentials belong to."""
-        return self.call("login", "your user name")["username"]
+        name = self.call("login", "your user name")["username"]
+        if not name:
+            raise Problem(
+                "your credentials have no user name: renew them with `kaggle auth login`."
+            )
+        return name
 
     def dataset(self, ref: str) -> tuple[int, list[dict]] | None:
         """Return a dataset's current version and its list of versions; None when there is none."""
@@ -303,7 +317,7 @@ class Remote:
             if refusal.status == 404:
                 return None
             raise
-        return found.get("currentVersionNumber", 0), found.get("versions") or []
+        return found.get("currentVersionNumber") or 1, found.get("versions") or []
 
     def dataset_status(self, ref: str) -> str:
         """Return a dataset's status word, "" when Kaggle gave none."""

@@ -5,6 +5,7 @@ was sent before, the mark whether this very submission arrived when its answer w
 """
 
 import argparse
+import contextlib
 import csv
 import secrets
 import zipfile
@@ -233,13 +234,11 @@ def score_of(desk: Desk, sent: dict) -> tuple[str, float | None, str]:
     """Return a submission's status word, its public score or None, and what went wrong."""
     for entry in desk.remote.submissions(desk.project.competition):
         if entry.get("ref") == sent["ref"]:
-            score = entry.get("publicScore")
-            number = float(score) if score not in (None, "") else None
-            return (
-                str(entry.get("status") or "PENDING").upper(),
-                number,
-                entry.get("errorDescription") or "",
-            )
+            score = None
+            with contextlib.suppress(TypeError, ValueError):  # empty while it is pending
+                score = float(entry.get("publicScore"))
+            status = str(entry.get("status") or "PENDING").upper()
+            return status, score, entry.get("errorDescription") or ""
     return "PENDING", None, ""
 
 

@@ -7,18 +7,16 @@ from ship.bundle import bundle
 from ship.desk import Desk, say
 from ship.fetch import fetch
 from ship.follow import follow
-from ship.push import OVER, push
+from ship.push import OVER, push, run_key
 from ship.submit import submit
 
 
 def run(desk: Desk, arguments: argparse.Namespace) -> None:
     """Check, bundle, push, follow, fetch, submit; each step knows what is done."""
-    settings = desk.settings(arguments.set, arguments.defaults)
-    if settings and not arguments.set:
-        say(f"settings of the last push: {settings} (--defaults drops them)")
+    settings = desk.settings(arguments)
     newest = desk.state.run
-    under_way = newest.get("version") and newest.get("status") not in OVER
-    if not under_way:
+    known = newest.get("version") and newest.get("status") not in OVER
+    if not known or newest["key"] != run_key(desk, settings):
         doctor.examine(desk, settings, quiet=True)
     config = desk.shown_config(settings)
     bundle(desk, config)
