@@ -1,7 +1,6 @@
 """What the original library did with the same files and arrays; see golden/record_original.py."""
 
 import json
-import os
 from pathlib import Path
 
 import cv2
@@ -10,7 +9,16 @@ import pandas as pd
 import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor
-from tests.golden.pictures import CLASSES, SIZE, draw, pixels
+from tests.golden.pictures import (
+    CLASSES,
+    DATAFRAME_CASES,
+    DIRECTORY_CASES,
+    SIZE,
+    STANDARDISATION,
+    draw,
+    pixels,
+    table,
+)
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "original.json").read_text())
 
@@ -45,21 +53,6 @@ def same_iterator(flow, facts, numbers=(0,)):
         same(flow[number], batch)
 
 
-DIRECTORY_CASES = {
-    **{
-        f"class_mode {mode}": {"class_mode": mode}
-        for mode in ("categorical", "sparse", "input", None)
-    },
-    "binary, classes given": {"class_mode": "binary", "classes": ["kits", "2"]},
-    **{f"color_mode {mode}": {"color_mode": mode} for mode in ("rgba", "grayscale", "gray")},
-    **{
-        f"{subset} of {split}": {"subset": subset, "split": split}
-        for split in (0.25, 0.5)
-        for subset in ("training", "validation")
-    },
-}
-
-
 @pytest.mark.parametrize("case", DIRECTORY_CASES)
 def test_directories(drawn, case):
     options = dict(DIRECTORY_CASES[case])
@@ -72,41 +65,10 @@ def test_directories(drawn, case):
     same_iterator(flow, facts, (0, len(flow) - 1)[: len(facts["batches"])])
 
 
-DATAFRAME_CASES = {
-    "class_mode categorical": {"class_mode": "categorical"},
-    "class_mode sparse": {"class_mode": "sparse"},
-    "class_mode binary": {"class_mode": "binary", "classes": ["2", "kits"]},
-    "class_mode input": {"class_mode": "input"},
-    "class_mode None": {"class_mode": None},
-    "several labels": {"class_mode": "categorical", "y_col": "both"},
-    "class_mode multi_output": {"class_mode": "multi_output", "y_col": ["a", "b"]},
-    "class_mode raw": {"class_mode": "raw", "y_col": "a"},
-    "class_mode raw, two columns": {"class_mode": "raw", "y_col": ["a", "b"]},
-    "class_mode color_target": {"class_mode": "color_target", "y_col": "mask"},
-    "class_mode grayscale_target": {"class_mode": "grayscale_target", "y_col": "mask"},
-    "weights": {"class_mode": "sparse", "weight_col": "weight"},
-    "training": {"class_mode": "sparse", "subset": "training"},
-    "validation": {"class_mode": "sparse", "subset": "validation"},
-}
-
-
 @pytest.mark.parametrize("case", DATAFRAME_CASES)
 def test_dataframes(drawn, case):
     folder, photos, masks = drawn
-    names = [os.path.normpath(path).split(os.sep)[1] for path in photos]
-    frame = pd.DataFrame(
-        {
-            "filename": photos,
-            "class": names,
-            "both": [["10", "2"] if name == "10" else [name] for name in names],
-            "mask": [str(folder / mask) for mask in masks],
-            "a": np.arange(len(photos)) * 0.5,
-            "b": np.arange(len(photos)),
-            "weight": np.arange(len(photos)) / 4,
-        }
-    )
-    missing = frame.iloc[:1].assign(filename="photos/missing.png")
-    frame = pd.concat([frame, missing], ignore_index=True)
+    frame = pd.DataFrame(table(folder, photos, masks))
     split = 0.3 if "subset" in DATAFRAME_CASES[case] else 0.0
     with pytest.warns(UserWarning, match=r"photos/missing\.png"):
         flow = ImageDataAugmentor(validation_split=split).flow_from_dataframe(
@@ -129,24 +91,6 @@ def test_arrays():
     same(augmentor.flow(x, y, **options)[1], facts["x and y"])
     same(augmentor.flow(x, y, subset="validation", **options)[0], facts["validation"])
     same(augmentor.flow(x, y, subset="training", **options)[0], facts["training"])
-
-
-STANDARDISATION = {
-    "rescale": {"rescale": 1 / 255},
-    "samplewise_center": {"samplewise_center": True},
-    "samplewise_std": {"samplewise_center": True, "samplewise_std_normalization": True},
-    "featurewise_center": {"featurewise_center": True},
-    "featurewise_std": {"featurewise_center": True, "featurewise_std_normalization": True},
-    "samplewise after rescale": {"rescale": 1 / 255, "samplewise_center": True},
-    "all": {
-        "rescale": 0.5,
-        "preprocess_input": lambda picture: picture + 10,
-        "samplewise_center": True,
-        "samplewise_std_normalization": True,
-        "featurewise_center": True,
-        "featurewise_std_normalization": True,
-    },
-}
 
 
 @pytest.mark.parametrize("case", STANDARDISATION)

@@ -10,14 +10,8 @@ from .image_data_augmentor import ImageDataAugmentor
 from .iterator import Iterator
 from .numpy_array_iterator import NumpyArrayIterator
 from .reading import UnreadableImage
-from .utils import (
-    array_to_img,
-    img_to_array,
-    list_pictures,
-    load_img,
-    save_img,
-    validate_filename,
-)
+from .utils import *  # noqa: F403
+from .utils import __all__ as _helpers
 
 __all__ = [
     "DataFrameIterator",
@@ -26,10 +20,5 @@ __all__ = [
     "Iterator",
     "NumpyArrayIterator",
     "UnreadableImage",
-    "array_to_img",
-    "img_to_array",
-    "list_pictures",
-    "load_img",
-    "save_img",
-    "validate_filename",
+    *_helpers,
 ]

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import cv2
+
 BATCHES_AHEAD = 2
 
 
@@ -22,7 +24,8 @@ def available_cores() -> int:
 class WorkerPool:
     """A thread pool that starts when needed and ends with its owner.
 
-    It may be pickled, and used in a forked child, where it starts anew.
+    It may be pickled, and used in a forked child, where it starts anew. A pool of several threads
+    takes OpenCV's own threads out of use, which can only be done for the whole process.
     """
 
     def __init__(self, workers: int | None):
@@ -42,6 +45,8 @@ class WorkerPool:
             self._start()
         with self._lock:
             if self._executor is None:
+                if self.workers > 1:  # OpenCV's own threads would only get in these threads' way
+                    cv2.setNumThreads(1)
                 self._executor = ThreadPoolExecutor(self.workers, "ImageDataAugmentor")
             return self._executor.submit(function, *arguments)
 

@@ -18,7 +18,16 @@ import tempfile
 import cv2
 import numpy as np
 import pandas as pd
-from pictures import CLASSES, SIZE, draw, pixels
+from pictures import (
+    CLASSES,
+    DATAFRAME_CASES,
+    DIRECTORY_CASES,
+    SIZE,
+    STANDARDISATION,
+    draw,
+    pixels,
+    table,
+)
 
 from ImageDataAugmentor.image_data_augmentor import ImageDataAugmentor
 
@@ -53,71 +62,26 @@ def describe(iterator, batches=(0,)):
 
 def directories(folder):
     """flow_from_directory in its class modes, colour modes and subsets."""
-    photos = os.path.join(folder, "photos")
-    options = {"target_size": SIZE, "shuffle": False, "batch_size": 4}
     facts = {}
-    for mode in ("categorical", "sparse", "input", None):
-        flow = ImageDataAugmentor().flow_from_directory(photos, class_mode=mode, **options)
-        facts[f"class_mode {mode}"] = describe(flow, (0, len(flow) - 1))
-    flow = ImageDataAugmentor().flow_from_directory(
-        photos, class_mode="binary", classes=["kits", "2"], **options
-    )
-    facts["binary, classes given"] = describe(flow)
-    for mode in ("rgba", "grayscale", "gray"):
-        flow = ImageDataAugmentor().flow_from_directory(photos, color_mode=mode, **options)
-        facts[f"color_mode {mode}"] = describe(flow)
-    for split in (0.25, 0.5):
-        for subset in ("training", "validation"):
-            flow = ImageDataAugmentor(validation_split=split).flow_from_directory(
-                photos, subset=subset, **options
-            )
-            facts[f"{subset} of {split}"] = describe(flow)
+    for name, case in DIRECTORY_CASES.items():
+        options = dict(case)
+        augmentor = ImageDataAugmentor(validation_split=options.pop("split", 0.0))
+        flow = augmentor.flow_from_directory(
+            os.path.join(folder, "photos"), target_size=SIZE, shuffle=False, batch_size=4, **options
+        )
+        last = [len(flow) - 1] if name.startswith("class_mode") else []
+        facts[name] = describe(flow, [0, *last])
     return facts
 
 
 def dataframes(folder, photos, masks):
     """flow_from_dataframe in its class modes and subsets."""
-    names = [os.path.normpath(path).split(os.sep)[1] for path in photos]
-    frame = pd.DataFrame(
-        {
-            "filename": photos,
-            "class": names,
-            "both": [["10", "2"] if name == "10" else [name] for name in names],
-            "mask": [os.path.join(folder, mask) for mask in masks],
-            "a": np.arange(len(photos)) * 0.5,
-            "b": np.arange(len(photos)),
-            "weight": np.arange(len(photos)) / 4,
-        }
-    )
-    frame = pd.concat(
-        [frame, frame.iloc[:1].assign(filename="photos/missing.png")], ignore_index=True
-    )
+    frame = pd.DataFrame(table(folder, photos, masks))
     options = {"directory": folder, "target_size": SIZE, "shuffle": False, "batch_size": 4}
-    cases = {
-        "class_mode categorical": {"class_mode": "categorical"},
-        "class_mode sparse": {"class_mode": "sparse"},
-        "class_mode binary": {"class_mode": "binary", "classes": ["2", "kits"]},
-        "class_mode input": {"class_mode": "input"},
-        "class_mode None": {"class_mode": None},
-        "several labels": {"class_mode": "categorical", "y_col": "both"},
-        "class_mode multi_output": {"class_mode": "multi_output", "y_col": ["a", "b"]},
-        "class_mode raw": {"class_mode": "raw", "y_col": "a"},
-        "class_mode raw, two columns": {"class_mode": "raw", "y_col": ["a", "b"]},
-        "class_mode color_target": {"class_mode": "color_target", "y_col": "mask"},
-        "class_mode grayscale_target": {"class_mode": "grayscale_target", "y_col": "mask"},
-        "weights": {"class_mode": "sparse", "weight_col": "weight"},
-        "training": {"class_mode": "sparse", "subset": "training"},
-        "validation": {"class_mode": "sparse", "subset": "validation"},
-    }
     facts = {}
-    for name, case in cases.items():
-        split = 0.3 if "subset" in case else 0.0
-        flow = ImageDataAugmentor(validation_split=split).flow_from_dataframe(
-            frame, **options, **case
-        )
-        facts[name] = describe(flow)
-        if name.startswith(("class_mode color", "class_mode gray")):
-            facts[name]["filenames"] = facts[name]["filenames"][:2]
+    for name, case in DATAFRAME_CASES.items():
+        augmentor = ImageDataAugmentor(validation_split=0.3 if "subset" in case else 0.0)
+        facts[name] = describe(augmentor.flow_from_dataframe(frame, **options, **case))
     return facts
 
 
@@ -139,24 +103,8 @@ def arrays():
 def standardisation():
     """Each way of standardising, alone and together, on the arrays of `pictures`."""
     x = np.array([pixels(number) for number in range(6)], np.float32)
-    cases = {
-        "rescale": {"rescale": 1 / 255},
-        "samplewise_center": {"samplewise_center": True},
-        "samplewise_std": {"samplewise_center": True, "samplewise_std_normalization": True},
-        "featurewise_center": {"featurewise_center": True},
-        "featurewise_std": {"featurewise_center": True, "featurewise_std_normalization": True},
-        "samplewise after rescale": {"rescale": 1 / 255, "samplewise_center": True},
-        "all": {
-            "rescale": 0.5,
-            "preprocess_input": lambda picture: picture + 10,
-            "samplewise_center": True,
-            "samplewise_std_normalization": True,
-            "featurewise_center": True,
-            "featurewise_std_normalization": True,
-        },
-    }
     facts = {}
-    for name, case in cases.items():
+    for name, case in STANDARDISATION.items():
         augmentor = ImageDataAugmentor(**case)
         augmentor.fit(x)
         facts[name] = {
