@@ -15,14 +15,12 @@ import argparse
 import contextlib
 import dataclasses
 import hashlib
-import importlib
 import itertools
 import json
 import math
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -197,50 +195,11 @@ def find_lib() -> Path:
     return the_one(find_mounted(LIB_DATASET, marker), "lib dataset", marker, attach, SystemExit)
 
 
-def albumentations_fault() -> str | None:
-    """Say why the albumentations that Python finds won't do, or None when it is version 2."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask PyPI for a newer one
-    try:
-        albumentations = importlib.import_module("albumentations")
-    except Exception as error:  # a broken installation may raise anything
-        text = str(error).partition("\n")[0]
-        return f"albumentations can't be imported ({type(error).__name__}: {text})"
-    version = albumentations.__version__
-    return f"albumentations {version} is too old" if int(version.split(".")[0]) < 2 else None
-
-
-def ensure_albumentations(lib: Path) -> None:
-    """Make `import albumentations` give version 2, from the wheels in `lib` where need be.
-
-    Ends with a sentence when the wheels are not attached or don't help.
-    """
-    if not (fault := albumentations_fault()):
-        return
-    lock = lib / "wheels" / "requirements.txt"
-    if not lock.is_file():
-        raise SystemExit(
-            f"{fault}, and {lib} has no wheels: run `ship wheels` and `ship bundle`, and attach "
-            "the new version of that dataset."
-        )
-    target = tempfile.mkdtemp(prefix="wheels-")
-    command = [sys.executable, "-m", "pip", "install", "--isolated", "--quiet", "--no-index"]
-    command += ["--disable-pip-version-check", "--no-deps", "--require-hashes"]
-    command += ["--target", target, "--find-links", str(lock.parent), "--requirement", str(lock)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    for name in list(sys.modules):  # what the failed or outdated import left
-        if name.partition(".")[0] in ("albumentations", "albucore"):
-            del sys.modules[name]
-    sys.path.insert(0, target)
-    importlib.invalidate_caches()
-    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-    failure = (errors or [done.stderr])[0] if done.returncode else albumentations_fault()
-    if failure:
-        raise SystemExit(f"{fault}, and the wheels in {lock.parent} don't help: {failure}")
-    print(f"{fault}: using the wheels in {lock.parent} instead.", file=sys.stderr, flush=True)
-
-
 LIB = find_lib()
 sys.path.insert(0, str(LIB))
+
+from offline import ensure_albumentations, find_weights
+
 ensure_albumentations(LIB)
 
 import albumentations as A
@@ -500,53 +459,6 @@ ROWS = [
     Backbone(zoo.ConvNeXtBase, (0, 255), (384, 512), "convnext_base_notop.h5"),
 ]
 BACKBONES = {row.build.__name__: row for row in ROWS}
-
-
-def find_weights(config: Config) -> Path | None:
-    """Return the file of the backbone's weights, or None where none were asked for.
-
-    ImageNet weights come from the lib dataset, any other mounted dataset or Keras' own cache or
-    download, and must have the hash that the manifest publishes.
-    """
-    if config.weights == "none":
-        return None
-    if config.weights != "imagenet":
-        if not Path(config.weights).is_file():
-            raise Problem(f"--weights {config.weights}: no such file; imagenet and none also work.")
-        return Path(config.weights)
-    entry = json.loads((LIB / "weights" / "manifest.json").read_text())[config.backbone]
-    places = [LIB / "weights" / entry["file"], *(ROOT / "input").glob(f"**/{entry['file']}")]
-    for path in filter(Path.is_file, places):
-        if fault := weights_fault(path, entry):
-            raise Problem(f"{path} is damaged: its {fault} is not the manifest's. Upload it again.")
-        return path
-    return download_weights(config.backbone, entry)
-
-
-def weights_fault(path: Path, entry: dict) -> str | None:
-    """Return what of a weight file differs from its manifest entry, or None."""
-    if path.stat().st_size != entry["size"]:
-        return "size"
-    for algorithm in ("sha256", "md5"):
-        with path.open("rb") as file:
-            if entry[algorithm] not in (None, hashlib.file_digest(file, algorithm).hexdigest()):
-                return algorithm
-    return None
-
-
-def download_weights(backbone: str, entry: dict) -> Path:
-    """Return Keras' cached or downloaded weight file."""
-    try:
-        hash_ = entry["sha256"] or entry["md5"]
-        return Path(
-            keras.utils.get_file(origin=entry["url"], file_hash=hash_, cache_subdir="models")
-        )
-    except Exception as error:  # get_file raises bare Exceptions
-        raise Problem(
-            f"The ImageNet weights of {backbone} are missing and cannot be downloaded: attach a "
-            f"dataset that holds {entry['file']} (`ship weights {backbone}` fetches it, "
-            "`ship bundle` uploads it), or ask for --weights none or --weights FILE."
-        ) from error
 
 
 def load_backbone(config: Config, weights: Path | None) -> keras.Model:
@@ -915,7 +827,7 @@ def run(config: Config, options: argparse.Namespace, output: Path) -> None:
     data = load_data(config, folder, scratch)
     decisive = {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
     state = session.open_state(output / "state", decisive, data.fingerprint, options.fresh)
-    weights = find_weights(config)
+    weights = find_weights(config.backbone, config.weights, LIB, ROOT / "input")
     with strategy.scope():
         network = build_model(config, len(data.competition.classes), weights)
         end = START + config.time_limit * 60 if config.time_limit else math.inf

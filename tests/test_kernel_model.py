@@ -1,7 +1,5 @@
 """The model: what reaches each backbone, what trains in a stage, and in which precision."""
 
-import json
-
 import keras
 import numpy as np
 import pytest
@@ -180,65 +178,3 @@ def test_a_wrong_weight_file_is_named(tmp_path):
 def test_an_image_too_small_for_the_backbone_is_refused():
     with pytest.raises(kernel.Problem, match="Xception at 16x16"):
         kernel.load_backbone(configure("--backbone", "xception", "--image-size", "16"), None)
-
-
-class TestFindingWeights:
-    """Where ImageNet weights come from, and what is said when they are missing."""
-
-    @pytest.fixture
-    def lib(self, tmp_path, monkeypatch):
-        """A lib folder whose manifest knows one tiny file."""
-        import hashlib
-
-        folder = tmp_path / "lib" / "weights"
-        folder.mkdir(parents=True)
-        (tmp_path / "input").mkdir()
-        entry = {
-            "file": "mobilenet_1_0_224_tf_no_top.h5",
-            "url": "http://127.0.0.1:9/none.h5",
-            "size": len(b"right"),
-            "sha256": hashlib.sha256(b"right").hexdigest(),
-            "md5": None,
-        }
-        (folder / "manifest.json").write_text(json.dumps({"MobileNet": entry}))
-        monkeypatch.setattr(kernel, "LIB", tmp_path / "lib")
-        monkeypatch.setattr(kernel, "ROOT", tmp_path)
-        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-        return folder
-
-    def config(self, *arguments):
-        return kernel.read_arguments(["--backbone", "mobilenet", *arguments])[0]
-
-    def test_in_the_lib_dataset(self, lib):
-        (lib / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"right")
-        assert kernel.find_weights(self.config("--weights", "imagenet")).parent == lib
-
-    def test_in_any_mounted_dataset(self, lib, tmp_path):
-        other = tmp_path / "input" / "datasets" / "someone" / "keras-weights"
-        other.mkdir(parents=True)
-        (other / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"right")
-        assert kernel.find_weights(self.config("--weights", "imagenet")).parent == other
-
-    @pytest.mark.parametrize(("content", "fault"), [(b"wrong", "sha256"), (b"cut", "size")])
-    def test_a_damaged_file_is_refused(self, lib, content, fault):
-        (lib / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(content)
-        with pytest.raises(kernel.Problem, match=f"damaged: its {fault}"):
-            kernel.find_weights(self.config("--weights", "imagenet"))
-
-    def test_a_hash_that_keras_does_not_publish_is_not_asked_for(self, lib):
-        manifest = json.loads((lib / "manifest.json").read_text())
-        manifest["MobileNet"]["sha256"] = None
-        (lib / "manifest.json").write_text(json.dumps(manifest))
-        (lib / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"other")
-        assert kernel.find_weights(self.config("--weights", "imagenet")).parent == lib
-
-    def test_missing_weights_say_what_to_attach(self, lib):
-        with pytest.raises(kernel.Problem, match=r"attach a dataset.*ship weights MobileNet"):
-            kernel.find_weights(self.config("--weights", "imagenet"))
-
-    def test_a_missing_file_is_named(self, lib):
-        with pytest.raises(kernel.Problem, match=r"--weights nowhere\.h5: no such file"):
-            kernel.find_weights(self.config("--weights", "nowhere.h5"))
-
-    def test_none_must_be_asked_for(self, lib):
-        assert kernel.find_weights(self.config("--weights", "none")) is None

@@ -1,7 +1,6 @@
 """The wheels for Kaggle's machine, and the kernel's offline fallback that installs them."""
 
 import argparse
-import ast
 import os
 import shutil
 import subprocess
@@ -13,11 +12,11 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
 from photos.errors import Problem
 from ship import wheels
 
 LIB = Path(wheels.__file__).resolve().parents[1]
-KERNEL = LIB.parent / "kernel.py"
 MANYLINUX = "manylinux_2_17_x86_64.manylinux2014_x86_64"
 
 # What Kaggle's image holds without albumentations (the reasons stand in ship/wheels.py).
@@ -202,26 +201,6 @@ def test_refused_wheels_are_replaced(folder, source):
 # --- the kernel's fallback ---
 
 
-def kernels_fallback() -> str:
-    """The source of the kernel's two functions, to be run without the rest of it."""
-    source = KERNEL.read_text(encoding="utf-8") if KERNEL.is_file() else ""
-    functions = {
-        node.name: ast.unparse(node)
-        for node in ast.parse(source).body
-        if isinstance(node, ast.FunctionDef)
-    }
-    if "albumentations_fault" not in functions:
-        pytest.skip("kernel.py does not install wheels")
-    return "\n".join(
-        [
-            "import importlib, os, subprocess, sys, tempfile",
-            "from pathlib import Path",
-            functions["albumentations_fault"],
-            functions["ensure_albumentations"],
-        ]
-    )
-
-
 @pytest.fixture
 def image(tmp_path) -> Path:
     """The site-packages of an image whose albumentations the tests write."""
@@ -244,8 +223,9 @@ def attached(tmp_path) -> Path:
 
 def run_fallback(image: Path, attached: Path) -> list[str]:
     """Run the fallback in a fresh Python with that image: the lines that it printed."""
-    script = kernels_fallback() + (
-        "\ntry: ensure_albumentations(Path(sys.argv[1]))\n"
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom offline.wheels import ensure_albumentations\n"
+        "try: ensure_albumentations(Path(sys.argv[1]))\n"
         "except SystemExit as sentence: print('end:', sentence)\n"
         "else:\n"
         "    import albumentations\n"
@@ -253,7 +233,7 @@ def run_fallback(image: Path, attached: Path) -> list[str]:
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(attached)],
-        env=os.environ | {"PYTHONPATH": str(image.parents[1])},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(image.parents[1]), str(LIB)])},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

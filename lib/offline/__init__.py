@@ -1,0 +1,9 @@
+"""What stands in for the internet: mounted wheels and weights.
+
+This package imports nothing that the wheels may have to bring first.
+"""
+
+from offline.weights import find_weights
+from offline.wheels import ensure_albumentations
+
+__all__ = ["ensure_albumentations", "find_weights"]
