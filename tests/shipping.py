@@ -37,7 +37,8 @@ from pathlib import Path
 OVERRIDES: dict[str, str] = {}
 # --- end of overrides ---
 
-CONFIG = {"recipe": "quick", "backbone": "MobileNet", "seconds": "0", "fail": "", "label": ""}
+CONFIG = {"recipe": "quick", "backbone": "MobileNet", "seconds": "0"}
+CONFIG |= {"fail": "", "label": "", "limit": ""}
 unknown = OVERRIDES.keys() - CONFIG.keys()
 if unknown:
     sys.exit(f"unknown setting {min(unknown)}")

@@ -92,6 +92,8 @@ def describe(error: BaseException) -> dict[str, Any]:
         described |= {"kind": "late", "message": "no answer in time"}
     elif isinstance(error, requests.RequestException | TransportError | ConnectionError):
         described |= {"kind": "connection", "message": type(error).__name__}
+    elif isinstance(error, ImportError):
+        described["message"] = f"{error} (pip install --upgrade kaggle six)"
     elif isinstance(error, DroppedFile):
         described["kind"] = "dropped"
     elif isinstance(error, SystemExit):

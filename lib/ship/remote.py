@@ -129,7 +129,8 @@ class Remote:
         if self._process:
             self._process.kill()
             self._process.wait()
-            self._process.stdin.close()
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
             self._process.stdout.close()
             self._errors.close()
             self._process = None

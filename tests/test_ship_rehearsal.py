@@ -1,0 +1,91 @@
+"""`ship rehearse` shows the whole product without an account."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from shipping import KERNEL, REPOSITORY, Outcome, make_competition, make_project
+
+
+def rehearse(folder, *arguments: str) -> Outcome:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_")}
+    process = subprocess.run(
+        [sys.executable, "-P", "-m", "ship", "rehearse", *arguments],
+        cwd=folder,
+        env={**environment, "PYTHONPATH": str(REPOSITORY / "lib"), "SHIP_POLL": "0.1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    return Outcome(process.returncode, process.stdout, process.stderr)
+
+
+@pytest.fixture
+def project(tmp_path):
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder, solution = make_competition(tmp_path)
+    return ["--data", str(folder), "--solution", str(solution)]
+
+
+@pytest.mark.slow
+def test_the_real_kernel_from_nothing_to_a_score(tmp_path):
+    before = sorted(REPOSITORY.iterdir())
+    outcome = rehearse(REPOSITORY)
+    assert outcome.status == 0, outcome.out[-3000:] + outcome.err
+    found = re.search(r"rehearsal: public score (\d\.\d{5}) after (\d+) min", outcome.out)
+    assert 0 < float(found[1]) <= 1
+    assert sorted(REPOSITORY.iterdir()) == before
+
+
+def test_a_folder_of_ones_own(project, data):
+    outcome = rehearse(project, *data)
+    assert outcome.status == 0, outcome
+    last = outcome.out.splitlines()[-1]
+    assert re.fullmatch(r"rehearsal: public score 0\.88889 after 0 min \d\d s", last)
+    assert "1 dataset versions, 1 kernel versions, 1 kernel runs, 1 submissions" in outcome.out
+    assert not (project / "runs").exists()
+
+
+def test_settings_pass_through(project, data):
+    outcome = rehearse(project, *data, "--set", "label=1")
+    assert outcome.status == 1
+    assert "has the label '1' in every row" in outcome.err
+    assert outcome.sentence == "the rehearsal failed; its last words are above."
+
+
+@pytest.mark.parametrize("mount", ["official", "conflict", "typed"])
+def test_each_layout_of_the_mounts(project, data, mount):
+    assert rehearse(project, *data, "--mount", mount).status == 0
+
+
+def test_the_work_can_be_kept(project, data, tmp_path):
+    kept = tmp_path / "kept"
+    assert rehearse(project, *data, "--keep", str(kept)).status == 0
+    assert (kept / "project" / "runs" / "car-classification-v1" / "submission.csv").is_file()
+    assert "is not empty" in rehearse(project, *data, "--keep", str(kept)).sentence
+
+
+def test_what_reaches_for_the_network_fails(project, data):
+    spy = (
+        "import contextlib, urllib.request\n"
+        "with contextlib.suppress(OSError):\n"
+        "    urllib.request.urlopen('https://example.com', timeout=2)\n"
+    )
+    (project / "kernel.py").write_text(KERNEL.replace("import csv\n", "import csv\n" + spy))
+    outcome = rehearse(project, *data)
+    assert outcome.status == 1
+    assert outcome.sentence.startswith("something reached for the network: example.com:443")
+
+
+def test_wrong_arguments(project, data, tmp_path):
+    assert "go together" in rehearse(project, *data[:2]).sentence
+    assert "is not there" in rehearse(project, "--data", "x", "--solution", "y").sentence
+    assert "--mount must be one of official" in rehearse(project, *data, "--mount", "x").sentence
+    assert "would ship" in rehearse(project, *data, "--dry-run").out
