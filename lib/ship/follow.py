@@ -80,12 +80,23 @@ class Watch:
         if status != self.phase:
             self.phase, self.since = status, time.monotonic()
             tqdm.write(f"{name_of(self.run)}: {status}")
+        self.draw()
+
+    def draw(self) -> None:
+        """Bring the line of progress up to date."""
         seconds = int(time.monotonic() - self.since)
         clock = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
         progress = f" · {self.log.progress}" if self.log.progress else ""
         self.bar.set_description_str(
-            f"{name_of(self.run)} {status.lower()} since {clock}{progress}"
+            f"{name_of(self.run)} {self.phase.lower()} since {clock}{progress}"
         )
+
+    def rest(self, seconds: float) -> None:
+        """Pause, with the line of progress going on."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.desk.remote.wait(min(left, 1.0))
+            self.draw()
 
     def read_log(self) -> None:
         """Get the log of a run that is under way: live, or with an old client piece by piece."""
@@ -159,7 +170,7 @@ def wait_for_end(watch: Watch) -> tuple[str, str]:
         watch.enter(status)
         if status == "RUNNING":
             watch.read_log()
-        desk.remote.wait(pause)
+        watch.rest(pause)
     raise AssertionError("polling never ends by itself")
 
 

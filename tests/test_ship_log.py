@@ -1,0 +1,61 @@
+"""A run's log is shown line by line, each line once, and tells how far the run is."""
+
+import pytest
+
+from ship.follow import Log, minutes
+from ship.remote import log_entries
+
+EPOCH = (
+    "[stage 2/4 half] epoch 3/12  loss 0.412  accuracy 0.881  val_accuracy 0.912  118 images/s  "
+    "left 0:12:34"
+)
+
+
+@pytest.fixture
+def log():
+    return Log()
+
+
+def test_pieces_make_lines(log, capsys):
+    for piece in ("one\ntw", "o\n", "thr"):
+        log.add(piece)
+    assert capsys.readouterr().out == "  | one\n  | two\n"
+    log.finish([{"data": "one\ntwo\nthree"}])
+    assert capsys.readouterr().out == "  | three\n"
+
+
+def test_a_replay_shows_only_what_is_new(log, capsys):
+    log.add("one\ntwo\n")
+    log.restart()
+    log.add("one\ntwo\nthree\n")
+    assert capsys.readouterr().out == "  | one\n  | two\n  | three\n"
+    assert list(log.tail) == ["one", "two", "three"]
+
+
+def test_a_progress_bar_shows_its_last_state(log, capsys):
+    log.add("10%\r50%\r100%\r\n")
+    assert capsys.readouterr().out == "  | 100%\n"
+
+
+def test_how_far_the_run_is(log):
+    log.add(f"{EPOCH}\nsomething else\n")
+    assert log.progress == "stage 2/4 half, epoch 3/12, val_accuracy 0.912, left 0:12:34"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ('[{"stream_name": "stdout", "time": 1.5, "data": "a\\n"}]', ["a\n"]),
+        ("plain\ntext", ["plain\n", "text\n"]),
+        ("", []),
+        ('{"data": "x"}', []),
+        ('["x", {"data": "y"}]', ["y"]),
+    ],
+)
+def test_a_log_in_any_form(text, lines):
+    assert [entry["data"] for entry in log_entries(text)] == lines
+
+
+def test_minutes_of_a_run():
+    assert minutes([{"time": 30.0}, {"time": 90}, {"data": "x"}]) == 1.5
+    assert minutes([]) is None
