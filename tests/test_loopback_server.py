@@ -288,12 +288,12 @@ def test_versions_are_told_apart_by_their_label(world):
     world.finish()
     assert world.push("print('second')")["versionNumber"] == 2
     world.finish()
-    for label in ("1", "v1", "Version 1"):
-        assert world.status(versionLabel=label)["status"] == "ERROR"
-    assert world.status(versionLabel="2")["status"] == "COMPLETE"
-    assert world.lines(versionLabel="1") == []
+    assert world.status(versionLabel="v1")["status"] == "ERROR"
+    assert world.status(versionLabel="v2")["status"] == "COMPLETE"
+    assert world.lines(versionLabel="v1") == []
     where = {"userName": "alice", "kernelSlug": "car-kernel"}
-    assert world.ask("GetKernelSessionStatus", **where, versionLabel="9").status_code == 404
+    for label in ("v9", "v0", "2", "Version 2"):
+        assert world.ask("GetKernelSessionStatus", **where, versionLabel=label).status_code == 404
     described = world.get("GetKernel", **where)
     assert described["metadata"]["currentVersionNumber"] == 2
     assert described["blob"]["source"] == "print('second')"

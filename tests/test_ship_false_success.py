@@ -200,7 +200,7 @@ def test_the_status_is_that_of_the_version_and_not_of_the_newest(world):
     assert world.ship("follow").status == 1
     assert world.ship("follow", "--version", "1").status == 0
     statuses = [c for c in world.kaggle.requests if c.name == "GetKernelSessionStatus"]
-    assert {call.body["versionLabel"] for call in statuses} == {"1", "2"}
+    assert {call.body["versionLabel"] for call in statuses} == {"v1", "v2"}
 
 
 @pytest.mark.parametrize("word", ["FAILED", "DELETED"])

@@ -46,7 +46,8 @@ def test_with_another_version_of_the_client(world, client, kind):
     token = {"KAGGLE_API_TOKEN": "KGAT_1234"} if kind == "token" else {}
     outcome = world.arrives_once("--set", "seconds=0.4", PYTHONPATH=path, **token)
     assert sum("epoch 1/2" in line for line in outcome.out.splitlines()) == 1
-    version = re.search(r"^ok +client +kaggle (\S+)", world.ship("doctor", PYTHONPATH=path).out)
+    doctor = world.ship("doctor", PYTHONPATH=path)
+    version = re.search(r"^ok +client +kaggle (\S+)", doctor.out, re.MULTILINE)
     assert version[1] != importlib.metadata.version("kaggle")
 
 

@@ -270,10 +270,15 @@ class Client:
         os.replace(part, path)
         return written
 
-    def follow_log(self, kernel: str) -> bool:
-        """Start to report the live log in events; False where the client is too old for it."""
+    def follow_log(self, kernel: str, version: int) -> bool:
+        """Start to report the live log in events; False where the client is too old for it.
+
+        Only since 2.2.5 can the client name a version; the older ones report the newest.
+        """
         if not hasattr(self.api, "kernels_logs_stream"):
             return False
+        if hasattr(self.api, "_kernel_version_label"):
+            kernel = f"{kernel}/{version}"
         threading.Thread(target=self._report_log, args=(kernel,), daemon=True).start()
         return True
 

@@ -104,7 +104,9 @@ class Watch:
         if self.live and not self.streaming:
             self.log.restart()
             self.streaming = True
-            self.live = remote.call("follow_log", "the live log", kernel=self.run["ref"])
+            self.live = remote.call(
+                "follow_log", "the live log", kernel=self.run["ref"], version=self.run["version"]
+            )
         if not self.live:
             self.log.restart()
             for entry in remote.run_output(self.run["ref"], self.run["version"])[1]:

@@ -367,7 +367,7 @@ class Remote:
             f"the status of {ref} version {version}",
             userName=owner,
             kernelSlug=slug,
-            versionLabel=str(version),
+            versionLabel=f"v{version}",  # for a bare number the site answers 404
         )
         return str(answer.get("status") or "").upper(), answer.get("failureMessage") or ""
 
@@ -380,7 +380,7 @@ class Remote:
             f"the output of {ref} version {version}",
             userName=owner,
             kernelSlug=slug,
-            versionLabel=str(version),
+            versionLabel=f"v{version}",  # for a bare number the site answers 404
             pageSize=PAGE,
         )
         files, log = [], ""

@@ -150,20 +150,22 @@ class Kernels:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def find(self, owner: str, slug: str, label: str | int | None = None) -> dict[str, Any]:
-        """Return the record of a version, by default the newest.
+        """Return the record of a version, by its label ("v3") or number, by default the newest.
 
         Raises:
-            ApiError: 403 for an unknown kernel, as on the site; 404 for an unknown version.
+            ApiError: 403 for an unknown kernel, as on the site; 404 for an unknown version, and for
+                a label that is a bare number (kaggle 2.2.5 says that the site answers so).
         """
         kernel = self._store.state["kernels"].get(f"{owner}/{slug}")
         if kernel is None:
             raise ApiError(403, "Permission 'kernels.get' was denied")
-        number = re.search(r"\d+", str(label or ""))
-        if number is None:
+        if not label:
             return kernel["versions"][-1]
-        if not 1 <= int(number[0]) <= len(kernel["versions"]):
-            raise ApiError(404, f"Kernel {owner}/{slug} has no version {label}")
-        return kernel["versions"][int(number[0]) - 1]
+        if isinstance(label, str):
+            label = int(label[1:]) if re.fullmatch(r"v\d+", label) else 0
+        if not 1 <= label <= len(kernel["versions"]):
+            raise ApiError(404, f"Kernel {owner}/{slug} has no such version")
+        return kernel["versions"][label - 1]
 
     def _version(self, request: dict) -> dict[str, Any]:
         label = request.get("versionLabel")

@@ -161,7 +161,7 @@ class Loopback:
             path, folder = self.store.path("archives", name), self.folder
         elif kind == "output" and name.count("/") >= 3:
             owner, slug, number, inner = name.split("/", 3)
-            folder = self.kernels.output_of(self.kernels.find(owner, slug, number))
+            folder = self.kernels.output_of(self.kernels.find(owner, slug, int(number)))
             path = (folder / inner).resolve()
         else:
             raise ApiError(404, "Not found")
