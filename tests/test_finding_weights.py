@@ -70,3 +70,8 @@ def test_a_missing_file_is_named(lib):
 
 def test_none_must_be_asked_for(lib):
     assert find(lib, "none") is None
+
+
+def test_a_network_without_imagenet_weights_says_so(lib):
+    with pytest.raises(Problem, match="Plain has no ImageNet weights: ask for --weights none"):
+        find_weights("Plain", "imagenet", lib.parent, lib)

@@ -75,7 +75,7 @@ def test_overrides_count_like_the_command_line_and_before_it(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--backbone", "resnet"], "'resnet' is not one of MobileNet, InceptionV3"),
+        (["--backbone", "resnet"], "'resnet' is not one of Plain, MobileNet, InceptionV3"),
         (["--recipe", "best"], "'best' is not one of default, reference, dry"),
         (["--image-size", "big"], "'big' is not a whole number"),
         (["--image-size", "0x10"], "0 must be at least 1"),

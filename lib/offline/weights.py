@@ -28,7 +28,10 @@ def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | 
         if not Path(wanted).is_file():
             raise Problem(f"--weights {wanted}: no such file; imagenet and none also work.")
         return Path(wanted)
-    entry = json.loads((lib / "weights" / "manifest.json").read_text())[backbone]
+    manifest = json.loads((lib / "weights" / "manifest.json").read_text())
+    if backbone not in manifest:
+        raise Problem(f"{backbone} has no ImageNet weights: ask for --weights none.")
+    entry = manifest[backbone]
     places = [lib / "weights" / entry["file"], *inputs.glob(f"**/{entry['file']}")]
     for path in filter(Path.is_file, places):
         if fault := weights_fault(path, entry):
