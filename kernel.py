@@ -865,8 +865,8 @@ def run(config: Config, options: argparse.Namespace, output: Path) -> None:
     )
     if folder.is_relative_to(scratch):
         print(
-            "This was a dry run: ten kinds of drawn cars, a small network, random weights. It shows "
-            "that everything works; its accuracy says nothing about real photos."
+            "This was a dry run: ten kinds of drawn cars, a small network, random weights. It "
+            "shows that everything works; its accuracy says nothing about real photos."
         )
 
 
