@@ -2,10 +2,15 @@
 
 import gc
 import multiprocessing
+import os
 import pickle
+import signal
+import subprocess
+import sys
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import albumentations as A
 import cv2
@@ -269,3 +274,28 @@ class TestWorkers:
     def test_negative_workers(self):
         with pytest.raises(ValueError, match="workers=-1"):
             ImageDataAugmentor(workers=-1)
+
+    @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+    def test_an_interrupted_process_ends(self, photos):
+        script = """
+import sys
+from ImageDataAugmentor import ImageDataAugmentor
+flow = ImageDataAugmentor(workers=3).flow_from_directory(sys.argv[1], batch_size=4)
+print(len(next(flow)), flush=True)
+while True:
+    next(flow)
+"""
+        library = Path(sys.modules[ImageDataAugmentor.__module__].__file__).parents[1]
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, photos],
+            env=os.environ | {"PYTHONPATH": str(library)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while process.stdout.readline() not in {"2\n", ""}:
+            pass
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+        assert process.returncode != 0
+        assert "KeyboardInterrupt" in errors

@@ -3,6 +3,9 @@
 import errno
 import gc
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -198,3 +201,37 @@ def test_leftovers_of_earlier_runs_make_room(photos, tmp_path):
     assert iterator.cache.used <= iterator.cache.budget
     assert isinstance(iterator.cache, FolderCache)
     assert len(list((tmp_path / "cache").glob("*/section.json"))) == 1
+
+
+def test_a_killed_writer_leaves_a_cache_that_works(photos, tmp_path, decoded):
+    script = """
+import sys, cv2
+from ImageDataAugmentor import ImageDataAugmentor
+flow = ImageDataAugmentor(seed=1, cache=sys.argv[2]).flow_from_directory(
+    sys.argv[1], target_size=(24, 32), class_mode=None, batch_size=1, dtype="uint8",
+    interpolation=cv2.INTER_AREA)
+for _ in range(7):
+    next(flow)
+print("written", flush=True)
+while True:
+    next(flow)
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(cache_module.__file__).parents[1])}
+    writer = subprocess.Popen(
+        [sys.executable, "-c", script, photos, tmp_path / "cache"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    while writer.stdout.readline() not in {"written\n", ""}:
+        pass
+    writer.kill()
+    writer.wait()
+    plain = epoch(flow(photos))
+    decoded.clear()
+    iterator = flow(photos, cache=tmp_path / "cache")
+    np.testing.assert_array_equal(epoch(iterator), plain)
+    assert len(decoded) <= 5  # seven were written
+    decoded.clear()
+    np.testing.assert_array_equal(epoch(iterator), plain)
+    assert not decoded  # the lock went with its process

@@ -1,7 +1,9 @@
 """Batches computed ahead of the reader by threads, delivered in order.
 
 Threads rather than processes: decoding, resizing and OpenCV's transforms release the interpreter's
-lock, and a batch is then filled in place, with nothing to copy between processes or to clean up.
+lock, a batch is filled in place, one cache serves all, and there is nothing to clean up or to
+inherit from a process that runs TensorFlow. The price is the lock: the less time a transform spends
+in C, the less a second thread gains (tests/benchmarks/input_pipeline.py prints how much).
 """
 
 import os
