@@ -86,9 +86,16 @@ def test_dataset_answered_with_nothing(world):
     ],
 )
 def test_asking_for_the_dataset_is_refused(world, code, sentence):
-    world.ship("doctor")
-    world.kaggle.faults.add("GetDataset", "status", times=100, after=code == 403, code=code)
+    world.kaggle.faults.add("GetDataset", "status", times=100, code=code)
     fails_then_goes_on(world, sentence)
+
+
+def test_a_dataset_that_is_known_to_be_new_is_created_all_the_same(world):
+    """Should Kaggle answer 403 for what is not there, a person can say so."""
+    world.kaggle.faults.add("GetDataset", "status", times=2, code=403)
+    assert "create it with `ship bundle --new`" in world.ship("bundle").sentence
+    assert world.ship("bundle", "--new").status == 0
+    assert world.kaggle.counts["dataset_versions"] == 1
 
 
 def test_asking_for_the_dataset_fails_while_bundling(world):

@@ -46,6 +46,9 @@ def test_an_append_never_rewrites(ledger):
     before = ledger.path.read_bytes()
     ledger.append("a-v1", status="complete")
     assert ledger.path.read_bytes().startswith(before)
+    before = ledger.path.read_bytes()
+    ledger.append("a-v1", time="1", status="complete")  # no news
+    assert ledger.path.read_bytes() == before
 
 
 def test_best_leaves_a_run_out(ledger):

@@ -27,8 +27,12 @@ from ship.weights import required_weights
 from ship.wheels import staged_wheels
 
 LEFT_OUT = ("ship", "weights", "wheels", "__pycache__")
+DEBRIS = (".pyc", ".pyo", "~", ".bak", ".orig", ".rej")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 STORED = (".h5", ".whl", ".npz", ".png", ".jpg")
+
+NOT_THERE = (403, 404)
+"""What Kaggle may answer about a dataset that is just being made."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def contents(lib: Path, weights_files: list[str]) -> dict[str, Path]:
             for file in sorted(package.rglob("*")):
                 parts = file.relative_to(lib).parts
                 hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
-                if file.is_file() and not hidden and file.suffix not in (".pyc", ".pyo"):
+                if file.is_file() and not hidden and not file.name.endswith(DEBRIS):
                     found["/".join(parts)] = file
     if not found:
         raise Problem(f"there is no package in {lib}: run ship in a clone of the repository.")
@@ -62,9 +66,23 @@ def contents(lib: Path, weights_files: list[str]) -> dict[str, Path]:
     return found | {f"{file.parent.name}/{file.name}": file for file in files}
 
 
+def left_out(lib: Path) -> list[str]:
+    """Return what lies in lib/ and is no package, for the user to know."""
+    return [
+        path.name
+        for path in sorted(lib.iterdir())
+        if path.name not in LEFT_OUT
+        and not path.name.startswith(".")
+        and path.suffix != ".egg-info"
+        and not (path / "__init__.py").is_file()
+    ]
+
+
 def checked_contents(desk: Desk, weights_files: list[str]) -> dict[str, Path]:
     """Return what the dataset holds; raise Problem when a file of it holds a secret."""
     files = contents(desk.project.lib, weights_files)
+    if others := left_out(desk.project.lib):
+        say(f"not sent, for it is no package: {', '.join(others)} in {desk.project.lib}")
     for name, file in files.items():
         refuse_secrets(name, file.read_bytes(), desk.remote.secrets)
     return files
@@ -122,7 +140,9 @@ def bundle(desk: Desk, config: dict, new: bool = False) -> None:
     if known.get("ref") not in (None, ref):
         known.clear()
     known["ref"] = ref
-    if known.get("sending"):
+    if known.get("sending") and new:
+        forget_sending(desk)
+    elif known.get("sending"):
         if desk.shows_up(lambda: arrived(desk)):
             wait_ready(desk)
         else:
@@ -211,7 +231,12 @@ def sent_version(desk: Desk) -> int | None:
     """Return the number of the version that is being sent, None while Kaggle does not show it."""
     known = desk.state.dataset
     sending = known["sending"]
-    current = desk.remote.dataset(known["ref"])
+    try:
+        current = desk.remote.dataset(known["ref"])
+    except Refused as refusal:
+        if refusal.status not in NOT_THERE:
+            raise
+        current = None
     if current is None:
         return None
     number, versions = current
@@ -229,7 +254,7 @@ def still_processing(desk: Desk) -> bool:
     try:
         status = desk.remote.dataset_status(desk.state.dataset["ref"])
     except Refused as refusal:
-        if refusal.status == 404:
+        if refusal.status in NOT_THERE:
             return False
         raise
     return status not in ("READY", "FAILED", "DELETED")
@@ -269,7 +294,7 @@ def known_status(desk: Desk) -> str:
     try:
         status = desk.remote.dataset_status(ref)
     except Refused as refusal:
-        if refusal.status == 404:
+        if refusal.status in NOT_THERE:
             return "NOT_YET_PERSISTED"
         raise
     if status in ("FAILED", "DELETED"):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from photos.errors import Problem
-from ship.bundle import contents
+from ship.bundle import contents, remote_version
 from ship.credentials import Credentials
 from ship.desk import Desk, say
 from ship.project import (
@@ -123,13 +123,13 @@ def check_wheels(desk: Desk, settings: Settings) -> str:
 
 def check_dataset(desk: Desk, settings: Settings) -> str:
     """The dataset is READY, or not there yet."""
-    current = desk.remote.dataset(desk.dataset_ref)
-    if current is None:
+    version = remote_version(desk, desk.dataset_ref)
+    if version is None:
         return f"{desk.dataset_ref} is not there yet: `ship bundle` creates it"
     status = desk.remote.dataset_status(desk.dataset_ref)
     if status == "FAILED":
-        raise Concern(f"{desk.dataset_ref} version {current[0]} is FAILED; `ship bundle` renews it")
-    return f"{desk.dataset_ref} version {current[0]} is {status or 'in an unknown state'}"
+        raise Concern(f"{desk.dataset_ref} version {version} is FAILED; `ship bundle` renews it")
+    return f"{desk.dataset_ref} version {version} is {status or 'in an unknown state'}"
 
 
 def check_competition(desk: Desk, settings: Settings) -> str:

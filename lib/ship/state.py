@@ -84,9 +84,12 @@ class Ledger:
         self.path = path
 
     def append(self, run: str, **values: Any) -> None:
-        """Add to a run's row; a value of None says nothing."""
-        known = {name: value for name, value in values.items() if value is not None}
-        line = json.dumps({"run": run, **known}, ensure_ascii=False) + "\n"
+        """Add to a run's row; a value of None, or one that is there, says nothing."""
+        row = next((row for row in self.rows() if row["run"] == run), None)
+        news = {k: v for k, v in values.items() if v is not None and (row or {}).get(k) != v}
+        if row and not news:
+            return
+        line = json.dumps({"run": run, **news}, ensure_ascii=False) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a+b") as file:
             if file.tell() and not self._ends_a_line(file):
