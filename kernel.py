@@ -6,7 +6,7 @@ A real competition folder on this machine:    python kernel.py --data DIR --back
                                                 --weights FILE --image-size 160 --epochs 3
 
 Sections, in the order in which they run: overrides, config, where am I, data, augmentation, model,
-schedule, staying inside the session, prediction, output, main.
+schedule, prediction, output, main.
 """
 
 from __future__ import annotations
@@ -844,6 +844,11 @@ def run(config: Config, options: argparse.Namespace, output: Path) -> None:
     """Go the whole way from photos to a submission in `output`."""
     print(f"recipe {config.recipe}: {config.backbone} at {settings.size_text(config.image_size)}")
     strategy = use_devices(config)
+    if config.batch_size % strategy.num_replicas_in_sync:
+        devices = strategy.num_replicas_in_sync
+        raise Problem(
+            f"--batch-size {config.batch_size} must be a multiple of {devices} (devices)."
+        )
     keras.utils.set_random_seed(config.seed)
     scratch = scratch_folder(output)
     folder = find_competition(options.data, scratch, config.seed)

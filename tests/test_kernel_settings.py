@@ -188,3 +188,13 @@ def test_without_the_lib_dataset_one_sentence_says_what_to_attach(tmp_path):
     assert done.returncode == 1
     assert "attach the dataset car-classification-lib" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(own_competition, monkeypatch, capsys):
+    class Three:
+        num_replicas_in_sync = 3
+
+    monkeypatch.setattr(kernel, "use_devices", lambda config: Three())
+    output = own_competition.parent / "out"
+    assert kernel.main(["--data", str(own_competition), "--output", str(output)]) == 1
+    assert "--batch-size 32 must be a multiple of 3 (devices)" in capsys.readouterr().err
