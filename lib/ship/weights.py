@@ -16,8 +16,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
-from photos.errors import Problem
 from tqdm import tqdm
+
+from photos.errors import Problem
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
