@@ -4,9 +4,9 @@ On Kaggle's GPUs, without internet or arguments:  ship        (or: kaggle kernel
 Dry run on this machine's CPU, with drawn cars:   python kernel.py
 A competition's folder on this machine:           python kernel.py --data DIR [--backbone NAME ...]
 
-Expected on sf-dl-car-classification: `reference` scored 0.96838; `default` (EfficientNetB3, 384x512) was
-never submitted yet; the best published score, of the same backbone, is 0.97827. Run time: the dry run
-about a minute on two cores; on two T4s at most the session's 12 hours, which it keeps to.
+Expected on sf-dl-car-classification: `reference` scored 0.96838; `default` (EfficientNetB3 at
+384x512) has not been submitted yet; the best published score, of the same backbone, is 0.97827.
+Run time: the dry run about a minute on two cores; on Kaggle never more than a session's 12 hours.
 
 Sections, in the order in which they run: overrides, config, where am I, data, augmentation, model,
 schedule, prediction, output, main.
