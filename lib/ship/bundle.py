@@ -194,7 +194,7 @@ def send(desk: Desk, staged: Staged, base: int) -> None:
     )
     if answer and (answer["error"] or answer["status"].lower() == "error"):
         forget_sending(desk)
-        raise Problem(f"Kaggle refused {what}: {answer['error'] or 'it gave no reason'}.")
+        raise Problem(f"Kaggle refused {what}: {answer['error'] or 'it gave no reason'}")
     unclear = answer and answer["status"].lower() != "ok"
     if unclear and not desk.shows_up(lambda: arrived(desk)):
         forget_sending(desk)
