@@ -414,9 +414,9 @@ def default_augmentation(height: int, width: int) -> A.Compose:
 AUGMENTATIONS = {"default": default_augmentation, "reference": reference_augmentation}
 
 
-def augmentation(config: Config):
-    """Return the recipe's training augmentation, its warps and colour changes fused for speed."""
-    return ImageDataAugmentor.fuse(AUGMENTATIONS[config.augmentation](*config.image_size))
+def augmentation(config: Config) -> A.Compose:
+    """Return the recipe's training augmentation at its size."""
+    return AUGMENTATIONS[config.augmentation](*config.image_size)
 
 
 def tta_passes(config: Config) -> list[A.Compose | None]:
