@@ -594,7 +594,7 @@ def train(
         rate = state.learning_rate or stage.learning_rate
         try:
             clock.check_epoch()
-            train_stage(config, network, state, clock, training, validation)
+            what = train_stage(config, network, state, clock, training, validation)
         except session.Diverged:
             print(f"The loss of stage {stage.name} is no longer a number: {state.diverge(rate)}.")
         except session.OutOfTime:
@@ -602,7 +602,8 @@ def train(
             state.stopped_by_time_limit = True
             break
         else:
-            print(state.stage_line(stage), flush=True)
+            left = session.clock_text(clock.remaining())
+            print(state.stage_line(stage, what, left), flush=True)
     if state.best:
         network.load_weights(state.folder / state.best)
 
@@ -620,12 +621,12 @@ class LossScale(keras.mixed_precision.LossScaleOptimizer):
         return tf.equal(tf.distribute.get_replica_context().all_reduce("SUM", overflow), 0)
 
 
-def train_stage(config, network, state, clock, training, validation) -> None:
-    """Open the stage's share of the backbone, compile anew, and fit."""
+def train_stage(config, network, state, clock, training, validation) -> str:
+    """Open the stage's share of the backbone, compile anew, and fit; return what trained."""
     stage = config.stages[state.stage]
     what = unfreeze(config, network.get_layer("backbone"), stage)
     rate = state.learning_rate or stage.learning_rate
-    print(f"stage {stage.name}: {what}, learning rate {rate:g}", flush=True)
+    print(f"stage {stage.name} begins: {what}, learning rate {rate:g}", flush=True)
     model = keras.Model(network.inputs, network.outputs)
     optimizer = keras.optimizers.Adam(rate)
     if keras.mixed_precision.global_policy().compute_dtype == "float16":
@@ -647,6 +648,7 @@ def train_stage(config, network, state, clock, training, validation) -> None:
         callbacks=[*counters.values(), checkpoint],
         verbose=0,
     )
+    return what
 
 
 # --------------------------------------------------------------------------------- prediction

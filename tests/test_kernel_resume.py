@@ -37,7 +37,7 @@ def start(data: Path, output: Path, script: Path = SCRIPT) -> subprocess.Popen:
 def stop_in(process: subprocess.Popen, stage: str, number: signal.Signals, delay: float) -> str:
     """Send a signal `delay` seconds after a stage's first line; return what was said on stderr."""
     for line in process.stdout:
-        if line.startswith(f"stage {stage}: the head"):
+        if line.startswith(f"stage {stage} begins"):
             time.sleep(delay)
             process.send_signal(number)
             break

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from photos import Problem
-from session import Clock, OutOfTime, State, clock_text, open_state, write_atomically
+from session import Clock, OutOfTime, clock_text, open_state, write_atomically
 
 
 @dataclass
@@ -166,4 +166,8 @@ def test_stage_metrics_sum_up_what_ran(state):
     assert metrics["seconds"] == 20
     assert state.stage_metrics(STAGES[1])["epochs_run"] == 0
     assert json.dumps(metrics)
-    assert isinstance(State.stage_line(state, STAGES[1]), str)
+    assert state.stage_line(STAGES[0], "the head trains", "0:01:00") == (
+        "stage head is over: the head trains, 2 epochs in 20 s, best val_accuracy 0.8000 "
+        "(of all stages 0.8000), 100 images/s, left 0:01:00"
+    )
+    assert "0 epochs" in state.stage_line(STAGES[1], "half trains", "-")

@@ -116,14 +116,14 @@ class State:
             "images_per_second": float(np.mean(rates)) if rates else None,
         }
 
-    def stage_line(self, stage) -> str:
-        """Return in one line what a finished stage did."""
+    def stage_line(self, stage, what: str, left: str) -> str:
+        """Return in one line what a finished stage did, what trained in it, and the time left."""
         metrics = self.stage_metrics(stage)
-        best = metrics["best_val_accuracy"]
         return (
-            f"stage {stage.name}: {metrics['epochs_run']} epochs in {metrics['seconds']:.0f} s, "
-            f"best val_accuracy {-1 if best is None else best:.4f}, "
-            f"over all stages {self.best_accuracy:.4f}"
+            f"stage {stage.name} is over: {what}, {metrics['epochs_run']} epochs in "
+            f"{metrics['seconds']:.0f} s, best val_accuracy {metrics['best_val_accuracy'] or 0:.4f} "
+            f"(of all stages {self.best_accuracy:.4f}), "
+            f"{metrics['images_per_second'] or 0:.0f} images/s, left {left}"
         )
 
 
