@@ -121,8 +121,8 @@ class State:
         metrics = self.stage_metrics(stage)
         return (
             f"stage {stage.name} is over: {what}, {metrics['epochs_run']} epochs in "
-            f"{metrics['seconds']:.0f} s, best val_accuracy {metrics['best_val_accuracy'] or 0:.4f} "
-            f"(of all stages {self.best_accuracy:.4f}), "
+            f"{metrics['seconds']:.0f} s, best val_accuracy "
+            f"{metrics['best_val_accuracy'] or 0:.4f} (of all stages {self.best_accuracy:.4f}), "
             f"{metrics['images_per_second'] or 0:.0f} images/s, left {left}"
         )
 
