@@ -253,19 +253,20 @@ class TestWorkers:
         assert len(iterator[0][0]) == 22
 
     def test_threads_end_with_their_owner(self, photos):
-        before = threading.active_count()
+        others = set(threading.enumerate())  # of earlier tests, which may end meanwhile
         iterator = flow(photos, workers=3)
         iterator[0]
         iterator[1]
-        assert threading.active_count() > before
+        own = set(threading.enumerate()) - others
+        assert own
         gone = weakref.ref(iterator)
         del iterator
-        deadline = time.monotonic() + 5
-        while threading.active_count() > before and time.monotonic() < deadline:
+        deadline = time.monotonic() + 20
+        while (gone() or any(t.is_alive() for t in own)) and time.monotonic() < deadline:
             gc.collect()  # again, because batches begun ahead hold it until they are done
             time.sleep(0.02)
         assert gone() is None
-        assert threading.active_count() <= before
+        assert not any(thread.is_alive() for thread in own)
 
     def test_a_pickled_copy_gives_the_same(self, photos):
         iterator = flow(photos)

@@ -421,12 +421,14 @@ def test_the_log_is_streamed_while_the_run_goes_on(world):
 
 
 def test_closing_the_server_kills_its_runs(tmp_path):
+    others = set(psutil.Process().children(recursive=True))  # of earlier tests
     with world_in(tmp_path) as world:
         world.push("import sys, time; print('up', flush=True); time.sleep(600)")
         until(lambda: world.lines() == ["up"])
-        children = psutil.Process().children(recursive=True)
+        children = set(psutil.Process().children(recursive=True)) - others
         assert children
-    assert not any(child.is_running() for child in children)
+    _, alive = psutil.wait_procs(children, timeout=10)  # killed, but a process ends in its own time
+    assert not alive
     with again(world) as kaggle:
         world.kaggle = kaggle
         assert world.status()["status"] == "ERROR"
