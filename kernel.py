@@ -312,7 +312,7 @@ def batches(config: Config, data: Data, table: pd.DataFrame, transform=None, tra
     The columns of the labels stand in the order of the competition's classes. Predicting needs no
     labels: a table without them gets the first class.
     """
-    # The iterator sorts names as text, which would put class 10 before 2: name classes by position.
+    # Named by position: sorted as text or left in the given order, class 10 stays behind class 2.
     classes = [f"{position:04d}" for position in range(len(data.competition.classes))]
     labels = [classes[i] for i in data.labels(table)] if "label" in table else classes[0]
     augmentor = ImageDataAugmentor(
