@@ -9,16 +9,19 @@ import threading
 import warnings
 import weakref
 import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import psutil
 
+from .memory import SharedMemory, allocate
 from .reading import CHANNELS, Loading
 
 _MEGABYTE = 1 << 20
 _SEGMENT_BYTES = 64 * _MEGABYTE
 _SEGMENTS_AT_LEAST = 8  # smaller ones where the budget is small
+_SEGMENTS_AT_MOST = 64  # each needs file descriptors
 # What a cache takes of the free memory or disk when no budget is given; the rest is for the
 # model, the batches and everybody else.
 _DEFAULT_SHARE = 0.5
@@ -56,7 +59,7 @@ class Cache:
     def __init__(self, budget: int):
         self.budget = budget
         self._lock = threading.RLock()
-        self._sections: dict[Loading, MemorySection | FolderSection] = {}
+        self._sections: dict[Loading, Section] = {}
         self._users: dict[Loading, weakref.WeakSet] = {}
 
     @property
@@ -88,6 +91,37 @@ class Cache:
             section.put(path, stamp, image)
         return image
 
+    def plan(self, files: list[tuple[str, Loading]]) -> "Plan":
+        """Where these photos are, or where those that are not here yet are to be written."""
+        plan = Plan()
+        for path, loading in dict.fromkeys(files):
+            section = self._sections[loading]
+            with self._lock:
+                entry = section.entry(path)
+                slot = entry.slot if entry else section.take_slot()
+            if slot is None:
+                continue
+            memory, offset = section.place(slot)
+            plan.memories[memory.number] = memory
+            plan.spots[path, loading] = Spot(
+                memory.number, offset, section.shape, entry and entry.stamp
+            )
+            if entry is None:
+                plan.taken[path, loading] = section, slot
+        return plan
+
+    def settle(self, plan: "Plan", stored: list[tuple[str, Loading, tuple | None]]) -> None:
+        """Note what was written where the plan said; a stamp of None says that a file changed."""
+        with self._lock:
+            for path, loading, stamp in stored:
+                section = self._sections.get(loading)
+                if stamp is None and section:
+                    section.forget(path)
+                elif stamp and section is plan.taken[path, loading][0]:
+                    section.commit(path, stamp, plan.taken.pop((path, loading))[1])
+            for section, slot in plan.taken.values():
+                section.give_back(slot)
+
     def reserve(self, size: int) -> bool:
         """Whether `size` more bytes fit, making room where nobody is looking."""
         if self.used + size > self.budget:
@@ -98,46 +132,161 @@ class Cache:
         for loading in [key for key in self._sections if not self._users.get(key)]:
             self._sections.pop(loading).drop()
 
-    def _open_section(self, loading: Loading):
+    def _open_section(self, loading: Loading) -> "Section":
         raise NotImplementedError
 
 
+@dataclass(frozen=True)
+class Spot:
+    """A photo's place in a cache; without a stamp (size, time) it is to be written there."""
+
+    memory: int
+    offset: int
+    shape: tuple[int, ...]
+    stamp: tuple[int, int] | None
+
+
+@dataclass
+class Plan:
+    """What a process needs of a cache for its share of a batch."""
+
+    spots: dict[tuple[str, Loading], Spot] = field(default_factory=dict)
+    memories: dict[int, SharedMemory] = field(default_factory=dict)
+    taken: dict[tuple[str, Loading], tuple["Section", int]] = field(default_factory=dict)
+
+
+@dataclass
+class Entry:
+    """A photo that is held, of a file of this stamp (size, time in ns)."""
+
+    slot: int
+    stamp: tuple[int, int]
+    crc: int | None = None  # to be checked before the photo is used
+
+
+class Section:
+    """Photos loaded in one way, in slots of segments of memory that other processes can map.
+
+    A slot is written once: whoever looks at a photo, in whichever process, may go on doing so.
+    """
+
+    def __init__(self, cache: Cache, loading: Loading):
+        self._cache = cache
+        self.shape = (*loading.target_size, CHANNELS[loading.color_mode])
+        self._record = int(np.prod(self.shape))
+        self._pid = os.getpid()
+        self._full = False
+        self._records = self._records_of_a_segment()
+        self._segments: list[SharedMemory] = []
+        self._entries: dict[str, Entry] = {}
+        self._free: list[int] = []
+
+    def _records_of_a_segment(self) -> int:
+        budget = self._cache.budget
+        size = max(min(_SEGMENT_BYTES, budget // _SEGMENTS_AT_LEAST), budget // _SEGMENTS_AT_MOST)
+        return max(1, size // self._record)
+
+    @property
+    def used(self) -> int:
+        """Bytes held."""
+        return len(self._segments) * self._records * self._record
+
+    def entry(self, path: str) -> Entry | None:
+        """What is known of a file's photo, or None."""
+        return self._entries.get(path)
+
+    def get(self, path: str, stamp: tuple[int, int]) -> np.ndarray | None:
+        """The photo as it was stored for a file of this size and time, or None."""
+        entry = self.entry(path)
+        if entry is None or entry.stamp != stamp:
+            return None
+        picture = self._picture(entry.slot)
+        picture.flags.writeable = False
+        return picture
+
+    def put(self, path: str, stamp: tuple[int, int], image: np.ndarray) -> None:
+        """Store a photo, if there is room."""
+        slot = self.take_slot()
+        if slot is not None:
+            self._picture(slot)[:] = image
+            self.commit(path, stamp, slot)
+
+    def take_slot(self) -> int | None:
+        """A slot to write a photo to, for `commit` or `give_back`; None if there is no room."""
+        # A forked child has a list of free slots of its own, but the same memory.
+        if self._full or self._pid != os.getpid():
+            return None
+        try:
+            return self._free.pop() if self._free or self._add_segment() else None
+        except OSError as error:
+            self._stop(error)
+        return None
+
+    def give_back(self, slot: int) -> None:
+        """Take a slot back that holds nothing."""
+        self._free.append(slot)
+
+    def commit(self, path: str, stamp: tuple[int, int], slot: int) -> None:
+        """Note that a slot now holds a file's photo."""
+        known = self._entries.get(path)
+        if known and known.stamp == stamp:  # somebody else was faster
+            self.give_back(slot)
+        else:
+            self._entries[path] = Entry(slot, stamp)
+
+    def forget(self, path: str) -> None:
+        """Drop the photo of a file that changed."""
+        self._entries.pop(path, None)
+
+    def place(self, slot: int) -> tuple[SharedMemory, int]:
+        """Where a slot is: its segment, and the offset in bytes."""
+        segment, record = divmod(slot, self._records)
+        return self._segments[segment], record * self._record
+
+    def drop(self) -> None:
+        """Give the room back."""
+        self._segments.clear()
+        self._entries.clear()
+        self._free.clear()
+        self._full = True
+
+    def _picture(self, slot: int) -> np.ndarray:
+        memory, offset = self.place(slot)
+        return memory.array(self.shape, offset=offset)
+
+    def _add_segment(self) -> bool:
+        size = self._records * self._record
+        if not self._cache.reserve(size):
+            return False
+        self._segments.append(self._new_segment(size))
+        first = (len(self._segments) - 1) * self._records
+        self._free += reversed(range(first, first + self._records))
+        return True
+
+    def _new_segment(self, size: int) -> SharedMemory:
+        return SharedMemory.anonymous(size)
+
+    def _stop(self, error: OSError) -> None:
+        self._full = True
+        warnings.warn(
+            f"{self._name}: the cache takes no more photos ({error.strerror or error}); "
+            "the rest is decoded each time.",
+            stacklevel=2,
+        )
+
+    @property
+    def _name(self) -> str:
+        return "memory"
+
+
 class MemoryCache(Cache):
-    """Photos in this process's memory."""
+    """Photos in memory."""
 
     def __init__(self):
         super().__init__(int(_available_memory() * _DEFAULT_SHARE))
 
     def _open_section(self, loading):
-        return MemorySection(self)
-
-
-class MemorySection:
-    """Photos loaded in one way."""
-
-    def __init__(self, cache: Cache):
-        self._cache = cache
-        self._pictures: dict[str, tuple[tuple[int, int], np.ndarray]] = {}
-        self.used = 0
-
-    def get(self, path: str, stamp: tuple[int, int]) -> np.ndarray | None:
-        """The photo as it was stored for a file of this size and time, or None."""
-        known = self._pictures.get(path)
-        return known[1] if known and known[0] == stamp else None
-
-    def put(self, path: str, stamp: tuple[int, int], image: np.ndarray) -> None:
-        """Store a photo, if there is room."""
-        stale = self._pictures.pop(path, None)
-        if stale:
-            self.used -= stale[1].nbytes
-        if self._cache.reserve(image.nbytes):
-            self._pictures[path] = (stamp, image)
-            self.used += image.nbytes
-
-    def drop(self) -> None:
-        """Give the room back."""
-        self._pictures.clear()
-        self.used = 0
+        return Section(self, loading)
 
 
 class FolderCache(Cache):
@@ -173,7 +322,7 @@ class FolderCache(Cache):
         return FolderSection(self, self._folder / name, loading)
 
 
-class FolderSection:
+class FolderSection(Section):
     """Photos of one size in segment files of fixed-size records, with an append-only index.
 
     Segments are allocated on the disk before they are mapped, so that a full disk is an error when
@@ -182,104 +331,73 @@ class FolderSection:
     """
 
     def __init__(self, cache: Cache, folder: Path, loading: Loading):
-        self._cache = cache
         self._folder = folder
-        self._shape = (*loading.target_size, CHANNELS[loading.color_mode])
-        self._record = int(np.prod(self._shape))
-        self._pid = os.getpid()
-        self._full = False
         folder.mkdir(exist_ok=True)
         self._lock_file = (folder / "writer.lock").open("a")
         self._writes = _lock_exclusively(self._lock_file)
-        self._records = self._records_of_a_segment(loading)
+        super().__init__(cache, loading)
+        description = folder / "section.json"
+        if not description.exists():
+            facts = {"records": self._records} | dataclasses.asdict(loading)
+            description.write_text(json.dumps(facts))
         self._segments = self._map_segments()
         self._entries = self._read_index()
-        taken = {entry["slot"] for entry in self._entries.values()}
+        taken = {entry.slot for entry in self._entries.values()}
         slots = len(self._segments) * self._records
         self._free = [slot for slot in range(slots) if slot not in taken]
         self._index = (folder / "index.jsonl").open("a", encoding="utf-8") if self._writes else None
         if self._index and self._index.tell():
             self._index.write("\n")  # ends a line that a killed process left half written
 
-    def _records_of_a_segment(self, loading: Loading) -> int:
+    def _records_of_a_segment(self) -> int:
         description = self._folder / "section.json"
         if description.exists():
             return json.loads(description.read_text())["records"]
-        size = min(_SEGMENT_BYTES, self._cache.budget // _SEGMENTS_AT_LEAST)
-        records = max(1, size // self._record)
-        description.write_text(json.dumps({"records": records} | dataclasses.asdict(loading)))
-        return records
+        return super()._records_of_a_segment()
 
-    def _map_segments(self) -> list[np.ndarray]:
-        segments = []
+    def entry(self, path):
+        """What is known of a file's photo, if it is still as it was written."""
+        entry = super().entry(path)
+        if entry and entry.crc is not None:
+            if zlib.crc32(self._picture(entry.slot)) != entry.crc:
+                self.forget(path)
+                return None
+            entry.crc = None
+        return entry
+
+    def take_slot(self):
+        """As for memory, where this process may write."""
+        return super().take_slot() if self._writes else None
+
+    def commit(self, path, stamp, slot):
+        """Note that a slot now holds a file's photo, for later processes too."""
+        crc = zlib.crc32(self._picture(slot))
+        entry = {"path": path, "size": stamp[0], "mtime": stamp[1], "slot": slot, "crc": crc}
+        try:
+            self._index.write(json.dumps(entry) + "\n")
+            self._index.flush()
+        except OSError as error:
+            self._stop(error)
+        super().commit(path, stamp, slot)
+
+    def drop(self):
+        """Give the room back."""
+        super().drop()
+        if self._writes:
+            self._index.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._lock_file.close()
+
+    def _map_segments(self) -> list[SharedMemory]:
+        segments, size = [], self._records * self._record
         for path in sorted(self._folder.glob("segment-*.bin")):
-            if path.stat().st_size == self._records * self._record:
-                segments.append(self._map(path))
+            if path.stat().st_size == size:
+                segments.append(SharedMemory.of_file(path, size, self._writes))
             elif self._writes:  # its process was killed while it allocated it
                 path.unlink()
         return segments
 
-    @property
-    def used(self) -> int:
-        """Bytes on the disk."""
-        return len(self._segments) * self._records * self._record
-
-    def get(self, path: str, stamp: tuple[int, int]) -> np.ndarray | None:
-        """The photo as it was stored for a file of this size and time, or None."""
-        entry = self._entries.get(path)
-        if entry is None or (entry["size"], entry["mtime"]) != stamp:
-            return None
-        picture = self._picture(entry["slot"])
-        if not entry.get("checked"):
-            if zlib.crc32(picture) != entry["crc"]:
-                return None
-            entry["checked"] = True
-        return picture
-
-    def put(self, path: str, stamp: tuple[int, int], image: np.ndarray) -> None:
-        """Store a photo, if there is room."""
-        if not self._writes or self._full or self._pid != os.getpid():
-            return
-        try:
-            if not self._free and not self._add_segment():
-                return
-            slot = self._free.pop()
-            segment = self._segments[slot // self._records]
-            segment[slot % self._records] = image
-            entry = {
-                "path": path,
-                "size": stamp[0],
-                "mtime": stamp[1],
-                "slot": slot,
-                "crc": zlib.crc32(image),
-            }
-            self._index.write(json.dumps(entry) + "\n")
-            self._index.flush()
-        except OSError as error:
-            self._full = True
-            warnings.warn(
-                f"{self._folder}: the cache takes no more photos ({error.strerror or error}); "
-                "the rest is decoded each time.",
-                stacklevel=2,
-            )
-            return
-        self._entries[path] = entry | {"checked": True}
-
-    def drop(self) -> None:
-        """Give the room back."""
-        if self._writes:
-            self._index.close()
-            self._segments.clear()
-            self._entries.clear()
-            shutil.rmtree(self._folder, ignore_errors=True)
-        self._lock_file.close()
-
-    def _picture(self, slot: int) -> np.ndarray:
-        picture = self._segments[slot // self._records][slot % self._records]
-        picture.flags.writeable = False
-        return picture
-
-    def _read_index(self) -> dict[str, dict]:
+    def _read_index(self) -> dict[str, Entry]:
         entries = {}
         index = self._folder / "index.jsonl"
         lines = index.read_text(encoding="utf-8").splitlines() if index.exists() else []
@@ -289,37 +407,28 @@ class FolderSection:
             except ValueError:  # half written when its process was killed
                 continue
             if entry["slot"] < len(self._segments) * self._records:
-                entries[entry["path"]] = entry
+                stamp = entry["size"], entry["mtime"]
+                entries[entry["path"]] = Entry(entry["slot"], stamp, entry["crc"])
         return entries
 
-    def _add_segment(self) -> bool:
-        size = self._records * self._record
-        if not self._cache.reserve(size):
-            return False
+    def _new_segment(self, size):
         path = self._folder / f"segment-{len(self._segments):05d}.bin"
         try:
             _allocate(path, size)
         except OSError:
             path.unlink(missing_ok=True)
             raise
-        first = len(self._segments) * self._records
-        self._segments.append(self._map(path))
-        self._free += reversed(range(first, first + self._records))
-        return True
+        return SharedMemory.of_file(path, size, writable=True)
 
-    def _map(self, path: Path) -> np.ndarray:
-        mode = "r+" if self._writes else "r"
-        return np.asarray(np.memmap(path, np.uint8, mode, shape=(self._records, *self._shape)))
+    @property
+    def _name(self):
+        return str(self._folder)
 
 
 def _allocate(path: Path, size: int) -> None:
     """Create a file whose blocks are all there; OSError when the disk is full."""
     with path.open("xb") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, size)
-        else:
-            for start in range(0, size, _MEGABYTE):
-                file.write(bytes(min(_MEGABYTE, size - start)))
+        allocate(file, size)
 
 
 def _lock_exclusively(file) -> bool:

@@ -17,8 +17,9 @@ from .dataframe_iterator import DataFrameIterator
 from .directory_iterator import DirectoryIterator
 from .iterator import Saving
 from .numpy_array_iterator import NumpyArrayIterator
-from .randomness import TransformRandomness, entropy_of
+from .randomness import entropy_of
 from .reading import Loading
+from .transforming import TINY, Transforming
 from .workers import WorkerPool
 
 # Notebooks that import * from here rely on these names.
@@ -34,12 +35,10 @@ __all__ = [
     "warnings",
 ]
 
-_TINY = 1e-6  # keeps divisions by a spread of zero finite; keras_preprocessing's value
-
 guide.name_replacements()
 
 
-class ImageDataAugmentor:
+class ImageDataAugmentor(Transforming):
     """Makes batches of pictures, transforming each with albumentations on the way.
 
     One picture is loaded and resized, augmented, then standardised in this order: preprocess_input,
@@ -70,6 +69,11 @@ class ImageDataAugmentor:
             is decoded each time.
         workers: threads that load and transform; 0 leaves it to the reader's; None takes one for
             each core.
+        processes: True gives each of these threads a process that does its work (photos of files
+            only, not on Windows), which is faster with several of them; False does not; None
+            does once they have had some seconds of work. Every result is the same, as long as
+            the transforms and the functions of the caller keep no state that changes; those that
+            cannot be pickled, such as a lambda, stay in the threads.
         truncated: "load" decodes truncated files as far as they go, with a warning; "error"
             refuses them.
     """
@@ -94,6 +98,7 @@ class ImageDataAugmentor:
         cache=None,
         cache_mb: float | None = None,
         workers: int | None = None,
+        processes: bool | None = None,
         truncated: str = "load",
     ):
         self.featurewise_center = featurewise_center
@@ -121,25 +126,20 @@ class ImageDataAugmentor:
         self.cache, self.cache_mb = cache, cache_mb
         self.truncated = truncated
         Loading(truncated=truncated)  # refuses a wrong value here rather than in a flow
-        self.pool = WorkerPool(workers)
+        self.pool = WorkerPool(workers, processes)
         self.mean = None
         self.std = None
         self.principal_components = None
         self.total_transformations_done = 0
         self._start()
 
-    def _start(self) -> None:
-        """What does not travel to another process."""
-        self._of_thread = threading.local()
+    def _start(self):
+        super()._start()
         self._lock = threading.Lock()
         self.open_cache()
 
     def __getstate__(self):
-        return {k: v for k, v in self.__dict__.items() if k not in {"_of_thread", "_lock"}}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._start()
+        return {k: v for k, v in super().__getstate__().items() if k != "_lock"}
 
     def _imply_centering(self) -> None:
         def change(name: str, value: bool, because: str) -> None:
@@ -192,18 +192,6 @@ class ImageDataAugmentor:
     def workers(self) -> int:
         """Threads that load and transform."""
         return self.pool.workers
-
-    @property
-    def standardizes(self) -> bool:
-        """Whether standardising gives values that whole numbers cannot hold."""
-        return bool(
-            self.rescale
-            or self.samplewise_center
-            or self.samplewise_std_normalization
-            or self.featurewise_center
-            or self.featurewise_std_normalization
-            or self.zca_whitening
-        )
 
     def open_cache(self) -> Cache | None:
         """The cache of decoded photos, shared with other augmentors of this process, or None."""
@@ -385,69 +373,6 @@ class ImageDataAugmentor:
         inputs, targets = self.augment_sample(inputs, targets, 0, number)
         return self.standardize(inputs, targets) if standardize else (inputs, targets)
 
-    def augment_sample(self, x: np.ndarray, y, epoch: int, index: int) -> tuple:
-        """Transform sample `index` as in `epoch`; y only where label_augment_mode says so."""
-        if self.augment is None:
-            return x, y
-        compose, randomness = self._own_compose()
-        randomness.set(self.entropy, epoch, index)
-        with_target = y is not None and self.label_augment_mode is not None
-        data = {self.input_augment_mode: x}
-        if with_target:
-            data[self.label_augment_mode] = y
-        if "image" not in data:  # albumentations wants one, with three channels for most transforms
-            data["image"] = np.zeros((*x.shape[:2], 3), np.uint8)
-        data = compose(**data)
-        return data[self.input_augment_mode], data[self.label_augment_mode] if with_target else y
-
-    def _own_compose(self):
-        """The calling thread's copy: a Compose keeps the parameters of its last call in itself."""
-        mine = self._of_thread
-        if getattr(mine, "source", None) is not self.augment:
-            compose = copy.deepcopy(self.augment)
-            mine.compose = compose, TransformRandomness(compose)
-            mine.source = self.augment
-        return mine.compose
-
-    def standardize(self, x: np.ndarray, y=None) -> tuple:
-        """Preprocess and normalise one picture [height, width, channels] and its target."""
-        if self.preprocess_input:
-            x = self.preprocess_input(x)
-        if self.preprocess_labels and y is not None:
-            y = self.preprocess_labels(y)
-        if self.standardizes and x.dtype.kind != "f":
-            x = x.astype(np.float32)
-        if self.rescale:
-            x = x * x.dtype.type(self.rescale)
-        if self.samplewise_center:
-            x = x - x.mean()
-        if self.samplewise_std_normalization:
-            x = x / (x.std() + _TINY)
-        if self.featurewise_center and self._is_fitted("mean", "featurewise_center"):
-            x = x - self._for_picture(self.mean, x)
-        if self.featurewise_std_normalization and self._is_fitted(
-            "std", "featurewise_std_normalization"
-        ):
-            x = x / (self._for_picture(self.std, x) + _TINY)
-        if self.zca_whitening and self._is_fitted("principal_components", "zca_whitening"):
-            x = (x.reshape(-1) @ np.asarray(self.principal_components, x.dtype)).reshape(x.shape)
-        return x, y
-
-    def _is_fitted(self, statistic: str, option: str) -> bool:
-        if getattr(self, statistic) is not None:
-            return True
-        warnings.warn(
-            f"`{option}` does nothing before .fit(data) or before `{statistic}` is set.",
-            stacklevel=3,
-        )
-        return False
-
-    def _for_picture(self, statistic, x: np.ndarray) -> np.ndarray:
-        statistic = np.asarray(statistic, x.dtype)
-        if self.data_format == "channels_first" and statistic.ndim == 3:
-            return np.moveaxis(statistic, 0, -1)
-        return statistic
-
     def fit(self, x: np.ndarray, augment: bool = False, rounds: int = 1) -> None:
         """Compute `mean`, `std` and `principal_components`, as far as the options need them.
 
@@ -484,11 +409,11 @@ class ImageDataAugmentor:
         if self.featurewise_std_normalization:
             std = x.std(axis=(0, 1, 2), dtype=np.float64)
             self.std = std.astype(np.float32).reshape(per_channel)
-            x = x / (std + _TINY)
+            x = x / (std + TINY)
         if self.zca_whitening:
             flat = x.reshape(len(x), -1)
             u, s, _ = np.linalg.svd(flat.T @ flat / len(flat))
-            self.principal_components = (u / np.sqrt(s + _TINY)) @ u.T
+            self.principal_components = (u / np.sqrt(s + TINY)) @ u.T
 
 
 def _refuse(method: str, unknown: dict) -> None:

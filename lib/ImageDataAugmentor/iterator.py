@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 import warnings
 import zlib
 from dataclasses import dataclass
@@ -11,8 +12,12 @@ import keras
 import numpy as np
 
 from . import reading
+from .batch import Batch, Layout
+from .cache import Cache
+from .processes import SentJob
 from .randomness import epoch_order
 from .reading import Loading
+from .sources import FileSource
 from .workers import Lookahead, PendingBatch
 
 # Class modes whose targets are pictures, cast to the dtype of the input.
@@ -38,44 +43,6 @@ class Saving:
         name = f"{self.prefix}_{index}_{zlib.crc32(np.ascontiguousarray(picture)):08x}"
         path = os.path.join(self.folder, f"{name}.{self.format}")
         keras.utils.save_img(path, picture, data_format="channels_last", scale=False)
-
-
-class _Batch:
-    """The arrays of one batch, allocated when its first sample tells their shapes."""
-
-    def __init__(self, size: int, dtypes: tuple):
-        self._size, self._dtypes = size, dtypes
-        self._lock = threading.Lock()
-        self.arrays: list[np.ndarray | None] | None = None
-
-    def put(self, position: int, sample: tuple) -> None:
-        """Copy one sample's (x, y) in; y may be None."""
-        with self._lock:
-            if self.arrays is None:
-                self.arrays = [
-                    self._empty(*part) for part in zip(sample, self._dtypes, strict=True)
-                ]
-        for array, part in zip(self.arrays, sample, strict=True):
-            if array is None:
-                continue
-            if np.shape(part) != array.shape[1:]:
-                raise ValueError(
-                    "A batch needs samples of one shape, but the transforms gave "
-                    f"{np.shape(part)} and {array.shape[1:]}; end `augment` with "
-                    "albumentations.Resize(height, width)."
-                )
-            array[position] = part
-
-    def _empty(self, part, dtype) -> np.ndarray | None:
-        if part is None:
-            return None
-        own = np.asarray(part).dtype
-        if dtype is not None and own.kind != "b" and not np.can_cast(own, dtype, "same_kind"):
-            raise ValueError(
-                f"dtype={dtype!r} would cut off the {own} values that preprocessing gives; "
-                "ask for a float dtype."
-            )
-        return np.empty((self._size, *np.shape(part)), dtype or own)
 
 
 class Iterator(keras.utils.PyDataset):
@@ -122,16 +89,18 @@ class Iterator(keras.utils.PyDataset):
         self.batch_index = 0
         self.total_batches_seen = 0
         self._within_epoch = self._ended_unread = False
+        self._layout: Layout | None = None  # of its batches, as the first one turned out
         self._known_order = (None, None, None)
         self._start()
 
     def _start(self) -> None:
         """What does not travel to another process."""
         self.lock = threading.Lock()
+        self._sent: SentJob | None = None
         self._lookahead = Lookahead(self._start_batch, len(self))
 
     def __getstate__(self):
-        return {k: v for k, v in self.__dict__.items() if k not in {"lock", "_lookahead"}}
+        return {k: v for k, v in self.__dict__.items() if k not in {"lock", "_lookahead", "_sent"}}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -249,44 +218,75 @@ class Iterator(keras.utils.PyDataset):
         return ahead.take(epoch, number)
 
     def _start_batch(self, epoch: int, number: int) -> PendingBatch:
+        """Have the pool's threads fill a batch, or processes in their stead."""
+        pool = self.image_data_generator.pool
         indices = self._indices(epoch, number)
-        fill, finish = self._batch_work(epoch, indices)
-        return PendingBatch(self.image_data_generator.pool, fill, len(indices), finish)
-
-    def _compute_batch(self, epoch: int, indices: np.ndarray, standardize: bool = True):
-        fill, finish = self._batch_work(epoch, indices, standardize)
-        fill(range(len(indices)))
-        return finish()
-
-    def _batch_work(self, epoch: int, indices: np.ndarray, standardize: bool = True):
-        """How to fill a batch, in shares and in any thread, and how to hand it out."""
-        dtypes = (self.dtype, self._target_dtype()) if standardize else (None, None)
-        batch = _Batch(len(indices), dtypes)
+        sent = self._sent_job()
+        company = pool.company if sent else None
+        batch = self._new_batch(indices, buffers=company and company.buffers)
 
         def fill(positions: range) -> None:
-            for position in positions:
-                index = int(indices[position])
-                sample = self._sample(epoch, index, standardize)
-                batch.put(position, tuple(map(self._outward, sample)))
+            if batch.memory:
+                mine = indices[positions.start : positions.stop].tolist()
+                files = [file for index in mine for file in self._files(index)]
+                if company.fill(sent, batch, epoch, (positions, mine, files), self.cache):
+                    return
+            started = time.thread_time()
+            self._fill(batch, epoch, indices, positions)
+            pool.note(time.thread_time() - started)
 
         def finish():
+            self._layout = batch.layout
             return self._assemble(*batch.arrays, indices)
 
-        return fill, finish
+        return PendingBatch(pool, fill, len(indices), finish)
 
-    def _sample(self, epoch: int, index: int, standardize: bool) -> tuple:
+    def _compute_batch(self, epoch: int, indices: np.ndarray, standardize: bool = True):
+        """A batch, computed here and now."""
+        batch = self._new_batch(indices, standardize)
+        self._fill(batch, epoch, indices, range(len(indices)), standardize)
+        return self._assemble(*batch.arrays, indices)
+
+    def _new_batch(self, indices: np.ndarray, standardize: bool = True, buffers=None) -> Batch:
+        dtypes = (self.dtype, self._target_dtype()) if standardize else (None, None)
+        return Batch(len(indices), dtypes, self._layout, buffers)
+
+    def _fill(
+        self,
+        batch: Batch,
+        epoch: int,
+        indices: np.ndarray,
+        positions: range,
+        standardize: bool = True,
+    ) -> None:
         generator = self.image_data_generator
-        x, y = self._load(index)
-        x, y = generator.augment_sample(x, y, epoch, index)
-        if self.saving.folder:
-            self.saving.save(x, index)
-        return generator.standardize(x, y) if standardize else (x, y)
+        for position in positions:
+            index = int(indices[position])
+            x, y = generator.augment_sample(*self._load(index), epoch, index)
+            if self.saving.folder:
+                self.saving.save(x, index)
+            batch.put(position, generator.finish(x, y, standardize))
 
-    def _outward(self, part):
-        """A picture in the data format of the batch."""
-        if self.data_format == "channels_first" and np.ndim(part) == 3:
-            return np.moveaxis(part, -1, 0)
-        return part
+    def _sent_job(self) -> "SentJob | None":
+        """How processes make the samples, once a first batch has shown what they look like."""
+        source, generator = self._source, self.image_data_generator
+        if source is None or self._layout is None or self.saving.folder:
+            return None
+        if any(part and part.dtype.hasobject for part in self._layout):
+            return None
+        if not generator.pool.have_processes():
+            return None
+        if self._sent is None or not self._sent.holds(generator.settings):
+            self._sent = SentJob(source, generator)
+        return None if self._sent.refused else self._sent
+
+    # What an iterator that processes can work for overrides.
+    _source: FileSource | None = None
+    cache: Cache | None = None
+
+    def _files(self, index: int) -> list[tuple[str, Loading]]:
+        """What sample `index` is loaded from."""
+        return []
 
     def _label_dtype(self) -> str:
         return self.dtype if np.dtype(self.dtype).kind == "f" else "float32"
@@ -360,6 +360,15 @@ class FileIterator(Iterator):
     def _start(self):
         super()._start()
         self.cache = self.image_data_generator.open_cache()
+        pictures = self.class_mode in {"color_target", "grayscale_target"}
+        self._source = FileSource(
+            self._filepaths,
+            self.loading,
+            self.labels if pictures or self.class_mode == "raw" else None,
+            self._target_loading if pictures else None,
+            input_is_target=self.class_mode == "input",
+            cache=self.cache,
+        )
         if self.cache:
             for loading in (self.loading, self._target_loading):
                 self.cache.register(loading, self)
@@ -369,7 +378,7 @@ class FileIterator(Iterator):
         )
 
     def __getstate__(self):
-        return {k: v for k, v in super().__getstate__().items() if k != "cache"}
+        return {k: v for k, v in super().__getstate__().items() if k not in {"cache", "_source"}}
 
     @property
     def target_size(self) -> tuple[int, int]:
@@ -421,22 +430,15 @@ class FileIterator(Iterator):
             self.loading.truncated,
         )
 
-    def _load(self, index):
-        x = self._picture(self._filepaths[index], self.loading)
-        generator = self.image_data_generator
-        if self.cache and (generator.augment or generator.preprocess_input):
-            x = x.copy()  # some write to their argument
-        if self.class_mode == "input":
-            return x, x.copy()
-        if self.class_mode in {"color_target", "grayscale_target"}:
-            return x, self._picture(self.labels[index], self._target_loading).copy()
-        return x, self.labels[index] if self.class_mode == "raw" else None
+    def _files(self, index):
+        return self._source.files(index)
 
-    def _picture(self, path: str, loading: Loading) -> np.ndarray:
+    def _load(self, index):
         if self._warn_of_nearest:
             self._warn_of_nearest = False
-            self._check_nearest(path)
-        return self.cache.picture(path, loading) if self.cache else loading(path)
+            self._check_nearest(self._filepaths[index])
+        generator = self.image_data_generator
+        return self._source.load(index, bool(generator.augment or generator.preprocess_input))
 
     def _check_nearest(self, path: str) -> None:
         size = reading.read_image(path, self.color_mode).shape[:2]

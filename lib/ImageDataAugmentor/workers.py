@@ -1,9 +1,7 @@
-"""Batches computed ahead of the reader by threads, delivered in order.
+"""Batches computed ahead of the reader, delivered in order.
 
-Threads rather than processes: decoding, resizing and OpenCV's transforms release the interpreter's
-lock, a batch is filled in place, one cache serves all, and there is nothing to clean up or to
-inherit from a process that runs TensorFlow. The price is the lock: the less time a transform spends
-in C, the less a second thread gains (tests/benchmarks/input_pipeline.py prints how much).
+Threads take them on, each its share of the samples; where there is much to do, each has a process
+do its share (see processes.py).
 """
 
 import os
@@ -12,6 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import cv2
+
+from .processes import POSSIBLE, Company
 
 BATCHES_AHEAD = 2
 
@@ -24,22 +24,28 @@ def available_cores() -> int:
 
 
 class WorkerPool:
-    """A thread pool that starts when needed and ends with its owner.
+    """A thread pool that starts when needed and ends with its owner, and what processes it has.
+
+    `processes` True has them from the start, False never, None when there is enough to do.
 
     It may be pickled, and used in a forked child, where it starts anew. A pool of several threads
     takes OpenCV's own threads out of use, which can only be done for the whole process.
     """
 
-    def __init__(self, workers: int | None):
+    def __init__(self, workers: int | None, processes: bool | None = None):
         if workers is not None and workers < 0:
             raise ValueError(f"workers={workers}: give 0, a positive number, or None")
+        if processes not in {None, True, False}:
+            raise ValueError(f"processes={processes!r}: give True, False, or None")
         self.workers = available_cores() if workers is None else workers
+        self.processes = processes
         self._start()
 
     def _start(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
+        self.company = Company.shared()
 
     def submit(self, function: Callable, *arguments) -> Future:
         """Queue a call."""
@@ -52,8 +58,20 @@ class WorkerPool:
                 self._executor = ThreadPoolExecutor(self.workers, "ImageDataAugmentor")
             return self._executor.submit(function, *arguments)
 
+    def have_processes(self) -> bool:
+        """Whether there are processes to fill batches; starts them where they were asked for."""
+        if self.processes and POSSIBLE and self.workers and not self.company.at_work:
+            self.company.start(self.workers)
+            self.company.wait()
+        return self.processes is not False and self.company.at_work
+
+    def note(self, seconds: float) -> None:
+        """Count a thread's work, in seconds of processor time."""
+        if self.processes is None:
+            self.company.note(seconds, self.workers)
+
     def __getstate__(self):
-        return {"workers": self.workers}
+        return {"workers": self.workers, "processes": self.processes}
 
     def __setstate__(self, state):
         self.__init__(**state)

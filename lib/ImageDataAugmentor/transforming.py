@@ -1,0 +1,143 @@
+"""What happens to one picture between its file and its batch: augmenting, then standardising."""
+
+import copy
+import threading
+import warnings
+
+import numpy as np
+
+from .randomness import TransformRandomness
+
+TINY = 1e-6  # keeps divisions by a spread of zero finite; keras_preprocessing's value
+# What decides the outcome; attributes of an ImageDataAugmentor, some of which may change.
+_SETTINGS = (
+    "augment",
+    "input_augment_mode",
+    "label_augment_mode",
+    "entropy",
+    "preprocess_input",
+    "preprocess_labels",
+    "rescale",
+    "samplewise_center",
+    "samplewise_std_normalization",
+    "featurewise_center",
+    "featurewise_std_normalization",
+    "zca_whitening",
+    "mean",
+    "std",
+    "principal_components",
+    "data_format",
+)
+
+
+class Transforming:
+    """The part of an ImageDataAugmentor that its worker processes have as well."""
+
+    def snapshot(self) -> "Transforming":
+        """One that does the same, for another process."""
+        one = Transforming.__new__(Transforming)
+        one.__setstate__(self.settings)
+        return one
+
+    @property
+    def settings(self) -> dict:
+        """Everything that decides what it does."""
+        return {name: getattr(self, name) for name in _SETTINGS}
+
+    def _start(self) -> None:
+        """What does not travel to another process."""
+        self._of_thread = threading.local()
+
+    def __getstate__(self):
+        return {k: v for k, v in self.__dict__.items() if k != "_of_thread"}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        self._start()
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether standardising gives values that whole numbers cannot hold."""
+        return bool(
+            self.rescale
+            or self.samplewise_center
+            or self.samplewise_std_normalization
+            or self.featurewise_center
+            or self.featurewise_std_normalization
+            or self.zca_whitening
+        )
+
+    def augment_sample(self, x: np.ndarray, y, epoch: int, index: int) -> tuple:
+        """Transform sample `index` as in `epoch`; y only where label_augment_mode says so."""
+        if self.augment is None:
+            return x, y
+        compose, randomness = self._own_compose()
+        randomness.set(self.entropy, epoch, index)
+        with_target = y is not None and self.label_augment_mode is not None
+        data = {self.input_augment_mode: x}
+        if with_target:
+            data[self.label_augment_mode] = y
+        if "image" not in data:  # albumentations wants one, with three channels for most transforms
+            data["image"] = np.zeros((*x.shape[:2], 3), np.uint8)
+        data = compose(**data)
+        return data[self.input_augment_mode], data[self.label_augment_mode] if with_target else y
+
+    def _own_compose(self):
+        """The calling thread's copy: a Compose keeps the parameters of its last call in itself."""
+        mine = self._of_thread
+        if getattr(mine, "source", None) is not self.augment:
+            compose = copy.deepcopy(self.augment)
+            mine.compose = compose, TransformRandomness(compose)
+            mine.source = self.augment
+        return mine.compose
+
+    def standardize(self, x: np.ndarray, y=None) -> tuple:
+        """Preprocess and normalise one picture [height, width, channels] and its target."""
+        if self.preprocess_input:
+            x = self.preprocess_input(x)
+        if self.preprocess_labels and y is not None:
+            y = self.preprocess_labels(y)
+        if self.standardizes and x.dtype.kind != "f":
+            x = x.astype(np.float32)
+        if self.rescale:
+            x = x * x.dtype.type(self.rescale)
+        if self.samplewise_center:
+            x = x - x.mean()
+        if self.samplewise_std_normalization:
+            x = x / (x.std() + TINY)
+        if self.featurewise_center and self._is_fitted("mean", "featurewise_center"):
+            x = x - self._for_picture(self.mean, x)
+        if self.featurewise_std_normalization and self._is_fitted(
+            "std", "featurewise_std_normalization"
+        ):
+            x = x / (self._for_picture(self.std, x) + TINY)
+        if self.zca_whitening and self._is_fitted("principal_components", "zca_whitening"):
+            x = (x.reshape(-1) @ np.asarray(self.principal_components, x.dtype)).reshape(x.shape)
+        return x, y
+
+    def _is_fitted(self, statistic: str, option: str) -> bool:
+        if getattr(self, statistic) is not None:
+            return True
+        warnings.warn(
+            f"`{option}` does nothing before .fit(data) or before `{statistic}` is set.",
+            stacklevel=3,
+        )
+        return False
+
+    def _for_picture(self, statistic, x: np.ndarray) -> np.ndarray:
+        statistic = np.asarray(statistic, x.dtype)
+        if self.data_format == "channels_first" and statistic.ndim == 3:
+            return np.moveaxis(statistic, 0, -1)
+        return statistic
+
+    def outward(self, part):
+        """A picture in the data format of the batch; anything else as it is."""
+        if self.data_format == "channels_first" and np.ndim(part) == 3:
+            return np.moveaxis(part, -1, 0)
+        return part
+
+    def finish(self, x: np.ndarray, y, standardize: bool = True) -> tuple:
+        """What is written into the batch of an augmented picture and its target."""
+        if standardize:
+            x, y = self.standardize(x, y)
+        return self.outward(x), self.outward(y)
