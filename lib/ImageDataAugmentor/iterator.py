@@ -228,7 +228,7 @@ class Iterator(keras.utils.PyDataset):
         def fill(positions: range) -> None:
             if batch.memory:
                 mine = indices[positions.start : positions.stop].tolist()
-                files = [file for index in mine for file in self._files(index)]
+                files = [file for index in mine for file in self._source.files(index)]
                 if company.fill(sent, batch, epoch, (positions, mine, files), self.cache):
                     return
             started = time.thread_time()
@@ -283,10 +283,6 @@ class Iterator(keras.utils.PyDataset):
     # What an iterator that processes can work for overrides.
     _source: FileSource | None = None
     cache: Cache | None = None
-
-    def _files(self, index: int) -> list[tuple[str, Loading]]:
-        """What sample `index` is loaded from."""
-        return []
 
     def _label_dtype(self) -> str:
         return self.dtype if np.dtype(self.dtype).kind == "f" else "float32"
@@ -429,9 +425,6 @@ class FileIterator(Iterator):
             cv2.INTER_NEAREST if mask else self.interpolation,
             self.loading.truncated,
         )
-
-    def _files(self, index):
-        return self._source.files(index)
 
     def _load(self, index):
         if self._warn_of_nearest:

@@ -44,6 +44,10 @@ class SharedMemory:
         mode = os.O_RDWR if writable else os.O_RDONLY
         return cls(os.open(path, mode | getattr(os, "O_BINARY", 0)), size, writable)
 
+    def bytes(self) -> np.ndarray:
+        """All bytes as the array that any view of it will have as its base."""
+        return np.frombuffer(self._map, np.uint8)
+
     def array(self, shape: tuple[int, ...], dtype="uint8", offset: int = 0) -> np.ndarray:
         """An array over the bytes from `offset`."""
         count = int(np.prod(shape))
@@ -72,7 +76,7 @@ class Buffers:
             except IndexError:
                 memory = SharedMemory.anonymous(size)
         self._lent.add(memory.number)
-        whole = memory.array((memory.size,))
+        whole = memory.bytes()
         weakref.finalize(whole, self._take_back, memory).atexit = False
         return memory, whole
 

@@ -28,7 +28,7 @@ from .memory import Buffers
 from .sources import FileSource
 from .transforming import Transforming
 
-POSSIBLE = os.name == "posix"  # descriptors cannot be passed elsewhere
+_POSSIBLE = os.name == "posix"  # descriptors cannot be passed elsewhere
 # Seconds of threads' work that show that there is enough of it: more than a start costs.
 _WORTH_A_START = 5.0
 _START_AT_MOST = 60.0
@@ -50,6 +50,9 @@ _ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "-1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "NO_ALBUMENTATIONS_UPDATE": "1",
+    # glibc would give each picture's memory back to the system, which zeroes it for the next one.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
 }
 
 
@@ -151,7 +154,7 @@ class Company:
 
     def start(self, workers: int) -> None:
         """Have at least so many processes, ready at once or in a moment."""
-        if not POSSIBLE or not sys.executable or len(self._processes) >= workers:
+        if not _POSSIBLE or not sys.executable or len(self._processes) >= workers:
             return
         with self._lock:
             while len(self._processes) < workers:

@@ -59,7 +59,7 @@ def _carry_out(task: Task, jobs: dict, memories: dict) -> Reply:
 
 def _fill(job: Job, task: Task, memories: dict[int, SharedMemory], reply: Reply) -> None:
     memory = memories[task.memory]
-    arrays = batch.arrays_in(memory.array((memory.size,)), task.layout, task.n)
+    arrays = batch.arrays_in(memory.bytes(), task.layout, task.n)
     job.source.cache = _Spots(task.spots, memories, reply) if task.spots is not None else None
     for position, index in zip(task.positions, task.indices, strict=True):
         batch.put(arrays, position, job.sample(task.epoch, index))

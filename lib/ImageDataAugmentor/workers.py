@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import cv2
 
-from .processes import POSSIBLE, Company
+from .processes import Company
 
 BATCHES_AHEAD = 2
 
@@ -60,7 +60,7 @@ class WorkerPool:
 
     def have_processes(self) -> bool:
         """Whether there are processes to fill batches; starts them where they were asked for."""
-        if self.processes and POSSIBLE and self.workers and not self.company.at_work:
+        if self.processes:
             self.company.start(self.workers)
             self.company.wait()
         return self.processes is not False and self.company.at_work
