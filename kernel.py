@@ -223,6 +223,7 @@ import photos
 import session
 import settings
 from ImageDataAugmentor import ImageDataAugmentor
+from ImageDataAugmentor.transforms import FancyPCA
 from photos import Problem
 
 
@@ -336,27 +337,6 @@ def batches(config: Config, data: Data, table: pd.DataFrame, transform=None, tra
 
 
 # ------------------------------------------------------------------------------- augmentation
-
-
-class FancyPCA(A.ImageOnlyTransform):
-    """The formula of albumentations 1.2, which 2 replaced by another.
-
-    One Gaussian factor moves every pixel along the principal components of the photo's colours, as
-    Krizhevsky et al. 2012 do; an eighth of the rows and columns tells the components well enough.
-    """
-
-    def __init__(self, alpha: float, p: float):
-        super().__init__(p=p)
-        self.alpha = alpha
-
-    def get_params(self) -> dict:
-        """Draw the factor."""
-        return {"factor": self.py_random.gauss(0, self.alpha)}
-
-    def apply(self, img: np.ndarray, factor: float, **params) -> np.ndarray:
-        """Shift uint8 [h, w, 3] by one colour, saturating."""
-        values, vectors = np.linalg.eigh(np.cov(img[::8, ::8].reshape(-1, 3).T / 255))
-        return cv2.add(img, (*(255 * factor * vectors @ values), 0))
 
 
 def reference_augmentation(height: int, width: int) -> A.Compose:

@@ -9,6 +9,7 @@ import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor
 from ImageDataAugmentor.fusing import Fused, fuse
+from ImageDataAugmentor.transforms import FancyPCA, QuickFancyPCA
 
 HEIGHT, WIDTH = 96, 128
 REFLECT = {"border_mode": cv2.BORDER_REFLECT_101}
@@ -64,6 +65,33 @@ CASES = {
     "rgb shift": ([A.RGBShift(p=1)], 0.5),
     "hue, saturation, value": ([A.HueSaturationValue(p=1)], 1.0),
     "fancy pca": ([A.FancyPCA(alpha=1, p=1)], 1.0),
+    "one of, unequally": (
+        [A.OneOf([A.HorizontalFlip(p=0.2), A.VerticalFlip(p=0.7), A.Transpose(p=0.4)], p=1)],
+        0,
+    ),
+    "shift, scale, rotate": ([A.ShiftScaleRotate(p=1, **REFLECT)], 0.1),
+    "affine, all of it": (
+        [
+            A.Affine(
+                translate_percent={"x": (-0.1, 0.1), "y": (-0.2, 0.2)},
+                scale={"x": (0.7, 1.3), "y": (0.8, 1.1)},
+                shear={"x": (-10, 10), "y": (-5, 5)},
+                rotate=(-180, 180),
+                balanced_scale=True,
+                p=1,
+                **REFLECT,
+            )
+        ],
+        0.1,
+    ),
+    "crop of a rotation, enlarged": (
+        [A.Affine(rotate=(-20, 20), p=1, **REFLECT), A.CenterCrop(50, 60), A.Resize(96, 128)],
+        0.1,
+    ),
+    "colours of a crop, enlarged": (
+        [A.CenterCrop(50, 60), A.RGBShift(p=1), A.HorizontalFlip(), A.Resize(96, 128)],
+        0.5,
+    ),
     "one of": (
         [A.OneOf([A.HorizontalFlip(p=1), A.RGBShift(p=1), A.Sequential([A.VerticalFlip()])])],
         0.5,
@@ -83,6 +111,54 @@ def test_same_pictures(case):
         differences.append(difference.mean())
     assert np.mean(differences) <= tolerance
     assert max(differences) <= 3 * tolerance
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1])
+def test_the_plain_path_has_a_quick_fancy_pca(alpha):
+    plain = A.Compose([A.OneOf([A.FancyPCA(alpha=alpha, p=1)], p=1)])
+    augmentor = ImageDataAugmentor(augment=plain, seed=1)
+    assert type(augmentor.augment.transforms[0].transforms[0]) is QuickFancyPCA
+    assert type(plain.transforms[0].transforms[0]) is A.FancyPCA  # the caller's own
+    for seed in range(12):
+        quick = seeded(augmentor.augment, seed)(image=photo(seed))["image"]
+        difference = np.abs(seeded(plain, seed)(image=photo(seed))["image"].astype(int) - quick)
+        assert quick.flags["C_CONTIGUOUS"]
+        assert difference.max() <= 1 + 4 * (alpha == 1)
+        assert difference.mean() <= 0.6
+        assert np.abs(photo(seed).astype(int) - quick).max() > 0 or alpha < 1
+
+
+def test_fancy_pca_of_other_pictures_is_albumentations_own():
+    transforms = A.Compose([A.FancyPCA(alpha=1, p=1)])
+    quick = ImageDataAugmentor(augment=transforms).augment
+    for picture in (photo().astype(np.float32) / 255, photo()[..., :1]):
+        expected = seeded(transforms, 3)(image=picture)["image"]
+        np.testing.assert_array_equal(seeded(quick, 3)(image=picture)["image"], expected)
+
+
+def test_the_older_fancy_pca_moves_all_pixels_by_one_colour():
+    plain = A.Compose([FancyPCA(alpha=0.5, p=1)])
+    picture = photo() // 2 + 64  # nothing saturates
+    for seed in range(6):
+        result = seeded(plain, seed)(image=picture)["image"]
+        shift = (result.astype(int) - picture).reshape(-1, 3)
+        assert np.all(shift == shift[0])
+        fused = seeded(fuse(plain), seed)(image=picture)["image"]
+        np.testing.assert_array_equal(fused, result)
+    assert np.any(shift)
+
+
+def test_a_compose_that_is_not_always_applied():
+    transforms = A.Compose([A.VerticalFlip(p=1)], p=0.5)
+    flipped = [
+        (seeded(fuse(transforms), seed)(image=photo())["image"] != photo()).any()
+        for seed in range(20)
+    ]
+    expected = [
+        (seeded(transforms, seed)(image=photo())["image"] != photo()).any() for seed in range(20)
+    ]
+    assert flipped == expected
+    assert {True, False} == set(flipped)
 
 
 def reference():

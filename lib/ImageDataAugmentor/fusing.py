@@ -4,21 +4,24 @@ Each transform still draws its own parameters, by its own code and in its own or
 results are those of the plain Compose but for rounding and for sampling once instead of twice.
 """
 
+import bisect
 import copy
+import itertools
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import albumentations as A
 import cv2
 import numpy as np
 from albumentations.augmentations.crops.transforms import BaseCropAndPad
 
+from .transforms import FancyPCA, QuickFancyPCA, scale_components
+
 # Rounds to nearest what albumentations truncates, without dropping whole numbers by one.
 _TRUNCATION = -0.49
-_COVARIANCE = cv2.COVAR_NORMAL | cv2.COVAR_ROWS | cv2.COVAR_SCALE
-_COVARIANCE_STEP = 8  # FancyPCA's covariance is that of every eighth pixel of every eighth row
 _RAMP = np.arange(256)
+_EYES = {channels: np.eye(channels) for channels in (1, 3)}
 
 
 def fuse(compose: A.Compose) -> A.Compose:
@@ -26,8 +29,8 @@ def fuse(compose: A.Compose) -> A.Compose:
 
     Known are flips, transpositions, quarter turns, crops without padding, linear Resize, Affine,
     ShiftScaleRotate, Rotate, RandomResizedCrop, RandomSizedCrop; RandomBrightnessContrast,
-    RGBShift, HueSaturationValue, FancyPCA; and OneOf, Sequential and Compose of these. A Compose
-    with boxes or keypoints is returned as it is.
+    RGBShift, HueSaturationValue, both FancyPCAs; and OneOf, Sequential and Compose of these. A
+    Compose with boxes or keypoints is returned as it is.
     """
     if not isinstance(compose, A.Compose):
         raise TypeError(f"fuse takes an albumentations.Compose, not {type(compose).__name__}")
@@ -46,8 +49,24 @@ def fuse(compose: A.Compose) -> A.Compose:
         if transform is not None:
             transforms.append(transform)
     fused.transforms = transforms
+    if type(fused) is A.Compose:
+        fused.__class__ = FusedCompose
     fused.add_targets(compose.additional_targets)
     return fused
+
+
+class FusedCompose(A.Compose):
+    """A Compose that asks less about a single uint8 picture, which half of its time went into."""
+
+    def __call__(self, *args, force_apply: bool = False, **data):
+        """Transform what is in `data`."""
+        simple = data.keys() == {"image"} and isinstance(data["image"], np.ndarray)
+        if args or not simple or self.save_applied_params or not _is_plain(data["image"]):
+            return super().__call__(*args, force_apply=force_apply, **data)
+        if force_apply or self.py_random.random() < self.p:
+            for transform in self.transforms:
+                data = transform(**data)
+        return data
 
 
 class Fused(A.Sequential):
@@ -89,16 +108,25 @@ class Plan:
     shape: tuple[int, ...]
     operations: list = field(default_factory=list)
 
-    def warp(self, bordered: bool = False, constant: bool = False, flags: int | None = None):
+    def warp(
+        self,
+        bordered: bool = False,
+        constant: bool = False,
+        enlarging: bool = False,
+        flags: int | None = None,
+    ):
         """The warp that takes up the next geometric step: the last one, where that is the same.
 
         A step commutes with the colour operations since the last warp, unless it fills in a
-        constant colour that they would change.
+        constant colour that they would change. One that enlarges stays where it is: to warp and to
+        colour the smaller picture costs less.
         """
         for number, operation in reversed(list(enumerate(self.operations))):
             if isinstance(operation, Warp):
                 colours_between = number + 1 < len(self.operations)
-                if operation.takes(bordered, flags) and not (constant and colours_between):
+                dear = enlarging and (colours_between or operation.border is not None)
+                wrong = constant and colours_between
+                if operation.takes(bordered, flags) and not dear and not wrong:
                     return operation
                 break
         warp = Warp(self.shape[:2])
@@ -161,7 +189,7 @@ class Warp:
         self.add(_shift(-left, -top), (bottom - top, right - left))
 
     def _keeps_pixels(self) -> bool:
-        return set(np.abs(self.matrix[:2, :2]).ravel()) <= {0.0, 1.0}
+        return all(abs(value) in {0.0, 1.0} for value in self.matrix[:2, :2].flat)
 
     def __call__(self, image: np.ndarray, is_mask: bool = False) -> np.ndarray:
         """Warp a picture or a mask [height, width] or [height, width, channels]."""
@@ -235,22 +263,6 @@ class HueSaturationValue:
         return cv2.cvtColor(cv2.LUT(hsv, self._table, dst=hsv), cv2.COLOR_HSV2RGB)
 
 
-class FancyPCA:
-    """Albumentations 2's formula: each component's deviation, scaled by alpha and its variance."""
-
-    def __init__(self, alpha_vector: np.ndarray):
-        self._alpha = alpha_vector
-
-    def __call__(self, image: np.ndarray) -> np.ndarray:
-        """Apply to uint8 [height, width, channels]."""
-        sample = image[::_COVARIANCE_STEP, ::_COVARIANCE_STEP].reshape(-1, image.shape[2])
-        # Not numpy's, whose BLAS would start threads of its own for three columns.
-        covariance, mean = cv2.calcCovarMatrix(sample, None, _COVARIANCE, ctype=cv2.CV_64F)
-        variances, vectors = np.linalg.eigh(covariance / 255**2)
-        scaled = vectors[:, ::-1] * (self._alpha * variances[::-1])
-        return Linear(np.eye(len(scaled)) + scaled, -scaled @ mean.ravel())(image)
-
-
 @lru_cache
 def _placeholder(shape: tuple[int, ...]) -> np.ndarray:
     """A picture of no memory, for transforms that look at its shape and dtype."""
@@ -272,29 +284,61 @@ def _draw(transform, plan: Plan, force: bool = False) -> None:
     step = _STEPS.get(type(transform))
     if step:
         if transform.should_apply(force_apply=force):
-            parameters = transform.get_params() | {"shape": plan.shape}
-            data = {"image": _placeholder(plan.shape)}
-            parameters |= transform.get_params_dependent_on_data(params=parameters, data=data)
-            step(transform, parameters, plan)
+            step(transform, _parameters(transform, plan.shape), plan)
     elif force or transform.py_random.random() < transform.p:
         if isinstance(transform, A.OneOf):
-            chosen = transform.random_generator.choice(
-                len(transform.transforms), p=transform.transforms_ps
-            )
-            _draw(transform.transforms[chosen], plan, force=True)
+            _draw(_one_of(transform), plan, force=True)
         else:
             for part in transform.transforms:
                 _draw(part, plan)
 
 
+def _parameters(transform, shape: tuple[int, ...]) -> dict:
+    """The parameters that a transform draws for a picture."""
+    if type(transform) in _AFFINES:
+        return {"matrix": _affine_matrix(transform, shape[:2])}
+    parameters = transform.get_params() | {"shape": shape}
+    data = {"image": _placeholder(shape)}
+    return parameters | transform.get_params_dependent_on_data(params=parameters, data=data)
+
+
+def _affine_matrix(transform: A.Affine, shape: tuple[int, int]) -> np.ndarray:
+    """The matrix of an Affine's own numbers, which it computes of dozens of small arrays."""
+    translate = transform._get_translate_params(shape)
+    shear = transform._get_shear_params()
+    scale = transform._get_scale(
+        transform.scale, transform.keep_ratio, transform.balanced_scale, transform.py_random
+    )
+    angle = math.radians(transform.py_random.uniform(*transform.rotate))
+    cos, sin = math.cos(angle), math.sin(angle)
+    shear_x, shear_y = (math.tan(math.radians(shear[axis])) for axis in "xy")
+    a, b = scale["x"] * (cos - shear_x * sin), scale["y"] * (sin + shear_x * cos)
+    c, d = scale["x"] * (shear_y * cos - sin), scale["y"] * (shear_y * sin + cos)
+    x, y = (shape[1] - 1) / 2, (shape[0] - 1) / 2  # about the centre
+    return np.array(
+        [
+            [a, b, x - a * x - b * y + translate["x"]],
+            [c, d, y - c * x - d * y + translate["y"]],
+            [0, 0, 1],
+        ]
+    )
+
+
+def _one_of(transform: A.OneOf):
+    """The part that `random_generator.choice(parts, p=...)` would choose, in less time."""
+    shares = list(itertools.accumulate(transform.transforms_ps))
+    number = bisect.bisect_right(shares, transform.random_generator.random() * shares[-1])
+    return transform.transforms[number]
+
+
 def _flip_horizontally(transform, parameters, plan):
     height, width = plan.shape[:2]
-    plan.warp().add(_shift(width - 1, 0) @ np.diag([-1.0, 1, 1]), (height, width))
+    plan.warp().add(np.array([[-1.0, 0, width - 1], [0, 1, 0], [0, 0, 1]]), (height, width))
 
 
 def _flip_vertically(transform, parameters, plan):
     height, width = plan.shape[:2]
-    plan.warp().add(_shift(0, height - 1) @ np.diag([1.0, -1, 1]), (height, width))
+    plan.warp().add(np.array([[1.0, 0, 0], [0, -1, height - 1], [0, 0, 1]]), (height, width))
 
 
 def _transpose(transform, parameters, plan):
@@ -323,7 +367,8 @@ def _crop(transform, parameters, plan):
 
 def _resize(transform, parameters, plan):
     size = getattr(transform, "size", None) or (transform.height, transform.width)
-    warp = plan.warp(flags=transform.interpolation)
+    enlarging = math.prod(size) > math.prod(plan.shape[:2])
+    warp = plan.warp(enlarging=enlarging, flags=transform.interpolation)
     warp.add(_scaling(plan.shape[:2], size), size, transform.interpolation)
     plan.shape = (*size, *plan.shape[2:])
 
@@ -334,25 +379,29 @@ def _crop_and_resize(transform, parameters, plan):
 
 
 def _brightness_contrast(transform, parameters, plan):
-    matrix = np.eye(plan.shape[2]) * parameters["alpha"]
+    matrix = _EYES[plan.shape[2]] * parameters["alpha"]
     plan.operations.append(Linear(matrix, parameters["beta"] + _TRUNCATION))
 
 
 def _rgb_shift(transform, parameters, plan):
     shift = np.asarray(parameters["noise_map"]).reshape(-1)
-    plan.operations.append(Linear(np.eye(plan.shape[2]), shift))
+    plan.operations.append(Linear(_EYES[plan.shape[2]], shift))
 
 
 def _hue_saturation_value(transform, parameters, plan):
     if plan.shape[2] == 1:
-        plan.operations.append(Linear(np.eye(1), parameters["val_shift"]))
+        plan.operations.append(Linear(_EYES[1], parameters["val_shift"]))
     else:
         shifts = (parameters[name] for name in ("hue_shift", "sat_shift", "val_shift"))
         plan.operations.append(HueSaturationValue(*shifts))
 
 
 def _fancy_pca(transform, parameters, plan):
-    plan.operations.append(FancyPCA(parameters["alpha_vector"]))
+    plan.operations.append(partial(scale_components, alpha_vector=parameters["alpha_vector"]))
+
+
+def _constant_fancy_pca(transform, parameters, plan):
+    plan.operations.append(partial(transform.apply, factor=parameters["factor"]))
 
 
 _STEPS = {
@@ -373,7 +422,10 @@ _STEPS = {
     A.RGBShift: _rgb_shift,
     A.HueSaturationValue: _hue_saturation_value,
     A.FancyPCA: _fancy_pca,
+    QuickFancyPCA: _fancy_pca,
+    FancyPCA: _constant_fancy_pca,
 }
+_AFFINES = {A.Affine, A.ShiftScaleRotate}
 _COMPOSITIONS = {A.OneOf, A.Sequential, A.Compose}
 _LINEAR_RESIZERS = (A.Resize, A.RandomResizedCrop, A.RandomSizedCrop)
 

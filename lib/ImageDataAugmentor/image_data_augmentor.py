@@ -20,6 +20,7 @@ from .numpy_array_iterator import NumpyArrayIterator
 from .randomness import entropy_of
 from .reading import Loading
 from .transforming import TINY, Transforming
+from .transforms import quicken
 from .workers import WorkerPool
 
 # Notebooks that import * from here rely on these names.
@@ -159,16 +160,17 @@ class ImageDataAugmentor(Transforming):
         """A Compose of our own that knows both modes' targets."""
         if isinstance(augment, (list, tuple)):
             augment = albumentations.Compose(list(augment))
-        elif isinstance(augment, albumentations.Compose):
-            augment = copy.deepcopy(augment)
-        elif isinstance(augment, (albumentations.BasicTransform, albumentations.BaseCompose)):
-            augment = albumentations.Compose([augment])
-        else:
+        kinds = (albumentations.BasicTransform, albumentations.BaseCompose)
+        if not isinstance(augment, kinds):
             raise TypeError(
                 "augment must be an albumentations transform, a list of them or a Compose, "
                 f"not {type(augment).__name__}"
             )
+        if not isinstance(augment, albumentations.Compose):
+            augment = albumentations.Compose([augment])
+        augment = copy.deepcopy(augment)
         guide.check_arguments(augment)
+        quicken(augment)
         targets = dict(augment.additional_targets)
         if self.input_augment_mode not in {"image", "mask", *targets}:
             raise ValueError(

@@ -1,0 +1,352 @@
+"""Worker processes: the same batches, whatever befalls them, and nothing left behind."""
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import albumentations as A
+import cv2
+import numpy as np
+import psutil
+import pytest
+
+from ImageDataAugmentor import ImageDataAugmentor, UnreadableImage
+from ImageDataAugmentor import cache as cache_module
+from ImageDataAugmentor import processes as processes_module
+from ImageDataAugmentor.memory import Buffers, SharedMemory
+from ImageDataAugmentor.reading import Loading
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="descriptors cannot be passed")
+SIZE = (24, 32)
+LIBRARY = Path(processes_module.__file__).parents[1]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(11):
+            small = rng.integers(0, 256, (6, 8, 3), np.uint8)
+            path = tmp_path / "photos" / name / f"{number:02d}.jpg"
+            cv2.imwrite(str(path), cv2.resize(small, (64, 48)))
+    return tmp_path / "photos"
+
+
+@pytest.fixture(autouse=True)
+def no_caches_of_other_tests(monkeypatch):
+    monkeypatch.setattr(cache_module, "_caches", {})
+
+
+def compose():
+    return A.Compose([A.HorizontalFlip(), A.Affine(rotate=(-20, 20), p=0.7), A.FancyPCA()])
+
+
+def flow(photos, processes=True, workers=2, augment="some", **options):
+    own = {name: options.pop(name) for name in ("cache", "preprocess_input", "truncated", "rescale")
+           if name in options}  # fmt: skip
+    augmentor = ImageDataAugmentor(
+        augment=compose() if augment == "some" else augment,
+        seed=7,
+        workers=workers,
+        processes=processes,
+        **own,
+    )
+    settings = {"target_size": SIZE, "batch_size": 5, "interpolation": cv2.INTER_AREA} | options
+    return augmentor.flow_from_directory(photos, **settings)
+
+
+def epochs(iterator, number=2):
+    return [next(iterator) for _ in range(number * len(iterator))]
+
+
+def same(one, other):
+    for a, b in zip(one, other, strict=True):
+        for x, y in zip(a, b, strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def company(iterator):
+    return iterator.image_data_generator.pool.company
+
+
+def children(iterator):
+    return [one._process.pid for one in company(iterator)._processes]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Whether each share was filled by a process."""
+    filled, fill = [], processes_module.Company.fill
+
+    def noted(*arguments):
+        filled.append(fill(*arguments))
+        return filled[-1]
+
+    monkeypatch.setattr(processes_module.Company, "fill", noted)
+    return filled
+
+
+OPTIONS = {
+    "plain": {},
+    "uint8": {"dtype": "uint8"},
+    "standardised": {"rescale": 1 / 255},
+    "no labels": {"class_mode": None},
+    "itself as target": {"class_mode": "input"},
+    "fused": {"augment": ImageDataAugmentor.fuse(compose())},
+    "module's function": {"preprocess_input": np.negative},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("workers", [1, 3])
+def test_same_batches(photos, asked, options, workers):
+    same(
+        epochs(flow(photos, workers=workers, **options)),
+        epochs(flow(photos, workers=0, processes=False, **options)),
+    )
+    assert asked
+    assert all(asked)
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+def test_they_fill_and_use_the_cache(photos, tmp_path, asked, where, monkeypatch):
+    iterator = flow(photos, cache=True if where == "memory" else tmp_path / "cache")
+    expected = epochs(flow(photos, processes=False), 4)
+    got = epochs(iterator, 2)
+    decoded, call = [], Loading.__call__
+    monkeypatch.setattr(
+        Loading, "__call__", lambda self, path: (decoded.append(path), call(self, path))[1]
+    )
+    assert len(iterator.cache._sections[iterator.loading]._entries) == 22
+    same(got + epochs(iterator), expected)
+    iterator.image_data_generator.pool.processes = False
+    iterator.epoch = 0
+    same(epochs(iterator, 1), expected[: len(iterator)])
+    assert not decoded  # a thread reads what processes stored
+    assert all(asked)
+
+
+def test_a_changed_file_is_read_anew(photos):
+    iterator = flow(photos, cache=True, augment=None, shuffle=False)
+    epochs(iterator)
+    for value in (77, 78):
+        cv2.imwrite(iterator.filepaths[12], np.full((48, 64, 3), value, np.uint8))
+        os.utime(iterator.filepaths[12], ns=(value, value))
+        for _ in range(2):
+            batches = epochs(iterator, 1)
+            assert np.all(batches[2][0][2] == value)
+
+
+def test_target_pictures(photos, asked):
+    import pandas as pd
+
+    paths = sorted(map(str, photos.glob("*/*.jpg")))
+    frame = pd.DataFrame({"filename": paths, "class": paths[::-1]})
+
+    def pairs(processes):
+        augmentor = ImageDataAugmentor(
+            augment=compose(), label_augment_mode="mask", seed=3, workers=2,
+            processes=processes, cache=True,
+        )  # fmt: skip
+        return epochs(
+            augmentor.flow_from_dataframe(
+                frame, class_mode="grayscale_target", target_size=SIZE, batch_size=4,
+                interpolation=cv2.INTER_AREA,
+            )
+        )  # fmt: skip
+
+    same(pairs(True), pairs(False))
+    assert all(asked)
+
+
+def test_a_changed_setting_reaches_them(photos):
+    iterator = flow(photos, augment=None, rescale=1.0)
+    before = epochs(iterator, 1)
+    iterator.image_data_generator.rescale = 0.5
+    iterator.reset()
+    iterator.epoch = 0
+    iterator._lookahead.close()
+    after = epochs(iterator, 1)
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one[0] / 2, other[0])
+
+
+def test_a_killed_one_is_replaced_by_a_thread(photos):
+    iterator = flow(photos)
+    expected = epochs(flow(photos, processes=False), 6)
+    got = epochs(iterator)
+    os.kill(children(iterator)[0], signal.SIGKILL)
+    with pytest.warns(UserWarning, match="exit status -9"):
+        got += epochs(iterator)
+    got += epochs(iterator)
+    same(got, expected)
+
+
+def test_what_cannot_be_pickled_stays_in_the_threads(photos, asked):
+    iterator = flow(photos, augment=None, preprocess_input=lambda x: 255 - x)
+    plain = flow(photos, augment=None, processes=False)
+    for (negative, _), (single, _) in zip(epochs(iterator), epochs(plain), strict=True):
+        np.testing.assert_array_equal(negative, 255 - single)
+    assert not asked
+    assert "lambda" in iterator._sent.refused
+
+
+def test_what_they_cannot_load_stays_in_the_threads(photos, asked, monkeypatch):
+    def known_here_only(picture):
+        return picture
+
+    known_here_only.__qualname__ = "known_here_only"
+    monkeypatch.setattr(sys.modules[__name__], "known_here_only", known_here_only, raising=False)
+    iterator = flow(photos, preprocess_input=known_here_only)
+    same(epochs(iterator), epochs(flow(photos, processes=False)))
+    assert "known_here_only" in iterator._sent.refused or "No module" in iterator._sent.refused
+    assert not any(asked)
+
+
+def test_errors_and_warnings_are_those_of_a_thread(photos):
+    iterator = flow(photos, augment=None, shuffle=False, batch_size=11, truncated="load")
+    iterator[0]
+    damaged = Path(iterator.filepaths[15])
+    whole = damaged.read_bytes()
+    damaged.write_bytes(whole[:-200])
+    with pytest.warns(UserWarning, match=f"{damaged.name}: the file is truncated"):
+        iterator[1]
+    damaged.write_bytes(b"no picture")
+    with pytest.raises(UnreadableImage, match=damaged.name):
+        iterator[1]
+    damaged.write_bytes(whole)
+    assert len(iterator[1][0]) == 11
+
+
+def test_texts_of_any_length_are_targets(photos):
+    import pandas as pd
+
+    frame = pd.DataFrame({"filename": sorted(map(str, photos.glob("a/*.jpg")))})
+    frame["class"] = ["x" * (1 + number) for number in range(11)]
+    iterator = ImageDataAugmentor(workers=2, processes=True).flow_from_dataframe(
+        frame, class_mode="raw", target_size=SIZE, batch_size=4, shuffle=False,
+        interpolation=cv2.INTER_AREA,
+    )  # fmt: skip
+    texts = [text for _, y in epochs(iterator) for text in y]
+    assert texts == 2 * list(frame["class"])
+
+
+def test_started_when_threads_have_had_enough_to_do(photos, monkeypatch):
+    monkeypatch.setattr(processes_module, "_WORTH_A_START", 0.0)
+    gc.collect()
+    iterator = flow(photos, processes=None)
+    epochs(iterator, 1)
+    assert len(children(iterator)) == 2
+    company(iterator).wait()
+    same(epochs(iterator, 1), epochs(flow(photos, processes=False), 2)[len(iterator) :])
+    assert not children(flow(photos, processes=False)) or company(iterator)
+
+
+def test_a_reader_may_keep_all_batches(photos):
+    iterator = flow(photos, batch_size=1)
+    kept = epochs(iterator, 4)  # more than there are buffers
+    same(kept, epochs(flow(photos, batch_size=1, processes=False), 4))
+
+
+def test_memory_serves_again_when_its_batch_is_gone():
+    buffers = Buffers()
+    memory, whole = buffers.borrow(1000)
+    view = whole[10:20].reshape(2, 5)
+    del whole
+    other = buffers.borrow(1000)
+    assert other[0] is not memory  # the view keeps it
+    del view
+    assert buffers.borrow(900)[0] is memory
+
+
+def test_nothing_is_left(photos):
+    def descriptors():
+        gc.collect()
+        return psutil.Process().num_fds()
+
+    before = descriptors()
+    iterator = flow(photos, cache=True)
+    epochs(iterator)
+    pids = children(iterator)
+    assert len(pids) == 2
+    del iterator
+    cache_module._caches.clear()
+    deadline = time.monotonic() + 20
+    while (any(map(psutil.pid_exists, pids)) or descriptors() > before) and (
+        time.monotonic() < deadline
+    ):
+        gc.collect()
+        time.sleep(0.05)
+    assert not any(map(psutil.pid_exists, pids))  # a zombie would exist
+    assert descriptors() <= before
+
+
+SCRIPT = """
+import sys
+from ImageDataAugmentor import ImageDataAugmentor
+flow = ImageDataAugmentor(workers=2, processes=True).flow_from_directory(sys.argv[1], batch_size=4)
+for _ in range(9):
+    next(flow)
+print(*[one._process.pid for one in flow.image_data_generator.pool.company._processes], flush=True)
+while len(sys.argv) == 2:
+    next(flow)
+"""
+
+
+@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None])
+def test_they_end_with_their_owner(photos, way):
+    owner = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, photos, *([] if way else ["end"])],
+        env=os.environ | {"PYTHONPATH": str(LIBRARY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    line = owner.stdout.readline()
+    while line.startswith("Found"):
+        line = owner.stdout.readline()
+    pids = [int(pid) for pid in line.split()]
+    assert len(pids) == 2
+    if way:
+        os.killpg(owner.pid, way)  # as a terminal's Ctrl-C does
+    _, errors = owner.communicate(timeout=30)
+    deadline = time.monotonic() + 10
+    while any(map(_runs, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_runs, pids))
+    assert errors.count("Traceback") == (1 if way == signal.SIGINT else 0)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # init has not reaped it yet
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_processes_without_keras(photos):
+    iterator = flow(photos)
+    epochs(iterator, 1)
+    maps = Path(f"/proc/{children(iterator)[0]}/maps")
+    if not maps.exists():
+        pytest.skip("needs /proc")
+    assert "tensorflow" not in maps.read_text()
+
+
+def test_wrong_value():
+    with pytest.raises(ValueError, match="processes=4"):
+        ImageDataAugmentor(processes=4)
+
+
+def test_a_mapping_of_a_file_that_others_may_read(tmp_path):
+    (tmp_path / "file").write_bytes(bytes(range(100)))
+    memory = SharedMemory.of_file(tmp_path / "file", 100, writable=False)
+    assert memory.array((2, 5), offset=10).tolist()[1] == [15, 16, 17, 18, 19]
+    with pytest.raises(ValueError, match="read-only"):
+        memory.array((2, 5))[:] = 0
