@@ -123,8 +123,8 @@ def test_the_plain_path_has_a_quick_fancy_pca(alpha):
         quick = seeded(augmentor.augment, seed)(image=photo(seed))["image"]
         difference = np.abs(seeded(plain, seed)(image=photo(seed))["image"].astype(int) - quick)
         assert quick.flags["C_CONTIGUOUS"]
-        assert difference.max() <= 1 + 4 * (alpha == 1)
-        assert difference.mean() <= 0.6
+        assert difference.max() <= (2 if alpha < 1 else 15)
+        assert difference.mean() <= (0.3 if alpha < 1 else 1)
         assert np.abs(photo(seed).astype(int) - quick).max() > 0 or alpha < 1
 
 
@@ -137,15 +137,18 @@ def test_fancy_pca_of_other_pictures_is_albumentations_own():
 
 
 def test_the_older_fancy_pca_moves_all_pixels_by_one_colour():
-    plain = A.Compose([FancyPCA(alpha=0.5, p=1)])
+    plain = A.Compose([FancyPCA(alpha=5, p=1)])
     picture = photo() // 2 + 64  # nothing saturates
+    shifts = []
     for seed in range(6):
         result = seeded(plain, seed)(image=picture)["image"]
         shift = (result.astype(int) - picture).reshape(-1, 3)
         assert np.all(shift == shift[0])
+        shifts.append(shift[0])
         fused = seeded(fuse(plain), seed)(image=picture)["image"]
         np.testing.assert_array_equal(fused, result)
-    assert np.any(shift)
+    assert np.any(shifts)
+    assert np.abs(shifts).max() < 64
 
 
 def test_a_compose_that_is_not_always_applied():
