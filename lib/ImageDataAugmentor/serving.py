@@ -19,7 +19,8 @@ from .processes import Job, Reply, Task
 
 def serve(descriptor: int) -> None:
     """Answer the tasks that come over a socket, each with a Reply."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the owner's business, who then hangs up
+    for number in (signal.SIGINT, signal.SIGTERM):  # the owner's business, who then hangs up
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
     connection = Connection(descriptor)
     jobs: dict[int, Job] = {}
