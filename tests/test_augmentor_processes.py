@@ -1,11 +1,13 @@
 """Worker processes: the same batches, whatever befalls them, and nothing left behind."""
 
 import gc
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import albumentations as A
@@ -38,7 +40,8 @@ def photos(tmp_path):
 
 
 @pytest.fixture(autouse=True)
-def no_caches_of_other_tests(monkeypatch):
+def nothing_of_other_tests(monkeypatch):
+    gc.collect()  # their processes
     monkeypatch.setattr(cache_module, "_caches", {})
 
 
@@ -75,7 +78,7 @@ def company(iterator):
 
 
 def children(iterator):
-    return [one._process.pid for one in company(iterator)._processes]
+    return [one._process.pid for one in company(iterator)._processes if one.alive]
 
 
 @pytest.fixture
@@ -180,17 +183,34 @@ def test_a_killed_one_is_replaced_by_a_thread(photos):
     iterator = flow(photos)
     expected = epochs(flow(photos, processes=False), 6)
     got = epochs(iterator)
-    os.kill(children(iterator)[0], signal.SIGKILL)
+    for pid in children(iterator):
+        os.kill(pid, signal.SIGKILL)
     with pytest.warns(UserWarning, match="exit status -9"):
         got += epochs(iterator)
+    assert len(children(iterator)) == 2
     got += epochs(iterator)
     same(got, expected)
+
+
+def test_they_are_not_replaced_for_ever(photos):
+    iterator = flow(photos)
+    for _ in range(9):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            epochs(iterator, 1)
+        for pid in children(iterator):
+            os.kill(pid, signal.SIGKILL)
+    assert not children(iterator)
+    assert len(company(iterator)._processes) == 6
+    assert len(epochs(iterator)) == 2 * len(iterator)
 
 
 def test_what_cannot_be_pickled_stays_in_the_threads(photos, asked):
     iterator = flow(photos, augment=None, preprocess_input=lambda x: 255 - x)
     plain = flow(photos, augment=None, processes=False)
-    for (negative, _), (single, _) in zip(epochs(iterator), epochs(plain), strict=True):
+    with pytest.warns(UserWarning, match=r"stays in threads.*lambda.*in a module"):
+        negatives = epochs(iterator)
+    for (negative, _), (single, _) in zip(negatives, epochs(plain), strict=True):
         np.testing.assert_array_equal(negative, 255 - single)
     assert not asked
     assert "lambda" in iterator._sent.refused
@@ -203,7 +223,9 @@ def test_what_they_cannot_load_stays_in_the_threads(photos, asked, monkeypatch):
     known_here_only.__qualname__ = "known_here_only"
     monkeypatch.setattr(sys.modules[__name__], "known_here_only", known_here_only, raising=False)
     iterator = flow(photos, preprocess_input=known_here_only)
-    same(epochs(iterator), epochs(flow(photos, processes=False)))
+    with pytest.warns(UserWarning, match="stays in threads"):
+        got = epochs(iterator)
+    same(got, epochs(flow(photos, processes=False)))
     assert "known_here_only" in iterator._sent.refused or "No module" in iterator._sent.refused
     assert not any(asked)
 
@@ -213,9 +235,11 @@ def test_errors_and_warnings_are_those_of_a_thread(photos):
     iterator[0]
     damaged = Path(iterator.filepaths[15])
     whole = damaged.read_bytes()
+    iterator._lookahead.close()  # it may have read the file already
     damaged.write_bytes(whole[:-200])
     with pytest.warns(UserWarning, match=f"{damaged.name}: the file is truncated"):
         iterator[1]
+    iterator._lookahead.close()
     damaged.write_bytes(b"no picture")
     with pytest.raises(UnreadableImage, match=damaged.name):
         iterator[1]
@@ -276,7 +300,7 @@ def test_nothing_is_left(photos):
     assert len(pids) == 2
     del iterator
     cache_module._caches.clear()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (any(map(psutil.pid_exists, pids)) or descriptors() > before) and (
         time.monotonic() < deadline
     ):
@@ -315,8 +339,8 @@ def test_they_end_with_their_owner(photos, way):
     assert len(pids) == 2
     if way:
         os.killpg(owner.pid, way)  # as a terminal's Ctrl-C does
-    _, errors = owner.communicate(timeout=30)
-    deadline = time.monotonic() + 10
+    _, errors = owner.communicate(timeout=90)
+    deadline = time.monotonic() + 60
     while any(map(_runs, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(_runs, pids))
@@ -337,6 +361,28 @@ def test_processes_without_keras(photos):
     if not maps.exists():
         pytest.skip("needs /proc")
     assert "tensorflow" not in maps.read_text()
+
+
+def in_child(iterator, queue):
+    iterator.epoch = 0
+    queue.put(epochs(iterator, 1))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_a_forked_child_leaves_them_to_its_parent(photos, asked):
+    iterator = flow(photos, cache=True)
+    expected = epochs(iterator, 1)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=in_child, args=(iterator, queue))
+    child.start()
+    more = epochs(iterator, 3)  # at the same time
+    same(queue.get(timeout=60), expected)
+    child.join(10)
+    assert child.exitcode == 0
+    same(expected + more, epochs(flow(photos, processes=False), 4))
+    assert all(asked)
+    assert len(children(iterator)) == 2
 
 
 def test_wrong_value():

@@ -278,7 +278,10 @@ class Iterator(keras.utils.PyDataset):
             return None
         if self._sent is None or not self._sent.holds(generator.settings):
             self._sent = SentJob(source, generator)
-        return None if self._sent.refused else self._sent
+        if self._sent.refused:
+            generator.pool.explain(self._sent.refused)
+            return None
+        return self._sent
 
     # What an iterator that processes can work for overrides.
     _source: FileSource | None = None

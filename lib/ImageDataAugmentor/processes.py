@@ -32,6 +32,7 @@ _POSSIBLE = os.name == "posix"  # descriptors cannot be passed elsewhere
 # Seconds of threads' work that show that there is enough of it: more than a start costs.
 _WORTH_A_START = 5.0
 _START_AT_MOST = 60.0
+_LIVES = 3
 _numbers = itertools.count()
 _BOOT = """
 import json, os, sys
@@ -143,8 +144,12 @@ class Company:
 
     @property
     def at_work(self) -> bool:
-        """Whether there are processes."""
-        return bool(self._processes)
+        """Whether there are processes; in a forked child there are none."""
+        return self._alive > 0 and self._pid == os.getpid()
+
+    @property
+    def _alive(self) -> int:
+        return sum(process.alive for process in self._processes)
 
     def note(self, seconds: float, workers: int) -> None:
         """Count a thread's work, and start as many processes when there has been enough."""
@@ -154,10 +159,11 @@ class Company:
 
     def start(self, workers: int) -> None:
         """Have at least so many processes, ready at once or in a moment."""
-        if not _POSSIBLE or not sys.executable or len(self._processes) >= workers:
+        if not _POSSIBLE or not sys.executable:
             return
         with self._lock:
-            while len(self._processes) < workers:
+            # Those that died are replaced, but not for ever: there may be too little memory.
+            while self._alive < workers and len(self._processes) < _LIVES * workers:
                 process = _Process()
                 self._processes.append(process)
                 self._idle.append(process)

@@ -6,6 +6,7 @@ do its share (see processes.py).
 
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -64,6 +65,16 @@ class WorkerPool:
             self.company.start(self.workers)
             self.company.wait()
         return self.processes is not False and self.company.at_work
+
+    def explain(self, refusal: str) -> None:
+        """Say once why there are no processes although they were asked for."""
+        if self.processes:
+            self.processes = False
+            warnings.warn(
+                f"processes=True, but the work stays in threads, since another process cannot have "
+                f"it: {refusal}. Functions and transforms of your own must stand in a module.",
+                stacklevel=2,
+            )
 
     def note(self, seconds: float) -> None:
         """Count a thread's work, in seconds of processor time."""
