@@ -113,9 +113,8 @@ def test_same_pictures(case):
     assert max(differences) <= 3 * tolerance
 
 
-@pytest.mark.parametrize("alpha", [0.1, 1])
-def test_the_plain_path_has_a_quick_fancy_pca(alpha):
-    plain = A.Compose([A.OneOf([A.FancyPCA(alpha=alpha, p=1)], p=1)])
+def test_the_plain_path_has_a_quick_fancy_pca():
+    plain = A.Compose([A.OneOf([A.FancyPCA(alpha=0.1, p=1)], p=1)])
     augmentor = ImageDataAugmentor(augment=plain, seed=1)
     assert type(augmentor.augment.transforms[0].transforms[0]) is QuickFancyPCA
     assert type(plain.transforms[0].transforms[0]) is A.FancyPCA  # the caller's own
@@ -123,9 +122,8 @@ def test_the_plain_path_has_a_quick_fancy_pca(alpha):
         quick = seeded(augmentor.augment, seed)(image=photo(seed))["image"]
         difference = np.abs(seeded(plain, seed)(image=photo(seed))["image"].astype(int) - quick)
         assert quick.flags["C_CONTIGUOUS"]
-        assert difference.max() <= (2 if alpha < 1 else 15)
-        assert difference.mean() <= (0.3 if alpha < 1 else 1)
-        assert np.abs(photo(seed).astype(int) - quick).max() > 0 or alpha < 1
+        assert difference.max() <= 2
+        assert difference.mean() <= 0.3
 
 
 def test_fancy_pca_of_other_pictures_is_albumentations_own():

@@ -41,7 +41,8 @@ def photos(tmp_path):
 
 @pytest.fixture(autouse=True)
 def nothing_of_other_tests(monkeypatch):
-    gc.collect()  # their processes
+    gc.collect()  # their processes, as far as nobody holds them
+    monkeypatch.setattr(processes_module.Company, "_shared", None)
     monkeypatch.setattr(cache_module, "_caches", {})
 
 
