@@ -1,6 +1,9 @@
 """Fused transforms give what the plain ones give, from the same random numbers."""
 
+import copy
+import multiprocessing
 import random
+from concurrent.futures import ProcessPoolExecutor
 
 import albumentations as A
 import cv2
@@ -41,6 +44,10 @@ CASES = {
     "crop of a flip": ([A.Transpose(), A.HorizontalFlip(), A.RandomCrop(50, 60, p=1)], 0),
     "resize": ([A.Resize(60, 200)], 0),
     "crop and resize": ([A.HorizontalFlip(), A.RandomResizedCrop((48, 64), p=1)], 0),
+    "resize and crop of a transposition": (
+        [A.Transpose(p=1), A.Resize(110, 150), A.RandomCrop(96, 96)],
+        1.0,
+    ),
     "resize and crop": ([A.Resize(110, 150), A.RandomCrop(96, 96)], 1.0),
     "affine, reflected": ([A.Affine(rotate=(-30, 30), shear=(-5, 5), p=1, **REFLECT)], 0),
     "affine, filled": ([A.Affine(rotate=(-30, 30), fill=(10, 250, 90), p=1)], 0),
@@ -60,11 +67,11 @@ CASES = {
         [A.RandomBrightnessContrast(0.5, p=1), A.Affine(rotate=(20, 30), fill=200, p=1)],
         1.0,
     ),
-    "brightness and contrast": ([A.RandomBrightnessContrast(0.4, 0.4, p=1)], 0.1),
-    "clipping twice": ([A.RandomBrightnessContrast(0.9, 0.9, p=1) for _ in range(3)], 0.5),
-    "rgb shift": ([A.RGBShift(p=1)], 0.5),
-    "hue, saturation, value": ([A.HueSaturationValue(p=1)], 1.0),
-    "fancy pca": ([A.FancyPCA(alpha=1, p=1)], 1.0),
+    "brightness and contrast": ([A.RandomBrightnessContrast(0.4, 0.4, p=1)], 0),
+    "clipping twice": ([A.RandomBrightnessContrast(0.9, 0.9, p=1) for _ in range(3)], 0),
+    "rgb shift": ([A.RGBShift(p=1)], 0),
+    "hue, saturation, value": ([A.HueSaturationValue(p=1)], 0),
+    "fancy pca": ([A.FancyPCA(alpha=1, p=1)], 0.1),
     "one of, unequally": (
         [A.OneOf([A.HorizontalFlip(p=0.2), A.VerticalFlip(p=0.7), A.Transpose(p=0.4)], p=1)],
         0,
@@ -113,8 +120,136 @@ def test_same_pictures(case):
     assert max(differences) <= 3 * tolerance
 
 
-def test_the_plain_path_has_a_quick_fancy_pca():
-    plain = A.Compose([A.OneOf([A.FancyPCA(alpha=0.1, p=1)], p=1)])
+def all_of_it(seed):
+    """A Compose of most kinds, some of which are not applied."""
+    colours = [A.RGBShift(), A.HueSaturationValue(p=0), A.Sequential([A.FancyPCA()], p=1)]
+    steps = [A.Affine(rotate=(-9, 9)), A.Rotate(), A.RandomCrop(60, 70, p=1), A.VerticalFlip()]
+    return A.Compose(
+        [
+            A.OneOf([A.RandomRotate90(p=0.3), A.Transpose(p=0.2), A.Sequential(steps, p=0.9)]),
+            A.Compose(colours, p=0.7),
+            A.ElasticTransform(p=0.1),
+            A.RandomBrightnessContrast(ensure_safe_range=True),
+            A.RandomResizedCrop((50, 70), p=0.8),
+            A.Resize(96, 128, p=0.5),
+        ],
+        p=0.8,
+        seed=seed,
+    )
+
+
+def test_as_many_numbers_are_drawn():
+    """One more or less would put all that is drawn later out of step with the plain Compose."""
+    plain, fused = seeded(all_of_it(1), 1), seeded(fuse(all_of_it(1)), 1)
+    for number in range(200):
+        shapes = [one(image=photo(number))["image"].shape for one in (plain, fused)]
+        assert shapes[0] == shapes[1]
+        assert plain.py_random.getstate() == fused.py_random.getstate()
+        states = [one.random_generator.bit_generator.state for one in (plain, fused)]
+        assert states[0] == states[1]
+
+
+def test_one_of_chooses_as_numpy_does():
+    parts = [A.HorizontalFlip(p=0.1), A.VerticalFlip(p=0.7), A.Transpose(p=0.35), A.Resize(9, 8)]
+    plain = seeded(A.Compose([A.OneOf(parts, p=1)]), 5)
+    fused = seeded(fuse(plain), 5)
+    for _ in range(300):
+        expected = plain(image=photo())["image"]
+        np.testing.assert_array_equal(fused(image=photo())["image"], expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("sat_shift", [-30.7, 0, 30.7, 255])
+@pytest.mark.parametrize("hue_shift", [-180, -20.6, -0.4, 0, 0.4, 20.6, 75, 90, 180])
+@pytest.mark.filterwarnings("ignore:HueSaturationValue")
+def test_shifts_of_hue_and_saturation(hue_shift, sat_shift, channels):
+    picture = photo()
+    picture[:30, :40] = 99  # grey stays grey
+    picture[30:60, :40] = 0
+    picture[60:, :40] = 255
+    limits = [(shift, shift) for shift in (hue_shift, sat_shift, -12.8)]
+    results = both([A.HueSaturationValue(*limits, p=1)], 0, image=picture[..., :channels])
+    np.testing.assert_array_equal(results[1]["image"], results[0]["image"])
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        A.RGBShift(200, 255, 255, p=1),
+        A.RandomBrightnessContrast(0.5, 0.5, ensure_safe_range=True, p=1),
+        A.FancyPCA(alpha=1, p=1),
+        FancyPCA(alpha=5, p=1),
+    ],
+    ids=lambda transform: type(transform).__name__,
+)
+def test_colours_of_one_channel(transform):
+    for seed in range(6):
+        results = both([transform], seed, image=photo(seed)[..., :1])
+        np.testing.assert_array_equal(results[1]["image"], results[0]["image"])
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        [A.HorizontalFlip(p=0)],
+        [A.CenterCrop(40, WIDTH)],
+        [A.Resize(HEIGHT, WIDTH)],
+        [A.RGBShift(0, 0, 0, p=1)],
+        [A.RandomBrightnessContrast(0.3, p=1), A.FancyPCA(p=1), A.HueSaturationValue(p=1)],
+    ],
+)
+def test_the_result_has_memory_of_its_own(transforms):
+    """What comes in may be a page of a cache, which must not be written to."""
+    picture = photo()
+    picture.flags.writeable = False
+    mask = picture[..., 0]
+    result = fuse(A.Compose(transforms))(image=picture, mask=mask)
+    for value, source in ((result["image"], picture), (result["mask"], mask)):
+        assert not np.shares_memory(value, source)
+        assert value.flags["C_CONTIGUOUS"]
+        assert value.flags.writeable
+    np.testing.assert_array_equal(picture, photo())
+
+
+def test_copies_draw_for_themselves():
+    fused = seeded(fuse(all_of_it(3)), 3)
+    other = copy.deepcopy(fused)
+    pictures = [[one(image=photo(n))["image"] for n in range(20)] for one in (fused, other)]
+    for one, same in zip(*pictures, strict=True):
+        np.testing.assert_array_equal(one, same)
+    seeded(other, 4)
+    assert fused.py_random.getstate() != other.py_random.getstate()
+
+
+def test_another_process_gets_the_same():
+    compose = fuse(A.Compose([A.Rotate(p=1), *reference().transforms, FancyPCA(p=1)]))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        there = pool.submit(seeded(compose, 2), image=photo()).result()
+    np.testing.assert_array_equal(there["image"], seeded(compose, 2)(image=photo())["image"])
+
+
+def test_parameters_are_saved_where_asked_for():
+    kinds = [A.ElasticTransform(p=1), A.HorizontalFlip(p=1)]
+    applied = fuse(A.Compose(kinds, save_applied_params=True))(image=photo())["applied_transforms"]
+    assert [name for name, _ in applied] == ["ElasticTransform", "HorizontalFlip"]
+
+
+def test_a_missing_mask_stays_missing():
+    assert fuse(A.Compose([A.HorizontalFlip(p=1)]))(image=photo(), mask=None)["mask"] is None
+
+
+def test_what_the_plain_compose_refuses_is_refused():
+    with pytest.raises(ValueError, match="should be equal"):
+        fuse(A.Compose([A.HorizontalFlip()]))(image=photo(), mask=photo()[1:, :, 0])
+    with pytest.raises(ValueError, match="not in available keys"):
+        fuse(A.Compose([A.HorizontalFlip()], strict=True))(image=photo(), other=photo())
+    with pytest.raises(KeyError, match="named arguments"):
+        fuse(A.Compose([A.HorizontalFlip()]))(photo())
+
+
+@pytest.mark.parametrize("alpha", [0.1, 1])
+def test_the_plain_path_has_a_quick_fancy_pca(alpha):
+    plain = A.Compose([A.OneOf([A.FancyPCA(alpha=alpha, p=1)], p=1)])
     augmentor = ImageDataAugmentor(augment=plain, seed=1)
     assert type(augmentor.augment.transforms[0].transforms[0]) is QuickFancyPCA
     assert type(plain.transforms[0].transforms[0]) is A.FancyPCA  # the caller's own
@@ -122,8 +257,9 @@ def test_the_plain_path_has_a_quick_fancy_pca():
         quick = seeded(augmentor.augment, seed)(image=photo(seed))["image"]
         difference = np.abs(seeded(plain, seed)(image=photo(seed))["image"].astype(int) - quick)
         assert quick.flags["C_CONTIGUOUS"]
-        assert difference.max() <= 2
-        assert difference.mean() <= 0.3
+        assert difference.max() <= 1  # even where two components are nearly alike
+        assert difference.mean() <= 0.2
+        assert np.abs(photo(seed).astype(int) - quick).max() > 0 or alpha < 1
 
 
 def test_fancy_pca_of_other_pictures_is_albumentations_own():
@@ -132,6 +268,14 @@ def test_fancy_pca_of_other_pictures_is_albumentations_own():
     for picture in (photo().astype(np.float32) / 255, photo()[..., :1]):
         expected = seeded(transforms, 3)(image=picture)["image"]
         np.testing.assert_array_equal(seeded(quick, 3)(image=picture)["image"], expected)
+
+
+def test_quick_fancy_pca_of_plain_and_tiny_pictures():
+    transforms = A.Compose([A.FancyPCA(alpha=1, p=1)])
+    quick = ImageDataAugmentor(augment=transforms).augment
+    for picture in (np.full((40, 50, 3), (9, 90, 200), np.uint8), photo()[:1, :2], photo()[::2]):
+        expected = seeded(transforms, 3)(image=picture)["image"].astype(int)
+        assert np.abs(seeded(quick, 3)(image=picture)["image"] - expected).max() <= 1
 
 
 def test_the_older_fancy_pca_moves_all_pixels_by_one_colour():

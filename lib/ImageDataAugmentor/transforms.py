@@ -3,12 +3,11 @@
 Both shift a photo's colours along their principal components, as Krizhevsky et al. 2012 do.
 """
 
+import itertools
+
 import albumentations as A
 import cv2
 import numpy as np
-
-_SAMPLE = 42  # so many rows and columns tell the components well enough
-_COVARIANCE = cv2.COVAR_NORMAL | cv2.COVAR_ROWS | cv2.COVAR_SCALE
 
 
 class FancyPCA(A.ImageOnlyTransform):
@@ -29,14 +28,13 @@ class FancyPCA(A.ImageOnlyTransform):
     def apply(self, img: np.ndarray, factor: float, **params) -> np.ndarray:
         """Shift uint8 [height, width, 3] by one colour, saturating."""
         variances, vectors, _ = _components(img)
-        return cv2.add(img, (*(255 * factor * vectors @ variances), 0))
+        return shift_colours(img, np.rint(255 * factor * vectors @ variances).tolist())
 
 
 class QuickFancyPCA(A.FancyPCA):
-    """Albumentations 2's FancyPCA from a sample of the pixels: the same but for rounding.
+    """Albumentations 2's FancyPCA in a quarter of a millisecond instead of 7 to 11.
 
-    The original decomposes all of them, for 7 to 11 ms a picture. A value differs by one of 255
-    at most with its default alpha (a tenth), rarely by two.
+    The same but for rounding: a value differs by one of 255 at most.
     """
 
     def apply(self, img: np.ndarray, alpha_vector: np.ndarray, **params) -> np.ndarray:
@@ -59,21 +57,41 @@ def quicken(transform) -> None:
         quicken(part)
 
 
+def shift_colours(img: np.ndarray, shifts: list[int]) -> np.ndarray:
+    """Add a whole number to each channel of uint8 [height, width, channels], saturating.
+
+    OpenCV is slow with negative numbers and with others that a byte cannot hold.
+    """
+    more, less = ([min(max(0, sign * one), 255) for one in shifts] + [0] for sign in (1, -1))
+    shifted = cv2.add(img, (*more,)) if any(more) else img.copy()
+    if any(less):
+        shifted = cv2.subtract(shifted, (*less,), dst=shifted)
+    return shifted.reshape(img.shape)
+
+
 def scale_components(img: np.ndarray, alpha_vector: np.ndarray) -> np.ndarray:
     """Albumentations 2's formula: each component's deviation, scaled by alpha and its variance.
 
-    For uint8 [height, width, channels]; alpha_vector is [channels], largest component first.
+    For uint8 [height, width, 3]; alpha_vector is float [3], for the largest component first.
     """
     variances, vectors, mean = _components(img)
     scaled = vectors[:, ::-1] * (alpha_vector * variances[::-1])
-    matrix = np.column_stack([np.eye(len(scaled)) + scaled, -scaled @ mean])
-    return cv2.transform(img, matrix).reshape(img.shape)
+    matrix = np.empty((len(scaled), len(scaled) + 1))
+    matrix[:, :-1] = scaled
+    matrix[:, -1] = -scaled @ mean
+    np.fill_diagonal(matrix, matrix.diagonal() + 1)
+    return cv2.transform(img, matrix)
 
 
 def _components(img: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Variances of 0..1 colours (ascending), their directions in columns, the mean of 0..255."""
-    rows, columns = (max(1, size // _SAMPLE) for size in img.shape[:2])
-    sample = img[::rows, ::columns].reshape(-1, img.shape[2])
-    # Not numpy's, whose BLAS would start threads of its own for three columns.
-    covariance, mean = cv2.calcCovarMatrix(sample, None, _COVARIANCE, ctype=cv2.CV_64F)
-    return *np.linalg.eigh(covariance / 255**2), mean.ravel()
+    planes = cv2.split(img)
+    n = planes[0].size
+    mean = np.array(cv2.sumElems(img)[: len(planes)]) / n
+    squares = [cv2.norm(plane, cv2.NORM_L2SQR) for plane in planes]
+    moments = np.diag(squares)
+    for i, j in itertools.combinations(range(len(planes)), 2):
+        # 2 x y = x^2 + y^2 - (x - y)^2: OpenCV adds up squares ten times as fast as products.
+        apart = cv2.norm(planes[i], planes[j], cv2.NORM_L2SQR)
+        moments[j, i] = (squares[i] + squares[j] - apart) / 2  # eigh reads the lower half alone
+    return *np.linalg.eigh((moments / n - np.outer(mean, mean)) / 255**2), mean

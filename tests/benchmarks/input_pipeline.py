@@ -32,6 +32,7 @@ import albumentations as A
 import cv2
 import numpy as np
 import psutil
+from albucore import sz_lut
 from tqdm import tqdm
 
 from ImageDataAugmentor import ImageDataAugmentor
@@ -114,7 +115,7 @@ def bare_kernels(image: np.ndarray, rng: random.Random) -> np.ndarray:
     if rng.random() < 0.05:
         image = cv2.GaussianBlur(image, (5, 5), rng.uniform(0.8, 1.4))
     if rng.random() < 0.5:
-        image = cv2.transform(image, _affine_colour(1, rng.uniform(-51, 51)))
+        image = sz_lut(image, _colour_table(1, rng.uniform(-51, 51)), inplace=False)
     matrix = None
     if rng.random() < 0.75:
         centre = (SIZE - 1) / 2
@@ -139,29 +140,44 @@ def bare_kernels(image: np.ndarray, rng: random.Random) -> np.ndarray:
     if rng.random() < 0.5:
         limit = rng.choice([0.3, 0.1])
         factor, shift = 1 + rng.uniform(-limit, limit), 255 * rng.uniform(-limit, limit)
-        image = cv2.transform(image, _affine_colour(factor, shift))
+        image = sz_lut(image, _colour_table(factor, shift), inplace=False)
     if rng.random() < 0.5:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-        image = cv2.cvtColor(cv2.LUT(hsv, _HSV_TABLE, dst=hsv), cv2.COLOR_HSV2RGB)
+        planes = cv2.split(hsv)
+        for plane, table in zip(planes, _HSV_TABLES, strict=True):
+            sz_lut(plane, table, inplace=True)
+        image = cv2.cvtColor(cv2.merge(planes, dst=hsv), cv2.COLOR_HSV2RGB)
     if rng.random() < 0.5:
-        image = cv2.transform(image, _affine_colour(1, [rng.uniform(-20, 20) for _ in range(3)]))
+        shifts = [rng.randint(-20, 20) for _ in range(3)]
+        image = cv2.add(image, (*(max(shift, 0) for shift in shifts), 0))
+        image = cv2.subtract(image, (*(max(-shift, 0) for shift in shifts), 0), dst=image)
     if rng.random() < 0.5:
-        sample = image[::8, ::8].reshape(-1, 3)
-        flags = cv2.COVAR_NORMAL | cv2.COVAR_ROWS | cv2.COVAR_SCALE
-        covariance, mean = cv2.calcCovarMatrix(sample, None, flags, ctype=cv2.CV_64F)
-        variances, vectors = np.linalg.eigh(covariance / 255**2)
-        scaled = vectors * variances * [rng.gauss(0, 0.1) for _ in range(3)]
-        offset = -scaled @ mean.ravel()
-        image = cv2.transform(image, np.column_stack([np.eye(3) + scaled, offset]))
+        image = cv2.transform(image, _principal_matrix(image, rng))
     return cv2.resize(image, (SIZE, SIZE)) if crop[0] < SIZE else image
 
 
-_HSV_TABLE = np.stack([(np.arange(256) + 9) % 180, np.arange(256), np.arange(256)], axis=-1)
-_HSV_TABLE = _HSV_TABLE.astype(np.uint8)[None]
+_RAMP = np.arange(256, dtype=np.float32)
+_HSV_TABLES = ((_RAMP + 9) % 180).astype(np.uint8), _RAMP.astype(np.uint8), _RAMP.astype(np.uint8)
 
 
-def _affine_colour(factor: float, shift) -> np.ndarray:
-    return np.column_stack([np.eye(3) * factor, np.broadcast_to(shift, 3)])
+def _colour_table(factor: float, shift: float) -> np.ndarray:
+    return (_RAMP * factor + shift).clip(0, 255).astype(np.uint8)
+
+
+def _principal_matrix(image: np.ndarray, rng: random.Random) -> np.ndarray:
+    r, g, b = cv2.split(image)
+    rr, gg, bb = (cv2.norm(plane, cv2.NORM_L2SQR) for plane in (r, g, b))
+    rg, rb, gb = (cv2.norm(*pair, cv2.NORM_L2SQR) for pair in ((r, g), (r, b), (g, b)))
+    mean = np.array(cv2.sumElems(image)[:3]) / r.size
+    moments = [
+        [rr, 0, 0],
+        [(rr + gg - rg) / 2, gg, 0],
+        [(rr + bb - rb) / 2, (gg + bb - gb) / 2, bb],
+    ]
+    covariance = np.array(moments) / r.size - np.outer(mean, mean)
+    variances, vectors = np.linalg.eigh(covariance / 255**2)
+    scaled = vectors * variances * [rng.gauss(0, 0.1) for _ in range(3)]
+    return np.column_stack([np.eye(3) + scaled, -scaled @ mean])
 
 
 class Naive:
