@@ -15,7 +15,7 @@ PUSHED = SCRIPT + (
     "import time\n"
     "for epoch in range(3):\n"
     "    print('epoch', epoch, flush=True)\n"
-    "    time.sleep(0.5)\n"
+    "    time.sleep(2)\n"  # the client must be there before the last one, on a busy machine too
 )
 
 
