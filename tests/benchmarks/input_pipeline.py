@@ -248,6 +248,17 @@ def tf_data(paths: list[str], work: Callable[[str], np.ndarray], workers: int) -
         yield int(batch.shape[0])
 
 
+def keras_dataset(folder: Path) -> Iterator[int]:
+    """Endless batches of Keras' own loader, which decodes and resizes and augments nothing."""
+    import keras
+
+    dataset = keras.utils.image_dataset_from_directory(
+        folder, image_size=(SIZE, SIZE), batch_size=BATCH, labels=None, verbose=False
+    )
+    for batch in dataset.repeat():
+        yield int(batch.shape[0])
+
+
 def torch_loader(
     paths: list[str], work: Callable[[str], np.ndarray], workers: int
 ) -> Iterator[int]:
@@ -360,6 +371,7 @@ def pipelines(folder: Path, paths: list[str], peers: bool) -> list[Measured]:
                 lambda i: cv2.imdecode(files[i], cv2.IMREAD_COLOR), n, workers
             ),
             "memory copy": in_threads(copy, n, workers),
+            "ours unaugmented, cold": ours(folder, None, workers, False),
             "bare kernels": in_threads(bare, n, workers),
             "ours plain, cold": ours(folder, plain, workers, False),
             "ours fused, cold": ours(folder, fused, workers, False),
@@ -372,6 +384,7 @@ def pipelines(folder: Path, paths: list[str], peers: bool) -> list[Measured]:
         }.items():
             measured.append(Measured(f"{name}, {label}", batches))
     if peers:
+        measured.append(Measured("keras unaugmented, 2 workers", keras_dataset(folder)))
         for library in (tf_data, torch_loader, grain_loader):
             for name, compose in {
                 "plain": reference_list,
@@ -409,7 +422,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4, help="time for each pipeline")
     parser.add_argument("--photos", type=int, default=600, help="number of photos")
-    parser.add_argument("--peers", action="store_true", help="tf.data, torch and grain too")
+    parser.add_argument("--peers", action="store_true", help="Keras, tf.data, torch and grain too")
     parser.add_argument("--only", default="", help="pipelines whose names contain this")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
