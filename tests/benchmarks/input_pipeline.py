@@ -249,7 +249,7 @@ def tf_data(paths: list[str], work: Callable[[str], np.ndarray], workers: int) -
 
 
 def keras_dataset(folder: Path) -> Iterator[int]:
-    """Endless batches of Keras' own loader, which decodes and resizes and augments nothing."""
+    """Endless float32 batches of Keras' own loader, which augments nothing."""
     import keras
 
     dataset = keras.utils.image_dataset_from_directory(
