@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.version import Version
 
 from loopback_world import COMPETITION, SCRIPT, until, world_in
 
@@ -17,6 +19,9 @@ PUSHED = SCRIPT + (
     "    print('epoch', epoch, flush=True)\n"
     "    time.sleep(2)\n"  # the client must be there before the last one, on a busy machine too
 )
+
+# The client's false successes; 2.2.5 has mended those that this says of.
+CREDULOUS = Version(version("kaggle")) < Version("2.2.5")
 
 
 @pytest.fixture
@@ -104,13 +109,13 @@ def test_the_whole_way(world):
     assert "Kernel version 1 successfully pushed" in client(world, "kernels", "push", "-p", folder)
     follow = start(world, "kernels", "logs", "-f", "alice/car-kernel")
     with follow:
-        lines, times = [], []
-        for line in follow.stdout:
-            lines.append(line.strip())
-            times.append(time.monotonic())
-    assert lines[-3:] == ["epoch 0", "epoch 1", "epoch 2"]
+        read = [(line.strip(), time.monotonic()) for line in follow.stdout]
+    lines = [line for line, _ in read]
+    # A warning is among them where it will: it comes through a pipe of its own.
+    epochs = [(line, at) for line, at in read if line.startswith("epoch")]
+    assert [line for line, _ in epochs] == ["epoch 0", "epoch 1", "epoch 2"]
     assert {"car-lib/photos/deep/inner.py", f"{COMPETITION}/train/1.jpg"} < set(lines)
-    assert times[-1] - times[-3] > 0.5, "the log did not come while the run went on"
+    assert epochs[-1][1] - epochs[0][1] > 0.5, "the log did not come while the run went on"
     assert "COMPLETE" in client(world, "kernels", "status", "alice/car-kernel")
     assert '"data": "epoch 2\\n"' in client(world, "kernels", "logs", "alice/car-kernel")
     got = world.folder / "got"
@@ -190,12 +195,16 @@ def test_a_push_with_sources_that_do_not_exist(world):
 
 def test_a_dataset_whose_file_was_dropped(world):
     world.kaggle.faults.add("PUT blob", "status", code=403)
-    said = client(world, "datasets", "create", "-p", write_dataset(world), "-r", "zip")
+    arguments = ("datasets", "create", "-p", write_dataset(world), "-r", "zip")
+    said = client(world, *arguments, status=0 if CREDULOUS else 1)
     assert "Upload unsuccessful" in said
-    assert "being created" in said
-    until(lambda: world.dataset_status() == "READY")
-    kept = world.kaggle.datasets.mounted("alice/car-lib")
-    assert len([path for path in kept.iterdir() if path.name != "photos"]) < 3
+    assert ("being created" in said) == CREDULOUS
+    if CREDULOUS:
+        until(lambda: world.dataset_status() == "READY")
+        kept = world.kaggle.datasets.mounted("alice/car-lib")
+        assert len([path for path in kept.iterdir() if path.name != "photos"]) < 3
+    else:
+        assert world.kaggle.counts["dataset_versions"] == 0
 
 
 def test_a_dataset_that_was_refused(world):
@@ -210,8 +219,8 @@ def test_a_dataset_that_was_refused(world):
 @pytest.mark.parametrize("code", [500, 503])
 def test_a_submission_whose_upload_failed(world, code):
     world.kaggle.faults.add("PUT blob", "status", code=code)
-    path = write_submission(world)
-    client(world, "competitions", "submit", COMPETITION, "-f", path, "-m", "x")
+    arguments = ("competitions", "submit", COMPETITION, "-f", write_submission(world), "-m", "x")
+    client(world, *arguments, status=0 if CREDULOUS else 1)
     assert world.kaggle.counts["submissions"] == 0
 
 
@@ -235,16 +244,28 @@ def test_no_submissions_in_json(world):
     assert said.strip() == "No submissions found"
 
 
-def test_output_that_is_an_error_or_leaves_its_folder(world):
+def test_output_that_is_an_error(world):
+    world.push()
+    world.finish()
+    world.kaggle.faults.add("GET output", "status", code=403)
+    arguments = ("kernels", "output", "alice/car-kernel", "-p", world.folder / "got", "-o")
+    said = client(world, *arguments, status=0 if CREDULOUS else 1)
+    if CREDULOUS:
+        first = world.output()["files"][0]["fileName"]
+        assert "A fault on purpose" in (world.folder / "got" / first).read_text()
+    else:
+        assert "403" in said
+
+
+def test_output_that_leaves_its_folder(world):
     world.push()
     world.finish()
     true = world.output()["files"][1]
     files = [true, {"fileName": "../escaped.txt", "url": true["url"]}]
     world.kaggle.faults.add("ListKernelSessionOutput", "merge", fields={"files": files})
-    world.kaggle.faults.add("GET output", "status", code=403)
-    client(world, "kernels", "output", "alice/car-kernel", "-p", world.folder / "got", "-o")
-    assert "A fault on purpose" in (world.folder / "got" / "submission.csv").read_text()
-    assert Path(world.folder, "escaped.txt").exists()
+    arguments = ("kernels", "output", "alice/car-kernel", "-p", world.folder / "got", "-o")
+    client(world, *arguments, status=0 if CREDULOUS else 1)
+    assert Path(world.folder, "escaped.txt").exists() == CREDULOUS
 
 
 def test_states_of_a_run_that_are_no_end(world):

@@ -111,6 +111,8 @@ def test_a_file_of_the_dataset_is_dropped(world, code):
     world.kaggle.faults.add("PUT blob", "status", times=100, after=1, code=code)
     sentence = "no usable answer about the upload of dataset alice/car-classification-lib"
     fails_then_goes_on(world, sentence)
+    begun = [c.body["name"] for c in world.kaggle.requests if c.name == "StartBlobUpload"]
+    assert len(begun) > len(set(begun)), "the failing address was asked over and over"
 
 
 @pytest.mark.parametrize("code", [500, 503])

@@ -18,6 +18,7 @@ import importlib
 import json
 import os
 import queue
+import re
 import signal
 import sys
 import threading
@@ -58,7 +59,7 @@ class Raw:
 
 
 class DroppedFile(Exception):
-    """The client gave up on a file without an error."""
+    """The client gave up on a file: since 2.2.5 with an error, before without one."""
 
 
 def watch_requests(seconds: float, sent: set[str]) -> None:
@@ -183,7 +184,13 @@ class Client:
         names = sorted(path.name for path in Path(folder).iterdir() if path.suffix != ".json")
         self.upload_context = self.extended.ResumableUploadContext().__enter__()
         kind = self.extended.ApiBlobType.DATASET
-        self.api.upload_files(body, None, folder, kind, self.upload_context, False, "skip")
+        try:
+            self.api.upload_files(body, None, folder, kind, self.upload_context, False, "skip")
+        except ValueError as error:
+            failed = re.fullmatch("Upload unsuccessful: (.+)", str(error))
+            if not failed:
+                raise
+            raise DroppedFile(failed[1]) from None
         if len(body.files) != len(names):
             missing = len(names) - len(body.files)
             raise DroppedFile(f"{missing} of the {len(names)} files")

@@ -271,8 +271,12 @@ class Remote:
         return f"HTTP {status} {message}".strip() if kind == "http" else message
 
     def forget_uploads(self) -> None:
-        """Drop the addresses of unfinished uploads, so that the next one begins anew."""
-        shutil.rmtree(self.scratch / ".kaggle", ignore_errors=True)
+        """Drop the addresses of unfinished uploads, so that the next one begins anew.
+
+        They lie in `.kaggle/uploads`, since 2.2.5 of the client in `.kaggle-uploads-UID`.
+        """
+        for folder in self.scratch.glob(".kaggle*"):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def post(self, service: str, method: str, what: str, **fields) -> dict:
         """Read something: the JSON of an API method's answer."""
