@@ -99,6 +99,16 @@ CASES = {
         [A.CenterCrop(50, 60), A.RGBShift(p=1), A.HorizontalFlip(), A.Resize(96, 128)],
         0.5,
     ),
+    "blur": ([A.GaussianBlur(p=1)], 0),
+    "blur between warps and colours": (
+        [
+            A.RandomBrightnessContrast(p=1),
+            A.RandomCrop(80, 90, p=1),
+            A.GaussianBlur(sigma_limit=(2, 3), p=1),
+            A.Affine(rotate=(-30, 30), p=1, **REFLECT),
+        ],
+        0,
+    ),
     "one of": (
         [A.OneOf([A.HorizontalFlip(p=1), A.RGBShift(p=1), A.Sequential([A.VerticalFlip()])])],
         0.5,
@@ -260,6 +270,15 @@ def test_the_plain_path_has_a_quick_fancy_pca(alpha):
         assert difference.max() <= 1  # even where two components are nearly alike
         assert difference.mean() <= 0.2
         assert np.abs(photo(seed).astype(int) - quick).max() > 0 or alpha < 1
+
+
+def test_components_are_those_of_every_fourth_row():
+    transforms = A.Compose([A.FancyPCA(alpha=0.1, p=1)])
+    quick = ImageDataAugmentor(augment=transforms).augment
+    for seed in range(6):
+        picture = photo(seed, (336, 300))
+        expected = seeded(transforms, seed)(image=picture)["image"].astype(int)
+        assert np.abs(seeded(quick, seed)(image=picture)["image"] - expected).max() <= 1
 
 
 def test_fancy_pca_of_other_pictures_is_albumentations_own():

@@ -145,8 +145,8 @@ def test_kaggle_is_away(world):
 def test_ctrl_c_leaves_the_run_going_and_says_how_to_come_back(world):
     import signal
 
-    process = world.start("--set", "seconds=4")
-    threading.Timer(20, process.kill).start()
+    process = world.start("--set", "seconds=8")
+    threading.Timer(60, process.kill).start()
     for line in process.stdout:
         if "epoch 1/2" in line:
             break

@@ -17,7 +17,7 @@ import numpy as np
 from albucore import sz_lut
 from albumentations.augmentations.crops.transforms import BaseCropAndPad
 
-from .transforms import FancyPCA, QuickFancyPCA, scale_components, shift_colours
+from .transforms import FancyPCA, QuickFancyPCA, planes_of, scale_components, shift_colours
 
 # Of x' = a x + b y + u and y' = c x + d y + v: (a, b, u, c, d, v).
 Matrix = tuple[float, float, float, float, float, float]
@@ -33,8 +33,8 @@ def fuse(compose: A.Compose) -> A.Compose:
 
     Known are flips, transpositions, quarter turns, crops without padding, linear Resize, Affine,
     ShiftScaleRotate, Rotate, RandomResizedCrop, RandomSizedCrop; RandomBrightnessContrast,
-    RGBShift, HueSaturationValue, both FancyPCAs; and OneOf, Sequential and Compose of these. A
-    Compose with boxes or keypoints is returned as it is.
+    RGBShift, HueSaturationValue, both FancyPCAs; GaussianBlur, which keeps its place; and OneOf,
+    Sequential and Compose of these. A Compose with boxes or keypoints is returned as it is.
     """
     if not isinstance(compose, A.Compose):
         raise TypeError(f"fuse takes an albumentations.Compose, not {type(compose).__name__}")
@@ -141,8 +141,8 @@ class Plan:
         """The warp that takes up the next geometric step: the last one, where that is the same.
 
         A step commutes with the colour operations since the last warp, unless it fills in a
-        constant colour that they would change. One that enlarges stays where it is: to warp and to
-        colour the smaller picture costs less.
+        constant colour that they would change; nothing commutes with a filter. One that enlarges
+        stays where it is: to warp and to colour the smaller picture costs less.
         """
         for number in reversed(range(len(self.operations))):
             operation = self.operations[number]
@@ -152,6 +152,8 @@ class Plan:
                 wrong = constant and colours_between
                 if operation.takes(bordered, flags) and not dear and not wrong:
                     return operation
+                break
+            if isinstance(operation, Filter):
                 break
         warp = Warp(self.shape[:2])
         self.operations.append(warp)
@@ -282,6 +284,17 @@ def _scaling(old: tuple[int, int], new: tuple[int, int]) -> Matrix:
     return (x, 0, (x - 1) / 2, 0, y, (y - 1) / 2)
 
 
+class Filter:
+    """A transform that mixes neighbouring pixels, by its own code."""
+
+    def __init__(self, transform, parameters: dict):
+        self._transform, self._parameters = transform, parameters
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Apply to uint8 [height, width, channels]."""
+        return self._transform.apply(image, **self._parameters)
+
+
 class Table:
     """The same new value for each old one in all channels."""
 
@@ -306,7 +319,7 @@ class HueSaturationValue:
         """Apply to uint8 [height, width, 3]."""
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
         # Plane by plane takes half as long as OpenCV's table of three channels.
-        planes = cv2.split(hsv)
+        planes = planes_of(hsv)
         for plane, table in zip(planes, self._tables, strict=True):
             sz_lut(plane, table, inplace=True)
         return cv2.cvtColor(cv2.merge(planes, dst=hsv), cv2.COLOR_HSV2RGB)
@@ -456,6 +469,10 @@ def _crop_and_resize(transform, plan):
     _resize_to(tuple(transform.size), transform.interpolation, plan)
 
 
+def _filter(transform, plan):
+    plan.operations.append(Filter(transform, _parameters(transform, plan)))
+
+
 def _brightness_contrast(transform, plan):
     parameters = _parameters(transform, plan)
     table = (_RAMP * parameters["alpha"] + parameters["beta"]).clip(0, 255)
@@ -504,6 +521,7 @@ _STEPS = {
     A.Resize: _resize,
     A.RandomResizedCrop: _crop_and_resize,
     A.RandomSizedCrop: _crop_and_resize,
+    A.GaussianBlur: _filter,
     A.RandomBrightnessContrast: _brightness_contrast,
     A.RGBShift: _rgb_shift,
     A.HueSaturationValue: _hue_saturation_value,

@@ -9,6 +9,8 @@ import albumentations as A
 import cv2
 import numpy as np
 
+_MANY_ROWS = 128
+
 
 class FancyPCA(A.ImageOnlyTransform):
     """The formula of albumentations 1.2, which 2 replaced by another.
@@ -32,9 +34,10 @@ class FancyPCA(A.ImageOnlyTransform):
 
 
 class QuickFancyPCA(A.FancyPCA):
-    """Albumentations 2's FancyPCA in a quarter of a millisecond instead of 7 to 11.
+    """Albumentations 2's FancyPCA in a tenth of a millisecond instead of 7 to 11.
 
-    The same but for rounding: a value differs by one of 255 at most.
+    The same but for rounding and for components estimated from every fourth row: tested photos
+    differ by one of 255 at most.
     """
 
     def apply(self, img: np.ndarray, alpha_vector: np.ndarray, **params) -> np.ndarray:
@@ -83,15 +86,27 @@ def scale_components(img: np.ndarray, alpha_vector: np.ndarray) -> np.ndarray:
     return cv2.transform(img, matrix)
 
 
+def planes_of(img: np.ndarray) -> list[np.ndarray]:
+    """The channels of uint8 [height, width, channels], each [height, width] by itself."""
+    # OpenCV copies planes that it has to allocate itself, which takes four times as long.
+    return cv2.split(img, [np.empty(img.shape[:2], np.uint8) for _ in range(img.shape[2])])
+
+
 def _components(img: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Variances of 0..1 colours (ascending), their directions in columns, the mean of 0..255."""
-    planes = cv2.split(img)
+    """Variances of 0..1 colours (ascending), their directions in columns, the mean of 0..255.
+
+    Estimated from every fourth row of a picture that has many.
+    """
+    if len(img) >= _MANY_ROWS:
+        img = np.ascontiguousarray(img[::4])
+    planes = planes_of(img)
     n = planes[0].size
-    mean = np.array(cv2.sumElems(img)[: len(planes)]) / n
+    mean = [total / n for total in cv2.sumElems(img)[: len(planes)]]
     squares = [cv2.norm(plane, cv2.NORM_L2SQR) for plane in planes]
-    moments = np.diag(squares)
+    covariance = np.diag([s / n - m * m for s, m in zip(squares, mean, strict=True)])
     for i, j in itertools.combinations(range(len(planes)), 2):
         # 2 x y = x^2 + y^2 - (x - y)^2: OpenCV adds up squares ten times as fast as products.
         apart = cv2.norm(planes[i], planes[j], cv2.NORM_L2SQR)
-        moments[j, i] = (squares[i] + squares[j] - apart) / 2  # eigh reads the lower half alone
-    return *np.linalg.eigh((moments / n - np.outer(mean, mean)) / 255**2), mean
+        # eigh reads the lower half alone
+        covariance[j, i] = (squares[i] + squares[j] - apart) / (2 * n) - mean[i] * mean[j]
+    return *np.linalg.eigh(covariance / 255**2), np.array(mean)
