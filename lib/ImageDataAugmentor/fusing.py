@@ -23,6 +23,8 @@ from .transforms import FancyPCA, QuickFancyPCA, planes_of, scale_components, sh
 Matrix = tuple[float, float, float, float, float, float]
 _IDENTITY: Matrix = (1, 0, 0, 0, 1, 0)
 _UNITS = {-1, 0, 1}
+# From so many pixels for each one of the result on, to resize first costs less.
+_MUCH_LARGER = 4
 _RAMP = np.arange(256, dtype=np.float32)
 _HUES = (np.arange(180 + 256) % 180).astype(np.uint8)
 _SATURATED = np.arange(-255, 511).clip(0, 255).astype(np.uint8)
@@ -71,6 +73,21 @@ class FusedCompose(A.Compose):
                 data = transform(**data)
         return data
 
+    @property
+    def leaves_its_input_alone(self) -> bool:
+        """Whether the results lie in memory of their own, wherever the pictures come from."""
+        return self.p >= 1 and bool(self.transforms) and isinstance(self.transforms[0], Fused)
+
+    @property
+    def resizes(self) -> bool:
+        """Whether it can do `after_resizing`."""
+        return self.leaves_its_input_alone and len(self.transforms) == 1
+
+    def after_resizing(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The transformed picture of one resized linearly to (height, width), sampled once."""
+        self.py_random.random()  # whether it is applied, which it is, but a call draws this
+        return self.transforms[0].after_resizing(image, size)
+
 
 def _is_simple(data: dict) -> bool:
     """Whether `data` is one uint8 picture, perhaps with a mask of its size."""
@@ -98,7 +115,7 @@ class Fused(A.Sequential):
         """Transform the pictures and masks in `data`."""
         if len(data) == 1 and not args and "image" in data and _is_plain(data["image"]):
             image = data["image"]  # the usual case, which needs no look at the kinds of targets
-            return {"image": self._plan(image.shape).transform(image)}
+            return {"image": self._plan(Plan(image.shape)).transform(image)}
         kinds = {key: self._additional_targets.get(key, key) for key in data}
         fits = "image" in data and all(
             (kind == "mask" and data[key] is not None) or (kind == "image" and _is_plain(data[key]))
@@ -106,15 +123,22 @@ class Fused(A.Sequential):
         )
         if args or not fits:
             return super().__call__(*args, force_apply=True, **data)  # draws no number of its own
-        plan = self._plan(data["image"].shape)
+        plan = self._plan(Plan(data["image"].shape))
         return {
             key: plan.transform_mask(value) if kinds[key] == "mask" else plan.transform(value)
             for key, value in data.items()
         }
 
-    def _plan(self, shape: tuple[int, ...]) -> "Plan":
+    def after_resizing(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """As of FusedCompose; for uint8 [height, width, 1 or 3]."""
+        if math.prod(image.shape[:2]) > _MUCH_LARGER * math.prod(size):
+            image = _resized(image, size)
+        plan = Plan((*size, image.shape[2]))
+        plan.operations.append(Warp(size, cv2.INTER_LINEAR))
+        return self._plan(plan).transform(image)
+
+    def _plan(self, plan: "Plan") -> "Plan":
         """Let the transforms draw."""
-        plan = Plan(shape)
         for step in self._steps:
             step(plan)
         return plan
@@ -181,14 +205,18 @@ def _apart(result: np.ndarray, source: np.ndarray) -> np.ndarray:
 
 
 class Warp:
-    """Geometric steps as one matrix, from a window of the source to a picture of `shape`."""
+    """Geometric steps as one matrix, from a window of the source to a picture of `shape`.
 
-    def __init__(self, shape: tuple[int, int]):
+    A source of another size than it was planned for is first resized, if need be in the same step.
+    """
+
+    def __init__(self, shape: tuple[int, int], flags: int | None = None):
+        self._source = shape
         self.window = (0, 0, shape[1], shape[0])  # left, top, right, bottom
         self.shape = shape
         self.matrix = _IDENTITY
         self.border: A.Affine | A.Rotate | None = None
-        self._flags: int | None = None
+        self._flags = flags
         self._cropped = False
 
     def takes(self, bordered: bool, flags: int | None) -> bool:
@@ -227,15 +255,20 @@ class Warp:
 
     def __call__(self, image: np.ndarray, is_mask: bool = False) -> np.ndarray:
         """Warp a picture or a mask [height, width] or [height, width, channels]."""
+        whole = self.window == (0, 0, *self._source[::-1])
+        free = self.border is not None or self._cropped
+        scaling = _IDENTITY
+        if image.shape[:2] != self._source and (free or not whole):
+            if whole:
+                scaling = _scaling(image.shape[:2], self._source)
+            else:
+                image = _resized(image, self._source)
         left, top, right, bottom = self.window
-        view = image[top:bottom, left:right]
-        if self.border is None and not self._cropped:
-            warped = self._along_the_axes(view, is_mask)
-        else:
-            warped = self._freely(view, is_mask)
+        view = image if whole else image[top:bottom, left:right]
+        warped = self._freely(view, scaling, is_mask) if free else self._along_axes(view, is_mask)
         return warped.reshape(*self.shape, *image.shape[2:])
 
-    def _along_the_axes(self, view: np.ndarray, is_mask: bool) -> np.ndarray:
+    def _along_axes(self, view: np.ndarray, is_mask: bool) -> np.ndarray:
         """Flips, transpositions and resizing of the whole window."""
         a, b, _, c, d, _ = self.matrix
         if b or c:
@@ -247,7 +280,7 @@ class Warp:
             view = cv2.flip(view, -1 if a < 0 and d < 0 else int(a < 0))
         return view
 
-    def _freely(self, view: np.ndarray, is_mask: bool) -> np.ndarray:
+    def _freely(self, view: np.ndarray, scaling: Matrix, is_mask: bool) -> np.ndarray:
         border = self.border
         fill = 0 if border is None else border.fill_mask if is_mask else border.fill
         options = {
@@ -256,7 +289,7 @@ class Warp:
             "borderMode": cv2.BORDER_REPLICATE if border is None else border.border_mode,
             "borderValue": fill if np.ndim(fill) else (fill,) * 4,
         }
-        matrix = np.array(self.matrix, float).reshape(2, 3)
+        matrix = np.array(_after(self.matrix, scaling), float).reshape(2, 3)
         if view.ndim == 3 and view.shape[2] == 3:
             # OpenCV 5 warps four channels in two thirds of the time that three take.
             view = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA)
@@ -276,6 +309,10 @@ def _after(second: Matrix, first: Matrix) -> Matrix:
         c * f + d * h,
         c * u + d * v + y,
     )
+
+
+def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return cv2.resize(image, size[::-1]).reshape(*size, *image.shape[2:])
 
 
 def _scaling(old: tuple[int, int], new: tuple[int, int]) -> Matrix:

@@ -14,7 +14,7 @@ import numpy as np
 from . import reading
 from .batch import Batch, Layout
 from .cache import Cache
-from .processes import SentJob
+from .processes import Job, SentJob
 from .randomness import epoch_order
 from .reading import Loading
 from .sources import FileSource
@@ -262,7 +262,7 @@ class Iterator(keras.utils.PyDataset):
         generator = self.image_data_generator
         for position in positions:
             index = int(indices[position])
-            x, y = generator.augment_sample(*self._load(index), epoch, index)
+            x, y = self._augmented(epoch, index)
             if self.saving.folder:
                 self.saving.save(x, index)
             batch.put(position, generator.finish(x, y, standardize))
@@ -290,8 +290,8 @@ class Iterator(keras.utils.PyDataset):
     def _label_dtype(self) -> str:
         return self.dtype if np.dtype(self.dtype).kind == "f" else "float32"
 
-    def _load(self, index: int) -> tuple:
-        """Sample `index`: its picture, and the target that is transformed with it or None."""
+    def _augmented(self, epoch: int, index: int) -> tuple:
+        """Sample `index` as in `epoch`: its picture and its target, or None, augmented."""
         raise NotImplementedError
 
     def _assemble(self, x: np.ndarray, y: np.ndarray | None, indices: np.ndarray):
@@ -429,12 +429,11 @@ class FileIterator(Iterator):
             self.loading.truncated,
         )
 
-    def _load(self, index):
+    def _augmented(self, epoch, index):
         if self._warn_of_nearest:
             self._warn_of_nearest = False
             self._check_nearest(self._filepaths[index])
-        generator = self.image_data_generator
-        return self._source.load(index, bool(generator.augment or generator.preprocess_input))
+        return Job(self._source, self.image_data_generator).augmented(epoch, index)
 
     def _check_nearest(self, path: str) -> None:
         size = reading.read_image(path, self.color_mode).shape[:2]

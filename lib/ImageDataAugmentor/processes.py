@@ -66,10 +66,16 @@ class Job:
 
     def sample(self, epoch: int, index: int) -> tuple:
         """What is written into the batch for sample `index`."""
-        own = self.transforming
-        x, y = self.source.load(index, to_write_to=bool(own.augment or own.preprocess_input))
-        x, y = own.augment_sample(x, y, epoch, index)
-        return own.finish(x, y)
+        return self.transforming.finish(*self.augmented(epoch, index))
+
+    def augmented(self, epoch: int, index: int) -> tuple:
+        """Sample `index` as in `epoch`: its picture and its target, or None, augmented."""
+        source, own = self.source, self.transforming
+        if own.can_resize and source.resizing_can_wait:
+            x = source.loading.decode(source.paths[index])
+            y = None if source.targets is None else source.targets[index]
+            return own.augment_sample(x, y, epoch, index, source.loading.target_size)
+        return own.augment_sample(*source.load(index, own.writes), epoch, index)
 
 
 class SentJob:

@@ -60,9 +60,11 @@ class Loading:
 
     def __call__(self, path: str) -> np.ndarray:
         """Read one file: uint8 [height, width, channels], 0..255. Raises UnreadableImage."""
-        return resize(
-            read_image(path, self.color_mode, self.truncated), self.target_size, self.interpolation
-        )
+        return resize(self.decode(path), self.target_size, self.interpolation)
+
+    def decode(self, path: str) -> np.ndarray:
+        """Read one file in its own size."""
+        return read_image(path, self.color_mode, self.truncated)
 
 
 def load_img(

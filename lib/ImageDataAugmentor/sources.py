@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
-from .reading import Loading
+from .reading import CHANNELS, Loading
 
 
 @dataclass
@@ -29,6 +30,21 @@ class FileSource:
         if self.target_loading:
             files.append((self.targets[index], self.target_loading))
         return files
+
+    @property
+    def resizing_can_wait(self) -> bool:
+        """Whether a photo may as well be resized in a later step, linearly.
+
+        With a cache it may not: which photos have room in it must not change a batch.
+        """
+        return (
+            self.cache is None
+            and self.loading.target_size is not None
+            and self.loading.interpolation == cv2.INTER_LINEAR
+            and CHANNELS[self.loading.color_mode] < 4
+            and not self.target_loading
+            and not self.input_is_target
+        )
 
     def load(self, index: int, to_write_to: bool) -> tuple:
         """Sample `index`: its picture, and the target that is transformed with it or None."""

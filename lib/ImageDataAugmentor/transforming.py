@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 
+from .fusing import FusedCompose
 from .randomness import TransformRandomness
 
 TINY = 1e-6  # keeps divisions by a spread of zero finite; keras_preprocessing's value
@@ -67,12 +68,36 @@ class Transforming:
             or self.zca_whitening
         )
 
-    def augment_sample(self, x: np.ndarray, y, epoch: int, index: int) -> tuple:
-        """Transform sample `index` as in `epoch`; y only where label_augment_mode says so."""
+    @property
+    def can_resize(self) -> bool:
+        """Whether `augment_sample` can resize the picture too."""
+        return (
+            isinstance(self.augment, FusedCompose)
+            and self.augment.resizes
+            and self.input_augment_mode == "image"
+            and self.label_augment_mode is None
+        )
+
+    @property
+    def writes(self) -> bool:
+        """Whether it may write to the memory of a picture that it is given."""
+        if isinstance(self.augment, FusedCompose) and self.augment.leaves_its_input_alone:
+            return False
+        return bool(self.augment or self.preprocess_input)
+
+    def augment_sample(
+        self, x: np.ndarray, y, epoch: int, index: int, size: tuple[int, int] | None = None
+    ) -> tuple:
+        """Transform sample `index` as in `epoch`; y only where label_augment_mode says so.
+
+        With a size (height, width), where `can_resize`, the picture is first resized linearly.
+        """
         if self.augment is None:
             return x, y
         compose, randomness = self._own_compose()
         randomness.set(self.entropy, epoch, index)
+        if size:
+            return compose.after_resizing(x, size), y
         with_target = y is not None and self.label_augment_mode is not None
         data = {self.input_augment_mode: x}
         if with_target:
