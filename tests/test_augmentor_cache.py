@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import albumentations as A
 import cv2
 import numpy as np
 import pytest
@@ -35,10 +36,10 @@ def no_caches_of_other_tests(monkeypatch):
     monkeypatch.setattr(cache_module, "_caches", {})
 
 
-def flow(photos, size=SIZE, **options):
+def flow(photos, size=SIZE, interpolation=cv2.INTER_AREA, **options):
     return ImageDataAugmentor(seed=1, **options).flow_from_directory(
         photos, target_size=size, class_mode=None, batch_size=5, dtype="uint8", shuffle=False,
-        interpolation=cv2.INTER_AREA,
+        interpolation=interpolation,
     )  # fmt: skip
 
 
@@ -117,14 +118,39 @@ class TestBoth:
         assert not decoded
 
     def test_transforms_cannot_spoil_it(self, photos, option):
-        import albumentations as A
-
         iterator = flow(photos, cache=option)
         plain = epoch(iterator)
         spoiling = A.Lambda(image=lambda x, **_: np.multiply(x, 0, out=x), p=1)
         blackened = flow(photos, cache=option, augment=A.Compose([spoiling]))
         assert not epoch(blackened).any()
         np.testing.assert_array_equal(epoch(iterator), plain)
+
+    @pytest.mark.parametrize("p", [0.0, 1.0])
+    def test_fused_transforms_cannot_spoil_it(self, photos, option, p):
+        """They get the cached photos themselves, not copies."""
+        iterator = flow(photos, cache=option)
+        plain = epoch(iterator)
+        for compose in (A.Compose([A.HorizontalFlip(p=0.5)], p=p), A.Compose([A.RGBShift(p=p)])):
+            spoiling = flow(
+                photos,
+                cache=option,
+                augment=ImageDataAugmentor.fuse(compose),
+                preprocess_input=lambda x: np.multiply(x, 0, out=x),
+            )
+            assert not epoch(spoiling).any()
+        np.testing.assert_array_equal(epoch(iterator), plain)
+
+    def test_fused_transforms_of_cached_photos_sample_twice(self, photos, option):
+        """Which photos the budget has room for does not change a batch."""
+        fused = ImageDataAugmentor.fuse(A.Compose([A.Rotate(p=1)]))
+        options = {"augment": fused, "interpolation": cv2.INTER_LINEAR, "cache": option}
+        some = epoch(flow(photos, **options, cache_mb=5.5 * PICTURE / (1 << 20)))
+        cached = flow(photos, **options, cache_mb=1)
+        np.testing.assert_array_equal(epoch(cached), some)
+        cached.epoch = 0
+        np.testing.assert_array_equal(epoch(cached), some)
+        once = epoch(flow(photos, **options | {"cache": None}))
+        assert 0 < np.abs(once.astype(int) - some).mean() < 10
 
 
 def test_default_budget_is_a_share_of_the_free_memory():

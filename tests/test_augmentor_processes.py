@@ -102,6 +102,10 @@ OPTIONS = {
     "no labels": {"class_mode": None},
     "itself as target": {"class_mode": "input"},
     "fused": {"augment": ImageDataAugmentor.fuse(compose())},
+    "fused and resized": {
+        "augment": ImageDataAugmentor.fuse(compose()),
+        "interpolation": cv2.INTER_LINEAR,
+    },
     "module's function": {"preprocess_input": np.negative},
 }
 
