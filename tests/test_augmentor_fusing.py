@@ -130,14 +130,14 @@ def test_same_pictures(case):
     assert max(differences) <= 3 * tolerance
 
 
-# (height, width) of photos that are to be HEIGHT x WIDTH first: smaller, alike, larger, much larger.
+# (height, width) of photos to be made HEIGHT x WIDTH first: smaller, alike, larger, much larger.
 SIZES = [(60, 70), (HEIGHT, WIDTH), (130, 190), (300, 400)]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("case", CASES)
 def test_resizing_in_the_same_step(case, size):
-    """Sampling once instead of twice makes some difference, a wrong matrix or border a large one."""
+    """Sampling once instead of twice makes some difference, a wrong matrix a large one."""
     transforms, tolerance = CASES[case]
     differences = []
     for seed in range(6):
@@ -145,7 +145,7 @@ def test_resizing_in_the_same_step(case, size):
         expected = seeded(fuse(A.Compose(transforms)), seed)
         expected = expected(image=cv2.resize(picture, (WIDTH, HEIGHT)))["image"]
         fused = seeded(fuse(A.Compose(transforms)), seed)
-        result = fused.after_resizing(picture, (HEIGHT, WIDTH))
+        result = fused.plan((HEIGHT, WIDTH, 3), resizing=True).transform(picture)
         assert result.shape == expected.shape
         assert not np.shares_memory(result, picture)
         differences.append(np.abs(expected.astype(int) - result).mean())
@@ -156,7 +156,7 @@ def test_resizing_draws_no_number_more():
     ways = [seeded(fuse(A.Compose([A.HorizontalFlip(), A.Affine()])), 1) for _ in range(2)]
     for number in range(20):
         ways[0](image=photo(number))
-        ways[1].after_resizing(photo(number, (130, 190)), (HEIGHT, WIDTH))
+        ways[1].plan((HEIGHT, WIDTH, 3), resizing=True)
         assert ways[0].py_random.getstate() == ways[1].py_random.getstate()
 
 

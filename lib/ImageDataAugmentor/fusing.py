@@ -79,14 +79,18 @@ class FusedCompose(A.Compose):
         return self.p >= 1 and bool(self.transforms) and isinstance(self.transforms[0], Fused)
 
     @property
-    def resizes(self) -> bool:
-        """Whether it can do `after_resizing`."""
+    def can_plan(self) -> bool:
+        """Whether `plan` knows all that a call would do."""
         return self.leaves_its_input_alone and len(self.transforms) == 1
 
-    def after_resizing(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """The transformed picture of one resized linearly to (height, width), sampled once."""
+    def plan(self, shape: tuple[int, int, int], resizing: bool = False) -> "Plan":
+        """Draw for a picture of `shape`, to be carried out later; one channel or three.
+
+        With `resizing` the plan takes pictures of any size, as if resized linearly to that of
+        `shape` first, but sampled once.
+        """
         self.py_random.random()  # whether it is applied, which it is, but a call draws this
-        return self.transforms[0].after_resizing(image, size)
+        return self.transforms[0].plan(shape, resizing)
 
 
 def _is_simple(data: dict) -> bool:
@@ -115,7 +119,7 @@ class Fused(A.Sequential):
         """Transform the pictures and masks in `data`."""
         if len(data) == 1 and not args and "image" in data and _is_plain(data["image"]):
             image = data["image"]  # the usual case, which needs no look at the kinds of targets
-            return {"image": self._plan(Plan(image.shape)).transform(image)}
+            return {"image": self.plan(image.shape).transform(image)}
         kinds = {key: self._additional_targets.get(key, key) for key in data}
         fits = "image" in data and all(
             (kind == "mask" and data[key] is not None) or (kind == "image" and _is_plain(data[key]))
@@ -123,22 +127,17 @@ class Fused(A.Sequential):
         )
         if args or not fits:
             return super().__call__(*args, force_apply=True, **data)  # draws no number of its own
-        plan = self._plan(Plan(data["image"].shape))
+        plan = self.plan(data["image"].shape)
         return {
             key: plan.transform_mask(value) if kinds[key] == "mask" else plan.transform(value)
             for key, value in data.items()
         }
 
-    def after_resizing(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-        """As of FusedCompose; for uint8 [height, width, 1 or 3]."""
-        if math.prod(image.shape[:2]) > _MUCH_LARGER * math.prod(size):
-            image = _resized(image, size)
-        plan = Plan((*size, image.shape[2]))
-        plan.operations.append(Warp(size, cv2.INTER_LINEAR))
-        return self._plan(plan).transform(image)
-
-    def _plan(self, plan: "Plan") -> "Plan":
-        """Let the transforms draw."""
+    def plan(self, shape: tuple[int, ...], resizing: bool = False) -> "Plan":
+        """Let the transforms draw; as of FusedCompose."""
+        plan = Plan(shape)
+        if resizing:
+            plan.operations.append(Warp(shape[:2], cv2.INTER_LINEAR))
         for step in self._steps:
             step(plan)
         return plan
@@ -255,14 +254,15 @@ class Warp:
 
     def __call__(self, image: np.ndarray, is_mask: bool = False) -> np.ndarray:
         """Warp a picture or a mask [height, width] or [height, width, channels]."""
-        whole = self.window == (0, 0, *self._source[::-1])
         free = self.border is not None or self._cropped
+        whole = self.window == (0, 0, *self._source[::-1])
+        size = image.shape[:2]
         scaling = _IDENTITY
-        if image.shape[:2] != self._source and (free or not whole):
-            if whole:
-                scaling = _scaling(image.shape[:2], self._source)
+        if size != self._source and (free or not whole):
+            if whole and math.prod(size) <= _MUCH_LARGER * math.prod(self._source):
+                scaling = _scaling(size, self._source)
             else:
-                image = _resized(image, self._source)
+                image = cv2.resize(image, self._source[::-1]).reshape(*self._source, -1)
         left, top, right, bottom = self.window
         view = image if whole else image[top:bottom, left:right]
         warped = self._freely(view, scaling, is_mask) if free else self._along_axes(view, is_mask)
@@ -309,10 +309,6 @@ def _after(second: Matrix, first: Matrix) -> Matrix:
         c * f + d * h,
         c * u + d * v + y,
     )
-
-
-def _resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return cv2.resize(image, size[::-1]).reshape(*size, *image.shape[2:])
 
 
 def _scaling(old: tuple[int, int], new: tuple[int, int]) -> Matrix:

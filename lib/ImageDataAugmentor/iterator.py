@@ -5,6 +5,7 @@ import threading
 import time
 import warnings
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import cv2
@@ -260,9 +261,9 @@ class Iterator(keras.utils.PyDataset):
         standardize: bool = True,
     ) -> None:
         generator = self.image_data_generator
-        for position in positions:
-            index = int(indices[position])
-            x, y = self._augmented(epoch, index)
+        mine = indices[positions.start : positions.stop].tolist()
+        samples = self._augmented(epoch, mine)
+        for position, index, (x, y) in zip(positions, mine, samples, strict=True):
             if self.saving.folder:
                 self.saving.save(x, index)
             batch.put(position, generator.finish(x, y, standardize))
@@ -290,8 +291,8 @@ class Iterator(keras.utils.PyDataset):
     def _label_dtype(self) -> str:
         return self.dtype if np.dtype(self.dtype).kind == "f" else "float32"
 
-    def _augmented(self, epoch: int, index: int) -> tuple:
-        """Sample `index` as in `epoch`: its picture and its target, or None, augmented."""
+    def _augmented(self, epoch: int, indices: list[int]) -> Iterable[tuple]:
+        """Samples as in `epoch`, one by one: their pictures and targets, or None, augmented."""
         raise NotImplementedError
 
     def _assemble(self, x: np.ndarray, y: np.ndarray | None, indices: np.ndarray):
@@ -429,11 +430,11 @@ class FileIterator(Iterator):
             self.loading.truncated,
         )
 
-    def _augmented(self, epoch, index):
-        if self._warn_of_nearest:
+    def _augmented(self, epoch, indices):
+        if self._warn_of_nearest and indices:
             self._warn_of_nearest = False
-            self._check_nearest(self._filepaths[index])
-        return Job(self._source, self.image_data_generator).augmented(epoch, index)
+            self._check_nearest(self._filepaths[indices[0]])
+        return Job(self._source, self.image_data_generator).augmented(epoch, indices)
 
     def _check_nearest(self, path: str) -> None:
         size = reading.read_image(path, self.color_mode).shape[:2]

@@ -83,9 +83,11 @@ class NumpyArrayIterator(Iterator):
         """The labels as given."""
         return self.y
 
-    def _augmented(self, epoch, index):
-        x, y = self._inward(self.x[index]), None if self.y is None else self._inward(self.y[index])
-        return self.image_data_generator.augment_sample(x, y, epoch, index)
+    def _augmented(self, epoch, indices):
+        for index in indices:
+            x = self._inward(self.x[index])
+            y = None if self.y is None else self._inward(self.y[index])
+            yield self.image_data_generator.augment_sample(x, y, epoch, index)
 
     def _inward(self, part):
         """A copy that a transform may write to; pictures channels last, as albumentations wants."""

@@ -18,6 +18,7 @@ import threading
 import time
 import warnings
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.reduction import send_handle
@@ -64,18 +65,19 @@ class Job:
     source: FileSource
     transforming: Transforming
 
-    def sample(self, epoch: int, index: int) -> tuple:
-        """What is written into the batch for sample `index`."""
-        return self.transforming.finish(*self.augmented(epoch, index))
-
-    def augmented(self, epoch: int, index: int) -> tuple:
-        """Sample `index` as in `epoch`: its picture and its target, or None, augmented."""
+    def augmented(self, epoch: int, indices: list[int]) -> Iterator[tuple]:
+        """Yield samples as in `epoch`: their pictures and their targets, or None, augmented."""
         source, own = self.source, self.transforming
-        if own.can_resize and source.resizing_can_wait:
-            x = source.loading.decode(source.paths[index])
-            y = None if source.targets is None else source.targets[index]
-            return own.augment_sample(x, y, epoch, index, source.loading.target_size)
-        return own.augment_sample(*source.load(index, own.writes), epoch, index)
+        if own.can_plan and source.shape and source.shape[2] in {1, 3}:
+            resizing = source.resizing_can_wait
+            # All at once, while Python's own data is in the processor's caches.
+            plans = own.plans(epoch, indices, source.shape, resizing)
+            for index, plan in zip(indices, plans, strict=True):
+                x, y = source.decode(index) if resizing else source.load(index, to_write_to=False)
+                yield plan.transform(x), y
+        else:
+            for index in indices:
+                yield own.augment_sample(*source.load(index, own.writes), epoch, index)
 
 
 class SentJob:

@@ -62,8 +62,9 @@ def _fill(job: Job, task: Task, memories: dict[int, SharedMemory], reply: Reply)
     memory = memories[task.memory]
     arrays = batch.arrays_in(memory.bytes(), task.layout, task.n)
     job.source.cache = _Spots(task.spots, memories, reply) if task.spots is not None else None
-    for position, index in zip(task.positions, task.indices, strict=True):
-        batch.put(arrays, position, job.sample(task.epoch, index))
+    samples = job.augmented(task.epoch, task.indices)
+    for position, sample in zip(task.positions, samples, strict=True):
+        batch.put(arrays, position, job.transforming.finish(*sample))
 
 
 class _Spots:

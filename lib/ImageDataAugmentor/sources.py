@@ -39,12 +39,20 @@ class FileSource:
         """
         return (
             self.cache is None
-            and self.loading.target_size is not None
             and self.loading.interpolation == cv2.INTER_LINEAR
-            and CHANNELS[self.loading.color_mode] < 4
             and not self.target_loading
             and not self.input_is_target
         )
+
+    @property
+    def shape(self) -> tuple[int, int, int] | None:
+        """The shape of every picture, if they are resized."""
+        size = self.loading.target_size
+        return size and (*size, CHANNELS[self.loading.color_mode])
+
+    def decode(self, index: int) -> tuple:
+        """Sample `index`, its picture not resized yet."""
+        return self.loading.decode(self.paths[index]), self._value(index)
 
     def load(self, index: int, to_write_to: bool) -> tuple:
         """Sample `index`: its picture, and the target that is transformed with it or None."""
@@ -55,7 +63,10 @@ class FileSource:
             return x, x.copy()
         if target:
             return x, target[0].copy()
-        return x, None if self.targets is None else self.targets[index]
+        return x, self._value(index)
+
+    def _value(self, index: int):
+        return None if self.targets is None else self.targets[index]
 
     def _picture(self, path: str, loading: Loading) -> np.ndarray:
         return self.cache.picture(path, loading) if self.cache else loading(path)

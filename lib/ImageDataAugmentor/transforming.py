@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from .fusing import FusedCompose
+from .fusing import FusedCompose, Plan
 from .randomness import TransformRandomness
 
 TINY = 1e-6  # keeps divisions by a spread of zero finite; keras_preprocessing's value
@@ -69,11 +69,11 @@ class Transforming:
         )
 
     @property
-    def can_resize(self) -> bool:
-        """Whether `augment_sample` can resize the picture too."""
+    def can_plan(self) -> bool:
+        """Whether `plans` can do what `augment_sample` does."""
         return (
             isinstance(self.augment, FusedCompose)
-            and self.augment.resizes
+            and self.augment.can_plan
             and self.input_augment_mode == "image"
             and self.label_augment_mode is None
         )
@@ -85,19 +85,21 @@ class Transforming:
             return False
         return bool(self.augment or self.preprocess_input)
 
-    def augment_sample(
-        self, x: np.ndarray, y, epoch: int, index: int, size: tuple[int, int] | None = None
-    ) -> tuple:
-        """Transform sample `index` as in `epoch`; y only where label_augment_mode says so.
+    def plans(self, epoch: int, indices: list[int], shape: tuple, resizing: bool) -> list[Plan]:
+        """How to transform these samples as in `epoch`, where `can_plan`; see FusedCompose.plan."""
+        compose, randomness = self._own_compose()
+        plans = []
+        for index in indices:
+            randomness.set(self.entropy, epoch, index)
+            plans.append(compose.plan(shape, resizing))
+        return plans
 
-        With a size (height, width), where `can_resize`, the picture is first resized linearly.
-        """
+    def augment_sample(self, x: np.ndarray, y, epoch: int, index: int) -> tuple:
+        """Transform sample `index` as in `epoch`; y only where label_augment_mode says so."""
         if self.augment is None:
             return x, y
         compose, randomness = self._own_compose()
         randomness.set(self.entropy, epoch, index)
-        if size:
-            return compose.after_resizing(x, size), y
         with_target = y is not None and self.label_augment_mode is not None
         data = {self.input_augment_mode: x}
         if with_target:
