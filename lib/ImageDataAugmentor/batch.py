@@ -2,6 +2,7 @@
 
 import math
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +60,13 @@ class Batch:
         put(self.arrays, position, sample)
 
 
+def slots(arrays: list[np.ndarray | None] | None, positions: range) -> Iterable:
+    """Where the pictures of these samples belong; Nones while that is not known."""
+    if arrays is None:
+        return [None] * len(positions)
+    return arrays[0][positions.start : positions.stop]
+
+
 def put(arrays: list[np.ndarray | None], position: int, sample: tuple) -> None:
     """Copy one sample into the arrays of its batch; ValueError where its shape is another."""
     for array, part in zip(arrays, sample, strict=True):
@@ -70,7 +78,8 @@ def put(arrays: list[np.ndarray | None], position: int, sample: tuple) -> None:
                 f"{np.shape(part)} and {array.shape[1:]}; end `augment` with "
                 "albumentations.Resize(height, width)."
             )
-        array[position] = part
+        if not np.may_share_memory(array, part):  # else it was made where it belongs
+            array[position] = part
 
 
 def arrays_in(whole: np.ndarray, layout: Layout, n: int) -> list[np.ndarray | None]:

@@ -9,7 +9,7 @@ import bisect
 import copy
 import math
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import albumentations as A
 import cv2
@@ -182,12 +182,18 @@ class Plan:
         self.operations.append(warp)
         return warp
 
-    def transform(self, image: np.ndarray) -> np.ndarray:
-        """Carry the plan out on a uint8 picture [height, width, 1 or 3]; returns a new one."""
-        result = image
-        for operation in self.operations:
-            result = operation(result)
-        return _apart(result, image)
+    def transform(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Carry the plan out on a uint8 picture [height, width, 1 or 3]; returns a new one.
+
+        The result lies in `out` if it has its shape.
+        """
+        result, last = image, len(self.operations) - 1
+        for number, operation in enumerate(self.operations):
+            target = out if number == last else None
+            if target is None and isinstance(operation, InPlace) and _is_apart(result, image):
+                target = result
+            result = operation(result, target)
+        return result if _is_apart(result, image) else result.copy()
 
     def transform_mask(self, mask: np.ndarray) -> np.ndarray:
         """Carry out the geometry on a mask, without mixing its values; returns a new one."""
@@ -195,12 +201,12 @@ class Plan:
         for operation in self.operations:
             if isinstance(operation, Warp):
                 result = operation(result, is_mask=True)
-        return _apart(result, mask)
+        return result if _is_apart(result, mask) else result.copy()
 
 
-def _apart(result: np.ndarray, source: np.ndarray) -> np.ndarray:
-    """The result in memory of its own: the source may be a page of a cache."""
-    return result.copy() if np.may_share_memory(result, source) else result
+def _is_apart(result: np.ndarray, source: np.ndarray) -> bool:
+    """Whether it has memory of its own: the source may be a page of a cache."""
+    return not np.may_share_memory(result, source)
 
 
 class Warp:
@@ -252,7 +258,9 @@ class Warp:
             self._cropped = True
         self.add((1, 0, -left, 0, 1, -top), (bottom - top, right - left))
 
-    def __call__(self, image: np.ndarray, is_mask: bool = False) -> np.ndarray:
+    def __call__(
+        self, image: np.ndarray, out: np.ndarray | None = None, is_mask: bool = False
+    ) -> np.ndarray:
         """Warp a picture or a mask [height, width] or [height, width, channels]."""
         free = self.border is not None or self._cropped
         whole = self.window == (0, 0, *self._source[::-1])
@@ -265,22 +273,29 @@ class Warp:
                 image = cv2.resize(image, self._source[::-1]).reshape(*self._source, -1)
         left, top, right, bottom = self.window
         view = image if whole else image[top:bottom, left:right]
-        warped = self._freely(view, scaling, is_mask) if free else self._along_axes(view, is_mask)
+        if free:
+            warped = self._freely(view, out, scaling, is_mask)
+        else:
+            warped = self._along_axes(view, out, is_mask)
         return warped.reshape(*self.shape, *image.shape[2:])
 
-    def _along_axes(self, view: np.ndarray, is_mask: bool) -> np.ndarray:
+    def _along_axes(self, view: np.ndarray, out: np.ndarray | None, is_mask: bool) -> np.ndarray:
         """Flips, transpositions and resizing of the whole window."""
         a, b, _, c, d, _ = self.matrix
         if b or c:
             view, a, d = cv2.transpose(view), b, c
+        flipped = a < 0 or d < 0
         if view.shape[:2] != self.shape:
             flags = cv2.INTER_NEAREST if is_mask else self._flags
-            view = cv2.resize(view, self.shape[::-1], interpolation=flags)
-        if a < 0 or d < 0:
-            view = cv2.flip(view, -1 if a < 0 and d < 0 else int(a < 0))
+            target = None if flipped else out
+            view = cv2.resize(view, self.shape[::-1], dst=target, interpolation=flags)
+        if flipped:
+            view = cv2.flip(view, -1 if a < 0 and d < 0 else int(a < 0), dst=out)
         return view
 
-    def _freely(self, view: np.ndarray, scaling: Matrix, is_mask: bool) -> np.ndarray:
+    def _freely(
+        self, view: np.ndarray, out: np.ndarray | None, scaling: Matrix, is_mask: bool
+    ) -> np.ndarray:
         border = self.border
         fill = 0 if border is None else border.fill_mask if is_mask else border.fill
         options = {
@@ -293,8 +308,9 @@ class Warp:
         if view.ndim == 3 and view.shape[2] == 3:
             # OpenCV 5 warps four channels in two thirds of the time that three take.
             view = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA)
-            return cv2.cvtColor(cv2.warpAffine(view, matrix, **options), cv2.COLOR_RGBA2RGB)
-        return cv2.warpAffine(view, matrix, **options)
+            warped = cv2.warpAffine(view, matrix, **options)
+            return cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=out)
+        return cv2.warpAffine(view, matrix, dst=out, **options)
 
 
 def _after(second: Matrix, first: Matrix) -> Matrix:
@@ -317,26 +333,58 @@ def _scaling(old: tuple[int, int], new: tuple[int, int]) -> Matrix:
     return (x, 0, (x - 1) / 2, 0, y, (y - 1) / 2)
 
 
-class Filter:
-    """A transform that mixes neighbouring pixels, by its own code."""
+class ByItself:
+    """A transform of the colours, by its own code."""
 
     def __init__(self, transform, parameters: dict):
         self._transform, self._parameters = transform, parameters
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Apply to uint8 [height, width, channels]."""
         return self._transform.apply(image, **self._parameters)
 
 
-class Table:
+class Filter(ByItself):
+    """A transform that mixes neighbouring pixels."""
+
+
+class InPlace:
+    """An operation whose result may be written over its input."""
+
+
+class Table(InPlace):
     """The same new value for each old one in all channels."""
 
     def __init__(self, table: np.ndarray):
         self._table = table  # uint8 [256]
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Apply to uint8 [height, width, channels]."""
-        return sz_lut(image, self._table, inplace=False)
+        if out is not image:
+            image = image.copy()
+        return sz_lut(image, self._table, inplace=True)
+
+
+class Shift(InPlace):
+    """A whole number added to each channel."""
+
+    def __init__(self, shifts: list[int]):
+        self._shifts = shifts
+
+    def __call__(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Apply to uint8 [height, width, channels]."""
+        return shift_colours(image, self._shifts, out)
+
+
+class Components:
+    """Albumentations 2's FancyPCA, for the numbers that it drew."""
+
+    def __init__(self, alpha_vector: np.ndarray):
+        self._alpha_vector = alpha_vector
+
+    def __call__(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Apply to uint8 [height, width, 3]."""
+        return scale_components(image, self._alpha_vector, out)
 
 
 class HueSaturationValue:
@@ -348,14 +396,14 @@ class HueSaturationValue:
         hue = math.floor(hue_shift) % 180
         self._tables = (_HUES[hue : hue + 256], saturations, _shifted(val_shift))
 
-    def __call__(self, image: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Apply to uint8 [height, width, 3]."""
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
         # Plane by plane takes half as long as OpenCV's table of three channels.
         planes = planes_of(hsv)
         for plane, table in zip(planes, self._tables, strict=True):
             sz_lut(plane, table, inplace=True)
-        return cv2.cvtColor(cv2.merge(planes, dst=hsv), cv2.COLOR_HSV2RGB)
+        return cv2.cvtColor(cv2.merge(planes, dst=hsv), cv2.COLOR_HSV2RGB, dst=out)
 
 
 def _shifted(shift: float) -> np.ndarray:
@@ -419,10 +467,10 @@ def _placeholder(shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(np.uint8(0), shape)
 
 
-def _parameters(transform, plan: Plan) -> dict:
-    """The parameters that a transform draws by the picture's shape."""
-    data = {"image": _placeholder(plan.shape)}
-    return transform.get_params_dependent_on_data(params={"shape": plan.shape}, data=data)
+def _parameters(transform, shape: tuple[int, ...]) -> dict:
+    """The parameters that a transform draws for a picture of this shape."""
+    data = {"image": _placeholder(shape)}
+    return transform.get_params_dependent_on_data(params={"shape": shape}, data=data)
 
 
 def _flip_horizontally(transform, plan):
@@ -478,8 +526,17 @@ def _move(transform, plan, matrix: Matrix):
     warp.add(about, (height, width), transform.interpolation, border=transform)
 
 
+def _coordinates(transform, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+    return tuple(map(int, _parameters(transform, shape)["crop_coords"]))
+
+
+_fixed_coordinates = lru_cache(_coordinates)
+
+
 def _crop(transform, plan):
-    left, top, right, bottom = map(int, _parameters(transform, plan)["crop_coords"])
+    fixed = type(transform) in {A.CenterCrop, A.Crop}  # which draw nothing
+    coordinates = _fixed_coordinates if fixed else _coordinates
+    left, top, right, bottom = coordinates(transform, plan.shape)
     plan.warp().crop(left, top, right, bottom)
     plan.shape = (bottom - top, right - left, *plan.shape[2:])
 
@@ -503,13 +560,17 @@ def _crop_and_resize(transform, plan):
 
 
 def _filter(transform, plan):
-    plan.operations.append(Filter(transform, _parameters(transform, plan)))
+    plan.operations.append(Filter(transform, _parameters(transform, plan.shape)))
 
 
 def _brightness_contrast(transform, plan):
-    parameters = _parameters(transform, plan)
-    table = (_RAMP * parameters["alpha"] + parameters["beta"]).clip(0, 255)
-    plan.operations.append(Table(table.astype(np.uint8)))
+    parameters = _parameters(transform, plan.shape)
+    alpha, beta = parameters["alpha"], parameters["beta"]
+    if alpha == 1:
+        table = _shifted(math.floor(beta))
+    else:
+        table = (_RAMP * alpha + beta).clip(0, 255).astype(np.uint8)
+    plan.operations.append(Table(table))
 
 
 def _rgb_shift(transform, plan):
@@ -520,7 +581,7 @@ def _rgb_shift(transform, plan):
         int(255 * (low + (high - low) * number))
         for (low, high), number in zip(ranges, generator.random(len(ranges)).tolist(), strict=True)
     ]
-    plan.operations.append(partial(shift_colours, shifts=shifts))
+    plan.operations.append(Shift(shifts))
 
 
 def _hue_saturation_value(transform, plan):
@@ -532,12 +593,13 @@ def _hue_saturation_value(transform, plan):
 
 
 def _fancy_pca(transform, plan):
-    apply = scale_components if plan.shape[2] == 3 else transform.apply
-    plan.operations.append(partial(apply, **_parameters(transform, plan)))
+    parameters = _parameters(transform, plan.shape)
+    three = plan.shape[2] == 3
+    plan.operations.append(Components(**parameters) if three else ByItself(transform, parameters))
 
 
 def _constant_fancy_pca(transform, plan):
-    plan.operations.append(partial(transform.apply, **transform.get_params()))
+    plan.operations.append(ByItself(transform, transform.get_params()))
 
 
 _STEPS = {

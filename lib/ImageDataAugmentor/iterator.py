@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from . import reading
-from .batch import Batch, Layout
+from .batch import Batch, Layout, slots
 from .cache import Cache
 from .processes import Job, SentJob
 from .randomness import epoch_order
@@ -262,7 +262,7 @@ class Iterator(keras.utils.PyDataset):
     ) -> None:
         generator = self.image_data_generator
         mine = indices[positions.start : positions.stop].tolist()
-        samples = self._augmented(epoch, mine)
+        samples = self._augmented(epoch, mine, slots(batch.arrays, positions))
         for position, index, (x, y) in zip(positions, mine, samples, strict=True):
             if self.saving.folder:
                 self.saving.save(x, index)
@@ -291,8 +291,11 @@ class Iterator(keras.utils.PyDataset):
     def _label_dtype(self) -> str:
         return self.dtype if np.dtype(self.dtype).kind == "f" else "float32"
 
-    def _augmented(self, epoch: int, indices: list[int]) -> Iterable[tuple]:
-        """Samples as in `epoch`, one by one: their pictures and targets, or None, augmented."""
+    def _augmented(self, epoch: int, indices: list[int], slots: Iterable) -> Iterable[tuple]:
+        """Samples as in `epoch`, one by one: their pictures and targets, or None, augmented.
+
+        The pictures may be written to their `slots` in the batch, where these are not None.
+        """
         raise NotImplementedError
 
     def _assemble(self, x: np.ndarray, y: np.ndarray | None, indices: np.ndarray):
@@ -430,11 +433,11 @@ class FileIterator(Iterator):
             self.loading.truncated,
         )
 
-    def _augmented(self, epoch, indices):
+    def _augmented(self, epoch, indices, slots):
         if self._warn_of_nearest and indices:
             self._warn_of_nearest = False
             self._check_nearest(self._filepaths[indices[0]])
-        return Job(self._source, self.image_data_generator).augmented(epoch, indices)
+        return Job(self._source, self.image_data_generator).augmented(epoch, indices, slots)
 
     def _check_nearest(self, path: str) -> None:
         size = reading.read_image(path, self.color_mode).shape[:2]

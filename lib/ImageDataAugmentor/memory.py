@@ -1,6 +1,7 @@
 """Memory that several processes map: without a name, so that nothing can be left behind."""
 
 import itertools
+import math
 import mmap
 import os
 import tempfile
@@ -50,7 +51,7 @@ class SharedMemory:
 
     def array(self, shape: tuple[int, ...], dtype="uint8", offset: int = 0) -> np.ndarray:
         """An array over the bytes from `offset`."""
-        count = int(np.prod(shape))
+        count = math.prod(shape)
         return np.frombuffer(self._map, dtype, count, offset).reshape(shape)
 
 

@@ -83,7 +83,7 @@ class NumpyArrayIterator(Iterator):
         """The labels as given."""
         return self.y
 
-    def _augmented(self, epoch, indices):
+    def _augmented(self, epoch, indices, slots):
         for index in indices:
             x = self._inward(self.x[index])
             y = None if self.y is None else self._inward(self.y[index])

@@ -18,8 +18,9 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.reduction import send_handle
 
@@ -65,16 +66,22 @@ class Job:
     source: FileSource
     transforming: Transforming
 
-    def augmented(self, epoch: int, indices: list[int]) -> Iterator[tuple]:
-        """Yield samples as in `epoch`: their pictures and their targets, or None, augmented."""
+    def augmented(self, epoch: int, indices: list[int], slots: Iterable) -> Iterator[tuple]:
+        """Yield samples as in `epoch`: their pictures and their targets, or None, augmented.
+
+        Pictures may then already lie where they belong, in the `slots` of the batch.
+        """
         source, own = self.source, self.transforming
         if own.can_plan and source.shape and source.shape[2] in {1, 3}:
             resizing = source.resizing_can_wait
             # All at once, while Python's own data is in the processor's caches.
             plans = own.plans(epoch, indices, source.shape, resizing)
-            for index, plan in zip(indices, plans, strict=True):
-                x, y = source.decode(index) if resizing else source.load(index, to_write_to=False)
-                yield plan.transform(x), y
+            load = source.decode if resizing else partial(source.load, to_write_to=False)
+            loaded = map(load, indices)
+            if source.cache:
+                loaded = list(loaded)
+            for plan, (x, y), slot in zip(plans, loaded, slots, strict=True):
+                yield plan.transform(x, slot), y
         else:
             for index in indices:
                 yield own.augment_sample(*source.load(index, own.writes), epoch, index)

@@ -62,7 +62,8 @@ def _fill(job: Job, task: Task, memories: dict[int, SharedMemory], reply: Reply)
     memory = memories[task.memory]
     arrays = batch.arrays_in(memory.bytes(), task.layout, task.n)
     job.source.cache = _Spots(task.spots, memories, reply) if task.spots is not None else None
-    samples = job.augmented(task.epoch, task.indices)
+    slots = batch.slots(arrays, task.positions)
+    samples = job.augmented(task.epoch, task.indices, slots)
     for position, sample in zip(task.positions, samples, strict=True):
         batch.put(arrays, position, job.transforming.finish(*sample))
 

@@ -60,22 +60,26 @@ def quicken(transform) -> None:
         quicken(part)
 
 
-def shift_colours(img: np.ndarray, shifts: list[int]) -> np.ndarray:
+def shift_colours(img: np.ndarray, shifts: list[int], out: np.ndarray | None = None) -> np.ndarray:
     """Add a whole number to each channel of uint8 [height, width, channels], saturating.
 
-    OpenCV is slow with negative numbers and with others that a byte cannot hold.
+    The result is written to `out`, which may be `img`, or to memory of its own. OpenCV is slow with
+    negative numbers and with others that a byte cannot hold.
     """
     more, less = ([min(max(0, sign * one), 255) for one in shifts] + [0] for sign in (1, -1))
-    shifted = cv2.add(img, (*more,)) if any(more) else img.copy()
+    shifted = cv2.add(img, (*more,), dst=out)
     if any(less):
         shifted = cv2.subtract(shifted, (*less,), dst=shifted)
     return shifted.reshape(img.shape)
 
 
-def scale_components(img: np.ndarray, alpha_vector: np.ndarray) -> np.ndarray:
+def scale_components(
+    img: np.ndarray, alpha_vector: np.ndarray, out: np.ndarray | None = None
+) -> np.ndarray:
     """Albumentations 2's formula: each component's deviation, scaled by alpha and its variance.
 
-    For uint8 [height, width, 3]; alpha_vector is float [3], for the largest component first.
+    For uint8 [height, width, 3]; alpha_vector is float [3], for the largest component first. The
+    result is written to `out`, which is not `img`, or to memory of its own.
     """
     variances, vectors, mean = _components(img)
     scaled = vectors[:, ::-1] * (alpha_vector * variances[::-1])
@@ -83,7 +87,7 @@ def scale_components(img: np.ndarray, alpha_vector: np.ndarray) -> np.ndarray:
     matrix[:, :-1] = scaled
     matrix[:, -1] = -scaled @ mean
     np.fill_diagonal(matrix, matrix.diagonal() + 1)
-    return cv2.transform(img, matrix)
+    return cv2.transform(img, matrix, dst=out)
 
 
 def planes_of(img: np.ndarray) -> list[np.ndarray]:
