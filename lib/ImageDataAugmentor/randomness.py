@@ -34,10 +34,8 @@ class TransformRandomness:
 
     def __init__(self, compose):
         self._python = random.Random(0)
-        self._generators = [Generator(PCG64(0)) for _ in compose.transforms] or [
-            Generator(PCG64(0))
-        ]
-        compose.set_random_state(self._generators[0], self._python)  # a Compose itself draws none
+        self._generators = [Generator(PCG64(0)) for _ in compose.transforms or [None]]
+        compose.set_random_state(self._generators[0], self._python)
         for transform, generator in zip(compose.transforms, self._generators, strict=False):
             transform.set_random_state(generator, self._python)
         self._state = self._generators[0].bit_generator.state

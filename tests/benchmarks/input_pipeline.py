@@ -143,7 +143,7 @@ def bare_kernels(image: np.ndarray, rng: random.Random) -> np.ndarray:
         image = sz_lut(image, _colour_table(factor, shift), inplace=False)
     if rng.random() < 0.5:
         hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-        planes = cv2.split(hsv)
+        planes = _planes(hsv)
         for plane, table in zip(planes, _HSV_TABLES, strict=True):
             sz_lut(plane, table, inplace=True)
         image = cv2.cvtColor(cv2.merge(planes, dst=hsv), cv2.COLOR_HSV2RGB)
@@ -152,7 +152,8 @@ def bare_kernels(image: np.ndarray, rng: random.Random) -> np.ndarray:
         image = cv2.add(image, (*(max(shift, 0) for shift in shifts), 0))
         image = cv2.subtract(image, (*(max(-shift, 0) for shift in shifts), 0), dst=image)
     if rng.random() < 0.5:
-        image = cv2.transform(image, _principal_matrix(image, rng))
+        rows = np.ascontiguousarray(image[::4])
+        image = cv2.transform(image, _principal_matrix(rows, rng))
     return cv2.resize(image, (SIZE, SIZE)) if crop[0] < SIZE else image
 
 
@@ -164,8 +165,12 @@ def _colour_table(factor: float, shift: float) -> np.ndarray:
     return (_RAMP * factor + shift).clip(0, 255).astype(np.uint8)
 
 
+def _planes(image: np.ndarray) -> list[np.ndarray]:
+    return cv2.split(image, [np.empty(image.shape[:2], np.uint8) for _ in range(3)])
+
+
 def _principal_matrix(image: np.ndarray, rng: random.Random) -> np.ndarray:
-    r, g, b = cv2.split(image)
+    r, g, b = _planes(image)
     rr, gg, bb = (cv2.norm(plane, cv2.NORM_L2SQR) for plane in (r, g, b))
     rg, rb, gb = (cv2.norm(*pair, cv2.NORM_L2SQR) for pair in ((r, g), (r, b), (g, b)))
     mean = np.array(cv2.sumElems(image)[:3]) / r.size
