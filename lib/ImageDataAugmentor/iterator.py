@@ -98,7 +98,7 @@ class Iterator(keras.utils.PyDataset):
         """What does not travel to another process."""
         self.lock = threading.Lock()
         self._sent: SentJob | None = None
-        self._lookahead = Lookahead(self._start_batch, len(self))
+        self._lookahead = self._new_lookahead()
 
     def __getstate__(self):
         return {k: v for k, v in self.__dict__.items() if k not in {"lock", "_lookahead", "_sent"}}
@@ -173,7 +173,7 @@ class Iterator(keras.utils.PyDataset):
             with self.lock:
                 epoch = self.epoch
                 self.epoch += 1
-            ahead = Lookahead(self._start_batch, len(self))
+            ahead = self._new_lookahead()
             try:
                 for number in range(len(self)):
                     yield _tuples(self._read(ahead, epoch, number))
@@ -215,10 +215,14 @@ class Iterator(keras.utils.PyDataset):
         if self.image_data_generator.workers == 0:
             return self._compute_batch(epoch, self._indices(epoch, number))
         if self.saving.folder:  # nothing is saved that is not handed out
-            return self._start_batch(epoch, number).result()
+            return self._start_batch(epoch, number, False).result()
         return ahead.take(epoch, number)
 
-    def _start_batch(self, epoch: int, number: int) -> PendingBatch:
+    def _new_lookahead(self) -> Lookahead:
+        ahead = self.image_data_generator.pool.batches_ahead(self.batch_size)
+        return Lookahead(self._start_batch, len(self), ahead)
+
+    def _start_batch(self, epoch: int, number: int, ahead: bool) -> PendingBatch:
         """Have the pool's threads fill a batch, or processes in their stead."""
         pool = self.image_data_generator.pool
         indices = self._indices(epoch, number)
@@ -240,7 +244,7 @@ class Iterator(keras.utils.PyDataset):
             self._layout = batch.layout
             return self._assemble(*batch.arrays, indices)
 
-        return PendingBatch(pool, fill, len(indices), finish)
+        return PendingBatch(pool, fill, len(indices), finish, ahead)
 
     def _compute_batch(self, epoch: int, indices: np.ndarray, standardize: bool = True):
         """A batch, computed here and now."""

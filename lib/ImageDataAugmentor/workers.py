@@ -14,7 +14,9 @@ import cv2
 
 from .processes import Company
 
-BATCHES_AHEAD = 2
+# Samples of which a worker makes so many at a time: to begin is dear, its caches being cold.
+_SHARE = 32
+_BATCHES_AHEAD = 3
 
 
 def available_cores() -> int:
@@ -59,6 +61,17 @@ class WorkerPool:
                 self._executor = ThreadPoolExecutor(self.workers, "ImageDataAugmentor")
             return self._executor.submit(function, *arguments)
 
+    def shares(self, size: int, ahead: bool) -> int:
+        """In how many shares a batch is made: one for each worker, ahead of time fewer."""
+        if not ahead:
+            return self.workers
+        at_least = -(-self.workers // _BATCHES_AHEAD)
+        return min(self.workers, max(size // _SHARE, at_least))
+
+    def batches_ahead(self, size: int) -> int:
+        """How many batches keep all workers busy while the reader takes one."""
+        return 1 + -(-self.workers // max(1, self.shares(size, ahead=True)))
+
     def have_processes(self) -> bool:
         """Whether there are processes to fill batches; starts them where they were asked for."""
         if self.processes:
@@ -92,10 +105,15 @@ class PendingBatch:
     """A batch that the pool's threads fill, each its share of the samples."""
 
     def __init__(
-        self, pool: WorkerPool, fill: Callable[[range], None], size: int, finish: Callable
+        self,
+        pool: WorkerPool,
+        fill: Callable[[range], None],
+        size: int,
+        finish: Callable,
+        ahead: bool,
     ):
         self._finish = finish
-        share = -(-size // pool.workers)
+        share = -(-size // pool.shares(size, ahead))
         self._futures = [
             pool.submit(fill, range(start, min(start + share, size)))
             for start in range(0, size, share)
@@ -123,9 +141,9 @@ class Lookahead:
     Reading in any other order works too, only without the head start.
     """
 
-    def __init__(self, start: Callable[[int, int], PendingBatch], length: int):
+    def __init__(self, start: Callable[[int, int, bool], PendingBatch], length: int, ahead: int):
         self._start_batch = start
-        self._length = length
+        self._length, self._ahead = length, ahead
         self._start()
 
     def _start(self) -> None:
@@ -139,19 +157,20 @@ class Lookahead:
         if self._pid != os.getpid():  # the threads that would finish the batches stayed behind
             self._start()
         with self._lock:
-            batch = self._pending.pop((epoch, number), None) or self._start_batch(epoch, number)
+            batch = self._pending.pop((epoch, number), None)
+            batch = batch or self._start_batch(epoch, number, False)
             if number == 0 or self._previous == (epoch, number - 1):
                 self._prepare(epoch, number + 1)
             self._previous = (epoch, number)
         return batch.result()
 
     def _prepare(self, epoch: int, first: int) -> None:
-        wanted = range(first, min(first + BATCHES_AHEAD, self._length))
+        wanted = range(first, min(first + self._ahead, self._length))
         for key in [key for key in self._pending if key[0] != epoch or key[1] not in wanted]:
             self._pending.pop(key).cancel()
         for number in wanted:
             if (epoch, number) not in self._pending:
-                self._pending[epoch, number] = self._start_batch(epoch, number)
+                self._pending[epoch, number] = self._start_batch(epoch, number, True)
 
     def close(self) -> None:
         """Drop everything that was started ahead."""
