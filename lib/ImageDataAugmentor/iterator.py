@@ -236,9 +236,10 @@ class Iterator(keras.utils.PyDataset):
                 files = [file for index in mine for file in self._source.files(index)]
                 if company.fill(sent, batch, epoch, (positions, mine, files), self.cache):
                     return
-            started = time.thread_time()
-            self._fill(batch, epoch, indices, positions)
-            pool.note(time.thread_time() - started)
+            with pool.turn:
+                started = time.thread_time()
+                self._fill(batch, epoch, indices, positions)
+                pool.note(time.thread_time() - started)
 
         def finish():
             self._layout = batch.layout

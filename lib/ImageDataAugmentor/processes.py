@@ -3,9 +3,10 @@
 Threads share one interpreter lock, which many short OpenCV calls hand to and fro; processes do not
 (tests/benchmarks/input_pipeline.py prints what that is worth). They are started afresh, not forked,
 so that nothing of TensorFlow's is inherited; they get what to do as a pickle and answer into shared
-memory, so that no picture is ever pickled. Each is the companion of whichever thread needs one, and
-a thread does the work itself while they start, when there is none or one dies, and when a task
-cannot be sent or fails; an error is thus raised by the same code as without them.
+memory, so that no picture is ever pickled. Each works for whichever threads have tasks for it, one
+in hand and one waiting; a thread does the work itself while they start, when there is none or one
+dies, and when a task cannot be sent or fails: an error is thus raised by the same code as without
+them.
 """
 
 import itertools
@@ -18,7 +19,9 @@ import threading
 import time
 import warnings
 import weakref
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import Pipe
@@ -34,6 +37,8 @@ _POSSIBLE = os.name == "posix"  # descriptors cannot be passed elsewhere
 # Seconds of threads' work that show that there is enough of it: more than a start costs.
 _WORTH_A_START = 5.0
 _START_AT_MOST = 60.0
+# Tasks that a process has at a time: it begins the next one while the last one's reply is read.
+IN_FLIGHT = 2
 _LIVES = 3
 _numbers = itertools.count()
 _BOOT = """
@@ -144,7 +149,6 @@ class Company:
         self._pid = os.getpid()
         self._worked = 0.0
         self._processes: list[_Process] = []
-        self._idle: list[_Process] = []
         weakref.finalize(self, _end, self._processes, self._pid)
 
     @classmethod
@@ -179,9 +183,7 @@ class Company:
         with self._lock:
             # Those that died are replaced, but not for ever: there may be too little memory.
             while self._alive < workers and len(self._processes) < _LIVES * workers:
-                process = _Process()
-                self._processes.append(process)
-                self._idle.append(process)
+                self._processes.append(_Process())
 
     def wait(self) -> None:
         """Wait until all that were started can work."""
@@ -200,8 +202,8 @@ class Company:
         try:
             reply = process.ask(sent, batch, epoch, share, cache)
         finally:
-            if process.alive:
-                self._idle.append(process)
+            with self._lock:
+                process.tasks -= 1
         sent.refused = sent.refused or reply.refused
         if reply.filled:
             for text, category in reply.warnings:
@@ -210,18 +212,21 @@ class Company:
 
     def _take(self) -> "_Process | None":
         with self._lock:
-            for number in reversed(range(len(self._idle))):
-                if self._idle[number].ready():
-                    return self._idle.pop(number)
-                if not self._idle[number].alive:
-                    self._idle.pop(number)
-        return None
+            free = [one for one in self._processes if one.tasks < IN_FLIGHT and one.ready()]
+            if not free:
+                return None
+            process = min(free, key=lambda one: one.tasks)
+            process.tasks += 1
+            return process
 
 
 class _Process:
-    """One worker process and the connection to it; one thread at a time uses it."""
+    """One worker process and the connection to it, used by as many threads as it has `tasks`."""
 
     def __init__(self):
+        self.tasks = 0
+        self._sending, self._receiving = threading.Lock(), threading.RLock()
+        self._expected: deque[Future[Reply]] = deque()
         self._connection, theirs = Pipe()
         self._process = subprocess.Popen(
             [sys.executable, "-c", _BOOT, json.dumps(sys.path), str(theirs.fileno())],
@@ -236,11 +241,13 @@ class _Process:
 
     def ready(self, timeout: float = 0.0) -> bool:
         """Whether it can work, waiting for it to start if need be."""
-        if self.alive and not self._ready and self._connection.poll(timeout):
-            try:
-                self._ready = self._connection.recv() == "ready"
-            except (EOFError, OSError):
-                self._mourn()
+        if self.alive and not self._ready:
+            with self._receiving:
+                try:
+                    if not self._ready and self._connection.poll(timeout):
+                        self._ready = self._connection.recv() == "ready"
+                except (EOFError, OSError):
+                    self._mourn()
         return self.alive and self._ready
 
     def ask(self, sent: SentJob, batch: Batch, epoch: int, share: tuple, cache) -> Reply:
@@ -257,6 +264,17 @@ class _Process:
         return reply
 
     def _ask(self, sent, batch, epoch, share, plan: Plan | None) -> Reply:
+        with self._sending:
+            self._send(sent, batch, epoch, share, plan)
+            mine = Future()
+            self._expected.append(mine)
+        with self._receiving:
+            while not mine.done():  # one of the threads receives for all
+                reply = self._connection.recv()
+                self._expected.popleft().set_result(reply)
+        return mine.result()
+
+    def _send(self, sent, batch, epoch, share, plan: Plan | None) -> None:
         needed = [batch.memory, *(plan.memories.values() if plan else ())]
         new = [memory for memory in needed if memory.number not in self._known_memories]
         task = Task(
@@ -280,10 +298,12 @@ class _Process:
         for memory in new:
             send_handle(self._connection, memory.descriptor, self._process.pid)
             self._known_memories[memory.number] = weakref.ref(memory)
-        return self._connection.recv()
 
     def _mourn(self) -> None:
-        self.end()
+        with self._receiving:  # nobody reads from a connection that is closed
+            if not self.alive:  # another thread has
+                return
+            self.end()
         warnings.warn(
             f"A worker process of ImageDataAugmentor ended unasked (exit status "
             f"{self._process.returncode}); its work is done in a thread.",

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import cv2
 
-from .processes import Company
+from .processes import IN_FLIGHT, Company
 
 # Samples of which a worker makes so many at a time: to begin is dear, its caches being cold.
 _SHARE = 32
@@ -31,6 +31,8 @@ class WorkerPool:
 
     `processes` True has them from the start, False never, None when there is enough to do.
 
+    `turn` is for a thread that does the work itself: as many as there are workers.
+
     It may be pickled, and used in a forked child, where it starts anew. A pool of several threads
     takes OpenCV's own threads out of use, which can only be done for the whole process.
     """
@@ -48,6 +50,7 @@ class WorkerPool:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
+        self.turn = threading.Semaphore(self.workers)
         self.company = Company.shared()
 
     def submit(self, function: Callable, *arguments) -> Future:
@@ -58,7 +61,8 @@ class WorkerPool:
             if self._executor is None:
                 if self.workers > 1:  # OpenCV's own threads would only get in these threads' way
                     cv2.setNumThreads(1)
-                self._executor = ThreadPoolExecutor(self.workers, "ImageDataAugmentor")
+                threads = IN_FLIGHT * self.workers  # as many as processes may have tasks
+                self._executor = ThreadPoolExecutor(threads, "ImageDataAugmentor")
             return self._executor.submit(function, *arguments)
 
     def shares(self, size: int, ahead: bool) -> int:
