@@ -276,6 +276,22 @@ def test_started_when_threads_have_had_enough_to_do(photos, monkeypatch):
     assert not children(flow(photos, processes=False)) or company(iterator)
 
 
+def test_no_more_of_them_work_than_there_are_workers(photos, asked):
+    two = flow(photos)  # whose processes all augmentors share
+    epochs(two)
+    tasks, one = set(), flow(photos, workers=1)
+    for process in company(one)._processes:
+
+        def ask(*arguments, process=process, ask=process.ask):
+            tasks.add(process)
+            return ask(*arguments)
+
+        process.ask = ask
+    epochs(one)
+    assert len(tasks) == 1 < len(children(two))
+    assert all(asked)
+
+
 def test_a_reader_may_keep_all_batches(photos):
     iterator = flow(photos, batch_size=1)
     kept = epochs(iterator, 4)  # more than there are buffers

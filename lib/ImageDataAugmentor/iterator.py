@@ -234,7 +234,8 @@ class Iterator(keras.utils.PyDataset):
             if batch.memory:
                 mine = indices[positions.start : positions.stop].tolist()
                 files = [file for index in mine for file in self._source.files(index)]
-                if company.fill(sent, batch, epoch, (positions, mine, files), self.cache):
+                share = positions, mine, files
+                if company.fill(sent, batch, epoch, share, self.cache, pool.workers):
                     return
             with pool.turn:
                 started = time.thread_time()

@@ -191,12 +191,15 @@ class Company:
         for process in self._processes:
             process.ready(max(0.0, deadline - time.monotonic()))
 
-    def fill(self, sent: SentJob, batch: Batch, epoch: int, share: tuple, cache) -> bool:
+    def fill(
+        self, sent: SentJob, batch: Batch, epoch: int, share: tuple, cache, workers: int
+    ) -> bool:
         """Let a process fill `share`, (positions, indices, files), of a batch; False if none did.
 
-        Raises nothing: whoever does it instead meets what went wrong.
+        It is one of the first `workers`, which all who have as many share. Raises nothing: whoever
+        does it instead meets what went wrong.
         """
-        process = None if sent.refused else self._take()
+        process = None if sent.refused else self._take(workers)
         if process is None:
             return False
         try:
@@ -210,9 +213,10 @@ class Company:
                 warnings.warn(text, category, stacklevel=2)
         return reply.filled
 
-    def _take(self) -> "_Process | None":
+    def _take(self, workers: int) -> "_Process | None":
         with self._lock:
-            free = [one for one in self._processes if one.tasks < IN_FLIGHT and one.ready()]
+            ready = [one for one in self._processes if one.ready()][:workers]
+            free = [one for one in ready if one.tasks < IN_FLIGHT]
             if not free:
                 return None
             process = min(free, key=lambda one: one.tasks)

@@ -18,6 +18,7 @@ import threading
 import time
 import warnings
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ from ImageDataAugmentor import ImageDataAugmentor
 
 SIZE, BATCH = 336, 32
 SLICE = 1.0  # seconds a pipeline runs before the next one's turn
+SETTLING = 0.5  # seconds before that: tf.data holds a good many batches ready
 
 
 def reference_list() -> A.Compose:
@@ -188,14 +190,14 @@ def _principal_matrix(image: np.ndarray, rng: random.Random) -> np.ndarray:
 class Naive:
     """What a first port looks like: imread, resize, Compose, float32, on one thread."""
 
-    def __init__(self, compose: A.Compose):
-        self._compose = compose
+    def __init__(self, compose: A.Compose, dtype=np.float32):
+        self._compose, self._dtype = compose, dtype
 
     def __call__(self, path: str) -> np.ndarray:
         """One photo."""
         image = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
         image = cv2.resize(image, (SIZE, SIZE))
-        return self._compose(image=image)["image"].astype(np.float32)
+        return self._compose(image=image)["image"].astype(self._dtype, copy=False)
 
     def batches(self, paths: list[str]) -> Iterator[int]:
         """Endless batches."""
@@ -220,8 +222,10 @@ def in_threads(work: Callable[[int], object], n: int, workers: int) -> Iterator[
             yield done
 
 
-def ours(folder: Path, augment, workers: int, cache: bool, processes: bool = True) -> Iterator[int]:
-    """Endless uint8 batches of this library."""
+def ours(
+    folder: Path, augment, workers: int, cache: bool, processes: bool = True, dtype: str = "uint8"
+) -> Iterator[int]:
+    """Endless batches of this library."""
     augmentor = ImageDataAugmentor(
         augment=augment, seed=1, workers=workers, processes=processes, cache=cache or None
     )
@@ -230,7 +234,7 @@ def ours(folder: Path, augment, workers: int, cache: bool, processes: bool = Tru
         target_size=(SIZE, SIZE),
         batch_size=BATCH,
         interpolation=cv2.INTER_LINEAR,
-        dtype="uint8",
+        dtype=dtype,
         class_mode="sparse",
     )
     if cache:
@@ -245,7 +249,7 @@ def tf_data(paths: list[str], work: Callable[[str], np.ndarray], workers: int) -
     import tensorflow as tf
 
     def load(path):
-        return tf.numpy_function(lambda p: work(p.decode()), [path], tf.float32)
+        return tf.numpy_function(lambda p: work(p.decode()), [path], tf.uint8)
 
     dataset = tf.data.Dataset.from_tensor_slices(paths).repeat()
     dataset = dataset.map(load, num_parallel_calls=workers).batch(BATCH).prefetch(2)
@@ -297,17 +301,24 @@ def grain_loader(
         yield len(batch)
 
 
-class PerThread:
-    """A naive pipeline in each thread, because a Compose cannot be shared."""
+class OneForEach:
+    """A naive pipeline for each of the calls that run at once, because a Compose cannot be shared.
+
+    uint8 like ours. Not one for each thread: TensorFlow's are new ones to Python at every call.
+    """
 
     def __init__(self, make_compose: Callable[[], A.Compose]):
-        self._make, self._local = make_compose, threading.local()
+        self._make, self._free = make_compose, deque()
 
     def __call__(self, path: str) -> np.ndarray:
         """One photo."""
-        if not hasattr(self._local, "naive"):
-            self._local.naive = Naive(self._make())
-        return self._local.naive(path)
+        try:
+            naive = self._free.pop()
+        except IndexError:
+            naive = Naive(self._make(), np.uint8)
+        image = naive(path)
+        self._free.append(naive)
+        return image
 
     def __getstate__(self):
         return {"_make": self._make}
@@ -333,8 +344,9 @@ class Measured:
     cpu: float = 0.0
 
     def run(self) -> None:
-        """Take a turn; the first batches, begun in the last one, do not count."""
-        for _ in range(3):
+        """Take a turn; the first batches do not count: they were made ready during the others'."""
+        started = time.perf_counter()
+        while time.perf_counter() - started < SETTLING:
             next(self.batches)
         wall, cpu = time.perf_counter(), cpu_seconds()
         while time.perf_counter() - wall < SLICE:
@@ -389,13 +401,15 @@ def pipelines(folder: Path, paths: list[str], peers: bool) -> list[Measured]:
         }.items():
             measured.append(Measured(f"{name}, {label}", batches))
     if peers:
+        floats = ours(folder, None, 2, False, dtype="float32")
+        measured.append(Measured("ours unaugmented, float32, 2 workers", floats))
         measured.append(Measured("keras unaugmented, 2 workers", keras_dataset(folder)))
         for library in (tf_data, torch_loader, grain_loader):
             for name, compose in {
                 "plain": reference_list,
                 "fused": lambda: ImageDataAugmentor.fuse(reference_list()),
             }.items():
-                batches = library(paths, PerThread(compose), 2)
+                batches = library(paths, OneForEach(compose), 2)
                 measured.append(Measured(f"{library.__name__} {name}, 2 workers", batches))
     return measured
 
