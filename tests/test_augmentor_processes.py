@@ -18,6 +18,7 @@ import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor, UnreadableImage
 from ImageDataAugmentor import cache as cache_module
+from ImageDataAugmentor import memory as memory_module
 from ImageDataAugmentor import processes as processes_module
 from ImageDataAugmentor.memory import Buffers, SharedMemory
 from ImageDataAugmentor.reading import Loading
@@ -292,9 +293,10 @@ def test_no_more_of_them_work_than_there_are_workers(photos, asked):
     assert all(asked)
 
 
-def test_a_reader_may_keep_all_batches(photos):
+def test_a_reader_may_keep_all_batches(photos, monkeypatch):
+    monkeypatch.setattr(memory_module, "_LENT_AT_MOST", 9)
     iterator = flow(photos, batch_size=1)
-    kept = epochs(iterator, 4)  # more than there are buffers
+    kept = epochs(iterator, 4)  # more than there is memory for
     same(kept, epochs(flow(photos, batch_size=1, processes=False), 4))
 
 

@@ -13,7 +13,8 @@ import numpy as np
 
 _MEGABYTE = 1 << 20
 _KEPT_FREE = 8  # buffers: as many as batches are on their way
-_LENT_AT_MOST = 32  # a reader that keeps more batches gets copies
+# A reader that keeps more batches gets copies: each is an open file, of which macOS allows 256.
+_LENT_AT_MOST = 96
 _numbers = itertools.count()
 
 
