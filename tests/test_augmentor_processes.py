@@ -179,10 +179,22 @@ def test_a_changed_setting_reaches_them(photos):
     iterator.image_data_generator.rescale = 0.5
     iterator.reset()
     iterator.epoch = 0
-    iterator._lookahead.close()
     after = epochs(iterator, 1)
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one[0] / 2, other[0])
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_a_changed_setting_holds_from_the_next_batch_on(photos, processes):
+    """Also where that was begun ahead, in an epoch that ends or in the next one."""
+    iterator = flow(photos, processes, augment=None, rescale=1.0)
+    expected = epochs(flow(photos, processes, augment=None, rescale=1.0))
+    length = len(iterator)
+    got = [next(iterator) for _ in range(length - 1)]
+    iterator.image_data_generator.rescale = 0.5
+    got += [next(iterator) for _ in range(length + 1)]
+    for number, (one, other) in enumerate(zip(got, expected, strict=True)):
+        np.testing.assert_array_equal(one[0], other[0] * (0.5 if number >= length - 1 else 1))
 
 
 def test_a_killed_one_is_replaced_by_a_thread(photos):
@@ -280,6 +292,7 @@ def test_started_when_threads_have_had_enough_to_do(photos, monkeypatch):
 def test_no_more_of_them_work_than_there_are_workers(photos, asked):
     two = flow(photos)  # whose processes all augmentors share
     epochs(two)
+    two._lookahead.close()  # what it has begun ahead would be counted
     tasks, one = set(), flow(photos, workers=1)
     for process in company(one)._processes:
 

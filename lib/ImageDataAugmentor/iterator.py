@@ -131,7 +131,7 @@ class Iterator(keras.utils.PyDataset):
             self.total_batches_seen += 1
             self.batch_index = (number + 1) % len(self)
             self.epoch += self.batch_index == 0
-        return self._read(self._lookahead, epoch, number)
+        return self._read(self._lookahead, epoch, number, endless=True)
 
     def next(self):
         """The next batch, endlessly."""
@@ -211,12 +211,13 @@ class Iterator(keras.utils.PyDataset):
 
     # One batch.
 
-    def _read(self, ahead: Lookahead, epoch: int, number: int):
+    def _read(self, ahead: Lookahead, epoch: int, number: int, endless: bool = False):
         if self.image_data_generator.workers == 0:
             return self._compute_batch(epoch, self._indices(epoch, number))
         if self.saving.folder:  # nothing is saved that is not handed out
             return self._start_batch(epoch, number, False).result()
-        return ahead.take(epoch, number)
+        settings = (self.shuffle, *self.image_data_generator.settings.values())
+        return ahead.take(epoch, number, settings, endless)
 
     def _new_lookahead(self) -> Lookahead:
         ahead = self.image_data_generator.pool.batches_ahead(self.batch_size)

@@ -4,6 +4,7 @@ Threads take them on, each its share of the samples; where there is much to do, 
 do its share (see processes.py).
 """
 
+import operator
 import os
 import threading
 import warnings
@@ -140,7 +141,7 @@ class PendingBatch:
 
 
 class Lookahead:
-    """Starts the next batches of an epoch while the reader uses the current one.
+    """Starts the next batches while the reader uses the current one.
 
     Reading in any other order works too, only without the head start.
     """
@@ -155,29 +156,44 @@ class Lookahead:
         self._lock = threading.Lock()
         self._pending: dict[tuple[int, int], PendingBatch] = {}
         self._previous: tuple[int, int] | None = None
+        self._settings: tuple = ()
 
-    def take(self, epoch: int, number: int):
-        """Batch `number` of `epoch`; may be called by several threads."""
+    def take(self, epoch: int, number: int, settings: tuple, endless: bool = False):
+        """Batch `number` of `epoch`; may be called by several threads.
+
+        What was begun under other `settings` is dropped. After the last batch of an epoch come,
+        where it is `endless`, those of the next.
+        """
         if self._pid != os.getpid():  # the threads that would finish the batches stayed behind
             self._start()
         with self._lock:
+            if not all(map(operator.is_, settings, self._settings)):
+                self._drop()
+            self._settings = settings
             batch = self._pending.pop((epoch, number), None)
             batch = batch or self._start_batch(epoch, number, False)
             if number == 0 or self._previous == (epoch, number - 1):
-                self._prepare(epoch, number + 1)
+                self._prepare(epoch, number, endless)
             self._previous = (epoch, number)
         return batch.result()
 
-    def _prepare(self, epoch: int, first: int) -> None:
-        wanted = range(first, min(first + self._ahead, self._length))
-        for key in [key for key in self._pending if key[0] != epoch or key[1] not in wanted]:
+    def _prepare(self, epoch: int, number: int, endless: bool) -> None:
+        wanted = [
+            (epoch + following // self._length, following % self._length)
+            for following in range(number + 1, number + self._ahead + 1)
+            if endless or following < self._length
+        ]
+        for key in self._pending.keys() - set(wanted):
             self._pending.pop(key).cancel()
-        for number in wanted:
-            if (epoch, number) not in self._pending:
-                self._pending[epoch, number] = self._start_batch(epoch, number, True)
+        for key in wanted:
+            if key not in self._pending:
+                self._pending[key] = self._start_batch(*key, True)
 
     def close(self) -> None:
         """Drop everything that was started ahead."""
         with self._lock:
-            while self._pending:
-                self._pending.popitem()[1].cancel()
+            self._drop()
+
+    def _drop(self) -> None:
+        while self._pending:
+            self._pending.popitem()[1].cancel()
