@@ -362,7 +362,11 @@ class ImageDataAugmentor(Transforming):
 
     @staticmethod
     def fuse(compose: albumentations.Compose) -> albumentations.Compose:
-        """The same Compose in distribution, faster, for `augment`: see `fusing.fuse`."""
+        """The same Compose in distribution, faster, for `augment`: see `fusing.fuse`.
+
+        Where all of its transforms are known and there is no cache, photos that are resized
+        linearly are resized in the same step as they are warped: sampled once, not twice.
+        """
         return fusing.fuse(compose)
 
     # One picture.
