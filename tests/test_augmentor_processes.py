@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 
-from ImageDataAugmentor import ImageDataAugmentor, UnreadableImage
+from ImageDataAugmentor import ImageDataAugmentor, UnreadableImage, batch
 from ImageDataAugmentor import cache as cache_module
 from ImageDataAugmentor import memory as memory_module
 from ImageDataAugmentor import processes as processes_module
@@ -108,6 +108,11 @@ OPTIONS = {
         "interpolation": cv2.INTER_LINEAR,
     },
     "module's function": {"preprocess_input": np.negative},
+    "view of the picture": {
+        "augment": ImageDataAugmentor.fuse(compose()),
+        "preprocess_input": np.flipud,
+        "dtype": "uint8",
+    },
 }
 
 
@@ -171,6 +176,23 @@ def test_target_pictures(photos, asked):
 
     same(pairs(True), pairs(False))
     assert all(asked)
+
+
+VIEWS = {
+    "itself": lambda x: x,
+    "upside down": np.flipud,
+    "mirrored": np.fliplr,
+    "BGR": lambda x: x[..., ::-1],
+    "transposed": lambda x: x.transpose(1, 0, 2),
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_views_of_a_picture_that_lies_in_its_batch(view):
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 24, 24, 3), np.uint8)
+    before = pictures.copy()
+    batch.put([pictures, None], 1, (view(pictures[1]), None))
+    np.testing.assert_array_equal(pictures, [before[0], view(before[1]), before[2]])
 
 
 def test_a_changed_setting_reaches_them(photos):

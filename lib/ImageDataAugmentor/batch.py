@@ -78,8 +78,18 @@ def put(arrays: list[np.ndarray | None], position: int, sample: tuple) -> None:
                 f"{np.shape(part)} and {array.shape[1:]}; end `augment` with "
                 "albumentations.Resize(height, width)."
             )
-        if not np.may_share_memory(array, part):  # else it was made where it belongs
+        if not _is_same(part, array[position]):
             array[position] = part
+
+
+def _is_same(part, slot) -> bool:
+    """Whether a picture was made where it belongs; not so a view of it, as x[..., ::-1]."""
+    return (
+        isinstance(part, np.ndarray)
+        and isinstance(slot, np.ndarray)
+        and (part.dtype, part.strides) == (slot.dtype, slot.strides)
+        and part.__array_interface__["data"] == slot.__array_interface__["data"]
+    )
 
 
 def arrays_in(whole: np.ndarray, layout: Layout, n: int) -> list[np.ndarray | None]:

@@ -23,8 +23,8 @@ from .transforms import FancyPCA, QuickFancyPCA, planes_of, scale_components, sh
 Matrix = tuple[float, float, float, float, float, float]
 _IDENTITY: Matrix = (1, 0, 0, 0, 1, 0)
 _UNITS = {-1, 0, 1}
-# From so many pixels for each one of the result on, to resize first costs less.
-_MUCH_LARGER = 4
+# From some ten pixels for each one of the result on, to resize first costs less.
+_MUCH_LARGER = 8
 _RAMP = np.arange(256, dtype=np.float32)
 _HUES = (np.arange(180 + 256) % 180).astype(np.uint8)
 _SATURATED = np.arange(-255, 511).clip(0, 255).astype(np.uint8)
