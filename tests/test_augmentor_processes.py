@@ -107,6 +107,12 @@ OPTIONS = {
         "augment": ImageDataAugmentor.fuse(compose()),
         "interpolation": cv2.INTER_LINEAR,
     },
+    "fused, of one channel": {
+        "augment": ImageDataAugmentor.fuse(A.Compose([A.Affine(rotate=(-20, 20), p=0.7)])),
+        "interpolation": cv2.INTER_LINEAR,
+        "color_mode": "gray",
+        "dtype": "uint8",
+    },
     "module's function": {"preprocess_input": np.negative},
     "view of the picture": {
         "augment": ImageDataAugmentor.fuse(compose()),
