@@ -155,6 +155,7 @@ def test_a_changed_file_is_read_anew(photos):
     iterator = flow(photos, cache=True, augment=None, shuffle=False)
     epochs(iterator)
     for value in (77, 78):
+        iterator._lookahead.close()  # it may have read the file already
         cv2.imwrite(iterator.filepaths[12], np.full((48, 64, 3), value, np.uint8))
         os.utime(iterator.filepaths[12], ns=(value, value))
         for _ in range(2):
