@@ -51,8 +51,8 @@ class Iterator(keras.utils.PyDataset):
 
     What a batch holds depends on (seed, epoch, index) alone. `it[i]` is batch i of `it.epoch`, and
     `on_epoch_end()`, which Keras calls, moves to the next epoch; `next(it)` walks on from
-    (`it.epoch`, `it.batch_index`) for ever. Both can be set, to resume. Some batches are begun ahead,
-    `next(it)`'s across the end of an epoch too: a file that changes meanwhile may not be seen anew.
+    (`it.epoch`, `it.batch_index`) for ever. Both can be set, to resume. A few batches are begun
+    ahead, for `next(it)` across the end of an epoch too: of files as they are then.
     """
 
     white_list_formats = reading.SUFFIXES
