@@ -140,6 +140,21 @@ class TestBoth:
             assert not epoch(spoiling).any()
         np.testing.assert_array_equal(epoch(iterator), plain)
 
+    def test_fused_transforms_of_four_channels_cannot_spoil_it(self, photos, option):
+        """They go one by one, and what is not applied gives its input back."""
+        options = {"target_size": SIZE, "class_mode": None, "shuffle": False, "dtype": "uint8"}
+        options |= {"color_mode": "rgba", "interpolation": cv2.INTER_AREA}
+        spoiling = ImageDataAugmentor(
+            augment=ImageDataAugmentor.fuse(A.Compose([A.HorizontalFlip(p=0)])),
+            preprocess_input=lambda x: np.multiply(x, 0, out=x),
+            cache=option,
+        ).flow_from_directory(photos, **options)
+        plain = ImageDataAugmentor(cache=option).flow_from_directory(photos, **options)
+        expected = epoch(plain)
+        for _ in range(2):
+            assert not epoch(spoiling).any()
+        np.testing.assert_array_equal(epoch(plain), expected)
+
     def test_fused_transforms_of_cached_photos_sample_twice(self, photos, option):
         """Which photos the budget has room for does not change a batch."""
         fused = ImageDataAugmentor.fuse(A.Compose([A.Rotate(p=1)]))

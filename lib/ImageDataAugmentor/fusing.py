@@ -74,14 +74,9 @@ class FusedCompose(A.Compose):
         return data
 
     @property
-    def leaves_its_input_alone(self) -> bool:
-        """Whether the results lie in memory of their own, wherever the pictures come from."""
-        return self.p >= 1 and bool(self.transforms) and isinstance(self.transforms[0], Fused)
-
-    @property
     def can_plan(self) -> bool:
         """Whether `plan` knows all that a call would do."""
-        return self.leaves_its_input_alone and len(self.transforms) == 1
+        return self.p >= 1 and len(self.transforms) == 1 and isinstance(self.transforms[0], Fused)
 
     def plan(self, shape: tuple[int, int, int], resizing: bool = False) -> "Plan":
         """Draw for a picture of `shape`, to be carried out later; one channel or three.

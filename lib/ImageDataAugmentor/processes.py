@@ -88,8 +88,9 @@ class Job:
             for plan, (x, y), slot in zip(plans, loaded, slots, strict=True):
                 yield plan.transform(x, slot), y
         else:
+            writes = bool(own.augment or own.preprocess_input)
             for index in indices:
-                yield own.augment_sample(*source.load(index, own.writes), epoch, index)
+                yield own.augment_sample(*source.load(index, writes), epoch, index)
 
 
 class SentJob:

@@ -78,13 +78,6 @@ class Transforming:
             and self.label_augment_mode is None
         )
 
-    @property
-    def writes(self) -> bool:
-        """Whether it may write to the memory of a picture that it is given."""
-        if isinstance(self.augment, FusedCompose) and self.augment.leaves_its_input_alone:
-            return False
-        return bool(self.augment or self.preprocess_input)
-
     def plans(self, epoch: int, indices: list[int], shape: tuple, resizing: bool) -> list[Plan]:
         """How to transform these samples as in `epoch`, where `can_plan`; see FusedCompose.plan."""
         compose, randomness = self._own_compose()
