@@ -218,13 +218,14 @@ import pandas as pd
 import tensorflow as tf
 from tqdm import tqdm
 
-import figures
 import photos
-import session
 import settings
+import training
+from common import Problem, clock_text, write_atomically
 from ImageDataAugmentor import ImageDataAugmentor
 from ImageDataAugmentor.transforms import FancyPCA
-from photos import Problem
+from results import figures
+from results.machine import peak_memory_mb, versions
 
 
 def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
@@ -234,7 +235,9 @@ def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
     if not ON_KAGGLE:
         drawn = scratch / "drawn"
         if not (drawn / COMPETITION_FILES["sample_csv"]).is_file():
-            photos.draw_competition(drawn, seed=seed)
+            from sample import draw_competition  # local only
+
+            draw_competition(drawn, seed=seed)
         return drawn
     marker = [COMPETITION_FILES["train_csv"], COMPETITION_FILES["sample_csv"]]
     attach = f"attach the competition {COMPETITION} to the kernel (competition_sources)"
@@ -561,7 +564,7 @@ def unfreeze(config: Config, backbone: keras.Model, stage: Stage) -> str:
 
 
 def train(
-    config: Config, data: Data, network: keras.Model, state: session.State, clock: session.Clock
+    config: Config, data: Data, network: keras.Model, state: training.State, clock: training.Clock
 ) -> None:
     """Run the schedule from where `state` stands; `network` ends with the best weights."""
     training = batches(config, data, data.train, augmentation(config), training=True)
@@ -575,14 +578,14 @@ def train(
         try:
             clock.check_epoch()
             what = train_stage(config, network, state, clock, training, validation)
-        except session.Diverged:
+        except training.Diverged:
             print(f"The loss of stage {stage.name} is no longer a number: {state.diverge(rate)}.")
-        except session.OutOfTime:
+        except training.OutOfTime:
             print(f"Time is up in stage {stage.name}: on to the prediction.")
             state.stopped_by_time_limit = True
             break
         else:
-            left = session.clock_text(clock.remaining())
+            left = clock_text(clock.remaining())
             print(state.stage_line(stage, what, left), flush=True)
     if state.best:
         network.load_weights(state.folder / state.best)
@@ -619,7 +622,7 @@ def train_stage(config, network, state, clock, training, validation) -> str:
             "val_loss", config.plateau_factor, config.plateau_patience, min_lr=1e-7
         ),
     }
-    checkpoint = session.Checkpoint(state, clock, network, training, validation.n, counters)
+    checkpoint = training.Checkpoint(state, clock, network, training, validation.n, counters)
     model.fit(
         training.as_tf_dataset(),
         validation_data=validation.as_tf_dataset(),
@@ -645,7 +648,7 @@ class Prediction:
     tta_used: bool
 
 
-def predict(config: Config, data: Data, network: keras.Model, clock: session.Clock) -> Prediction:
+def predict(config: Config, data: Data, network: keras.Model, clock: training.Clock) -> Prediction:
     """Predict in as many passes as fit; keep their mean unless it is worse than the plain pass."""
     passes, views = [], tta_passes(config)
     for number, view in enumerate(tqdm(views, "predicting", unit="pass", disable=None)):
@@ -707,7 +710,7 @@ def write_results(
     output: Path,
     config: Config,
     data: Data,
-    state: session.State,
+    state: training.State,
     prediction: Prediction,
     weights: str,
 ) -> dict:
@@ -718,9 +721,7 @@ def write_results(
     if len(competition.excluded):
         tables["excluded.csv"] = competition.excluded
     for name, table in tables.items():
-        session.write_atomically(
-            output / name, lambda path, table=table: table.to_csv(path, index=False)
-        )
+        write_atomically(output / name, lambda path, table=table: table.to_csv(path, index=False))
     arrays = {
         "test": test,
         "test_ids": competition.test.Id.to_numpy(str),
@@ -729,9 +730,7 @@ def write_results(
         "validation_labels": data.validation.label.to_numpy(np.asarray(competition.classes).dtype),
         "classes": np.asarray(competition.classes),
     }
-    session.write_atomically(
-        output / "probabilities.npz", lambda path: np.savez_compressed(path, **arrays)
-    )
+    write_atomically(output / "probabilities.npz", lambda path: np.savez_compressed(path, **arrays))
     metrics = {
         "recipe": config.recipe,
         "backbone": config.backbone,
@@ -748,19 +747,19 @@ def write_results(
         "val_accuracy_tta": prediction.accuracy_tta,
         "tta_used": prediction.tta_used,
         "seconds": time.monotonic() - START + state.earlier_seconds,
-        "peak_memory_mb": session.peak_memory_mb(),
+        "peak_memory_mb": peak_memory_mb(),
         "resumed": state.resumed,
         "stopped_by_time_limit": state.stopped_by_time_limit,
         "devices": [device.name for device in tf.config.list_logical_devices()],
-        "versions": session.versions(PACKAGES),
+        "versions": versions(PACKAGES),
     }
     text = json.dumps(metrics, indent=1)
-    session.write_atomically(output / "metrics.json", lambda path: path.write_text(text))
+    write_atomically(output / "metrics.json", lambda path: path.write_text(text))
     return metrics
 
 
 def draw_figures(
-    output: Path, config: Config, data: Data, state: session.State, prediction: Prediction
+    output: Path, config: Config, data: Data, state: training.State, prediction: Prediction
 ):
     """Draw what people would rather look at than read."""
     classes = data.competition.classes
@@ -840,24 +839,22 @@ def run(config: Config, options: argparse.Namespace, output: Path) -> None:
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
     data = load_data(config, folder, scratch)
     decisive = {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
-    state = session.open_state(output / "state", decisive, data.fingerprint, options.fresh)
+    state = training.open_state(output / "state", decisive, data.fingerprint, options.fresh)
     weights = find_weights(config.backbone, config.weights, LIB, ROOT / "input")
     with strategy.scope():
         network = build_model(config, len(data.competition.classes), weights)
         end = START + config.time_limit * 60 if config.time_limit else math.inf
         images = len(data.validation) + len(data.test)
-        clock = session.Clock(state, config.stages, images, len(tta_passes(config)), end)
+        clock = training.Clock(state, config.stages, images, len(tta_passes(config)), end)
         train(config, data, network, state, clock)
         prediction = predict(config, data, network, clock)
     used = config.weights if config.weights in ("imagenet", "none") else weights.name
     write_results(output, config, data, state, prediction, used)
-    session.write_atomically(output / "best.weights.h5", network.save_weights)
+    write_atomically(output / "best.weights.h5", network.save_weights)
     draw_figures(output, config, data, state, prediction)
     shutil.rmtree(state.folder)
     shutil.rmtree(scratch, ignore_errors=True)
-    print(
-        f"{output / 'submission.csv'} is ready after {session.clock_text(time.monotonic() - START)}"
-    )
+    print(f"{output / 'submission.csv'} is ready after {clock_text(time.monotonic() - START)}")
     if folder.is_relative_to(scratch):
         print(
             "This was a dry run: ten kinds of drawn cars, a small network, random weights. It "

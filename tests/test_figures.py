@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-import figures
+from results import figures
 
 LIB = Path(__file__).parents[1] / "lib"
 NAMES = {
@@ -149,7 +149,8 @@ def test_a_failed_figure_leaves_the_old_one(tmp_path, monkeypatch):
 
 def test_the_callers_backend_and_figures_stay_as_they_are(tmp_path):
     code = (
-        "import matplotlib; matplotlib.use('svg'); import figures, pandas as pd, sys;"
+        "import sys; import matplotlib; matplotlib.use('svg');"
+        "import pandas as pd; from results import figures;"
         "figures.class_balance(pd.DataFrame({'train': [1], 'validation': [1]}), sys.argv[1]);"
         "assert matplotlib.get_backend() == 'svg'; assert 'matplotlib.pyplot' not in sys.modules"
     )

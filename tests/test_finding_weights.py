@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from common import Problem
 from offline import find_weights
-from photos import Problem
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from photos import draw_competition
+from sample import draw_competition
 from ship.loopback.box import LAYOUTS, guarantees, mounts, run_script
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,7 +23,7 @@ LAYOUT_SETTINGS = SETTINGS | {"stages": "head:0:1e-3:1", "tta": "1"}
 def sources(tmp_path_factory):
     """The lib folder as a dataset holds it, and a competition in Kaggle's own zips."""
     folder = tmp_path_factory.mktemp("sources")
-    left_out = shutil.ignore_patterns("ship", "__pycache__", "*.h5", "*.whl")
+    left_out = shutil.ignore_patterns("ship", "sample", "__pycache__", "*.h5", "*.whl")
     lib = shutil.copytree(ROOT / "lib", folder / "lib", ignore=left_out)
     draw_competition(folder / "cars", train_per_class=8, test_per_class=2, size=(96, 128))
     return Path(lib), folder / "cars"

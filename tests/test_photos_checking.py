@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from photos import Layout, Problem, check_photos, conflicting_labels, read_competition
+from common import Problem
+from photos import Layout, check_photos, conflicting_labels, read_competition
 from tiny_competition import photo, write_competition, write_csv, write_photo
 
 

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 import photos.unpacking
-from photos import Layout, Problem, read_competition
+from common import Problem
+from photos import Layout, read_competition
 from tiny_competition import write_competition, write_csv, write_photo, zip_photos
 
 LIB = Path(__file__).parents[1] / "lib"

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from photos import Problem, split
+from common import Problem
+from photos import split
 
 
 def table(sizes, seed=0):

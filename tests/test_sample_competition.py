@@ -9,8 +9,9 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
-from photos import Layout, check_photos, draw_competition, read_competition, split
-from photos.cars import CARS, draw_photo
+from photos import Layout, check_photos, read_competition, split
+from sample import draw_competition
+from sample.cars import CARS, draw_photo
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import sys
 
 import pytest
 
-from photos.errors import Problem
+from common import Problem, write_atomically
+from common.locks import only_one
 from ship.runs import sorted_rows, table
-from ship.state import Ledger, State, only_one, write_atomic
+from ship.state import Ledger, State
 
 
 @pytest.fixture
@@ -74,10 +75,10 @@ def test_runs_are_sorted_by_score(ledger):
 
 def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     path = tmp_path / "deep" / "state.json"
-    write_atomic(path, "one")
+    write_atomically(path, "one")
     monkeypatch.setattr(os, "fsync", lambda number: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_atomic(path, "two")
+        write_atomically(path, "two")
     assert path.read_text() == "one"
 
 
@@ -95,8 +96,8 @@ def test_a_dead_process_keeps_no_lock(tmp_path):
     code = (
         "import sys, time\n"
         "from pathlib import Path\n"
-        "from ship.state import only_one\n"
-        "with only_one(Path(sys.argv[1])):\n"
+        "from common.locks import only_one\n"
+        "with only_one(Path(sys.argv[1]), 'held'):\n"
         "    print('held', flush=True)\n"
         "    time.sleep(60)\n"
     )
@@ -105,9 +106,9 @@ def test_a_dead_process_keeps_no_lock(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     assert holder.stdout.readline() == "held\n"
-    with pytest.raises(Problem, match=f"process {holder.pid}"), only_one(lock):
+    with pytest.raises(Problem, match=f"process {holder.pid}"), only_one(lock, "held by {holder}"):
         pass
     holder.kill()
     holder.communicate()
-    with only_one(lock):
+    with only_one(lock, "held by {holder}"):
         pass

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from photos.errors import Problem
+from common import Problem
 from ship.fetch import inside
 from ship.submit import check
 

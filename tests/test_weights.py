@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from photos.errors import Problem
+from common import Problem
 from ship import weights
 
 LIB = Path(weights.__file__).resolve().parents[1]

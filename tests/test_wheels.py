@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from photos.errors import Problem
+from common import Problem
 from ship import wheels
 
 LIB = Path(wheels.__file__).resolve().parents[1]

@@ -4,7 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from photos.errors import Problem
+from common import Problem
 
 
 def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | None:

@@ -8,23 +8,20 @@ train, validation = split(competition.train, share=0.15, seed=42)
 from importlib import import_module
 from typing import Any
 
-from photos.errors import Problem
-
 HOMES = {
     "Competition": "competition",
     "Layout": "competition",
     "check_photos": "checking",
     "conflicting_labels": "duplicates",
-    "draw_competition": "sample",
     "read_competition": "competition",
     "split": "splitting",
 }
 
-__all__ = ["Problem", *HOMES]
+__all__ = list(HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name's module when it is first asked for: who needs Problem alone waits for none."""
+    """Import a name's module when it is first asked for."""
     if name not in HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"photos.{HOMES[name]}"), name)

@@ -11,9 +11,9 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
+from common import Problem
 from photos.competition import Competition
 from photos.duplicates import near_duplicate_groups, perceptual_hashes
-from photos.errors import Problem
 
 SMALLEST_SIDE = 32
 DRAFT = 48  # the least size of a JPEG's fast decoding: enough for thumbnails of its crops

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from photos.errors import Problem
+from common import Problem
+from common.tables import read_csv
 from photos.unpacking import unpack
 
 # Clutter that macOS and Windows leave among photos.
@@ -112,28 +113,9 @@ def read_competition(
     return Competition(folder, train, test, classes, sample, excluded)
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a CSV with every value as the text that stands there."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise Problem(
-            f"There is no {path.name} in {path.parent}: give the folder into which the "
-            "competition's files were downloaded."
-        ) from None
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        reason = " ".join(str(error).split())
-        raise Problem(f"{path} can't be read ({reason}): download it again.") from None
-    if table.empty:
-        raise Problem(f"{path} has no rows: download it again.")
-    if not isinstance(table.index, pd.RangeIndex):  # how pandas reads rows longer than the header
-        raise Problem(f"{path} has more values in a row than column names: download it again.")
-    return table.fillna("")  # of rows that are too short
-
-
 def read_sample(path: Path) -> pd.DataFrame:
     """Read the sample submission: exactly an id column without blanks or duplicates and a label."""
-    sample = read_table(path)
+    sample = read_csv(path)
     if sample.shape[1] != 2:
         raise Problem(
             f"{path} has {sample.shape[1]} columns ({', '.join(sample.columns)}); a table of two, "
@@ -154,7 +136,7 @@ def read_sample(path: Path) -> pd.DataFrame:
 
 def read_labels(path: Path, id_column: str, label_column: str, sample_csv: str) -> pd.DataFrame:
     """Read the training rows as columns Id and label, both str and stripped."""
-    table = read_table(path)
+    table = read_csv(path)
     for column in (id_column, label_column):
         if column not in table.columns:
             raise Problem(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from photos.errors import Problem
+from common import Problem
 
 
 def unpack(archive: Path, scratch: Path) -> Path:

@@ -7,18 +7,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from photos.errors import Problem
+from common import Problem
+from common.locks import only_one
 from ship import bundle, doctor, fetch, follow, push, rehearse, runs, submit, way, weights, wheels
 from ship.credentials import Credentials, redact
 from ship.desk import Desk
 from ship.project import Project
-from ship.state import only_one
 
 DESCRIPTION = """
 Ship the kernel in this folder to Kaggle: pack lib/ as a dataset, push the kernel, follow its run,
 fetch its output, submit it and wait for the score. `ship` alone does all of this, skips what is
 done, and after an interruption goes on where it was. `ship rehearse` shows it without an account.
 """
+
+AT_WORK = (
+    "another ship is at work in this project ({holder}): wait for it, or end it and run the same "
+    "command again; it goes on where the other stopped."
+)
 
 Command = tuple[str, Callable[[Desk, argparse.Namespace], None], list[Callable], bool]
 
@@ -129,7 +134,7 @@ def at_kaggle(command: str | None, arguments: argparse.Namespace, project: Proje
     _, run, _, alone = COMMANDS.get(command, ("", way.run, [], True))
     with contextlib.ExitStack() as stack:
         if alone and not arguments.dry_run:
-            stack.enter_context(only_one(project.runs / ".lock"))
+            stack.enter_context(only_one(project.runs / ".lock", AT_WORK))
         desk = Desk.at(project, arguments.dry_run)
         stack.enter_context(desk.remote)
         run(desk, arguments)

@@ -17,16 +17,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from photos.errors import Problem
+from common import Problem, write_atomically
 from ship.credentials import refuse_secrets
 from ship.desk import Desk, say
 from ship.project import DATASET_METADATA, sha256
 from ship.remote import Refused
-from ship.state import write_atomic
 from ship.weights import required_weights
 from ship.wheels import staged_wheels
 
-LEFT_OUT = ("ship", "weights", "wheels", "__pycache__")
+LEFT_OUT = ("ship", "sample", "weights", "wheels", "__pycache__")
 DEBRIS = (".pyc", ".pyo", "~", ".bak", ".orig", ".rej")
 EPOCH = (1980, 1, 1, 0, 0, 0)
 STORED = (".h5", ".whl", ".npz", ".png", ".jpg")
@@ -109,7 +108,7 @@ def stage(desk: Desk, weights_files: list[str]) -> Staged:
             pack(inside, part / f"{archive}.zip")
         part.rename(staged.folder)
     metadata = desk.project.owned(desk.project.dataset_metadata, desk.owner)
-    write_atomic(staged.folder / DATASET_METADATA, json.dumps(metadata, indent=2) + "\n")
+    write_atomically(staged.folder / DATASET_METADATA, json.dumps(metadata, indent=2) + "\n")
     return staged
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from photos.errors import Problem
+from common import Problem
 
 HIDDEN = "[secret]"
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from photos.errors import Problem
+from common import Problem, write_atomically
 from ship.credentials import Credentials, refuse_secrets
 from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project, sha256
 from ship.remote import Lost, Pace, Remote, Unavailable
-from ship.state import Ledger, State, write_atomic
+from ship.state import Ledger, State
 
 
 def say(text: str) -> None:
@@ -87,7 +87,7 @@ class Desk:
             raise Problem(
                 f"kernel.py --show-config does not name its {', '.join(sorted(missing))}."
             )
-        write_atomic(kept, json.dumps({"key": key, "config": config}))
+        write_atomically(kept, json.dumps({"key": key, "config": config}))
         return config
 
     def send_once(

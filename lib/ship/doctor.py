@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from packaging.version import Version
 
-from photos.errors import Problem
+from common import Problem
 from ship.bundle import contents, remote_version
 from ship.credentials import Credentials
 from ship.desk import Desk, say

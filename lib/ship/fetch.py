@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from photos.errors import Problem
+from common import Problem
 from ship.desk import Desk, say
 from ship.follow import WAITING, add_arguments, chosen_run
 from ship.push import name_of

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
-from photos.errors import Problem
+from common import Problem
 from ship.desk import Desk, interactive, say
 from ship.push import OVER, name_of, page_of, settle
 from ship.remote import Refused

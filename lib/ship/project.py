@@ -17,8 +17,7 @@ from typing import Any
 
 from slugify import slugify
 
-from photos.errors import Problem
-from ship.state import write_atomic
+from common import Problem, write_atomically
 
 PLACEHOLDER = "INSERT-YOUR-KAGGLE-USERNAME"
 KERNEL_METADATA = "kernel-metadata.json"
@@ -158,11 +157,13 @@ class Project:
         It sees the lib as a mounted dataset, and none of the environment's credentials. Raise
         Problem with its words when it refuses its settings.
         """
-        kept_out = shutil.ignore_patterns("ship", "wheels", "__pycache__", ".*", "*.h5", "*.part")
+        kept_out = shutil.ignore_patterns(
+            "ship", "sample", "wheels", "__pycache__", ".*", "*.h5", "*.part"
+        )
         with tempfile.TemporaryDirectory() as root:
             shutil.copytree(self.lib, Path(root, "input", "lib"), ignore=kept_out)
             script = Path(root, "src", "script.py")
-            write_atomic(script, text)
+            write_atomically(script, text)
             environment = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_")}
             environment |= {"KAGGLE_ROOT": root, "KAGGLE_KERNEL_RUN_TYPE": "Batch"}
             environment["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the internet for news

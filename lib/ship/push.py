@@ -11,10 +11,9 @@ import shutil
 import time
 from pathlib import Path
 
-from photos.errors import Problem
+from common import Problem, write_atomically
 from ship.desk import Desk, say
 from ship.project import KERNEL_METADATA, sha256
-from ship.state import write_atomic
 
 OVER = ("ERROR", "CANCEL_ACKNOWLEDGED")
 """Status words of runs that ended without a result."""
@@ -43,9 +42,9 @@ def stage(desk: Desk, settings: dict[str, str], mark: str) -> Path:
     folder = desk.project.runs / "staged" / "kernel"
     shutil.rmtree(folder, ignore_errors=True)
     metadata = desk.project.owned(desk.project.kernel_metadata, desk.owner)
-    write_atomic(folder / desk.project.code.name, desk.script(settings, mark))
+    write_atomically(folder / desk.project.code.name, desk.script(settings, mark))
     metadata["code_file"] = desk.project.code.name
-    write_atomic(folder / KERNEL_METADATA, json.dumps(metadata, indent=2) + "\n")
+    write_atomically(folder / KERNEL_METADATA, json.dumps(metadata, indent=2) + "\n")
     return folder
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from photos.errors import Problem
+from common import Problem
 from ship.desk import parse_settings, say
 from ship.project import DATASET_METADATA, KERNEL_METADATA, Project
 from ship.state import Ledger
@@ -30,7 +30,7 @@ def copy_project(project: Project, target: Path) -> Project:
     target.mkdir(parents=True)
     for file in (project.code, project.root / KERNEL_METADATA, project.root / DATASET_METADATA):
         shutil.copy2(file, target / file.name)
-    left_out = shutil.ignore_patterns("ship", "__pycache__", ".*", "*.egg-info", "*.part")
+    left_out = shutil.ignore_patterns("ship", "sample", "__pycache__", ".*", "*.egg-info", "*.part")
     shutil.copytree(project.lib, target / "lib", ignore=left_out, copy_function=link_or_copy)
     return Project(target)
 
@@ -65,7 +65,7 @@ def competition_data(arguments: argparse.Namespace, work: Path) -> tuple[Path, P
             if not path.exists():
                 raise Problem(f"{path} is not there.")
         return arguments.data, arguments.solution
-    from photos import draw_competition
+    from sample import draw_competition
 
     say("drawing a small competition")
     draw_competition(work / "competition", solution=work / "solution.csv")

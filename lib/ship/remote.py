@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from photos.errors import Problem
+from common import Problem
 from ship.credentials import Credentials, redact
 
 KERNELS = "kernels.KernelsApiService"

@@ -8,24 +8,10 @@ import contextlib
 import csv
 import json
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from photos.errors import Problem
-
-
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file beside `path`, flush it to the disk and rename it: it is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".new")
-    with open(beside, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+from common import Problem, write_atomically
 
 
 class State:
@@ -55,7 +41,7 @@ class State:
 
     def save(self) -> None:
         """Write the state to the disk."""
-        write_atomic(self.path, json.dumps(self.values, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(self.path, json.dumps(self.values, indent=1, ensure_ascii=False) + "\n")
 
 
 class Ledger:
@@ -127,44 +113,3 @@ class Ledger:
         writer = csv.DictWriter(out, self.COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-@contextmanager
-def only_one(path: Path) -> Iterator[None]:
-    """Hold a project's lock; raise Problem when another `ship` holds it.
-
-    The operating system frees the lock when its process ends, however it ends.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
-        if not _lock(file):
-            raise Problem(
-                f"another ship is at work in this project ({_holder(path)}): wait for it, or end "
-                "it and run the same command again; it goes on where the other stopped."
-            )
-        holder = f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}"
-        path.with_name(path.name + ".who").write_text(holder, encoding="utf-8")
-        yield
-
-
-def _holder(path: Path) -> str:
-    try:
-        return path.with_name(path.name + ".who").read_text(encoding="utf-8")
-    except OSError:
-        return "just started"
-
-
-def _lock(file) -> bool:
-    try:
-        if os.name == "nt":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -12,7 +12,7 @@ import zipfile
 from collections import Counter
 from pathlib import Path
 
-from photos.errors import Problem
+from common import Problem
 from ship.desk import Desk, say
 from ship.fetch import read_metrics
 from ship.follow import chosen_run

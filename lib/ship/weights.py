@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import requests
 from tqdm import tqdm
 
-from photos.errors import Problem
+from common import Problem
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"

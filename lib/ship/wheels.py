@@ -12,7 +12,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 from tqdm import tqdm
 
-from photos.errors import Problem
+from common import Problem
 
 FOLDER = Path(__file__).resolve().parents[1] / "wheels"
 LOCK = "requirements.txt"  # pip's own format, so that the kernel can hand it to pip

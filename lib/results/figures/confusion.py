@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.colors import PowerNorm
 from sklearn.metrics import confusion_matrix as count_pairs
 
-from figures.drawing import GREY, lettering, new_figure, save
+from results.figures.drawing import GREY, lettering, new_figure, save
 
 MOST_WITH_NUMBERS = 40
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from photos.cars import CARS, draw_photo
-from photos.competition import Layout
+from photos import Layout
+from sample.cars import CARS, draw_photo
 
 QUALITY = 85  # of the JPEGs, as the real ones have
 COLUMNS = ("Id", "Category")

@@ -1,22 +1,15 @@
 """What the rest of a run costs, from measured speed, against the end of the session."""
 
-import math
 import time
 from dataclasses import dataclass
-from datetime import timedelta
 
-from session.state import State
+from training.state import State
 
 WRITING = 1.1  # predictions take a little more than their passes: loading weights, writing files
 
 
 class OutOfTime(Exception):
     """Training must stop so that the prediction still fits into the session."""
-
-
-def clock_text(seconds: float) -> str:
-    """Return seconds as h:mm:ss, or `-` where they are unknown."""
-    return str(timedelta(seconds=round(seconds))) if math.isfinite(seconds) else "-"
 
 
 @dataclass

@@ -4,8 +4,8 @@ They draw on figures of their own, without pyplot: the caller's backend and figu
 are, and no display is needed.
 """
 
-from figures.charts import class_balance, learning_curves
-from figures.confusion import confusion_matrix
-from figures.grid import photo_grid
+from results.figures.charts import class_balance, learning_curves
+from results.figures.confusion import confusion_matrix
+from results.figures.grid import photo_grid
 
 __all__ = ["class_balance", "confusion_matrix", "learning_curves", "photo_grid"]

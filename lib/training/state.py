@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from photos import Problem
-from session.files import write_atomically
+from common import Problem, write_atomically
 
 DIVERGED_FACTOR = 0.1  # by which a learning rate shrinks after a non-finite loss
 DIVERGENCES = 3  # in one stage, after which the schedule goes on to the next

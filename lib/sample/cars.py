@@ -5,10 +5,10 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from photos.bodies import CARS, Body
-from photos.features import FEATURES, LIGHT
-from photos.scenes import develop, draw_scene
-from photos.view import GLASS, TYRE, View
+from sample.bodies import CARS, Body
+from sample.features import FEATURES, LIGHT
+from sample.scenes import develop, draw_scene
+from sample.view import GLASS, TYRE, View
 
 RIM, GAP = np.array((176, 178, 182)), (24, 24, 26)
 PAINTS = (

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from figures.drawing import BLUE, GREY, ORANGE, lettering, new_figure, save, tidy
+from results.figures.drawing import BLUE, GREY, ORANGE, lettering, new_figure, save, tidy
 
 LETTERS = 90  # that fit side by side above the learning curves
 

@@ -6,8 +6,9 @@ import time
 import keras
 from tqdm import tqdm
 
-from session.clock import Clock, clock_text
-from session.state import State
+from common import EpochProgress, clock_text
+from training.clock import Clock
+from training.state import State
 
 COUNTED = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
 
@@ -89,16 +90,22 @@ class Checkpoint(keras.callbacks.Callback):
             name: {key: value for key, value in vars(counter).items() if key in COUNTED}
             for name, counter in self.counters.items()
         }
-        number = f"{self.state.stage + 1}/{len(self.clock.stages)}"
+        number = self.state.stage + 1
         over = self.model.stop_training or epoch + 1 >= stage.epochs
         self.state.commit(row, stage_is_over=over)
-        print(
-            f"[stage {number} {stage.name}] epoch {row['epoch']}/{stage.epochs}  "
-            f"loss {row['loss']:.3f}  accuracy {row['accuracy']:.3f}  "
-            f"val_accuracy {row['val_accuracy']:.3f}  {row['images_per_second']:.0f} images/s  "
-            f"left {clock_text(self.clock.remaining())}",
-            flush=True,
+        progress = EpochProgress(
+            number=number,
+            stages=len(self.clock.stages),
+            stage=stage.name,
+            epoch=row["epoch"],
+            epochs=stage.epochs,
+            loss=row["loss"],
+            accuracy=row["accuracy"],
+            val_accuracy=row["val_accuracy"],
+            images_per_second=row["images_per_second"],
+            left=clock_text(self.clock.remaining()),
         )
+        print(progress.line(), flush=True)
         if not over:
             self.clock.check_epoch()
 

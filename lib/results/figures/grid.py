@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from figures.drawing import lettering, new_figure, save
+from results.figures.drawing import lettering, new_figure, save
 
 
 def photo_grid(images: np.ndarray, titles: Sequence, path: str | os.PathLike) -> None:

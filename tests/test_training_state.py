@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from photos import Problem
-from session import Clock, OutOfTime, clock_text, open_state, write_atomically
+from common import Problem, clock_text, write_atomically
+from training import Clock, OutOfTime, open_state
 
 
 @dataclass

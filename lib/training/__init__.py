@@ -5,11 +5,9 @@ clock = Clock(state, shares, images, passes, seconds, began)
 model.fit(..., callbacks=[*counters, Checkpoint(state, clock, ...)])
 """
 
-from session.checkpoint import Checkpoint, Diverged
-from session.clock import Clock, OutOfTime, clock_text
-from session.files import write_atomically
-from session.machine import peak_memory_mb, versions
-from session.state import State, open_state
+from training.checkpoint import Checkpoint, Diverged
+from training.clock import Clock, OutOfTime
+from training.state import State, open_state
 
 __all__ = [
     "Checkpoint",
@@ -17,9 +15,5 @@ __all__ = [
     "Diverged",
     "OutOfTime",
     "State",
-    "clock_text",
     "open_state",
-    "peak_memory_mb",
-    "versions",
-    "write_atomically",
 ]

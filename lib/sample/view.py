@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from photos.bodies import Body
-from photos.scenes import colour
+from sample.bodies import Body
+from sample.scenes import colour
 
 GLASS = np.array((62, 76, 90))
 TYRE = (30, 30, 32)

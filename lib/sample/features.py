@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from photos.bodies import Body
-from photos.view import GLASS, TYRE, View
+from sample.bodies import Body
+from sample.view import GLASS, TYRE, View
 
 LIGHT, DARK = np.array((238, 236, 228)), np.array((44, 46, 54))
 WOOD, CRATE = np.array((136, 92, 54)), np.array((178, 138, 88))

@@ -1,0 +1,11 @@
+"""The ground floor: what every package of lib/ may use. It imports none of them.
+
+`common.tables` and `common.locks` are imported by name, because they bring pandas and filelock.
+"""
+
+from common.boundary import Boundary
+from common.files import write_atomically
+from common.problem import Problem
+from common.progress import EpochProgress, clock_text
+
+__all__ = ["Boundary", "EpochProgress", "Problem", "clock_text", "write_atomically"]

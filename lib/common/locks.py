@@ -1,0 +1,46 @@
+"""Locks between processes: the operating system frees them however their holder ends."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from common.problem import Problem
+
+
+@contextmanager
+def only_one(path: Path, occupied: str) -> Iterator[None]:
+    """Hold the lock file `path` until the context ends.
+
+    Args:
+        path: the lock file; missing parent folders are made. A file of the same name with `.who`
+            added says which process holds it.
+        occupied: the sentence for a person when another process holds the lock; `{holder}` in it
+            becomes "process 123, since 12:34:56".
+
+    Raises:
+        Problem: another process holds the lock.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    who = path.with_name(path.name + ".who")
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Problem(occupied.format(holder=holder_of(who))) from None
+    try:
+        who.write_text(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}", "utf-8")
+        yield
+    finally:
+        lock.release()
+
+
+def holder_of(who: Path) -> str:
+    """Return what the file beside a lock says of the holder."""
+    try:
+        return who.read_text(encoding="utf-8")
+    except OSError:
+        return "just started"

@@ -1,0 +1,86 @@
+"""The progress line: the kernel prints one after each epoch, `ship follow` reads it from the log.
+
+[stage 2/4 half] epoch 3/12  loss 0.412  accuracy 0.881  val_accuracy 0.912  118 images/s  left
+0:12:34  (one line)
+"""
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+
+LINE = re.compile(
+    r"\[stage (?P<number>\d+)/(?P<stages>\d+) (?P<stage>[^\]]+)\] "
+    r"epoch (?P<epoch>\d+)/(?P<epochs>\d+)"
+    r"(?:  loss (?P<loss>\S+))?"
+    r"(?:  accuracy (?P<accuracy>\S+))?"
+    r"(?:  val_accuracy (?P<val_accuracy>\S+))?"
+    r"(?:  (?P<images_per_second>\S+) images/s)?"
+    r"(?:  left (?P<left>\d+:\d\d:\d\d|(?:\d+ days?, )\d+:\d\d:\d\d|-))?"
+)
+
+
+def clock_text(seconds: float) -> str:
+    """Return seconds as h:mm:ss, or `-` where they are infinite or not a number."""
+    return str(timedelta(seconds=round(seconds))) if math.isfinite(seconds) else "-"
+
+
+@dataclass(frozen=True)
+class EpochProgress:
+    """How far a run is after an epoch. Accuracies are fractions, 0 to 1."""
+
+    number: int
+    """Of the stage, from 1."""
+    stages: int
+    """How many stages the schedule has."""
+    stage: str
+    """The stage's name, without "]"."""
+    epoch: int
+    """Within the stage, from 1."""
+    epochs: int
+    """The most that the stage runs."""
+    loss: float = math.nan
+    accuracy: float = math.nan
+    val_accuracy: float = math.nan
+    images_per_second: float = math.nan
+    """While training."""
+    left: str = "-"
+    """The most time that the rest of the run can take, h:mm:ss; "-" while it is unknown."""
+
+    def line(self) -> str:
+        """Return the line that the kernel prints."""
+        return (
+            f"[stage {self.number}/{self.stages} {self.stage}] epoch {self.epoch}/{self.epochs}  "
+            f"loss {self.loss:.3f}  accuracy {self.accuracy:.3f}  "
+            f"val_accuracy {self.val_accuracy:.3f}  {self.images_per_second:.0f} images/s  "
+            f"left {self.left}"
+        )
+
+    @classmethod
+    def parse(cls, text: str) -> "EpochProgress | None":
+        """Return the progress that a line of a log tells, or None where it tells none."""
+        found = LINE.search(text)
+        if not found:
+            return None
+        try:
+            return cls(
+                int(found["number"]),
+                int(found["stages"]),
+                found["stage"],
+                int(found["epoch"]),
+                int(found["epochs"]),
+                *(
+                    math.nan if found[name] is None else float(found[name])
+                    for name in ("loss", "accuracy", "val_accuracy", "images_per_second")
+                ),
+                found["left"] or "-",
+            )
+        except ValueError:
+            return None
+
+    def summary(self) -> str:
+        """Return the progress in short, as it stands beside a clock."""
+        text = f"stage {self.number}/{self.stages} {self.stage}, epoch {self.epoch}/{self.epochs}"
+        if math.isfinite(self.val_accuracy):
+            text += f", val_accuracy {self.val_accuracy:.3f}"
+        return text + (f", left {self.left}" if self.left != "-" else "")

@@ -1,0 +1,37 @@
+"""CSV files that people and Kaggle write, read as text."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from common.problem import Problem
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """Read a CSV with every value as the text that stands there.
+
+    Args:
+        path: a comma-separated UTF-8 file, with or without a byte order mark.
+
+    Returns:
+        One column of str for each column of the file; values that a short row lacks are "".
+
+    Raises:
+        Problem: there is no such file, it can't be parsed, it has no rows, or a row has more values
+            than the header.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise Problem(
+            f"There is no {path.name} in {path.parent}: give the folder into which the "
+            "competition's files were downloaded."
+        ) from None
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        reason = " ".join(str(error).split())
+        raise Problem(f"{path} can't be read ({reason}): download it again.") from None
+    if table.empty:
+        raise Problem(f"{path} has no rows: download it again.")
+    if not isinstance(table.index, pd.RangeIndex):  # how pandas reads rows longer than the header
+        raise Problem(f"{path} has more values in a row than column names: download it again.")
+    return table.fillna("")
