@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from tiny_kernel import TINY, kernel
+from training import layers_of, load_backbone, use_devices
+from training.backbones import is_norm
 
-REAL = [name for name, row in kernel.BACKBONES.items() if row.file and name != "TinyNet"]
+REAL = [n for n, row in kernel.BACKBONES.items() if row.package == "keras.applications"]
 LIGHT = {"MobileNet", "Xception", "InceptionV3", "EfficientNetB3", "ConvNeXtTiny"}
 SMALLEST = {"InceptionV3": "75x80", "Xception": "71x80"}
 
@@ -14,6 +16,11 @@ SMALLEST = {"InceptionV3": "75x80", "Xception": "71x80"}
 def each_backbone():
     """Return the names as parameters; those that take long to build are marked slow."""
     return [pytest.param(name, marks=[] if name in LIGHT else [pytest.mark.slow]) for name in REAL]
+
+
+def load(name, size, weights=None):
+    """Return a backbone of keras.applications as the kernel loads it."""
+    return load_backbone(f"keras.applications.{name}", size, weights)
 
 
 def configure(*arguments, recipe="default"):
@@ -58,22 +65,18 @@ def test_whole_blocks_open(built):
     for stage in config.stages:
         kernel.unfreeze(config, backbone, stage)
         trains = [layer for layer in layers if layer.trainable]
-        if stage.share == 0:
+        if stage.fraction == 0:
             assert not trains
             continue
         first = operations.index(trains[0])
-        nodes = [node for nodes in backbone._nodes_by_depth.values() for node in nodes]
-        passing = {
-            id(tensor)
-            for node in nodes
-            for tensor in node.input_tensors
-            if operations.index(node.operation) >= first
-            and operations.index(tensor._keras_history.operation) < first
+        frozen = {id(t) for op in operations[:first] for t in keras.tree.flatten(op.output)}
+        passing = frozen & {
+            id(t) for op in operations[first:] for t in keras.tree.flatten(op.input)
         }
-        assert len(passing) == (stage.share < 1)
-        assert not kernel.is_norm(trains[0])
+        assert len(passing) == (stage.fraction < 1)
+        assert not is_norm(trains[0])
         assert trains == layers[-len(trains) :]
-        asked = len(layers) - int((1 - stage.share) * len(layers))
+        asked = len(layers) - int((1 - stage.fraction) * len(layers))
         assert asked <= len(trains) < asked + 40  # no more than a block above what was asked for
 
 
@@ -84,7 +87,7 @@ def test_the_reference_counts_layers():
     for stage in config.stages:
         kernel.unfreeze(config, backbone, stage)
         trains = sum(layer.trainable for layer in backbone.layers)
-        assert trains == len(backbone.layers) - int((1 - stage.share) * len(backbone.layers))
+        assert trains == len(backbone.layers) - int((1 - stage.fraction) * len(backbone.layers))
     reaches = keras.Model(network.inputs, network.get_layer("scale").output)
     white = np.full((1, *config.image_size, 3), 255, np.uint8)
     assert float(np.max(reaches(white))) == 1  # its inputs were 0..1, whatever was expected
@@ -98,7 +101,7 @@ def test_batchnorm_policies(policy, in_half, in_all):
     config = configure(*TINY, "--batchnorm", policy)
     network = kernel.build_model(config, 4, None)
     backbone = network.get_layer("backbone")
-    norms = kernel.layers_of(backbone, keras.layers.BatchNormalization)
+    norms = layers_of(backbone, keras.layers.BatchNormalization)
     kernel.unfreeze(config, backbone, config.stages[1])
     assert norms[-1].trainable == in_half
     kernel.unfreeze(config, backbone, config.stages[3])
@@ -109,7 +112,7 @@ def test_head_is_float32_under_mixed_precision():
     before = keras.mixed_precision.global_policy()
     try:
         config = configure(*TINY, "--mixed-precision", "yes")
-        kernel.use_devices(config)
+        use_devices(config.mixed_precision, config.batch_size)
         network = kernel.build_model(config, 4, None)
         assert network.get_layer("backbone").output.dtype == "float16"
         assert network.output.dtype == "float32"
@@ -130,32 +133,27 @@ def test_l2_is_on_the_hidden_layer_alone():
 def test_weights_load_from_a_file_in_keras_format(name, tmp_path):
     """A file as keras.applications would load it gives the network that it was saved from."""
     keras.utils.set_random_seed(1)
-    original = kernel.BACKBONES[name].build(
-        include_top=False, weights=None, input_shape=(32, 40, 3)
-    )
+    build = getattr(keras.applications, name)
+    original = build(include_top=False, weights=None, input_shape=(32, 40, 3))
     original.save_weights(tmp_path / "own.weights.h5")
-    config = configure("--backbone", name, "--image-size", "32x40")
-    loaded = kernel.load_backbone(config, tmp_path / "own.weights.h5")
+    loaded = load(name, (32, 40), tmp_path / "own.weights.h5")
     photos = np.random.default_rng(0).uniform(0, 255, (2, 32, 40, 3)).astype("float32")
     np.testing.assert_allclose(loaded(photos), original(photos), rtol=1e-4, atol=1e-4)
 
 
-def test_efficientnet_normalises_as_under_imagenet(tmp_path, monkeypatch):
+def test_efficientnet_normalizes_as_under_imagenet(tmp_path):
     """By path keras leaves out a division that it makes under weights='imagenet': ours is back.
 
     The reference is keras' own constructor under "imagenet", its download replaced by our file.
     """
     build = keras.applications.EfficientNetB0
     maker = build(include_top=False, weights=None, input_shape=(32, 40, 3))
-    (normalization,) = kernel.layers_of(maker, keras.layers.Normalization)
+    (normalization,) = layers_of(maker, keras.layers.Normalization)
     normalization.adapt_mean.assign([0.485, 0.456, 0.406])
     normalization.adapt_variance.assign([0.229, 0.224, 0.225])
     file = tmp_path / "b0.weights.h5"
     maker.save_weights(file)
-    config = configure("--backbone", "efficientnetb3", "--image-size", "32x40")
-    row = kernel.Backbone(build, (0, 255), (32, 40), "efficientnetb0_notop.h5")
-    monkeypatch.setitem(kernel.BACKBONES, "EfficientNetB3", row)
-    ours = kernel.load_backbone(config, file)
+    ours = load("EfficientNetB0", (32, 40), file)
 
     unscaled = build(include_top=False, weights=str(file), input_shape=(32, 40, 3))
     photos = np.random.default_rng(0).uniform(0, 255, (2, 32, 40, 3)).astype("float32")
@@ -170,11 +168,9 @@ def test_efficientnet_normalises_as_under_imagenet(tmp_path, monkeypatch):
 def test_a_wrong_weight_file_is_named(tmp_path):
     (tmp_path / "wrong.h5").write_bytes(b"no weights")
     with pytest.raises(kernel.Problem, match=r"MobileNet at 32x40.*wrong\.h5"):
-        kernel.load_backbone(
-            configure("--backbone", "mobilenet", "--image-size", "32x40"), tmp_path / "wrong.h5"
-        )
+        load("MobileNet", (32, 40), tmp_path / "wrong.h5")
 
 
 def test_an_image_too_small_for_the_backbone_is_refused():
     with pytest.raises(kernel.Problem, match="Xception at 16x16"):
-        kernel.load_backbone(configure("--backbone", "xception", "--image-size", "16"), None)
+        load("Xception", (16, 16))

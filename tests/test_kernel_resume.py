@@ -61,7 +61,7 @@ def test_killed_in_every_stage_it_ends_as_if_never_stopped(competition, tmp_path
     process = start(competition, stopped)
     said = stop_in(process, "head", signal.SIGTERM, 2)
     assert process.returncode == 130
-    assert "Interrupted. The same command goes on" in said
+    assert "The same command goes on from the last finished epoch" in said
     for stage, _ in SCHEDULE:
         process = start(competition, stopped)
         stop_in(process, stage, signal.SIGKILL, moment.uniform(0, 4))
@@ -100,14 +100,14 @@ def ended(competition, tmp_path_factory):
     """An output folder with a run that ended after the first epoch of the second stage."""
     output = tmp_path_factory.mktemp("ended")
     with pytest.MonkeyPatch.context() as patch:
-        check = kernel.session.Clock.check_epoch
+        check = kernel.training.Clock.check_epoch
 
         def end(clock):
             if len(clock.state.history) == 4:
                 raise Stop
             check(clock)
 
-        patch.setattr(kernel.session.Clock, "check_epoch", end)
+        patch.setattr(kernel.training.Clock, "check_epoch", end)
         with pytest.raises(Stop):
             run(competition, output)
     return output
@@ -149,9 +149,9 @@ def test_fresh_throws_it_away(competition, half_done):
 
 def test_killed_while_predicting_trains_nothing_again(competition, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(kernel, "write_results", lambda *_: (_ for _ in ()).throw(Stop()))
+        patch.setattr(kernel.results, "write_results", lambda *_: (_ for _ in ()).throw(Stop()))
         with pytest.raises(Stop):
             run(competition, tmp_path, "--epochs", "1")
-    monkeypatch.setattr(kernel, "train_stage", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(kernel, "unfreeze", lambda *_: pytest.fail("trained again"))
     assert run(competition, tmp_path, "--epochs", "1") == 0
     assert len(schedule(tmp_path)) == 4

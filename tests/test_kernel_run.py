@@ -93,12 +93,13 @@ def test_probabilities_agree_with_the_submission(competition, finished):
 
 def test_the_saved_weights_are_the_best_epochs(competition, finished):
     config, _ = kernel.read_arguments([*TINY, "--data", str(competition)])
-    data = kernel.load_data(config, competition, finished)
+    files = kernel.photos.Layout(**kernel.COMPETITION_FILES)
+    data = kernel.photos.load_tables(competition, files, finished, config)
     network = kernel.build_model(config, 4, None)
     network.load_weights(finished / "best.weights.h5")
-    flow = kernel.batches(config, data, data.validation)
+    flow = kernel.make_iterator(config, data, data.validation)
     predicted = network.predict(flow.as_tf_dataset(), verbose=0).argmax(1)
-    accuracy = np.mean(predicted == data.labels(data.validation))
+    accuracy = np.mean(predicted == data.positions(data.validation))
     history = pd.read_csv(finished / "history.csv")
     assert accuracy == pytest.approx(history.val_accuracy.max(), abs=1e-6)
 
@@ -123,9 +124,9 @@ def test_time_running_out_in_a_stage_still_gives_a_submission(
 ):
     def time_is_up(clock, rate):
         if clock.state.stage == stage:
-            raise kernel.session.OutOfTime
+            raise kernel.training.OutOfTime
 
-    monkeypatch.setattr(kernel.session.Clock, "check_batch", time_is_up)
+    monkeypatch.setattr(kernel.training.Clock, "check_batch", time_is_up)
     assert run(competition, tmp_path, "--epochs", 1) == 0
     check_submission(competition, tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -168,7 +169,7 @@ def test_tta_that_hurts_is_not_used(competition, tmp_path, monkeypatch, capsys):
 
 def test_reference_tta_averages_training_views(competition):
     config, _ = kernel.read_arguments(["--recipe", "reference", "--data", str(competition)])
-    passes = kernel.tta_passes(config)
+    passes = kernel.tta_views(config)
     assert passes[0] is None
     assert len(passes) == 11
 

@@ -54,7 +54,7 @@ def test_the_reference_is_as_it_scored():
     assert reference.input_range == "0..1"
     assert reference.batch_size == 24
     assert reference.tta == 10
-    assert [(s.share, s.learning_rate) for s in reference.stages] == [
+    assert [(s.fraction, s.learning_rate) for s in reference.stages] == [
         (0, 1e-3),
         (0.5, 1e-4),
         (0.75, 1e-5),
@@ -83,7 +83,10 @@ def test_overrides_count_like_the_command_line_and_before_it(monkeypatch):
         (["--epochs", "two"], "'two' is not a whole number"),
         (["--validation-share", "0.9"], "0.9 must be at least 0.01 and at most 0.5"),
         (["--time-limit", "nan"], "'nan' is not a number"),
-        (["--stages", "head:0:1e-3"], "'head:0:1e-3' is not of the form name:share:learning_rate"),
+        (
+            ["--stages", "head:0:1e-3"],
+            "'head:0:1e-3' is not of the form name:fraction:learning_rate",
+        ),
         (["--cache", "maybe"], "'maybe' is not one of yes, no"),
         (["--unknown", "1"], "unrecognized arguments: --unknown 1"),
     ],
@@ -191,10 +194,8 @@ def test_without_the_lib_dataset_one_sentence_says_what_to_attach(tmp_path):
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(own_competition, monkeypatch, capsys):
-    class Three:
-        num_replicas_in_sync = 3
-
-    monkeypatch.setattr(kernel, "use_devices", lambda config: Three())
+    devices = 3 * kernel.training.devices.tf.config.list_logical_devices("CPU")
+    monkeypatch.setattr("tensorflow.config.list_logical_devices", lambda kind=None: devices)
     output = own_competition.parent / "out"
     assert kernel.main(["--data", str(own_competition), "--output", str(output)]) == 1
     assert "--batch-size 32 must be a multiple of 3 (devices)" in capsys.readouterr().err

@@ -28,7 +28,7 @@ def TinyNet(include_top, weights, input_shape):
     return model
 
 
-kernel.BACKBONES["TinyNet"] = kernel.Backbone(TinyNet, (-1, 1), (24, 32), "tinynet_notop.h5")
+kernel.BACKBONES["TinyNet"] = kernel.Backbone((-1, 1), (24, 32), "tinynet_notop.h5", "tiny_kernel")
 TINY = [
     *("--backbone", "tinynet", "--weights", "none", "--batch-size", "4", "--workers", "1"),
     *("--stages", "head:0:3e-3:3,half:0.5:1e-3:2,most:0.75:3e-4:2,all:1:3e-4:2", "--tta", "2"),

@@ -4,8 +4,15 @@
 """
 
 from common.boundary import Boundary
-from common.files import write_atomically
+from common.files import scratch_folder, write_atomically
 from common.problem import Problem
 from common.progress import EpochProgress, clock_text
 
-__all__ = ["Boundary", "EpochProgress", "Problem", "clock_text", "write_atomically"]
+__all__ = [
+    "Boundary",
+    "EpochProgress",
+    "Problem",
+    "clock_text",
+    "scratch_folder",
+    "write_atomically",
+]

@@ -1,12 +1,18 @@
 """The one way in which files that must survive a crash are written."""
 
 import contextlib
+import errno
+import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 
-def write_atomically(path: Path, content: bytes | str | Callable[[Path], object]) -> None:
+def write_atomically(
+    path: Path, content: bytes | str | Callable[[Path], object], size: int = 0
+) -> None:
     """Write a file beside `path`, flush it to the disk, and rename it to `path`.
 
     After a crash at any moment `path` holds the old content or the new one, never a part. The
@@ -16,6 +22,8 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], object]
         path: the file to write; missing parent folders are made.
         content: the file's bytes, its text (written as UTF-8), or a function that fills the file
             whose path it is given.
+        size: bytes that must be free before `content` is called, for writers that a full disk
+            would crash.
 
     Raises:
         OSError: the file can't be written, for example because the disk is full. Nothing is left
@@ -25,6 +33,8 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], object]
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"partial-{path.name}")
     try:
+        if size:
+            reserve(beside, size)
         if callable(content):
             content(beside)
         else:
@@ -36,6 +46,28 @@ def write_atomically(path: Path, content: bytes | str | Callable[[Path], object]
         beside.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def scratch_folder(prefix: str, output: Path) -> Path:
+    """Return a temporary folder that belongs to an output folder: the same one at each call."""
+    key = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"{prefix}-{key}"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make sure that a file of `size` bytes fits where `path` is.
+
+    Raises:
+        OSError: it does not.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+        path.unlink()
+    elif shutil.disk_usage(path.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def flush_folder(folder: Path) -> None:

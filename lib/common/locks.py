@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -12,7 +12,7 @@ from common.problem import Problem
 
 
 @contextmanager
-def only_one(path: Path, occupied: str) -> Iterator[None]:
+def only_one(path: Path, occupied: str, remove: bool = False) -> Iterator[None]:
     """Hold the lock file `path` until the context ends.
 
     Args:
@@ -20,6 +20,10 @@ def only_one(path: Path, occupied: str) -> Iterator[None]:
             added says which process holds it.
         occupied: the sentence for a person when another process holds the lock; `{holder}` in it
             becomes "process 123, since 12:34:56".
+        remove: remove both files at the end. A process that opens the lock file at that very moment
+            could then hold it beside a third one, so it is for folders that should end up tidy.
+
+    Where the file system knows no locks, nothing is locked.
 
     Raises:
         Problem: another process holds the lock.
@@ -31,10 +35,17 @@ def only_one(path: Path, occupied: str) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise Problem(occupied.format(holder=holder_of(who))) from None
+    except NotImplementedError:  # some network file systems
+        yield
+        return
     try:
         who.write_text(f"process {os.getpid()}, since {time.strftime('%H:%M:%S')}", "utf-8")
         yield
     finally:
+        with suppress(OSError):  # Windows removes no file that is open
+            who.unlink(missing_ok=True)
+            if remove:
+                path.unlink(missing_ok=True)
         lock.release()
 
 

@@ -11,6 +11,8 @@ from typing import Any
 HOMES = {
     "Competition": "competition",
     "Layout": "competition",
+    "PhotoTables": "tables",
+    "load_tables": "tables",
     "check_photos": "checking",
     "conflicting_labels": "duplicates",
     "read_competition": "competition",

@@ -1,1 +1,6 @@
-"""What a run leaves behind."""
+"""What a run leaves behind: tables, probabilities, metrics.json, and figures."""
+
+from results.metrics import Metrics, StageMetrics
+from results.run import decorate, write_results
+
+__all__ = ["Metrics", "StageMetrics", "decorate", "write_results"]

@@ -1,4 +1,4 @@
-"""What a run says of the machine it ran on."""
+"""What metrics.json says of the machine."""
 
 import importlib.metadata
 import platform
@@ -27,3 +27,10 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed under this name"
     return found
+
+
+def device_names() -> list[str]:
+    """Return the names of TensorFlow's logical devices."""
+    import tensorflow as tf  # the rest of this package does without
+
+    return [device.name for device in tf.config.list_logical_devices()]

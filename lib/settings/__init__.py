@@ -12,6 +12,11 @@ import typing
 from collections.abc import Callable, Iterable
 
 
+def setting(default, help: str, least: float = -math.inf, most: float = math.inf):
+    """Declare a config field: its default, its line of documentation, a number's range."""
+    return dataclasses.field(default=default, metadata={"help": help, "least": least, "most": most})
+
+
 def size_text(size: tuple[int, int]) -> str:
     """Return (height, width) as the command line reads it: `384x512`."""
     return "x".join(map(str, size))

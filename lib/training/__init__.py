@@ -1,13 +1,16 @@
-"""Staying inside a session: what lets a training run stop in time, and go on after a kill.
+"""What serves the training loop: devices, backbones, the clock, and a state that survives a kill.
 
+strategy = use_devices("auto")
 state = open_state(folder, settings, fingerprint, fresh=False)
-clock = Clock(state, shares, images, passes, seconds, began)
-model.fit(..., callbacks=[*counters, Checkpoint(state, clock, ...)])
+clock = Clock(state, stages, images, passes, end)
+model.fit(..., callbacks=[*counters.values(), Checkpoint(state, clock, ...)])
 """
 
-from training.checkpoint import Checkpoint, Diverged
+from training.backbones import layers_of, load_backbone, open_backbone
+from training.checkpoint import Checkpoint, Diverged, make_counters
 from training.clock import Clock, OutOfTime
-from training.state import State, open_state
+from training.devices import adam, out_of_memory_explained, use_devices
+from training.state import State, open_state, write_weights
 
 __all__ = [
     "Checkpoint",
@@ -15,5 +18,13 @@ __all__ = [
     "Diverged",
     "OutOfTime",
     "State",
+    "adam",
+    "layers_of",
+    "load_backbone",
+    "make_counters",
+    "open_backbone",
     "open_state",
+    "out_of_memory_explained",
+    "use_devices",
+    "write_weights",
 ]

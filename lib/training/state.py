@@ -1,4 +1,4 @@
-"""Where a run stands: with the files it names, everything needed to go on after a kill."""
+"""Where a run stands. With the files that it names, a killed run can go on."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ import numpy as np
 
 from common import Problem, write_atomically
 
-DIVERGED_FACTOR = 0.1  # by which a learning rate shrinks after a non-finite loss
+DIVERGED_FACTOR = 0.1  # by which the learning rate shrinks after a non-finite loss
 DIVERGENCES = 3  # in one stage, after which the schedule goes on to the next
 
 
@@ -19,51 +19,83 @@ class State:
     """The position of a run in its schedule. `commit` is the moment at which an epoch counts."""
 
     folder: Path
-    settings: dict  # of the run that it belongs to
-    fingerprint: str  # of its data
-    stage: int = 0  # the stage and the epoch in it that come next
+    """Holds state.json and the weight files that it names, nothing else."""
+    settings: dict
+    """The settings of the run that it belongs to."""
+    fingerprint: str
+    """A hash of the run's photos and labels."""
+    stage: int = 0
+    """The stage to train next, as a position in the schedule."""
     epoch: int = 0
-    best_accuracy: float = -1.0  # on the validation photos, over all stages
-    best: str = ""  # weight file of that epoch
-    last: str = ""  # weight file to go on from
-    optimizer: str = ""  # its optimizer's variables; "" where one starts afresh
-    counters: dict = field(default_factory=dict)  # of early stopping and plateau
-    learning_rate: float | None = None  # of this stage, once a divergence lowered it
-    divergences: int = 0  # in this stage
-    history: list[dict] = field(default_factory=list)  # a row an epoch
-    predict_rate: float = 0.0  # photos a second, forward only
+    """How many epochs of that stage are finished."""
+    best_accuracy: float = -1.0
+    """The best validation accuracy over all stages; -1 before the first."""
+    best: str = ""
+    """The weight file of that epoch; "" before the first."""
+    last: str = ""
+    """The weight file to go on from."""
+    optimizer: str = ""
+    """The file of the optimizer's variables; "" where a stage starts with a new optimizer."""
+    counters: dict = field(default_factory=dict)
+    """The counters of early stopping and of the plateau, by callback."""
+    learning_rate: float | None = None
+    """The rate at which this stage starts, after a divergence lowered it; None for its own."""
+    divergences: int = 0
+    """How often this stage has diverged."""
+    history: list[dict] = field(default_factory=list)
+    """One row for each finished epoch."""
+    predict_rate: float = 0.0
+    """Prediction speed in photos a second; 0 while it is unknown."""
     resumed: bool = False
-    earlier_seconds: float = 0.0  # of finished epochs in sessions before this one
+    """Whether this session goes on with an earlier one's run."""
+    earlier_seconds: float = 0.0
+    """Seconds of the epochs that earlier sessions finished."""
     stopped_by_time_limit: bool = False
+    """Whether training or prediction was cut short by the session's end."""
 
     def save(self) -> None:
         """Write state.json, then drop the files that it no longer names."""
         content = dataclasses.asdict(self) | {"folder": None}
-        text = json.dumps(content, indent=1)
-        write_atomically(self.folder / "state.json", lambda path: path.write_text(text))
-        for file in self.folder.glob("epoch-*"):
+        write_atomically(self.folder / "state.json", json.dumps(content, indent=1))
+        for file in self.folder.glob("*epoch-*"):
             if file.name not in (self.best, self.last, self.optimizer):
                 file.unlink()
 
     def store(self, network, optimizer=None) -> None:
-        """Write weights (and optimizer) under names of their own; `save` makes them count."""
+        """Write weights, and the optimizer's variables, under new names; `save` makes them count.
+
+        Raises:
+            OSError: a file can't be written, for example because the disk is full.
+        """
         name = f"epoch-{len(self.history):04d}"
         self.last = f"{name}.weights.h5"
-        network.save_weights(self.folder / self.last)
+        write_weights(network, self.folder / self.last)
         self.optimizer = ""
         if optimizer:
             variables = {}
             optimizer.save_own_variables(variables)
             self.optimizer = f"{name}.optimizer.npz"
-            np.savez(self.folder / self.optimizer, **variables)
+            write_atomically(self.folder / self.optimizer, lambda path: np.savez(path, **variables))
 
     def restore(self, network, optimizer=None, variables=()) -> None:
-        """Load the weights to go on from, and the optimizer of the stage where there is one."""
-        network.load_weights(self.folder / self.last)
-        if self.optimizer and optimizer:
-            optimizer.build(variables)
-            with np.load(self.folder / self.optimizer) as stored:
-                optimizer.load_own_variables(dict(stored))
+        """Load the weights to go on from, and the optimizer's variables if the stage has begun.
+
+        Raises:
+            Problem: a file that the state names is missing or damaged.
+        """
+        try:
+            network.load_weights(self.folder / self.last)
+            if self.optimizer and optimizer:
+                optimizer.build(variables)
+                with np.load(self.folder / self.optimizer) as stored:
+                    optimizer.load_own_variables(dict(stored))
+        except (OSError, ValueError, KeyError) as error:
+            raise damaged(self.folder / (self.optimizer or self.last)) from error
+
+    def load_best(self, network) -> None:
+        """Load the best weights of all stages, if any epoch is finished."""
+        if self.best:
+            network.load_weights(self.folder / self.best)
 
     def commit(self, row: dict, stage_is_over: bool) -> None:
         """Count the epoch that `row` describes and that `store` has written."""
@@ -75,68 +107,69 @@ class State:
         self.save()
 
     def next_stage(self) -> None:
-        """Stand before the next stage, on the best weights so far."""
+        """Advance to the next stage from the best weights so far."""
         self.stage, self.epoch, self.counters, self.divergences = self.stage + 1, 0, {}, 0
         self.go_back()
         self.learning_rate = None
 
     def go_back(self) -> None:
-        """Stand on the best weights so far, with a new optimizer."""
+        """Go back to the best weights so far, with a new optimizer."""
         self.last, self.optimizer = self.best or self.last, ""
 
     def diverge(self, learning_rate: float) -> str:
-        """Stand where a non-finite loss can't hurt, and return what that is in words."""
+        """Recover from divergence; return a message.
+
+        Args:
+            learning_rate: the rate in force when the loss stopped being finite.
+        """
         self.go_back()
         self.divergences += 1
         if self.divergences < DIVERGENCES:
             self.learning_rate = learning_rate * DIVERGED_FACTOR
-            said = f"on from the best weights at learning rate {self.learning_rate:g}"
+            message = f"on from the best weights at learning rate {self.learning_rate:g}"
         else:
             self.next_stage()
-            said = "the stage ends here, on the best weights"
+            message = "the stage ends here, on the best weights"
         self.save()
-        return said
+        return message
 
-    def stage_metrics(self, stage) -> dict:
-        """Return what metrics.json says of a stage, from the epochs that it ran.
+    def run_out_of_time(self) -> None:
+        """Note that the session's end cut training or prediction short."""
+        self.stopped_by_time_limit = True
 
-        `stage` has name, share and learning_rate; seconds and images a second are of training
-        and validation, and of training alone.
-        """
-        rows = [row for row in self.history if row["stage"] == stage.name]
-        rates = [row["images_per_second"] for row in rows]
-        return {
-            "name": stage.name,
-            "share": stage.share,
-            "learning_rate": stage.learning_rate,
-            "epochs_run": len(rows),
-            "best_val_accuracy": max((row["val_accuracy"] for row in rows), default=None),
-            "seconds": sum(row["seconds"] for row in rows),
-            "images_per_second": float(np.mean(rates)) if rates else None,
-        }
+    def discard(self) -> None:
+        """Remove the files of a run that has written its results."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
-    def stage_line(self, stage, what: str, left: str) -> str:
-        """Return in one line what a finished stage did, what trained in it, and the time left."""
-        metrics = self.stage_metrics(stage)
-        return (
-            f"stage {stage.name} is over: {what}, {metrics['epochs_run']} epochs in "
-            f"{metrics['seconds']:.0f} s, best val_accuracy "
-            f"{metrics['best_val_accuracy'] or 0:.4f} (of all stages {self.best_accuracy:.4f}), "
-            f"{metrics['images_per_second'] or 0:.0f} images/s, left {left}"
-        )
+
+def write_weights(network, path: Path) -> None:
+    """Write a model's weights in Keras' format, atomically.
+
+    Room for them is reserved first, because HDF5 crashes the process where a disk is full.
+
+    Raises:
+        OSError: the file can't be written, for example because the disk is full.
+    """
+    size = sum(weight.size * weight.itemsize + 4096 for weight in network.get_weights())
+    write_atomically(path, network.save_weights, size + (1 << 20))
+
+
+def damaged(file: Path) -> Problem:
+    """Return the Problem of a file of the state that can't be read."""
+    return Problem(f"{file} is damaged or missing: give --fresh, or another --output.")
 
 
 def open_state(folder: Path, settings: dict, fingerprint: str, fresh: bool) -> State:
     """Return the unfinished run in `folder` if it has these settings and data, or a new one.
 
     Args:
-        folder: of the state alone; made, or emptied where `fresh` asks for it.
-        settings: what must be equal for a run to go on; JSON values.
-        fingerprint: of the data, likewise.
+        folder: holds the state alone; it is made, or emptied where `fresh` asks for it.
+        settings: JSON values that must be equal for a run to go on.
+        fingerprint: a hash of the data, which must be equal too.
         fresh: throw an unfinished run away.
 
     Raises:
-        Problem: an unfinished run with other settings or data lies there.
+        Problem: an unfinished run with other settings or data lies there, or its file is damaged.
     """
     file = folder / "state.json"
     settings = json.loads(json.dumps(settings))  # tuples read back as lists
@@ -145,9 +178,9 @@ def open_state(folder: Path, settings: dict, fingerprint: str, fresh: bool) -> S
         folder.mkdir(parents=True)
         return State(folder, settings, fingerprint)
     try:
-        state = State(**json.loads(file.read_text()) | {"folder": folder})
+        state = State(**json.loads(file.read_text(encoding="utf-8")) | {"folder": folder})
     except (ValueError, TypeError) as error:
-        raise Problem(f"{file} is damaged: give --fresh, or another --output.") from error
+        raise damaged(file) from error
     changed = [key for key in settings if settings[key] != state.settings.get(key)]
     if state.fingerprint != fingerprint:
         changed.append("the photos")

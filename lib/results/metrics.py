@@ -1,0 +1,117 @@
+"""metrics.json: what a run measured. It is the contract with `ship` and other tools."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common import write_atomically
+
+
+@dataclass(frozen=True)
+class StageMetrics:
+    """What a stage of the schedule was, and how it went."""
+
+    name: str
+    """Its name in the schedule."""
+    share: float
+    """The fraction of the backbone that trained, 0 to 1."""
+    learning_rate: float
+    """The rate that the schedule gives the stage."""
+    epochs_run: int
+    """How many epochs were finished."""
+    best_val_accuracy: float | None
+    """The best of them, 0 to 1; None when no epoch was finished."""
+    seconds: float
+    """Time of these epochs, training and validation."""
+    images_per_second: float | None
+    """Training speed, the mean over the epochs; None when no epoch was finished."""
+
+    @classmethod
+    def of(cls, stage, history: Sequence[dict]) -> "StageMetrics":
+        """Sum up the epochs that a stage ran.
+
+        Args:
+            stage: has name, fraction and learning_rate.
+            history: one row for each epoch of the whole run, as history.csv has it.
+        """
+        rows = [row for row in history if row["stage"] == stage.name]
+        speed = sum(row["images_per_second"] for row in rows) / len(rows) if rows else None
+        return cls(
+            name=stage.name,
+            share=stage.fraction,
+            learning_rate=stage.learning_rate,
+            epochs_run=len(rows),
+            best_val_accuracy=max((row["val_accuracy"] for row in rows), default=None),
+            seconds=sum(row["seconds"] for row in rows),
+            images_per_second=speed,
+        )
+
+    def sentence(self, opened: str, best_accuracy: float, left: str) -> str:
+        """Return the line that ends a stage in the log.
+
+        Args:
+            opened: which layers trained.
+            best_accuracy: the best validation accuracy over all stages, 0 to 1.
+            left: the most time that the rest of the run can take, h:mm:ss.
+        """
+        return (
+            f"stage {self.name} is over: {opened}, {self.epochs_run} epochs in "
+            f"{self.seconds:.0f} s, best val_accuracy {self.best_val_accuracy or 0:.4f} (of all "
+            f"stages {best_accuracy:.4f}), {self.images_per_second or 0:.0f} images/s, left {left}"
+        )
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The content of metrics.json; its fields are the file's names, in this order."""
+
+    recipe: str
+    """The row of the kernel's RECIPES that the settings started from."""
+    backbone: str
+    """The row of the kernel's BACKBONES."""
+    image_size: list[int]
+    """Height and width of the photos in pixels, as the network saw them."""
+    weights: str
+    """Where the backbone's weights came from: "imagenet", "drawn", "none", or a file's name."""
+    seed: int
+    """The seed of the split, the head and every augmentation."""
+    train_images: int
+    """How many photos trained."""
+    val_images: int
+    """How many photos validated."""
+    test_images: int
+    """How many rows the submission has."""
+    excluded_images: int
+    """How many rows and photos were left out; excluded.csv names them."""
+    classes: list
+    """The labels in the order of the probabilities' columns."""
+    stages: list[StageMetrics]
+    """One entry for each stage of the schedule."""
+    val_accuracy: float
+    """Accuracy on the validation photos, 0 to 1, of the plain prediction pass."""
+    val_accuracy_tta: float
+    """The same of the mean over the passes of test-time augmentation."""
+    tta_used: bool
+    """Whether the submission comes from that mean."""
+    seconds: float
+    """Time of the run, including finished epochs of earlier sessions."""
+    peak_memory_mb: float
+    """The process' largest resident memory in MiB."""
+    resumed: bool
+    """Whether the run went on from an earlier session."""
+    stopped_by_time_limit: bool
+    """Whether the session's end cut training or prediction short."""
+    devices: list[str]
+    """TensorFlow's logical devices."""
+    versions: dict[str, str]
+    """Versions of Python and of the packages that decide the result."""
+
+    def write(self, path: Path) -> None:
+        """Write the file.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        write_atomically(path, json.dumps(dataclasses.asdict(self), indent=1))
