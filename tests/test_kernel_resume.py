@@ -20,11 +20,12 @@ SCHEDULE = [("head", 3), ("half", 2), ("most", 2), ("all", 2)]
 EPOCHS = [(name, epoch) for name, epochs in SCHEDULE for epoch in range(1, epochs + 1)]
 
 
-def start(data: Path, output: Path, script: Path = SCRIPT) -> subprocess.Popen:
+def start(data: Path, output: Path, *arguments: str, script: Path = SCRIPT) -> subprocess.Popen:
     """Start the kernel as a process of its own."""
     root = Path(kernel.__file__).parent
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "lib")])}
     command = [sys.executable, str(script), "--data", str(data), "--output", str(output)]
+    command += arguments
     return subprocess.Popen(
         command,
         env=environment,

@@ -134,8 +134,9 @@ def test_time_running_out_in_a_stage_still_gives_a_submission(
     assert [s["epochs_run"] for s in metrics["stages"]] == stage * [1] + (4 - stage) * [0]
 
 
-def test_a_limit_shorter_than_the_start_still_gives_a_submission(competition, tmp_path):
-    assert run(competition, tmp_path, "--time-limit", 0.001) == 0
+def test_a_limit_shorter_than_the_start_still_gives_a_submission(competition, tmp_path, capsys):
+    assert run(competition, tmp_path, "--time-limit", 0.001, "--tta", 5) == 0
+    assert "Time is up: 1 of 5 prediction passes were made." in capsys.readouterr().out
     check_submission(competition, tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["stopped_by_time_limit"]
@@ -172,6 +173,28 @@ def test_reference_tta_averages_training_views(competition):
     passes = kernel.tta_views(config)
     assert passes[0] is None
     assert len(passes) == 11
+
+
+def test_one_pass_of_any_style_is_the_plain_photo(competition):
+    for style in ("weak", "training"):
+        arguments = ["--data", str(competition), "--tta", "1", "--tta-style", style]
+        assert kernel.tta_views(kernel.read_arguments(arguments)[0]) == [None]
+
+
+def test_the_history_has_the_rate_that_each_epoch_trained_at(competition, tmp_path):
+    """A plateau lowers the rate at the end of an epoch: for the next one."""
+    arguments = ["--stages", "head:0:0.3:6", "--patience", 6, "--plateau-patience", 1]
+    assert run(competition, tmp_path, *arguments, "--plateau-factor", 0.5) == 0
+    history = pd.read_csv(tmp_path / "history.csv")
+    rate, lowest, expected = 0.3, np.inf, []
+    for loss in history.val_loss:
+        expected.append(rate)
+        if loss < lowest - 1e-4:
+            lowest = loss
+        else:
+            rate *= 0.5
+    assert rate < 0.3, "no plateau: this test would pass anyway"
+    np.testing.assert_allclose(history.learning_rate, expected, rtol=1e-5)
 
 
 @pytest.mark.slow

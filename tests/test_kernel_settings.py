@@ -108,6 +108,19 @@ def test_show_config_is_one_json_object(capsys):
     assert set(shown["backbones"]) == set(kernel.BACKBONES)
 
 
+def test_show_config_needs_no_tensorflow():
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", str(KERNEL), "--show-config"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["recipe"] == "dry"
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "settings" in imported
+    assert not imported & {"tensorflow", "keras", "numpy", "pandas", "albumentations"}
+
+
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [

@@ -4,10 +4,12 @@ import math
 import time
 from dataclasses import dataclass
 
+import keras
+import numpy as np
 import pytest
 
 from common import Problem, clock_text
-from training import Clock, OutOfTime, open_state
+from training import Checkpoint, Clock, Diverged, OutOfTime, open_state
 
 
 @dataclass
@@ -44,6 +46,15 @@ class Network:
 
     def save_weights(self, path):
         path.write_text("weights")
+
+
+class Batches:
+    """Stands for the iterator of the training photos."""
+
+    epoch, n, batch_size = 0, 4, 4
+
+    def __len__(self):
+        return 1
 
 
 def finish_epoch(state, accuracy, over=False, stage="head"):
@@ -86,6 +97,16 @@ def test_an_epoch_under_way_stops_before_the_prediction_is_in_danger(state):
     endangered.check_batch(rate=20)
 
 
+def test_a_pass_that_does_not_fit_is_known_once_one_was_made(state):
+    """Before anything was validated the first pass itself tells the speed."""
+    endangered = clock(state, 10)
+    assert endangered.pass_fits()
+    endangered.note_prediction(images=100, seconds=12)
+    assert not endangered.pass_fits()
+    endangered.note_prediction(images=100, seconds=2)
+    assert endangered.pass_fits()
+
+
 def test_without_a_limit_there_is_always_time(state):
     endless = Clock(state, STAGES, 100, 4, math.inf)
     state.history = [row(seconds=1e9)]
@@ -117,6 +138,19 @@ def test_a_divergence_lowers_the_rate_and_the_third_ends_the_stage(state):
     state.diverge(1e-4)
     assert "the stage ends here" in state.diverge(1e-5)
     assert (state.stage, state.epoch, state.learning_rate, state.divergences) == (1, 0, None, 0)
+
+
+def test_a_divergence_never_raises_the_rate(state):
+    """The rate in force counts, which a plateau may have lowered, not the stage's first."""
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(1e-3), "mse")
+    model.optimizer.learning_rate.assign(1e-3 * 0.25**2)
+    checkpoint = Checkpoint(state, clock(state, 60), model, Batches(), 4, {}, seed=1)
+    wrong = np.full((4, 1), np.nan)
+    with pytest.raises(Diverged) as diverged:
+        model.fit(np.ones((4, 2)), wrong, callbacks=[checkpoint], verbose=0)
+    state.diverge(diverged.value.learning_rate)
+    assert state.learning_rate == pytest.approx(1e-3 * 0.25**2 * 0.1)
 
 
 def test_a_state_reads_back_as_it_was(state):

@@ -12,6 +12,7 @@ from common.files import write_atomically
 from common.problem import Problem
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Boundary:
         """Do the work and return the exit status: 0, 1 after an error, 130 after Ctrl-C."""
         try:
             work()
+            self.traceback_file.unlink(missing_ok=True)  # an earlier run's
             return 0
         except Problem as problem:
             return self.fail(str(problem))
@@ -50,6 +52,9 @@ class Boundary:
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             full = f"the disk of {error.filename} is full" if error.filename else "the disk is full"
             return f"{full} (while {self.doing}): free some space. {self.safe}"
+        if isinstance(error, OSError) and error.errno in UNUSABLE and error.filename:
+            reason = f"({error.strerror}) while {self.doing}: check the path and its permissions"
+            return f"{error.filename} can't be used {reason}. {self.safe}"
         if isinstance(error, MemoryError):
             return f"out of memory while {self.doing}: close other programs. {self.safe}"
         said = " ".join(str(error).split())[:200]

@@ -1,0 +1,158 @@
+"""The ground floor: files that survive a crash, locks, and errors that become one sentence."""
+
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from common import Boundary, Problem, scratch_folder, write_atomically
+from common.locks import only_one
+from common.tables import read_csv
+
+
+def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "metrics.json"
+    path.write_text("old")
+
+    def fail(beside):
+        beside.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_text_bytes_and_writers_make_files_in_missing_folders(tmp_path):
+    for name, content in {
+        "a": "é",
+        "b": "é".encode(),
+        "c": lambda p: p.write_text("é", "utf-8"),
+    }.items():
+        write_atomically(tmp_path / "deep" / name, content)
+        assert (tmp_path / "deep" / name).read_text(encoding="utf-8") == "é"
+
+
+def test_a_size_that_does_not_fit_is_refused_before_anything_is_written(tmp_path):
+    def never(beside):
+        pytest.fail("the writer was called")
+
+    with pytest.raises(OSError, match="File too large|No space left"):
+        write_atomically(tmp_path / "large", never, size=1 << 60)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scratch_belongs_to_the_output_folder(tmp_path):
+    one, other = (scratch_folder("test", tmp_path / name) for name in "ab")
+    assert one.is_dir()
+    assert one != other
+    assert scratch_folder("test", tmp_path / "a") == one
+    one.rmdir()
+    other.rmdir()
+
+
+class TestLock:
+    """Whoever comes second is told who is first."""
+
+    def test_a_holder_is_named_and_a_dead_one_keeps_nothing(self, tmp_path):
+        lock = tmp_path / ".lock"
+        code = (
+            "import sys; from pathlib import Path; from common.locks import only_one\n"
+            "with only_one(Path(sys.argv[1]), ''):\n"
+            "    print('held', flush=True); sys.stdin.read()\n"
+        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        command = [sys.executable, "-c", code, str(lock)]
+        holder = subprocess.Popen(command, env=environment, **pipes)
+        assert holder.stdout.readline() == "held\n"
+        named = f"^in use by process {holder.pid}, since"
+        with pytest.raises(Problem, match=named), only_one(lock, "in use by {holder}"):
+            pytest.fail("two hold the lock")
+        holder.kill()
+        holder.communicate()
+        with only_one(lock, "in use"):
+            pass
+
+    def test_its_files_can_be_removed_at_the_end(self, tmp_path):
+        with only_one(tmp_path / ".lock", "in use", remove=True):
+            assert (tmp_path / ".lock").exists()
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestBoundary:
+    """One sentence on standard error, and an exit status."""
+
+    @pytest.fixture
+    def boundary(self, tmp_path):
+        file = tmp_path / "runs" / "traceback.txt"
+        hide = lambda text: text.replace("s3cret", "[secret]")  # noqa: E731
+        return Boundary("tool", file, "What was done is safe.", hide, doing="counting")
+
+    def end(self, boundary, error, capsys):
+        def work():
+            raise error
+
+        status = boundary.run(work)
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        return status, said.strip()
+
+    def test_work_that_ends_well(self, boundary, capsys):
+        assert boundary.run(lambda: None) == 0
+        assert capsys.readouterr().err == ""
+
+    def test_a_problem_is_its_sentence(self, boundary, capsys):
+        assert self.end(boundary, Problem("The s3cret is bad."), capsys) == (
+            1,
+            "tool: The [secret] is bad.",
+        )
+        assert not boundary.traceback_file.exists()
+
+    def test_the_unexpected_is_explained_and_its_traceback_kept(self, boundary, capsys):
+        status, said = self.end(boundary, KeyError("s3cret"), capsys)
+        assert status == 1
+        assert said == (
+            "tool: an unexpected error while counting (KeyError: '[secret]'); the full traceback "
+            f"is in {boundary.traceback_file}. What was done is safe."
+        )
+        kept = boundary.traceback_file.read_text()
+        assert "Traceback" in kept
+        assert "KeyError: '[secret]'" in kept
+
+    def test_a_traceback_that_cannot_be_kept(self, boundary, capsys):
+        boundary.traceback_file.parent.write_text("a file where a folder should be")
+        status, said = self.end(boundary, KeyError("x"), capsys)
+        assert status == 1
+        assert "its traceback could not be written" in said
+
+    def test_a_full_disk(self, boundary, capsys):
+        error = OSError(errno.ENOSPC, "No space left on device", "/out/state.json")
+        assert self.end(boundary, error, capsys) == (
+            1,
+            "tool: the disk of /out/state.json is full (while counting): free some space. "
+            "What was done is safe.",
+        )
+
+    def test_a_file_that_cannot_be_used(self, boundary, capsys):
+        error = PermissionError(errno.EACCES, "Permission denied", "/out")
+        status, said = self.end(boundary, error, capsys)
+        assert status == 1
+        assert said.startswith("tool: /out can't be used (Permission denied) while counting")
+
+    def test_ctrl_c(self, boundary, capsys):
+        status, said = self.end(boundary, KeyboardInterrupt(), capsys)
+        assert status == 130
+        assert said == "tool: interrupted while counting. What was done is safe."
+
+
+def test_a_csv_is_read_as_text(tmp_path):
+    (tmp_path / "a.csv").write_text("﻿Id,Category\n007,NA\n8\n", encoding="utf-8")
+    table = read_csv(tmp_path / "a.csv")
+    assert table.to_numpy().tolist() == [["007", "NA"], ["8", ""]]
+    (tmp_path / "b.csv").write_text("Id\n")
+    with pytest.raises(Problem, match=r"b\.csv has no rows"):
+        read_csv(tmp_path / "b.csv")
