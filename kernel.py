@@ -115,10 +115,10 @@ BACKBONES = {
 class Stage:
     """One step of gradual unfreezing."""
 
-    name: str
-    fraction: float  # of the backbone, from its output down, that trains: 0..1
-    learning_rate: float
-    epochs: int  # at most; early stopping may end it before
+    name: str = setting(help="as the log and metrics.json have it", unique=True)
+    fraction: float = setting(help="of the backbone, from its output down", least=0, most=1)
+    learning_rate: float = setting(help="at its beginning", above=0)
+    epochs: int = setting(help="at most; early stopping may end it before", least=1, most=10_000)
 
 
 REFERENCE_STAGES = (
@@ -147,30 +147,32 @@ class Config:
 
     recipe: str = setting("default", "row of RECIPES to start from")
     backbone: str = setting("EfficientNetB3", "row of BACKBONES")
-    image_size: tuple[int, int] | None = setting(None, "N or HxW pixels (the backbone's own)")
+    image_size: tuple[int, int] | None = setting(
+        None, "N or HxW pixels (the backbone's own)", least=32, most=4096
+    )
     weights: str = setting("imagenet", "imagenet, drawn (Plain's), none (random), or a .h5 file")
     input_range: Literal["backbone", "0..1"] = setting("backbone", "what scaled pixels span")
-    batch_size: int = setting(32, "photos a step, all devices together", least=1)
+    batch_size: int = setting(32, "photos a step, all devices together", least=1, most=4096)
     stages: tuple[Stage, ...] = setting(DEFAULT_STAGES, "name:fraction:learning_rate:epochs,...")
     epochs: int | None = setting(None, "the most epochs a stage may run", least=1)
     unfreeze: Literal["blocks", "layers"] = setting("blocks", "open whole blocks, or by layer")
     batchnorm: Literal["train", "frozen", "last"] = setting("train", "when opened BatchNorm trains")
-    l2: float = setting(0.0, "L2 penalty on the head's hidden layer", least=0)
+    l2: float = setting(0.0, "L2 penalty on the head's hidden layer", least=0, most=100)
     augmentation: str = setting("default", "row of AUGMENTATIONS")
     fuse: bool = setting(True, "run the augmentation's known transforms together: yes, no")
     interpolation: Literal["area", "nearest"] = setting("area", "how photos are resized")
-    tta: int = setting(4, "prediction passes over each photo; 1 is none", least=1)
+    tta: int = setting(4, "prediction passes over each photo; 1 is none", least=1, most=20)
     tta_style: Literal["weak", "training"] = setting("weak", "small crops and flips, or as trained")
-    validation_share: float = setting(0.15, "fraction of the photos to hold out", 0.01, 0.5)
+    validation_share: float = setting(0.15, "of the photos, held out", least=0.01, most=0.5)
     patience: int = setting(5, "epochs without a better val_accuracy that end a stage", least=1)
     plateau_patience: int = setting(2, "epochs without a lower val_loss that cut the rate", least=1)
-    plateau_factor: float = setting(0.25, "by which the rate is then multiplied", 0.01, 1)
+    plateau_factor: float = setting(0.25, "the cut rate, of the one before", above=0, below=1)
     limit: int | None = setting(None, "the most training photos of a class", least=2)
-    time_limit: float | None = setting(None, "minutes for the whole session", least=0)
-    seed: int = setting(42, "of the split, the head and every augmentation", least=0)
+    time_limit: float | None = setting(None, "minutes for the whole session", above=0)
+    seed: int = setting(42, "of the split, the head, augmentations", least=0, most=2**32 - 1)
     mixed_precision: Literal["auto", "yes", "no"] = setting("auto", "float16, where GPUs gain")
     cache: bool = setting(True, "keep decoded photos in memory: yes, no")
-    workers: int = setting(os.cpu_count() or 1, "threads that read and augment photos", least=1)
+    workers: int = setting(os.cpu_count() or 1, "threads that read photos", least=1, most=256)
 
 
 MAY_CHANGE = {"time_limit", "workers", "cache"}  # from one session of a run to the next
@@ -180,7 +182,6 @@ RECIPES = {
     "default": Config(),
     # As it scored 0.96838, its weaknesses included (inputs 0..1, layers counted, strong TTA).
     "reference": Config(
-        recipe="reference",
         backbone="InceptionV3",
         image_size=(336, 336),
         input_range="0..1",
@@ -194,7 +195,7 @@ RECIPES = {
     ),
     # The same code at a size that a CPU finishes in a minute.
     "dry": Config(
-        recipe="dry", backbone="Plain", weights="none", batch_size=8, stages=DRY_STAGES, tta=2
+        backbone="Plain", weights="none", batch_size=8, stages=DRY_STAGES, tta=2
     ),
 }
 
@@ -485,16 +486,11 @@ def tta_views(config: Config) -> list[A.Compose | None]:
 
 def weak_view(height: int, width: int, view: int) -> A.Compose:
     """Return label-preserving view number `view`: odd ones flip, every second crops 5 % more."""
-    transforms = []
-    if view % 2:
-        transforms.append(A.HorizontalFlip(p=1))
     kept = 1 - 0.05 * (view // 2)
-    if kept < 1:
-        transforms += [
-            A.CenterCrop(round(kept * height), round(kept * width)),
-            A.Resize(height, width, interpolation=cv2.INTER_LINEAR),
-        ]
-    return A.Compose(transforms)
+    crop = A.CenterCrop(round(kept * height), round(kept * width))
+    resize = A.Resize(height, width, interpolation=cv2.INTER_LINEAR)
+    flip = A.HorizontalFlip(p=1)
+    return A.Compose(([flip] if view % 2 else []) + ([crop, resize] if kept < 1 else []))
 
 
 def predict(
@@ -564,7 +560,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     scratch = scratch_folder("car-classification", output)
     folder = find_competition(options.data, scratch, config.seed)
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
-    files = photos.Layout(**COMPETITION_FILES)
+    files = photos.CompetitionFiles(**COMPETITION_FILES)
     tables = photos.load_tables(folder, files, scratch, config)
     decisive = {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
     state = training.open_state(output / "state", decisive, tables.fingerprint, options.fresh)

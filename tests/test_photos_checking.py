@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from common import Problem
-from photos import Layout, check_photos, conflicting_labels, read_competition
+from photos import CompetitionFiles, check_photos, conflicting_labels, read_competition
 from tiny_competition import photo, write_competition, write_csv, write_photo
 
 
@@ -21,7 +21,9 @@ def folder(tmp_path):
 
 
 def check(folder, workers=2):
-    return check_photos(read_competition(folder, Layout(), folder.parent / "scratch"), workers)
+    return check_photos(
+        read_competition(folder, CompetitionFiles(), folder.parent / "scratch"), workers
+    )
 
 
 def truncated(path):
@@ -100,7 +102,7 @@ def test_grey_cmyk_and_misnamed_photos_are_fine(folder, mode, form):
 def test_earlier_exclusions_stay_and_the_input_is_not_changed(folder):
     write_photo(folder / "train" / "10" / "extra.jpg")
     empty(folder / "train" / "10" / "21.jpg")
-    before = read_competition(folder, Layout(), folder.parent / "scratch")
+    before = read_competition(folder, CompetitionFiles(), folder.parent / "scratch")
     train, excluded = before.train.copy(), before.excluded.copy()
     after = check_photos(before, 1)
     assert after.excluded["Id"].tolist() == ["extra.jpg", "21.jpg"]
@@ -164,7 +166,7 @@ def test_one_photo_under_two_labels_is_kept_and_reported(folder):
 @pytest.mark.skipif("PHOTOS" not in os.environ, reason="PHOTOS names no folder of real photos")
 def test_real_photos_are_not_merged_across_classes(tmp_path):
     folder = Path(os.environ["PHOTOS"])
-    competition = check_photos(read_competition(folder, Layout(), tmp_path))
+    competition = check_photos(read_competition(folder, CompetitionFiles(), tmp_path))
     assert conflicting_labels(competition.train).empty
     assert competition.train["group"].nunique() > 0.99 * len(competition.train)
 

@@ -14,7 +14,7 @@ import pytest
 
 import photos.unpacking
 from common import Problem
-from photos import Layout, read_competition
+from photos import CompetitionFiles, read_competition
 from tiny_competition import write_competition, write_csv, write_photo, zip_photos
 
 LIB = Path(__file__).parents[1] / "lib"
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def read(folder, **settings):
-    return read_competition(folder, Layout(), folder.parent / "scratch", **settings)
+    return read_competition(folder, CompetitionFiles(), folder.parent / "scratch", **settings)
 
 
 def reasons(competition):

@@ -15,13 +15,45 @@ def table(sizes, seed=0):
     return rows.sample(frac=1, random_state=seed).reset_index(drop=True)
 
 
-def test_every_class_gives_its_share():
+@pytest.fixture(scope="module")
+def real_sized():
+    """A table as large as the real competition's, in which one photo in 50 is listed twice."""
+    train = table({label: 1200 + 80 * label for label in range(10)})
+    again = np.random.default_rng(0).random(len(train)) < 0.02
+    train["group"] = train["group"].mask(again, train["group"].shift(fill_value=0))
+    return train
+
+
+@pytest.mark.parametrize("fraction", [0.15, 0.4])
+def test_the_fraction_is_what_was_asked_for(real_sized, fraction):
+    kept, held = split(real_sized, fraction, 0)
+    assert len(held) / len(real_sized) == pytest.approx(fraction, abs=0.01)
+    of_classes = held["label"].value_counts() / real_sized["label"].value_counts()
+    np.testing.assert_allclose(of_classes, fraction, atol=0.012)
+    assert not set(kept["group"]) & set(held["group"])
+
+
+@pytest.mark.parametrize("fraction", [0.02, 0.05, 0.08, 0.12, 0.15, 0.19, 0.27, 0.35, 0.4, 0.49])
+def test_any_fraction_is_nearly_met(fraction):
+    train = table({0: 220, 1: 180})
+    kept, held = split(train, fraction, 0)
+    assert len(held) / len(train) == pytest.approx(fraction, abs=0.015)
+    assert len(kept) + len(held) == len(train)
+
+
+def test_a_small_class_does_not_change_the_fraction_much():
+    kept, held = split(table({0: 300, 1: 200, 2: 5}), 0.4, 0)
+    assert len(held) / (len(kept) + len(held)) == pytest.approx(0.4, abs=0.02)
+    assert held["label"].nunique() == kept["label"].nunique() == 3
+
+
+def test_every_class_gives_its_fraction():
     # scikit-learn's own shuffle of groups misses this: one class gave 10 %, another 23 %.
     train = table({0: 160, 1: 70, 2: 300, 7: 91})
     for seed in range(4):
         kept, held = split(train, 0.15, seed)
-        shares = held["label"].value_counts() / train["label"].value_counts()
-        assert shares.between(0.12, 0.16).all()
+        fractions = held["label"].value_counts() / train["label"].value_counts()
+        assert fractions.between(0.12, 0.16).all()
         assert len(kept) + len(held) == len(train)
 
 
@@ -72,7 +104,7 @@ def test_groups_that_tie_classes_together_are_a_problem():
         split(train, 0.5, 0)
 
 
-@pytest.mark.parametrize("share", [0, 0.6, -1])
-def test_a_share_out_of_range_is_a_problem(share):
-    with pytest.raises(Problem, match=r"validation share is"):
-        split(table({0: 20}), share, 0)
+@pytest.mark.parametrize("fraction", [0, 0.6, -1])
+def test_a_fraction_out_of_range_is_a_problem(fraction):
+    with pytest.raises(Problem, match=r"validation fraction is"):
+        split(table({0: 20}), fraction, 0)

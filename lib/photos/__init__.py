@@ -1,16 +1,16 @@
-"""From a Kaggle competition's folder to checked tables of photos.
+"""Read a Kaggle competition's folder into checked tables of photos.
 
-competition = read_competition(folder, Layout(), scratch)
+competition = read_competition(folder, CompetitionFiles(), scratch)
 competition = check_photos(competition, workers=4)
-train, validation = split(competition.train, share=0.15, seed=42)
+train, validation = split(competition.train, fraction=0.15, seed=42)
 """
 
 from importlib import import_module
 from typing import Any
 
-HOMES = {
+MODULES = {
     "Competition": "competition",
-    "Layout": "competition",
+    "CompetitionFiles": "competition",
     "PhotoTables": "tables",
     "load_tables": "tables",
     "check_photos": "checking",
@@ -19,11 +19,11 @@ HOMES = {
     "split": "splitting",
 }
 
-__all__ = list(HOMES)
+__all__ = list(MODULES)
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name's module when it is first asked for."""
-    if name not in HOMES:
+    """Import the module of a name when the name is first used: some modules are slow to import."""
+    if name not in MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"photos.{HOMES[name]}"), name)
+    return getattr(import_module(f"photos.{MODULES[name]}"), name)

@@ -1,4 +1,4 @@
-"""A competition's folder as tables: which photo belongs to which row, and what was left out."""
+"""Read a competition's folder into tables, in which every row is matched with its photo."""
 
 import os
 import re
@@ -12,20 +12,20 @@ from common import Problem
 from common.tables import read_csv
 from photos.unpacking import unpack
 
-# Clutter that macOS and Windows leave among photos.
+# Names of files and folders that macOS and Windows leave among photos.
 CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
 WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}")
 EXCLUDED_COLUMNS = ["Id", "set", "label", "path", "reason"]
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a competition calls its files; all lie in one folder."""
+class CompetitionFiles:
+    """The names of a competition's files, which all lie in one folder."""
 
     train_csv: str = "train.csv"
-    """The labels: an id column and a label column, named as in `sample_csv`."""
+    """The table of labels: an id column and a label column, named as in `sample_csv`."""
     sample_csv: str = "sample-submission.csv"
-    """The form of a submission: its first column holds Ids, its second labels."""
+    """The sample submission: its first column holds Ids, its second labels."""
     train_photos: str = "train"
     """The folder of training photos, with or without a folder for each class."""
     test_photos: str = "test_upload"
@@ -43,66 +43,55 @@ class Competition:
     folder: Path
     """Where it was read from."""
     train: pd.DataFrame
-    """Columns Id (str), label (an element of `classes`), path (str), group (int): photos of one
-    group are near-identical."""
+    """Columns Id (str), label (an element of `classes`), path (str) and group (int). Photos that
+    are near-identical have the same group."""
     test: pd.DataFrame
-    """Columns Id (str), path (str, "" where there is no usable photo), in the sample's order."""
+    """Columns Id (str) and path (str, "" where there is no usable photo), one row for each row of
+    the sample submission, in its order."""
     classes: list
     """The label values as Python scalars of the competition's own type, sorted by value."""
     sample: pd.DataFrame
     """The sample submission as read; Ids are strings."""
     excluded: pd.DataFrame
-    """What was left out. Columns Id, set ("train" or "test"), label, path, reason (all str)."""
+    """The rows and photos that can't be used. Columns Id, set ("train" or "test"), label, path and
+    reason (all str)."""
 
 
 def read_competition(
     folder: str | Path,
-    layout: Layout,
+    files: CompetitionFiles,
     scratch: str | Path,
     limit: int | None = None,
     seed: int = 0,
 ) -> Competition:
     """Read a competition's tables and find the photo of every row.
 
-    Photos come from the folders `layout` names (class folders, none, or all of it one level deeper,
-    as unpacking sometimes leaves it) or else from the zips, which are unpacked below `scratch` and
-    found there again by the next run. A row or photo that can't be used is named in `excluded`.
-    Nothing is decoded here: see `check_photos`.
+    Photos are looked for in the folders that `files` names. There they lie in a folder for each
+    class or all together, possibly one level deeper, as some programs unpack them. Where there are
+    none, the zips are unpacked below `scratch`; the next run finds the photos there. Nothing is
+    decoded yet: see `check_photos`.
 
     Args:
         folder: the competition's folder; never written to.
-        layout: the names of its files.
+        files: the names of its files.
         scratch: where zips are unpacked; needs about the zips' size, and must not be a folder whose
             contents are kept as the output of a run.
         limit: the most training photos of a class, drawn at random; None for all. The test set
             stays whole.
         seed: of that draw.
 
+    Returns:
+        The tables; the rows and photos that can't be used are in `excluded`, with the reason.
+
     Raises:
         Problem: a file is missing or unreadable, or nothing usable is left.
     """
     folder, scratch = Path(folder).resolve(), Path(scratch).resolve()
-    sample = read_sample(folder / layout.sample_csv)
+    sample = read_sample(folder / files.sample_csv)
     id_column, label_column = sample.columns
-    rows = read_labels(folder / layout.train_csv, id_column, label_column, layout.sample_csv)
-
-    photos = find_photos(folder, layout.train_photos, layout.train_zip, scratch)
-    classes, rows = judge_labels(rows, set(photos["folder"]))
-    train, excluded_train = match_train(rows, photos, layout)
-    if train.empty:
-        raise Problem(
-            f"No row of {folder / layout.train_csv} can be used for training: of the first, "
-            f"{excluded_train['Id'].iloc[0]}, {excluded_train['reason'].iloc[0]}."
-        )
-
-    photos = find_photos(folder, layout.test_photos, layout.test_zip, scratch)
-    test, excluded_test = match_test(sample[id_column], photos, layout)
-    if (test["path"] == "").all():
-        raise Problem(
-            f"None of the {len(test)} Ids of {folder / layout.sample_csv} has a photo among the "
-            f"{len(photos)} test photos: is {layout.test_zip} of the same competition?"
-        )
-
+    rows = read_labels(folder / files.train_csv, id_column, label_column, files.sample_csv)
+    classes, train, excluded_train = read_train(folder, files, scratch, rows)
+    test, excluded_test = read_test(folder, files, scratch, sample[id_column])
     if classes and isinstance(classes[0], int):
         train["label"] = train["label"].astype("int64")
         sample[label_column] = as_integers(sample[label_column])
@@ -113,13 +102,42 @@ def read_competition(
     return Competition(folder, train, test, classes, sample, excluded)
 
 
+def read_train(
+    folder: Path, files: CompetitionFiles, scratch: Path, rows: pd.DataFrame
+) -> tuple[list, pd.DataFrame, pd.DataFrame]:
+    """Return the classes, the training rows with their photos, and the excluded ones."""
+    photos = find_photos(folder, files.train_photos, files.train_zip, scratch)
+    classes, rows = judge_labels(rows, set(photos["folder"]))
+    train, excluded = match_train(rows, photos, files)
+    if train.empty:
+        raise Problem(
+            f"No row of {folder / files.train_csv} can be used for training: of the first, "
+            f"{excluded['Id'].iloc[0]}, {excluded['reason'].iloc[0]}."
+        )
+    return classes, train, excluded
+
+
+def read_test(
+    folder: Path, files: CompetitionFiles, scratch: Path, ids: pd.Series
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the test table and the excluded Ids and photos."""
+    photos = find_photos(folder, files.test_photos, files.test_zip, scratch)
+    test, excluded = match_test(ids, photos, files)
+    if (test["path"] == "").all():
+        raise Problem(
+            f"None of the {len(test)} Ids of {folder / files.sample_csv} has a photo among the "
+            f"{len(photos)} test photos: is {files.test_zip} of the same competition?"
+        )
+    return test, excluded
+
+
 def read_sample(path: Path) -> pd.DataFrame:
-    """Read the sample submission: exactly an id column without blanks or duplicates and a label."""
+    """Read the sample submission: an id column without blanks or duplicates, and a label column."""
     sample = read_csv(path)
     if sample.shape[1] != 2:
         raise Problem(
             f"{path} has {sample.shape[1]} columns ({', '.join(sample.columns)}); a table of two, "
-            "Id and label, separated by a comma is needed."
+            "Id and label, separated by a comma is needed: download it again."
         )
     ids = sample.iloc[:, 0]
     if (ids.str.strip() == "").any():
@@ -148,9 +166,13 @@ def read_labels(path: Path, id_column: str, label_column: str, sample_csv: str) 
 
 
 def find_photos(folder: Path, photos: str, archive: str, scratch: Path) -> pd.DataFrame:
-    """List a set's photos: columns name, folder (that of its class, or ""), path (all str).
+    """List the photos of the training or test set, unpacking the archive where there are none.
 
-    An archive is sometimes unpacked into a folder of its own name (`test/test_upload/`).
+    They are looked for in the folder `photos` and in one named like the archive, into which some
+    programs unpack it (`test/test_upload/`).
+
+    Returns:
+        Columns name (of the file), folder (the class folder, or "") and path, all str.
     """
     for name in (photos, Path(archive).stem):
         found = list_photos(folder / name, photos)
@@ -168,7 +190,7 @@ def find_photos(folder: Path, photos: str, archive: str, scratch: Path) -> pd.Da
 
 
 def list_photos(root: Path, photos: str) -> pd.DataFrame:
-    """List the files below `root`, hidden ones and clutter aside, in an order that is stable."""
+    """List the files below `root` in a stable order, without hidden ones and clutter."""
     found = []
     for parent, folders, names in os.walk(root):
         folders[:] = sorted(f for f in folders if f not in CLUTTER and not f.startswith("."))
@@ -183,31 +205,29 @@ def list_photos(root: Path, photos: str) -> pd.DataFrame:
 
 
 def judge_labels(rows: pd.DataFrame, folders: set[str]) -> tuple[list, pd.DataFrame]:
-    """Find the classes, and give each row the reason why its label can't be used ("" if it can).
+    """Find the classes and judge the label of every training row.
 
-    Where class folders exist, the classes are the labels that name one: a mistyped label must not
-    become a class. Otherwise every label is a class.
+    Where class folders exist, only labels that name one are classes, so that a mistyped label does
+    not become a class. Otherwise every label is a class.
+
+    Returns:
+        The sorted classes (int where all are whole numbers, else str), and the rows with a column
+        reason: why the label can't be used, "" where it can.
     """
     labels = set(rows["label"]) - {""}
     classes = (labels & folders) or labels
-    reason = rows["label"].map(
-        lambda label: (
-            ""
-            if label in classes
-            else "its label is blank"
-            if label == ""
-            else f"its label {label} names no class folder"
-        )
-    )
+    reason = "its label " + rows["label"] + " names no class folder"
+    reason = reason.mask(rows["label"] == "", "its label is blank")
+    rows = rows.assign(reason=reason.mask(rows["label"].isin(classes), ""))
     if all(WHOLE_NUMBER.fullmatch(label) for label in classes):
-        return sorted(int(label) for label in classes), rows.assign(reason=reason)
-    return sorted(classes), rows.assign(reason=reason)
+        return sorted(int(label) for label in classes), rows
+    return sorted(classes), rows
 
 
 def match_train(
-    rows: pd.DataFrame, photos: pd.DataFrame, layout: Layout
+    rows: pd.DataFrame, photos: pd.DataFrame, files: CompetitionFiles
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Give every usable row its photo; return the used rows and what is excluded."""
+    """Match every usable row with its photo; return the used rows and the excluded ones."""
     index = PhotoIndex(photos)
     class_folders = set(rows.loc[rows["reason"] == "", "label"]) & set(photos["folder"])
     matched = [index.find(Id, label) for Id, label in zip(rows["Id"], rows["label"], strict=True)]
@@ -216,8 +236,8 @@ def match_train(
     def exclude(where: pd.Series, reason: str | pd.Series) -> None:
         rows["reason"] = rows["reason"].mask(where & (rows["reason"] == ""), reason)
 
-    exclude(rows["Id"] == "", f"its row of {layout.train_csv} has no Id")
-    exclude(rows["path"] == "", f"its row of {layout.train_csv} has no photo")
+    exclude(rows["Id"] == "", f"its row of {files.train_csv} has no Id")
+    exclude(rows["path"] == "", f"its row of {files.train_csv} has no photo")
     exclude(
         rows["folder"].isin(class_folders) & (rows["folder"] != rows["label"]),
         "its label " + rows["label"] + " disagrees with the folder " + rows["folder"] + " it is in",
@@ -225,34 +245,34 @@ def match_train(
     usable = rows[rows["reason"] == ""]
     contradicted = usable.groupby("Id")["label"].nunique().loc[lambda count: count > 1].index
     exclude(
-        rows["Id"].isin(contradicted), f"{layout.train_csv} gives its Id several different labels"
+        rows["Id"].isin(contradicted), f"{files.train_csv} gives its Id several different labels"
     )
     exclude(
         rows["Id"].where(rows["reason"] == "").duplicated(),
-        f"{layout.train_csv} repeats its Id; the first of the rows is used",
+        f"{files.train_csv} repeats its Id; the first of the rows is used",
     )
 
     used = rows["reason"] == ""
     train = rows.loc[used, ["Id", "label", "path"]].reset_index(drop=True)
-    orphans = index.without_row(rows["path"], layout.train_csv)
+    orphans = index.without_row(rows["path"], files.train_csv)
     excluded = pd.concat([rows[~used], orphans], ignore_index=True).assign(set="train")
     return train, excluded[EXCLUDED_COLUMNS].fillna("")
 
 
 def match_test(
-    ids: pd.Series, photos: pd.DataFrame, layout: Layout
+    ids: pd.Series, photos: pd.DataFrame, files: CompetitionFiles
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Give every Id of the sample its photo, or ""; return the test table and what is excluded."""
+    """Match every Id with its photo; return the test table and the excluded Ids and photos."""
     index = PhotoIndex(photos)
     test = pd.DataFrame({"Id": ids, "path": [index.find(Id)[0] for Id in ids]})
     missing = test[test["path"] == ""].assign(reason="its photo is missing")
-    orphans = index.without_row(test["path"], layout.sample_csv)
+    orphans = index.without_row(test["path"], files.sample_csv)
     excluded = pd.concat([missing, orphans], ignore_index=True).assign(set="test", label="")
     return test, excluded[EXCLUDED_COLUMNS].fillna("")
 
 
 class PhotoIndex:
-    """Finds a photo by its Id, which is its file's name with or without the suffix."""
+    """Finds photos by Id: the name of the file, with or without its suffix."""
 
     def __init__(self, photos: pd.DataFrame):
         self.photos = photos
@@ -262,23 +282,26 @@ class PhotoIndex:
                 self.by_id.setdefault(key, []).append((path, folder))
 
     def find(self, Id: str, label: str = "") -> tuple[str, str]:
-        """Return the path and class folder of a photo, of several the one in folder `label`."""
+        """Return the path and class folder of a photo, or "" and "" where there is none.
+
+        Of several photos with the same Id, the one in the class folder `label` is preferred.
+        """
         found = self.by_id.get(Id, [("", "")])
         return next((photo for photo in found if photo[1] == label), found[0])
 
     def without_row(self, used: pd.Series, csv: str) -> pd.DataFrame:
-        """List the photos whose path is not in `used`, as rows to exclude."""
+        """Return the photos whose path is not in `used` as rows to exclude."""
         orphans = self.photos[~self.photos["path"].isin(used)]
         return orphans.rename(columns={"name": "Id"}).assign(reason=f"{csv} has no row for it")
 
 
 def as_integers(values: pd.Series) -> pd.Series:
-    """Return text as int64 where all of it is whole numbers, else as it is."""
+    """Return a column of text as int64 if all of it is whole numbers, else unchanged."""
     return values.astype("int64") if values.map(WHOLE_NUMBER.fullmatch).all() else values
 
 
 def draw_limit(train: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
-    """Keep at most `limit` rows of each label, drawn with `seed`, in the order they had."""
+    """Return at most `limit` rows of each label, drawn with `seed`, in the order they had."""
     if limit < 1:
         raise Problem(f"limit is {limit}: give the most training photos of a class, 1 or more.")
     shuffled = train.sample(frac=1, random_state=seed)

@@ -1,4 +1,4 @@
-"""Near-identical photos: a perceptual hash and the groups it forms."""
+"""Find near-identical photos by a perceptual hash, and group them."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,19 +9,22 @@ from scipy.fft import dctn
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-THUMBNAIL = 32
-CROPS = (0.0, 0.02, 0.04)  # the share cut off each side before a thumbnail is taken
-FREQUENCIES = 16
-THRESHOLD = 40
-CHUNK = 32  # rows: what they need fits into a processor's cache
+THUMBNAIL = 32  # pixels, height and width
+CROPS = (0.0, 0.02, 0.04)  # the fraction cut off each side before a thumbnail is made
+FREQUENCIES = 16  # of each axis
+THRESHOLD = 40  # bits in which near-identical photos may differ
+CHUNK = 32  # photos compared with all others at a time: their distances fit a processor's cache
 
 
 def perceptual_hashes(grey: Image.Image) -> np.ndarray:
-    """Hash a grey photo and its crops: uint64 [3, 4], the signs of 256 low frequencies of each.
+    """Hash a grey photo and its crops.
 
-    It is pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010)
-    with 16 x 16 in place of 8 x 8 coefficients. The bit of the mean, whose sign says nothing, is 0,
-    so that no two hashes differ in more than 255 bits.
+    The hash is pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions",
+    2010) with 16 x 16 in place of 8 x 8 coefficients. The bit of the mean is always 0, because its
+    sign carries no information; so no two hashes differ in more than 255 bits, which fit in uint8.
+
+    Returns:
+        uint64 [3, 4]: for the whole photo and two crops, the signs of 256 low frequencies.
     """
     width, height = grey.size
     side = (THUMBNAIL, THUMBNAIL)
@@ -34,36 +37,49 @@ def perceptual_hashes(grey: Image.Image) -> np.ndarray:
 
 
 def near_duplicate_groups(hashes: np.ndarray, threshold: int = THRESHOLD) -> np.ndarray:
-    """Number the groups of photos that are linked by near-identity.
+    """Group near-identical photos.
 
-    Two photos are linked where the hash of one lies within `threshold` bits of that of the other or
-    of one of its crops: photos that are listed again are often cropped a little.
+    Two photos are near-identical where the hash of one differs in at most `threshold` bits from
+    that of the other or of one of its crops, because photos that are published again are often
+    cropped a little. A group holds all photos that a chain of such pairs connects.
 
     Hash, crops and threshold were chosen on 1,102 real photos of ten car models with
-    `tests/benchmarks/near_duplicates.py`: of their 606,651 pairs, the seven within 40 bits are
-    photos listed twice, and the next comes at 62; from the tail, six false pairs are expected among
-    15,561 photos. Found again are, of photos compressed at quality 30, scaled to 320 x 240,
-    brightened or darkened: all; cropped by 1, 2 or 3 % each side: 99.7 %, by 5 %: 96 %; cropped by
-    2 % on two sides alone: 77 %; with a caption over 2 % of the picture: 82 %.
+    `tests/benchmarks/near_duplicates.py`. Of their 606,651 pairs, seven differ in at most 40 bits,
+    and all seven are photos listed twice; the next closest pair differs in 62. Extrapolated, about
+    six false pairs are expected among 15,561 photos. The benchmark also alters each photo and
+    counts how often the two are found to be near-identical: always where it is compressed at
+    quality 30, scaled to 320 x 240, brightened or darkened; in 99.7 % of the cases where 1, 2 or
+    3 % are cropped on each side, and in 96 % where it is 5 %; in 77 % where 2 % are cropped on two
+    sides alone; in 82 % where a caption covers 2 % of the picture.
 
     Args:
         hashes: uint64 [photos, crops, words], the whole photo first.
         threshold: in bits.
 
     Returns:
-        int [photos], numbers from 0.
+        The number of each photo's group, from 0: int [photos].
     """
     words = np.ascontiguousarray(np.moveaxis(hashes, 0, -1))  # [crops, words, photos]
     starts = range(0, len(hashes), CHUNK)
-    with ThreadPoolExecutor() as pool:  # NumPy lets go of Python's lock
-        links = list(pool.map(lambda start: links_of(words, start, threshold), starts))
-    rows, columns = np.concatenate(links, axis=1) if links else np.empty((2, 0), int)
+    with ThreadPoolExecutor() as pool:  # NumPy releases Python's global lock
+        pairs = list(pool.map(lambda start: pairs_of(words, start, threshold), starts))
+    rows, columns = np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), int)
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(hashes),) * 2)
     return connected_components(graph, directed=False)[1]
 
 
-def links_of(words: np.ndarray, start: int, threshold: int) -> np.ndarray:
-    """Return the linked pairs of which one is a whole photo of a chunk: int [2, links]."""
+def pairs_of(words: np.ndarray, start: int, threshold: int) -> np.ndarray:
+    """Compare the photos of one chunk with all photos and their crops.
+
+    Args:
+        words: the hashes, uint64 [crops, words, photos].
+        start: the position of the chunk's first photo.
+        threshold: in bits.
+
+    Returns:
+        The positions of the near-identical pairs, photos paired with themselves included:
+        int [2, pairs].
+    """
     whole = words[0, :, start : start + CHUNK]
     found = []
     for crop in words:
@@ -76,9 +92,9 @@ def links_of(words: np.ndarray, start: int, threshold: int) -> np.ndarray:
 
 
 def conflicting_labels(train: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of `train` whose group holds more than one label, group by group.
+    """Return the rows of `train` whose group holds more than one label, sorted by group.
 
-    The same photo under two labels: at least one of them is wrong.
+    Where the same photo has two labels, at least one of them is wrong.
     """
     several = train.groupby("group")["label"].transform("nunique") > 1
     return train[several].sort_values("group", kind="stable")

@@ -1,5 +1,6 @@
-"""Splitting the training photos into training and validation."""
+"""Split the training photos into training and validation."""
 
+import math
 import warnings
 from collections.abc import Iterator
 
@@ -9,15 +10,21 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from common import Problem
 
+MOST_FOLDS = 20  # the time that stratifying takes grows with the number of folds
+MOST_TRIES = 3
 
-def split(train: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+
+def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split photos into training and validation, stratified by label, groups kept whole.
+
+    The photos are divided into folds, of which some are held out.
 
     Args:
         train: columns label and group, as `Competition.train` has them.
-        share: that of the validation photos, between 0 and 0.5; rounded to one fold of
-            round(1 / share), and raised where a class is too small for that many folds.
-        seed: of the shuffle; the same rows, share and seed give the same split.
+        fraction: that of the validation photos, above 0 and up to 0.5. It is met to within 0.015
+            where the groups are small; it is exceeded where a class is too small for it.
+        seed: of the assignment of groups to folds; the same rows, fraction and seed give the same
+            split.
 
     Returns:
         The training and the validation rows, in the order they had, each with every class.
@@ -25,24 +32,27 @@ def split(train: pd.DataFrame, share: float, seed: int) -> tuple[pd.DataFrame, p
     Raises:
         Problem: a class has too few photos, or too few that are not near-identical.
     """
-    if not 0 < share <= 0.5:
-        raise Problem(f"The validation share is {share}: give a number above 0 and up to 0.5.")
+    if not 0 < fraction <= 0.5:
+        raise Problem(
+            f"The validation fraction is {fraction}: give a number above 0 and up to 0.5."
+        )
     check_class_sizes(train)
-    for folds in range(round(1 / share), 1, -1):
-        for validation in validation_folds(train, folds, seed):
+    smallest = train.groupby("label")["group"].nunique()
+    for held_out, folds in fold_counts(fraction, smallest.min()):
+        for validation in validation_sets(train, held_out, folds, seed):
             rest = train.drop(train.index[validation])
             held = train.iloc[validation]
             if held["label"].nunique() == rest["label"].nunique() == train["label"].nunique():
                 return rest.reset_index(drop=True), held.reset_index(drop=True)
-    smallest = train.groupby("label")["group"].nunique().idxmin()
     raise Problem(
-        f"The photos can't be split so that training and validation both hold every class; class "
-        f"{smallest} is the smallest: add photos of it, or raise the limit of photos of a class."
+        "The photos can't be split so that training and validation both hold every class; class "
+        f"{smallest.idxmin()} is the smallest: add photos of it, or raise the limit of photos of a "
+        "class."
     )
 
 
 def check_class_sizes(train: pd.DataFrame) -> None:
-    """Raise a Problem for the first class that can't lie on both sides."""
+    """Raise a Problem for the first class that can't be in both training and validation."""
     for label, rows in train.groupby("label"):
         if rows["group"].nunique() < 2:
             photos = f"{len(rows)} photos, all near-identical," if len(rows) > 1 else "1 photo"
@@ -52,18 +62,40 @@ def check_class_sizes(train: pd.DataFrame) -> None:
             )
 
 
-def validation_folds(train: pd.DataFrame, folds: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield the row positions of each fold; none where there are fewer photos than folds.
+def fold_counts(fraction: float, smallest: int) -> list[tuple[int, int]]:
+    """Return the numbers of folds to try, in order: (held out, in all).
 
-    The groups are renumbered at random in place of the splitter's own shuffle, which mixes up
-    which group has which labels (scikit-learn's pull request 32540) and so does not stratify.
+    First come a few that give nearly `fraction`: those with no more folds than the smallest class
+    has groups (`smallest`) before the others, then fewer folds before more. The rest hold out a
+    larger fraction, one fold of fewer and fewer, which is more likely to hold the small classes.
+    """
+    tolerance = min(0.01, fraction / 10)
+    most = max(MOST_FOLDS, round(1 / fraction))
+    counts = [(round(fraction * folds), folds) for folds in range(2, most + 1)]
+    close = [(held, folds) for held, folds in counts if abs(held / folds - fraction) <= tolerance]
+    close.sort(key=lambda count: (count[1] > smallest, count[1]))
+    larger = [(1, folds) for folds in range(math.ceil(1 / fraction) - 1, 1, -1)]
+    close = close[:MOST_TRIES]
+    return close + [count for count in larger if count not in close]
+
+
+def validation_sets(
+    train: pd.DataFrame, held_out: int, folds: int, seed: int
+) -> Iterator[np.ndarray]:
+    """Yield the sorted row positions of `held_out` consecutive folds, once from each fold on.
+
+    Yields nothing where there are fewer photos than folds. The groups are renumbered at random in
+    place of the splitter's own shuffle, which mixes up which group has which labels (scikit-learn's
+    pull request 32540) and so does not stratify.
     """
     groups = pd.factorize(train["group"])[0]
     groups = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
     labels = pd.factorize(train["label"])[0]
     if folds > np.bincount(labels).max() or folds > groups.max() + 1:
         return
-    with warnings.catch_warnings():  # of classes smaller than the number of folds
+    with warnings.catch_warnings():  # about classes smaller than the number of folds
         warnings.simplefilter("ignore", UserWarning)
-        for _, validation in StratifiedGroupKFold(folds).split(train, labels, groups):
-            yield validation
+        parts = [part for _, part in StratifiedGroupKFold(folds).split(train, labels, groups)]
+    for first in range(folds):
+        chosen = [parts[(first + i) % folds] for i in range(held_out)]
+        yield np.sort(np.concatenate(chosen))

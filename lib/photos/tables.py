@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from photos.checking import check_photos
-from photos.competition import Competition, Layout, read_competition
+from photos.competition import Competition, CompetitionFiles, read_competition
 from photos.duplicates import conflicting_labels
 from photos.splitting import split
 
@@ -79,7 +79,7 @@ class PhotoTables:
         )
 
 
-def load_tables(folder: Path, files: Layout, scratch: Path, config) -> PhotoTables:
+def load_tables(folder: Path, files: CompetitionFiles, scratch: Path, config) -> PhotoTables:
     """Read, check and split a competition, and print what was found.
 
     Args:

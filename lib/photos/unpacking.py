@@ -1,4 +1,4 @@
-"""Unpacking a competition's zips safely, once."""
+"""Unpack a competition's zips, safely and only once."""
 
 import errno
 import hashlib
@@ -17,10 +17,10 @@ from common import Problem
 def unpack(archive: Path, scratch: Path) -> Path:
     """Unpack `archive` into a folder of its own below `scratch` and return that folder.
 
-    The folder is named by the zip's path, size and time. A file appears there whole or not at all,
-    so a killed run leaves nothing half written; what is missing, or of another size, is unpacked
-    again: after a kill only the rest, and no photo is lost where the system cleans old files out of
-    its temporary folder.
+    The folder's name is made of the zip's path, size and time, so that a changed zip is unpacked
+    anew. Files are renamed to their names once they are complete. Only files that are missing or of
+    another size are unpacked: after an interruption the rest, or what the system has deleted from
+    its temporary folder since.
 
     Raises:
         Problem: the zip is corrupt, encrypted or names a file outside its folder, or the disk is
@@ -40,7 +40,7 @@ def unpack(archive: Path, scratch: Path) -> Path:
                 unpack_members(bundle, missing, target)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise Problem(f"{archive} is corrupt ({error}): download it again.") from None
-    except (RuntimeError, NotImplementedError) as error:  # how zipfile says encrypted, unsupported
+    except (RuntimeError, NotImplementedError) as error:  # encryption, unknown compression
         raise Problem(f"{archive} can't be unpacked ({error}): download it again.") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -50,7 +50,11 @@ def unpack(archive: Path, scratch: Path) -> Path:
 
 
 def destination(member: zipfile.ZipInfo, target: Path) -> Path:
-    """Return the path of a member below `target`."""
+    """Return the path at which a member is unpacked below `target`.
+
+    Raises:
+        BadZipFile: the member's name leads out of `target`.
+    """
     path = target / member.filename
     if ".." in path.parts or not path.is_relative_to(target):
         raise zipfile.BadZipFile(f"its member {member.filename!r} lies outside")
@@ -58,7 +62,7 @@ def destination(member: zipfile.ZipInfo, target: Path) -> Path:
 
 
 def is_unpacked(member: zipfile.ZipInfo, path: Path) -> bool:
-    """Tell whether a member has been unpacked already."""
+    """Tell whether a member has already been unpacked."""
     try:
         return path.stat().st_size == member.file_size
     except FileNotFoundError:
@@ -66,7 +70,7 @@ def is_unpacked(member: zipfile.ZipInfo, path: Path) -> bool:
 
 
 def unpack_members(bundle: zipfile.ZipFile, members: list[zipfile.ZipInfo], target: Path) -> None:
-    """Unpack members in parallel (reading, inflating and writing release Python's lock)."""
+    """Unpack members in parallel: reading, inflating and writing release Python's global lock."""
     paths = [destination(member, target) for member in members]
     for parent in {path.parent for path in paths}:
         parent.mkdir(parents=True, exist_ok=True)
@@ -85,10 +89,14 @@ def unpack_members(bundle: zipfile.ZipFile, members: list[zipfile.ZipInfo], targ
 
 
 def unpack_member(bundle: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> None:
-    """Write one member beside its place, then move it there."""
+    """Unpack one member into a temporary file, then rename it.
+
+    There are too many photos to flush each to the disk, as `write_atomically` would: a file that a
+    power cut damages is found by its size, or when it is decoded.
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(bundle.read(member))  # a photo fits into memory; checks its CRC
+        beside.write_bytes(bundle.read(member))  # `read` checks the CRC
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
@@ -96,7 +104,7 @@ def unpack_member(bundle: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
 
 
 def disk_full(archive: Path, scratch: Path) -> str:
-    """Say that a zip does not fit."""
+    """Return the sentence for a zip that does not fit on the disk."""
     free = shutil.disk_usage(scratch).free / 1e9
     return (
         f"{archive} does not fit into {scratch}, where {free:.1f} GB are free: free some space, or "

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from photos import Layout
+from photos import CompetitionFiles
 from sample.cars import CARS, draw_photo
 
 QUALITY = 85  # of the JPEGs, as the real ones have
@@ -38,7 +38,7 @@ def draw_competition(
         seed: of everything that varies.
         solution: a CSV to write the labels of the test photos to.
     """
-    folder, layout = Path(folder), Layout()
+    folder, layout = Path(folder), CompetitionFiles()
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.arange(len(CARS)), train_per_class + test_per_class)

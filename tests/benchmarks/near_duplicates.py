@@ -1,7 +1,10 @@
-"""How well near-duplicates are found among real photos: `PHOTOS=FOLDER python near_duplicates.py`.
+"""Measure how well near-duplicates are found among real photos.
 
-FOLDER is an unpacked competition. Prints the closest pairs, the false pairs to expect among as many
-photos as the real competition has, and the share of altered photos that are found again.
+PHOTOS=FOLDER python tests/benchmarks/near_duplicates.py
+
+FOLDER is an unpacked competition. Prints the distances of the closest pairs, the number of false
+pairs to expect among as many photos as the real competition has, and for several alterations the
+fraction of photos that are found to be near-identical to their altered copies.
 """
 
 import io
@@ -16,21 +19,30 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "lib"))
 from photos.checking import DRAFT, examine
 from photos.duplicates import THRESHOLD, perceptual_hashes
 
-COMPETITION = 15_561
+COMPETITION = 15_561  # photos for training in the real competition
 
 
 def cropped(photo: Image.Image, left: float, top: float, right: float, bottom: float):
+    """Cut fractions of the width and height off the sides."""
     width, height = photo.size
     return photo.crop((left * width, top * height, (1 - right) * width, (1 - bottom) * height))
 
 
 def captioned(photo: Image.Image) -> Image.Image:
+    """Paste a white rectangle near the lower right corner, over 2 % of the photo."""
     photo, (width, height) = photo.copy(), photo.size
-    photo.paste((255, 255, 255), tuple(round(v) for v in (0.7 * width, 0.9 * height, 0.98 * width,
-                                                         0.97 * height)))  # fmt: skip
+    box = (0.7 * width, 0.9 * height, 0.98 * width, 0.97 * height)
+    photo.paste((255, 255, 255), tuple(map(round, box)))
     return photo
 
 
+def republished(photo: Image.Image) -> Image.Image:
+    """Crop, brighten and shrink, as a second advertisement of the same car might."""
+    photo = ImageEnhance.Brightness(cropped(photo, *[0.02] * 4)).enhance(1.15)
+    return photo.resize((round(photo.width * 0.7), round(photo.height * 0.7)))
+
+
+# The alteration, and the quality of the JPEG that is then written.
 ALTERATIONS = {
     "quality 30": (lambda p: p, 30),
     "half size": (lambda p: p.resize((p.width // 2, p.height // 2)), 85),
@@ -44,17 +56,12 @@ ALTERATIONS = {
     "cropped 5 %": (lambda p: cropped(p, *[0.05] * 4), 85),
     "cropped 2 % left, below": (lambda p: cropped(p, 0.02, 0, 0, 0.02), 85),
     "captioned": (captioned, 85),
-    "cropped 2 %, brighter, 70 %, quality 60": (
-        lambda p: (q := ImageEnhance.Brightness(cropped(p, *[0.02] * 4)).enhance(1.15)).resize(
-            (round(q.width * 0.7), round(q.height * 0.7))
-        ),
-        60,
-    ),
+    "cropped 2 %, brighter, 70 %, quality 60": (republished, 60),
 }
 
 
 def hashes_of(photo: Image.Image, quality: int) -> np.ndarray:
-    """Hash a photo as `check_photos` does, after writing it as a JPEG."""
+    """Write a photo as a JPEG and hash it as `check_photos` does: uint64 [crops, words]."""
     file = io.BytesIO()
     photo.save(file, "JPEG", quality=quality)
     with Image.open(file) as written:
@@ -63,14 +70,19 @@ def hashes_of(photo: Image.Image, quality: int) -> np.ndarray:
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the bits in which photos differ, [...], as `near_duplicate_groups` compares them."""
-    forth = np.bitwise_count(one[..., :1, :] ^ other).sum(axis=-1)
-    back = np.bitwise_count(other[..., :1, :] ^ one).sum(axis=-1)
-    return np.minimum(forth, back).min(axis=-1)
+    """Return the bits in which photos differ, as `near_duplicate_groups` compares them.
+
+    Args:
+        one: hashes, uint64 [..., crops, words].
+        other: hashes of a shape that `one` broadcasts with.
+    """
+    to_crops_of_other = np.bitwise_count(one[..., :1, :] ^ other).sum(axis=-1)
+    to_crops_of_one = np.bitwise_count(other[..., :1, :] ^ one).sum(axis=-1)
+    return np.minimum(to_crops_of_other, to_crops_of_one).min(axis=-1)
 
 
 def main() -> None:
-    """Print the rates."""
+    """Hash and alter all photos of the folder and print what was measured."""
     paths = sorted(str(path) for path in Path(os.environ["PHOTOS"]).rglob("*.jpg"))
     paths = [path for path in paths if examine(path)[0] == ""]
     photos = [Image.open(path).convert("RGB") for path in paths]
@@ -78,11 +90,14 @@ def main() -> None:
     pairs = np.concatenate([distance(hashes[i], hashes[i + 1 :]) for i in range(len(hashes))])
     pairs = np.sort(pairs)
     print(f"{len(photos)} photos, {len(pairs):,} pairs; the closest: {pairs[:14].tolist()}")
+
+    # The number of pairs within a distance grows exponentially: extrapolate to the threshold.
     others = pairs[pairs > THRESHOLD]
     bits = np.arange(others[2], others[300] + 1)
     slope, offset = np.polyfit(bits, np.log(np.searchsorted(others, bits, side="right")), 1)
-    false = np.exp(offset + slope * THRESHOLD) * COMPETITION**2 / len(photos) ** 2
-    print(f"false pairs to expect among {COMPETITION:,} photos: {false:.0f}")
+    expected = np.exp(offset + slope * THRESHOLD) * COMPETITION**2 / len(photos) ** 2
+    print(f"false pairs to expect among {COMPETITION:,} photos: {expected:.0f}")
+
     for name, (alter, quality) in ALTERATIONS.items():
         altered = np.stack([hashes_of(alter(photo), quality) for photo in photos])
         print(f"{name:40} {(distance(hashes, altered) <= THRESHOLD).mean():.1%} found again")

@@ -1,0 +1,167 @@
+"""Declare settings with the range that later code accepts, and read their values from text.
+
+The type of a field says how its text is read: int and float; bool as yes or no; Literal as one of
+its values; tuple[int, int] as a size, HEIGHTxWIDTH; tuple[Row, ...], where Row is a dataclass of
+settings, as rows of values, a:b:c,a:b:c. The field's metadata says which values are accepted.
+"""
+
+import dataclasses
+import math
+import types
+import typing
+from argparse import ArgumentTypeError
+from collections.abc import Iterable, Mapping
+
+RESERVED = "]:,"  # they delimit the name in the progress line and in the text of the rows
+
+
+def setting(
+    default=dataclasses.MISSING,
+    help: str = "",
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    unique: bool = False,
+):
+    """Declare a field of a dataclass of settings, or of the dataclass of a setting's rows.
+
+    Args:
+        default: the field's default; leave it out where every row must give a value.
+        help: the field's line of documentation.
+        least: the smallest accepted number, inclusive; of a size, the smallest side.
+        most: the largest accepted number, inclusive; of a size, the largest side.
+        above: every accepted number is greater than this.
+        below: every accepted number is less than this.
+        unique: the field is the name of a row: no two rows have the same, and it is free of
+            characters that would end it early in the progress line.
+    """
+    metadata = {"help": help, "least": least, "most": most, "above": above, "below": below}
+    return dataclasses.field(default=default, metadata={**metadata, "unique": unique})
+
+
+def size_text(size: tuple[int, int]) -> str:
+    """Return (height, width) as the command line reads it: `384x512`."""
+    return "x".join(map(str, size))
+
+
+def text_of(value) -> str:
+    """Return the text that `read` turns into `value`."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if not isinstance(value, tuple):
+        return str(value)
+    if value and dataclasses.is_dataclass(value[0]):
+        return ",".join(":".join(map(text_of, dataclasses.astuple(row))) for row in value)
+    return size_text(value)
+
+
+def read(text: str, hint, metadata: Mapping, names: Iterable[str] | None = None):
+    """Return the value of type `hint` that `text` gives.
+
+    Args:
+        text: as on the command line.
+        hint: the field's type; of `kind | None` the kind is read.
+        metadata: the field's, as `setting` made it.
+        names: the accepted values of a field that names something, in any case.
+
+    Raises:
+        ArgumentTypeError: the value is not accepted; one clause says why.
+    """
+    kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
+    if isinstance(hint, types.UnionType):
+        return read(text, kinds[0], metadata, names)
+    if names or typing.get_origin(hint) is typing.Literal:
+        return one_of(text, names or kinds)
+    if hint is bool:
+        return one_of(text, ["yes", "no"]) == "yes"
+    if hint in (int, float):
+        return number(text, hint, metadata)
+    if hint is str:
+        return name(text) if metadata["unique"] else not_blank(text)
+    if dataclasses.is_dataclass(kinds[0]):
+        return rows(text, kinds[0])
+    return size(text, metadata)
+
+
+def one_of(text: str, names: Iterable[str]) -> str:
+    """Return the one of `names` that `text` is, in any case."""
+    known = {name.lower(): name for name in names}
+    if text.lower() not in known:
+        raise ArgumentTypeError(f"{text!r} is not one of {', '.join(known.values())}")
+    return known[text.lower()]
+
+
+def number(text: str, kind: type, metadata: Mapping):
+    """Return `text` as a finite number of `kind` (int or float) in the field's range."""
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if isinstance(value, float) and not math.isfinite(value):
+        kind_name = "whole number" if kind is int else "number"
+        raise ArgumentTypeError(f"{text!r} is not a {kind_name}")
+    accepted = metadata["least"] <= value <= metadata["most"]
+    if not (accepted and metadata["above"] < value < metadata["below"]):
+        raise ArgumentTypeError(f"{text} must be {range_text(metadata)}")
+    return value
+
+
+def range_text(metadata: Mapping) -> str:
+    """Return a field's range in words: `at least 1 and at most 20`."""
+    words = {"least": "at least", "above": "more than", "most": "at most", "below": "less than"}
+    given = [key for key in words if math.isfinite(metadata[key])]
+    return " and ".join(f"{words[key]} {metadata[key]}" for key in given)
+
+
+def not_blank(text: str) -> str:
+    """Return `text` unless it is blank."""
+    if not text.strip():
+        raise ArgumentTypeError(f"{text!r} is blank")
+    return text
+
+
+def name(text: str) -> str:
+    """Return `text` if it can stand in the progress line as the name of a row."""
+    if text != not_blank(text).strip() or not text.isprintable() or set(text) & set(RESERVED):
+        raise ArgumentTypeError(
+            f"{text!r} must neither begin nor end with a blank and hold none of {RESERVED}"
+        )
+    return text
+
+
+def size(text: str, metadata: Mapping) -> tuple[int, int]:
+    """Return (height, width) of `384x512`, or of `336` for a square."""
+    height, cross, width = text.lower().partition("x")
+    return number(height, int, metadata), number(width if cross else height, int, metadata)
+
+
+def rows(text: str, row_class: type) -> tuple:
+    """Return the rows of `head:0.5:1e-4:12,...`: values in the order of the row's fields."""
+    found = tuple(row(line, row_class) for line in text.split(","))
+    for field in dataclasses.fields(row_class):
+        values = [getattr(one, field.name) for one in found]
+        repeated = [value for value in values if values.count(value) > 1]
+        if field.metadata["unique"] and repeated:
+            raise ArgumentTypeError(
+                f"the {field.name} {repeated[0]!r} stands in {len(repeated)} rows, but must differ "
+                "from row to row"
+            )
+    return found
+
+
+def row(line: str, row_class: type):
+    """Return one row of `head:0.5:1e-4:12`."""
+    fields, hints = dataclasses.fields(row_class), typing.get_type_hints(row_class)
+    texts = line.split(":")
+    if len(texts) != len(fields):
+        form = ":".join(field.name for field in fields)
+        raise ArgumentTypeError(f"{line!r} is not of the form {form}")
+    values = []
+    for field, text in zip(fields, texts, strict=True):
+        try:
+            values.append(read(text, hints[field.name], field.metadata))
+        except ArgumentTypeError as error:
+            raise ArgumentTypeError(f"in {line!r}, {field.name}: {error}") from None
+    return row_class(*values)
