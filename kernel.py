@@ -194,9 +194,7 @@ RECIPES = {
         tta_style="training",
     ),
     # The same code at a size that a CPU finishes in a minute.
-    "dry": Config(
-        backbone="Plain", weights="none", batch_size=8, stages=DRY_STAGES, tta=2
-    ),
+    "dry": Config(backbone="Plain", weights="none", batch_size=8, stages=DRY_STAGES, tta=2),
 }
 
 
