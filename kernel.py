@@ -48,7 +48,7 @@ def find_lib() -> Path:
     if not ON_KAGGLE and beside.is_dir():
         return beside
     for depth in range(5):  # Kaggle's images differ in where they mount a dataset
-        if found := sorted(ROOT.glob(f"input/{depth * '*/'}*/ImageDataAugmentor/__init__.py")):
+        if found := sorted(ROOT.glob(f"input/{depth * '*/'}*/common/boundary.py")):
             break
     if len(found) != 1:
         raise SystemExit(

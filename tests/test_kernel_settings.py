@@ -202,15 +202,20 @@ class TestFinding:
             self.find(tmp_path)
 
 
-def test_without_the_lib_dataset_one_sentence_says_what_to_attach(tmp_path):
+@pytest.mark.parametrize("mounted", [[], ["photos"], ["one/common", "two/common"]])
+def test_without_one_lib_dataset_a_sentence_says_what_to_attach(tmp_path, mounted):
+    """There is none, one of an older version, or more than one."""
     script = tmp_path / "script.py"
     script.write_text(KERNEL.read_text())
-    (tmp_path / "input").mkdir()
+    for package in mounted:
+        (tmp_path / "input" / "lib" / package).mkdir(parents=True)
+        (tmp_path / "input" / "lib" / package / "boundary.py").write_text("")
     environment = {"KAGGLE_KERNEL_RUN_TYPE": "Batch", "KAGGLE_ROOT": str(tmp_path), "PATH": ""}
     done = subprocess.run(
         [sys.executable, str(script)], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
+    assert f"Found {len(mounted) // 2 * 2} folders with our packages" in done.stderr
     assert "attach the dataset car-classification-lib" in done.stderr
     assert "Traceback" not in done.stderr
 
