@@ -1,6 +1,7 @@
 """Writing the results of a run: what counts first, then what decorates it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ def write_results(
         output: the folder of the results.
         submission: the table to submit.
         test: probabilities of its rows, float32 [rows, classes].
-        config: the kernel's settings; recipe, backbone, image_size, weights, seed and stages count.
+        config: the kernel's settings: recipe, backbone, image_size, weights, seed and stages.
         tables: the photos of the run.
         state: the finished run's state.
         prediction: has validation (probabilities, float32 [photos, classes]), accuracy,
@@ -45,17 +46,28 @@ def write_results(
     Raises:
         OSError: a file can't be written.
     """
-    competition = tables.competition
-    classes = np.asarray(competition.classes)
+    write_table(submission, output / "submission.csv")
+    write_table(pd.DataFrame(state.history), output / "history.csv")
+    classes = np.asarray(tables.competition.classes)
     arrays = {
         "test": test,
-        "test_ids": competition.test.Id.to_numpy(str),
+        "test_ids": tables.competition.test.Id.to_numpy(str),
         "validation": prediction.validation,
         "validation_ids": tables.validation.Id.to_numpy(str),
         "validation_labels": tables.validation.label.to_numpy(classes.dtype),
         "classes": classes,
     }
-    metrics = Metrics(
+    write_arrays(arrays, output / "probabilities.npz")
+    metrics = metrics_of(config, tables, state, prediction, seconds)
+    metrics.write(output / "metrics.json")
+
+
+def metrics_of(
+    config, tables: "PhotoTables", state: "State", prediction, seconds: float
+) -> Metrics:
+    """Return the metrics of a run; the arguments are those of `write_results`."""
+    competition = tables.competition
+    return Metrics(
         recipe=config.recipe,
         backbone=config.backbone,
         image_size=list(config.image_size),
@@ -77,10 +89,6 @@ def write_results(
         devices=device_names(),
         versions=versions(PACKAGES),
     )
-    write_table(submission, output / "submission.csv")
-    write_table(pd.DataFrame(state.history), output / "history.csv")
-    write_arrays(arrays, output / "probabilities.npz")
-    metrics.write(output / "metrics.json")
 
 
 def decorate(
@@ -100,30 +108,18 @@ def decorate(
         augmented: an iterator over augmented training photos, whose batches are (uint8
             [n, height, width, 3], one-hot [n, classes]).
     """
-    competition = tables.competition
-    predicted = np.asarray(competition.classes)[validation.argmax(1)]
-
-    def augmented_photos(path: Path) -> None:
-        needed = -(-min(MOST_PHOTOS, augmented.n) // augmented.batch_size)
-        batches = [augmented[number] for number in range(needed)]
-        images, labels = (np.concatenate(part)[:MOST_PHOTOS] for part in zip(*batches, strict=True))
-        titles = [competition.classes[position] for position in labels.argmax(1)]
-        figures().photo_grid(images, titles, path)
-
-    def confusion(path: Path) -> None:
-        classes = competition.classes
-        figures().confusion_matrix(tables.validation.label, predicted, classes, path)
-
-    writers = {
-        "class_balance.png": lambda path: figures().class_balance(tables.class_counts(), path),
-        "augmented.png": augmented_photos,
-        "confusion_matrix.png": confusion,
+    classes = tables.competition.classes
+    predicted = np.asarray(classes)[validation.argmax(1)]
+    truth, excluded = tables.validation.label, tables.competition.excluded
+    writers: dict[str, Callable[[Path], None]] = {
+        "class_balance.png": partial(draw, "class_balance", tables.class_counts()),
+        "confusion_matrix.png": partial(draw, "confusion_matrix", truth, predicted, classes),
+        "augmented.png": lambda path: draw("photo_grid", *first_photos(augmented, classes), path),
     }
     if history:
-        curves = pd.DataFrame(history)
-        writers["learning_curves.png"] = lambda path: figures().learning_curves(curves, path)
-    if len(competition.excluded):
-        writers["excluded.csv"] = lambda path: write_table(competition.excluded, path)
+        writers["learning_curves.png"] = partial(draw, "learning_curves", pd.DataFrame(history))
+    if len(excluded):
+        writers["excluded.csv"] = partial(write_table, excluded)
     for name, write in writers.items():
         try:
             write(output / name)
@@ -132,8 +128,16 @@ def decorate(
             print(f"{path} could not be written ({error}); the results are complete.", flush=True)
 
 
-def figures():
-    """Return the package of figures, imported late: what is wrong with matplotlib ends no run."""
+def draw(figure: str, *content: object) -> None:
+    """Draw one of `results.figures`, imported late: what is wrong with matplotlib ends no run."""
     from results import figures
 
-    return figures
+    getattr(figures, figure)(*content)
+
+
+def first_photos(iterator, classes: Sequence) -> tuple[np.ndarray, list]:
+    """Return the first photos of an iterator, uint8 [n, height, width, 3], and their labels."""
+    needed = -(-min(MOST_PHOTOS, iterator.n) // iterator.batch_size)
+    batches = [iterator[number] for number in range(needed)]
+    images, labels = (np.concatenate(part)[:MOST_PHOTOS] for part in zip(*batches, strict=True))
+    return images, [classes[position] for position in labels.argmax(1)]
