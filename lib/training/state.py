@@ -151,7 +151,7 @@ def write_weights(network, path: Path) -> None:
         OSError: the file can't be written, for example because the disk is full.
     """
     size = sum(weight.size * weight.itemsize + 4096 for weight in network.get_weights())
-    write_atomically(path, network.save_weights, size + (1 << 20))
+    write_atomically(path, network.save_weights, size + (1 << 16))
 
 
 def damaged(file: Path) -> Problem:
