@@ -13,6 +13,7 @@ from pathlib import Path
 import albumentations as A
 import cv2
 import numpy as np
+import pandas as pd
 import psutil
 import pytest
 
@@ -84,16 +85,16 @@ def children(iterator):
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def filled(monkeypatch):
     """Whether each share was filled by a process."""
-    filled, fill = [], processes_module.Company.fill
+    results, fill = [], processes_module.Company.fill
 
     def noted(*arguments):
-        filled.append(fill(*arguments))
-        return filled[-1]
+        results.append(fill(*arguments))
+        return results[-1]
 
     monkeypatch.setattr(processes_module.Company, "fill", noted)
-    return filled
+    return results
 
 
 OPTIONS = {
@@ -124,17 +125,17 @@ OPTIONS = {
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("workers", [1, 3])
-def test_same_batches(photos, asked, options, workers):
+def test_same_batches(photos, filled, options, workers):
     same(
         epochs(flow(photos, workers=workers, **options)),
         epochs(flow(photos, workers=0, processes=False, **options)),
     )
-    assert asked
-    assert all(asked)
+    assert filled
+    assert all(filled)
 
 
 @pytest.mark.parametrize("where", ["memory", "folder"])
-def test_they_fill_and_use_the_cache(photos, tmp_path, asked, where, monkeypatch):
+def test_they_fill_and_use_the_cache(photos, tmp_path, filled, where, monkeypatch):
     iterator = flow(photos, cache=True if where == "memory" else tmp_path / "cache")
     expected = epochs(flow(photos, processes=False), 4)
     got = epochs(iterator, 2)
@@ -148,7 +149,7 @@ def test_they_fill_and_use_the_cache(photos, tmp_path, asked, where, monkeypatch
     iterator.epoch = 0
     same(epochs(iterator, 1), expected[: len(iterator)])
     assert not decoded  # a thread reads what processes stored
-    assert all(asked)
+    assert all(filled)
 
 
 def test_a_changed_file_is_read_anew(photos):
@@ -163,9 +164,7 @@ def test_a_changed_file_is_read_anew(photos):
             assert np.all(batches[2][0][2] == value)
 
 
-def test_target_pictures(photos, asked):
-    import pandas as pd
-
+def test_target_pictures(photos, filled):
     paths = sorted(map(str, photos.glob("*/*.jpg")))
     frame = pd.DataFrame({"filename": paths, "class": paths[::-1]})
 
@@ -182,7 +181,45 @@ def test_target_pictures(photos, asked):
         )  # fmt: skip
 
     same(pairs(True), pairs(False))
-    assert all(asked)
+    assert all(filled)
+
+
+def oversampled(photos):
+    """Return a table in which each photo stands three times in a row."""
+    paths = sorted(map(str, photos.glob("*/*.jpg")))
+    return pd.DataFrame({"filename": paths}).loc[np.repeat(range(len(paths)), 3)]
+
+
+def its_own_targets(photos):
+    """Return a table in which each photo is its own target picture."""
+    paths = sorted(map(str, photos.glob("*/*.jpg")))
+    return pd.DataFrame({"filename": paths, "class": paths})
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+@pytest.mark.parametrize(
+    ("table", "class_mode"), [(oversampled, None), (its_own_targets, "color_target")]
+)
+def test_a_photo_that_stands_twice_in_a_share_is_cached_once(
+    photos, tmp_path, filled, where, table, class_mode
+):
+    def batches(processes, cache):
+        augmentor = ImageDataAugmentor(workers=2, processes=processes, cache=cache)
+        return augmentor.flow_from_dataframe(
+            table(photos), class_mode=class_mode, target_size=SIZE, batch_size=4,
+            interpolation=cv2.INTER_AREA, shuffle=False,
+        )  # fmt: skip
+
+    iterator = batches(True, cache=True if where == "memory" else tmp_path / "cache")
+    expected = batches(False, cache=None)
+    for number in 2 * list(range(len(iterator))):
+        np.testing.assert_array_equal(iterator[number], expected[number])
+    section = iterator.cache._sections[iterator.loading]
+    assert len(section._entries) == 22
+    slots = len(section._segments) * section._records
+    assert len(section._free) == slots - 22
+    assert filled
+    assert all(filled)
 
 
 VIEWS = {
@@ -256,18 +293,18 @@ def test_they_are_not_replaced_for_ever(photos):
     assert len(epochs(iterator)) == 2 * len(iterator)
 
 
-def test_what_cannot_be_pickled_stays_in_the_threads(photos, asked):
+def test_what_cannot_be_pickled_stays_in_the_threads(photos, filled):
     iterator = flow(photos, augment=None, preprocess_input=lambda x: 255 - x)
     plain = flow(photos, augment=None, processes=False)
     with pytest.warns(UserWarning, match=r"stays in threads.*lambda.*in a module"):
         negatives = epochs(iterator)
     for (negative, _), (single, _) in zip(negatives, epochs(plain), strict=True):
         np.testing.assert_array_equal(negative, 255 - single)
-    assert not asked
+    assert not filled
     assert "lambda" in iterator._sent.refused
 
 
-def test_what_they_cannot_load_stays_in_the_threads(photos, asked, monkeypatch):
+def test_what_they_cannot_load_stays_in_the_threads(photos, filled, monkeypatch):
     def known_here_only(picture):
         return picture
 
@@ -278,7 +315,7 @@ def test_what_they_cannot_load_stays_in_the_threads(photos, asked, monkeypatch):
         got = epochs(iterator)
     same(got, epochs(flow(photos, processes=False)))
     assert "known_here_only" in iterator._sent.refused or "No module" in iterator._sent.refused
-    assert not any(asked)
+    assert not any(filled)
 
 
 def test_errors_and_warnings_are_those_of_a_thread(photos):
@@ -299,8 +336,6 @@ def test_errors_and_warnings_are_those_of_a_thread(photos):
 
 
 def test_texts_of_any_length_are_targets(photos):
-    import pandas as pd
-
     frame = pd.DataFrame({"filename": sorted(map(str, photos.glob("a/*.jpg")))})
     frame["class"] = ["x" * (1 + number) for number in range(11)]
     iterator = ImageDataAugmentor(workers=2, processes=True).flow_from_dataframe(
@@ -322,7 +357,7 @@ def test_started_when_threads_have_had_enough_to_do(photos, monkeypatch):
     assert not children(flow(photos, processes=False)) or company(iterator)
 
 
-def test_no_more_of_them_work_than_there_are_workers(photos, asked):
+def test_no_more_of_them_work_than_there_are_workers(photos, filled):
     two = flow(photos)  # whose processes all augmentors share
     epochs(two)
     two._lookahead.close()  # what it has begun ahead would be counted
@@ -336,7 +371,7 @@ def test_no_more_of_them_work_than_there_are_workers(photos, asked):
         process.ask = ask
     epochs(one)
     assert len(tasks) == 1 < len(children(two))
-    assert all(asked)
+    assert all(filled)
 
 
 def test_a_reader_may_keep_all_batches(photos, monkeypatch):
@@ -438,7 +473,7 @@ def in_child(iterator, queue):
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-def test_a_forked_child_leaves_them_to_its_parent(photos, asked):
+def test_a_forked_child_leaves_them_to_its_parent(photos, filled):
     iterator = flow(photos, cache=True)
     expected = epochs(iterator, 1)
     context = multiprocessing.get_context("fork")
@@ -450,7 +485,7 @@ def test_a_forked_child_leaves_them_to_its_parent(photos, asked):
     child.join(10)
     assert child.exitcode == 0
     same(expected + more, epochs(flow(photos, processes=False), 4))
-    assert all(asked)
+    assert all(filled)
     assert len(children(iterator)) == 2
 
 

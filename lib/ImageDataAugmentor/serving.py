@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 import warnings
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 
@@ -90,5 +91,7 @@ class _Spots:
         image = loading(path)
         if spot.stamp is None:
             view[:] = image
+            # A table may repeat a photo: the next sample of this share uses what was just written.
+            self._spots[path, loading] = replace(spot, stamp=stamp)
         self._reply.stored.append((path, loading, stamp if spot.stamp is None else None))
         return image
