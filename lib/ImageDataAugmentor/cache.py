@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import psutil
 
+from .free_memory import available_memory
 from .memory import SharedMemory, allocate
 from .reading import CHANNELS, Loading
 
@@ -283,7 +283,7 @@ class MemoryCache(Cache):
     """Photos in memory."""
 
     def __init__(self):
-        super().__init__(int(_available_memory() * _DEFAULT_SHARE))
+        super().__init__(int(available_memory() * _DEFAULT_SHARE))
 
     def _open_section(self, loading):
         return Section(self, loading)
@@ -445,23 +445,6 @@ def _lock_exclusively(file) -> bool:
     except OSError:
         return False
     return True
-
-
-def _available_memory() -> int:
-    """Bytes this process may still take, counting the limit of a container."""
-    available = psutil.virtual_memory().available
-    for limit, usage in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-        (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-        ),
-    ):
-        try:
-            available = min(available, int(Path(limit).read_text()) - int(Path(usage).read_text()))
-        except (OSError, ValueError):  # no such container, or no limit ("max")
-            continue
-    return max(available, 0)
 
 
 def _renew_locks() -> None:
