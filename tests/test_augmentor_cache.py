@@ -14,8 +14,9 @@ import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor
 from ImageDataAugmentor import cache as cache_module
-from ImageDataAugmentor.cache import FolderCache
-from ImageDataAugmentor.reading import Loading
+from ImageDataAugmentor import folder_cache as folder_module
+from ImageDataAugmentor.folder_cache import FolderCache
+from ImageDataAugmentor.reading import ImageLoader
 
 SIZE = (24, 32)
 PICTURE = 24 * 32 * 3
@@ -50,9 +51,9 @@ def epoch(iterator):
 @pytest.fixture
 def decoded(monkeypatch):
     """The paths that were decoded, in order."""
-    paths, call = [], Loading.__call__
+    paths, call = [], ImageLoader.__call__
     monkeypatch.setattr(
-        Loading, "__call__", lambda self, path: (paths.append(path), call(self, path))[1]
+        ImageLoader, "__call__", lambda self, path: (paths.append(path), call(self, path))[1]
     )
     return paths
 
@@ -213,7 +214,7 @@ def test_a_full_disk_stops_the_cache_not_the_run(photos, tmp_path, monkeypatch, 
         path.write_bytes(b"some of it")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(cache_module, "_allocate", full)
+    monkeypatch.setattr(folder_module, "_allocate", full)
     iterator = flow(photos, cache=tmp_path / "cache")
     with pytest.warns(UserWarning, match="No space left"):
         np.testing.assert_array_equal(epoch(iterator), plain)
@@ -224,7 +225,7 @@ def test_a_full_disk_stops_the_cache_not_the_run(photos, tmp_path, monkeypatch, 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_allocation_finds_out_before_the_file_is_mapped(tmp_path):
     with pytest.raises(OSError, match=r"No space|too large|Invalid"):
-        cache_module._allocate(tmp_path / "huge.bin", 1 << 60)
+        folder_module._allocate(tmp_path / "huge.bin", 1 << 60)
 
 
 def test_leftovers_of_earlier_runs_make_room(photos, tmp_path):

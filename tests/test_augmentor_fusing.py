@@ -145,7 +145,7 @@ def test_resizing_in_the_same_step(case, size):
         expected = seeded(fuse(A.Compose(transforms)), seed)
         expected = expected(image=cv2.resize(picture, (WIDTH, HEIGHT)))["image"]
         fused = seeded(fuse(A.Compose(transforms)), seed)
-        result = fused.plan((HEIGHT, WIDTH, 3), resizing=True).transform(picture)
+        result = fused.draw((HEIGHT, WIDTH, 3), resizing=True).apply(picture)
         assert result.shape == expected.shape
         assert not np.shares_memory(result, picture)
         differences.append(np.abs(expected.astype(int) - result).mean())
@@ -156,7 +156,7 @@ def test_resizing_draws_no_number_more():
     ways = [seeded(fuse(A.Compose([A.HorizontalFlip(), A.Affine()])), 1) for _ in range(2)]
     for number in range(20):
         ways[0](image=photo(number))
-        ways[1].plan((HEIGHT, WIDTH, 3), resizing=True)
+        ways[1].draw((HEIGHT, WIDTH, 3), resizing=True)
         assert ways[0].py_random.getstate() == ways[1].py_random.getstate()
 
 

@@ -22,7 +22,7 @@ from ImageDataAugmentor import cache as cache_module
 from ImageDataAugmentor import memory as memory_module
 from ImageDataAugmentor import processes as processes_module
 from ImageDataAugmentor.memory import Buffers, SharedMemory
-from ImageDataAugmentor.reading import Loading
+from ImageDataAugmentor.reading import ImageLoader
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="descriptors cannot be passed")
 SIZE = (24, 32)
@@ -44,7 +44,7 @@ def photos(tmp_path):
 @pytest.fixture(autouse=True)
 def nothing_of_other_tests(monkeypatch):
     gc.collect()  # their processes, as far as nobody holds them
-    monkeypatch.setattr(processes_module.Company, "_shared", None)
+    monkeypatch.setattr(processes_module.WorkerPool, "_shared", None)
     monkeypatch.setattr(cache_module, "_caches", {})
 
 
@@ -76,24 +76,24 @@ def same(one, other):
             np.testing.assert_array_equal(x, y)
 
 
-def company(iterator):
-    return iterator.image_data_generator.pool.company
+def pool(iterator):
+    return iterator.image_data_generator.threads.pool
 
 
 def children(iterator):
-    return [one._process.pid for one in company(iterator)._processes if one.alive]
+    return [one._process.pid for one in pool(iterator)._processes if one.alive]
 
 
 @pytest.fixture
 def filled(monkeypatch):
     """Whether each share was filled by a process."""
-    results, fill = [], processes_module.Company.fill
+    results, fill = [], processes_module.WorkerPool.fill
 
     def noted(*arguments):
         results.append(fill(*arguments))
         return results[-1]
 
-    monkeypatch.setattr(processes_module.Company, "fill", noted)
+    monkeypatch.setattr(processes_module.WorkerPool, "fill", noted)
     return results
 
 
@@ -139,13 +139,13 @@ def test_they_fill_and_use_the_cache(photos, tmp_path, filled, where, monkeypatc
     iterator = flow(photos, cache=True if where == "memory" else tmp_path / "cache")
     expected = epochs(flow(photos, processes=False), 4)
     got = epochs(iterator, 2)
-    decoded, call = [], Loading.__call__
+    decoded, call = [], ImageLoader.__call__
     monkeypatch.setattr(
-        Loading, "__call__", lambda self, path: (decoded.append(path), call(self, path))[1]
+        ImageLoader, "__call__", lambda self, path: (decoded.append(path), call(self, path))[1]
     )
-    assert len(iterator.cache._sections[iterator.loading]._entries) == 22
+    assert len(iterator.cache._sections[iterator.loader]._entries) == 22
     same(got + epochs(iterator), expected)
-    iterator.image_data_generator.pool.processes = False
+    iterator.image_data_generator.threads.processes = False
     iterator.epoch = 0
     same(epochs(iterator, 1), expected[: len(iterator)])
     assert not decoded  # a thread reads what processes stored
@@ -214,9 +214,9 @@ def test_a_photo_that_stands_twice_in_a_share_is_cached_once(
     expected = batches(False, cache=None)
     for number in 2 * list(range(len(iterator))):
         np.testing.assert_array_equal(iterator[number], expected[number])
-    section = iterator.cache._sections[iterator.loading]
+    section = iterator.cache._sections[iterator.loader]
     assert len(section._entries) == 22
-    slots = len(section._segments) * section._records
+    slots = len(section._segments) * section._slots_per_segment
     assert len(section._free) == slots - 22
     assert filled
     assert all(filled)
@@ -289,7 +289,7 @@ def test_they_are_not_replaced_for_ever(photos):
         for pid in children(iterator):
             os.kill(pid, signal.SIGKILL)
     assert not children(iterator)
-    assert len(company(iterator)._processes) == 6
+    assert len(pool(iterator)._processes) == 6
     assert len(epochs(iterator)) == 2 * len(iterator)
 
 
@@ -301,7 +301,7 @@ def test_what_cannot_be_pickled_stays_in_the_threads(photos, filled):
     for (negative, _), (single, _) in zip(negatives, epochs(plain), strict=True):
         np.testing.assert_array_equal(negative, 255 - single)
     assert not filled
-    assert "lambda" in iterator._sent.refused
+    assert "lambda" in iterator._pickled.refused
 
 
 def test_what_they_cannot_load_stays_in_the_threads(photos, filled, monkeypatch):
@@ -314,7 +314,9 @@ def test_what_they_cannot_load_stays_in_the_threads(photos, filled, monkeypatch)
     with pytest.warns(UserWarning, match="stays in threads"):
         got = epochs(iterator)
     same(got, epochs(flow(photos, processes=False)))
-    assert "known_here_only" in iterator._sent.refused or "No module" in iterator._sent.refused
+    assert (
+        "known_here_only" in iterator._pickled.refused or "No module" in iterator._pickled.refused
+    )
     assert not any(filled)
 
 
@@ -352,9 +354,9 @@ def test_started_when_threads_have_had_enough_to_do(photos, monkeypatch):
     iterator = flow(photos, processes=None)
     epochs(iterator, 1)
     assert len(children(iterator)) == 2
-    company(iterator).wait()
+    pool(iterator).wait()
     same(epochs(iterator, 1), epochs(flow(photos, processes=False), 2)[len(iterator) :])
-    assert not children(flow(photos, processes=False)) or company(iterator)
+    assert not children(flow(photos, processes=False)) or pool(iterator)
 
 
 def test_no_more_of_them_work_than_there_are_workers(photos, filled):
@@ -362,7 +364,7 @@ def test_no_more_of_them_work_than_there_are_workers(photos, filled):
     epochs(two)
     two._lookahead.close()  # what it has begun ahead would be counted
     tasks, one = set(), flow(photos, workers=1)
-    for process in company(one)._processes:
+    for process in pool(one)._processes:
 
         def ask(*arguments, process=process, ask=process.ask):
             tasks.add(process)
@@ -420,7 +422,7 @@ from ImageDataAugmentor import ImageDataAugmentor
 flow = ImageDataAugmentor(workers=2, processes=True).flow_from_directory(sys.argv[1], batch_size=4)
 for _ in range(9):
     next(flow)
-print(*[one._process.pid for one in flow.image_data_generator.pool.company._processes], flush=True)
+print(*[one._process.pid for one in flow.image_data_generator.threads.pool._processes], flush=True)
 while len(sys.argv) == 2:
     next(flow)
 """
