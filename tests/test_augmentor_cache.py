@@ -272,3 +272,13 @@ while True:
     decoded.clear()
     np.testing.assert_array_equal(epoch(iterator), plain)
     assert not decoded  # the lock went with its process
+
+
+def test_only_a_folder_cache_needs_filelock():
+    script = (
+        "import sys; sys.modules['filelock'] = None\n"
+        "from ImageDataAugmentor.cache import open_cache\n"
+        "assert open_cache(True, 1).budget == 1 << 20\n"
+    )
+    library = str(Path(cache_module.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": library}, check=True)
