@@ -1,99 +1,44 @@
-"""Worker processes: the same batches, whatever befalls them, and nothing left behind."""
+"""Worker processes make the same batches as threads, and leave to threads what they cannot do."""
 
-import gc
-import multiprocessing
 import os
-import signal
-import subprocess
 import sys
-import time
-import warnings
 from pathlib import Path
 
 import albumentations as A
 import cv2
 import numpy as np
-import psutil
+import pandas as pd
 import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor, UnreadableImage, batch
-from ImageDataAugmentor import cache as cache_module
-from ImageDataAugmentor import memory as memory_module
-from ImageDataAugmentor import processes as processes_module
-from ImageDataAugmentor.memory import Buffers, SharedMemory
-from ImageDataAugmentor.reading import Loading
+from ImageDataAugmentor.reading import ImageLoader
+from tests.augmentor_flows import (
+    SIZE,
+    compose,
+    epochs,
+    flow,
+    forget_other_tests,
+    note_fills,
+    same,
+    write_photos,
+)
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="descriptors cannot be passed")
-SIZE = (24, 32)
-LIBRARY = Path(processes_module.__file__).parents[1]
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="file descriptors cannot be sent")
 
 
 @pytest.fixture
 def photos(tmp_path):
-    rng = np.random.default_rng(0)
-    for name in ("a", "b"):
-        (tmp_path / "photos" / name).mkdir(parents=True)
-        for number in range(11):
-            small = rng.integers(0, 256, (6, 8, 3), np.uint8)
-            path = tmp_path / "photos" / name / f"{number:02d}.jpg"
-            cv2.imwrite(str(path), cv2.resize(small, (64, 48)))
-    return tmp_path / "photos"
+    return write_photos(tmp_path / "photos")
 
 
 @pytest.fixture(autouse=True)
 def nothing_of_other_tests(monkeypatch):
-    gc.collect()  # their processes, as far as nobody holds them
-    monkeypatch.setattr(processes_module.Company, "_shared", None)
-    monkeypatch.setattr(cache_module, "_caches", {})
-
-
-def compose():
-    return A.Compose([A.HorizontalFlip(), A.Affine(rotate=(-20, 20), p=0.7), A.FancyPCA()])
-
-
-def flow(photos, processes=True, workers=2, augment="some", **options):
-    own = {name: options.pop(name) for name in ("cache", "preprocess_input", "truncated", "rescale")
-           if name in options}  # fmt: skip
-    augmentor = ImageDataAugmentor(
-        augment=compose() if augment == "some" else augment,
-        seed=7,
-        workers=workers,
-        processes=processes,
-        **own,
-    )
-    settings = {"target_size": SIZE, "batch_size": 5, "interpolation": cv2.INTER_AREA} | options
-    return augmentor.flow_from_directory(photos, **settings)
-
-
-def epochs(iterator, number=2):
-    return [next(iterator) for _ in range(number * len(iterator))]
-
-
-def same(one, other):
-    for a, b in zip(one, other, strict=True):
-        for x, y in zip(a, b, strict=True):
-            np.testing.assert_array_equal(x, y)
-
-
-def company(iterator):
-    return iterator.image_data_generator.pool.company
-
-
-def children(iterator):
-    return [one._process.pid for one in company(iterator)._processes if one.alive]
+    forget_other_tests(monkeypatch)
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """Whether each share was filled by a process."""
-    filled, fill = [], processes_module.Company.fill
-
-    def noted(*arguments):
-        filled.append(fill(*arguments))
-        return filled[-1]
-
-    monkeypatch.setattr(processes_module.Company, "fill", noted)
-    return filled
+def filled(monkeypatch):
+    return note_fills(monkeypatch)
 
 
 OPTIONS = {
@@ -124,31 +69,31 @@ OPTIONS = {
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("workers", [1, 3])
-def test_same_batches(photos, asked, options, workers):
+def test_same_batches(photos, filled, options, workers):
     same(
         epochs(flow(photos, workers=workers, **options)),
         epochs(flow(photos, workers=0, processes=False, **options)),
     )
-    assert asked
-    assert all(asked)
+    assert filled
+    assert all(filled)
 
 
 @pytest.mark.parametrize("where", ["memory", "folder"])
-def test_they_fill_and_use_the_cache(photos, tmp_path, asked, where, monkeypatch):
+def test_they_fill_and_use_the_cache(photos, tmp_path, filled, where, monkeypatch):
     iterator = flow(photos, cache=True if where == "memory" else tmp_path / "cache")
     expected = epochs(flow(photos, processes=False), 4)
     got = epochs(iterator, 2)
-    decoded, call = [], Loading.__call__
+    decoded, call = [], ImageLoader.__call__
     monkeypatch.setattr(
-        Loading, "__call__", lambda self, path: (decoded.append(path), call(self, path))[1]
+        ImageLoader, "__call__", lambda self, path: (decoded.append(path), call(self, path))[1]
     )
-    assert len(iterator.cache._sections[iterator.loading]._entries) == 22
+    assert len(iterator.cache._sections[iterator.loader]._entries) == 22
     same(got + epochs(iterator), expected)
-    iterator.image_data_generator.pool.processes = False
+    iterator.image_data_generator.threads.processes = False
     iterator.epoch = 0
     same(epochs(iterator, 1), expected[: len(iterator)])
     assert not decoded  # a thread reads what processes stored
-    assert all(asked)
+    assert all(filled)
 
 
 def test_a_changed_file_is_read_anew(photos):
@@ -163,9 +108,7 @@ def test_a_changed_file_is_read_anew(photos):
             assert np.all(batches[2][0][2] == value)
 
 
-def test_target_pictures(photos, asked):
-    import pandas as pd
-
+def test_target_pictures(photos, filled):
     paths = sorted(map(str, photos.glob("*/*.jpg")))
     frame = pd.DataFrame({"filename": paths, "class": paths[::-1]})
 
@@ -182,7 +125,45 @@ def test_target_pictures(photos, asked):
         )  # fmt: skip
 
     same(pairs(True), pairs(False))
-    assert all(asked)
+    assert all(filled)
+
+
+def oversampled(photos):
+    """Return a table in which each photo stands three times in a row."""
+    paths = sorted(map(str, photos.glob("*/*.jpg")))
+    return pd.DataFrame({"filename": paths}).loc[np.repeat(range(len(paths)), 3)]
+
+
+def its_own_targets(photos):
+    """Return a table in which each photo is its own target picture."""
+    paths = sorted(map(str, photos.glob("*/*.jpg")))
+    return pd.DataFrame({"filename": paths, "class": paths})
+
+
+@pytest.mark.parametrize("where", ["memory", "folder"])
+@pytest.mark.parametrize(
+    ("table", "class_mode"), [(oversampled, None), (its_own_targets, "color_target")]
+)
+def test_a_photo_that_stands_twice_in_a_share_is_cached_once(
+    photos, tmp_path, filled, where, table, class_mode
+):
+    def batches(processes, cache):
+        augmentor = ImageDataAugmentor(workers=2, processes=processes, cache=cache)
+        return augmentor.flow_from_dataframe(
+            table(photos), class_mode=class_mode, target_size=SIZE, batch_size=4,
+            interpolation=cv2.INTER_AREA, shuffle=False,
+        )  # fmt: skip
+
+    iterator = batches(True, cache=True if where == "memory" else tmp_path / "cache")
+    expected = batches(False, cache=None)
+    for number in 2 * list(range(len(iterator))):
+        np.testing.assert_array_equal(iterator[number], expected[number])
+    section = iterator.cache._sections[iterator.loader]
+    assert len(section._entries) == 22
+    slots = len(section._segments) * section._slots_per_segment
+    assert len(section._free) == slots - 22
+    assert filled
+    assert all(filled)
 
 
 VIEWS = {
@@ -226,48 +207,18 @@ def test_a_changed_setting_holds_from_the_next_batch_on(photos, processes):
         np.testing.assert_array_equal(one[0], other[0] * (0.5 if number >= length - 1 else 1))
 
 
-def test_a_killed_one_is_replaced_by_a_thread(photos):
-    iterator = flow(photos)
-    expected = epochs(flow(photos, processes=False), 6)
-    got = epochs(iterator)
-
-    def kill_them_and_go_on():
-        for pid in children(iterator):
-            os.kill(pid, signal.SIGKILL)
-        return epochs(iterator)
-
-    with pytest.warns(UserWarning, match="exit status -9"):
-        got += kill_them_and_go_on()
-    assert len(children(iterator)) == 2
-    got += epochs(iterator)
-    same(got, expected)
-
-
-def test_they_are_not_replaced_for_ever(photos):
-    iterator = flow(photos)
-    for _ in range(9):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            epochs(iterator, 1)
-        for pid in children(iterator):
-            os.kill(pid, signal.SIGKILL)
-    assert not children(iterator)
-    assert len(company(iterator)._processes) == 6
-    assert len(epochs(iterator)) == 2 * len(iterator)
-
-
-def test_what_cannot_be_pickled_stays_in_the_threads(photos, asked):
+def test_what_cannot_be_pickled_stays_in_the_threads(photos, filled):
     iterator = flow(photos, augment=None, preprocess_input=lambda x: 255 - x)
     plain = flow(photos, augment=None, processes=False)
     with pytest.warns(UserWarning, match=r"stays in threads.*lambda.*in a module"):
         negatives = epochs(iterator)
     for (negative, _), (single, _) in zip(negatives, epochs(plain), strict=True):
         np.testing.assert_array_equal(negative, 255 - single)
-    assert not asked
-    assert "lambda" in iterator._sent.refused
+    assert not filled
+    assert "lambda" in iterator._pickled.refused
 
 
-def test_what_they_cannot_load_stays_in_the_threads(photos, asked, monkeypatch):
+def test_what_they_cannot_load_stays_in_the_threads(photos, filled, monkeypatch):
     def known_here_only(picture):
         return picture
 
@@ -277,8 +228,10 @@ def test_what_they_cannot_load_stays_in_the_threads(photos, asked, monkeypatch):
     with pytest.warns(UserWarning, match="stays in threads"):
         got = epochs(iterator)
     same(got, epochs(flow(photos, processes=False)))
-    assert "known_here_only" in iterator._sent.refused or "No module" in iterator._sent.refused
-    assert not any(asked)
+    assert (
+        "known_here_only" in iterator._pickled.refused or "No module" in iterator._pickled.refused
+    )
+    assert not any(filled)
 
 
 def test_errors_and_warnings_are_those_of_a_thread(photos):
@@ -299,8 +252,6 @@ def test_errors_and_warnings_are_those_of_a_thread(photos):
 
 
 def test_texts_of_any_length_are_targets(photos):
-    import pandas as pd
-
     frame = pd.DataFrame({"filename": sorted(map(str, photos.glob("a/*.jpg")))})
     frame["class"] = ["x" * (1 + number) for number in range(11)]
     iterator = ImageDataAugmentor(workers=2, processes=True).flow_from_dataframe(
@@ -311,157 +262,6 @@ def test_texts_of_any_length_are_targets(photos):
     assert texts == 2 * list(frame["class"])
 
 
-def test_started_when_threads_have_had_enough_to_do(photos, monkeypatch):
-    monkeypatch.setattr(processes_module, "_WORTH_A_START", 0.0)
-    gc.collect()
-    iterator = flow(photos, processes=None)
-    epochs(iterator, 1)
-    assert len(children(iterator)) == 2
-    company(iterator).wait()
-    same(epochs(iterator, 1), epochs(flow(photos, processes=False), 2)[len(iterator) :])
-    assert not children(flow(photos, processes=False)) or company(iterator)
-
-
-def test_no_more_of_them_work_than_there_are_workers(photos, asked):
-    two = flow(photos)  # whose processes all augmentors share
-    epochs(two)
-    two._lookahead.close()  # what it has begun ahead would be counted
-    tasks, one = set(), flow(photos, workers=1)
-    for process in company(one)._processes:
-
-        def ask(*arguments, process=process, ask=process.ask):
-            tasks.add(process)
-            return ask(*arguments)
-
-        process.ask = ask
-    epochs(one)
-    assert len(tasks) == 1 < len(children(two))
-    assert all(asked)
-
-
-def test_a_reader_may_keep_all_batches(photos, monkeypatch):
-    monkeypatch.setattr(memory_module, "_LENT_AT_MOST", 9)
-    iterator = flow(photos, batch_size=1)
-    kept = epochs(iterator, 4)  # more than there is memory for
-    same(kept, epochs(flow(photos, batch_size=1, processes=False), 4))
-
-
-def test_memory_serves_again_when_its_batch_is_gone():
-    buffers = Buffers()
-    memory, whole = buffers.borrow(1000)
-    view = whole[10:20].reshape(2, 5)
-    del whole
-    other = buffers.borrow(1000)
-    assert other[0] is not memory  # the view keeps it
-    del view
-    assert buffers.borrow(900)[0] is memory
-
-
-def test_nothing_is_left(photos):
-    def descriptors():
-        gc.collect()
-        return psutil.Process().num_fds()
-
-    before = descriptors()
-    iterator = flow(photos, cache=True)
-    epochs(iterator)
-    pids = children(iterator)
-    assert len(pids) == 2
-    del iterator
-    cache_module._caches.clear()
-    deadline = time.monotonic() + 60
-    while (any(map(psutil.pid_exists, pids)) or descriptors() > before) and (
-        time.monotonic() < deadline
-    ):
-        gc.collect()
-        time.sleep(0.05)
-    assert not any(map(psutil.pid_exists, pids))  # a zombie would exist
-    assert descriptors() <= before
-
-
-SCRIPT = """
-import sys
-from ImageDataAugmentor import ImageDataAugmentor
-flow = ImageDataAugmentor(workers=2, processes=True).flow_from_directory(sys.argv[1], batch_size=4)
-for _ in range(9):
-    next(flow)
-print(*[one._process.pid for one in flow.image_data_generator.pool.company._processes], flush=True)
-while len(sys.argv) == 2:
-    next(flow)
-"""
-
-
-@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None])
-def test_they_end_with_their_owner(photos, way):
-    owner = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, photos, *([] if way else ["end"])],
-        env=os.environ | {"PYTHONPATH": str(LIBRARY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    line = owner.stdout.readline()
-    while line.startswith("Found"):
-        line = owner.stdout.readline()
-    pids = [int(pid) for pid in line.split()]
-    assert len(pids) == 2
-    if way:
-        os.killpg(owner.pid, way)  # as a terminal's Ctrl-C does
-    _, errors = owner.communicate(timeout=90)
-    deadline = time.monotonic() + 60
-    while any(map(_runs, pids)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(_runs, pids))
-    assert errors.count("Traceback") == (1 if way == signal.SIGINT else 0)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # init has not reaped it yet
-    except psutil.NoSuchProcess:
-        return False
-
-
-def test_processes_without_keras(photos):
-    iterator = flow(photos)
-    epochs(iterator, 1)
-    maps = Path(f"/proc/{children(iterator)[0]}/maps")
-    if not maps.exists():
-        pytest.skip("needs /proc")
-    assert "tensorflow" not in maps.read_text()
-
-
-def in_child(iterator, queue):
-    iterator.epoch = 0
-    queue.put(epochs(iterator, 1))
-
-
-@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
-def test_a_forked_child_leaves_them_to_its_parent(photos, asked):
-    iterator = flow(photos, cache=True)
-    expected = epochs(iterator, 1)
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=in_child, args=(iterator, queue))
-    child.start()
-    more = epochs(iterator, 3)  # at the same time
-    same(queue.get(timeout=60), expected)
-    child.join(10)
-    assert child.exitcode == 0
-    same(expected + more, epochs(flow(photos, processes=False), 4))
-    assert all(asked)
-    assert len(children(iterator)) == 2
-
-
 def test_wrong_value():
     with pytest.raises(ValueError, match="processes=4"):
         ImageDataAugmentor(processes=4)
-
-
-def test_a_mapping_of_a_file_that_others_may_read(tmp_path):
-    (tmp_path / "file").write_bytes(bytes(range(100)))
-    memory = SharedMemory.of_file(tmp_path / "file", 100, writable=False)
-    assert memory.array((2, 5), offset=10).tolist()[1] == [15, 16, 17, 18, 19]
-    with pytest.raises(ValueError, match="read-only"):
-        memory.array((2, 5))[:] = 0

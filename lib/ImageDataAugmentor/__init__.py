@@ -1,12 +1,12 @@
-"""Keras image iterators whose transforms are albumentations': photos in, batches out.
+"""Keras image iterators that transform photos with albumentations.
 
-A drop-in for mjkvaak's library of the same name (github.com/mjkvaak/ImageDataAugmentor) on Keras 3
-and albumentations 2, written anew.
+The package replaces mjkvaak's library of the same name (github.com/mjkvaak/ImageDataAugmentor) on
+Keras 3 and albumentations 2, and is written anew.
 """
 
 import importlib
 
-_HOMES = {
+_MODULES = {
     "DataFrameIterator": "dataframe_iterator",
     "DirectoryIterator": "directory_iterator",
     "ImageDataAugmentor": "image_data_augmentor",
@@ -20,13 +20,13 @@ _HOMES = {
     "save_img": "utils",
     "validate_filename": "utils",
 }
-__all__ = list(_HOMES)
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str):
-    """Import a public name when it is asked for: the worker processes do without Keras."""
-    if name not in _HOMES:
+    """Import a public name on first use, so that worker processes need not import Keras."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    value = getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
     globals()[name] = value
     return value

@@ -2,20 +2,36 @@
 
 import os
 import warnings
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
 
-from .iterator import CLASS_LABELS, FileIterator
-from .reading import validate_filename
+from .file_iterator import CLASS_LABELS, FileIterator
+from .iterator import FlowSettings, ImageSaver
+from .reading import ImageLoader, validate_filename
 
 
 class DataFrameIterator(FileIterator):
-    """Iterates over the image files named in a dataframe's column.
+    """Iterates over the image files named in a column of a dataframe.
 
-    Rows whose file is missing or has another suffix are left out, with a warning
-    (`validate_filenames`), and so are rows of none of the `classes`. These are numbered in the
-    order given, or sorted where they are taken from the dataframe.
+    Arguments:
+        directory: the folder that the names in `x_col` are relative to; None if they are paths.
+        y_col: the column of the targets, or a list of columns. Not used with class_mode "input" or
+            None.
+        weight_col: the column of the sample weights, which make the batches triples.
+        classes: the labels in the order that numbers them. Rows with other labels are left out.
+            None takes all labels, sorted. If `classes` is given, `y_col` may hold whole numbers
+            instead of strings: the positions of the labels in `classes`, counted from 0.
+        validate_filenames: whether to leave out, with a warning, rows whose file does not exist or
+            has an unknown suffix.
+        class_mode (in the settings): as for a DirectoryIterator, where "categorical" also takes
+            lists of labels; "multi_output" (a list with one array for each column), "raw" (the
+            values unchanged), or "color_target" and "grayscale_target" (the column holds the full
+            path of a target picture, which label_augment_mode says how to transform).
+
+    Raises ValueError for a column that does not exist and for a position outside `classes`, and
+    TypeError for a column with values of another type than the class mode needs.
     """
 
     allowed_class_modes = (
@@ -34,15 +50,17 @@ class DataFrameIterator(FileIterator):
         directory: str | os.PathLike | None,
         image_data_generator,
         *,
+        settings: FlowSettings,
+        loader: ImageLoader,
+        saver: ImageSaver,
         x_col: str = "filename",
         y_col: str | list[str] = "class",
         weight_col: str | None = None,
         classes: list[str] | None = None,
         validate_filenames: bool = True,
-        **options,
     ):
         self.directory = os.fspath(directory or "")
-        self.class_mode = options["class_mode"]
+        self.class_mode = settings.class_mode
         self._check_columns(dataframe, x_col, y_col, weight_col, classes)
         frame = self._existing_files(dataframe, x_col) if validate_filenames else dataframe
         labelled = self.class_mode in CLASS_LABELS
@@ -52,21 +70,22 @@ class DataFrameIterator(FileIterator):
             names = list(dict.fromkeys(classes)) if classes else sorted(set(labels.explode()))
             self.class_indices = {name: number for number, name in enumerate(names)}
             self.num_classes = len(names)
-        chosen = image_data_generator.subset_slice(options["subset"], len(frame))
+        chosen = image_data_generator.subset_slice(settings.subset, len(frame))
         frame = frame.iloc[chosen]
         if labelled:
-            self.classes = [self._numbers(label) for label in labels.iloc[chosen]]
+            self.classes = self._numbers_of(labels.iloc[chosen], classes)
         self.filenames = frame[x_col].tolist()
         self._targets = self._read_targets(frame, y_col)
         self._sample_weight = frame[weight_col].to_numpy() if weight_col else None
-        super().__init__(image_data_generator, **options)
-        kind = "validated" if validate_filenames else "non-validated"
-        belonging = f" belonging to {self.num_classes} classes" if labelled else ""
-        print(f"Found {self.samples} {kind} image filenames{belonging}.")
+        super().__init__(image_data_generator, settings, loader, saver)
+        if settings.verbose:
+            kind = "validated" if validate_filenames else "non-validated"
+            belonging = f" belonging to {self.num_classes} classes" if labelled else ""
+            print(f"Found {self.samples} {kind} image filenames{belonging}.")
 
     @property
     def labels(self):
-        """Numbers of the classes, or the values or the paths of the targets."""
+        """The numbers of the classes, or the values or the paths of the targets."""
         return self.classes if self.class_mode in CLASS_LABELS else self._targets
 
     @property
@@ -85,24 +104,28 @@ class DataFrameIterator(FileIterator):
             if column not in frame:
                 raise ValueError(f"No column {column!r} in the dataframe: {list(frame)}")
         _check_types(frame[x_col], str, f"x_col={x_col!r} must hold strings")
-        if mode == "categorical":
-            _check_types(
-                frame[y_col],
-                (str, list, tuple),
-                f'class_mode="categorical" needs strings, lists or tuples in y_col={y_col!r}',
-            )
-        elif mode in {"binary", "sparse"}:
-            _check_types(frame[y_col], str, f'class_mode="{mode}" needs strings in y_col={y_col!r}')
+        if mode in CLASS_LABELS:
+            self._check_labels(frame[y_col], y_col, classes)
         elif mode in {"color_target", "grayscale_target"}:
             _check_types(frame[y_col], str, f'class_mode="{mode}" needs paths in y_col={y_col!r}')
-        if mode == "binary":
-            found = len(set(classes)) if classes else frame[y_col].nunique()
-            if found != 2:
-                raise ValueError(f'class_mode="binary" needs two classes, not {found}')
         if classes and mode not in CLASS_LABELS:
             warnings.warn(f"`classes` is ignored with class_mode={mode!r}", stacklevel=4)
         if weight_col and not pd.api.types.is_numeric_dtype(frame[weight_col]):
             raise TypeError(f"weight_col={weight_col!r} must hold numbers")
+
+    def _check_labels(self, labels: pd.Series, y_col, classes) -> None:
+        mode = self.class_mode
+        if _are_positions(labels, classes):
+            _check_positions(labels, y_col, classes)
+        elif mode == "categorical":
+            rule = f'class_mode="categorical" needs strings, lists or tuples in y_col={y_col!r}'
+            _check_types(labels, (str, list, tuple), rule)
+        else:
+            _check_types(labels, str, f'class_mode="{mode}" needs strings in y_col={y_col!r}')
+        if mode == "binary":
+            found = len(set(classes)) if classes else labels.nunique()
+            if found != 2:
+                raise ValueError(f'class_mode="binary" needs two classes, not {found}')
 
     def _existing_files(self, frame: pd.DataFrame, x_col: str) -> pd.DataFrame:
         valid = np.array(
@@ -122,10 +145,16 @@ class DataFrameIterator(FileIterator):
             )
         return frame[valid]
 
-    def _numbers(self, label):
-        if isinstance(label, (list, tuple)):
-            return [self.class_indices[name] for name in label]
-        return self.class_indices[label]
+    def _numbers_of(self, labels: pd.Series, classes) -> list:
+        """Return the number of each label's class, or a list of numbers for a list of labels."""
+        if _are_positions(labels, classes):
+            return [int(label) for label in labels]
+        return [
+            [self.class_indices[name] for name in label]
+            if isinstance(label, (list, tuple))
+            else self.class_indices[label]
+            for label in labels
+        ]
 
     def _read_targets(self, frame: pd.DataFrame, y_col):
         match self.class_mode:
@@ -138,9 +167,29 @@ class DataFrameIterator(FileIterator):
         return None
 
 
+def _are_positions(labels: pd.Series, classes) -> bool:
+    """Return whether the labels are whole numbers that count the entries of `classes`."""
+    return bool(classes) and len(labels) > 0 and all(map(_is_whole_number, labels))
+
+
+def _is_whole_number(label) -> bool:
+    return isinstance(label, Integral) and not isinstance(label, bool)
+
+
+def _check_positions(labels: pd.Series, y_col, classes) -> None:
+    if len(set(classes)) < len(classes):
+        raise ValueError(f"classes={classes} repeats a label, so positions in it are ambiguous")
+    for row, label in labels.items():
+        if not 0 <= label < len(classes):
+            raise ValueError(
+                f"y_col={y_col!r}: row {row} has the label {label}, but a whole number must be a "
+                f"position in `classes`, 0 to {len(classes) - 1}"
+            )
+
+
 def _labels_among(labels: pd.Series, classes: list[str] | None) -> pd.Series:
-    """The labels, without those that are none of the classes; None where nothing is left."""
-    if not classes:
+    """Return the labels without those that are not in `classes`; None where nothing is left."""
+    if not classes or _are_positions(labels, classes):
         return labels
     known = set(classes)
 

@@ -4,15 +4,17 @@ import os
 
 import numpy as np
 
-from .iterator import FileIterator
+from .file_iterator import FileIterator
+from .iterator import FlowSettings, ImageSaver
+from .reading import ImageLoader
 
 
 class DirectoryIterator(FileIterator):
-    """Iterates over the image files below a folder of class folders.
+    """Iterates over the image files in the class folders of a folder.
 
-    `classes` are the sub-folders to use, in the order that numbers them; by default all of them in
-    alphanumeric order ('10' before '2'). Files within a class are taken folder by folder, in the
-    order of their names.
+    By default `classes` are all sub-folders in alphanumeric order ('10' before '2'). The files of a
+    class are in the order of their folders and names. Raises FileNotFoundError for a class without
+    a folder, and ValueError for a class mode that does not fit.
     """
 
     allowed_class_modes = ("categorical", "binary", "sparse", "input", None)
@@ -22,29 +24,31 @@ class DirectoryIterator(FileIterator):
         directory: str | os.PathLike,
         image_data_generator,
         *,
+        settings: FlowSettings,
+        loader: ImageLoader,
+        saver: ImageSaver,
         classes: list[str] | None = None,
         follow_links: bool = False,
-        **options,
     ):
-        if options["class_mode"] not in self.allowed_class_modes:
-            raise ValueError(
-                f"class_mode={options['class_mode']!r}: expected one of {self.allowed_class_modes}"
-            )
+        mode = settings.class_mode
+        if mode not in self.allowed_class_modes:
+            raise ValueError(f"class_mode={mode!r}: expected one of {self.allowed_class_modes}")
         self.directory = os.fspath(directory)
         names = list(classes) if classes else self._sub_folders()
-        if options["class_mode"] == "binary" and len(names) > 2:
+        if mode == "binary" and len(names) > 2:
             raise ValueError(f'class_mode="binary" needs two classes, not {len(names)}: {names}')
         self.class_indices = {name: number for number, name in enumerate(names)}
         self.num_classes = len(names)
         self.filenames, numbers = [], []
         for name, number in self.class_indices.items():
             files = self._files(name, follow_links)
-            files = files[image_data_generator.subset_slice(options["subset"], len(files))]
+            files = files[image_data_generator.subset_slice(settings.subset, len(files))]
             self.filenames += files
             numbers += [number] * len(files)
         self.classes = np.array(numbers, dtype="int32")
-        super().__init__(image_data_generator, **options)
-        print(f"Found {self.samples} images belonging to {self.num_classes} classes.")
+        super().__init__(image_data_generator, settings, loader, saver)
+        if settings.verbose:
+            print(f"Found {self.samples} images belonging to {self.num_classes} classes.")
 
     def _sub_folders(self) -> list[str]:
         with os.scandir(self.directory) as entries:

@@ -1,4 +1,4 @@
-"""What to write instead of the albumentations 1 names and arguments that version 2 dropped."""
+"""Replacements for the names and arguments of albumentations 1 that version 2 dropped."""
 
 import warnings
 
@@ -23,7 +23,7 @@ _TRANSFORMS = {
     "IAASharpen": "Sharpen(alpha=..., lightness=...)",
     "IAASuperpixels": "Superpixels(p_replace=..., n_segments=...)",
 }
-# Arguments renamed alike wherever they occurred.
+# Arguments that were renamed alike in all transforms.
 _ARGUMENTS = {
     "value": "fill=",
     "mask_value": "fill_mask=",
@@ -40,7 +40,7 @@ _ARGUMENTS = {
     "mode": "border_mode=",
     "always_apply": "p=1",
 }
-# Arguments that became the two ends of a range, or something else, in one transform.
+# Arguments that one transform replaced, mostly by the two ends of a range.
 _ARGUMENTS_OF = {
     "AdvancedBlur": {"sigmaX_limit": "sigma_x_limit=", "sigmaY_limit": "sigma_y_limit="},
     "CoarseDropout": {
@@ -54,8 +54,8 @@ _ARGUMENTS_OF = {
     },
     "ElasticTransform": {"alpha_affine": "an Affine(...) of its own before it"},
     "GaussNoise": {
-        "var_limit": "std_range=(lower, upper), standard deviations as shares of the value range",
-        "mean": "mean_range=(lower, upper), as shares of the value range",
+        "var_limit": "std_range=(lower, upper), as fractions of the value range",
+        "mean": "mean_range=(lower, upper), as fractions of the value range",
     },
     "GridDropout": {
         **dict.fromkeys(("unit_size_min", "unit_size_max"), "unit_size_range=(min, max)"),
@@ -87,18 +87,17 @@ _ARGUMENTS_OF = {
         ),
     },
     "Rotate": {"method": "rotate_method="},
-    "Solarize": {"threshold": "threshold_range=(lower, upper), as shares of the value range"},
+    "Solarize": {"threshold": "threshold_range=(lower, upper), as fractions of the value range"},
 }
 
 
 def name_replacements() -> None:
-    """Make `albumentations.Flip` and its like say what to write instead.
+    """Make the AttributeError for `albumentations.Flip` and the like name the replacement.
 
-    A module's `__getattr__` (PEP 562) is looked up in the module's own namespace, so it can be set
-    from outside. It is asked only for names that albumentations lacks, and still raises
-    AttributeError; `from albumentations import Flip` keeps Python's own message.
+    Python calls a module's `__getattr__` (PEP 562) only for names that the module lacks, and it
+    can be set from outside. `from albumentations import Flip` keeps Python's own message.
     """
-    if "__getattr__" in vars(albumentations):  # a later albumentations has its own
+    if "__getattr__" in vars(albumentations):  # A later albumentations may have its own.
         return
 
     def __getattr__(name: str):
@@ -114,7 +113,7 @@ def name_replacements() -> None:
 
 
 def check_arguments(compose: albumentations.BaseCompose) -> None:
-    """Warn, transform by transform, about arguments that albumentations ignored or misuses."""
+    """Warn about each argument that albumentations ignored or that gives black pictures."""
     for transform in _leaves(compose):
         name = type(transform).__name__
         for argument in getattr(transform, "invalid_args", None) or ():

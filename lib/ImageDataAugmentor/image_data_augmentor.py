@@ -1,4 +1,4 @@
-"""The augmentor: what happens to each picture, and the flows that read them."""
+"""The augmentor: the transformation of each picture, and the flows of batches."""
 
 import copy
 import itertools
@@ -12,18 +12,19 @@ import numpy as np
 import pandas as pd
 
 from . import fusing, guide
-from .cache import Cache, open_cache
+from .cache import open_cache
 from .dataframe_iterator import DataFrameIterator
 from .directory_iterator import DirectoryIterator
-from .iterator import Saving
+from .iterator import FlowSettings, ImageSaver
 from .numpy_array_iterator import NumpyArrayIterator
+from .photo_cache import Cache
 from .randomness import entropy_of
-from .reading import Loading
-from .transforming import TINY, Transforming
+from .reading import ImageLoader
+from .transforming import TINY, SampleTransformer
 from .transforms import quicken
-from .workers import WorkerPool
+from .workers import WorkerThreads
 
-# Notebooks that import * from here rely on these names.
+# Notebooks use `import *` from here and rely on these names.
 __all__ = [
     "DataFrameIterator",
     "DirectoryIterator",
@@ -39,45 +40,55 @@ __all__ = [
 guide.name_replacements()
 
 
-class ImageDataAugmentor(Transforming):
-    """Makes batches of pictures, transforming each with albumentations on the way.
+class ImageDataAugmentor(SampleTransformer):
+    """Makes batches of pictures that albumentations transforms on the way.
 
-    One picture is loaded and resized, augmented, then standardised in this order: preprocess_input,
-    preprocess_labels, rescale, samplewise, featurewise, whitening; then it is cast to the dtype.
-    Its random numbers depend on (seed, epoch, index) alone.
+    A picture is loaded and resized, augmented, and then standardised in this order:
+    preprocess_input, preprocess_labels, rescale, samplewise, featurewise, whitening. Then it is
+    cast to the dtype of the batch. Its random numbers depend on (seed, epoch, index) alone.
 
     Arguments:
-        featurewise_center, featurewise_std_normalization: subtract the mean, divide by the standard
-            deviation, of each channel over the data given to `fit`; the second implies the first.
-        samplewise_center, samplewise_std_normalization: the same over each picture.
+        featurewise_center, featurewise_std_normalization: subtract the mean of each channel over
+            the data given to `fit`, and divide by its standard deviation. The second implies the
+            first.
+        samplewise_center, samplewise_std_normalization: do the same with the statistics of each
+            picture.
         zca_whitening: multiply by the principal components found by `fit`.
-        augment: an albumentations transform, a list of them, or a Compose. Where a transform draws
-            from a global random state of its own, results are not reproducible.
-        input_augment_mode: what the pictures are to albumentations: "image", "mask", or the name of
-            one of its additional targets.
-        label_augment_mode: the same for targets that are transformed too; also "same_as_input";
-            None leaves targets as they are.
-        seed: of the order and the transforms; None draws one from the system.
-        rescale: factor for the values; None or 0 for none.
-        preprocess_input, preprocess_labels: functions of one picture and one target, called in the
-            worker threads.
-        data_format: "channels_last" or "channels_first", of the batches; transforms and functions
+        augment: an albumentations transform, a list of them, or a Compose. Results are not
+            reproducible if a transform draws from a global random state.
+        input_augment_mode: the role of the pictures in albumentations: "image", "mask", or the name
+            of one of its additional targets.
+        label_augment_mode: the role of the targets, if they are transformed: as above, or
+            "same_as_input". None leaves targets unchanged.
+        seed: the seed of the order and the transforms. None draws one from the system.
+        rescale: a factor for the values. None or 0 leaves them unchanged.
+        preprocess_input, preprocess_labels: functions of one picture and of one target. The worker
+            threads call them.
+        data_format: "channels_last" or "channels_first", of the batches. Transforms and functions
             always get a picture as [height, width, channels].
-        validation_split: the share (0..1) of each class that subset="validation" holds.
-        cache: None decodes a photo each time; True keeps it, resized, in memory, for all
-            augmentors of this process; a folder keeps it there, for later runs too.
-        cache_mb: the cache's budget; by default half of the free memory or disk. What does not fit
-            is decoded each time.
-        workers: threads that load and transform; 0 leaves it to the reader's; None takes one for
-            each core.
-        processes: True gives each of these threads a process that does its work (photos of files
-            only, not on Windows), which is faster with several of them; False does not; None
-            does once they have had some seconds of work. Every result is the same, as long as
-            the transforms and the functions of the caller keep no state that changes; those that
-            cannot be pickled, such as a lambda, stay in the threads.
-        truncated: "load" decodes truncated files as far as they go, with a warning; "error"
+        validation_split: the fraction (0..1) of each class that subset="validation" holds.
+        cache: True keeps resized photos in memory, shared by all augmentors of this process. A
+            folder keeps them there, for later runs too. None decodes a photo each time.
+        cache_mb: the cache's budget in megabytes. The default is half of the free memory or disk.
+            Photos that do not fit are decoded each time.
+        workers: the number of threads that load and transform. 0 leaves the work to the reader's
+            thread. None takes one for each core.
+        processes: True gives each worker thread a process that does its work, for photos in files
+            and not on Windows. That is faster with several workers. None does so after the threads
+            have had some seconds of work, False never. The results are the same if the transforms
+            and the caller's functions keep no state that changes. What cannot be pickled, such as
+            a lambda, stays in the threads.
+        truncated: "load" decodes truncated files as far as possible, with a warning; "error"
             refuses them.
+
+    Raises ValueError or TypeError for an argument that does not fit, and names it.
     """
+
+    # Statistics of the data given to `fit`; they can also be copied from another augmentor.
+    mean: np.ndarray | None = None
+    std: np.ndarray | None = None
+    principal_components: np.ndarray | None = None
+    total_transformations_done = 0
 
     def __init__(
         self,
@@ -102,8 +113,7 @@ class ImageDataAugmentor(Transforming):
         processes: bool | None = None,
         truncated: str = "load",
     ):
-        self.featurewise_center = featurewise_center
-        self.samplewise_center = samplewise_center
+        self.featurewise_center, self.samplewise_center = featurewise_center, samplewise_center
         self.featurewise_std_normalization = featurewise_std_normalization
         self.samplewise_std_normalization = samplewise_std_normalization
         self.zca_whitening = zca_whitening
@@ -111,27 +121,14 @@ class ImageDataAugmentor(Transforming):
         self.input_augment_mode = input_augment_mode
         self.label_augment_mode = label_augment_mode
         self.augment = None if augment is None else self._as_compose(augment)
-        self.seed = seed
-        self.entropy = entropy_of(seed)
+        self.seed, self.entropy = seed, entropy_of(seed)
         self.rescale = rescale
-        self.preprocess_input = preprocess_input
-        self.preprocess_labels = preprocess_labels
-        if data_format not in {"channels_last", "channels_first"}:
-            raise ValueError(
-                f"data_format={data_format!r}: expected 'channels_last' or 'channels_first'"
-            )
+        self.preprocess_input, self.preprocess_labels = preprocess_input, preprocess_labels
+        _check_settings(data_format, validation_split, truncated)
         self.data_format = data_format
-        if validation_split and not 0 < validation_split < 1:
-            raise ValueError(f"validation_split={validation_split}: give a share between 0 and 1")
         self._validation_split = validation_split or 0.0
-        self.cache, self.cache_mb = cache, cache_mb
-        self.truncated = truncated
-        Loading(truncated=truncated)  # refuses a wrong value here rather than in a flow
-        self.pool = WorkerPool(workers, processes)
-        self.mean = None
-        self.std = None
-        self.principal_components = None
-        self.total_transformations_done = 0
+        self.cache, self.cache_mb, self.truncated = cache, cache_mb, truncated
+        self.threads = WorkerThreads(workers, processes)
         self._start()
 
     def _start(self):
@@ -157,7 +154,7 @@ class ImageDataAugmentor(Transforming):
             change("samplewise_center", True, "samplewise_std_normalization")
 
     def _as_compose(self, augment) -> albumentations.Compose:
-        """A Compose of our own that knows both modes' targets."""
+        """Return a Compose of our own that knows the targets of both modes."""
         if isinstance(augment, (list, tuple)):
             augment = albumentations.Compose(list(augment))
         kinds = (albumentations.BasicTransform, albumentations.BaseCompose)
@@ -171,7 +168,12 @@ class ImageDataAugmentor(Transforming):
         augment = copy.deepcopy(augment)
         guide.check_arguments(augment)
         quicken(augment)
-        targets = dict(augment.additional_targets)
+        self._add_label_target(augment)
+        return augment
+
+    def _add_label_target(self, compose: albumentations.Compose) -> None:
+        """Check both modes, and make the Compose transform labels as the mode says."""
+        targets = dict(compose.additional_targets)
         if self.input_augment_mode not in {"image", "mask", *targets}:
             raise ValueError(
                 f"input_augment_mode={self.input_augment_mode!r}: expected 'image', 'mask' or one "
@@ -187,22 +189,21 @@ class ImageDataAugmentor(Transforming):
             self.label_augment_mode = "same_as_input"
         if self.label_augment_mode == "same_as_input" and "same_as_input" not in targets:
             kind = targets.get(self.input_augment_mode, self.input_augment_mode)
-            augment.add_targets({"same_as_input": kind})
-        return augment
+            compose.add_targets({"same_as_input": kind})
 
     @property
     def workers(self) -> int:
-        """Threads that load and transform."""
-        return self.pool.workers
+        """The number of threads that load and transform."""
+        return self.threads.workers
 
     def open_cache(self) -> Cache | None:
-        """The cache of decoded photos, shared with other augmentors of this process, or None."""
+        """Return the cache of decoded photos, shared with other augmentors, or None."""
         return open_cache(self.cache, self.cache_mb)
 
     def subset_slice(self, subset: str | None, n: int) -> slice:
-        """Which of n samples a subset holds: "validation" is the first share, "training" the rest.
+        """Return which of n samples a subset holds: "validation" the first, "training" the rest.
 
-        Raises ValueError for another name, and where there is no validation_split.
+        Raises ValueError for another name, and if there is no validation_split.
         """
         if subset is None:
             return slice(None)
@@ -232,29 +233,23 @@ class ImageDataAugmentor(Transforming):
         dtype: str = "float32",
         **unknown,
     ) -> NumpyArrayIterator:
-        """Batches from arrays.
+        """Return batches from arrays.
 
-        Of the parameters:
-            x: pictures [n, height, width, channels], or (pictures, other arrays), whose others are
-                handed out unchanged beside the pictures.
-            y: labels [n, ...], or target pictures; None hands out x alone.
-            sample_weight: [n]; makes the batches triples.
-            save_to_dir, save_prefix, save_format: where each augmented picture is saved, as
-                {prefix}_{index}_{hash}.{format}.
+        Some of the arguments:
+            x: pictures [n, height, width, channels], or (pictures, other arrays); the batches
+                contain the others unchanged.
+            y: labels [n, ...], or target pictures. None gives batches of x alone.
+            sample_weight: [n]. It makes the batches triples.
+            save_to_dir, save_prefix, save_format: where to save each augmented picture, as
+                {prefix}_{index}_{hash}.{format}. None saves nothing.
             subset: "training" or "validation", with validation_split.
-            dtype: of the pictures; labels are float32 where it is not a float.
+            dtype: the dtype of the pictures. Labels are float32 if it is not a float.
         """
         _refuse("flow", unknown)
+        settings = FlowSettings(None, batch_size, shuffle, subset, dtype)
+        saver = ImageSaver(save_to_dir, save_prefix, save_format)
         return NumpyArrayIterator(
-            x,
-            y,
-            self,
-            sample_weight=sample_weight,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            subset=subset,
-            dtype=dtype,
-            saving=Saving(save_to_dir, save_prefix, save_format),
+            x, y, self, settings=settings, saver=saver, sample_weight=sample_weight
         )
 
     def flow_from_directory(
@@ -274,34 +269,32 @@ class ImageDataAugmentor(Transforming):
         interpolation=cv2.INTER_NEAREST,
         *,
         dtype: str = "float32",
+        verbose: bool = True,
         **unknown,
     ) -> DirectoryIterator:
-        """Batches from a folder with one sub-folder for each class.
+        """Return batches from a folder with one sub-folder for each class.
 
-        Of the parameters:
+        Some of the arguments:
             target_size: (height, width) to which every photo is resized.
             color_mode: "rgb", "rgba", "grayscale" or "gray".
-            classes: the sub-folders to use, in the order that numbers them; None takes all.
+            classes: the sub-folders to use, in the order that numbers them. None takes all.
             class_mode: "categorical" (one-hot), "binary", "sparse" (numbers), "input" (the pictures
                 themselves) or None (no labels).
-            save_to_dir, save_prefix, save_format, subset: as in `flow`.
-            interpolation: a cv2.INTER_... constant or its name. The default is the original's;
-                cv2.INTER_AREA is the better choice for photos.
-            dtype: of the batches; "uint8" where nothing is standardised.
+            interpolation: a cv2.INTER_... constant or its name. cv2.INTER_AREA is a better choice
+                for photos than the default, which is the original library's.
+            dtype: the dtype of the batches; "uint8" is possible without standardisation.
+            verbose: whether to print how many images were found.
+        The others are those of `flow`.
         """
         _refuse("flow_from_directory", unknown)
         return DirectoryIterator(
             directory,
             self,
+            settings=FlowSettings(class_mode, batch_size, shuffle, subset, dtype, verbose),
+            loader=ImageLoader(color_mode, tuple(target_size), interpolation, self.truncated),
+            saver=ImageSaver(save_to_dir, save_prefix, save_format),
             classes=classes,
             follow_links=follow_links,
-            class_mode=class_mode,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            subset=subset,
-            dtype=dtype,
-            loading=Loading(color_mode, tuple(target_size), interpolation, self.truncated),
-            saving=Saving(save_to_dir, save_prefix, save_format),
         )
 
     def flow_from_dataframe(
@@ -325,54 +318,44 @@ class ImageDataAugmentor(Transforming):
         validate_filenames: bool = True,
         *,
         dtype: str = "float32",
+        verbose: bool = True,
         **unknown,
     ) -> DataFrameIterator:
-        """Batches of the files that a dataframe lists.
+        """Return batches of the files that a dataframe lists.
 
-        Of the parameters:
-            directory: what the names in `x_col` are relative to; None where they are full paths.
-            y_col: the column of the targets, or a list of columns.
-            weight_col: the column of the sample weights; makes the batches triples.
-            classes: the labels to use, in the order that numbers them; None takes all, sorted.
-            class_mode: as in `flow_from_directory`; also "multi_output" (a list with one array for
-                each column), "raw" (the values as they are), "color_target" and "grayscale_target"
-                (the column names a target picture, full path; transformed with the input where
-                label_augment_mode says how).
-            validate_filenames: leave out rows without a file, with a warning.
-        The others are those of `flow_from_directory`.
+        The arguments are those of DataFrameIterator and of `flow_from_directory`.
         """
         _refuse("flow_from_dataframe", unknown)
         return DataFrameIterator(
             dataframe,
             directory,
             self,
+            settings=FlowSettings(class_mode, batch_size, shuffle, subset, dtype, verbose),
+            loader=ImageLoader(color_mode, tuple(target_size), interpolation, self.truncated),
+            saver=ImageSaver(save_to_dir, save_prefix, save_format),
             x_col=x_col,
             y_col=y_col,
             weight_col=weight_col,
             classes=classes,
             validate_filenames=validate_filenames,
-            class_mode=class_mode,
-            batch_size=batch_size,
-            shuffle=shuffle,
-            subset=subset,
-            dtype=dtype,
-            loading=Loading(color_mode, tuple(target_size), interpolation, self.truncated),
-            saving=Saving(save_to_dir, save_prefix, save_format),
         )
 
     @staticmethod
     def fuse(compose: albumentations.Compose) -> albumentations.Compose:
-        """The same Compose in distribution, faster, for `augment`: see `fusing.fuse`.
+        """Return a faster Compose of the same distribution, for `augment`; see `fusing.fuse`.
 
-        Where all of its transforms are known and there is no cache, photos that are resized
-        linearly are resized in the same step as they are warped: sampled once, not twice.
+        If all of its transforms are known and there is no cache, linear resizing of the photos and
+        the warp become one step, which samples a photo once instead of twice.
         """
         return fusing.fuse(compose)
 
     # One picture.
 
     def transform_data(self, inputs: np.ndarray, targets=None, standardize: bool = True) -> tuple:
-        """Augment, then standardise, one picture [height, width, channels] and its target."""
+        """Augment one picture [height, width, channels] and its target, then standardise them.
+
+        Each call draws the random numbers of another sample.
+        """
         with self._lock:
             number = self.total_transformations_done
             self.total_transformations_done += 1
@@ -380,11 +363,12 @@ class ImageDataAugmentor(Transforming):
         return self.standardize(inputs, targets) if standardize else (inputs, targets)
 
     def fit(self, x: np.ndarray, augment: bool = False, rounds: int = 1) -> None:
-        """Compute `mean`, `std` and `principal_components`, as far as the options need them.
+        """Compute `mean`, `std` and `principal_components`, as far as the settings need them.
 
-        Of the parameters:
-            x: pictures [n, height, width, channels], or as the data format says.
-            augment: compute them of `rounds` rounds of augmented pictures.
+        Some of the arguments:
+            x: pictures [n, height, width, channels], or [n, channels, height, width] if the data
+                format is "channels_first". Raises ValueError if it has not four axes.
+            augment: whether to compute them from `rounds` rounds of augmented pictures.
         """
         x = np.asarray(x)
         if x.ndim != 4:
@@ -422,8 +406,18 @@ class ImageDataAugmentor(Transforming):
             self.principal_components = (u / np.sqrt(s + TINY)) @ u.T
 
 
+def _check_settings(data_format: str, validation_split: float | None, truncated: str) -> None:
+    if data_format not in {"channels_last", "channels_first"}:
+        raise ValueError(
+            f"data_format={data_format!r}: expected 'channels_last' or 'channels_first'"
+        )
+    if validation_split and not 0 < validation_split < 1:
+        raise ValueError(f"validation_split={validation_split}: give a fraction between 0 and 1")
+    ImageLoader(truncated=truncated)  # Refuses a wrong value here rather than in a flow.
+
+
 def _refuse(method: str, unknown: dict) -> None:
-    """Warn of `seed`, which notebooks older than the constructor's pass; refuse all others."""
+    """Warn of the keyword `seed`, which old notebooks pass to a flow; refuse all others."""
     others = sorted(set(unknown) - {"seed"})
     if others:
         raise TypeError(f"{method}() got unexpected keyword arguments: {', '.join(others)}")

@@ -1,4 +1,4 @@
-"""Memory that several processes map: without a name, so that nothing can be left behind."""
+"""Memory that several processes map. It has no name, so that nothing can be left behind."""
 
 import itertools
 import math
@@ -12,17 +12,21 @@ from pathlib import Path
 import numpy as np
 
 _MEGABYTE = 1 << 20
-_KEPT_FREE = 8  # buffers: as many as batches are on their way
-# A reader that keeps more batches gets copies: each is an open file, of which macOS allows 256.
+_KEPT_FREE = 8  # buffers, about as many as there are batches under way
+# A reader that keeps more batches than this gets ordinary arrays: each buffer is an open file, and
+# macOS allows a process only 256 of them.
 _LENT_AT_MOST = 96
 _numbers = itertools.count()
 
 
 class SharedMemory:
-    """A mapped file; other processes map it by its descriptor. It goes when nobody maps it."""
+    """A mapped file that other processes map by its descriptor.
+
+    The system frees an anonymous one when no process maps it any more.
+    """
 
     def __init__(self, descriptor: int, size: int, writable: bool = True):
-        self.number = next(_numbers)  # names it between two processes
+        self.number = next(_numbers)  # identifies it in messages between two processes
         self.descriptor, self.size, self.writable = descriptor, size, writable
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self._map = mmap.mmap(descriptor, size, access=access)
@@ -30,7 +34,7 @@ class SharedMemory:
 
     @classmethod
     def anonymous(cls, size: int) -> "SharedMemory":
-        """New memory of `size` bytes; OSError when there is none."""
+        """Return new memory of `size` bytes. Raises OSError when there is none."""
         if hasattr(os, "memfd_create"):
             descriptor = os.memfd_create("ImageDataAugmentor")
             os.ftruncate(descriptor, size)
@@ -42,37 +46,38 @@ class SharedMemory:
 
     @classmethod
     def of_file(cls, path: Path, size: int, writable: bool) -> "SharedMemory":
-        """A file's bytes."""
+        """Map the first `size` bytes of a file."""
         mode = os.O_RDWR if writable else os.O_RDONLY
         return cls(os.open(path, mode | getattr(os, "O_BINARY", 0)), size, writable)
 
     def bytes(self) -> np.ndarray:
-        """All bytes as the array that any view of it will have as its base."""
+        """Return all bytes as one uint8 array, which is the base of all views of it."""
         return np.frombuffer(self._map, np.uint8)
 
     def array(self, shape: tuple[int, ...], dtype="uint8", offset: int = 0) -> np.ndarray:
-        """An array over the bytes from `offset`."""
+        """Return the bytes from `offset` on as an array."""
         count = math.prod(shape)
         return np.frombuffer(self._map, dtype, count, offset).reshape(shape)
 
 
 class Buffers:
-    """Memory for batches; a batch's serves again when nobody holds the batch any more."""
+    """Memory for batches. It is used again when nobody holds the batch any more."""
 
     def __init__(self):
-        # Finalizers run anywhere, so that they can only use what needs no lock.
+        # Finalizers may run at any time in any thread, so `_take_back` must not need a lock.
         self._free: deque[SharedMemory] = deque(maxlen=_KEPT_FREE)
         self._lent: set[int] = set()
 
     def borrow(self, size: int) -> tuple[SharedMemory, np.ndarray] | None:
-        """Memory of at least `size` bytes, and its bytes, which give it back when they die.
+        """Return memory of at least `size` bytes, and an array of all its bytes.
 
-        None when the reader keeps so many batches that their descriptors might run out.
+        The memory is free again when the array and all its views are gone. Return None when the
+        reader keeps so many batches that the process might run out of file descriptors.
         """
         if len(self._lent) >= _LENT_AT_MOST:
             return None
         memory = None
-        while memory is None or memory.size < size:  # too small: of other pictures
+        while memory is None or memory.size < size:  # Smaller ones are of another iterator.
             try:
                 memory = self._free.popleft()
             except IndexError:
@@ -88,7 +93,7 @@ class Buffers:
 
 
 def allocate(file, size: int) -> None:
-    """Give an open file blocks for all of its `size` bytes; OSError when the disk is full."""
+    """Allocate `size` bytes on disk for an open, empty file. Raises OSError when it is full."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file.fileno(), 0, size)
         return

@@ -4,14 +4,16 @@ import warnings
 
 import numpy as np
 
-from .iterator import Iterator
+from .iterator import FlowSettings, ImageSaver, Iterator
 
 
 class NumpyArrayIterator(Iterator):
     """Iterates over an array of pictures [n, height, width, channels] and its labels.
 
-    `x` may be a tuple (pictures, other arrays), whose others are handed out beside the pictures,
-    unchanged. With data_format "channels_first" the pictures are [n, channels, height, width].
+    With data_format "channels_first" the pictures are [n, channels, height, width]. `x` may be a
+    tuple (pictures, other arrays); the batches contain the others unchanged. Raises ValueError for
+    arrays of different lengths, for pictures without four axes, and for a subset that has other
+    classes than the rest.
     """
 
     def __init__(
@@ -20,9 +22,9 @@ class NumpyArrayIterator(Iterator):
         y,
         image_data_generator,
         *,
+        settings: FlowSettings,
+        saver: ImageSaver,
         sample_weight=None,
-        subset: str | None = None,
-        **options,
     ):
         misc = []
         if isinstance(x, (tuple, list)):
@@ -37,15 +39,13 @@ class NumpyArrayIterator(Iterator):
                     f"x has {len(arrays['x'])} samples, but {name} has {len(array)}; "
                     f"their shapes are {arrays['x'].shape} and {array.shape}"
                 )
-        if subset is not None:
-            arrays = self._subset(arrays, image_data_generator, subset)
+        if settings.subset is not None:
+            arrays = self._subset(arrays, image_data_generator, settings.subset)
         self.x, self.y = arrays["x"], arrays.get("y")
         self.sample_weight = arrays.get("sample_weight")
         self.x_misc = [array for name, array in arrays.items() if name.startswith("x[1]")]
         self._check_pictures(image_data_generator.data_format)
-        super().__init__(
-            len(self.x), image_data_generator, class_mode=None, subset=subset, **options
-        )
+        super().__init__(len(self.x), image_data_generator, settings, saver)
 
     @staticmethod
     def _subset(arrays: dict, image_data_generator, subset: str) -> dict:
@@ -58,7 +58,7 @@ class NumpyArrayIterator(Iterator):
             if not np.array_equal(part, rest):
                 raise ValueError(
                     "Training and validation subsets have different classes. The validation "
-                    "subset is the first share of the arrays: shuffle them first."
+                    "subset is the first part of the arrays: shuffle them first."
                 )
         return {name: array[chosen] for name, array in arrays.items()}
 
@@ -90,7 +90,7 @@ class NumpyArrayIterator(Iterator):
             yield self.image_data_generator.augment_sample(x, y, epoch, index)
 
     def _inward(self, part):
-        """A copy that a transform may write to; pictures channels last, as albumentations wants."""
+        """Return a writable copy, of a picture with channels last, as albumentations needs it."""
         if np.ndim(part) != 3:
             return np.array(part)
         if self.data_format == "channels_first":
@@ -105,7 +105,7 @@ class NumpyArrayIterator(Iterator):
     def _assemble(self, x, y, indices):
         inputs = [x, *(array[indices] for array in self.x_misc)] if self.x_misc else x
         if y is None:
-            # Keras would take a bare list for (inputs, targets).
+            # Keras would take a list for (inputs, targets).
             return (inputs,) if self.x_misc else inputs
         if self.sample_weight is None:
             return inputs, y

@@ -1,4 +1,4 @@
-"""Random numbers that depend on (seed, epoch, index) alone, whoever draws them and when."""
+"""Random numbers that depend on (seed, epoch, index) alone, in any thread and at any time."""
 
 import hashlib
 import random
@@ -6,30 +6,29 @@ import random
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
 
-# The last word of the entropy keeps it apart from other uses of the same seed.
-_ORDER = 1
+_ORDER = 1  # Appended to the seed, so that the order has random numbers of its own.
 _WORD = 1 << 64
-_GOLDEN_RATIO = 0x9E3779B97F4A7C15F39CC0605CEDC835  # 2**128 / phi: spreads stream numbers evenly
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15F39CC0605CEDC835  # 2**128 / phi spreads the generators evenly.
 
 
 def entropy_of(seed: int | None) -> int:
-    """The non-negative number that stands for `seed`; a fresh one from the system for None."""
+    """Return a non-negative number for `seed`, or a random one from the system for None."""
     return SeedSequence().entropy if seed is None else int(seed) % _WORD
 
 
 def epoch_order(entropy: int, epoch: int, n: int, shuffle: bool) -> np.ndarray:
-    """The order (int64 [n]) in which an epoch visits its n samples."""
+    """Return the order in which an epoch visits its n samples, int64 [n]."""
     if not shuffle:
         return np.arange(n)
     return Generator(PCG64(SeedSequence([entropy, epoch, _ORDER]))).permutation(n)
 
 
 class TransformRandomness:
-    """Steers one albumentations Compose, image by image.
+    """Sets the random state of one albumentations Compose before each picture.
 
-    Each top-level transform has a numpy generator of its own: a transform that draws as many
-    numbers as the picture has values (noise) would otherwise put an image iterator and its mask
-    iterator out of step. Choices and parameters come from one `random.Random`.
+    Each top-level transform has its own numpy generator. Noise draws as many numbers as the
+    picture has values, so with a common generator an image iterator and its mask iterator would
+    draw different numbers from then on. Choices and parameters come from one `random.Random`.
     """
 
     def __init__(self, compose):
@@ -41,8 +40,8 @@ class TransformRandomness:
         self._state = self._generators[0].bit_generator.state
 
     def set(self, entropy: int, epoch: int, index: int) -> None:
-        """Make the next call of the Compose that of sample `index` in `epoch`."""
-        # Spreads the numbers as well as a SeedSequence, in a fifteenth of its time.
+        """Set the state that the Compose has for sample `index` in `epoch`."""
+        # A hash spreads the numbers as well as a SeedSequence, in a fifteenth of the time.
         words = hashlib.blake2b(b"%d %d %d" % (entropy, epoch, index), digest_size=40).digest()
         state, increment, python = (
             int.from_bytes(words[start:end]) for start, end in ((0, 16), (16, 32), (32, 40))

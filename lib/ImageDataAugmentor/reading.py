@@ -1,4 +1,4 @@
-"""From an image file to a uint8 array of the size and colour mode asked for."""
+"""Image files, read as uint8 arrays of a given size and colour mode."""
 
 import os
 import threading
@@ -28,12 +28,21 @@ _pillow_lock = threading.Lock()
 
 
 class UnreadableImage(OSError):
-    """An image file that is missing, damaged or no image; the text names it."""
+    """An image file is missing, damaged or no image. The message names it."""
 
 
 @dataclass(frozen=True)
-class Loading:
-    """How a file becomes an array; two equal ones give equal arrays."""
+class ImageLoader:
+    """Reads and resizes image files. Equal loaders give equal arrays.
+
+    Attributes:
+        color_mode: "rgb", "rgba", "grayscale" or "gray".
+        target_size: (height, width), or None to keep each file's size.
+        interpolation: a cv2.INTER_... constant or its name.
+        truncated: "load" or "error"; see `read_image`.
+
+    Raises ValueError for a colour mode, an interpolation or a `truncated` that does not exist.
+    """
 
     color_mode: str = "rgb"
     target_size: tuple[int, int] | None = None
@@ -59,11 +68,11 @@ class Loading:
             object.__setattr__(self, "target_size", (int(height), int(width)))
 
     def __call__(self, path: str) -> np.ndarray:
-        """Read one file: uint8 [height, width, channels], 0..255. Raises UnreadableImage."""
+        """Return one file as uint8 [height, width, channels], 0..255. Raises UnreadableImage."""
         return resize(self.decode(path), self.target_size, self.interpolation)
 
     def decode(self, path: str) -> np.ndarray:
-        """Read one file in its own size."""
+        """Return one file, as __call__ does but in its own size."""
         return read_image(path, self.color_mode, self.truncated)
 
 
@@ -73,20 +82,23 @@ def load_img(
     target_size: tuple[int, int] | None = None,
     interpolation=cv2.INTER_NEAREST,
 ) -> np.ndarray:
-    """Read one file as uint8 [height, width, channels]; target_size is (height, width)."""
-    return Loading(color_mode, target_size, interpolation)(fname)
+    """Return one file as uint8 [height, width, channels]. Raises UnreadableImage.
+
+    `target_size` is (height, width); None keeps the file's size.
+    """
+    return ImageLoader(color_mode, target_size, interpolation)(fname)
 
 
 def read_image(path: str, color_mode: str = "rgb", truncated: str = "load") -> np.ndarray:
     """Decode one file to uint8 [height, width, channels], values 0..255.
 
-    16-bit values keep their upper eight bits; alpha is dropped where the mode has none. The EXIF
-    orientation is applied for rgb and gray and, as in the original library, not for rgba.
-    A truncated file is decoded as far as it goes, with a warning (`truncated="load"`), or refused
-    ("error"). Raises UnreadableImage, which names the file.
+    16-bit values keep their upper eight bits. Alpha is dropped unless the mode is rgba. The EXIF
+    orientation is applied for rgb and gray but, as in the original library, not for rgba. With
+    `truncated="load"` a truncated file is decoded as far as possible, with a warning; with "error"
+    it is refused. Raises UnreadableImage, which names the file.
     """
     try:
-        with open(path, "rb", buffering=0) as file:  # in half of the time that np.fromfile takes
+        with open(path, "rb", buffering=0) as file:  # np.fromfile takes twice as long.
             data = np.frombuffer(file.read(), np.uint8)
     except OSError as error:
         raise UnreadableImage(f"{path}: cannot be read ({error.strerror or error})") from error
@@ -104,7 +116,7 @@ def read_image(path: str, color_mode: str = "rgb", truncated: str = "load") -> n
 
 
 def resize(image: np.ndarray, target_size: tuple[int, int] | None, interpolation: int):
-    """Resize to (height, width), keeping the channel axis; None leaves the size."""
+    """Return the image in `target_size` (height, width), or as it is if that is None."""
     if target_size is None or image.shape[:2] == target_size:
         return image
     resized = cv2.resize(image, target_size[::-1], interpolation=interpolation)
@@ -112,12 +124,12 @@ def resize(image: np.ndarray, target_size: tuple[int, int] | None, interpolation
 
 
 def validate_filename(filename: str, white_list_formats=SUFFIXES) -> bool:
-    """Whether the name has one of the suffixes and the file exists."""
+    """Return whether the name has one of the suffixes and the file exists."""
     return filename.lower().endswith(tuple(white_list_formats)) and os.path.isfile(filename)
 
 
 def list_pictures(directory: str, ext=SUFFIXES) -> list[str]:
-    """Paths of all pictures in a folder and its sub-folders."""
+    """Return the paths of all pictures in a folder and its sub-folders."""
     suffixes = tuple(f".{suffix}" for suffix in ((ext,) if isinstance(ext, str) else ext))
     return [
         os.path.join(folder, name)
@@ -131,7 +143,7 @@ def _decode(data: np.ndarray, color_mode: str) -> np.ndarray | None:
     flags = {"rgb": cv2.IMREAD_COLOR_RGB, "rgba": cv2.IMREAD_UNCHANGED}
     try:
         image = cv2.imdecode(data, flags.get(color_mode, cv2.IMREAD_GRAYSCALE))
-    except cv2.error:  # a kind of file that OpenCV knows but cannot convert
+    except cv2.error:  # OpenCV knows this kind of file but cannot convert it.
         return None
     if image is None:
         return None
@@ -141,18 +153,18 @@ def _decode(data: np.ndarray, color_mode: str) -> np.ndarray | None:
 
 
 def _has_tiff_alpha(data: np.ndarray) -> bool:
-    """Whether it is a TIFF with alpha, whose colours OpenCV multiplies by it."""
+    """Return whether it is a TIFF with alpha; OpenCV would multiply its colours by the alpha."""
     if data[:4].tobytes() not in _TIFF:
         return False
     try:
         with Image.open(BytesIO(data)) as image:
             return image.mode in {"RGBA", "RGBa", "LA", "PA"}
-    except (OSError, SyntaxError, ValueError):  # OpenCV's turn
+    except (OSError, SyntaxError, ValueError):  # Let OpenCV try.
         return False
 
 
 def _as_rgba(image: np.ndarray) -> np.ndarray:
-    """uint8 RGBA from what OpenCV calls unchanged: grey, BGR or BGRA of any depth."""
+    """Convert a grey, BGR or BGRA image of any depth, as OpenCV reads it, to uint8 RGBA."""
     if image.dtype == np.uint16:
         image = (image >> 8).astype(np.uint8)
     elif image.dtype != np.uint8:
@@ -163,10 +175,10 @@ def _as_rgba(image: np.ndarray) -> np.ndarray:
 
 
 def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) -> np.ndarray:
-    """Pillow knows kinds of file that OpenCV does not, and decodes more of damaged ones."""
+    """Decode with Pillow, which knows more kinds of files and decodes more of damaged ones."""
     mode = {"rgb": "RGB", "rgba": "RGBA"}.get(color_mode, "L")
     try:
-        with _pillow_lock:  # the flag is Pillow's global one
+        with _pillow_lock:  # because the flag is global in Pillow
             before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, cut_off
             try:
                 image = Image.open(BytesIO(data))
@@ -176,18 +188,18 @@ def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) 
         if color_mode != "rgba":
             image = ImageOps.exif_transpose(image)
         array = np.asarray(image.convert(mode))
-    except Exception as error:  # decoders raise whatever they meet in damaged files
+    except Exception as error:  # Decoders raise many kinds of errors for damaged files.
         raise UnreadableImage(f"{path}: not an image that can be decoded") from error
     return array[..., np.newaxis] if array.ndim == 2 else array
 
 
 def _is_truncated(data: np.ndarray) -> bool:
-    """Whether the file ends before its picture does."""
+    """Return whether the file ends before its picture does."""
     start, end = data[:4].tobytes(), data[-16:].tobytes()
     if start.startswith(_JPEG):
         if end.endswith(b"\xff\xd9"):
             return False
-        whole = data.tobytes()  # an end marker may be followed by padding or an attachment
+        whole = data.tobytes()  # Padding or an attachment may follow the end marker.
         return whole.rfind(b"\xff\xd9") < whole.rfind(b"\xff\xda")
     if start == _PNG:
         return b"IEND" not in end and b"IEND\xaeB`\x82" not in data.tobytes()

@@ -1,10 +1,11 @@
-"""A worker process: fills the shares of batches that it is asked for, until its owner goes away."""
+"""The program of a worker process: fill shares of batches until the owner hangs up."""
 
 import contextlib
 import os
 import pickle
 import signal
 import warnings
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 
@@ -12,83 +13,82 @@ import cv2
 import numpy as np
 
 from . import batch
-from .cache import Spot
 from .memory import SharedMemory
-from .processes import Job, Reply, Task
+from .photo_cache import Spot, stamp_of
+from .processes import Reply, SamplePipeline, Task
 
 
 def serve(descriptor: int) -> None:
-    """Answer the tasks that come over a socket, each with a Reply."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # the owner's business, who then hangs up
+    """Answer each Task that arrives on a socket with a Reply."""
+    # Only the owner reacts to these signals. It then hangs up, which ends this process.
+    for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(1)
     connection = Connection(descriptor)
-    jobs: dict[int, Job] = {}
+    pipelines: dict[int, SamplePipeline] = {}
     memories: dict[int, SharedMemory] = {}
     with contextlib.suppress(EOFError, ConnectionError):
         connection.send("ready")
         while True:
             task: Task = connection.recv()
-            for number in task.forgotten_jobs:
-                jobs.pop(number, None)
+            for number in task.forgotten_pipelines:
+                pipelines.pop(number, None)
             for number in task.forgotten_memories:
                 memories.pop(number, None)
             for number, size, writable in task.new_memories:
                 memories[number] = SharedMemory(recv_handle(connection), size, writable)
-            connection.send(_carry_out(task, jobs, memories))
-    os._exit(0)  # nothing here needs tidying up, and the owner may be waiting
+            connection.send(_carry_out(task, pipelines, memories))
+    os._exit(0)  # There is nothing to clean up, and the owner may be waiting.
 
 
-def _carry_out(task: Task, jobs: dict, memories: dict) -> Reply:
+def _carry_out(task: Task, pipelines: dict, memories: dict) -> Reply:
     reply = Reply()
     try:
         if task.payload is not None:
-            jobs[task.job] = pickle.loads(task.payload)
-    except Exception as error:  # whatever unpickling a user's objects may raise
+            pipelines[task.pipeline] = pickle.loads(task.payload)
+    except Exception as error:  # Unpickling a user's objects may raise anything.
         reply.refused = f"{type(error).__name__}: {error}"
         return reply
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            _fill(jobs[task.job], task, memories, reply)
+            _fill(pipelines[task.pipeline], task, memories, reply)
             reply.filled = True
-        except Exception:  # the owner's thread meets it again, and raises it where it belongs
+        except Exception:  # The owner repeats the work in a thread, which raises the error there.
             reply.filled = False
     reply.warnings = [(str(warning.message), warning.category) for warning in caught]
     return reply
 
 
-def _fill(job: Job, task: Task, memories: dict[int, SharedMemory], reply: Reply) -> None:
-    memory = memories[task.memory]
-    arrays = batch.arrays_in(memory.bytes(), task.layout, task.n)
-    job.source.cache = _Spots(task.spots, memories, reply) if task.spots is not None else None
+def _fill(pipeline: SamplePipeline, task: Task, memories: dict, reply: Reply) -> None:
+    arrays = batch.arrays_in(memories[task.memory].bytes(), task.spec, task.n)
+    cached = task.spots is not None
+    pipeline.source.cache = _OwnersCache(task.spots, memories, reply) if cached else None
     slots = batch.slots(arrays, task.positions)
-    samples = job.augmented(task.epoch, task.indices, slots)
+    samples = pipeline.augmented(task.epoch, task.indices, slots)
     for position, sample in zip(task.positions, samples, strict=True):
-        batch.put(arrays, position, job.transforming.finish(*sample))
+        batch.put(arrays, position, pipeline.transformer.finish(*sample))
 
 
-class _Spots:
+class _OwnersCache:
     """The part of the owner's cache that a task needs."""
 
     def __init__(self, spots: dict, memories: dict[int, SharedMemory], reply: Reply):
         self._spots, self._memories, self._reply = spots, memories, reply
 
-    def picture(self, path: str, loading) -> np.ndarray:
-        """The photo, from the cache if its file has not changed."""
-        spot: Spot | None = self._spots.get((path, loading))
-        if spot is None:
-            return loading(path)
-        try:
-            status = os.stat(path)
-        except OSError:
-            return loading(path)  # which says what is wrong
-        stamp = (status.st_size, status.st_mtime_ns)
+    def picture(self, path: str, loader) -> np.ndarray:
+        """Return the photo, from the cache unless its file changed, and store it if it is new."""
+        spot: Spot | None = self._spots.get((path, loader))
+        stamp = stamp_of(path)
+        if spot is None or stamp is None:
+            return loader(path)  # If there is no such file, this says what is wrong.
         view = self._memories[spot.memory].array(spot.shape, offset=spot.offset)
         if spot.stamp == stamp:
             return view
-        image = loading(path)
+        image = loader(path)
         if spot.stamp is None:
             view[:] = image
-        self._reply.stored.append((path, loading, stamp if spot.stamp is None else None))
+            # The same photo may follow in this share: a table may repeat it.
+            self._spots[path, loader] = replace(spot, stamp=stamp)
+        self._reply.stored.append((path, loader, stamp if spot.stamp is None else None))
         return image

@@ -1,63 +1,71 @@
-"""Where the samples of file iterators come from."""
+"""The samples of an iterator over files, before they are augmented."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from .reading import CHANNELS, Loading
+from .reading import CHANNELS, ImageLoader
 
 
 @dataclass
 class FileSource:
-    """One photo, and perhaps a target, for each index.
+    """Loads the photo, and the target if there is one, of each index.
 
-    `targets` are paths of target pictures where `target_loading` says how to load them; values that
-    are handed out as they are where it is None. `input_is_target` makes a copy of the picture the
-    target.
+    Attributes:
+        paths: the image file of each sample.
+        loader: loads the photos.
+        targets: values that are returned unchanged, or with a `target_loader` the paths of target
+            pictures, or None.
+        target_loader: loads the target pictures.
+        input_is_target: whether a copy of the picture is its own target.
+        cache: has a method picture(path, loader) that returns a read-only array; None for no cache.
     """
 
     paths: list[str]
-    loading: Loading
+    loader: ImageLoader
     targets: object = None
-    target_loading: Loading | None = None
+    target_loader: ImageLoader | None = None
     input_is_target: bool = False
-    cache: object = None  # has picture(path, loading), and gives arrays not to be written to
+    cache: object = None
 
-    def files(self, index: int) -> list[tuple[str, Loading]]:
-        """What sample `index` is loaded from."""
-        files = [(self.paths[index], self.loading)]
-        if self.target_loading:
-            files.append((self.targets[index], self.target_loading))
+    def files(self, index: int) -> list[tuple[str, ImageLoader]]:
+        """Return the files that sample `index` is made of, each with its loader."""
+        files = [(self.paths[index], self.loader)]
+        if self.target_loader:
+            files.append((self.targets[index], self.target_loader))
         return files
 
     @property
     def resizing_can_wait(self) -> bool:
-        """Whether a photo may as well be resized in a later step, linearly.
+        """Whether a later step may do the resizing, which is linear.
 
-        With a cache it may not: which photos have room in it must not change a batch.
+        With a cache it may not, because a batch must not depend on which photos fit in the cache.
         """
         return (
             self.cache is None
-            and self.loading.interpolation == cv2.INTER_LINEAR
-            and not self.target_loading
+            and self.loader.interpolation == cv2.INTER_LINEAR
+            and not self.target_loader
             and not self.input_is_target
         )
 
     @property
     def shape(self) -> tuple[int, int, int] | None:
-        """The shape of every picture, if they are resized."""
-        size = self.loading.target_size
-        return size and (*size, CHANNELS[self.loading.color_mode])
+        """The shape (height, width, channels) of every picture, or None if they keep theirs."""
+        size = self.loader.target_size
+        return size and (*size, CHANNELS[self.loader.color_mode])
 
     def decode(self, index: int) -> tuple:
-        """Sample `index`, its picture not resized yet."""
-        return self.loading.decode(self.paths[index]), self._value(index)
+        """Return the picture of sample `index` in its file's size, and the target or None."""
+        return self.loader.decode(self.paths[index]), self._value(index)
 
-    def load(self, index: int, to_write_to: bool) -> tuple:
-        """Sample `index`: its picture, and the target that is transformed with it or None."""
+    def load(self, index: int, writable: bool) -> tuple:
+        """Return the resized picture of sample `index`, and the target or None.
+
+        A picture of the cache is copied if the caller wants it writable.
+        """
         x, *target = (self._picture(*file) for file in self.files(index))
-        if self.cache and to_write_to:
+        if self.cache and writable:
             x = x.copy()
         if self.input_is_target:
             return x, x.copy()
@@ -68,5 +76,5 @@ class FileSource:
     def _value(self, index: int):
         return None if self.targets is None else self.targets[index]
 
-    def _picture(self, path: str, loading: Loading) -> np.ndarray:
-        return self.cache.picture(path, loading) if self.cache else loading(path)
+    def _picture(self, path: str, loader: ImageLoader) -> np.ndarray:
+        return self.cache.picture(path, loader) if self.cache else loader(path)

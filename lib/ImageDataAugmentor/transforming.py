@@ -1,4 +1,4 @@
-"""What happens to one picture between its file and its batch: augmenting, then standardising."""
+"""The transformation of one sample: augmentation, then standardisation."""
 
 import copy
 import threading
@@ -6,11 +6,12 @@ import warnings
 
 import numpy as np
 
-from .fusing import FusedCompose, Plan
+from .drawn_transform import DrawnTransform
+from .fusing import FusedCompose
 from .randomness import TransformRandomness
 
-TINY = 1e-6  # keeps divisions by a spread of zero finite; keras_preprocessing's value
-# What decides the outcome; attributes of an ImageDataAugmentor, some of which may change.
+TINY = 1e-6  # keras_preprocessing's value; keeps divisions by a deviation of zero finite
+# The attributes that determine the result. The user may change some of them at any time.
 _SETTINGS = (
     "augment",
     "input_augment_mode",
@@ -31,22 +32,22 @@ _SETTINGS = (
 )
 
 
-class Transforming:
+class SampleTransformer:
     """The part of an ImageDataAugmentor that its worker processes have as well."""
 
-    def snapshot(self) -> "Transforming":
-        """One that does the same, for another process."""
-        one = Transforming.__new__(Transforming)
-        one.__setstate__(self.settings)
-        return one
+    def snapshot(self) -> "SampleTransformer":
+        """Return a copy of this part, for another process."""
+        copied = SampleTransformer.__new__(SampleTransformer)
+        copied.__setstate__(self.settings)
+        return copied
 
     @property
     def settings(self) -> dict:
-        """Everything that decides what it does."""
+        """Everything that determines the result."""
         return {name: getattr(self, name) for name in _SETTINGS}
 
     def _start(self) -> None:
-        """What does not travel to another process."""
+        """Create what is not pickled."""
         self._of_thread = threading.local()
 
     def __getstate__(self):
@@ -58,7 +59,7 @@ class Transforming:
 
     @property
     def standardizes(self) -> bool:
-        """Whether standardising gives values that whole numbers cannot hold."""
+        """Whether standardisation gives values that whole numbers cannot hold."""
         return bool(
             self.rescale
             or self.samplewise_center
@@ -69,26 +70,31 @@ class Transforming:
         )
 
     @property
-    def can_plan(self) -> bool:
-        """Whether `plans` can do what `augment_sample` does."""
+    def can_draw(self) -> bool:
+        """Whether `draw` can replace `augment_sample`."""
         return (
             isinstance(self.augment, FusedCompose)
-            and self.augment.can_plan
+            and self.augment.can_draw
             and self.input_augment_mode == "image"
             and self.label_augment_mode is None
         )
 
-    def plans(self, epoch: int, indices: list[int], shape: tuple, resizing: bool) -> list[Plan]:
-        """How to transform these samples as in `epoch`, where `can_plan`; see FusedCompose.plan."""
+    def draw(
+        self, epoch: int, indices: list[int], shape: tuple, resizing: bool
+    ) -> list[DrawnTransform]:
+        """Draw the transforms of these samples in `epoch`; see FusedCompose.draw."""
         compose, randomness = self._own_compose()
-        plans = []
+        drawn = []
         for index in indices:
             randomness.set(self.entropy, epoch, index)
-            plans.append(compose.plan(shape, resizing))
-        return plans
+            drawn.append(compose.draw(shape, resizing))
+        return drawn
 
     def augment_sample(self, x: np.ndarray, y, epoch: int, index: int) -> tuple:
-        """Transform sample `index` as in `epoch`; y only where label_augment_mode says so."""
+        """Return the pair (x, y) augmented as sample `index` of `epoch`.
+
+        y is augmented only if there is a label_augment_mode.
+        """
         if self.augment is None:
             return x, y
         compose, randomness = self._own_compose()
@@ -97,13 +103,13 @@ class Transforming:
         data = {self.input_augment_mode: x}
         if with_target:
             data[self.label_augment_mode] = y
-        if "image" not in data:  # albumentations wants one, with three channels for most transforms
+        if "image" not in data:  # albumentations requires one, mostly with three channels.
             data["image"] = np.zeros((*x.shape[:2], 3), np.uint8)
         data = compose(**data)
         return data[self.input_augment_mode], data[self.label_augment_mode] if with_target else y
 
     def _own_compose(self):
-        """The calling thread's copy: a Compose keeps the parameters of its last call in itself."""
+        """Return a copy for this thread, because a Compose stores the parameters of a call."""
         mine = self._of_thread
         if getattr(mine, "source", None) is not self.augment:
             compose = copy.deepcopy(self.augment)
@@ -112,7 +118,11 @@ class Transforming:
         return mine.compose
 
     def standardize(self, x: np.ndarray, y=None) -> tuple:
-        """Preprocess and normalise one picture [height, width, channels] and its target."""
+        """Return one picture [height, width, channels] and its target, standardised.
+
+        The steps are preprocess_input, preprocess_labels, rescale, samplewise, featurewise and
+        whitening, as far as they are set.
+        """
         if self.preprocess_input:
             x = self.preprocess_input(x)
         if self.preprocess_labels and y is not None:
@@ -151,13 +161,13 @@ class Transforming:
         return statistic
 
     def outward(self, part):
-        """A picture in the data format of the batch; anything else as it is."""
+        """Return a picture in the data format of the batch, and anything else unchanged."""
         if self.data_format == "channels_first" and np.ndim(part) == 3:
             return np.moveaxis(part, -1, 0)
         return part
 
     def finish(self, x: np.ndarray, y, standardize: bool = True) -> tuple:
-        """What is written into the batch of an augmented picture and its target."""
+        """Return an augmented picture and its target as they are written into the batch."""
         if standardize:
             x, y = self.standardize(x, y)
         return self.outward(x), self.outward(y)

@@ -1,6 +1,6 @@
-"""FancyPCA twice: as albumentations 1.2 meant it, and albumentations 2's at a fraction of its cost.
+"""Two versions of FancyPCA: the formula of albumentations 1.2, and a faster one for version 2's.
 
-Both shift a photo's colours along their principal components, as Krizhevsky et al. 2012 do.
+Both shift a photo's colours along their principal components (Krizhevsky et al. 2012).
 """
 
 import itertools
@@ -9,14 +9,14 @@ import albumentations as A
 import cv2
 import numpy as np
 
-_MANY_ROWS = 128
+_MANY_ROWS = 128  # From this height on, every fourth row is enough for the statistics.
 
 
 class FancyPCA(A.ImageOnlyTransform):
-    """The formula of albumentations 1.2, which 2 replaced by another.
+    """FancyPCA with the formula of albumentations 1.2, which version 2 replaced.
 
-    One Gaussian factor of spread `alpha` moves every pixel by the same colour. For uint8 pictures
-    [height, width, 3].
+    A Gaussian factor with the standard deviation `alpha` moves every pixel by the same colour. It
+    takes uint8 pictures [height, width, 3].
     """
 
     def __init__(self, alpha: float = 0.1, p: float = 0.5):
@@ -24,11 +24,11 @@ class FancyPCA(A.ImageOnlyTransform):
         self.alpha = alpha
 
     def get_params(self) -> dict:
-        """Draw the factor."""
+        """Return the factor, drawn anew."""
         return {"factor": self.py_random.gauss(0, self.alpha)}
 
     def apply(self, img: np.ndarray, factor: float, **params) -> np.ndarray:
-        """Shift uint8 [height, width, 3] by one colour, saturating."""
+        """Return uint8 [height, width, 3] shifted by one colour, clipped to 0..255."""
         variances, vectors, _ = _components(img)
         return shift_colours(img, np.rint(255 * factor * vectors @ variances).tolist())
 
@@ -36,22 +36,22 @@ class FancyPCA(A.ImageOnlyTransform):
 class QuickFancyPCA(A.FancyPCA):
     """Albumentations 2's FancyPCA in a tenth of a millisecond instead of 7 to 11.
 
-    The same but for rounding and for components estimated from every fourth row: tested photos
-    differ by one of 255 at most.
+    It rounds differently and estimates the components from every fourth row. On photos in the
+    tests the results differ by one of 255 at most.
     """
 
     def apply(self, img: np.ndarray, alpha_vector: np.ndarray, **params) -> np.ndarray:
-        """Transform a picture; one that is not uint8 [height, width, 3] as the original does."""
+        """Transform uint8 [height, width, 3] quickly; leave others to albumentations."""
         if img.dtype != np.uint8 or img.shape[2:] != (3,):
             return super().apply(img, alpha_vector, **params)
         return scale_components(img, alpha_vector)
 
 
 def quicken(transform) -> None:
-    """Turn each of albumentations' FancyPCAs in a Compose, or any transform, into ours."""
+    """Replace albumentations' FancyPCA by QuickFancyPCA in a transform and all within it."""
     if type(transform) is A.FancyPCA:
         transform.__class__ = QuickFancyPCA
-        # It has bound its methods to the targets' names.
+        # The instance keeps references to the methods of its former class.
         transform._key2func = {
             key: transform.targets[transform._additional_targets.get(key, key)]
             for key in transform._key2func
@@ -61,11 +61,11 @@ def quicken(transform) -> None:
 
 
 def shift_colours(img: np.ndarray, shifts: list[int], out: np.ndarray | None = None) -> np.ndarray:
-    """Add a whole number to each channel of uint8 [height, width, channels], saturating.
+    """Add a whole number to each channel of uint8 [height, width, channels], clipped to 0..255.
 
-    The result is written to `out`, which may be `img`, or to memory of its own. OpenCV is slow with
-    negative numbers and with others that a byte cannot hold.
+    The result is written to `out`, which may be `img`, or to new memory.
     """
+    # OpenCV is slow with numbers that do not fit in a byte, so it adds and then subtracts.
     more, less = ([min(max(0, sign * one), 255) for one in shifts] + [0] for sign in (1, -1))
     shifted = cv2.add(img, (*more,), dst=out)
     if any(less):
@@ -76,10 +76,10 @@ def shift_colours(img: np.ndarray, shifts: list[int], out: np.ndarray | None = N
 def scale_components(
     img: np.ndarray, alpha_vector: np.ndarray, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """Albumentations 2's formula: each component's deviation, scaled by alpha and its variance.
+    """Apply albumentations 2's formula, which scales the deviation along each component.
 
-    For uint8 [height, width, 3]; alpha_vector is float [3], for the largest component first. The
-    result is written to `out`, which is not `img`, or to memory of its own.
+    `img` is uint8 [height, width, 3]; `alpha_vector` is float [3] and begins with the largest
+    component's. The result is written to `out`, which must not be `img`, or to new memory.
     """
     variances, vectors, mean = _components(img)
     scaled = vectors[:, ::-1] * (alpha_vector * variances[::-1])
@@ -91,15 +91,16 @@ def scale_components(
 
 
 def planes_of(img: np.ndarray) -> list[np.ndarray]:
-    """The channels of uint8 [height, width, channels], each [height, width] by itself."""
-    # OpenCV copies planes that it has to allocate itself, which takes four times as long.
+    """Return the channels of uint8 [height, width, channels] as arrays [height, width]."""
+    # OpenCV takes four times as long if it allocates the planes itself, because it copies them.
     return cv2.split(img, [np.empty(img.shape[:2], np.uint8) for _ in range(img.shape[2])])
 
 
 def _components(img: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Variances of 0..1 colours (ascending), their directions in columns, the mean of 0..255.
+    """Return the principal components of the colours.
 
-    Estimated from every fourth row of a picture that has many.
+    These are the ascending variances [3] of colours in 0..1, the directions [3, 3] in columns and
+    the mean colour [3] in 0..255. Every fourth row of a picture with many rows is used.
     """
     if len(img) >= _MANY_ROWS:
         img = np.ascontiguousarray(img[::4])
@@ -111,6 +112,6 @@ def _components(img: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     for i, j in itertools.combinations(range(len(planes)), 2):
         # 2 x y = x^2 + y^2 - (x - y)^2: OpenCV adds up squares ten times as fast as products.
         apart = cv2.norm(planes[i], planes[j], cv2.NORM_L2SQR)
-        # eigh reads the lower half alone
+        # eigh reads only the lower half of the matrix.
         covariance[j, i] = (squares[i] + squares[j] - apart) / (2 * n) - mean[i] * mean[j]
     return *np.linalg.eigh(covariance / 255**2), np.array(mean)

@@ -1,4 +1,4 @@
-"""The helper functions of the original library's `utils`."""
+"""The functions that the original library has in its module `utils`."""
 
 from keras.utils import array_to_img, img_to_array, save_img
 

@@ -1,7 +1,7 @@
-"""Batches computed ahead of the reader, delivered in order.
+"""Threads that compute batches ahead of the reader, delivered in order.
 
-Threads take them on, each its share of the samples; where there is much to do, each has a process
-do its share (see processes.py).
+Each thread fills a share of a batch's samples. Where there is enough work, it has a process fill
+the share instead (see processes.py).
 """
 
 import operator
@@ -13,29 +13,32 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import cv2
 
-from .processes import IN_FLIGHT, Company
+from .processes import IN_FLIGHT, WorkerPool
 
-# Samples of which a worker makes so many at a time: to begin is dear, its caches being cold.
-_SHARE = 32
+# The number of samples in a share. Smaller shares would lose more time to cold caches.
+_SAMPLES_PER_SHARE = 32
 _BATCHES_AHEAD = 3
 
 
 def available_cores() -> int:
-    """Cores this process may run on."""
+    """Return the number of cores that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-class WorkerPool:
-    """A thread pool that starts when needed and ends with its owner, and what processes it has.
+class WorkerThreads:
+    """The threads of one augmentor, and its access to the shared pool of worker processes.
 
-    `processes` True has them from the start, False never, None when there is enough to do.
+    The threads start when they are needed and end with their owner. The object can be pickled and
+    used in a forked child, where the threads start anew. Several threads switch off OpenCV's own
+    threads, which is possible only for the whole process.
 
-    `turn` is for a thread that does the work itself: as many as there are workers.
-
-    It may be pickled, and used in a forked child, where it starts anew. A pool of several threads
-    takes OpenCV's own threads out of use, which can only be done for the whole process.
+    Attributes:
+        workers: the number of threads that work at the same time.
+        processes: True starts processes at once, False never, None when there is enough work.
+        turn: a semaphore held by a thread that fills a share itself, for `workers` of them.
+        pool: the WorkerPool.
     """
 
     def __init__(self, workers: int | None, processes: bool | None = None):
@@ -52,40 +55,43 @@ class WorkerPool:
         self._lock = threading.Lock()
         self._executor: ThreadPoolExecutor | None = None
         self.turn = threading.Semaphore(self.workers)
-        self.company = Company.shared()
+        self.pool = WorkerPool.shared()
 
     def submit(self, function: Callable, *arguments) -> Future:
-        """Queue a call."""
+        """Queue a call for the next free thread."""
         if self._pid != os.getpid():
             self._start()
         with self._lock:
             if self._executor is None:
-                if self.workers > 1:  # OpenCV's own threads would only get in these threads' way
+                if self.workers > 1:  # OpenCV's own threads would compete with these.
                     cv2.setNumThreads(1)
-                threads = IN_FLIGHT * self.workers  # as many as processes may have tasks
+                threads = IN_FLIGHT * self.workers  # one for each task that processes can have
                 self._executor = ThreadPoolExecutor(threads, "ImageDataAugmentor")
             return self._executor.submit(function, *arguments)
 
     def shares(self, size: int, ahead: bool) -> int:
-        """In how many shares a batch is made: one for each worker, ahead of time fewer."""
+        """Return the number of shares of a batch of `size` samples.
+
+        It is one for each worker, or fewer if the batch is computed ahead of time.
+        """
         if not ahead:
             return self.workers
         at_least = -(-self.workers // _BATCHES_AHEAD)
-        return min(self.workers, max(size // _SHARE, at_least))
+        return min(self.workers, max(size // _SAMPLES_PER_SHARE, at_least))
 
     def batches_ahead(self, size: int) -> int:
-        """How many batches keep all workers busy while the reader takes one."""
+        """Return how many batches keep all workers busy while the reader takes one."""
         return 1 + -(-self.workers // max(1, self.shares(size, ahead=True)))
 
     def have_processes(self) -> bool:
-        """Whether there are processes to fill batches; starts them where they were asked for."""
+        """Return whether processes can fill shares, after starting them if they were asked for."""
         if self.processes:
-            self.company.start(self.workers)
-            self.company.wait()
-        return self.processes is not False and self.company.at_work
+            self.pool.start(self.workers)
+            self.pool.wait()
+        return self.processes is not False and self.pool.running
 
-    def explain(self, refusal: str) -> None:
-        """Say once why there are no processes although they were asked for."""
+    def give_up_processes(self, refusal: str) -> None:
+        """Warn once that the work stays in threads although processes were asked for."""
         if self.processes:
             self.processes = False
             warnings.warn(
@@ -97,7 +103,7 @@ class WorkerPool:
     def note(self, seconds: float) -> None:
         """Count a thread's work, in seconds of processor time."""
         if self.processes is None:
-            self.company.note(seconds, self.workers)
+            self.pool.note(seconds, self.workers)
 
     def __getstate__(self):
         return {"workers": self.workers, "processes": self.processes}
@@ -107,25 +113,25 @@ class WorkerPool:
 
 
 class PendingBatch:
-    """A batch that the pool's threads fill, each its share of the samples."""
+    """A batch that the threads are filling, each its share of the samples."""
 
     def __init__(
         self,
-        pool: WorkerPool,
+        threads: WorkerThreads,
         fill: Callable[[range], None],
         size: int,
         finish: Callable,
         ahead: bool,
     ):
         self._finish = finish
-        share = -(-size // pool.shares(size, ahead))
+        share = -(-size // threads.shares(size, ahead))
         self._futures = [
-            pool.submit(fill, range(start, min(start + share, size)))
+            threads.submit(fill, range(start, min(start + share, size)))
             for start in range(0, size, share)
         ]
 
     def result(self):
-        """Wait for the samples and hand out the batch; a sample's error is raised here."""
+        """Wait for the samples and return the batch. Raises the error of any sample."""
         try:
             for future in self._futures:
                 future.result()
@@ -135,7 +141,7 @@ class PendingBatch:
         return self._finish()
 
     def cancel(self) -> None:
-        """Drop what has not been started."""
+        """Cancel the shares that no thread has started."""
         for future in self._futures:
             future.cancel()
 
@@ -143,7 +149,7 @@ class PendingBatch:
 class Lookahead:
     """Starts the next batches while the reader uses the current one.
 
-    Reading in any other order works too, only without the head start.
+    Batches can be taken in any order, but only those taken in sequence are started ahead.
     """
 
     def __init__(self, start: Callable[[int, int, bool], PendingBatch], length: int, ahead: int):
@@ -159,12 +165,12 @@ class Lookahead:
         self._settings: tuple = ()
 
     def take(self, epoch: int, number: int, settings: tuple, endless: bool = False):
-        """Batch `number` of `epoch`; may be called by several threads.
+        """Return batch `number` of `epoch`. Several threads may call this.
 
-        What was begun under other `settings` is dropped. After the last batch of an epoch come,
-        where it is `endless`, those of the next.
+        Batches started under other `settings` are dropped. If `endless`, the next epoch's batches
+        are started after the last one of an epoch.
         """
-        if self._pid != os.getpid():  # the threads that would finish the batches stayed behind
+        if self._pid != os.getpid():  # A forked child lacks the threads that fill the batches.
             self._start()
         with self._lock:
             if not all(map(operator.is_, settings, self._settings)):
@@ -190,7 +196,7 @@ class Lookahead:
                 self._pending[key] = self._start_batch(*key, True)
 
     def close(self) -> None:
-        """Drop everything that was started ahead."""
+        """Drop all batches that were started ahead."""
         with self._lock:
             self._drop()
 

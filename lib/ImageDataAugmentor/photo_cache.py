@@ -1,0 +1,284 @@
+"""Decoded and resized photos in shared memory, within a budget."""
+
+import os
+import threading
+import warnings
+import weakref
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .free_memory import available_memory
+from .memory import SharedMemory
+from .reading import CHANNELS, ImageLoader
+
+_SEGMENT_BYTES = 64 << 20
+_SEGMENTS_AT_LEAST = 8  # A small budget is divided into smaller segments.
+_SEGMENTS_AT_MOST = 64  # Each segment needs a file descriptor, also in every worker process.
+# The part of the free memory or disk that a cache takes when no budget is given. The rest is left
+# to the model, the batches and other programs.
+DEFAULT_FRACTION = 0.5
+
+Stamp = tuple[int, int]  # A file's size in bytes and its modification time in nanoseconds.
+
+
+class Cache:
+    """Photos, each known by its file and its loader. A file whose stamp changed is read again.
+
+    When the budget is spent, photos whose loader no living iterator uses are dropped. The others
+    stay: an epoch visits each photo once, so replacing one by another would gain nothing.
+    """
+
+    def __init__(self, budget: int):
+        self.budget = budget
+        self._lock = threading.RLock()
+        self._sections: dict[ImageLoader, Section] = {}
+        self._users: dict[ImageLoader, weakref.WeakSet] = {}
+
+    @property
+    def used(self) -> int:
+        """Size in bytes of everything the cache holds."""
+        return sum(section.used for section in list(self._sections.values()))
+
+    def register(self, loader: ImageLoader, user: object) -> None:
+        """Keep the photos of `loader` for as long as `user` lives."""
+        with self._lock:
+            self._users.setdefault(loader, weakref.WeakSet()).add(user)
+            if loader not in self._sections:
+                self._sections[loader] = self._open_section(loader)
+
+    def picture(self, path: str, loader: ImageLoader) -> np.ndarray:
+        """Return the photo as `loader(path)` would, read-only. Raises UnreadableImage."""
+        stamp = stamp_of(path)
+        if stamp is None:
+            return loader(path)  # The loader's error says what is wrong with the file.
+        section = self._sections[loader]
+        known = section.get(path, stamp)
+        if known is not None:
+            return known
+        image = loader(path)
+        image.flags.writeable = False
+        with self._lock:
+            section.put(path, stamp, image)
+        return image
+
+    def locate(self, files: list[tuple[str, ImageLoader]]) -> "Placement":
+        """Find these photos for a worker process, and free slots for those not cached yet.
+
+        The caller must pass the result to `settle` when the process is done.
+        """
+        placement = Placement()
+        for path, loader in dict.fromkeys(files):
+            section = self._sections[loader]
+            with self._lock:
+                entry = section.entry(path)
+                slot = entry.slot if entry else section.take_slot()
+            if slot is None:
+                continue
+            memory, offset = section.location(slot)
+            placement.memories[memory.number] = memory
+            placement.spots[path, loader] = Spot(
+                memory.number, offset, section.shape, entry and entry.stamp
+            )
+            if entry is None:
+                placement.taken[path, loader] = section, slot
+        return placement
+
+    def settle(
+        self, placement: "Placement", stored: list[tuple[str, ImageLoader, Stamp | None]]
+    ) -> None:
+        """Record what a worker process stored, and take the unused slots back.
+
+        A stamp of None means that the file changed after its photo was cached.
+        """
+        with self._lock:
+            for path, loader, stamp in stored:
+                section = self._sections.get(loader)
+                if stamp is None and section:
+                    section.forget(path)
+                elif stamp and section is placement.taken[path, loader][0]:
+                    section.commit(path, stamp, placement.taken.pop((path, loader))[1])
+            for section, slot in placement.taken.values():
+                section.give_back(slot)
+
+    def make_room(self, size: int) -> bool:
+        """Return whether `size` more bytes fit, dropping what no iterator uses if need be."""
+        if self.used + size > self.budget:
+            self._drop_unused()
+        return self.used + size <= self.budget
+
+    def _drop_unused(self) -> None:
+        for loader in [key for key in self._sections if not self._users.get(key)]:
+            self._sections.pop(loader).drop()
+
+    def _open_section(self, loader: ImageLoader) -> "Section":
+        raise NotImplementedError
+
+    def renew_lock(self) -> None:
+        """Replace the lock, in a forked child where no thread is left that could release it."""
+        self._lock = threading.RLock()
+
+
+class MemoryCache(Cache):
+    """A cache in memory, which ends with the process."""
+
+    def __init__(self):
+        super().__init__(int(available_memory() * DEFAULT_FRACTION))
+
+    def _open_section(self, loader):
+        return Section(self, loader)
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a photo lies in a cache. Without a stamp the photo is yet to be written there."""
+
+    memory: int  # The number of a SharedMemory.
+    offset: int
+    shape: tuple[int, ...]
+    stamp: Stamp | None
+
+
+@dataclass
+class Placement:
+    """What a worker process needs of a cache for its share of a batch."""
+
+    spots: dict[tuple[str, ImageLoader], Spot] = field(default_factory=dict)
+    memories: dict[int, SharedMemory] = field(default_factory=dict)
+    taken: dict[tuple[str, ImageLoader], tuple["Section", int]] = field(default_factory=dict)
+
+
+@dataclass
+class Entry:
+    """A cached photo, made of a file that had this stamp."""
+
+    slot: int
+    stamp: Stamp
+    crc: int | None = None  # The checksum to verify before the photo is first used.
+
+
+class Section:
+    """The photos of one loader: equal slots in segments of memory that other processes can map.
+
+    A slot is written once, so that every process may go on reading a photo that it has found.
+    """
+
+    def __init__(self, cache: Cache, loader: ImageLoader):
+        self._cache = cache
+        self.shape = (*loader.target_size, CHANNELS[loader.color_mode])
+        self._photo_bytes = int(np.prod(self.shape))
+        self._pid = os.getpid()
+        self._full = False
+        self._slots_per_segment = self._choose_slots_per_segment()
+        self._segments: list[SharedMemory] = []
+        self._entries: dict[str, Entry] = {}
+        self._free: list[int] = []
+
+    def _choose_slots_per_segment(self) -> int:
+        budget = self._cache.budget
+        size = max(min(_SEGMENT_BYTES, budget // _SEGMENTS_AT_LEAST), budget // _SEGMENTS_AT_MOST)
+        return max(1, size // self._photo_bytes)
+
+    @property
+    def _segment_bytes(self) -> int:
+        return self._slots_per_segment * self._photo_bytes
+
+    @property
+    def used(self) -> int:
+        """Size in bytes of all segments."""
+        return len(self._segments) * self._segment_bytes
+
+    def entry(self, path: str) -> Entry | None:
+        """Return what is known of a file's photo."""
+        return self._entries.get(path)
+
+    def get(self, path: str, stamp: Stamp) -> np.ndarray | None:
+        """Return the photo, read-only, if it was made of the file with this stamp."""
+        entry = self.entry(path)
+        if entry is None or entry.stamp != stamp:
+            return None
+        picture = self._picture(entry.slot)
+        picture.flags.writeable = False
+        return picture
+
+    def put(self, path: str, stamp: Stamp, image: np.ndarray) -> None:
+        """Store a photo if there is room."""
+        slot = self.take_slot()
+        if slot is not None:
+            self._picture(slot)[:] = image
+            self.commit(path, stamp, slot)
+
+    def take_slot(self) -> int | None:
+        """Return a free slot, to be passed to `commit` or `give_back`, or None if there is none."""
+        # A forked child has its own list of free slots, but they lie in its parent's memory.
+        if self._full or self._pid != os.getpid():
+            return None
+        try:
+            return self._free.pop() if self._free or self._add_segment() else None
+        except OSError as error:
+            self._stop(error)
+        return None
+
+    def give_back(self, slot: int) -> None:
+        """Take back a slot that was not used."""
+        self._free.append(slot)
+
+    def commit(self, path: str, stamp: Stamp, slot: int) -> None:
+        """Record that a slot now holds a file's photo."""
+        known = self._entries.get(path)
+        if known and known.stamp == stamp:  # Another thread or process stored it first.
+            self.give_back(slot)
+        else:
+            self._entries[path] = Entry(slot, stamp)
+
+    def forget(self, path: str) -> None:
+        """Drop the photo of a file that changed."""
+        self._entries.pop(path, None)
+
+    def location(self, slot: int) -> tuple[SharedMemory, int]:
+        """Return a slot's segment and its offset in bytes within it."""
+        segment, number = divmod(slot, self._slots_per_segment)
+        return self._segments[segment], number * self._photo_bytes
+
+    def drop(self) -> None:
+        """Free all memory; store nothing from now on."""
+        self._segments.clear()
+        self._entries.clear()
+        self._free.clear()
+        self._full = True
+
+    def _picture(self, slot: int) -> np.ndarray:
+        memory, offset = self.location(slot)
+        return memory.array(self.shape, offset=offset)
+
+    def _add_segment(self) -> bool:
+        if not self._cache.make_room(self._segment_bytes):
+            return False
+        self._segments.append(self._new_segment(self._segment_bytes))
+        first = (len(self._segments) - 1) * self._slots_per_segment
+        self._free += reversed(range(first, first + self._slots_per_segment))
+        return True
+
+    def _new_segment(self, size: int) -> SharedMemory:
+        return SharedMemory.anonymous(size)
+
+    def _stop(self, error: OSError) -> None:
+        self._full = True
+        warnings.warn(
+            f"{self._name}: the cache takes no more photos ({error.strerror or error}); "
+            "the rest is decoded each time.",
+            stacklevel=2,
+        )
+
+    @property
+    def _name(self) -> str:
+        return "memory"
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """Return a file's stamp, or None if there is no such file."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns

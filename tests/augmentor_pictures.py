@@ -1,0 +1,20 @@
+"""Pictures and seeded transforms for the tests of the augmentor."""
+
+import random
+
+import cv2
+import numpy as np
+
+HEIGHT, WIDTH = 96, 128
+
+
+def photo(seed=0, size=(HEIGHT, WIDTH)):
+    """Return a smooth random picture, uint8 [height, width, 3]."""
+    small = np.random.default_rng(seed).integers(20, 236, (8, 10, 3), np.uint8)
+    return cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def seeded(compose, seed):
+    """Set the random state of a Compose, and return it."""
+    compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+    return compose

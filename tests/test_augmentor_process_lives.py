@@ -1,0 +1,228 @@
+"""When worker processes start and end, what happens if they die, and that they leave nothing."""
+
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import psutil
+import pytest
+
+from ImageDataAugmentor import cache as cache_module
+from ImageDataAugmentor import memory as memory_module
+from ImageDataAugmentor import processes as processes_module
+from ImageDataAugmentor.memory import Buffers, SharedMemory
+from tests.augmentor_flows import (
+    children,
+    epochs,
+    flow,
+    forget_other_tests,
+    note_fills,
+    pool,
+    same,
+    write_photos,
+)
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="file descriptors cannot be sent")
+LIBRARY = Path(processes_module.__file__).parents[1]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return write_photos(tmp_path / "photos")
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_other_tests(monkeypatch):
+    forget_other_tests(monkeypatch)
+
+
+@pytest.fixture
+def filled(monkeypatch):
+    return note_fills(monkeypatch)
+
+
+def test_started_when_threads_have_had_enough_to_do(photos, monkeypatch):
+    monkeypatch.setattr(processes_module, "_WORTH_A_START", 0.0)
+    gc.collect()
+    iterator = flow(photos, processes=None)
+    epochs(iterator, 1)
+    assert len(children(iterator)) == 2
+    pool(iterator).wait()
+    same(epochs(iterator, 1), epochs(flow(photos, processes=False), 2)[len(iterator) :])
+    assert not children(flow(photos, processes=False)) or pool(iterator)
+
+
+def test_a_killed_one_is_replaced_by_a_thread(photos):
+    iterator = flow(photos)
+    expected = epochs(flow(photos, processes=False), 6)
+    got = epochs(iterator)
+
+    def kill_them_and_go_on():
+        for pid in children(iterator):
+            os.kill(pid, signal.SIGKILL)
+        return epochs(iterator)
+
+    with pytest.warns(UserWarning, match="exit status -9"):
+        got += kill_them_and_go_on()
+    assert len(children(iterator)) == 2
+    got += epochs(iterator)
+    same(got, expected)
+
+
+def test_they_are_not_replaced_for_ever(photos):
+    iterator = flow(photos)
+    for _ in range(9):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            epochs(iterator, 1)
+        for pid in children(iterator):
+            os.kill(pid, signal.SIGKILL)
+    assert not children(iterator)
+    assert len(pool(iterator)._processes) == 6
+    assert len(epochs(iterator)) == 2 * len(iterator)
+
+
+def test_no_more_of_them_work_than_there_are_workers(photos, filled):
+    two = flow(photos)  # whose processes all augmentors share
+    epochs(two)
+    two._lookahead.close()  # what it has begun ahead would be counted
+    tasks, one = set(), flow(photos, workers=1)
+    for process in pool(one)._processes:
+
+        def ask(*arguments, process=process, ask=process.ask):
+            tasks.add(process)
+            return ask(*arguments)
+
+        process.ask = ask
+    epochs(one)
+    assert len(tasks) == 1 < len(children(two))
+    assert all(filled)
+
+
+def test_a_reader_may_keep_all_batches(photos, monkeypatch):
+    monkeypatch.setattr(memory_module, "_LENT_AT_MOST", 9)
+    iterator = flow(photos, batch_size=1)
+    kept = epochs(iterator, 4)  # more than there is memory for
+    same(kept, epochs(flow(photos, batch_size=1, processes=False), 4))
+
+
+def test_memory_serves_again_when_its_batch_is_gone():
+    buffers = Buffers()
+    memory, whole = buffers.borrow(1000)
+    view = whole[10:20].reshape(2, 5)
+    del whole
+    other = buffers.borrow(1000)
+    assert other[0] is not memory  # the view keeps it
+    del view
+    assert buffers.borrow(900)[0] is memory
+
+
+def test_a_mapping_of_a_file_that_others_may_read(tmp_path):
+    (tmp_path / "file").write_bytes(bytes(range(100)))
+    memory = SharedMemory.of_file(tmp_path / "file", 100, writable=False)
+    assert memory.array((2, 5), offset=10).tolist()[1] == [15, 16, 17, 18, 19]
+    with pytest.raises(ValueError, match="read-only"):
+        memory.array((2, 5))[:] = 0
+
+
+def test_nothing_is_left(photos):
+    def descriptors():
+        gc.collect()
+        return psutil.Process().num_fds()
+
+    before = descriptors()
+    iterator = flow(photos, cache=True)
+    epochs(iterator)
+    pids = children(iterator)
+    assert len(pids) == 2
+    del iterator
+    cache_module._caches.clear()
+    deadline = time.monotonic() + 60
+    while (any(map(psutil.pid_exists, pids)) or descriptors() > before) and (
+        time.monotonic() < deadline
+    ):
+        gc.collect()
+        time.sleep(0.05)
+    assert not any(map(psutil.pid_exists, pids))  # a zombie would exist
+    assert descriptors() <= before
+
+
+SCRIPT = """
+import sys
+from ImageDataAugmentor import ImageDataAugmentor
+flow = ImageDataAugmentor(workers=2, processes=True).flow_from_directory(sys.argv[1], batch_size=4)
+for _ in range(9):
+    next(flow)
+print(*[one._process.pid for one in flow.image_data_generator.threads.pool._processes], flush=True)
+while len(sys.argv) == 2:
+    next(flow)
+"""
+
+
+@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL, None])
+def test_they_end_with_their_owner(photos, way):
+    owner = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, photos, *([] if way else ["end"])],
+        env=os.environ | {"PYTHONPATH": str(LIBRARY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    line = owner.stdout.readline()
+    while line.startswith("Found"):
+        line = owner.stdout.readline()
+    pids = [int(pid) for pid in line.split()]
+    assert len(pids) == 2
+    if way:
+        os.killpg(owner.pid, way)  # as a terminal's Ctrl-C does
+    _, errors = owner.communicate(timeout=90)
+    deadline = time.monotonic() + 60
+    while any(map(_runs, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(_runs, pids))
+    assert errors.count("Traceback") == (1 if way == signal.SIGINT else 0)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # init has not reaped it yet
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_processes_without_keras(photos):
+    iterator = flow(photos)
+    epochs(iterator, 1)
+    maps = Path(f"/proc/{children(iterator)[0]}/maps")
+    if not maps.exists():
+        pytest.skip("needs /proc")
+    assert "tensorflow" not in maps.read_text()
+
+
+def in_child(iterator, queue):
+    iterator.epoch = 0
+    queue.put(epochs(iterator, 1))
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="needs fork")
+def test_a_forked_child_leaves_them_to_its_parent(photos, filled):
+    iterator = flow(photos, cache=True)
+    expected = epochs(iterator, 1)
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=in_child, args=(iterator, queue))
+    child.start()
+    more = epochs(iterator, 3)  # at the same time
+    same(queue.get(timeout=60), expected)
+    child.join(10)
+    assert child.exitcode == 0
+    same(expected + more, epochs(flow(photos, processes=False), 4))
+    assert all(filled)
+    assert len(children(iterator)) == 2
