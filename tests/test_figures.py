@@ -1,5 +1,6 @@
-"""Each figure is a readable PNG, whatever the classes are called, and is written whole."""
+"""Each figure is a readable PNG, whatever the classes and however many, and is written whole."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,77 @@ def test_the_confusion_matrix_counts_by_label_and_shows_recall(tmp_path, drawing
     assert sorted(cells) == [((0, 0), "2"), ((1, 0), "1"), ((1, 1), "1")]
 
 
+def peak_growth_mb(function: str, classes: int, path: Path) -> float:
+    """Draw a figure of many classes in a new process; return by how much its peak memory grew."""
+    code = f"""
+import sys
+import numpy as np, pandas as pd
+from results import figures
+
+def peak():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmHWM"))
+
+rng = np.random.default_rng(0)
+names = [f"class {{n}}" for n in range({classes})]
+counts = pd.DataFrame(rng.integers(1, 999, ({classes}, 2)), names, ["train", "validation"])
+true = np.repeat(names, 3)
+predicted = np.where(rng.random(len(true)) < 0.2, rng.permutation(true), true)
+arguments = {{"class_balance": (counts,), "confusion_matrix": (true, predicted, names)}}
+figures.photo_grid(np.zeros((1, 9, 9, 3), np.uint8), ["warm up"], sys.argv[1])
+before = peak()
+getattr(figures, "{function}")(*arguments["{function}"], sys.argv[1])
+print(peak() - before)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(LIB)}
+    command = [sys.executable, "-c", code, str(path)]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    return float(done.stdout)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize(
+    ("function", "classes"),
+    [("class_balance", 5000), ("confusion_matrix", 1000)],
+)
+def test_thousands_of_classes_take_little_memory_and_a_picture_of_usual_size(
+    tmp_path, function, classes
+):
+    path = tmp_path / "figure.png"
+    assert peak_growth_mb(function, classes, path) < 200
+    assert max(size_of(path)) < 6000
+
+
+def test_class_balance_of_many_classes_shows_the_largest_and_smallest(tmp_path, drawing):
+    counts = pd.DataFrame({"train": range(2000), "validation": 1}, index=range(2000))
+    figures.class_balance(counts.sample(frac=1, random_state=0), tmp_path / "balance.png")
+    shown = texts(drawing[0])
+    title = "shown: the 60 largest and the 60 smallest classes\n2,001,000 photos of 2,000 classes"
+    assert title in shown
+    bars = [text for text in shown if text.endswith(" + 1")]
+    assert bars == [f"{n:,} + 1" for n in [*range(1999, 1939, -1), *range(59, -1, -1)]]
+
+
+def test_the_confusion_matrix_of_many_classes_shows_the_most_confused(tmp_path, drawing):
+    classes = list(range(1000))
+    true = 2 * classes + 5 * [7] + 3 * [500] + [2, 3]
+    predicted = 2 * classes + 5 * [9] + 3 * [800] + [3, 2]
+    figures.confusion_matrix(true, predicted, classes, tmp_path / "confusion.png")
+    shown = texts(drawing[0])
+    title = "99.50% of 2,010 photos right\nshown: the 40 most confused of 1,000 classes"
+    assert title in shown
+    drawn = [int(label.get_text()) for label in drawing[0].axes[0].get_yticklabels()]
+    assert len(drawn) == 40
+    assert {2, 3, 7, 9, 500, 800} < set(drawn)
+    assert "28.6%" in shown  # 7's recall, 2 of 7, of all its photos
+
+
+def test_many_classes_without_a_mistake_are_drawn(tmp_path, drawing):
+    classes = list(range(300))
+    figures.confusion_matrix([250, 251], [250, 251], classes, tmp_path / "confusion.png")
+    assert any(text.startswith("100.00% of 2 photos right") for text in texts(drawing[0]))
+
+
 def test_learning_curves_mark_and_name_the_stages(tmp_path, drawing):
     stages = [("head", 4), ("half", 1), ("three quarters", 3), ("all", 2)]
     figures.learning_curves(history(stages), tmp_path / "curves.png")
@@ -137,7 +209,7 @@ def test_a_failed_figure_leaves_the_old_one(tmp_path, monkeypatch):
     old = path.read_bytes()
 
     def fail(self, file, **settings):
-        file.write(b"half")
+        Path(file).write_bytes(b"half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(Figure, "savefig", fail)

@@ -1,17 +1,19 @@
-"""Where ImageNet weights come from, and what is said when they are missing."""
+"""Weights are found where they are mounted, checked, and what is missing is said."""
 
 import hashlib
 import json
+import os
+from pathlib import Path
 
 import pytest
 
 from common import Problem
-from offline import find_weights
+from offline import find_weights, weights
 
 
 @pytest.fixture
 def lib(tmp_path, monkeypatch):
-    """A lib folder whose manifest knows one tiny file."""
+    """A lib's folder of weights, whose manifest has one row of each kind, of tiny files."""
     folder = tmp_path / "lib" / "weights"
     folder.mkdir(parents=True)
     (tmp_path / "input").mkdir()
@@ -22,13 +24,32 @@ def lib(tmp_path, monkeypatch):
         "sha256": hashlib.sha256(b"right").hexdigest(),
         "md5": None,
     }
-    (folder / "manifest.json").write_text(json.dumps({"MobileNet": entry}))
+    drawn = entry | {"file": "plain_drawn.weights.h5", "url": None}
+    (folder / "manifest.json").write_text(json.dumps({"MobileNet": entry, "Plain": drawn}))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     return folder
 
 
-def find(lib, wanted="imagenet"):
-    return find_weights("MobileNet", wanted, lib.parent, lib.parents[1] / "input")
+@pytest.fixture
+def listed(monkeypatch):
+    """Collect the folders that are listed."""
+    folders, scandir = [], os.scandir
+    monkeypatch.setattr(
+        os, "scandir", lambda path=".": (folders.append(Path(path)), scandir(path))[1]
+    )
+    return folders
+
+
+def find(lib, wanted="imagenet", backbone="MobileNet"):
+    return find_weights(backbone, wanted, lib.parent, lib.parents[1] / "input")
+
+
+def write_photos(folder, count=5):
+    """Write a competition of two class folders with `count` empty photos each."""
+    for label in ("0", "1"):
+        (folder / "train" / label / "deeper").mkdir(parents=True)
+        for number in range(count):
+            (folder / "train" / label / f"{number}.jpg").touch()
 
 
 def test_in_the_lib_dataset(lib):
@@ -36,11 +57,39 @@ def test_in_the_lib_dataset(lib):
     assert find(lib).parent == lib
 
 
-def test_in_any_mounted_dataset(lib, tmp_path):
-    other = tmp_path / "input" / "datasets" / "someone" / "keras-weights"
+@pytest.mark.parametrize("sub", ["", "weights"])
+@pytest.mark.parametrize("dataset", ["slug", "someone/slug", "datasets/someone/slug"])
+def test_where_datasets_are_mounted_no_photos_are_listed_for_it(
+    lib, tmp_path, listed, dataset, sub
+):
+    write_photos(tmp_path / "input" / "cars")
+    write_photos(tmp_path / "input" / "competitions" / "cars")
+    other = tmp_path / "input" / dataset / sub
     other.mkdir(parents=True)
     (other / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"right")
     assert find(lib).parent == other
+    assert not [folder for folder in listed if "train" in folder.parts]
+
+
+@pytest.mark.parametrize("place", ["models/someone/net/keras/default/1", "slug/some/deep/folder"])
+def test_anywhere_else_below_the_inputs_but_not_among_photos(lib, tmp_path, listed, place):
+    write_photos(tmp_path / "input" / "cars", count=weights.MOST_ENTRIES)
+    write_photos(tmp_path / "input" / "competitions" / "cars")
+    other = tmp_path / "input" / place
+    other.mkdir(parents=True)
+    (other / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"right")
+    assert find(lib).parent == other
+    assert not [folder for folder in listed if folder.name == "deeper"]
+    assert tmp_path / "input" / "competitions" / "cars" / "train" not in listed
+
+
+def test_the_search_is_bounded(lib, tmp_path, listed, monkeypatch):
+    monkeypatch.setattr(weights, "MOST_FOLDERS", 30)
+    for number in range(100):
+        (tmp_path / "input" / "cars" / "train" / str(number)).mkdir(parents=True)
+    with pytest.raises(Problem, match="are missing"):
+        find(lib)
+    assert len([folder for folder in listed if "train" in folder.parts]) <= 30
 
 
 @pytest.mark.parametrize(("content", "fault"), [(b"wrong", "sha256"), (b"cut", "size")])
@@ -72,6 +121,25 @@ def test_none_must_be_asked_for(lib):
     assert find(lib, "none") is None
 
 
-def test_a_network_without_imagenet_weights_says_so(lib):
-    with pytest.raises(Problem, match="Plain has no ImageNet weights: ask for --weights none"):
-        find_weights("Plain", "imagenet", lib.parent, lib)
+def test_drawn_weights_come_with_the_repository(lib):
+    with pytest.raises(Problem, match=r"drawn weights of Plain are missing: take plain_drawn"):
+        find(lib, "drawn", "Plain")
+    (lib / "plain_drawn.weights.h5").write_bytes(b"right")
+    assert find(lib, "drawn", "Plain") == lib / "plain_drawn.weights.h5"
+    (lib / "plain_drawn.weights.h5").write_bytes(b"wrong")
+    with pytest.raises(Problem, match=r"plain_drawn.weights.h5 is damaged: its sha256"):
+        find(lib, "drawn", "Plain")
+
+
+@pytest.mark.parametrize(
+    ("backbone", "wanted", "sentence"),
+    [
+        ("Plain", "imagenet", "Plain has no ImageNet weights: ask for --weights drawn or --w.* no"),
+        ("MobileNet", "drawn", "MobileNet has no drawn weights: ask for --weights imagenet or --w"),
+        ("TinyNet", "imagenet", "TinyNet has no ImageNet weights: ask for --weights none."),
+        ("TinyNet", "drawn", "TinyNet has no drawn weights: ask for --weights none."),
+    ],
+)
+def test_weights_that_a_backbone_does_not_have_are_one_sentence(lib, backbone, wanted, sentence):
+    with pytest.raises(Problem, match=sentence):
+        find(lib, wanted, backbone)

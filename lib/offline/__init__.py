@@ -1,6 +1,6 @@
-"""What stands in for the internet: mounted wheels and weights.
+"""Do without internet: use packages and weights that are mounted as datasets.
 
-This package imports nothing that the wheels may have to bring first.
+This package imports nothing that the mounted wheels may have to bring first.
 """
 
 from offline.mounts import find_mounted

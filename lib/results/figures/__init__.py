@@ -1,7 +1,7 @@
-"""Pictures of a run, drawn from its saved results alone: each function writes one PNG.
+"""Draw the figures of a run; each function writes one PNG.
 
-They draw on figures of their own, without pyplot: the caller's backend and figures stay as they
-are, and no display is needed.
+The functions don't use pyplot: they need no display, and leave the caller's backend and figures as
+they are.
 """
 
 from results.figures.charts import class_balance, learning_curves

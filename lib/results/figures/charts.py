@@ -1,35 +1,56 @@
-"""Bars and curves: the classes' sizes, and how a training went."""
+"""Draw the sizes of the classes, and the curves of a training."""
 
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from results.figures.drawing import BLUE, GREY, ORANGE, lettering, new_figure, save, tidy
 
-LETTERS = 90  # that fit side by side above the learning curves
+LETTERS = 90  # how many characters fit side by side above the learning curves
+MOST_CLASSES = 120  # above that only some have a bar: matplotlib draws at most 65,536 pixels
 
 
 def class_balance(counts: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Draw the photos of each class, training and validation, as one bar a class.
+    """Draw the numbers of training and validation photos of each class as one bar.
+
+    Of more than 120 classes only the 60 largest and the 60 smallest are drawn, sorted by size, and
+    the title says so.
 
     Args:
-        counts: a row a class (the index names it), columns train and validation: numbers of photos.
-        path: of the PNG.
+        counts: a row for each class (the index names it), columns train and validation: the
+            numbers of photos.
+        path: the PNG to write.
     """
-    rows = np.arange(len(counts))
-    total = counts["train"] + counts["validation"]
+    title = f"{counts.to_numpy().sum():,} photos of {len(counts):,} classes"
+    half = MOST_CLASSES // 2
+    some = len(counts) > MOST_CLASSES
+    if some:
+        title = f"shown: the {half} largest and the {half} smallest classes\n{title}"
+        order = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index
+        counts = counts.loc[[*order[:half], *order[-half:]]]
     figure = new_figure(8, 1.3 + 0.3 * len(counts))
     axes = figure.add_subplot()
-    axes.barh(rows, counts["train"], 0.72, color=BLUE, label="training")
-    axes.barh(
-        rows, counts["validation"], 0.72, left=counts["train"], color=ORANGE, label="validation"
-    )
-    for row, (train, validation) in enumerate(counts[["train", "validation"]].to_numpy()):
+    draw_bars(axes, counts)
+    if some:
+        axes.axhline(half - 0.5, color=GREY, lw=1, ls="--")
+    axes.set_title(title, loc="left")
+    legend_above(axes, 1)
+    save(figure, path)
+
+
+def draw_bars(axes: Axes, counts: pd.DataFrame) -> None:
+    """Draw the bars of `class_balance` and write the numbers beside them."""
+    rows, train, validation = np.arange(len(counts)), counts["train"], counts["validation"]
+    axes.barh(rows, train, 0.72, color=BLUE, label="training")
+    axes.barh(rows, validation, 0.72, left=train, color=ORANGE, label="validation")
+    for row, (trained, held_out) in enumerate(zip(train, validation, strict=True)):
         axes.annotate(
-            f"{train:,} + {validation:,}",
-            (train + validation, row),
+            f"{trained:,} + {held_out:,}",
+            (trained + held_out, row),
             (4, 0),
             textcoords="offset points",
             va="center",
@@ -38,24 +59,21 @@ def class_balance(counts: pd.DataFrame, path: str | os.PathLike) -> None:
         )
     axes.set_yticks(rows, lettering(counts.index))
     axes.set_ylim(len(counts) - 0.4, -0.6)
-    axes.set_xlim(0, max(total.max(), 1) * 1.14)
+    axes.set_xlim(0, max((train + validation).max(), 1) * 1.14)
     axes.set_xlabel("photos")
-    axes.set_title(f"{total.sum():,} photos of {len(counts)} classes", loc="left")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     tidy(axes)
     axes.grid(False, axis="y")
     axes.tick_params(axis="y", length=0)
-    legend_above(axes, 1)
-    save(figure, path)
 
 
 def learning_curves(history: pd.DataFrame, path: str | os.PathLike) -> None:
-    """Draw accuracy, loss and learning rate over all epochs, the stages marked and named.
+    """Draw accuracy, loss and learning rate over all epochs, and mark and name the stages.
 
     Args:
-        history: a row an epoch in order, columns stage (its name), loss, accuracy, val_loss,
-            val_accuracy (0 to 1), learning_rate.
-        path: of the PNG.
+        history: a row for each epoch, in order, with the columns stage (its name), loss, accuracy,
+            val_loss, val_accuracy (accuracies from 0 to 1) and learning_rate.
+        path: the PNG to write.
     """
     epochs = np.arange(1, len(history) + 1)
     figure = new_figure(9, 7.5)
@@ -74,13 +92,13 @@ def learning_curves(history: pd.DataFrame, path: str | os.PathLike) -> None:
     for axes in (accuracy, loss, rate):
         tidy(axes)
     mark_best(accuracy, history["val_accuracy"])
-    mark_stages(figure, (accuracy, loss, rate), history["stage"])
+    mark_stages((accuracy, loss, rate), history["stage"])
     legend_above(accuracy, 1.07)
     save(figure, path)
 
 
-def mark_best(axes, val_accuracy: pd.Series) -> None:
-    """Ring the epoch of the best validation accuracy and write the figure beside it."""
+def mark_best(axes: Axes, val_accuracy: pd.Series) -> None:
+    """Circle the best validation accuracy and give its value in the title."""
     if val_accuracy.isna().all():
         return
     best = int(np.nanargmax(val_accuracy))
@@ -92,8 +110,11 @@ def mark_best(axes, val_accuracy: pd.Series) -> None:
     axes.plot(best + 1, val_accuracy.iloc[best], "o", ms=13, mfc="none", mec="black", mew=1.2)
 
 
-def mark_stages(figure, panels, stages: pd.Series) -> None:
-    """Shade every second stage, and name each above the first panel, a narrow one in it."""
+def mark_stages(panels: Sequence[Axes], stages: pd.Series) -> None:
+    """Shade every second stage and name each above the first panel.
+
+    The name of a stage that is narrower than its name is written upright, inside the panel.
+    """
     runs = (stages != stages.shift()).cumsum().to_numpy()
     for number in range(1, (runs.max() if len(runs) else 0) + 1):
         first, last = np.flatnonzero(runs == number)[[0, -1]] + 1
@@ -117,8 +138,13 @@ def mark_stages(figure, panels, stages: pd.Series) -> None:
         )
 
 
-def legend_above(axes, height: float) -> None:
-    """Put the legend above an axes on the right, level with its title."""
+def legend_above(axes: Axes, height: float) -> None:
+    """Put the legend above the right end of the axes.
+
+    Args:
+        axes: whose curves or bars the legend explains.
+        height: of the legend's lower edge, as a multiple of the axes' height.
+    """
     axes.legend(
         loc="lower right",
         bbox_to_anchor=(1, height),

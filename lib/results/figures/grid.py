@@ -1,4 +1,4 @@
-"""Photos side by side."""
+"""Draw photos side by side."""
 
 import math
 import os
@@ -14,8 +14,8 @@ def photo_grid(images: np.ndarray, titles: Sequence, path: str | os.PathLike) ->
 
     Args:
         images: uint8 [n, height, width, 3], RGB.
-        titles: n of them.
-        path: of the PNG.
+        titles: n titles, shortened where they are longer than a photo is wide.
+        path: the PNG to write.
     """
     count, height, width, _ = images.shape
     columns = min(count, math.ceil(math.sqrt(count)))
