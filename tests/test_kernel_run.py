@@ -93,7 +93,7 @@ def test_probabilities_agree_with_the_submission(competition, finished):
 
 def test_the_saved_weights_are_the_best_epochs(competition, finished):
     config, _ = kernel.read_arguments([*TINY, "--data", str(competition)])
-    files = kernel.photos.Layout(**kernel.COMPETITION_FILES)
+    files = kernel.photos.CompetitionFiles(**kernel.COMPETITION_FILES)
     data = kernel.photos.load_tables(competition, files, finished, config)
     network = kernel.build_model(config, 4, None)
     network.load_weights(finished / "best.weights.h5")
