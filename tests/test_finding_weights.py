@@ -1,4 +1,4 @@
-"""Weights are found where they are mounted, checked, and what is missing is said."""
+"""Weights are found wherever they are mounted and checked; missing ones are one sentence."""
 
 import hashlib
 import json
