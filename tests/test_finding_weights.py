@@ -1,4 +1,4 @@
-"""Weights are found where they are mounted, checked, and what is missing is said."""
+"""Weights are found wherever they are mounted and checked; missing ones are one sentence."""
 
 import hashlib
 import json
@@ -92,10 +92,10 @@ def test_the_search_is_bounded(lib, tmp_path, listed, monkeypatch):
     assert len([folder for folder in listed if "train" in folder.parts]) <= 30
 
 
-@pytest.mark.parametrize(("content", "fault"), [(b"wrong", "sha256"), (b"cut", "size")])
-def test_a_damaged_file_is_refused(lib, content, fault):
+@pytest.mark.parametrize(("content", "differing"), [(b"wrong", "sha256"), (b"cut", "size")])
+def test_a_damaged_file_is_refused(lib, content, differing):
     (lib / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(content)
-    with pytest.raises(Problem, match=f"damaged: its {fault}"):
+    with pytest.raises(Problem, match=f"damaged: its {differing}"):
         find(lib)
 
 

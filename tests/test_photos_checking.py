@@ -1,4 +1,4 @@
-"""Photos that can't be used are found and named; photos listed twice are grouped."""
+"""Unusable photos are found and listed with the reason; near-identical ones form groups."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every row gets its own photo and label, and what can't be used is named, never dropped."""
+"""Every row gets its own photo and label; rows and photos that can't be used are listed."""
 
 import os
 import shutil
@@ -35,7 +35,7 @@ def reasons(competition):
 
 
 def rewrite(folder, change):
-    """Pass the training rows through a function."""
+    """Replace the training rows by what the function `change` makes of them."""
     rows = pd.read_csv(folder / "train.csv", dtype=str, keep_default_na=False).values.tolist()
     write_csv(folder / "train.csv", change(rows))
 

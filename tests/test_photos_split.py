@@ -1,4 +1,4 @@
-"""Training and validation share no car, and both hold every class in proportion."""
+"""Training and validation have no photo in common, and both hold every class in proportion."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from photos import split
 
 
 def table(sizes, seed=0):
-    """Return a shuffled table of singletons: sizes maps label to count."""
+    """Return a shuffled table in which each photo is a group; `sizes` maps labels to counts."""
     labels = np.repeat(list(sizes), list(sizes.values()))
     rows = pd.DataFrame({"label": labels, "group": np.arange(len(labels))})
     return rows.sample(frac=1, random_state=seed).reset_index(drop=True)
@@ -48,7 +48,7 @@ def test_a_small_class_does_not_change_the_fraction_much():
 
 
 def test_every_class_gives_its_fraction():
-    # scikit-learn's own shuffle of groups misses this: one class gave 10 %, another 23 %.
+    # With scikit-learn's own shuffle of groups one class gave 10 % and another 23 %.
     train = table({0: 160, 1: 70, 2: 300, 7: 91})
     for seed in range(4):
         kept, held = split(train, 0.15, seed)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import pytest
 
+from common import EpochProgress
 from settings import read_settings, setting, size_text
 
 
@@ -123,6 +124,13 @@ def test_a_wrong_value_is_one_sentence_wherever_it_stands(option, text, said, ca
     line = sentence(capsys, overrides={option: text})
     assert f"OVERRIDES, {option}: " in line
     assert said in line
+
+
+@pytest.mark.parametrize("name", ["head", "three-quarters", "all of it", "[1", "Ünïcode"])
+def test_an_accepted_name_survives_the_progress_line(name):
+    (step,) = config("--steps", f"{name}:0:1:1").steps
+    line = EpochProgress(number=1, stages=1, stage=step.name, epoch=1, epochs=1).line()
+    assert EpochProgress.parse(line).stage == name
 
 
 def test_an_unknown_override_is_named(capsys):

@@ -1,4 +1,4 @@
-"""Small competitions of real JPEGs, for the tests of `photos`."""
+"""Write small competitions of real JPEGs, for the tests of `photos`."""
 
 import shutil
 import zlib
@@ -9,14 +9,14 @@ import numpy as np
 
 
 def photo(name: str, size: tuple[int, int] = (48, 64)) -> np.ndarray:
-    """Return a picture of soft blobs, the same for the same name: uint8 [height, width, 3]."""
+    """Return a picture of blurred blobs that depends on the name alone, uint8 [h, w, 3]."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     blobs = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
     return cv2.resize(blobs, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def write_photo(path: Path, picture: np.ndarray | None = None, quality: int = 90) -> None:
-    """Write a picture as a JPEG, by default the one of the path's name."""
+    """Write a picture as a JPEG; by default the one that `photo` returns for the file's name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = photo(path.name) if picture is None else picture
     _, jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
@@ -24,7 +24,7 @@ def write_photo(path: Path, picture: np.ndarray | None = None, quality: int = 90
 
 
 def write_csv(path: Path, rows: list, columns=("Id", "Category")) -> None:
-    """Write a table."""
+    """Write a CSV with a header."""
     lines = [",".join(map(str, row)) for row in [columns, *rows]]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -38,7 +38,7 @@ def write_competition(
     train_folder: str = "train",
     test_folder: str = "test_upload",
 ) -> list[tuple[str, object]]:
-    """Write an unpacked competition; return its training rows."""
+    """Write an unpacked competition; return its training rows as (Id, label)."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = [(f"{n}{i}.jpg", label) for n, label in enumerate(labels) for i in range(per_class)]
     for name, label in rows:
@@ -53,7 +53,7 @@ def write_competition(
 
 
 def zip_photos(folder: Path) -> None:
-    """Pack both folders of photos as Kaggle does, and remove them."""
+    """Replace both folders of photos by zips like Kaggle's."""
     for archive, name in (("train", "train"), ("test", "test_upload")):
         shutil.make_archive(str(folder / archive), "zip", folder, name)
         shutil.rmtree(folder / name)

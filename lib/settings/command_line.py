@@ -44,19 +44,11 @@ def read_settings(
     options = parser.parse_args(argv)
     given = {name: value for name, value in vars(options).items() if name in readers}
 
-    def checked(texts: dict[str, str], source: str) -> dict:
-        try:
-            return read_texts(texts, readers, source)
-        except argparse.ArgumentTypeError as error:
-            parser.error(str(error))
-
-    configs = {
-        name: dataclasses.replace(
-            config, **checked(texts_of(config) | {"recipe": name}, f"recipe {name}")
-        )
-        for name, config in recipes.items()
-    }
-    given = checked(overrides, "OVERRIDES") | given
+    given = read_texts(parser, readers, overrides, "OVERRIDES") | given
+    configs = {}
+    for name, config in recipes.items():
+        values = read_texts(parser, readers, texts_of(config) | {"recipe": name}, f"recipe {name}")
+        configs[name] = dataclasses.replace(config, **values)
     chosen = given.get("recipe") or recipe(options)
     return dataclasses.replace(configs[chosen], **{**given, "recipe": chosen}), options
 
@@ -82,21 +74,23 @@ def texts_of(config) -> dict[str, str]:
     return texts
 
 
-def read_texts(texts: dict[str, str], readers: dict[str, Callable], source: str) -> dict:
+def read_texts(
+    parser: argparse.ArgumentParser,
+    readers: dict[str, Callable],
+    texts: dict[str, str],
+    source: str,
+) -> dict:
     """Return the values of settings given as text.
 
-    Raises:
-        ArgumentTypeError: a setting is unknown or its value not accepted; the sentence begins with
-            `source`.
+    An unknown setting, or a value that is not accepted, ends the program as `parser` does for a
+    wrong argument; the sentence begins with `source`.
     """
     if unknown := set(texts) - set(readers):
-        raise argparse.ArgumentTypeError(
-            f"{source} names no such setting: {', '.join(sorted(unknown))}"
-        )
+        parser.error(f"{source} names no such setting: {', '.join(sorted(unknown))}")
     values = {}
     for name, text in texts.items():
         try:
             values[name] = readers[name](str(text))
         except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentTypeError(f"{source}, {name}: {error}") from None
+            parser.error(f"{source}, {name}: {error}")
     return values
