@@ -117,8 +117,8 @@ class Stage:
 
     name: str = setting(help="as the log and metrics.json have it", unique=True)
     fraction: float = setting(help="of the backbone, from its output down", least=0, most=1)
-    learning_rate: float = setting(help="at its beginning", above=0)
-    epochs: int = setting(help="at most; early stopping may end it before", least=1, most=10_000)
+    learning_rate: float = setting(help="at its beginning", above=0, most=1e30)
+    epochs: int = setting(help="at most; early stopping may end it before", least=1, most=1000)
 
 
 REFERENCE_STAGES = (
@@ -147,32 +147,32 @@ class Config:
 
     recipe: str = setting("default", "row of RECIPES to start from")
     backbone: str = setting("EfficientNetB3", "row of BACKBONES")
-    image_size: tuple[int, int] | None = setting(
-        None, "N or HxW pixels (the backbone's own)", least=32, most=4096
-    )
+    image_size: tuple[int, int] | None = setting(None, "N or HxW pixels", least=32, most=2048)
     weights: str = setting("imagenet", "imagenet, drawn (Plain's), none (random), or a .h5 file")
     input_range: Literal["backbone", "0..1"] = setting("backbone", "what scaled pixels span")
-    batch_size: int = setting(32, "photos a step, all devices together", least=1, most=4096)
+    batch_size: int = setting(32, "photos a step, all devices together", least=1, most=1024)
     stages: tuple[Stage, ...] = setting(DEFAULT_STAGES, "name:fraction:learning_rate:epochs,...")
-    epochs: int | None = setting(None, "the most epochs a stage may run", least=1)
+    epochs: int | None = setting(None, "the most epochs a stage may run", least=1, most=1000)
     unfreeze: Literal["blocks", "layers"] = setting("blocks", "open whole blocks, or by layer")
     batchnorm: Literal["train", "frozen", "last"] = setting("train", "when opened BatchNorm trains")
-    l2: float = setting(0.0, "L2 penalty on the head's hidden layer", least=0, most=100)
+    l2: float = setting(0.0, "L2 penalty on the head's hidden layer", least=0, most=1)
     augmentation: str = setting("default", "row of AUGMENTATIONS")
     fuse: bool = setting(True, "run the augmentation's known transforms together: yes, no")
     interpolation: Literal["area", "nearest"] = setting("area", "how photos are resized")
     tta: int = setting(4, "prediction passes over each photo; 1 is none", least=1, most=20)
     tta_style: Literal["weak", "training"] = setting("weak", "small crops and flips, or as trained")
-    validation_share: float = setting(0.15, "of the photos, held out", least=0.01, most=0.5)
+    validation_share: float = setting(0.15, "of the photos, held out", least=0.02, most=0.5)
     patience: int = setting(5, "epochs without a better val_accuracy that end a stage", least=1)
     plateau_patience: int = setting(2, "epochs without a lower val_loss that cut the rate", least=1)
-    plateau_factor: float = setting(0.25, "the cut rate, of the one before", above=0, below=1)
-    limit: int | None = setting(None, "the most training photos of a class", least=2)
-    time_limit: float | None = setting(None, "minutes for the whole session", above=0)
+    plateau_factor: float = setting(
+        0.25, "by which the rate is then multiplied", least=0.01, below=1
+    )
+    limit: int | None = setting(None, "the most training photos of a class", least=2, most=10**6)
+    time_limit: float | None = setting(None, "minutes for the session", above=0, most=60_000)
     seed: int = setting(42, "of the split, the head, augmentations", least=0, most=2**32 - 1)
     mixed_precision: Literal["auto", "yes", "no"] = setting("auto", "float16, where GPUs gain")
     cache: bool = setting(True, "keep decoded photos in memory: yes, no")
-    workers: int = setting(os.cpu_count() or 1, "threads that read photos", least=1, most=256)
+    workers: int = setting(min(os.cpu_count() or 1, 256), "threads that read", least=1, most=256)
 
 
 MAY_CHANGE = {"time_limit", "workers", "cache"}  # from one session of a run to the next
