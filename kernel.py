@@ -567,8 +567,8 @@ def train(
     config: Config, data: Data, network: keras.Model, state: training.State, clock: training.Clock
 ) -> None:
     """Run the schedule from where `state` stands; `network` ends with the best weights."""
-    training = batches(config, data, data.train, augmentation(config), training=True)
-    validation = batches(config, data, data.validation)
+    photos_in = batches(config, data, data.train, augmentation(config), training=True)
+    photos_val = batches(config, data, data.validation)
     if not state.last:  # what a loss that is no number in the first epoch goes back to
         state.store(network)
         state.save()
@@ -577,7 +577,7 @@ def train(
         rate = state.learning_rate or stage.learning_rate
         try:
             clock.check_epoch()
-            what = train_stage(config, network, state, clock, training, validation)
+            what = train_stage(config, network, state, clock, photos_in, photos_val)
         except training.Diverged:
             print(f"The loss of stage {stage.name} is no longer a number: {state.diverge(rate)}.")
         except training.OutOfTime:
@@ -604,7 +604,7 @@ class LossScale(keras.mixed_precision.LossScaleOptimizer):
         return tf.equal(tf.distribute.get_replica_context().all_reduce("SUM", overflow), 0)
 
 
-def train_stage(config, network, state, clock, training, validation) -> str:
+def train_stage(config, network, state, clock, photos_in, photos_val) -> str:
     """Open the stage's share of the backbone, compile anew, and fit; return what trained."""
     stage = config.stages[state.stage]
     what = unfreeze(config, network.get_layer("backbone"), stage)
@@ -622,10 +622,10 @@ def train_stage(config, network, state, clock, training, validation) -> str:
             "val_loss", config.plateau_factor, config.plateau_patience, min_lr=1e-7
         ),
     }
-    checkpoint = training.Checkpoint(state, clock, network, training, validation.n, counters)
+    checkpoint = training.Checkpoint(state, clock, network, photos_in, photos_val.n, counters)
     model.fit(
-        training.as_tf_dataset(),
-        validation_data=validation.as_tf_dataset(),
+        photos_in.as_tf_dataset(),
+        validation_data=photos_val.as_tf_dataset(),
         initial_epoch=state.epoch,
         epochs=stage.epochs,
         callbacks=[*counters.values(), checkpoint],
