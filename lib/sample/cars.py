@@ -5,8 +5,8 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from sample.bodies import CARS, Body
-from sample.features import FEATURES, LIGHT
+from sample.bodies import Body
+from sample.features import LIGHT, Feature
 from sample.scenes import develop, draw_scene
 from sample.view import GLASS, TYRE, View
 
@@ -27,18 +27,19 @@ PAINTS = (
 )
 
 
-def draw_photo(rng: np.random.Generator, kind: str, size: tuple[int, int]) -> np.ndarray:
-    """Draw one photo of a car of a kind: uint8 [height, width, 3], RGB.
+def draw_photo(
+    rng: np.random.Generator, body: Body, feature: Feature | None, size: tuple[int, int]
+) -> np.ndarray:
+    """Draw one photo of a car, uint8 [height, width, 3], RGB.
 
-    Colour, place, distance, side, height and roll of the camera, the scene, the light and the noise
-    are drawn from `rng`; only the body says which kind it is.
+    The colour of the car, the scene, the light, the noise, and the camera's place, distance, side,
+    height and roll are drawn from `rng`; only body and feature tell the kind.
     """
     scene, horizon = draw_scene(rng, size)
-    body = CARS[kind]
     view = View.draw(rng, body, size, horizon)
     paint = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(0.9, 1.1)
     draw_shadow(scene, view, body)
-    draw_car(rng, scene, view, kind, paint)
+    draw_car(rng, scene, view, body, feature, paint)
     return develop(rng, scene)
 
 
@@ -59,10 +60,14 @@ def draw_shadow(scene: np.ndarray, view: View, body: Body) -> None:
 
 
 def draw_car(
-    rng: np.random.Generator, scene: np.ndarray, view: View, kind: str, paint: np.ndarray
+    rng: np.random.Generator,
+    scene: np.ndarray,
+    view: View,
+    body: Body,
+    feature: Feature | None,
+    paint: np.ndarray,
 ) -> None:
     """Draw a car from the far side to the near one."""
-    body = CARS[kind]
     outline = rounded(body.profile)
     for x in body.wheels:
         view.disc(scene, x, body.radius, body.width - 0.15, body.radius, TYRE)
@@ -73,8 +78,8 @@ def draw_car(
         draw_seats(rng, scene, view, body)
     view.fill(scene, [(x, y, 0) for x, y in outline], paint * 0.86)
     draw_side(scene, view, body, outline, paint)
-    if kind in FEATURES:
-        FEATURES[kind](scene, view, body, paint)
+    if feature:
+        feature(scene, view, body, paint)
     for x in body.wheels:
         draw_wheel(rng, scene, view, body, x)
 

@@ -8,6 +8,7 @@ from sample.bodies import Body
 from sample.view import GLASS, TYRE, View
 
 LIGHT, DARK = np.array((238, 236, 228)), np.array((44, 46, 54))
+Feature = Callable[[np.ndarray, View, Body, np.ndarray], None]  # (scene, view, body, paint)
 WOOD, CRATE = np.array((136, 92, 54)), np.array((178, 138, 88))
 
 
@@ -122,7 +123,7 @@ def chrome(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None
         view.line(scene, [(0.2, y - 0.02, 0), (5.1, y - 0.02, 0)], (226, 228, 232), 0.05)
 
 
-FEATURES: dict[str, Callable[[np.ndarray, View, Body, np.ndarray], None]] = {
+FEATURES: dict[str, Feature] = {
     "hatchback": rally,
     "saloon": taxi,
     "estate": panelling,
