@@ -1,4 +1,4 @@
-"""Drawing cars: ten kinds as solids in metres, seen from any side by a camera that stands off."""
+"""Draw photos of cars, which are solids in metres that a distant camera sees from either side."""
 
 from itertools import pairwise
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from sample.bodies import Body
-from sample.features import LIGHT, Feature
+from sample.features import LIGHT, Feature, upright
 from sample.scenes import develop, draw_scene
 from sample.view import GLASS, TYRE, View
 
@@ -44,7 +44,7 @@ def draw_photo(
 
 
 def draw_shadow(scene: np.ndarray, view: View, body: Body) -> None:
-    """Darken the ground below the car, softly; worked out at a quarter of the size."""
+    """Darken the ground below the car softly; a quarter of the photo's size suffices for that."""
     rear, front = body.profile[0][0] - 0.15, body.profile[-1][0] + 0.15
     outline = [
         (rear, 0, -0.2),
@@ -85,7 +85,7 @@ def draw_car(
 
 
 def rounded(profile) -> np.ndarray:
-    """Cut the corners of an outline twice (Chaikin 1974), keeping its ends: [n, 2]."""
+    """Return an outline with its corners cut twice (Chaikin 1974), float64 [n, 2]."""
     points = np.array(profile, "float64")
     for _ in range(2):
         near = points[:-1] * 0.82 + points[1:] * 0.18
@@ -96,10 +96,10 @@ def rounded(profile) -> np.ndarray:
 
 
 def draw_skin(scene, view: View, body: Body, outline: np.ndarray, paint: np.ndarray) -> None:
-    """Draw the strips from the near outline to the far one: rear, roof, windscreen, bonnet."""
+    """Draw the strips between the two sides' outlines: rear, roof, windscreen and bonnet."""
     belt, roof = body.glass[4], body.glass[5]
     strips = list(pairwise(outline))
-    # Painter's order: the end that the camera does not see comes first.
+    # The end that the camera does not see comes first, so that the other one covers it.
     for (x0, y0), (x1, y1) in strips if view.turn > 0 else strips[::-1]:
         slope = abs(np.arctan2(y1 - y0, x1 - x0))
         upright = min(slope, np.pi - slope) / (np.pi / 2)
@@ -142,49 +142,42 @@ def draw_ends(scene, view: View, body: Body, paint: np.ndarray) -> None:
 
 def draw_side(scene, view: View, body: Body, outline: np.ndarray, paint: np.ndarray) -> None:
     """Draw the near side: sill, shoulder, windows, pillars, doors, handles and mirror."""
-    rear, roof_rear, roof_front, front, belt, roof = body.glass
+    front, belt, roof = body.glass[3:]
     sill, end = body.profile[0][1], body.profile[-1][0]
-    view.fill(
-        scene,
-        [
-            (0.02, sill, 0),
-            (0.02, sill + 0.14, 0),
-            (end - 0.02, sill + 0.14, 0),
-            (end - 0.02, sill, 0),
-        ],
-        paint * 0.5,
-    )
+    view.fill(scene, upright(0.02, end - 0.02, sill, sill + 0.14, 0), paint * 0.5)
     shoulder = [
         (0.15, belt - 0.09, 0),
         (front, belt - 0.09, 0),
         (end - 0.3, body.profile[-3][1] - 0.1, 0),
     ]
     view.line(scene, shoulder, paint * 1.25 + 14, 0.035)
-    frame = [(rear, belt, 0), (roof_rear, roof, 0), (roof_front, roof, 0), (front, belt, 0)]
     if not body.open:
-        view.fill(scene, frame, GLASS)
-        sheen = 0.45 * (roof_front - roof_rear)
-        view.fill(
-            scene,
-            [(roof_front - sheen, roof, 0), (roof_front - sheen * 0.55, roof, 0),
-             (roof_front - sheen * 0.75, belt, 0), (roof_front - sheen * 1.25, belt, 0)],
-            GLASS * 1.35,
-        )  # fmt: skip
+        draw_windows(scene, view, body)
     if body.white_roof:
         view.fill(scene, [(x, y, 0) for x, y in outline if y > roof - 0.03], LIGHT * 0.9)
     for x in body.pillars:
         view.line(scene, [(x, belt, 0), (x, roof, 0)], paint * 0.7, 0.07)
     for x in body.doors:
         view.line(scene, [(x, sill + 0.1, 0), (x, belt - 0.02, 0)], paint * 0.55, 0.02)
-        view.line(
-            scene, [(x - 0.3, belt - 0.16, 0), (x - 0.14, belt - 0.16, 0)], paint * 0.45, 0.04
-        )
-    view.line(
-        scene,
-        [(front - 0.12, belt + 0.06, -0.08), (front - 0.02, belt + 0.06, -0.08)],
-        paint * 0.6,
-        0.14,
-    )
+        handle = [(x - 0.3, belt - 0.16, 0), (x - 0.14, belt - 0.16, 0)]
+        view.line(scene, handle, paint * 0.45, 0.04)
+    mirror = [(front - 0.12, belt + 0.06, -0.08), (front - 0.02, belt + 0.06, -0.08)]
+    view.line(scene, mirror, paint * 0.6, 0.14)
+
+
+def draw_windows(scene, view: View, body: Body) -> None:
+    """Draw the glass of the near side, and a sheen on it."""
+    rear, roof_rear, roof_front, front, belt, roof = body.glass
+    frame = [(rear, belt, 0), (roof_rear, roof, 0), (roof_front, roof, 0), (front, belt, 0)]
+    view.fill(scene, frame, GLASS)
+    wide = 0.45 * (roof_front - roof_rear)
+    sheen = [
+        (roof_front - wide, roof, 0),
+        (roof_front - wide * 0.55, roof, 0),
+        (roof_front - wide * 0.75, belt, 0),
+        (roof_front - wide * 1.25, belt, 0),
+    ]
+    view.fill(scene, sheen, GLASS * 1.35)
 
 
 def draw_wheel(rng: np.random.Generator, scene, view: View, body: Body, x: float) -> None:

@@ -1,6 +1,7 @@
 """What marks each kind of vehicle of the pre-training besides its body: loads, tools and signs."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,7 +20,7 @@ def _band(scene: np.ndarray, view: View, ends: tuple[float, float], y: float, rg
 
 def _windows(scene: np.ndarray, view: View, edges: Sequence[float], low: float, high: float):
     """Draw side windows between neighbouring edges."""
-    for left, right in zip(edges[:-1], edges[1:], strict=True):
+    for left, right in pairwise(edges):
         view.fill(scene, upright(left + 0.06, right - 0.06, low, high, 0), GLASS)
 
 
