@@ -24,7 +24,7 @@ def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | 
     """
     if wanted == "none":
         return None
-    if wanted != "imagenet":
+    if wanted not in ("imagenet", "drawn"):
         if not Path(wanted).is_file():
             raise Problem(f"--weights {wanted}: no such file; imagenet and none also work.")
         return Path(wanted)
