@@ -33,8 +33,8 @@ class Planned:
 
 def draw_competition(
     folder: str | Path,
-    train_per_class: int = 24,
-    test_per_class: int = 6,
+    train_per_class: int = 32,
+    test_per_class: int = 10,
     size: tuple[int, int] = (480, 640),
     seed: int = 0,
     solution: Path | None = None,
