@@ -41,7 +41,7 @@ def test_the_real_kernel_from_nothing_to_a_score():
     outcome = rehearse(REPOSITORY)
     assert outcome.status == 0, outcome.out[-3000:] + outcome.err
     found = re.search(r"rehearsal: public score (\d\.\d{5}) after (\d+) min", outcome.out)
-    assert 0 < float(found[1]) <= 1
+    assert 0.85 <= float(found[1]) <= 1, outcome.out[-3000:]  # drawn cars are told apart
     assert (runs.stat().st_mtime_ns if runs.exists() else None) == before
 
 

@@ -1,32 +1,35 @@
-"""The ten kinds of cars that a drawn competition tells apart."""
+"""The shapes of the ten kinds of cars that a drawn competition tells apart."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Body:
-    """One kind of car, its front at the right; lengths in metres, heights above the ground."""
+    """The shape of one kind of car in metres; x runs from rear to front, y from the ground up."""
 
     profile: tuple[tuple[float, float], ...]
-    """The outline of the side over rear, roof and front; both ends lie at the sill."""
+    """Points (x, y) of the side's outline over rear, roof and front; both ends lie at the sill."""
     glass: tuple[float, float, float, float, float, float]
-    """The side windows: x at the belt line's rear, the roof's rear and front, the belt line's
-    front; then the heights of belt line and roof edge."""
+    """The side windows: x of their lower rear, upper rear, upper front and lower front corner, then
+    y of their lower and upper edge."""
     pillars: tuple[float, ...]
-    """Where pillars divide the side windows."""
+    """x of the pillars that divide the side windows."""
     doors: tuple[float, ...]
-    """Where the gaps between doors are."""
-    wheels: tuple[float, float]
-    """The axles."""
+    """x of the gaps between the doors."""
+    wheels: tuple[float, ...]
+    """x of the axles."""
     radius: float = 0.31
-    """Of the wheels."""
+    """The radius of the wheels."""
     width: float = 1.65
+    """The distance between the two sides."""
     open: bool = False
-    """Has no roof."""
+    """Whether it has seats in the open instead of a roof and side windows."""
     rear_window: bool = True
+    """Whether there is a window in the rear."""
     white_roof: bool = False
+    """Whether the roof is white, whatever the paint."""
     white_walls: bool = False
-    """On its tyres."""
+    """Whether the tyres have white sides."""
 
 
 CARS: dict[str, Body] = {

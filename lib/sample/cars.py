@@ -1,12 +1,12 @@
-"""Drawing cars: ten kinds as solids in metres, seen from any side by a camera that stands off."""
+"""Draw photos of cars, which are solids in metres that a distant camera sees from either side."""
 
 from itertools import pairwise
 
 import cv2
 import numpy as np
 
-from sample.bodies import CARS, Body
-from sample.features import FEATURES, LIGHT
+from sample.bodies import Body
+from sample.features import LIGHT, Feature, upright
 from sample.scenes import develop, draw_scene
 from sample.view import GLASS, TYRE, View
 
@@ -27,23 +27,24 @@ PAINTS = (
 )
 
 
-def draw_photo(rng: np.random.Generator, kind: str, size: tuple[int, int]) -> np.ndarray:
-    """Draw one photo of a car of a kind: uint8 [height, width, 3], RGB.
+def draw_photo(
+    rng: np.random.Generator, body: Body, feature: Feature | None, size: tuple[int, int]
+) -> np.ndarray:
+    """Draw one photo of a car, uint8 [height, width, 3], RGB.
 
-    Colour, place, distance, side, height and roll of the camera, the scene, the light and the noise
-    are drawn from `rng`; only the body says which kind it is.
+    The colour of the car, the scene, the light, the noise, and the camera's place, distance, side,
+    height and roll are drawn from `rng`; only body and feature tell the kind.
     """
     scene, horizon = draw_scene(rng, size)
-    body = CARS[kind]
     view = View.draw(rng, body, size, horizon)
     paint = np.array(PAINTS[rng.integers(len(PAINTS))]) * rng.uniform(0.9, 1.1)
     draw_shadow(scene, view, body)
-    draw_car(rng, scene, view, kind, paint)
+    draw_car(rng, scene, view, body, feature, paint)
     return develop(rng, scene)
 
 
 def draw_shadow(scene: np.ndarray, view: View, body: Body) -> None:
-    """Darken the ground below the car, softly; worked out at a quarter of the size."""
+    """Darken the ground below the car softly; a quarter of the photo's size suffices for that."""
     rear, front = body.profile[0][0] - 0.15, body.profile[-1][0] + 0.15
     outline = [
         (rear, 0, -0.2),
@@ -59,10 +60,14 @@ def draw_shadow(scene: np.ndarray, view: View, body: Body) -> None:
 
 
 def draw_car(
-    rng: np.random.Generator, scene: np.ndarray, view: View, kind: str, paint: np.ndarray
+    rng: np.random.Generator,
+    scene: np.ndarray,
+    view: View,
+    body: Body,
+    feature: Feature | None,
+    paint: np.ndarray,
 ) -> None:
     """Draw a car from the far side to the near one."""
-    body = CARS[kind]
     outline = rounded(body.profile)
     for x in body.wheels:
         view.disc(scene, x, body.radius, body.width - 0.15, body.radius, TYRE)
@@ -73,14 +78,14 @@ def draw_car(
         draw_seats(rng, scene, view, body)
     view.fill(scene, [(x, y, 0) for x, y in outline], paint * 0.86)
     draw_side(scene, view, body, outline, paint)
-    if kind in FEATURES:
-        FEATURES[kind](scene, view, body, paint)
+    if feature:
+        feature(scene, view, body, paint)
     for x in body.wheels:
         draw_wheel(rng, scene, view, body, x)
 
 
 def rounded(profile) -> np.ndarray:
-    """Cut the corners of an outline twice (Chaikin 1974), keeping its ends: [n, 2]."""
+    """Return an outline with its corners cut twice (Chaikin 1974), float64 [n, 2]."""
     points = np.array(profile, "float64")
     for _ in range(2):
         near = points[:-1] * 0.82 + points[1:] * 0.18
@@ -91,10 +96,10 @@ def rounded(profile) -> np.ndarray:
 
 
 def draw_skin(scene, view: View, body: Body, outline: np.ndarray, paint: np.ndarray) -> None:
-    """Draw the strips from the near outline to the far one: rear, roof, windscreen, bonnet."""
+    """Draw the strips between the two sides' outlines: rear, roof, windscreen and bonnet."""
     belt, roof = body.glass[4], body.glass[5]
     strips = list(pairwise(outline))
-    # Painter's order: the end that the camera does not see comes first.
+    # The end that the camera does not see comes first, so that the other one covers it.
     for (x0, y0), (x1, y1) in strips if view.turn > 0 else strips[::-1]:
         slope = abs(np.arctan2(y1 - y0, x1 - x0))
         upright = min(slope, np.pi - slope) / (np.pi / 2)
@@ -137,49 +142,42 @@ def draw_ends(scene, view: View, body: Body, paint: np.ndarray) -> None:
 
 def draw_side(scene, view: View, body: Body, outline: np.ndarray, paint: np.ndarray) -> None:
     """Draw the near side: sill, shoulder, windows, pillars, doors, handles and mirror."""
-    rear, roof_rear, roof_front, front, belt, roof = body.glass
+    front, belt, roof = body.glass[3:]
     sill, end = body.profile[0][1], body.profile[-1][0]
-    view.fill(
-        scene,
-        [
-            (0.02, sill, 0),
-            (0.02, sill + 0.14, 0),
-            (end - 0.02, sill + 0.14, 0),
-            (end - 0.02, sill, 0),
-        ],
-        paint * 0.5,
-    )
+    view.fill(scene, upright(0.02, end - 0.02, sill, sill + 0.14, 0), paint * 0.5)
     shoulder = [
         (0.15, belt - 0.09, 0),
         (front, belt - 0.09, 0),
         (end - 0.3, body.profile[-3][1] - 0.1, 0),
     ]
     view.line(scene, shoulder, paint * 1.25 + 14, 0.035)
-    frame = [(rear, belt, 0), (roof_rear, roof, 0), (roof_front, roof, 0), (front, belt, 0)]
     if not body.open:
-        view.fill(scene, frame, GLASS)
-        sheen = 0.45 * (roof_front - roof_rear)
-        view.fill(
-            scene,
-            [(roof_front - sheen, roof, 0), (roof_front - sheen * 0.55, roof, 0),
-             (roof_front - sheen * 0.75, belt, 0), (roof_front - sheen * 1.25, belt, 0)],
-            GLASS * 1.35,
-        )  # fmt: skip
+        draw_windows(scene, view, body)
     if body.white_roof:
         view.fill(scene, [(x, y, 0) for x, y in outline if y > roof - 0.03], LIGHT * 0.9)
     for x in body.pillars:
         view.line(scene, [(x, belt, 0), (x, roof, 0)], paint * 0.7, 0.07)
     for x in body.doors:
         view.line(scene, [(x, sill + 0.1, 0), (x, belt - 0.02, 0)], paint * 0.55, 0.02)
-        view.line(
-            scene, [(x - 0.3, belt - 0.16, 0), (x - 0.14, belt - 0.16, 0)], paint * 0.45, 0.04
-        )
-    view.line(
-        scene,
-        [(front - 0.12, belt + 0.06, -0.08), (front - 0.02, belt + 0.06, -0.08)],
-        paint * 0.6,
-        0.14,
-    )
+        handle = [(x - 0.3, belt - 0.16, 0), (x - 0.14, belt - 0.16, 0)]
+        view.line(scene, handle, paint * 0.45, 0.04)
+    mirror = [(front - 0.12, belt + 0.06, -0.08), (front - 0.02, belt + 0.06, -0.08)]
+    view.line(scene, mirror, paint * 0.6, 0.14)
+
+
+def draw_windows(scene, view: View, body: Body) -> None:
+    """Draw the glass of the near side, and a sheen on it."""
+    rear, roof_rear, roof_front, front, belt, roof = body.glass
+    frame = [(rear, belt, 0), (roof_rear, roof, 0), (roof_front, roof, 0), (front, belt, 0)]
+    view.fill(scene, frame, GLASS)
+    wide = 0.45 * (roof_front - roof_rear)
+    sheen = [
+        (roof_front - wide, roof, 0),
+        (roof_front - wide * 0.55, roof, 0),
+        (roof_front - wide * 0.75, belt, 0),
+        (roof_front - wide * 1.25, belt, 0),
+    ]
+    view.fill(scene, sheen, GLASS * 1.35)
 
 
 def draw_wheel(rng: np.random.Generator, scene, view: View, body: Body, x: float) -> None:

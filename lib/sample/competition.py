@@ -5,22 +5,36 @@ import os
 import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from photos import CompetitionFiles
-from sample.cars import CARS, draw_photo
+from sample.bodies import CARS
+from sample.cars import draw_photo
+from sample.features import FEATURES
 
 QUALITY = 85  # of the JPEGs, as the real ones have
 COLUMNS = ("Id", "Category")
+KINDS = tuple(CARS)  # the position of a kind is its label
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A photo that is still to be drawn."""
+
+    number: int
+    """Its position among the photos of the seed; it decides what varies in the photo."""
+    Id: str
+    label: int
 
 
 def draw_competition(
     folder: str | Path,
-    train_per_class: int = 24,
-    test_per_class: int = 6,
+    train_per_class: int = 32,
+    test_per_class: int = 10,
     size: tuple[int, int] = (480, 640),
     seed: int = 0,
     solution: Path | None = None,
@@ -32,45 +46,49 @@ def draw_competition(
 
     Args:
         folder: gets train.zip, test.zip, train.csv and sample-submission.csv; made if missing.
-        train_per_class: training photos of each class.
-        test_per_class: test photos of each class.
-        size: of the photos, height and width in pixels.
-        seed: of everything that varies.
+        train_per_class: number of training photos of each class.
+        test_per_class: number of test photos of each class.
+        size: height and width of the photos in pixels.
+        seed: seed of everything that varies.
         solution: a CSV to write the labels of the test photos to.
     """
-    folder, layout = Path(folder), CompetitionFiles()
+    folder, files = Path(folder), CompetitionFiles()
     folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    labels = np.repeat(np.arange(len(CARS)), train_per_class + test_per_class)
-    tested = np.tile(np.arange(train_per_class + test_per_class) >= train_per_class, len(CARS))
-    numbers = rng.choice(np.arange(100_000, 400_000), len(labels), replace=False)
-    kinds = list(CARS)
-
-    def draw(index: int) -> bytes:
-        photo = draw_photo(np.random.default_rng([seed, index]), kinds[labels[index]], size)
-        return encode(photo)
-
-    order = rng.permutation(len(labels))
-    train, test = order[~tested[order]], order[tested[order]]
-    rows = {index: (f"{numbers[index]}.jpg", int(labels[index])) for index in order}
+    train, test = plan(train_per_class, test_per_class, seed)
+    archives = {
+        files.train_zip: {
+            f"{files.train_photos}/{photo.label}/{photo.Id}": photo for photo in train
+        },
+        files.test_zip: {f"{files.test_photos}/{photo.Id}": photo for photo in test},
+    }
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for archive, indices in ((layout.train_zip, train), (layout.test_zip, test)):
-            names = (
-                f"{layout.train_photos}/{rows[i][1]}/{rows[i][0]}"
-                if indices is train
-                else f"{layout.test_photos}/{rows[i][0]}"
-                for i in indices
-            )
-            write_zip(folder / archive, zip(names, pool.map(draw, indices), strict=True))
+        for archive, members in archives.items():
+            jpegs = pool.map(lambda photo: draw_jpeg(photo, seed, size), members.values())
+            write_zip(folder / archive, zip(members, jpegs, strict=True))
     if solution is not None:
-        write_csv(Path(solution), [rows[i] for i in test])
-    write_csv(folder / layout.train_csv, [rows[i] for i in train])
-    write_csv(folder / layout.sample_csv, [(rows[i][0], 0) for i in test])
+        write_csv(Path(solution), [(photo.Id, photo.label) for photo in test])
+    write_csv(folder / files.train_csv, [(photo.Id, photo.label) for photo in train])
+    write_csv(folder / files.sample_csv, [(photo.Id, 0) for photo in test])
 
 
-def encode(photo: np.ndarray) -> bytes:
-    """Return an RGB photo as a JPEG."""
-    _, jpeg = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
+def plan(train_per_class: int, test_per_class: int, seed: int) -> tuple[list[Planned], ...]:
+    """Return the training and the test photos, each in a random order."""
+    rng = np.random.default_rng(seed)
+    per_class = train_per_class + test_per_class
+    count = per_class * len(KINDS)
+    names = rng.choice(np.arange(100_000, 400_000), count, replace=False)
+    order = [int(number) for number in rng.permutation(count)]
+    photos = [Planned(number, f"{names[number]}.jpg", number // per_class) for number in order]
+    train = [photo for photo in photos if photo.number % per_class < train_per_class]
+    test = [photo for photo in photos if photo.number % per_class >= train_per_class]
+    return train, test
+
+
+def draw_jpeg(photo: Planned, seed: int, size: tuple[int, int]) -> bytes:
+    """Return a photo as a JPEG."""
+    rng, kind = np.random.default_rng([seed, photo.number]), KINDS[photo.label]
+    picture = draw_photo(rng, CARS[kind], FEATURES.get(kind), size)
+    _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     return jpeg.tobytes()
 
 

@@ -1,4 +1,4 @@
-"""What marks each kind of drawn car besides its shape: load, livery, racks."""
+"""Draw what marks each kind of car besides its shape: its load, its livery or its racks."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,10 @@ import numpy as np
 from sample.bodies import Body
 from sample.view import GLASS, TYRE, View
 
+# Draws something of a car, which has that body and paint, into a scene (uint8 [h, w, 3]).
+Feature = Callable[[np.ndarray, View, Body, np.ndarray], None]
+
+# Colours are RGB, 0 to 255.
 LIGHT, DARK = np.array((238, 236, 228)), np.array((44, 46, 54))
 WOOD, CRATE = np.array((136, 92, 54)), np.array((178, 138, 88))
 
@@ -122,7 +126,7 @@ def chrome(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None
         view.line(scene, [(0.2, y - 0.02, 0), (5.1, y - 0.02, 0)], (226, 228, 232), 0.05)
 
 
-FEATURES: dict[str, Callable[[np.ndarray, View, Body, np.ndarray], None]] = {
+FEATURES: dict[str, Feature] = {
     "hatchback": rally,
     "saloon": taxi,
     "estate": panelling,

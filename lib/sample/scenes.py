@@ -1,4 +1,4 @@
-"""Where a drawn car stands: sky, ground, what is behind, and the light of the day."""
+"""Draw where a car stands (sky, ground and background), and photograph the finished scene."""
 
 import cv2
 import numpy as np
@@ -21,7 +21,12 @@ GROUNDS = (
 
 
 def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, float]:
-    """Draw a background: uint8 [height, width, 3], and its horizon as a share of the height."""
+    """Draw a scene without a car.
+
+    Returns:
+        uint8 [height, width, 3] RGB, and the horizon's distance from the top as a fraction of the
+        height.
+    """
     height = size[0]
     horizon = rng.uniform(0.36, 0.56)
     top, bottom = (np.array(colour, "float32") for colour in SKIES[rng.integers(len(SKIES))])
@@ -40,7 +45,7 @@ def draw_scene(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndar
 
 
 def mottle(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """Return soft spots that make a plain sky cloudy and a plain ground worn: float32 [h, w, 3]."""
+    """Return soft spots, float32 [h, w, 3] around 0, that make a sky cloudy and a ground worn."""
     height, width = size
     grain = rng.normal(0, 5, (height // 8, width // 8)).astype("float32")
     spots = rng.normal(0, 9, (7, 9)).astype("float32")
@@ -113,7 +118,7 @@ def draw_markings(rng: np.random.Generator, scene: np.ndarray, horizon: int) -> 
 
 
 def develop(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
-    """Photograph a scene: exposure, colour of the light, uneven light, blur and noise; uint8."""
+    """Return a photo of a scene, uint8 [h, w, 3], with tinted and uneven light, blur and noise."""
     height, width = scene.shape[:2]
     exposure, warmth = rng.uniform(0.72, 1.18), rng.uniform(-0.07, 0.07)
     light = exposure * np.array((1 + warmth, 1, 1 - warmth))
@@ -128,5 +133,5 @@ def develop(rng: np.random.Generator, scene: np.ndarray) -> np.ndarray:
 
 
 def colour(rgb: np.ndarray) -> tuple[int, ...]:
-    """Return a colour as OpenCV takes it."""
+    """Return an RGB colour as OpenCV takes it: whole numbers in 0..255."""
     return tuple(int(value) for value in np.clip(rgb, 0, 255))

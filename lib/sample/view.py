@@ -1,4 +1,4 @@
-"""The camera of a drawn photo."""
+"""The camera of a drawn photo, and drawing what it sees."""
 
 from dataclasses import dataclass
 
@@ -15,17 +15,18 @@ SUBPIXEL = 4  # OpenCV's fixed point: coordinates in sixteenths of a pixel
 
 @dataclass(frozen=True)
 class View:
-    """A camera far away (parallel rays): where it puts a point of the car on the picture."""
+    """A distant camera with parallel rays, which maps points of the car (in metres) to pixels."""
 
     middle: float
-    """The x of the car, in metres, that lies at `centre`."""
+    """x of the point of the car, in metres, that lies at `centre`."""
     centre: tuple[float, float]
     """The pixel of that point on the ground, on the near side of the car."""
     scale: float
-    """Pixels a metre; negative x for a car that looks to the left."""
+    """Pixels in a metre."""
     mirrored: bool
+    """Whether the car looks to the left instead of the right."""
     turn: float
-    """How far the car is turned, in radians: above 0 its front shows, below 0 its rear."""
+    """How far the car is turned, in radians: its front shows above 0, its rear below."""
     tilt: float
     """How far the camera looks down, in radians."""
     roll: float
@@ -33,7 +34,7 @@ class View:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, body: Body, size: tuple[int, int], horizon: float):
-        """Choose a view that holds the whole car."""
+        """Return a random view that holds the whole car; `horizon` is a fraction of the height."""
         height, width = size
         length = body.profile[-1][0]
         turn = rng.uniform(0.1, 0.62) * rng.choice([-1, 1])
@@ -71,8 +72,14 @@ class View:
         pixels = np.rint(self.place(points) * 2**SUBPIXEL).astype(np.int32)
         cv2.fillPoly(scene, [pixels], colour(np.asarray(rgb)), cv2.LINE_AA, SUBPIXEL)
 
+    def solid(self, scene: np.ndarray, outline, near: float, far: float, rgb) -> None:
+        """Fill a solid of the same outline (x forwards, y up) at every z from `far` to `near`."""
+        for z in np.linspace(far, near, 12):
+            shade = 0.7 if z > near else 1.0
+            self.fill(scene, [(x, y, z) for x, y in outline], np.asarray(rgb) * shade)
+
     def line(self, scene: np.ndarray, points, rgb, metres: float) -> None:
-        """Draw a line through some points of the car, that many metres wide."""
+        """Draw a line, `metres` wide, through some points of the car."""
         pixels = np.rint(self.place(points) * 2**SUBPIXEL).astype(np.int32)
         width = max(1, round(metres * self.scale))
         cv2.polylines(scene, [pixels], False, colour(np.asarray(rgb)), width, cv2.LINE_AA, SUBPIXEL)

@@ -1,0 +1,94 @@
+"""The dry run is a transfer: pre-trained on drawn vehicles, it learns ten other kinds of cars."""
+
+import hashlib
+import json
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from benchmarks.dry_run import REPOSITORY, dry_run
+from sample import pretrain
+from sample.bodies import CARS
+from sample.equipment import EQUIPMENT
+from sample.features import FEATURES
+from sample.vehicles import VEHICLES
+from training.plain import Plain
+
+WEIGHTS = REPOSITORY / "lib" / "weights"
+FILE = WEIGHTS / "plain_notop.weights.h5"
+SHAPE = (*pretrain.SIZE, 3)
+
+
+def test_the_weights_are_small_and_the_manifests():
+    row = json.loads((WEIGHTS / "manifest.json").read_text())["Plain"]
+    content = FILE.read_bytes()
+    assert row == {
+        "file": FILE.name,
+        "url": None,  # comes with the repository
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "md5": None,
+        "licence": "MIT",
+    }
+    assert len(content) < 300_000
+
+
+def test_no_kind_of_the_competition_is_pre_trained_on():
+    assert EQUIPMENT.keys() == VEHICLES.keys()
+    assert 16 <= len(VEHICLES) <= 24
+    assert not VEHICLES.keys() & CARS.keys()
+    profiles = {body.profile for body in CARS.values()}
+    assert not any(body.profile in profiles for body in VEHICLES.values())
+    assert not set(EQUIPMENT.values()) & set(FEATURES.values())
+
+
+def test_the_backbone_is_the_files():
+    loaded = Plain(include_top=False, weights=str(FILE), input_shape=SHAPE)
+    with h5py.File(FILE) as file:
+        stored = []
+        file.visititems(
+            lambda _, item: stored.append(item) if isinstance(item, h5py.Dataset) else 0
+        )
+        assert all(item.dtype == "float32" for item in stored)
+        known = sorted(float(np.abs(item[()]).sum()) for item in stored)
+    assert len(stored) == len(loaded.weights)
+    sums = sorted(float(np.abs(weight.numpy()).sum()) for weight in loaded.weights)
+    np.testing.assert_allclose(sums, known, rtol=1e-5)
+
+
+def test_the_backbone_has_no_top():
+    with pytest.raises(ValueError, match="include_top=False"):
+        Plain(include_top=True, weights=None, input_shape=SHAPE)
+
+
+def test_vehicles_are_drawn_alike_from_a_seed():
+    photos, labels = pretrain.draw_vehicles(1, seed=3)
+    assert photos.shape == (len(VEHICLES), *SHAPE)
+    assert photos.dtype == np.uint8
+    assert labels.tolist() == list(range(len(VEHICLES)))
+    np.testing.assert_array_equal(pretrain.draw_vehicles(1, seed=3)[0], photos)
+    assert (pretrain.draw_vehicles(1, seed=4)[0] != photos).any(axis=(1, 2, 3)).all()
+
+
+def test_the_pre_training_writes_weights_that_the_backbone_loads(tmp_path):
+    file = tmp_path / "plain.weights.h5"
+    pretrain.main(["--output", str(file), "--per-kind", "1", "--epochs", "1"])
+    loaded = Plain(include_top=False, weights=str(file), input_shape=SHAPE)
+    assert loaded.output_shape == (None, 5, 6, 64)
+    assert file.stat().st_size < 300_000
+
+
+@pytest.mark.slow
+def test_a_dry_run_tells_the_drawn_cars_apart(tmp_path):
+    run = dry_run(42, tmp_path)
+    assert run.metrics["recipe"] == "dry"
+    assert run.metrics["weights"] == "drawn"
+    stages = run.metrics["stages"]
+    assert [stage["name"] for stage in stages] == ["head", "half", "three-quarters", "all"]
+    assert "This was a dry run: a tiny network, pre-trained on drawn vehicles" in run.log
+    assert run.validation >= 0.85
+    assert run.test >= 0.85
+    answers = pd.read_csv(tmp_path / "output" / "submission.csv").Category
+    assert set(answers) == set(range(len(CARS)))
