@@ -99,7 +99,7 @@ class TestRandomness:
         child = context.Process(target=in_child, args=(iterator, 3, 2, queue))
         child.start()
         same(queue.get(timeout=60), expected)
-        child.join(10)
+        child.join(60)
         assert child.exitcode == 0
 
     def test_concurrent_readers_do_not_change_it(self, photos):
@@ -279,7 +279,8 @@ class TestWorkers:
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
     def test_an_interrupted_process_ends(self, photos):
         script = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A background job ignores it.
 from ImageDataAugmentor import ImageDataAugmentor
 flow = ImageDataAugmentor(workers=3).flow_from_directory(sys.argv[1], batch_size=4)
 print(len(next(flow)), flush=True)
@@ -296,7 +297,10 @@ while True:
         )
         while process.stdout.readline() not in {"2\n", ""}:
             pass
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        try:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
         assert process.returncode != 0
         assert "KeyboardInterrupt" in errors

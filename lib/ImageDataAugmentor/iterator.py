@@ -228,7 +228,7 @@ class Iterator(keras.utils.PyDataset):
         return Lookahead(self._start_batch, len(self), ahead)
 
     def _start_batch(self, epoch: int, number: int, ahead: bool) -> PendingBatch:
-        """Let the threads start to fill a batch, themselves or by processes."""
+        """Have the threads start to fill a batch, themselves or through worker processes."""
         threads = self.image_data_generator.threads
         indices = self._indices(epoch, number)
         pipeline = self._pickled_pipeline()
