@@ -61,7 +61,7 @@ class SequentialStep:
 
 
 class OneOfStep(SequentialStep):
-    """A OneOf. It draws what `random_generator.choice(n, p=...)` would, which takes 14 us."""
+    """A OneOf. It draws what `random_generator.choice(n, p=...)` would, in less time."""
 
     def __init__(self, transform: A.OneOf):
         super().__init__(transform)

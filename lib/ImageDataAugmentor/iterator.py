@@ -96,7 +96,7 @@ class Iterator(keras.utils.PyDataset):
         self._start()
 
     def _start(self) -> None:
-        """Create what is not pickled."""
+        """Create the attributes that are not pickled."""
         self.lock = threading.Lock()
         self._pickled: PickledPipeline | None = None
         self._lookahead = self._new_lookahead()
