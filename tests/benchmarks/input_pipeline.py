@@ -147,6 +147,7 @@ def ours(
         batch_size=BATCH,
         interpolation=cv2.INTER_LINEAR,
         dtype=dtype,
+        verbose=False,
         class_mode="sparse",
     )
     if cache:
