@@ -30,7 +30,7 @@ def forget_other_tests(monkeypatch):
 
 
 def note_fills(monkeypatch):
-    """Return a list that will say, of each share of a batch, whether a process filled it."""
+    """Return a list that will hold, for each share of a batch, whether a process filled it."""
     results, fill = [], processes.WorkerPool.fill
 
     def noted(*arguments):

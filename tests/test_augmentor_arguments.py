@@ -1,4 +1,4 @@
-"""Arguments of the constructor and the flows: what they imply, what they refuse, and how."""
+"""The arguments of the constructor and the flows: defaults, implications, errors and warnings."""
 
 import warnings
 
@@ -223,7 +223,9 @@ class TestFlows:
         augmentor = ImageDataAugmentor(validation_split=0.5)
         with pytest.raises(ValueError, match="shuffle them first"):
             augmentor.flow(X, np.repeat([0, 1], 5), subset="training")
-        augmentor.flow(X, np.linspace(0, 1, 10) + 0.01, subset="training")  # no classes
+        augmentor.flow(
+            X, np.linspace(0, 1, 10) + 0.01, subset="training"
+        )  # These are not class numbers.
 
     def test_arrays_weights_and_others(self):
         weights, other = np.arange(10.0), np.arange(20).reshape(10, 2)

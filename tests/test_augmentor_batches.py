@@ -1,4 +1,4 @@
-"""Batches: the same whoever computes them, in whatever order; the three ways to read them."""
+"""Batches depend on (seed, epoch, index) alone; the ways to read them; the worker threads."""
 
 import gc
 import multiprocessing
@@ -93,13 +93,13 @@ class TestRandomness:
     def test_processes_do_not_change_it(self, photos, method):
         iterator = flow(photos)
         iterator.epoch = 3
-        expected = iterator[2]  # its threads run when the child is forked
+        expected = iterator[2]  # starts its threads before the child is forked
         context = multiprocessing.get_context(method)
         queue = context.Queue()
         child = context.Process(target=in_child, args=(iterator, 3, 2, queue))
         child.start()
         same(queue.get(timeout=60), expected)
-        child.join(10)
+        child.join(60)
         assert child.exitcode == 0
 
     def test_concurrent_readers_do_not_change_it(self, photos):
@@ -144,7 +144,7 @@ class TestRandomness:
         assert orders[0] != orders[1] != list(range(22))
 
     def test_an_image_and_its_mask_stay_in_step(self, photos):
-        # Noise draws as many numbers as the picture has values, so more for colours than for grey.
+        # Noise draws a number for each value, so three times as many for colours as for grey.
         augment = A.Compose(
             [A.GaussNoise((0.02, 0.05), p=0.7), A.HorizontalFlip(p=0.5), A.VerticalFlip(p=0.5)]
         )
@@ -219,7 +219,7 @@ class TestReading:
         saved = sorted(tmp_path.glob("p_*_*.png"))
         assert [path.name.split("_")[1] for path in saved] == ["0", "1", "2", "3", "4"]
         picture = cv2.imread(str(saved[3]), cv2.IMREAD_COLOR_RGB)
-        np.testing.assert_array_equal(picture, x[3])  # as it is, not stretched
+        np.testing.assert_array_equal(picture, x[3])  # The values are not stretched.
 
     def test_show_data(self, photos, monkeypatch):
         import matplotlib
@@ -253,7 +253,7 @@ class TestWorkers:
         assert len(iterator[0][0]) == 22
 
     def test_threads_end_with_their_owner(self, photos):
-        others = set(threading.enumerate())  # of earlier tests, which may end meanwhile
+        others = set(threading.enumerate())  # Those of earlier tests may end meanwhile.
         iterator = flow(photos, workers=3)
         iterator[0]
         iterator[1]
@@ -263,7 +263,7 @@ class TestWorkers:
         del iterator
         deadline = time.monotonic() + 20
         while (gone() or any(t.is_alive() for t in own)) and time.monotonic() < deadline:
-            gc.collect()  # again, because batches begun ahead hold it until they are done
+            gc.collect()  # Batches that were started ahead hold the iterator until they are done.
             time.sleep(0.02)
         assert gone() is None
         assert not any(thread.is_alive() for thread in own)
@@ -279,7 +279,8 @@ class TestWorkers:
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
     def test_an_interrupted_process_ends(self, photos):
         script = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A background job ignores it.
 from ImageDataAugmentor import ImageDataAugmentor
 flow = ImageDataAugmentor(workers=3).flow_from_directory(sys.argv[1], batch_size=4)
 print(len(next(flow)), flush=True)
@@ -296,7 +297,10 @@ while True:
         )
         while process.stdout.readline() not in {"2\n", ""}:
             pass
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        try:
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
         assert process.returncode != 0
         assert "KeyboardInterrupt" in errors

@@ -1,4 +1,4 @@
-"""The cache: the same pictures, files that change, its budget, a full disk, killed writers."""
+"""The cache keeps pictures unchanged through changed files, a small budget and killed writers."""
 
 import errno
 import gc
@@ -50,7 +50,7 @@ def epoch(iterator):
 
 @pytest.fixture
 def decoded(monkeypatch):
-    """The paths that were decoded, in order."""
+    """Return a list that will hold the paths that were decoded, in order."""
     paths, call = [], ImageLoader.__call__
     monkeypatch.setattr(
         ImageLoader, "__call__", lambda self, path: (paths.append(path), call(self, path))[1]
@@ -71,7 +71,9 @@ class TestBoth:
         np.testing.assert_array_equal(epoch(iterator), plain)
         assert sorted(decoded) == sorted(iterator.filepaths)
         np.testing.assert_array_equal(epoch(iterator), plain)
-        np.testing.assert_array_equal(epoch(flow(photos, cache=option)), plain)  # it is shared
+        np.testing.assert_array_equal(
+            epoch(flow(photos, cache=option)), plain
+        )  # Caches are shared.
         assert len(decoded) == 12
 
     def test_a_changed_file_is_read_anew(self, photos, option):
@@ -100,7 +102,7 @@ class TestBoth:
             assert 0 < iterator.cache.used <= iterator.cache.budget
         decoded.clear()
         epoch(iterator)
-        assert 7 <= len(decoded) < 12  # what fits stays
+        assert 7 <= len(decoded) < 12  # The photos that fit stay.
 
     def test_photos_that_nobody_asks_for_make_room(self, photos, option, decoded):
         budget = 12.5 * PICTURE / (1 << 20)
@@ -110,7 +112,7 @@ class TestBoth:
         epoch(small)
         decoded.clear()
         epoch(small)
-        assert decoded  # the first one lives
+        assert decoded  # The first iterator still lives.
         del first
         gc.collect()
         epoch(small)
@@ -128,7 +130,7 @@ class TestBoth:
 
     @pytest.mark.parametrize("p", [0.0, 1.0])
     def test_fused_transforms_cannot_spoil_it(self, photos, option, p):
-        """They get the cached photos themselves, not copies."""
+        """Fused transforms get the cached photos, not copies of them."""
         iterator = flow(photos, cache=option)
         plain = epoch(iterator)
         for compose in (A.Compose([A.HorizontalFlip(p=0.5)], p=p), A.Compose([A.RGBShift(p=p)])):
@@ -142,7 +144,7 @@ class TestBoth:
         np.testing.assert_array_equal(epoch(iterator), plain)
 
     def test_fused_transforms_of_four_channels_cannot_spoil_it(self, photos, option):
-        """They go one by one, and what is not applied gives its input back."""
+        """Such pictures go through the transforms one by one, which may return their input."""
         options = {"target_size": SIZE, "class_mode": None, "shuffle": False, "dtype": "uint8"}
         options |= {"color_mode": "rgba", "interpolation": cv2.INTER_AREA}
         spoiling = ImageDataAugmentor(
@@ -157,7 +159,7 @@ class TestBoth:
         np.testing.assert_array_equal(epoch(plain), expected)
 
     def test_fused_transforms_of_cached_photos_sample_twice(self, photos, option):
-        """Which photos the budget has room for does not change a batch."""
+        """A batch does not depend on which photos fit into the budget."""
         fused = ImageDataAugmentor.fuse(A.Compose([A.Rotate(p=1)]))
         options = {"augment": fused, "interpolation": cv2.INTER_LINEAR, "cache": option}
         some = epoch(flow(photos, **options, cache_mb=5.5 * PICTURE / (1 << 20)))
@@ -170,7 +172,7 @@ class TestBoth:
 
 
 def reopen(photos, folder):
-    """As another process would: a cache of its own, whose lock the first one holds or not."""
+    """Open the folder with another cache, as another process would."""
     cache_module._caches.clear()
     gc.collect()
     return flow(photos, cache=folder)
@@ -185,7 +187,7 @@ def test_a_folder_outlives_the_process(photos, tmp_path, decoded):
 
 def test_a_second_process_reads_what_is_there(photos, tmp_path):
     first = flow(photos, cache=tmp_path / "cache")
-    plain = epoch(first)  # still open, and holding the lock
+    plain = epoch(first)  # It still holds the lock.
     cache_module._caches.clear()
     second = flow(photos, cache=tmp_path / "cache")
     assert second.cache is not first.cache
@@ -196,7 +198,7 @@ def test_half_written_and_spoilt_records_are_read_anew(photos, tmp_path):
     plain = epoch(flow(photos, cache=tmp_path / "cache"))
     (index,) = (tmp_path / "cache").glob("*/index.jsonl")
     lines = index.read_text().splitlines()
-    index.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])  # killed while writing
+    index.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])  # as if killed while writing
     segment = sorted((tmp_path / "cache").glob("*/segment-*.bin"))[0]
     cache_module._caches.clear()
     gc.collect()
@@ -268,10 +270,10 @@ while True:
     decoded.clear()
     iterator = flow(photos, cache=tmp_path / "cache")
     np.testing.assert_array_equal(epoch(iterator), plain)
-    assert len(decoded) <= 5  # seven were written
+    assert len(decoded) <= 5  # The writer stored seven.
     decoded.clear()
     np.testing.assert_array_equal(epoch(iterator), plain)
-    assert not decoded  # the lock went with its process
+    assert not decoded  # The lock ended with its process.
 
 
 def test_only_a_folder_cache_needs_filelock():

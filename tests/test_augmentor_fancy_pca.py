@@ -1,4 +1,4 @@
-"""FancyPCA: the quick one agrees with albumentations', the older one shifts by one colour."""
+"""QuickFancyPCA agrees with albumentations', and the older FancyPCA shifts by one colour."""
 
 import albumentations as A
 import numpy as np
@@ -15,12 +15,14 @@ def test_the_plain_path_has_a_quick_fancy_pca(alpha):
     plain = A.Compose([A.OneOf([A.FancyPCA(alpha=alpha, p=1)], p=1)])
     augmentor = ImageDataAugmentor(augment=plain, seed=1)
     assert type(augmentor.augment.transforms[0].transforms[0]) is QuickFancyPCA
-    assert type(plain.transforms[0].transforms[0]) is A.FancyPCA  # the caller's own
+    assert (
+        type(plain.transforms[0].transforms[0]) is A.FancyPCA
+    )  # The caller's Compose is unchanged.
     for seed in range(12):
         quick = seeded(augmentor.augment, seed)(image=photo(seed))["image"]
         difference = np.abs(seeded(plain, seed)(image=photo(seed))["image"].astype(int) - quick)
         assert quick.flags["C_CONTIGUOUS"]
-        assert difference.max() <= 1  # even where two components are nearly alike
+        assert difference.max() <= 1  # also if two components are nearly alike
         assert difference.mean() <= 0.2
         assert np.abs(photo(seed).astype(int) - quick).max() > 0 or alpha < 1
 
@@ -52,7 +54,7 @@ def test_quick_fancy_pca_of_plain_and_tiny_pictures():
 
 def test_the_older_fancy_pca_moves_all_pixels_by_one_colour():
     plain = A.Compose([FancyPCA(alpha=5, p=1)])
-    picture = photo() // 2 + 64  # nothing saturates
+    picture = photo() // 2 + 64  # so that no value is clipped
     shifts = []
     for seed in range(6):
         result = seeded(plain, seed)(image=picture)["image"]

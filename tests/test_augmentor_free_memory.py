@@ -1,4 +1,4 @@
-"""The free memory that a cache's default budget is a part of, in containers too."""
+"""The free memory, in containers too, of which a cache takes half by default."""
 
 import pytest
 
@@ -26,14 +26,14 @@ def host(monkeypatch):
 
 
 def write_group(folder, version, limit, usage, **statistics):
-    """Write the files of a control group, in MB, as the system would."""
+    """Write the files of a control group as the system does; numbers are in MB."""
     folder = folder / "memory" if version == 1 else folder
     folder.mkdir(exist_ok=True)
     for name, value in zip(NAMES[version], (limit, usage), strict=True):
         value = value * MEGABYTE if value != NO_LIMIT[version] else value
         (folder / name).write_text(f"{value}\n")
     lines = [f"{PREFIX[version]}{name} {n * MEGABYTE}" for name, n in statistics.items()]
-    if version == 1:  # the group's own share, without that of its children
+    if version == 1:  # These are without the group's children.
         lines += [f"{name} {MEGABYTE}" for name in statistics]
     (folder / "memory.stat").write_text("\n".join(lines) + "\n")
 

@@ -1,4 +1,4 @@
-"""Fused transforms give what the plain ones give, from the same random numbers."""
+"""Fused transforms draw the same random numbers as plain ones and give the same pictures."""
 
 import copy
 import multiprocessing
@@ -25,7 +25,8 @@ def both(transforms, seed, **data):
     return seeded(plain, seed)(**copies), seeded(fused, seed)(**data)
 
 
-# Mean absolute difference allowed, of 255: rounding, and sampling once instead of twice.
+# The transforms, and the mean absolute difference (of 255) that rounding and sampling once instead
+# of twice may make.
 CASES = {
     "flips": ([A.HorizontalFlip(), A.VerticalFlip(), A.Transpose()], 0),
     "quarter turns": ([A.RandomRotate90(p=1), A.HorizontalFlip()], 0),
@@ -119,14 +120,14 @@ def test_same_pictures(case):
     assert max(differences) <= 3 * tolerance
 
 
-# (height, width) of photos to be made HEIGHT x WIDTH first: smaller, alike, larger, much larger.
+# The sizes (height, width) of photos that are resized: smaller, equal, larger, much larger.
 SIZES = [(60, 70), (HEIGHT, WIDTH), (130, 190), (300, 400)]
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("case", CASES)
 def test_resizing_in_the_same_step(case, size):
-    """Sampling once instead of twice makes some difference, a wrong matrix a large one."""
+    """Sampling once instead of twice makes a small difference, a wrong matrix a large one."""
     transforms, tolerance = CASES[case]
     differences = []
     for seed in range(6):
@@ -150,7 +151,7 @@ def test_resizing_draws_no_number_more():
 
 
 def all_of_it(seed):
-    """A Compose of most kinds, some of which are not applied."""
+    """Return a Compose of most kinds of transforms, some of which are not applied."""
     colours = [A.RGBShift(), A.HueSaturationValue(p=0), A.Sequential([A.FancyPCA()], p=1)]
     steps = [A.Affine(rotate=(-9, 9)), A.Rotate(), A.RandomCrop(60, 70, p=1), A.VerticalFlip()]
     return A.Compose(
@@ -168,7 +169,7 @@ def all_of_it(seed):
 
 
 def test_as_many_numbers_are_drawn():
-    """One more or less would put all that is drawn later out of step with the plain Compose."""
+    """A missing or additional number would change everything that is drawn later."""
     plain, fused = seeded(all_of_it(1), 1), seeded(fuse(all_of_it(1)), 1)
     for number in range(200):
         shapes = [one(image=photo(number))["image"].shape for one in (plain, fused)]
@@ -193,7 +194,7 @@ def test_one_of_chooses_as_numpy_does():
 @pytest.mark.filterwarnings("ignore:HueSaturationValue")
 def test_shifts_of_hue_and_saturation(hue_shift, sat_shift, channels):
     picture = photo()
-    picture[:30, :40] = 99  # grey stays grey
+    picture[:30, :40] = 99  # Grey must stay grey.
     picture[30:60, :40] = 0
     picture[60:, :40] = 255
     limits = [(shift, shift) for shift in (hue_shift, sat_shift, -12.8)]
@@ -228,7 +229,7 @@ def test_colours_of_one_channel(transform):
     ],
 )
 def test_the_result_has_memory_of_its_own(transforms):
-    """What comes in may be a page of a cache, which must not be written to."""
+    """The input may lie in a cache, which must not be written to."""
     picture = photo()
     picture.flags.writeable = False
     mask = picture[..., 0]
@@ -308,7 +309,7 @@ def reference():
 
 
 def test_same_distribution():
-    """Independent draws of the whole list agree in mean, spread and edges of the pictures."""
+    """Independent draws of the whole list agree in the pictures' means, deviations and edges."""
 
     def draws(compose, seed):
         seeded(compose, seed)

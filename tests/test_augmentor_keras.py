@@ -1,4 +1,4 @@
-"""Under Keras and tf.data: fit, evaluate, predict; old notebooks; segmentation that learns."""
+"""Iterators in Keras and tf.data: fit, evaluate and predict, old notebooks, segmentation."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ImageDataAugmentor.image_data_augmentor import *  # noqa: F403 (as notebooks do)
+from ImageDataAugmentor.image_data_augmentor import *  # noqa: F403 (Notebooks do this.)
 from ImageDataAugmentor.image_data_augmentor import ImageDataAugmentor, albumentations
 
 SIZE = (24, 32)
@@ -19,7 +19,7 @@ SIZE = (24, 32)
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Two classes, a bright and a dark one: data/train and data/validation."""
+    """Write train/ and validation/, each with a bright and a dark class; return their folder."""
     folder = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for part, count in (("train", 12), ("validation", 5)):
@@ -63,7 +63,7 @@ def test_fit_evaluate_predict(photos, kind):
     assert history.history["val_accuracy"][-1] == 1
     assert training.epoch == 4
     assert model.evaluate(read(held_out), verbose=0)[1] == 1
-    predictions = model.predict(read(held_out), verbose=0)  # ends by itself
+    predictions = model.predict(read(held_out), verbose=0)  # It must end without `steps`.
     assert predictions.shape == (10, 2)
     np.testing.assert_array_equal(predictions.argmax(1), held_out.classes)
 
@@ -137,7 +137,7 @@ class TestDataset:
 
 @pytest.mark.slow
 def test_several_devices(photos):
-    """tf.distribute over two logical CPUs, in a process that has not met its devices yet."""
+    """Use two logical CPUs, which only a process that has not initialised its devices can make."""
     script = """
         import sys
         import cv2, keras, tensorflow as tf
@@ -171,13 +171,13 @@ def test_several_devices(photos):
 
 
 class TestExamples:
-    """The examples of the original's documentation, retyped; what Keras 3 renamed is renamed."""
+    """The examples of the original's documentation, with the names of Keras 3."""
 
     def test_flow_from_directory(self, photos):
         augmentations = albumentations.Compose(
             [
                 albumentations.Transpose(p=0.5),
-                albumentations.D4(p=0.5),  # Flip, which is gone; the error names this one
+                albumentations.D4(p=0.5),  # replaces Flip, as its error says
                 albumentations.OneOf(
                     [
                         albumentations.RandomBrightnessContrast(
@@ -258,7 +258,7 @@ class TestExamples:
         assert np.isfinite(model.evaluate(test_generator, verbose=0)).all()
 
     def test_masks_by_zip(self, shapes):
-        # Keras 3 takes a generator where Keras 2 took any iterator, such as zip's.
+        # Keras 3 accepts generators only; Keras 2 also accepted the result of zip.
         seed, n_classes = 123, 2
         augmentations = albumentations.Compose(
             [albumentations.HorizontalFlip(p=0.5), albumentations.ElasticTransform()]
@@ -302,7 +302,7 @@ class TestExamples:
 
 @pytest.fixture(scope="module")
 def shapes(tmp_path_factory):
-    """Light discs on dark noise in `images`, the discs' pixels marked 1 in `masks`."""
+    """Write light discs on dark noise in `images`, and masks that mark the discs with 1."""
     folder = tmp_path_factory.mktemp("shapes")
     rng = np.random.default_rng(0)
     for name in ("images", "masks"):
@@ -349,7 +349,7 @@ def unet(classes):
 
 class TestSegmentation:
     def test_a_unet_learns_from_grayscale_targets(self, shapes):
-        # The notebook `segmentation-with-flow_from_dataframe`, on discs.
+        # This follows the notebook `segmentation-with-flow_from_dataframe`.
         keras.utils.set_random_seed(0)
         augmentations = albumentations.Compose(
             [albumentations.HorizontalFlip(), albumentations.Affine(rotate=(-30, 30), p=1)]
@@ -380,7 +380,8 @@ class TestSegmentation:
         assert (inside & found).sum() / (inside | found).sum() > 0.8
 
     def test_an_autoencoder_learns_from_its_input(self):
-        # The notebook `digit-denoiser-autoencoder-with-flow`; var_limit is std_range now.
+        # This follows the notebook `digit-denoiser-autoencoder-with-flow`, with std_range for the
+        # former var_limit.
         keras.utils.set_random_seed(0)
         x = np.zeros((32, 12, 12, 1))
         x[:, 3:9, 3:9] = 1.0

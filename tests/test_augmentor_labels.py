@@ -1,4 +1,4 @@
-"""Labels of dataframes: positions in a list of classes, or none at all; and what is printed."""
+"""Dataframes with positions in a list of classes, or without labels; and the `verbose` option."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor
 
-CLASSES = ["0", "1", "10", "2"]  # neither in the order of text nor of numbers
+CLASSES = ["0", "1", "10", "2"]  # This order is neither that of text nor that of numbers.
 
 
 @pytest.fixture(scope="module")

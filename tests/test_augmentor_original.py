@@ -1,4 +1,4 @@
-"""What the original library did with the same files and arrays; see golden/record_original.py."""
+"""Files and arrays give what the original library gave; see golden/record_original.py."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Photos as they come: every kind of file, in every colour mode, whole, damaged or missing."""
+"""Every kind of image file in every colour mode, whole, damaged or missing."""
 
 import warnings
 from pathlib import Path
@@ -12,7 +12,7 @@ from ImageDataAugmentor import ImageDataAugmentor, UnreadableImage, list_picture
 
 
 def scene(channels=3):
-    """A smooth picture, so that lossy files stay close: [40, 60, channels]."""
+    """Return a picture [40, 60, channels] that is smooth, so that lossy files stay close to it."""
     y, x = np.mgrid[:40, :60]
     parts = [(4 * x) % 256, 6 * y, 255 - 2 * x - 2 * y, 128 + y]
     return np.stack(parts[:channels], axis=-1).clip(0, 255).astype(np.uint8)
@@ -40,7 +40,7 @@ def test_every_suffix(tmp_path, suffix):
 
 def rotated_jpeg(path):
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    exif[0x0112] = 6  # the EXIF orientation: turn clockwise by 90 degrees
     picture = np.zeros((40, 60, 3), np.uint8)
     picture[:, :30] = 255
     Image.fromarray(picture).save(path, exif=exif, quality=95)
@@ -52,7 +52,7 @@ def test_exif_orientation(tmp_path):
     upright = rotated_jpeg(path)
     close(load_img(path), upright)
     close(load_img(path, "gray"), upright[..., :1])
-    assert load_img(path, "rgba").shape == (40, 60, 4)  # as the original library
+    assert load_img(path, "rgba").shape == (40, 60, 4)  # as in the original library
 
 
 def test_cmyk(tmp_path):

@@ -89,9 +89,9 @@ def test_they_are_not_replaced_for_ever(photos):
 
 
 def test_no_more_of_them_work_than_there_are_workers(photos, filled):
-    two = flow(photos)  # whose processes all augmentors share
+    two = flow(photos)  # All augmentors share its processes.
     epochs(two)
-    two._lookahead.close()  # what it has begun ahead would be counted
+    two._lookahead.close()  # Batches that it started ahead would be counted.
     tasks, one = set(), flow(photos, workers=1)
     for process in pool(one)._processes:
 
@@ -108,7 +108,7 @@ def test_no_more_of_them_work_than_there_are_workers(photos, filled):
 def test_a_reader_may_keep_all_batches(photos, monkeypatch):
     monkeypatch.setattr(memory_module, "_LENT_AT_MOST", 9)
     iterator = flow(photos, batch_size=1)
-    kept = epochs(iterator, 4)  # more than there is memory for
+    kept = epochs(iterator, 4)  # more than there may be buffers
     same(kept, epochs(flow(photos, batch_size=1, processes=False), 4))
 
 
@@ -118,7 +118,7 @@ def test_memory_serves_again_when_its_batch_is_gone():
     view = whole[10:20].reshape(2, 5)
     del whole
     other = buffers.borrow(1000)
-    assert other[0] is not memory  # the view keeps it
+    assert other[0] is not memory  # The view still uses it.
     del view
     assert buffers.borrow(900)[0] is memory
 
@@ -149,17 +149,20 @@ def test_nothing_is_left(photos):
     ):
         gc.collect()
         time.sleep(0.05)
-    assert not any(map(psutil.pid_exists, pids))  # a zombie would exist
+    assert not any(map(psutil.pid_exists, pids))  # This would include zombies.
     assert descriptors() <= before
 
 
+# A shell lets background jobs ignore SIGINT, also when the tests run in one.
 SCRIPT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from ImageDataAugmentor import ImageDataAugmentor
-flow = ImageDataAugmentor(workers=2, processes=True).flow_from_directory(sys.argv[1], batch_size=4)
+augmentor = ImageDataAugmentor(workers=2, processes=True)
+flow = augmentor.flow_from_directory(sys.argv[1], batch_size=4, verbose=False)
 for _ in range(9):
     next(flow)
-print(*[one._process.pid for one in flow.image_data_generator.threads.pool._processes], flush=True)
+print(*[process._process.pid for process in augmentor.threads.pool._processes], flush=True)
 while len(sys.argv) == 2:
     next(flow)
 """
@@ -175,14 +178,14 @@ def test_they_end_with_their_owner(photos, way):
         text=True,
         start_new_session=True,
     )
-    line = owner.stdout.readline()
-    while line.startswith("Found"):
-        line = owner.stdout.readline()
-    pids = [int(pid) for pid in line.split()]
-    assert len(pids) == 2
-    if way:
-        os.killpg(owner.pid, way)  # as a terminal's Ctrl-C does
-    _, errors = owner.communicate(timeout=90)
+    try:
+        pids = [int(pid) for pid in owner.stdout.readline().split()]
+        assert len(pids) == 2
+        if way:
+            os.killpg(owner.pid, way)  # Ctrl-C in a terminal signals the whole group.
+        _, errors = owner.communicate(timeout=90)
+    finally:
+        owner.kill()
     deadline = time.monotonic() + 60
     while any(map(_runs, pids)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -192,7 +195,8 @@ def test_they_end_with_their_owner(photos, way):
 
 def _runs(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE  # init has not reaped it yet
+        # An ended process stays a zombie until init waits for it.
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
@@ -219,9 +223,9 @@ def test_a_forked_child_leaves_them_to_its_parent(photos, filled):
     queue = context.Queue()
     child = context.Process(target=in_child, args=(iterator, queue))
     child.start()
-    more = epochs(iterator, 3)  # at the same time
+    more = epochs(iterator, 3)  # while the child makes its batches
     same(queue.get(timeout=60), expected)
-    child.join(10)
+    child.join(60)
     assert child.exitcode == 0
     same(expected + more, epochs(flow(photos, processes=False), 4))
     assert all(filled)

@@ -1,4 +1,4 @@
-"""Worker processes make the same batches as threads, and leave to threads what they cannot do."""
+"""Worker processes make the same batches as threads. Threads do what processes cannot."""
 
 import os
 import sys
@@ -92,7 +92,7 @@ def test_they_fill_and_use_the_cache(photos, tmp_path, filled, where, monkeypatc
     iterator.image_data_generator.threads.processes = False
     iterator.epoch = 0
     same(epochs(iterator, 1), expected[: len(iterator)])
-    assert not decoded  # a thread reads what processes stored
+    assert not decoded  # A thread reads what processes stored.
     assert all(filled)
 
 
@@ -100,7 +100,7 @@ def test_a_changed_file_is_read_anew(photos):
     iterator = flow(photos, cache=True, augment=None, shuffle=False)
     epochs(iterator)
     for value in (77, 78):
-        iterator._lookahead.close()  # it may have read the file already
+        iterator._lookahead.close()  # A batch started ahead may have read the file.
         cv2.imwrite(iterator.filepaths[12], np.full((48, 64, 3), value, np.uint8))
         os.utime(iterator.filepaths[12], ns=(value, value))
         for _ in range(2):
@@ -196,7 +196,7 @@ def test_a_changed_setting_reaches_them(photos):
 
 @pytest.mark.parametrize("processes", [True, False])
 def test_a_changed_setting_holds_from_the_next_batch_on(photos, processes):
-    """Also where that was begun ahead, in an epoch that ends or in the next one."""
+    """A batch that was started ahead is dropped, in this epoch or the next."""
     iterator = flow(photos, processes, augment=None, rescale=1.0)
     expected = epochs(flow(photos, processes, augment=None, rescale=1.0))
     length = len(iterator)
@@ -239,7 +239,7 @@ def test_errors_and_warnings_are_those_of_a_thread(photos):
     iterator[0]
     damaged = Path(iterator.filepaths[15])
     whole = damaged.read_bytes()
-    iterator._lookahead.close()  # it may have read the file already
+    iterator._lookahead.close()  # A batch started ahead may have read the file.
     damaged.write_bytes(whole[:-200])
     with pytest.warns(UserWarning, match=f"{damaged.name}: the file is truncated"):
         iterator[1]

@@ -9,7 +9,7 @@ import numpy as np
 
 from .memory import Buffers, SharedMemory
 
-_ALIGNMENT = 64  # bytes, a cache line of the processor
+_ALIGNMENT = 64  # bytes: the size of a cache line of the processor
 
 
 @dataclass(frozen=True)

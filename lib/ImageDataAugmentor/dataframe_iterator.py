@@ -168,7 +168,7 @@ class DataFrameIterator(FileIterator):
 
 
 def _are_positions(labels: pd.Series, classes) -> bool:
-    """Return whether the labels are whole numbers that count the entries of `classes`."""
+    """Return whether the labels are whole numbers, and thus positions in `classes`."""
     return bool(classes) and len(labels) > 0 and all(map(_is_whole_number, labels))
 
 

@@ -61,7 +61,7 @@ class SequentialStep:
 
 
 class OneOfStep(SequentialStep):
-    """A OneOf. It draws what `random_generator.choice(n, p=...)` would, which takes 14 us."""
+    """A OneOf. It draws what `random_generator.choice(n, p=...)` would, in less time."""
 
     def __init__(self, transform: A.OneOf):
         super().__init__(transform)
@@ -110,7 +110,7 @@ def _transpose(transform, drawn):
 
 
 def _turn(transform, drawn):
-    for _ in range(transform.get_params()["factor"]):  # quarter turns anticlockwise
+    for _ in range(transform.get_params()["factor"]):  # anticlockwise quarter turns
         _transpose(transform, drawn)
         _flip_vertically(transform, drawn)
 
@@ -193,7 +193,7 @@ def _brightness_contrast(transform, drawn):
 
 def _rgb_shift(transform, drawn):
     generator = transform.random_generator
-    generator.integers(0, 2**16)  # The transform draws a seed for OpenCV, which is not needed here.
+    generator.integers(0, 2**16)  # The transform draws a seed that is not needed here.
     ranges = transform.noise_params["ranges"][: drawn.shape[2]]
     shifts = [
         int(255 * (low + (high - low) * number))

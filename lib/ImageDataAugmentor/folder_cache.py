@@ -87,7 +87,7 @@ class FolderSection(Section):
         return super()._choose_slots_per_segment()
 
     def entry(self, path):
-        """Return what is known of a file's photo, if the photo still has its checksum."""
+        """Return the entry of a file's photo, or None; also None if its checksum is wrong."""
         entry = super().entry(path)
         if entry and entry.crc is not None:
             if zlib.crc32(self._picture(entry.slot)) != entry.crc:

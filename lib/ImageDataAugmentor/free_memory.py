@@ -5,8 +5,8 @@ from pathlib import Path
 import psutil
 
 CGROUPS = Path("/sys/fs/cgroup")
-# Version 2 of control groups, then version 1: the files of the limit, the usage and the statistics,
-# and the statistics' prefix for a group together with its children.
+# The files of the limit, the usage and the statistics, and the prefix of statistics that include a
+# group's children: for version 2 of control groups, then for version 1.
 _VERSIONS = (
     ("memory.max", "memory.current", "memory.stat", ""),
     (
@@ -28,7 +28,7 @@ def available_memory(cgroups: Path = CGROUPS) -> int:
     for limit, usage, statistics, prefix in _VERSIONS:
         try:
             free = int((cgroups / limit).read_text()) - int((cgroups / usage).read_text())
-        except (OSError, ValueError):  # no such control group, or no limit ("max")
+        except (OSError, ValueError):  # There is no such group, or no limit ("max").
             continue
         available = min(available, free + _reclaimable(cgroups / statistics, prefix))
     return max(available, 0)

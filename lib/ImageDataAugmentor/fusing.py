@@ -110,7 +110,7 @@ class Fused(A.Sequential):
             for key, kind in kinds.items()
         )
         if args or not fits:
-            # Forced, because this run has no probability of its own and must draw no number for it.
+            # Without force it would draw a number to decide whether to apply the run.
             return super().__call__(*args, force_apply=True, **data)
         drawn = self.draw(data["image"].shape)
         return {

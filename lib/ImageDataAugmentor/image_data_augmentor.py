@@ -154,7 +154,7 @@ class ImageDataAugmentor(SampleTransformer):
             change("samplewise_center", True, "samplewise_std_normalization")
 
     def _as_compose(self, augment) -> albumentations.Compose:
-        """Return a Compose of our own that knows the targets of both modes."""
+        """Return a copy as a Compose that has the targets of both modes."""
         if isinstance(augment, (list, tuple)):
             augment = albumentations.Compose(list(augment))
         kinds = (albumentations.BasicTransform, albumentations.BaseCompose)

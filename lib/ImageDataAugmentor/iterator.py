@@ -91,12 +91,12 @@ class Iterator(keras.utils.PyDataset):
         self.batch_index = 0
         self.total_batches_seen = 0
         self._within_epoch = self._ended_unread = False
-        self._batch_spec: BatchSpec | None = None  # that of the first batch
+        self._batch_spec: BatchSpec | None = None  # It is that of the first batch.
         self._known_order = (None, None, None)
         self._start()
 
     def _start(self) -> None:
-        """Create what is not pickled."""
+        """Create the attributes that are not pickled."""
         self.lock = threading.Lock()
         self._pickled: PickledPipeline | None = None
         self._lookahead = self._new_lookahead()
@@ -228,7 +228,7 @@ class Iterator(keras.utils.PyDataset):
         return Lookahead(self._start_batch, len(self), ahead)
 
     def _start_batch(self, epoch: int, number: int, ahead: bool) -> PendingBatch:
-        """Let the threads start to fill a batch, themselves or by processes."""
+        """Have the threads start to fill a batch, themselves or through worker processes."""
         threads = self.image_data_generator.threads
         indices = self._indices(epoch, number)
         pipeline = self._pickled_pipeline()
@@ -347,7 +347,7 @@ class Iterator(keras.utils.PyDataset):
     def _viewable(self, picture: np.ndarray) -> np.ndarray:
         if self.data_format == "channels_first":
             picture = np.moveaxis(picture, 0, -1)
-        if picture.shape[-1] not in {1, 3, 4}:  # a one-hot mask
+        if picture.shape[-1] not in {1, 3, 4}:  # It is a one-hot mask.
             return picture.argmax(-1)
         if picture.dtype != np.uint8 and picture.max(initial=0) > 1:
             picture = picture / 255

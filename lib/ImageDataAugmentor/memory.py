@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 _MEGABYTE = 1 << 20
-_KEPT_FREE = 8  # buffers, about as many as there are batches under way
+_KEPT_FREE = 8  # Buffers to keep: about as many as there are batches in work.
 # A reader that keeps more batches than this gets ordinary arrays: each buffer is an open file, and
 # macOS allows a process only 256 of them.
 _LENT_AT_MOST = 96
@@ -26,7 +26,7 @@ class SharedMemory:
     """
 
     def __init__(self, descriptor: int, size: int, writable: bool = True):
-        self.number = next(_numbers)  # identifies it in messages between two processes
+        self.number = next(_numbers)  # It identifies this memory in messages to other processes.
         self.descriptor, self.size, self.writable = descriptor, size, writable
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
         self._map = mmap.mmap(descriptor, size, access=access)
@@ -77,7 +77,7 @@ class Buffers:
         if len(self._lent) >= _LENT_AT_MOST:
             return None
         memory = None
-        while memory is None or memory.size < size:  # Smaller ones are of another iterator.
+        while memory is None or memory.size < size:  # A smaller one was for another iterator.
             try:
                 memory = self._free.popleft()
             except IndexError:

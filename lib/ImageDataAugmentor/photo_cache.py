@@ -189,7 +189,7 @@ class Section:
         return len(self._segments) * self._segment_bytes
 
     def entry(self, path: str) -> Entry | None:
-        """Return what is known of a file's photo."""
+        """Return the entry of a file's photo, or None."""
         return self._entries.get(path)
 
     def get(self, path: str, stamp: Stamp) -> np.ndarray | None:

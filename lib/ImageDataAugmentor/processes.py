@@ -124,8 +124,8 @@ class Task:
     pipeline: int  # The number of a PickledPipeline.
     payload: bytes | None  # The pickle, if the process does not have it yet.
     epoch: int
-    indices: list[int]  # The samples,
-    positions: range  # and where they belong in the batch.
+    indices: list[int]  # The samples to make.
+    positions: range  # Their positions in the batch.
     n: int  # The number of samples in the whole batch.
     spec: BatchSpec
     memory: int  # The number of the SharedMemory that holds the batch.

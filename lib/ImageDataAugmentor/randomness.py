@@ -6,7 +6,7 @@ import random
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
 
-_ORDER = 1  # Appended to the seed, so that the order has random numbers of its own.
+_ORDER = 1  # It is added to the seed so that the order has other random numbers.
 _WORD = 1 << 64
 _GOLDEN_RATIO = 0x9E3779B97F4A7C15F39CC0605CEDC835  # 2**128 / phi spreads the generators evenly.
 

@@ -178,7 +178,7 @@ def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) 
     """Decode with Pillow, which knows more kinds of files and decodes more of damaged ones."""
     mode = {"rgb": "RGB", "rgba": "RGBA"}.get(color_mode, "L")
     try:
-        with _pillow_lock:  # because the flag is global in Pillow
+        with _pillow_lock:  # The flag is global in Pillow.
             before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, cut_off
             try:
                 image = Image.open(BytesIO(data))

@@ -38,7 +38,7 @@ class FileSource:
 
     @property
     def resizing_can_wait(self) -> bool:
-        """Whether a later step may do the resizing, which is linear.
+        """Whether the resizing may be left to a later step, which does it linearly.
 
         With a cache it may not, because a batch must not depend on which photos fit in the cache.
         """

@@ -47,7 +47,7 @@ class SampleTransformer:
         return {name: getattr(self, name) for name in _SETTINGS}
 
     def _start(self) -> None:
-        """Create what is not pickled."""
+        """Create the attributes that are not pickled."""
         self._of_thread = threading.local()
 
     def __getstate__(self):

@@ -65,7 +65,9 @@ class WorkerThreads:
             if self._executor is None:
                 if self.workers > 1:  # OpenCV's own threads would compete with these.
                     cv2.setNumThreads(1)
-                threads = IN_FLIGHT * self.workers  # one for each task that processes can have
+                threads = (
+                    IN_FLIGHT * self.workers
+                )  # There is one for each task that processes can have.
                 self._executor = ThreadPoolExecutor(threads, "ImageDataAugmentor")
             return self._executor.submit(function, *arguments)
 

@@ -1,11 +1,11 @@
-"""Images a second of the input pipeline, beside a naive port, its ceilings and its peers.
+"""Measure the input pipeline beside a naive port, its upper limits and other libraries.
 
     PHOTOS=folder python tests/benchmarks/input_pipeline.py [--seconds 8] [--peers]
 
-The work: 640x480 JPEGs of quality 85 to batches of 32 at 336 px, through the augmentation list of
-the reference recipe. The photos are those found in the folder PHOTOS (pictures, or zip archives of
-them), enlarged; drawn ones without it. All pipelines take turns in short slices, so that a noisy
-machine disturbs them alike; only the ratios mean anything.
+Each pipeline turns 640x480 JPEGs of quality 85 into batches of 32 at 336 px, through the
+augmentation list of the reference recipe. The photos are those in the folder PHOTOS (pictures, or
+zip archives of them), enlarged. Without PHOTOS they are drawn. All pipelines take turns in short
+slices, so that a noisy machine slows them alike. Only the ratios mean anything.
 """
 
 import argparse
@@ -18,7 +18,6 @@ import threading
 import time
 import warnings
 import zipfile
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,25 +25,34 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-os.environ["OPENBLAS_NUM_THREADS"] = "1"  # one thread is one thread: FancyPCA would take all cores
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # FancyPCA would take all cores
 sys.path.insert(0, str(Path(__file__).parents[2] / "lib"))
 
 import albumentations as A
 import cv2
 import numpy as np
 import psutil
-from albucore import sz_lut
+from bare_kernels import bare_kernels
+from peers import (
+    BATCH,
+    SIZE,
+    Naive,
+    OneForEach,
+    grain_loader,
+    keras_dataset,
+    tf_data,
+    torch_loader,
+)
 from tqdm import tqdm
 
 from ImageDataAugmentor import ImageDataAugmentor
 
-SIZE, BATCH = 336, 32
-SLICE = 1.0  # seconds a pipeline runs before the next one's turn
-SETTLING = 0.5  # seconds before that: tf.data holds a good many batches ready
+SLICE = 1.0  # seconds that a pipeline is measured before the next one's turn
+SETTLING = 0.5  # seconds before that, in which tf.data uses up the batches that it holds ready
 
 
 def reference_list() -> A.Compose:
-    """The reference recipe's augmentation, in albumentations 2's words."""
+    """Return the reference recipe's augmentation, ported to albumentations 2."""
     contrast = A.RandomBrightnessContrast
     return A.Compose(
         [
@@ -69,12 +77,12 @@ def reference_list() -> A.Compose:
 
 
 def without_fancy_pca(compose: A.Compose) -> A.Compose:
-    """The list without the transform that albumentations 2 made slower than all others together."""
+    """Return the list without FancyPCA, which takes longer than all others in albumentations 2."""
     return A.Compose([t for t in compose.transforms if not isinstance(t, A.FancyPCA)])
 
 
 def make_photos(folder: Path, count: int) -> list[str]:
-    """640x480 JPEGs in one class folder, from PHOTOS or drawn; returns their paths."""
+    """Write 640x480 JPEGs in one class folder, from PHOTOS or drawn; return their paths."""
     (folder / "cars").mkdir()
     pictures = itertools.islice(itertools.cycle(_sources()), count)
     paths = []
@@ -109,104 +117,8 @@ def _drawing(rng: np.random.Generator) -> np.ndarray:
     return np.clip(picture + noise, 0, 255).astype(np.uint8)
 
 
-def bare_kernels(image: np.ndarray, rng: random.Random) -> np.ndarray:
-    """The fused list's OpenCV calls and nothing else: what the fused pipeline is measured against.
-
-    The same kernels at the same odds, their parameters drawn in the cheapest way.
-    """
-    if rng.random() < 0.05:
-        image = cv2.GaussianBlur(image, (5, 5), rng.uniform(0.8, 1.4))
-    if rng.random() < 0.5:
-        image = sz_lut(image, _colour_table(1, rng.uniform(-51, 51)), inplace=False)
-    matrix = None
-    if rng.random() < 0.75:
-        centre = (SIZE - 1) / 2
-        matrix = cv2.getRotationMatrix2D(
-            (centre, centre), rng.uniform(-20, 20), rng.uniform(0.99, 1.01)
-        )
-        matrix[:, 2] += rng.uniform(-21, 21), rng.uniform(-21, 21)
-    crop = rng.choice([(224, 200), (200, 224)]) if rng.random() < 0.5 else (SIZE, SIZE)
-    flip = rng.random() < 0.5
-    top, left = (SIZE - crop[0]) // 2, (SIZE - crop[1]) // 2
-    if matrix is not None:
-        matrix[:, 2] -= left, top
-        if flip:
-            matrix = np.diag([-1.0, 1]) @ matrix + [[0, 0, crop[1] - 1], [0, 0, 0]]
-        four = cv2.cvtColor(image, cv2.COLOR_RGB2RGBA)
-        four = cv2.warpAffine(four, matrix, crop[::-1], borderMode=cv2.BORDER_REFLECT_101)
-        image = cv2.cvtColor(four, cv2.COLOR_RGBA2RGB)
-    else:
-        image = image[top : top + crop[0], left : left + crop[1]]
-        if flip:
-            image = cv2.flip(image, 1)
-    if rng.random() < 0.5:
-        limit = rng.choice([0.3, 0.1])
-        factor, shift = 1 + rng.uniform(-limit, limit), 255 * rng.uniform(-limit, limit)
-        image = sz_lut(image, _colour_table(factor, shift), inplace=False)
-    if rng.random() < 0.5:
-        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
-        planes = _planes(hsv)
-        for plane, table in zip(planes, _HSV_TABLES, strict=True):
-            sz_lut(plane, table, inplace=True)
-        image = cv2.cvtColor(cv2.merge(planes, dst=hsv), cv2.COLOR_HSV2RGB)
-    if rng.random() < 0.5:
-        shifts = [rng.randint(-20, 20) for _ in range(3)]
-        image = cv2.add(image, (*(max(shift, 0) for shift in shifts), 0))
-        image = cv2.subtract(image, (*(max(-shift, 0) for shift in shifts), 0), dst=image)
-    if rng.random() < 0.5:
-        rows = np.ascontiguousarray(image[::4])
-        image = cv2.transform(image, _principal_matrix(rows, rng))
-    return cv2.resize(image, (SIZE, SIZE)) if crop[0] < SIZE else image
-
-
-_RAMP = np.arange(256, dtype=np.float32)
-_HSV_TABLES = ((_RAMP + 9) % 180).astype(np.uint8), _RAMP.astype(np.uint8), _RAMP.astype(np.uint8)
-
-
-def _colour_table(factor: float, shift: float) -> np.ndarray:
-    return (_RAMP * factor + shift).clip(0, 255).astype(np.uint8)
-
-
-def _planes(image: np.ndarray) -> list[np.ndarray]:
-    return cv2.split(image, [np.empty(image.shape[:2], np.uint8) for _ in range(3)])
-
-
-def _principal_matrix(image: np.ndarray, rng: random.Random) -> np.ndarray:
-    r, g, b = _planes(image)
-    rr, gg, bb = (cv2.norm(plane, cv2.NORM_L2SQR) for plane in (r, g, b))
-    rg, rb, gb = (cv2.norm(*pair, cv2.NORM_L2SQR) for pair in ((r, g), (r, b), (g, b)))
-    mean = np.array(cv2.sumElems(image)[:3]) / r.size
-    moments = [
-        [rr, 0, 0],
-        [(rr + gg - rg) / 2, gg, 0],
-        [(rr + bb - rb) / 2, (gg + bb - gb) / 2, bb],
-    ]
-    covariance = np.array(moments) / r.size - np.outer(mean, mean)
-    variances, vectors = np.linalg.eigh(covariance / 255**2)
-    scaled = vectors * variances * [rng.gauss(0, 0.1) for _ in range(3)]
-    return np.column_stack([np.eye(3) + scaled, -scaled @ mean])
-
-
-class Naive:
-    """What a first port looks like: imread, resize, Compose, float32, on one thread."""
-
-    def __init__(self, compose: A.Compose, dtype=np.float32):
-        self._compose, self._dtype = compose, dtype
-
-    def __call__(self, path: str) -> np.ndarray:
-        """One photo."""
-        image = cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
-        image = cv2.resize(image, (SIZE, SIZE))
-        return self._compose(image=image)["image"].astype(self._dtype, copy=False)
-
-    def batches(self, paths: list[str]) -> Iterator[int]:
-        """Endless batches."""
-        for start in itertools.cycle(range(0, len(paths) - BATCH + 1, BATCH)):
-            yield len(np.stack([self(path) for path in paths[start : start + BATCH]]))
-
-
 def in_threads(work: Callable[[int], object], n: int, workers: int) -> Iterator[int]:
-    """Endless rounds of `work(i)`, a batch of i's to each thread at a time."""
+    """Call `work(i)` in threads, a batch of numbers i at a time; yield the sizes, without end."""
 
     def share(start: int) -> int:
         for i in range(start, start + BATCH):
@@ -225,7 +137,7 @@ def in_threads(work: Callable[[int], object], n: int, workers: int) -> Iterator[
 def ours(
     folder: Path, augment, workers: int, cache: bool, processes: bool = True, dtype: str = "uint8"
 ) -> Iterator[int]:
-    """Endless batches of this library."""
+    """Yield the sizes of this library's batches, without end."""
     augmentor = ImageDataAugmentor(
         augment=augment, seed=1, workers=workers, processes=processes, cache=cache or None
     )
@@ -235,6 +147,7 @@ def ours(
         batch_size=BATCH,
         interpolation=cv2.INTER_LINEAR,
         dtype=dtype,
+        verbose=False,
         class_mode="sparse",
     )
     if cache:
@@ -244,98 +157,15 @@ def ours(
         yield len(x)
 
 
-def tf_data(paths: list[str], work: Callable[[str], np.ndarray], workers: int) -> Iterator[int]:
-    """Endless batches of tf.data with a numpy_function."""
-    import tensorflow as tf
-
-    def load(path):
-        return tf.numpy_function(lambda p: work(p.decode()), [path], tf.uint8)
-
-    dataset = tf.data.Dataset.from_tensor_slices(paths).repeat()
-    dataset = dataset.map(load, num_parallel_calls=workers).batch(BATCH).prefetch(2)
-    for batch in dataset:
-        yield int(batch.shape[0])
-
-
-def keras_dataset(folder: Path) -> Iterator[int]:
-    """Endless float32 batches of Keras' own loader, which augments nothing."""
-    import keras
-
-    dataset = keras.utils.image_dataset_from_directory(
-        folder, image_size=(SIZE, SIZE), batch_size=BATCH, labels=None, verbose=False
-    )
-    for batch in dataset.repeat():
-        yield int(batch.shape[0])
-
-
-def torch_loader(
-    paths: list[str], work: Callable[[str], np.ndarray], workers: int
-) -> Iterator[int]:
-    """Endless batches of torch's DataLoader."""
-    import torch
-
-    class Photos(torch.utils.data.Dataset):
-        def __len__(self):
-            return len(paths)
-
-        def __getitem__(self, index):
-            return work(paths[index])
-
-    loader = torch.utils.data.DataLoader(
-        Photos(), batch_size=BATCH, num_workers=workers, persistent_workers=True
-    )
-    while True:
-        for batch in loader:
-            yield len(batch)
-
-
-def grain_loader(
-    paths: list[str], work: Callable[[str], np.ndarray], workers: int
-) -> Iterator[int]:
-    """Endless batches of grain, in threads."""
-    import grain
-
-    dataset = grain.MapDataset.source(paths).repeat().map(work)
-    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=2 * BATCH)
-    for batch in dataset.to_iter_dataset(options).batch(BATCH):
-        yield len(batch)
-
-
-class OneForEach:
-    """A naive pipeline for each of the calls that run at once, because a Compose cannot be shared.
-
-    uint8 like ours. Not one for each thread: TensorFlow's are new ones to Python at every call.
-    """
-
-    def __init__(self, make_compose: Callable[[], A.Compose]):
-        self._make, self._free = make_compose, deque()
-
-    def __call__(self, path: str) -> np.ndarray:
-        """One photo."""
-        try:
-            naive = self._free.pop()
-        except IndexError:
-            naive = Naive(self._make(), np.uint8)
-        image = naive(path)
-        self._free.append(naive)
-        return image
-
-    def __getstate__(self):
-        return {"_make": self._make}
-
-    def __setstate__(self, state):
-        self.__init__(state["_make"])
-
-
 def cpu_seconds() -> float:
-    """Processor time of this process and its worker processes."""
+    """Return the processor time, in seconds, of this process and its worker processes."""
     workers = (one.cpu_times() for one in psutil.Process().children())
     return time.process_time() + sum(times.user + times.system for times in workers)
 
 
 @dataclass
 class Measured:
-    """A pipeline and what it did so far."""
+    """A pipeline, and the images, seconds and processor seconds that were counted."""
 
     name: str
     batches: Iterator[int]
@@ -344,7 +174,7 @@ class Measured:
     cpu: float = 0.0
 
     def run(self) -> None:
-        """Take a turn; the first batches do not count: they were made ready during the others'."""
+        """Take a turn. The first batches do not count, because they were made ready before it."""
         started = time.perf_counter()
         while time.perf_counter() - started < SETTLING:
             next(self.batches)
@@ -353,72 +183,92 @@ class Measured:
             self.images += next(self.batches)
         self.seconds += time.perf_counter() - wall
         self.cpu += cpu_seconds() - cpu
-        time.sleep(0.1)  # lets what was begun ahead finish
+        time.sleep(0.1)  # Batches that were started ahead finish meanwhile.
 
     @property
     def rate(self) -> float:
-        """Images a second."""
+        """Images per second."""
         return self.images / self.seconds
 
 
 def pipelines(folder: Path, paths: list[str], peers: bool) -> list[Measured]:
-    """Everything that is measured."""
-    n = len(paths)
+    """Return everything that is to be measured."""
     files = [np.fromfile(path, np.uint8) for path in paths]
     photos = [cv2.resize(cv2.imread(path, cv2.IMREAD_COLOR_RGB), (SIZE, SIZE)) for path in paths]
-    target = threading.local()
-
-    def copy(i: int) -> None:
-        if not hasattr(target, "batch"):
-            target.batch = np.empty((BATCH, SIZE, SIZE, 3), np.uint8)
-        target.batch[i % BATCH] = photos[i]
-
-    def bare(i: int) -> None:
-        if not hasattr(target, "rng"):
-            target.rng = random.Random(i)
-            copy(i)
-        target.batch[i % BATCH] = bare_kernels(photos[i], target.rng)
-
-    plain, fused = reference_list(), ImageDataAugmentor.fuse(reference_list())
     measured = [Measured("naive port, 1 thread", Naive(reference_list()).batches(paths))]
     for workers in (1, 2):
-        label = f"{workers} worker{'s' * (workers > 1)}"
-        for name, batches in {
-            "pure decode": in_threads(
-                lambda i: cv2.imdecode(files[i], cv2.IMREAD_COLOR), n, workers
-            ),
-            "memory copy": in_threads(copy, n, workers),
-            "ours unaugmented, cold": ours(folder, None, workers, False),
-            "bare kernels": in_threads(bare, n, workers),
-            "ours plain, cold": ours(folder, plain, workers, False),
-            "ours fused, cold": ours(folder, fused, workers, False),
-            "ours plain, cached": ours(folder, plain, workers, True),
-            "ours plain without FancyPCA, cached": ours(
-                folder, without_fancy_pca(plain), workers, True
-            ),
-            "ours fused, cached": ours(folder, fused, workers, True),
-            "ours fused, cached, threads": ours(folder, fused, workers, True, processes=False),
+        measured += [
+            Measured(f"{name}, {workers} worker{'s' * (workers > 1)}", batches)
+            for name, batches in {
+                **limits(files, photos, workers),
+                **our_pipelines(folder, workers),
+            }.items()
+        ]
+    return measured + peer_pipelines(folder, paths) if peers else measured
+
+
+def limits(
+    files: list[np.ndarray], photos: list[np.ndarray], workers: int
+) -> dict[str, Iterator[int]]:
+    """Return what no pipeline can exceed: decoding, copying and the bare OpenCV calls."""
+    own = threading.local()
+
+    def decode(i: int) -> None:
+        cv2.imdecode(files[i], cv2.IMREAD_COLOR)
+
+    def copy(i: int) -> None:
+        if not hasattr(own, "batch"):
+            own.batch = np.empty((BATCH, SIZE, SIZE, 3), np.uint8)
+        own.batch[i % BATCH] = photos[i]
+
+    def bare(i: int) -> None:
+        if not hasattr(own, "rng"):
+            own.rng = random.Random(i)
+            copy(i)
+        own.batch[i % BATCH] = bare_kernels(photos[i], own.rng)
+
+    works = {"pure decode": decode, "memory copy": copy, "bare kernels": bare}
+    return {name: in_threads(work, len(photos), workers) for name, work in works.items()}
+
+
+def our_pipelines(folder: Path, workers: int) -> dict[str, Iterator[int]]:
+    """Return this library's pipelines: plain and fused, without and with a cache."""
+    plain, fused = reference_list(), ImageDataAugmentor.fuse(reference_list())
+    return {
+        "ours unaugmented, cold": ours(folder, None, workers, False),
+        "ours plain, cold": ours(folder, plain, workers, False),
+        "ours fused, cold": ours(folder, fused, workers, False),
+        "ours plain, cached": ours(folder, plain, workers, True),
+        "ours plain without FancyPCA, cached": ours(
+            folder, without_fancy_pca(plain), workers, True
+        ),
+        "ours fused, cached": ours(folder, fused, workers, True),
+        "ours fused, cached, threads": ours(folder, fused, workers, True, processes=False),
+    }
+
+
+def peer_pipelines(folder: Path, paths: list[str]) -> list[Measured]:
+    """Return the pipelines of other libraries, and ours in float32 for comparison with Keras."""
+    floats = ours(folder, None, 2, False, dtype="float32")
+    measured = [
+        Measured("ours unaugmented, float32, 2 workers", floats),
+        Measured("keras unaugmented, 2 workers", keras_dataset(folder)),
+    ]
+    for library in (tf_data, torch_loader, grain_loader):
+        for name, compose in {
+            "plain": reference_list,
+            "fused": lambda: ImageDataAugmentor.fuse(reference_list()),
         }.items():
-            measured.append(Measured(f"{name}, {label}", batches))
-    if peers:
-        floats = ours(folder, None, 2, False, dtype="float32")
-        measured.append(Measured("ours unaugmented, float32, 2 workers", floats))
-        measured.append(Measured("keras unaugmented, 2 workers", keras_dataset(folder)))
-        for library in (tf_data, torch_loader, grain_loader):
-            for name, compose in {
-                "plain": reference_list,
-                "fused": lambda: ImageDataAugmentor.fuse(reference_list()),
-            }.items():
-                batches = library(paths, OneForEach(compose), 2)
-                measured.append(Measured(f"{library.__name__} {name}, 2 workers", batches))
+            batches = library(paths, OneForEach(compose), 2)
+            measured.append(Measured(f"{library.__name__} {name}, 2 workers", batches))
     return measured
 
 
 def report(measured: list[Measured]) -> None:
-    """Print the rates and the ratios that matter."""
+    """Print the rates and their ratios."""
     rates = {one.name: one.rate for one in measured}
     naive, decode = rates["naive port, 1 thread"], rates["pure decode, 2 workers"]
-    bare = rates["bare kernels, 1 worker"]  # of which two cores do twice as many
+    bare = rates["bare kernels, 1 worker"]  # Two cores do twice as many.
     head = f"{'pipeline':48} {'images/s':>9} {'CPU ms':>7} {'x naive':>8}"
     print(f"{head} {'of decode x 2':>13} {'of bare':>11}")
     for one in measured:
@@ -437,7 +287,7 @@ def report(measured: list[Measured]) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure all pipelines and print the rates."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=4, help="time for each pipeline")
     parser.add_argument("--photos", type=int, default=600, help="number of photos")
@@ -445,7 +295,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="pipelines whose names contain this")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore")
-    cv2.setNumThreads(1)  # a worker is one thread: OpenCV starts none of its own
+    cv2.setNumThreads(1)  # OpenCV's own threads would add to each worker's.
     with tempfile.TemporaryDirectory() as folder:
         paths = make_photos(Path(folder), arguments.photos)
         size = sum(map(os.path.getsize, paths)) / len(paths) / 1000

@@ -1,6 +1,6 @@
-"""The pictures and the cases that the golden facts are about.
+"""The pictures and the cases of the golden facts.
 
-They are the same on every version of everything: the recording runs in Python 3.8.
+They do not depend on the versions of Python or of libraries: the recording runs in Python 3.8.
 """
 
 import os
@@ -10,7 +10,7 @@ SIZE = (6, 8)
 
 
 def pixels(number, channels=3, size=SIZE):
-    """A nested list [height][width][channels] of values 0..255 that differ from place to place."""
+    """Return a nested list [height][width][channels] of values 0..255 that vary with the place."""
     return [
         [[(37 * number + 11 * y + 5 * x + 71 * c) % 256 for c in range(channels)] for x in range(w)]
         for w, y in ((size[1], y) for y in range(size[0]))
@@ -18,9 +18,10 @@ def pixels(number, channels=3, size=SIZE):
 
 
 def draw(folder, save):
-    """Draw the class folders, and a `masks` folder beside them; `save(path, nested list)`.
+    """Draw the photos of all classes, and masks in a folder beside them.
 
-    Returns the relative paths of the photos, in the order drawn, and those of their masks.
+    `save` is called with each path and its nested list. Return the relative paths of the photos, in
+    the order drawn, and those of their masks.
     """
     photos, masks = [], []
     for name, count in CLASSES.items():
@@ -40,7 +41,7 @@ def draw(folder, save):
 
 
 def table(folder, photos, masks):
-    """Columns of a dataframe of the photos, whose last row's file does not exist."""
+    """Return the columns of a dataframe of the photos. The file of the last row does not exist."""
     rows = [*range(len(photos)), 0]
     names = [os.path.normpath(photos[row]).split(os.sep)[1] for row in rows]
     return {
@@ -54,7 +55,7 @@ def table(folder, photos, masks):
     }
 
 
-# Options of flow_from_directory, and `split`, which is the constructor's.
+# Options of flow_from_directory, and as `split` the constructor's validation_split.
 DIRECTORY_CASES = {
     **{
         f"class_mode {mode}": {"class_mode": mode}

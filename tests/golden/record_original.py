@@ -1,4 +1,4 @@
-"""Run the original library and write down what it does, as `original.json`.
+"""Run the original library and record what it does in `original.json`.
 
 How `original.json` was made: mjkvaak/ImageDataAugmentor at commit 9f16ebd, unchanged, in Python
 3.8.18 with tensorflow-cpu 2.11.1, Keras-Preprocessing 1.1.2, albumentations 1.2.1,
@@ -6,7 +6,7 @@ opencv-python-headless 4.6.0.66 and numpy 1.23.5:
 
     PYTHONPATH=path/to/the/original python record_original.py original.json
 
-Everything is unaugmented and unshuffled, so that it can be compared; batches are written down as
+Everything is unaugmented and unshuffled, so that it can be compared. Batches are recorded as
 shape, dtype and values.
 """
 
@@ -33,7 +33,7 @@ from ImageDataAugmentor.image_data_augmentor import ImageDataAugmentor
 
 
 def fact(value):
-    """Something that JSON can hold."""
+    """Return a value, or a list of values, in a form that JSON can hold."""
     if isinstance(value, (list, tuple)):
         return [fact(part) for part in value]
     array = np.asarray(value)
@@ -45,7 +45,7 @@ def fact(value):
 
 
 def describe(iterator, batches=(0,)):
-    """The public facts of an iterator and some of its batches."""
+    """Return the public attributes of an iterator and some of its batches."""
     return {
         "n": iterator.n,
         "samples": iterator.samples,
@@ -61,7 +61,7 @@ def describe(iterator, batches=(0,)):
 
 
 def directories(folder):
-    """flow_from_directory in its class modes, colour modes and subsets."""
+    """Return facts of flow_from_directory in its class modes, colour modes and subsets."""
     facts = {}
     for name, case in DIRECTORY_CASES.items():
         options = dict(case)
@@ -75,7 +75,7 @@ def directories(folder):
 
 
 def dataframes(folder, photos, masks):
-    """flow_from_dataframe in its class modes and subsets."""
+    """Return facts of flow_from_dataframe in its class modes and subsets."""
     frame = pd.DataFrame(table(folder, photos, masks))
     options = {"directory": folder, "target_size": SIZE, "shuffle": False, "batch_size": 4}
     facts = {}
@@ -101,7 +101,7 @@ def arrays():
 
 
 def standardisation():
-    """Each way of standardising, alone and together, on the arrays of `pictures`."""
+    """Return facts of each way of standardisation, alone and together."""
     x = np.array([pixels(number) for number in range(6)], np.float32)
     facts = {}
     for name, case in STANDARDISATION.items():
