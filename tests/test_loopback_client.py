@@ -155,7 +155,7 @@ def test_a_token_and_a_wrong_key(tmp_path):
 def test_uploads_are_resumed_and_repeated(world):
     staged, faults = write_dataset(world), world.kaggle.faults
     faults.add("StartBlobUpload", "status", code=429, retry_after=0)
-    faults.add("PUT blob", "partial", share=0.4)
+    faults.add("PUT blob", "partial", fraction=0.4)
     faults.add("PUT blob", "drop", after=3)
     faults.add("CreateDataset", "drop")
     assert "being created" in client(world, "datasets", "create", "-p", staged, "-r", "zip")

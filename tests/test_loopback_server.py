@@ -663,7 +663,7 @@ def test_made_up_answers(world):
 
 def test_an_upload_accepted_in_part_goes_on_from_there(world):
     started = world.get("StartBlobUpload", name="a", contentLength=1000)
-    world.kaggle.faults.add("PUT blob", "partial", share=0.3)
+    world.kaggle.faults.add("PUT blob", "partial", fraction=0.3)
     first = requests.put(started["createUrl"], data=bytes(1000), timeout=10)
     assert first.status_code == 503
     asked = requests.put(
@@ -676,7 +676,7 @@ def test_downloads_and_logs_can_be_cut_off(world):
     world.push()
     world.finish()
     url = world.output()["files"][0]["url"]
-    world.kaggle.faults.add("GET output", "cut", share=0.5)
+    world.kaggle.faults.add("GET output", "cut", fraction=0.5)
     with requests.get(url, timeout=10, stream=True) as answer:
         assert answer.headers["Content-Length"] == "256"
         assert answer.raw.read(128) == bytes(range(128))

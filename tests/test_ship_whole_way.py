@@ -288,7 +288,7 @@ def test_wrong_arguments(world):
 def test_an_interrupted_upload_goes_on_where_it_was(world):
     big = world.project / "lib" / "photos" / "data.npz"
     big.write_bytes(bytes(range(256)) * 8192)  # 2 MiB, not packed
-    world.kaggle.faults.add("PUT blob", "partial", after=1, share=0.5)
+    world.kaggle.faults.add("PUT blob", "partial", after=1, fraction=0.5)
     outcome = world.ship("bundle")
     assert outcome.status == 0, outcome
     puts = [call for call in world.kaggle.requests if call.name == "PUT blob"]
@@ -300,7 +300,7 @@ def test_an_interrupted_upload_goes_on_where_it_was(world):
 def test_an_upload_goes_on_in_another_process(world):
     big = world.project / "lib" / "photos" / "data.npz"
     big.write_bytes(bytes(range(256)) * 8192)
-    world.kaggle.faults.add("PUT blob", "partial", after=1, share=0.5)
+    world.kaggle.faults.add("PUT blob", "partial", after=1, fraction=0.5)
     world.kaggle.faults.add("PUT blob", "hang", after=1, seconds=30)
     process = world.start("bundle", SHIP_TIMEOUT="30")
     deadline = time.monotonic() + 20

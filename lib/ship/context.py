@@ -118,15 +118,13 @@ class Context:
         """Send something that must not arrive twice.
 
         When the answer is lost, Kaggle is asked whether it arrived before anything is sent again.
-        When no answer came in time, the call may still take effect: Kaggle is then asked for as
-        long as an answer may take, and nothing is sent again.
+        A call whose answer was late may still take effect: it is never sent again.
 
         Args:
             what: names in messages what is sent.
             send: makes the one call; raises AnswerLost when nobody knows whether it took effect.
-            arrived: asks Kaggle whether it has what was sent. When this raises Problem, the
-                question stays open and the next `ship` asks it.
-            forget: called when it is certain that nothing arrived, before Problem is raised.
+            arrived: asks Kaggle whether it has what was sent; a Problem leaves the question open.
+            forget: called before Problem is raised when it is certain that nothing arrived.
 
         Returns:
             Kaggle's answer; None when it was lost but what was sent has arrived.

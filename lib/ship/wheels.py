@@ -20,9 +20,10 @@ PYTHONS = ("3.12", "3.13")
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 # The first two have the versions of Kaggle's image. The other two are there for albucore alone, so
-# they would leave the image together with it. All other requirements of these four stay: numpy and opencv are named in its list, scikit-learn needs scipy, kaggle
-# needs PyYAML (through jupytext), and google-genai and google-adk, which Kaggle's own requirements
-# name, need pydantic 2. A second pydantic beside the image's would conflict with it.
+# they would leave the image together with it. All other requirements of these four stay: numpy and
+# opencv are named in the image's list, scikit-learn needs scipy, kaggle needs PyYAML (through
+# jupytext), and google-genai and google-adk, which Kaggle's own requirements name, need pydantic 2.
+# A second pydantic beside the image's would conflict with it.
 PINNED = {
     "albumentations": "2.0.8",
     "albucore": "0.0.24",
