@@ -1,6 +1,6 @@
-"""What the client calls a success although it failed (kaggle 2.2.4): `ship` must call it a failure.
+"""Failures that the client reports as a success (kaggle 2.2.4) must be failures of `ship`.
 
-Each test ends with `ship` again, which must go on to exactly one of everything at Kaggle.
+Each test ends with another `ship`, which must bring exactly one of everything to Kaggle.
 """
 
 import pytest
@@ -230,3 +230,18 @@ def test_a_dataset_that_lacks_a_file(world):
     assert outcome.status == 1
     assert "lacks 3 of the 5 files" in outcome.sentence
     assert world.ship("bundle").status == 0
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_dataset_listed_by_bare_names(world, dropped):
+    """Several packages have an __init__.py, each of its own size."""
+    (world.project / "lib" / "photos" / "__init__.py").write_text("X = 1\n")
+    files = [f for f in world.project.glob("lib/[Ip]*/**/*.py") if f.stat().st_size]
+    files.append(world.project / "lib" / "weights" / "manifest.json")
+    if dropped:
+        files.remove(world.project / "lib" / "photos" / "__init__.py")
+    listed = [{"name": file.name, "totalBytes": file.stat().st_size} for file in files]
+    world.kaggle.faults.add("ListDatasetFiles", "body", body={"datasetFiles": listed})
+    outcome = world.ship("bundle")
+    assert outcome.status == int(dropped), outcome
+    assert ("lacks 1 of the 5 files, photos/__init__.py" in outcome.err) == dropped

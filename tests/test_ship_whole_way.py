@@ -73,6 +73,24 @@ def test_a_second_ship_sends_nothing(world):
     assert f"{SCORE:.5f}" in outcome.out.splitlines()[-1]
 
 
+def test_a_change_in_the_lib_alone_is_checked_by_the_doctor(world):
+    world.arrives_once()
+    before = len(world.kaggle.requests)
+    (world.project / "lib" / "photos" / "deep" / "inner.py").write_text("X = 2\n")
+    world.ship()
+    names = [call.name for call in world.kaggle.requests[before:]]
+    assert "GetSubmissionLimits" in names, "only the doctor asks for these"
+    assert names.index("GetSubmissionLimits") < names.index("CreateDatasetVersion")
+    assert world.kaggle.counts["kernel_versions"] == 2
+
+
+def test_answers_of_404_far_apart_do_not_end_the_following(world):
+    for after in (0, 1, 2):
+        world.kaggle.faults.add("GetKernelSessionStatus", "status", code=404, after=after)
+    world.arrives_once("--set", "seconds=1", SHIP_RETRIES="2")
+    assert world.kaggle.faults.take("GetKernelSessionStatus") is None
+
+
 def test_each_step_is_a_command(world):
     for command in ("doctor", "bundle", "push", "follow", "fetch", "submit"):
         outcome = world.ship(command)

@@ -532,7 +532,7 @@ def test_a_file_of_the_repository_is_verified_and_not_downloaded(committed, caps
 def test_a_lost_file_of_the_repository_is_restored_from_git(committed, words, capsys):
     (committed / "tiny.h5").unlink()
     path = committed / "tiny.h5"
-    sentence = f"{path} is not there: restore from the repository with `git checkout -- {path}`."
+    sentence = f"{path} is not there: restore the repository's copy with `git checkout -- {path}`."
     with pytest.raises(Problem) as caught:
         ship_weights(committed, "Tiny", *words)
     assert str(caught.value) == sentence
@@ -545,7 +545,7 @@ def test_a_lost_file_of_the_repository_is_restored_from_git(committed, words, ca
 
 def test_a_damaged_file_of_the_repository_is_refused(committed):
     (committed / "tiny.h5").write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
-    with pytest.raises(Problem, match=r"has the SHA256 .* git checkout"):
+    with pytest.raises(Problem, match=r"has the SHA256 .* `git checkout -- "):
         weights.required_weights(["tiny.h5"], committed)
 
 

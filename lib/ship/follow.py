@@ -147,7 +147,7 @@ def follow(context: Context, run: dict) -> None:
 def wait_for_end(watch: Watch) -> tuple[str, str]:
     """Poll a run's status until it has ended; return the status and the failure message.
 
-    Kaggle may not know a new run for a moment: a few answers of 404 in a row are taken as QUEUED.
+    Kaggle may not know a new run for a moment: a few answers of 404 in a row change nothing.
     """
     context, run = watch.context, watch.run
     unknown = 0
@@ -159,7 +159,7 @@ def wait_for_end(watch: Watch) -> tuple[str, str]:
             unknown += 1
             if refusal.status != 404 or unknown >= context.pace.retries:
                 raise
-            status, failure = "QUEUED", ""
+            status, failure = watch.phase or "QUEUED", ""
         if status == "COMPLETE" or status in FAILED:
             return status, failure
         if status not in WAITING:

@@ -125,7 +125,9 @@ def _remedy(rows: list[WeightsFile], folder: Path) -> str:
     download = " ".join(row.backbone for row in rows if row.url is not None)
     restore = " ".join(str(folder / row.file) for row in rows if row.url is None)
     remedies = [f"run `ship weights {download}`"] if download else []
-    remedies += [f"restore from the repository with `git checkout -- {restore}`"] if restore else []
+    remedies += (
+        [f"restore the repository's copy with `git checkout -- {restore}`"] if restore else []
+    )
     return " and ".join(remedies)
 
 
