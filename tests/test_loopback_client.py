@@ -1,4 +1,4 @@
-"""The real kaggle client works with the loopback Kaggle, and is fooled by it as by the site."""
+"""The real kaggle client works with the loopback Kaggle, and errs there as it does at Kaggle."""
 
 import json
 import os
@@ -20,7 +20,7 @@ PUSHED = SCRIPT + (
     "    time.sleep(2)\n"  # the client must be there before the last one, on a busy machine too
 )
 
-# The client's false successes; 2.2.5 has mended those that this says of.
+# Some false successes of the client are mended in 2.2.5; this tells whether they still occur.
 CREDULOUS = Version(version("kaggle")) < Version("2.2.5")
 
 
@@ -91,8 +91,8 @@ def write_submission(world):
 
 
 @pytest.mark.slow
-def test_the_whole_way(world):
-    """From a folder to a score, as a person would type it."""
+def test_from_a_folder_to_a_score(world):
+    """Every command that a person would type, in order."""
     staged, kaggle = write_dataset(world), world.kaggle
     assert "being created" in client(world, "datasets", "create", "-p", staged, "-r", "zip")
     until(lambda: "ready" in client(world, "datasets", "status", "alice/car-lib"))
@@ -111,7 +111,7 @@ def test_the_whole_way(world):
     with follow:
         read = [(line.strip(), time.monotonic()) for line in follow.stdout]
     lines = [line for line, _ in read]
-    # A warning is among them where it will: it comes through a pipe of its own.
+    # A warning comes through a pipe of its own and may stand anywhere among these lines.
     epochs = [(line, at) for line, at in read if line.startswith("epoch")]
     assert [line for line, _ in epochs] == ["epoch 0", "epoch 1", "epoch 2"]
     assert {"car-lib/photos/deep/inner.py", f"{COMPETITION}/train/1.jpg"} < set(lines)
@@ -169,7 +169,7 @@ def test_uploads_are_resumed_and_repeated(world):
     assert calls.count("CreateDataset") == 2
 
 
-# The false successes of the client: each is exit status 0
+# The client's false successes, which end with exit status 0
 
 
 def test_a_push_that_was_refused(world):

@@ -1,4 +1,4 @@
-"""The loopback Kaggle keeps state, refuses, runs and scores as the site does."""
+"""The loopback Kaggle keeps state, refuses, runs and scores as Kaggle does."""
 
 import json
 import socket
@@ -32,7 +32,7 @@ def again(world, **settings):
     return Loopback(world.folder / "kaggle", competitions, **{**quick, **settings})
 
 
-# Who may speak
+# Credentials
 
 
 def test_a_call_without_credentials_is_refused(world):
@@ -86,7 +86,7 @@ def test_attempts_to_leave_are_recorded_and_refused(world):
     assert world.kaggle.connects == ["www.kaggle.com:443", "http://example.com/x"]
 
 
-def test_what_it_does_not_have_is_not_found(world):
+def test_unknown_methods_and_files_are_not_found(world):
     assert world.ask("MakeDatasetCoffee").status_code == 404
     assert requests.get(world.kaggle.url + "/", timeout=10).status_code == 404
     method = f"{world.kaggle.url}/api/v1/kernels.KernelsApiService/GetAcceleratorQuotaStatistics"
@@ -532,7 +532,7 @@ def test_rules_that_were_not_accepted_close_the_competition(tmp_path):
         assert world.ask("ListDataFiles", competitionName="none").status_code == 404
 
 
-# Memory
+# Restarts and concurrency
 
 
 def test_a_server_started_again_remembers_everything(tmp_path):

@@ -56,7 +56,7 @@ def test_best_leaves_a_run_out(ledger):
     ledger.append("a-v1", public_score=0.9)
     ledger.append("a-v2", public_score=0.8)
     assert ledger.best() == 0.9
-    assert ledger.best(besides="a-v1") == 0.8
+    assert ledger.best(excluding="a-v1") == 0.8
 
 
 def test_runs_are_sorted_by_score(ledger):

@@ -155,12 +155,12 @@ class KerasSource:
         raise KeyError(name)
 
     def text(self, end: str) -> str:
-        """The string in the module that ends with this."""
+        """Return the string in the module that ends with `end`."""
         texts = [node.value for node in ast.walk(self.tree) if isinstance(node, ast.Constant)]
         return next(text for text in texts if isinstance(text, str) and text.endswith(end))
 
     def call(self, mentioning: str) -> dict[str, str]:
-        """Keyword arguments of the `get_file` calls that mention a name, as source text."""
+        """Return the keyword arguments, as source, of the `get_file` calls that mention a name."""
         calls = [node for node in ast.walk(self.tree) if isinstance(node, ast.Call)]
         return {
             word.arg: ast.unparse(word.value)
@@ -171,7 +171,7 @@ class KerasSource:
         }
 
     def variant(self, function: str) -> tuple[str, str]:
-        """A variant's file stem (its default `name`) and its key in WEIGHTS_HASHES."""
+        """Return a variant's file stem (its default `name`) and its key in WEIGHTS_HASHES."""
         for node in self.tree.body:
             if isinstance(node, ast.FunctionDef) and node.name == function:
                 calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
@@ -181,7 +181,7 @@ class KerasSource:
 
 
 def published_by_keras(backbone: str) -> tuple[str, str | None]:
-    """The URL and hash of the file without top that `keras.applications` would download."""
+    """Return URL and hash of the file without top that `keras.applications` would download."""
     if backbone in ("InceptionV3", "Xception"):
         source = KerasSource({"InceptionV3": "inception_v3", "Xception": "xception"}[backbone])
         call = source.call(mentioning="WEIGHTS_PATH_NO_TOP")

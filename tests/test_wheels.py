@@ -74,7 +74,7 @@ def ship_wheels(folder: Path, *words: str) -> None:
 
 @pytest.mark.parametrize("name", wheels.PINNED)
 def test_the_pinned_packages_need_nothing_but_each_other_and_the_image(name):
-    """The installed packages' own metadata: a new need must be pinned or shown to be there."""
+    """A new requirement in the packages' metadata must be pinned or be part of the image."""
     try:
         requirements = [Requirement(text) for text in requires(name) or []]
     except PackageNotFoundError:
@@ -219,7 +219,7 @@ def attached(tmp_path) -> Path:
 
 
 def run_fallback(image: Path, attached: Path) -> list[str]:
-    """Run the fallback in a fresh Python with that image: the lines that it printed."""
+    """Run the fallback in a fresh Python with that image; return the lines that it printed."""
     script = (
         "import sys\nfrom pathlib import Path\nfrom offline.wheels import ensure_albumentations\n"
         "try: ensure_albumentations(Path(sys.argv[1]))\n"

@@ -1,4 +1,4 @@
-"""What of lib/ goes to Kaggle and what stays on this machine: nothing else decides that."""
+"""Which files of lib/ go to Kaggle and which stay on this machine: only this module decides it."""
 
 import hashlib
 import os
@@ -62,7 +62,11 @@ def upload_files(lib: Path, weights_files: list[str]) -> dict[str, Path]:
 
 
 def all_files(lib: Path) -> dict[str, Path]:
-    """Return the code and all weights and wheels that are here, needed or not, as `code_files`."""
+    """Return the code, and all weights and wheels that are here whether they are needed or not.
+
+    Returns:
+        Path below `lib`, with slashes, to file.
+    """
     data = [
         file
         for name in DATA_FOLDERS
@@ -73,7 +77,7 @@ def all_files(lib: Path) -> dict[str, Path]:
 
 
 def not_sent(lib: Path) -> list[str]:
-    """Return the names in `lib` that are neither a package nor known, for the user to hear of."""
+    """Return the names in `lib` that are neither a package nor known, to tell the user of them."""
     return [
         path.name
         for path in folders_of(lib)
@@ -101,7 +105,7 @@ def is_source(path: Path) -> bool:
 
 
 def copy_files(files: Mapping[str, Path], target: Path) -> None:
-    """Bring files to their paths below `target`: linked where the system can, or else copied."""
+    """Bring files to their paths below `target` by hard links, or by copies where links fail."""
     for name, file in files.items():
         place = target / name
         place.parent.mkdir(parents=True, exist_ok=True)

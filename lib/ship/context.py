@@ -26,7 +26,7 @@ def say(text: str) -> None:
 
 @dataclass
 class Context:
-    """The surroundings of one `ship` command in a project."""
+    """The project, Kaggle, the state and the ledger of one `ship` command."""
 
     project: Project
     remote: Remote
@@ -54,7 +54,7 @@ class Context:
 
     @property
     def pace(self) -> Pace:
-        """How long to wait."""
+        """How long to wait for Kaggle."""
         return self.remote.pace
 
     @cached_property

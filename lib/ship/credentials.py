@@ -57,14 +57,9 @@ def _keys(environment: Mapping[str, str], home: Path) -> Iterable[tuple]:
     folders = [home / ".kaggle", config]
     if environment.get("KAGGLE_CONFIG_DIR"):
         folders = [Path(environment["KAGGLE_CONFIG_DIR"])]
-    file, saved = next(
-        (
-            (folder / "kaggle.json", data)
-            for folder in folders
-            if (data := _json(folder / "kaggle.json"))
-        ),
-        (None, {}),
-    )
+    files = [folder / "kaggle.json" for folder in folders]
+    file = next((file for file in files if _json(file)), None)
+    saved = _json(file) if file else {}
     username = environment.get("KAGGLE_USERNAME") or saved.get("username")
     key = environment.get("KAGGLE_KEY") or saved.get("key")
     if username and key:

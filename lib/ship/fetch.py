@@ -69,7 +69,8 @@ def fetch_into(context: Context, run: dict, folder: Path) -> None:
     files, log = context.remote.run_output(run["ref"], run["version"])
     targets = {name: inside(folder, name) for name, _ in files}
     outside = [name for name, target in targets.items() if target is None]
-    if len({str(target).lower() for target in targets.values()}) < len(files) - len(outside[1:]):
+    places = [str(targets[name]).lower() for name, _ in files if targets[name]]
+    if len(set(places)) < len(places):  # not every system tells upper case from lower case
         raise Problem(f"Kaggle lists an output file of {name_of(run)} twice: nothing was fetched.")
     urls = dict(files)
     with tqdm(total=len(targets), unit="file", desc="fetch", disable=None) as bar:

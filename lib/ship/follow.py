@@ -163,9 +163,10 @@ def wait_for_end(watch: Watch) -> tuple[str, str]:
         if status == "COMPLETE" or status in FAILED:
             return status, failure
         if status not in WAITING:
+            given = f"the unknown status {status!r}" if status else "no status"
             raise Problem(
-                f"Kaggle gives {f'the unknown status {status!r}' if status else 'no status'} for "
-                f"{name_of(run)}: see {page_of(run)}; run `ship` again to go on following it."
+                f"Kaggle gives {given} for {name_of(run)}: see {page_of(run)}; run `ship` again to "
+                "go on following it."
             )
         watch.enter(status)
         if status == "RUNNING":

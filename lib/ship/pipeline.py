@@ -33,7 +33,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
 
 
 def nothing_changed(context: Context, settings: dict[str, str]) -> bool:
-    """Tell whether the newest run, which has not failed, was made of exactly what is here now."""
+    """Tell whether the newest run has not failed and was made of exactly the present files."""
     newest = context.state.run
     if not newest.get("version") or newest.get("status") in FAILED:
         return False

@@ -221,7 +221,8 @@ class Project:
             return done.stdout.strip()
 
         try:
-            return git("rev-parse", "--short=10", "HEAD") + "+" * bool(git("status", "--porcelain"))
+            commit = git("rev-parse", "--short=10", "HEAD")
+            return f"{commit}+" if git("status", "--porcelain") else commit
         except (OSError, subprocess.SubprocessError):
             return ""
 

@@ -53,7 +53,7 @@ class Refused(Problem):
 
 
 class Unavailable(Problem):
-    """Kaggle gave no usable answer, however often it was asked."""
+    """Kaggle gave no usable answer in all attempts."""
 
 
 class ClientDied(Problem):

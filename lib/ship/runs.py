@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from ship.context import Context, say
-from ship.state import score_of
+from ship.state import public_score
 
 HEADINGS = {
     "run": "run",
@@ -43,7 +43,7 @@ def sorted_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return rows by public score, best first; those without one follow, newest first."""
 
     def by_score(row: dict[str, Any]) -> float:
-        score = score_of(row)
+        score = public_score(row)
         return 1.0 if score is None else -score
 
     newest_first = rows[::-1]
@@ -61,7 +61,7 @@ def text_of(value: Any) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """Return rows as aligned columns; a column that is empty everywhere is left out."""
-    import pandas as pd  # it takes half a second, which no other command should pay
+    import pandas as pd  # takes half a second, so other commands do without it
 
     shown = [key for key in HEADINGS if any(key in row for row in rows)]
     texts = [[text_of(row.get(key)) for key in shown] for row in rows]

@@ -91,13 +91,13 @@ class Ledger:
                 rows.setdefault(values["run"], {}).update(values)
         return list(rows.values())
 
-    def best(self, besides: str = "") -> float | None:
-        """Return the best public score of all runs but `besides`, None when there is none."""
-        scores = [score_of(row) for row in self.rows() if row["run"] != besides]
+    def best(self, excluding: str = "") -> float | None:
+        """Return the best public score of all runs but `excluding`, None when there is none."""
+        scores = [public_score(row) for row in self.rows() if row["run"] != excluding]
         return max((score for score in scores if score is not None), default=None)
 
 
-def score_of(row: dict[str, Any]) -> float | None:
+def public_score(row: dict[str, Any]) -> float | None:
     """Return the public score in a row of the ledger, None when it has none."""
     score = row.get("public_score")
     return score if isinstance(score, int | float) else None

@@ -32,7 +32,7 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     Raises:
         Problem: the file can't be read or has no rows.
     """
-    from common.tables import read_csv  # pandas takes half a second, which only `submit` should pay
+    from common.tables import read_csv  # imports pandas, which takes half a second
 
     table = read_csv(path, advice="nothing was submitted")
     return list(table.columns), table.to_numpy().tolist()
@@ -104,7 +104,7 @@ def data_file(context: Context, folder: Path, name: str) -> Path:
         context.remote.call(
             "download_data", name, competition=competition, name=name, path=str(new)
         )
-        if zipfile.is_zipfile(new):  # as Kaggle may send it
+        if zipfile.is_zipfile(new):  # Kaggle packs some files
             with zipfile.ZipFile(new) as archive:
                 new.write_bytes(archive.read(name))
         read_table(new)
@@ -148,7 +148,7 @@ def submit(
         sent = {}
     if sent.get("score") is not None and not explicit:
         return report(context, run, sent["score"])
-    if not sent.get("ref") or (explicit and score_of(context, sent)[0] in ("ERROR", "COMPLETE")):
+    if not sent.get("ref") or (explicit and scoring_of(context, sent)[0] in ("ERROR", "COMPLETE")):
         refuse_second(context, digest)
         send(context, run, path, digest, code)
     return wait_for_score(context, run)
@@ -250,12 +250,12 @@ def arrived(context: Context, sent: dict) -> bool:
     return False
 
 
-def score_of(context: Context, sent: dict) -> tuple[str, float | None, str]:
+def scoring_of(context: Context, sent: dict) -> tuple[str, float | None, str]:
     """Return a submission's status word, its public score or None, and what went wrong."""
     for entry in context.remote.submissions(context.project.competition):
         if entry.get("ref") == sent["ref"]:
             score = None
-            with contextlib.suppress(TypeError, ValueError):  # empty while it is pending
+            with contextlib.suppress(TypeError, ValueError):  # it is empty while pending
                 score = float(entry.get("publicScore"))
             status = str(entry.get("status") or "PENDING").upper()
             return status, score, entry.get("errorDescription") or ""
@@ -273,7 +273,7 @@ def wait_for_score(context: Context, run: dict) -> None:
     say(f"submission {sent['ref']} was taken; waiting for its score")
     waited = 0.0
     for pause in context.pace.polls():
-        status, score, error = score_of(context, sent)
+        status, score, error = scoring_of(context, sent)
         if status == "COMPLETE" and score is not None:
             return report(context, run, score)
         if status == "ERROR":
@@ -299,7 +299,7 @@ def wait_for_score(context: Context, run: dict) -> None:
 def report(context: Context, run: dict, score: float) -> None:
     """Print a score with its distance to the reference's and to the best so far; then note it."""
     name = name_of(run) if run.get("version") else run["submission"]["file"]
-    best = context.ledger.best(besides=name)
+    best = context.ledger.best(excluding=name)
     compared = f"{score - REFERENCE:+.5f} to the reference's {REFERENCE}"
     compared += f", {score - best:+.5f} to the best so far {best:.5f}" if best is not None else ""
     say(f"public score of {name}: {score:.5f} ({compared})")

@@ -33,7 +33,7 @@ PAUSES = (1, 2, 4, 8, 16)  # seconds before the next attempt, after one to five 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """One row of `manifest.json`: a backbone's weights without the top, as Keras publishes them.
+    """One row of `manifest.json`: the file of a backbone's weights without the top.
 
     `url` is None for a file that comes with the repository. `size` is in bytes. `sha256` and `md5`
     are in hexadecimal, and None where Keras publishes none.
@@ -282,7 +282,7 @@ def _fetch(row: WeightsFile, part: Path) -> str | None:
         start = _first_byte(row, answer, start)
         length = answer.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else None
-        if None not in (row.size, total) and total != row.size:
+        if row.size is not None and total is not None and total != row.size:
             raise Problem(
                 f"{row.url} has {total:,} bytes instead of the published {row.size:,}: nothing was "
                 f"downloaded. Get the file elsewhere and use --from FOLDER."

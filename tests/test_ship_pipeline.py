@@ -1,4 +1,4 @@
-"""From the repository to a score: the real client, and a Kaggle that runs what is pushed."""
+"""From the repository to a score, with the real client and a Kaggle that runs what is pushed."""
 
 import importlib.metadata
 import json
@@ -36,7 +36,8 @@ def test_one_command_goes_from_the_repository_to_a_score(world):
 
 
 CLIENTS = [folder for folder in os.environ.get("KAGGLE_CLIENTS", "").split(os.pathsep) if folder]
-"""Folders with other versions: `pip install --no-deps --target FOLDER kaggle==1.8.4`."""
+"""Folders with other versions of the client, each made by `pip install --no-deps --target FOLDER
+kaggle==1.8.4` or the like."""
 
 NO_CLIENT = pytest.param("", marks=pytest.mark.skip(reason="KAGGLE_CLIENTS names no folder"))
 
