@@ -90,10 +90,8 @@ def write_submission(world):
     return path
 
 
-@pytest.mark.slow
-def test_from_a_folder_to_a_score(world):
-    """Every command that a person would type, in order."""
-    staged, kaggle = write_dataset(world), world.kaggle
+def make_two_dataset_versions(world):
+    staged = write_dataset(world)
     assert "being created" in client(world, "datasets", "create", "-p", staged, "-r", "zip")
     until(lambda: "ready" in client(world, "datasets", "status", "alice/car-lib"))
     (staged / "empty.txt").write_text("no more")
@@ -105,6 +103,8 @@ def test_from_a_folder_to_a_score(world):
     names = {"empty.txt": 7, "photos/__init__.py": 0, "photos/deep/inner.py": 6}
     assert sizes == {**names, "weights.h5": 300_000}
 
+
+def push_and_follow_the_log(world):
     folder = write_kernel(world, PUSHED, dataset_sources=["alice/car-lib"])
     assert "Kernel version 1 successfully pushed" in client(world, "kernels", "push", "-p", folder)
     follow = start(world, "kernels", "logs", "-f", "alice/car-kernel")
@@ -118,6 +118,13 @@ def test_from_a_folder_to_a_score(world):
     assert epochs[-1][1] - epochs[0][1] > 0.5, "the log did not come while the run went on"
     assert "COMPLETE" in client(world, "kernels", "status", "alice/car-kernel")
     assert '"data": "epoch 2\\n"' in client(world, "kernels", "logs", "alice/car-kernel")
+
+
+@pytest.mark.slow
+def test_from_a_folder_to_a_score(world):
+    """Every command that a person would type, in order."""
+    make_two_dataset_versions(world)
+    push_and_follow_the_log(world)
     got = world.folder / "got"
     client(world, "kernels", "output", "alice/car-kernel", "-p", got, "--page-size", "1")
     assert (got / "figures" / "a b.png").read_bytes() == bytes(range(256))
@@ -136,7 +143,7 @@ def test_from_a_folder_to_a_score(world):
     ]
     assert "0.75000" in client(world, "competitions", "leaderboard", COMPETITION, "-s")
     assert "30.00h" in client(world, "quota")
-    assert kaggle.counts == {
+    assert world.kaggle.counts == {
         "datasets": 1,
         "dataset_versions": 2,
         "kernel_versions": 1,
