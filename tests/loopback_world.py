@@ -1,4 +1,4 @@
-"""A loopback Kaggle with one small competition, and ways to speak to it, for its tests."""
+"""A loopback Kaggle with one small competition, and a plain client of it, for its tests."""
 
 import io
 import json
@@ -47,7 +47,7 @@ def zipped(files: dict[str, str]) -> bytes:
 
 
 def until(question, seconds: float = 20):
-    """Ask until the answer is true, and return it."""
+    """Ask a question until the answer is true, and return the answer."""
     deadline = time.monotonic() + seconds
     while not (answer := question()):
         assert time.monotonic() < deadline, "it never came true"
@@ -57,7 +57,7 @@ def until(question, seconds: float = 20):
 
 @dataclass
 class World:
-    """A loopback Kaggle and a client of our own, which checks nothing and hides nothing."""
+    """A loopback Kaggle, and a client that shows every answer as it is."""
 
     kaggle: Loopback
     folder: Path
@@ -85,7 +85,7 @@ class World:
         return answer.json()
 
     def upload(self, name: str, data: bytes) -> str:
-        """Upload a file and return its token."""
+        """Upload a file and return the token."""
         started = self.get("StartBlobUpload", type="DATASET", name=name, contentLength=len(data))
         answer = requests.put(started["createUrl"], data=data, timeout=30)
         assert answer.status_code == 200, answer.text
@@ -111,7 +111,7 @@ class World:
         return self.get("GetDatasetStatus", ownerSlug="alice", datasetSlug="car-lib")["status"]
 
     def push(self, text: str = SCRIPT, **changes) -> dict:
-        """Push a script."""
+        """Push a script and return the answer."""
         request = {
             "slug": "alice/car-kernel",
             "newTitle": "car kernel",
@@ -123,16 +123,16 @@ class World:
         return self.get("SaveKernel", **{**request, **changes})
 
     def status(self, slug: str = "car-kernel", **more) -> dict:
-        """Return status and failure message of a run."""
+        """Return a run's status and failure message."""
         return self.get("GetKernelSessionStatus", userName="alice", kernelSlug=slug, **more)
 
     def finish(self, **more) -> dict:
-        """Wait for the end of a run and return its last status."""
+        """Wait until a run has ended and return its status."""
         going = ("QUEUED", "RUNNING")
         return until(lambda: s if (s := self.status(**more))["status"] not in going else None)
 
     def output(self, slug: str = "car-kernel", **more) -> dict:
-        """Return files and log of a run."""
+        """Return a run's files and log."""
         return self.get("ListKernelSessionOutput", userName="alice", kernelSlug=slug, **more)
 
     def lines(self, **more) -> list[str]:
@@ -141,7 +141,7 @@ class World:
         return [entry["data"].rstrip("\n") for entry in log if entry["stream_name"] == "stdout"]
 
     def submit(self, text: str, message: str = "") -> dict:
-        """Submit a file."""
+        """Submit a file and return the answer."""
         data = text.encode()
         started = self.get(
             "StartSubmissionUpload",
@@ -158,15 +158,18 @@ class World:
         )
 
     def submission(self, ref: int) -> dict:
-        """Wait for a submission's end and return it."""
-        return until(
-            lambda: s if (s := self.get("GetSubmission", ref=ref))["status"] != "PENDING" else None
-        )
+        """Wait until a submission is scored or refused, and return it."""
+        return until(lambda: s if (s := self.submission_now(ref))["status"] != "PENDING" else None)
+
+    def submission_now(self, ref: int) -> dict:
+        """Return a submission as Kaggle lists it now."""
+        listed = self.get("ListSubmissions", competitionName=COMPETITION)["submissions"]
+        return next(s for s in listed if s["ref"] == ref)
 
 
 @contextmanager
 def world_in(folder: Path, **settings):
-    """Open a world in a folder."""
+    """Open a world whose files lie in a folder."""
     competition = make_competition(folder / "competition")
     quick = {"dataset_delay": 0.05, "queue_delay": 0.02, "scoring_delay": 0.02}
     with Loopback(folder / "kaggle", {COMPETITION: competition}, **{**quick, **settings}) as kaggle:

@@ -1,4 +1,4 @@
-"""A project, a competition and a Kaggle of its own for the tests of `ship`."""
+"""A project, a competition and a loopback Kaggle for the tests of `ship`."""
 
 import json
 import os
@@ -24,7 +24,7 @@ PACE = {
     "SHIP_SETTLE": "0.2",
 }
 KERNEL = '''
-"""A quick stand-in for kernel.py: the same command line, log and output."""
+"""A quick stand-in for kernel.py with the same command line, log and output."""
 
 import csv
 import json
@@ -79,7 +79,7 @@ metrics = {"classes": [0, 1, 2], "val_accuracy": 0.71, "val_accuracy_tta": 0.72,
 
 
 def make_project(root: Path) -> Path:
-    """Write a project whose kernel takes no time, with things in lib/ that must not be sent."""
+    """Write a project whose kernel is quick, with files in lib/ that must not be sent."""
     for name in ("kernel-metadata.json", "dataset-metadata.json"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text((REPOSITORY / name).read_text())
@@ -91,6 +91,7 @@ def make_project(root: Path) -> Path:
         "ImageDataAugmentor/.secret": "x",
         "photos/__init__.py": "",
         "photos/deep/inner.py": "X = 1\n",
+        "sample/__init__.py": "x",
         "ship/__init__.py": "x",
         "ship/__main__.py": "x",
         "weights/manifest.json": "{}\n",
@@ -115,6 +116,7 @@ ONCE = {
     "submissions": 1,
 }
 SCORE = 0.88889
+"""The score of `KERNEL`'s submission in `make_competition`."""
 
 SENT = {
     "ImageDataAugmentor/__init__.py",
@@ -123,11 +125,11 @@ SENT = {
     "photos/deep/inner.py",
     "weights/manifest.json",
 }
-"""What of `make_project`'s lib/ belongs into the dataset."""
+"""The files of `make_project`'s lib/ that belong in the dataset."""
 
 
 def make_competition(folder: Path) -> tuple[Path, Path]:
-    """Write a competition of nine test photos and return its folder and the solution."""
+    """Write a competition of nine test photos; return its folder and its solution."""
     data = folder / "competition"
     data.mkdir(parents=True)
     names = [f"{number}.jpg" for number in range(101, 110)]
@@ -144,7 +146,7 @@ def make_competition(folder: Path) -> tuple[Path, Path]:
 
 @contextmanager
 def open_world(folder: Path, **settings) -> Iterator["World"]:
-    """Give a project and a Kaggle; nothing may have reached for the network in the end."""
+    """Open a world, and check at the end that nothing tried to reach the network."""
     data, solution = make_competition(folder)
     quick = {"dataset_delay": 0.05, "queue_delay": 0.02, "scoring_delay": 0.05, "key": KEY}
     competitions = {COMPETITION: (data, solution)}
@@ -155,7 +157,7 @@ def open_world(folder: Path, **settings) -> Iterator["World"]:
 
 @dataclass
 class World:
-    """A project, a loopback Kaggle, and `ship` between them."""
+    """A project and a loopback Kaggle, between which `ship` runs."""
 
     project: Path
     kaggle: Loopback
@@ -168,7 +170,7 @@ class World:
         return {**inherited, **PACE, **self.kaggle.environment, "PYTHONPATH": library}
 
     def start(self, *arguments: str, **changes: str) -> subprocess.Popen:
-        """Start `ship` in a process of its own."""
+        """Start `ship` as a process."""
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "ship", *arguments],
             cwd=self.project,
@@ -185,12 +187,15 @@ class World:
         return Outcome(process.returncode, out, err)
 
     def go_to_the_submission(self) -> None:
-        """Go the whole way but for the last step."""
+        """Run every step but the submission."""
         for command in ("bundle", "push", "follow", "fetch"):
             assert self.ship(command).status == 0
 
     def arrives_once(self, *arguments: str, attempts: int = 1, **changes: str) -> "Outcome":
-        """Run `ship` until it is done, and check that Kaggle got everything exactly once."""
+        """Run `ship` until it succeeds, and check that Kaggle got everything exactly once.
+
+        Each of the attempts that fail must end in one sentence.
+        """
         for _ in range(attempts):
             outcome = self.ship(*arguments, **changes)
             if not outcome.status:
@@ -205,7 +210,7 @@ class World:
 
     @property
     def state(self) -> dict:
-        """What ship remembers."""
+        """The state that ship has saved."""
         return json.loads((self.project / "runs" / "state.json").read_text())
 
     @property
@@ -216,7 +221,7 @@ class World:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a `ship` ended."""
+    """The exit status and the output of a `ship`."""
 
     status: int
     out: str
@@ -224,7 +229,7 @@ class Outcome:
 
     @property
     def sentence(self) -> str:
-        """What it said of its failure."""
+        """The sentence about the failure, without the program's name."""
         assert "Traceback" not in self.err, self.err
         said = [line for line in self.err.splitlines() if line.startswith("ship: ")]
         return said[-1].removeprefix("ship: ") if said else ""

@@ -54,22 +54,22 @@ print(json.dumps({
 
 @pytest.fixture
 def folders(tmp_path):
-    """A source folder, a place for scripts and an output folder."""
+    """A folder with a source folder in it, for scripts and output."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "data.csv").write_text("Id\n")
     return tmp_path
 
 
 @pytest.fixture(params=["own", "user", "plain"])
-def way(request, monkeypatch):
-    """The box as this user gets it, through a user namespace, and without namespaces."""
+def kind(request, monkeypatch):
+    """The kind of box: as this user gets it, through a user namespace, without namespaces."""
     if request.param == "plain":
         choose(monkeypatch, [])
     else:
         need_namespaces(["unshare", *SPACES] if request.param == "own" else USER)
         if request.param == "user":
             choose(monkeypatch, USER)
-        assert box.unshare_command(), "namespaces work here, but the box does not come up"
+        assert box.unshare_command(), "namespaces work here, but the box does not start"
     return request.param
 
 
@@ -78,7 +78,7 @@ def choose(monkeypatch, unshare):
 
 
 def need_namespaces(unshare):
-    """Skip where the system itself refuses namespaces, and only there."""
+    """Skip the test on a system that refuses namespaces, and only there."""
     if os.environ.get("SHIP_BOX") == "plain":
         pytest.skip("SHIP_BOX=plain asks for the box without namespaces")
     if sys.platform != "linux" or not (works(unshare) or works(USER)):
@@ -119,7 +119,7 @@ def gone(marker, seconds=5):
 
 
 def sleeper(marker):
-    """A script whose child has left its session and its parent's care."""
+    """Return a script whose child process leads a session of its own."""
     child = f"import time; time.sleep(600)  # {marker}"
     return (
         "import subprocess, sys, tempfile, time\n"
@@ -129,7 +129,7 @@ def sleeper(marker):
     )
 
 
-def test_script_sees_kaggle_and_nothing_else(folders, way, monkeypatch):
+def test_script_sees_kaggle_and_nothing_else(folders, kind, monkeypatch):
     secrets = {"KAGGLE_KEY": "s3cret", "KAGGLE_USERNAME": "s3cret", "KAGGLE_API_TOKEN": "s3cret"}
     for name, value in {**secrets, "https_proxy": "http://s3cret", "AWS_KEY": "s3cret"}.items():
         monkeypatch.setenv(name, value)
@@ -141,7 +141,7 @@ def test_script_sees_kaggle_and_nothing_else(folders, way, monkeypatch):
         )
     assert status == 0
     seen = json.loads(lines[0])
-    namespaces = way != "plain"
+    namespaces = kind != "plain"
     assert seen["arguments"] == []
     assert seen["file"] == f"{seen['root']}/src/script.py"
     assert seen["source"] == ["script.py"]
@@ -184,7 +184,7 @@ def test_every_mount_layout_has_its_own_places(folders, layout):
     assert places == expected[layout]
 
 
-def test_single_files_can_be_shown(folders, way):
+def test_single_files_can_be_shown(folders, kind):
     text = (
         "import os\nprint(open(os.environ.get('KAGGLE_ROOT', '/kaggle') + '/input/c/t.csv').read())"
     )
@@ -211,7 +211,7 @@ def test_installed_packages_do_not_leak_into_the_run(folders, editable):
 
 
 def install(folder, editable):
-    """Make a virtual environment into which this project is installed, as `pip` does it."""
+    """Make a virtual environment into which this project is installed, as `pip` would do it."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     places = "import sysconfig; print(sysconfig.get_path('purelib'))"
     python = folder / "bin" / "python"
@@ -220,11 +220,12 @@ def install(folder, editable):
     if editable:
         (packages / "project.pth").write_text(f"{LIB}\n")
         return python
-    shutil.copytree(LIB / "ship", packages / "ship")
+    for name in ("ship", "common"):
+        shutil.copytree(LIB / name, packages / name)
     record = packages / "project-1.0.dist-info"
     record.mkdir()
     (record / "METADATA").write_text("Metadata-Version: 2.1\nName: project\nVersion: 1.0\n")
-    (record / "top_level.txt").write_text("ship\n")
+    (record / "top_level.txt").write_text("ship\ncommon\n")
     return python
 
 
@@ -242,7 +243,7 @@ def test_exit_status_is_the_scripts(folders, text, expected):
     assert run(folders, text)[0] == expected
 
 
-def test_lines_arrive_while_it_runs_and_by_stream(folders, way):
+def test_lines_arrive_while_it_runs_and_by_stream(folders, kind):
     text = (
         "import sys, time\nprint('first'); time.sleep(1); print('later')\n"
         "sys.stdout.buffer.write(b'\\xff raw\\r\\n'); print('problem', file=sys.stderr)\n"
@@ -260,8 +261,8 @@ def test_lines_arrive_while_it_runs_and_by_stream(folders, way):
     assert times[1] - times[0] > 0.5
 
 
-def test_time_limit_kills_the_whole_tree(folders, way):
-    marker = f"limit-{way}-{os.getpid()}"
+def test_time_limit_kills_the_whole_tree(folders, kind):
+    marker = f"limit-{kind}-{os.getpid()}"
     path = script(folders, sleeper(marker))
     with pytest.raises(TimeoutError, match="after 2 seconds"):
         box.run_script(path, {}, folders / "out", timeout=2)
@@ -318,7 +319,7 @@ def test_nothing_outlives_a_caller_that_dies(folders, number, plain):
     assert unpacked == [], "what the script has unpacked was left behind"
 
 
-def test_nothing_is_left_on_the_host(folders, way, monkeypatch):
+def test_nothing_is_left_on_the_host(folders, kind, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(folders / "scratch"))
     (folders / "scratch").mkdir()
     mounts = Path("/proc/self/mounts")
@@ -330,7 +331,7 @@ def test_nothing_is_left_on_the_host(folders, way, monkeypatch):
 
 
 def test_an_ordinary_user_gets_the_same_box(folders):
-    """As root this becomes nobody, with a Python that nobody can reach."""
+    """A test that runs as root becomes the user nobody, with a Python that nobody may run."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("tried by the other tests, which run as an ordinary user")
     become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", "-i"]
@@ -341,6 +342,7 @@ def test_an_ordinary_user_gets_the_same_box(folders):
         public.chmod(0o777)
         shutil.copytree(LIB / "ship" / "loopback", public / "ship" / "loopback")
         (public / "ship" / "__init__.py").touch()
+        shutil.copytree(LIB / "common", public / "common")
         (public / "any.py").write_text(
             "import os\ntry:\n    open('/kaggle/src/x', 'w')\nexcept OSError as error:\n"
             "    print(error.strerror)\nopen('/kaggle/working/made', 'w')"
@@ -379,7 +381,7 @@ def test_without_namespaces_it_says_what_is_missing(folders, monkeypatch, capfd)
 
 
 def test_a_repository_that_lies_in_the_system_is_hidden(folders, monkeypatch):
-    """For example in /opt or /usr/src, which the script can see."""
+    """Folders such as /opt and /usr/src are shown to the script."""
     need_namespaces(["unshare", *SPACES])
     monkeypatch.setattr(box, "SYSTEM_EXTRA", (LIB.parts[1],))
     text = f"import os\nprint(os.path.exists({str(LIB.parent)!r}), os.listdir({str(LIB)!r}))"
@@ -388,7 +390,7 @@ def test_a_repository_that_lies_in_the_system_is_hidden(folders, monkeypatch):
     assert lines == ["True []"]
 
 
-def test_the_callers_variables_come_last(folders, way):
+def test_the_callers_variables_come_last(folders, kind):
     text = "import os\nprint(os.environ['HOME'], os.environ['KAGGLE_KERNEL_RUN_TYPE'])"
     chosen = {"HOME": "/nowhere", "KAGGLE_KERNEL_RUN_TYPE": "Interactive"}
     assert run(folders, text, environment=chosen)[1][0] == "/nowhere Interactive"

@@ -1,4 +1,4 @@
-"""The real kaggle client works with the loopback Kaggle, and is fooled by it as by the site."""
+"""The real kaggle client works with the loopback Kaggle, and errs there as it does at Kaggle."""
 
 import json
 import os
@@ -20,7 +20,7 @@ PUSHED = SCRIPT + (
     "    time.sleep(2)\n"  # the client must be there before the last one, on a busy machine too
 )
 
-# The client's false successes; 2.2.5 has mended those that this says of.
+# Some false successes of the client are mended in 2.2.5; this tells whether they still occur.
 CREDULOUS = Version(version("kaggle")) < Version("2.2.5")
 
 
@@ -90,10 +90,8 @@ def write_submission(world):
     return path
 
 
-@pytest.mark.slow
-def test_the_whole_way(world):
-    """From a folder to a score, as a person would type it."""
-    staged, kaggle = write_dataset(world), world.kaggle
+def make_two_dataset_versions(world):
+    staged = write_dataset(world)
     assert "being created" in client(world, "datasets", "create", "-p", staged, "-r", "zip")
     until(lambda: "ready" in client(world, "datasets", "status", "alice/car-lib"))
     (staged / "empty.txt").write_text("no more")
@@ -105,19 +103,28 @@ def test_the_whole_way(world):
     names = {"empty.txt": 7, "photos/__init__.py": 0, "photos/deep/inner.py": 6}
     assert sizes == {**names, "weights.h5": 300_000}
 
+
+def push_and_follow_the_log(world):
     folder = write_kernel(world, PUSHED, dataset_sources=["alice/car-lib"])
     assert "Kernel version 1 successfully pushed" in client(world, "kernels", "push", "-p", folder)
     follow = start(world, "kernels", "logs", "-f", "alice/car-kernel")
     with follow:
         read = [(line.strip(), time.monotonic()) for line in follow.stdout]
     lines = [line for line, _ in read]
-    # A warning is among them where it will: it comes through a pipe of its own.
+    # A warning comes through a pipe of its own and may stand anywhere among these lines.
     epochs = [(line, at) for line, at in read if line.startswith("epoch")]
     assert [line for line, _ in epochs] == ["epoch 0", "epoch 1", "epoch 2"]
     assert {"car-lib/photos/deep/inner.py", f"{COMPETITION}/train/1.jpg"} < set(lines)
     assert epochs[-1][1] - epochs[0][1] > 0.5, "the log did not come while the run went on"
     assert "COMPLETE" in client(world, "kernels", "status", "alice/car-kernel")
     assert '"data": "epoch 2\\n"' in client(world, "kernels", "logs", "alice/car-kernel")
+
+
+@pytest.mark.slow
+def test_from_a_folder_to_a_score(world):
+    """Every command that a person would type, in order."""
+    make_two_dataset_versions(world)
+    push_and_follow_the_log(world)
     got = world.folder / "got"
     client(world, "kernels", "output", "alice/car-kernel", "-p", got, "--page-size", "1")
     assert (got / "figures" / "a b.png").read_bytes() == bytes(range(256))
@@ -136,7 +143,7 @@ def test_the_whole_way(world):
     ]
     assert "0.75000" in client(world, "competitions", "leaderboard", COMPETITION, "-s")
     assert "30.00h" in client(world, "quota")
-    assert kaggle.counts == {
+    assert world.kaggle.counts == {
         "datasets": 1,
         "dataset_versions": 2,
         "kernel_versions": 1,
@@ -155,7 +162,7 @@ def test_a_token_and_a_wrong_key(tmp_path):
 def test_uploads_are_resumed_and_repeated(world):
     staged, faults = write_dataset(world), world.kaggle.faults
     faults.add("StartBlobUpload", "status", code=429, retry_after=0)
-    faults.add("PUT blob", "partial", share=0.4)
+    faults.add("PUT blob", "partial", fraction=0.4)
     faults.add("PUT blob", "drop", after=3)
     faults.add("CreateDataset", "drop")
     assert "being created" in client(world, "datasets", "create", "-p", staged, "-r", "zip")
@@ -169,7 +176,7 @@ def test_uploads_are_resumed_and_repeated(world):
     assert calls.count("CreateDataset") == 2
 
 
-# The false successes of the client: each is exit status 0
+# The client's false successes, which end with exit status 0
 
 
 def test_a_push_that_was_refused(world):

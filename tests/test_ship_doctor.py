@@ -1,4 +1,4 @@
-"""`ship doctor` finds what would fail later, each with the way out."""
+"""`ship doctor` finds what would fail later, and says how to mend it."""
 
 import json
 

@@ -1,6 +1,6 @@
-"""What the client calls a success although it failed (kaggle 2.2.4): `ship` must call it a failure.
+"""Failures that the client reports as a success (kaggle 2.2.4) must be failures of `ship`.
 
-Each test ends with `ship` again, which must go on to exactly one of everything at Kaggle.
+Each test ends with another `ship`, which must bring exactly one of everything to Kaggle.
 """
 
 import pytest
@@ -15,9 +15,10 @@ def world(tmp_path):
 
 
 def fails_then_goes_on(world: World, sentence: str, **counts: int) -> None:
-    """Run `ship`, expect exit status 1 and the sentence, then run it again until the score.
+    """Run `ship` and expect exit status 1 and the sentence; then run it again and expect success.
 
-    `counts` are those of the end where they are not 1: what a false success had left at Kaggle.
+    `counts` are the counts at the end that are not 1, because a false success has left something
+    at Kaggle.
     """
     outcome = world.ship()
     assert outcome.status == 1, outcome
@@ -91,7 +92,7 @@ def test_asking_for_the_dataset_is_refused(world, code, sentence):
 
 
 def test_a_dataset_that_is_known_to_be_new_is_created_all_the_same(world):
-    """Should Kaggle answer 403 for what is not there, a person can say so."""
+    """If Kaggle answers 403 for a dataset that does not exist, a person can say that it is new."""
     world.kaggle.faults.add("GetDataset", "status", times=2, code=403)
     assert "create it with `ship bundle --new`" in world.ship("bundle").sentence
     assert world.ship("bundle", "--new").status == 0
@@ -191,7 +192,7 @@ def test_a_submissions_status_is_unknown(world):
 
 
 def test_there_are_no_submissions(world):
-    """The client prints plain text where JSON was asked for: `ship` takes the empty list."""
+    """The client prints plain text instead of an empty JSON list, which `ship` must not parse."""
     world.kaggle.faults.add("ListSubmissions", "body", times=2, body={})
     assert world.ship().status == 0
     assert world.kaggle.counts == ONCE
@@ -230,3 +231,18 @@ def test_a_dataset_that_lacks_a_file(world):
     assert outcome.status == 1
     assert "lacks 3 of the 5 files" in outcome.sentence
     assert world.ship("bundle").status == 0
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_dataset_listed_by_bare_names(world, dropped):
+    """Several packages have an __init__.py, each of its own size."""
+    (world.project / "lib" / "photos" / "__init__.py").write_text("X = 1\n")
+    files = [f for f in world.project.glob("lib/[Ip]*/**/*.py") if f.stat().st_size]
+    files.append(world.project / "lib" / "weights" / "manifest.json")
+    if dropped:
+        files.remove(world.project / "lib" / "photos" / "__init__.py")
+    listed = [{"name": file.name, "totalBytes": file.stat().st_size} for file in files]
+    world.kaggle.faults.add("ListDatasetFiles", "body", body={"datasetFiles": listed})
+    outcome = world.ship("bundle")
+    assert outcome.status == int(dropped), outcome
+    assert ("lacks 1 of the 5 files, photos/__init__.py" in outcome.err) == dropped

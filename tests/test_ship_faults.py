@@ -1,4 +1,7 @@
-"""Kaggle is busy, breaks off or hangs: repeated where safe, asked first where it is not."""
+"""When Kaggle is busy, breaks off or hangs, `ship` repeats only what is safe to repeat.
+
+Before it repeats a call that changes something, it asks Kaggle whether the call took effect.
+"""
 
 import threading
 import time
@@ -29,7 +32,7 @@ READS = [
 """Calls that may be repeated."""
 
 CHANGES = ["CreateDataset", "SaveKernel", "CreateSubmission"]
-"""Calls that may not; each is made once on the way."""
+"""Calls that may not be repeated; a shipment makes each of them once."""
 
 FAULTS = {
     "429": ("status", {"code": 429}),
@@ -54,14 +57,14 @@ def test_each_call_fails_once_and_ship_arrives(world, name):
         if name == "no JSON" and call.startswith(("GET ", "PUT ")):
             continue  # these carry no JSON
         world.kaggle.faults.add(call, kind, **details)
-    # Where no answer comes in time nothing is sent again, for it may yet take effect.
+    # A call without an answer in time may still take effect, so nothing is sent again.
     attempts, timeout = (1 + len(CHANGES), "0.6") if name == "hang" else (1, "2")
     world.arrives_once("--set", "seconds=0.3", attempts=attempts, SHIP_TIMEOUT=timeout)
     assert world.kaggle.faults.take("*") is None  # each of them happened
 
 
 @pytest.mark.parametrize("call", [*READS, *CHANGES])
-def test_a_call_fails_for_long_and_ship_goes_on_later(world, call):
+def test_a_call_fails_for_long_and_a_later_ship_continues(world, call):
     world.kaggle.faults.add(call, "status", times=1000, code=503)
     outcome = world.ship("--set", "seconds=0.2")
     if call != "GET log":  # the run's log is shown all the same when it has ended

@@ -1,4 +1,4 @@
-"""SIGKILL of `ship`, at any moment: the next `ship` goes on, and nothing arrives twice."""
+"""After SIGKILL at any moment the next `ship` continues, and nothing arrives twice."""
 
 import random
 import time
@@ -7,8 +7,8 @@ import pytest
 
 from shipping import ONCE, SCORE, open_world
 
-ON_THE_WAY = 74
-"""How many requests Kaggle gets on the whole way, about."""
+REQUESTS = 74
+"""Roughly how many requests a whole shipment makes."""
 
 SETTINGS = ("--set", "seconds=0.4")
 
@@ -20,7 +20,7 @@ def world(tmp_path):
 
 
 def kill_at(world, reached, delay: float = 0.0) -> None:
-    """Start `ship` and kill it when `reached()` is true and a delay has passed, or it has ended."""
+    """Start `ship` and kill it a delay after `reached()` is true, unless it ends before."""
     process = world.start(*SETTINGS)
     deadline = time.monotonic() + 60
     while not reached() and process.poll() is None and time.monotonic() < deadline:
@@ -34,7 +34,7 @@ def kill_at(world, reached, delay: float = 0.0) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_killed_at_a_random_moment(world, seed):
     moment = random.Random(seed)
-    request, delay = moment.randrange(ON_THE_WAY), moment.uniform(0, 0.05)
+    request, delay = moment.randrange(REQUESTS), moment.uniform(0, 0.05)
     kill_at(world, lambda: len(world.kaggle.requests) > request, delay)
     seen = [call.name for call in world.kaggle.requests]
     world.arrives_once(*SETTINGS)
@@ -61,7 +61,7 @@ def test_killed_again_and_again(world):
 @pytest.mark.parametrize("call", ["CreateDataset", "SaveKernel", "CreateSubmission"])
 @pytest.mark.parametrize("fault", ["late", "drop"])
 def test_killed_while_a_call_that_changes_something_is_under_way(world, call, fault):
-    """The request is on its way, and takes effect when `ship` is gone."""
+    """The request has been sent, and takes effect after the death of `ship`."""
     details = {"seconds": 0.7} if fault == "late" else {"effect": True}
     world.kaggle.faults.add(call, fault, **details)
     kill_at(world, lambda: any(entry.name == call for entry in world.kaggle.requests))

@@ -58,7 +58,7 @@ def test_settings_pass_through(project, data):
     outcome = rehearse(project, *data, "--set", "label=1")
     assert outcome.status == 1
     assert "has the label '1' in every row" in outcome.err
-    assert outcome.sentence == "the rehearsal failed; its last words are above."
+    assert outcome.sentence == "the rehearsal failed as said above; --keep DIR keeps its files."
 
 
 @pytest.mark.parametrize("mount", ["official", "conflict", "typed"])

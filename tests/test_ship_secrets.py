@@ -1,4 +1,4 @@
-"""The credentials appear nowhere: no output, log, state, staged file or upload, nor in failures."""
+"""The credentials are in no output, log, state, staged file or upload, even after failures."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ def world(tmp_path):
 
 
 def assert_hidden(world, *outcomes) -> None:
-    """Look for the secrets in all that `ship` said, keeps, or sent but for the header."""
+    """Check that `ship` has not printed, kept or sent the secrets, except in the header."""
     said = "".join(outcome.out + outcome.err for outcome in outcomes)
     files = [path for path in world.project.rglob("*") if path.is_file()]
     files += [path for path in world.kaggle.store.folder.rglob("*") if path.is_file()]
@@ -31,7 +31,7 @@ def assert_hidden(world, *outcomes) -> None:
     assert len(files) > 10
 
 
-def test_on_the_whole_way(world):
+def test_in_a_whole_shipment(world):
     assert_hidden(world, world.ship(), world.ship("doctor"), world.ship("submit"))
 
 
@@ -56,7 +56,7 @@ def test_kaggle_says_it_back(world, call):
 
 
 def test_the_run_prints_it(world):
-    """As if the kernel had found it somewhere."""
+    """A kernel may find a secret in some way and print it."""
     kernel = world.project / "kernel.py"
     kernel.write_text(kernel.read_text() + f"print({KEY[::-1]!r}[::-1])\n")
     outcome = world.ship()
@@ -86,7 +86,7 @@ def test_the_kernel_does_not_see_them_when_it_is_asked_for_its_settings(world):
 
 
 def test_a_client_that_breaks(world):
-    """Whatever a client says when it breaks."""
+    """A broken client may say anything."""
     broken = world.project.parent / "broken" / "kaggle" / "__init__.py"
     broken.parent.mkdir(parents=True)
     broken.write_text("import os\nraise RuntimeError(os.environ['KAGGLE_KEY'])\n")

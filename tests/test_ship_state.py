@@ -1,6 +1,5 @@
-"""The state, the ledger and the lock survive what processes do to them."""
+"""The state, the ledger and the lock survive the death of processes."""
 
-import io
 import os
 import subprocess
 import sys
@@ -9,7 +8,7 @@ import pytest
 
 from common import Problem, write_atomically
 from common.locks import only_one
-from ship.runs import sorted_rows, table
+from ship.runs import csv_text, sorted_rows, table
 from ship.state import Ledger, State
 
 
@@ -57,7 +56,7 @@ def test_best_leaves_a_run_out(ledger):
     ledger.append("a-v1", public_score=0.9)
     ledger.append("a-v2", public_score=0.8)
     assert ledger.best() == 0.9
-    assert ledger.best(besides="a-v1") == 0.8
+    assert ledger.best(excluding="a-v1") == 0.8
 
 
 def test_runs_are_sorted_by_score(ledger):
@@ -68,9 +67,29 @@ def test_runs_are_sorted_by_score(ledger):
     lines = table(rows).splitlines()
     assert lines[0].split() == ["run", "settings", "score"]
     assert lines[1].split() == ["a-v2", "epochs=2", "0.9"]
-    out = io.StringIO()
-    ledger.write_csv(rows, out)
-    assert len(out.getvalue().splitlines()) == 6
+    header, first, *others = csv_text(rows).splitlines()
+    assert header == (
+        "run,time,commit,recipe,backbone,image_size,settings,status,"
+        "val_accuracy,val_accuracy_tta,public_score,gpu_minutes"
+    )
+    assert first == "a-v2,,,,,,{'epochs': '2'},,,,0.9,"
+    assert len(others) == 4
+
+
+def test_the_table_keeps_its_columns_in_order_and_leaves_out_empty_ones(ledger):
+    ledger.append("a-v1", status="complete", public_score=0.9, time="2026-01-01 10:00:00")
+    ledger.append("a-v12", status="pushed", gpu_minutes=12.5, settings={"note": "x" * 200})
+    lines = table(ledger.rows()).splitlines()
+    assert lines[0].split() == ["run", "time", "settings", "score", "GPU", "min", "status"]
+    assert lines[1].split() == ["a-v1", "2026-01-01", "10:00:00", "0.9", "complete"]
+    assert lines[2].split() == ["a-v12", f"note={'x' * 200}", "12.5", "pushed"]
+
+
+def test_a_score_that_is_no_number_counts_as_none(ledger):
+    ledger.append("a-v1", public_score="good")
+    ledger.append("a-v2", public_score=0.5)
+    assert ledger.best() == 0.5
+    assert [row["run"] for row in sorted_rows(ledger.rows())] == ["a-v2", "a-v1"]
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):

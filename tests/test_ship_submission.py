@@ -1,4 +1,4 @@
-"""What is submitted is checked here first: each thing that a competition would refuse."""
+"""A submission is checked before it is sent: everything that a competition would refuse."""
 
 from pathlib import Path
 
@@ -36,7 +36,7 @@ def test_a_good_one_passes(tmp_path, sample):
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("", "has no rows"),
+        ("", "can't be read (No columns to parse from file): nothing was submitted."),
         ("Id,Category\n", "has no rows"),
         ("Id,Label\n3.jpg,0\n1.jpg,1\n2.jpg,0\n", "has the columns ['Id', 'Label'], not"),
         ("Category,Id\n0,3.jpg\n1,1.jpg\n0,2.jpg\n", "has the columns"),
@@ -46,7 +46,9 @@ def test_a_good_one_passes(tmp_path, sample):
         ("Id,Category\n1.jpg,0\n3.jpg,1\n2.jpg,0\n", "in another order than the sample, first at"),
         ("Id,Category\n3.jpg,0\n1.jpg,\n2.jpg,0\n", "line 3 has a blank value"),
         ("Id,Category\n3.jpg,0\n1.jpg, \n2.jpg,0\n", "line 3 has a blank value"),
-        ("Id,Category\n3.jpg,0\n1.jpg\n2.jpg,0\n", "line 3 has 1 values, not 2"),
+        ("Id,Category\n3.jpg,0\n1.jpg\n2.jpg,0\n", "line 3 has a blank value"),
+        ("Id,Category\n3.jpg,0\n1.jpg,0,1\n2.jpg,0\n", "can't be read (Error tokenizing data"),
+        ("Id,Category\n3.jpg,0,\n1.jpg,1,\n", "has more values in a row than column names"),
         ("Id,Category\n3.jpg,0\n1.jpg,2\n2.jpg,0\n", "has the label '2', which is none of"),
         ("Id,Category\n3.jpg,0\n1.jpg,1.0\n2.jpg,0\n", "has the label '1.0'"),
         ("Id,Category\n3.jpg,0\n1.jpg,nan\n2.jpg,0\n", "has the label 'nan'"),
@@ -60,7 +62,7 @@ def test_a_bad_one_is_named(tmp_path, sample, text, sentence):
 def test_a_binary_file(tmp_path, sample):
     path = tmp_path / "submission.csv"
     path.write_bytes(b"\xff\xfe\x00\x00")
-    with pytest.raises(Problem, match="can't be read as CSV"):
+    with pytest.raises(Problem, match=r"can't be read \(.*: nothing was submitted"):
         check(path, sample, {"0"})
 
 

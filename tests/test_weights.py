@@ -1,4 +1,4 @@
-"""The weights' manifest, and downloads that are cut, refused, tampered with or out of room."""
+"""The weights' manifest, and downloads that are cut, refused, tampered with or fill the disk."""
 
 import argparse
 import ast
@@ -20,6 +20,7 @@ import pytest
 
 from common import Problem
 from ship import weights
+from ship.__main__ import make_parser
 
 LIB = Path(weights.__file__).resolve().parents[1]
 CONTENT = weights.HDF5_SIGNATURE + os.urandom(1_200_000)
@@ -128,11 +129,8 @@ def write_manifest(folder: Path, **changes):
     (folder / "manifest.json").write_text(json.dumps({"Tiny": row | changes}))
 
 
-def ship_weights(folder: Path, *words: str) -> int:
-    parser = argparse.ArgumentParser()
-    parser.set_defaults(dry_run=False)
-    weights.add_arguments(parser)
-    return weights.run(parser.parse_args(words), folder)
+def ship_weights(folder: Path, *words: str) -> None:
+    weights.run(make_parser().parse_args(["weights", *words]), folder)
 
 
 def files_in(folder: Path) -> set[str]:
@@ -157,12 +155,12 @@ class KerasSource:
         raise KeyError(name)
 
     def text(self, end: str) -> str:
-        """The string in the module that ends with this."""
+        """Return the string in the module that ends with `end`."""
         texts = [node.value for node in ast.walk(self.tree) if isinstance(node, ast.Constant)]
         return next(text for text in texts if isinstance(text, str) and text.endswith(end))
 
     def call(self, mentioning: str) -> dict[str, str]:
-        """Keyword arguments of the `get_file` calls that mention a name, as source text."""
+        """Return the keyword arguments, as source, of the `get_file` calls that mention a name."""
         calls = [node for node in ast.walk(self.tree) if isinstance(node, ast.Call)]
         return {
             word.arg: ast.unparse(word.value)
@@ -173,7 +171,7 @@ class KerasSource:
         }
 
     def variant(self, function: str) -> tuple[str, str]:
-        """A variant's file stem (its default `name`) and its key in WEIGHTS_HASHES."""
+        """Return a variant's file stem (its default `name`) and its key in WEIGHTS_HASHES."""
         for node in self.tree.body:
             if isinstance(node, ast.FunctionDef) and node.name == function:
                 calls = [inner for inner in ast.walk(node) if isinstance(inner, ast.Call)]
@@ -183,7 +181,7 @@ class KerasSource:
 
 
 def published_by_keras(backbone: str) -> tuple[str, str | None]:
-    """The URL and hash of the file without top that `keras.applications` would download."""
+    """Return URL and hash of the file without top that `keras.applications` would download."""
     if backbone in ("InceptionV3", "Xception"):
         source = KerasSource({"InceptionV3": "inception_v3", "Xception": "xception"}[backbone])
         call = source.call(mentioning="WEIGHTS_PATH_NO_TOP")
@@ -200,8 +198,15 @@ def published_by_keras(backbone: str) -> tuple[str, str | None]:
     return url, source.constant("WEIGHTS_HASHES")[key][1]
 
 
-def test_the_manifest_names_exactly_the_kernels_backbones():
-    assert set(weights.read_manifest()) == BACKBONES
+def test_the_manifest_has_the_address_of_exactly_the_known_backbones():
+    manifest = weights.read_manifest()
+    assert {name for name, row in manifest.items() if row.url is not None} == BACKBONES
+
+
+def test_files_of_the_repository_are_small_and_as_the_manifest_says():
+    rows = [row for row in weights.read_manifest().values() if row.url is None]
+    paths = weights.required_weights([row.file for row in rows])
+    assert all(path.stat().st_size < 300_000 for path in paths)
 
 
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
@@ -263,12 +268,12 @@ def test_a_manifest_can_not_write_outside_its_folder(tmp_path, file):
 
 
 def test_a_download_is_complete_and_verified(folder, server, capsys):
-    assert ship_weights(folder, "tiny") == 0
+    ship_weights(folder, "tiny")
     assert (folder / "tiny.h5").read_bytes() == CONTENT
     assert files_in(folder) == {"tiny.h5"}
     assert "SHA-256 as published; licence MIT" in capsys.readouterr().out
 
-    assert ship_weights(folder, "TINY") == 0
+    ship_weights(folder, "TINY")
     assert len(server.ranges) == 1, "a verified file is not downloaded again"
 
 
@@ -503,7 +508,63 @@ def test_a_folder_that_can_not_be_made_is_said(tmp_path, server):
         weights.download(row, tmp_path / "file" / "weights")
 
 
-# --- the command and what the other commands ask ---
+# --- files that come with the repository ---
+
+
+@pytest.fixture
+def committed(tmp_path):
+    """A weights folder whose manifest has one backbone, Tiny, that has no URL."""
+    folder = tmp_path / "weights"
+    write_manifest(folder)
+    (folder / "tiny.h5").write_bytes(CONTENT)
+    return folder
+
+
+def test_a_file_of_the_repository_is_verified_and_not_downloaded(committed, capsys):
+    ship_weights(committed, "Tiny")
+    assert "Tiny: tiny.h5 is here and verified." in capsys.readouterr().out
+    assert weights.required_weights(["tiny.h5"], committed) == [committed / "tiny.h5"]
+    ship_weights(committed)
+    assert "tiny.h5 is here and verified (comes with the repository)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_a_lost_file_of_the_repository_is_restored_from_git(committed, words, capsys):
+    (committed / "tiny.h5").unlink()
+    path = committed / "tiny.h5"
+    sentence = f"{path} is not there: restore the repository's copy with `git checkout -- {path}`."
+    with pytest.raises(Problem) as caught:
+        ship_weights(committed, "Tiny", *words)
+    assert str(caught.value) == sentence
+    with pytest.raises(Problem) as caught:
+        weights.required_weights(["tiny.h5"], committed)
+    assert str(caught.value) == sentence
+    ship_weights(committed)
+    assert "tiny.h5 is not there (comes with the repository)" in capsys.readouterr().out
+
+
+def test_a_damaged_file_of_the_repository_is_refused(committed):
+    (committed / "tiny.h5").write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
+    with pytest.raises(Problem, match=r"has the SHA256 .* `git checkout -- "):
+        weights.required_weights(["tiny.h5"], committed)
+
+
+def test_files_of_both_kinds_are_named_with_their_remedies(committed):
+    manifest = json.loads((committed / "manifest.json").read_text())
+    far = manifest["Tiny"] | {"file": "far.h5", "url": "http://127.0.0.1:9/far.h5"}
+    (committed / "manifest.json").write_text(json.dumps(manifest | {"Far": far}))
+    (committed / "tiny.h5").unlink()
+    with pytest.raises(Problem, match=r"run `ship weights Far` and restore .*tiny.h5`\.$"):
+        weights.required_weights(["tiny.h5", "far.h5"], committed)
+
+
+def test_a_row_without_url_needs_a_hash(tmp_path):
+    write_manifest(tmp_path, sha256=None)
+    with pytest.raises(Problem, match="Tiny needs a sha256, because it has no url"):
+        weights.read_manifest(tmp_path)
+
+
+# --- the command, and what the other commands ask ---
 
 
 def test_an_unknown_backbone_lists_the_known_ones(capsys):
@@ -561,11 +622,9 @@ def test_files_on_disk_are_taken_and_checked_alike(folder, server, tmp_path):
 def test_required_weights_are_verified_or_refused(folder):
     with pytest.raises(Problem, match=r"tiny.h5 is not there: run `ship weights Tiny`"):
         weights.required_weights(["tiny.h5"], folder)
-    assert [row.backbone for row in weights.missing_weights(["tiny.h5"], folder)] == ["Tiny"]
 
     (folder / "tiny.h5").write_bytes(CONTENT)
     assert weights.required_weights(["tiny.h5"], folder) == [folder / "tiny.h5"]
-    assert weights.missing_weights(["tiny.h5"], folder) == []
     assert weights.required_weights([], folder) == []
 
     (folder / "tiny.h5").write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
@@ -587,7 +646,6 @@ def test_a_file_is_hashed_once_and_again_when_it_changes(folder, monkeypatch):
     (folder / "tiny.h5").write_bytes(CONTENT)
     for _ in range(3):
         weights.required_weights(["tiny.h5"], folder)
-        weights.missing_weights(["tiny.h5"], folder)
     assert len(hashed) == 1
     os.utime(folder / "tiny.h5", ns=(0, 0))
     weights.required_weights(["tiny.h5"], folder)

@@ -1,6 +1,5 @@
 """The wheels for Kaggle's machine, and the kernel's offline fallback that installs them."""
 
-import argparse
 import os
 import shutil
 import subprocess
@@ -15,11 +14,12 @@ from packaging.utils import canonicalize_name
 
 from common import Problem
 from ship import wheels
+from ship.__main__ import make_parser
 
 LIB = Path(wheels.__file__).resolve().parents[1]
 MANYLINUX = "manylinux_2_17_x86_64.manylinux2014_x86_64"
 
-# What Kaggle's image holds without albumentations (the reasons stand in ship/wheels.py).
+# What Kaggle's image holds without albumentations; ship/wheels.py gives the reasons.
 IMAGE = {"numpy", "scipy", "opencv-python-headless", "pydantic", "pyyaml"}
 
 
@@ -61,15 +61,12 @@ def downloaded(source, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def folder(downloaded, tmp_path) -> Path:
-    """A copy of a downloaded folder, to be harmed."""
+    """A copy of a downloaded folder, which a test may damage."""
     return shutil.copytree(downloaded, tmp_path / "wheels")
 
 
-def ship_wheels(folder: Path, *words: str) -> int:
-    parser = argparse.ArgumentParser()
-    parser.set_defaults(dry_run=False)
-    wheels.add_arguments(parser)
-    return wheels.run(parser.parse_args(words), folder)
+def ship_wheels(folder: Path, *words: str) -> None:
+    wheels.run(make_parser().parse_args(["wheels", *words]), folder)
 
 
 # --- what is pinned ---
@@ -77,7 +74,7 @@ def ship_wheels(folder: Path, *words: str) -> int:
 
 @pytest.mark.parametrize("name", wheels.PINNED)
 def test_the_pinned_packages_need_nothing_but_each_other_and_the_image(name):
-    """The installed packages' own metadata: a new need must be pinned or shown to be there."""
+    """A new requirement in the packages' metadata must be pinned or be part of the image."""
     try:
         requirements = [Requirement(text) for text in requires(name) or []]
     except PackageNotFoundError:
@@ -98,7 +95,7 @@ def test_the_pinned_packages_need_nothing_but_each_other_and_the_image(name):
 
 
 def test_the_wheels_are_those_of_kaggles_pythons_and_platform(downloaded):
-    names = {path.name for path in wheels.staged_wheels(downloaded)}
+    names = {path.name for path in wheels.verified_wheels(downloaded)}
     assert names == {
         "requirements.txt",
         "albumentations-2.0.8-py3-none-any.whl",
@@ -114,12 +111,12 @@ def test_the_wheels_are_those_of_kaggles_pythons_and_platform(downloaded):
 
 def test_verified_wheels_are_not_downloaded_again(folder, capsys, monkeypatch):
     monkeypatch.setattr(wheels, "download_wheels", None)
-    assert ship_wheels(folder) == 0
+    ship_wheels(folder)
     assert "MB in 6 verified wheels" in capsys.readouterr().out
 
 
 def test_a_dry_run_does_nothing(tmp_path, capsys):
-    assert ship_wheels(tmp_path / "wheels", "--dry-run") == 0
+    ship_wheels(tmp_path / "wheels", "--dry-run")
     assert "would download albumentations==2.0.8" in capsys.readouterr().out
     assert not (tmp_path / "wheels").exists()
 
@@ -134,7 +131,7 @@ def test_pip_takes_them_from_its_configured_index(source, tmp_path, monkeypatch,
         monkeypatch.delenv(variable)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", index.as_uri())
-    assert ship_wheels(tmp_path / "wheels") == 0
+    ship_wheels(tmp_path / "wheels")
     assert "MB in 6 verified wheels" in capsys.readouterr().out
 
 
@@ -144,7 +141,7 @@ def test_a_vanished_package_is_named(source, tmp_path):
     with pytest.raises(Problem, match=r"Python 3.12 \(.*albumentations==2.0.8.*use --from"):
         ship_wheels(tmp_path / "wheels", "--from", str(rest))
     with pytest.raises(Problem, match=r"has no requirements.txt: run `ship wheels`"):
-        wheels.staged_wheels(tmp_path / "wheels")
+        wheels.verified_wheels(tmp_path / "wheels")
 
 
 def test_a_python_without_pip_is_said(tmp_path, monkeypatch):
@@ -165,14 +162,14 @@ def test_an_unwritable_place_is_said(tmp_path):
 def test_a_changed_wheel_is_refused(folder):
     with (folder / "albucore-0.0.24-py3-none-any.whl").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(Problem, match=r"albucore.*whl is not a file that requirements.txt vouches"):
-        wheels.staged_wheels(folder)
+    with pytest.raises(Problem, match=r"albucore.*whl is not a file that requirements.txt lists"):
+        wheels.verified_wheels(folder)
 
 
 def test_a_lost_wheel_is_named(folder):
     (folder / f"simsimd-{wheels.PINNED['simsimd']}-cp313-cp313-{MANYLINUX}.whl").unlink()
     with pytest.raises(Problem, match=r"no wheel of simsimd for Python 3.13: run `ship wheels`"):
-        wheels.staged_wheels(folder)
+        wheels.verified_wheels(folder)
 
 
 def test_a_foreign_wheel_is_refused(folder):
@@ -180,22 +177,22 @@ def test_a_foreign_wheel_is_refused(folder):
     assert "other-1.0-py3-none-any.whl is not a file" in wheels.check_wheels(folder)
 
 
-def test_a_lock_of_other_versions_is_refused(folder, monkeypatch):
+def test_requirements_of_other_versions_are_refused(folder, monkeypatch):
     monkeypatch.setitem(wheels.PINNED, "albumentations", "2.0.9")
     assert "is of other versions than those now pinned" in wheels.check_wheels(folder)
 
 
-def test_an_edited_lock_is_refused(folder):
-    lock = folder / wheels.LOCK
-    lock.write_text(lock.read_text() + "numpy\n")
+def test_edited_requirements_are_refused(folder):
+    requirements = folder / wheels.REQUIREMENTS
+    requirements.write_text(requirements.read_text() + "numpy\n")
     assert "has a line that `ship wheels` did not write: 'numpy'" in wheels.check_wheels(folder)
 
 
 def test_refused_wheels_are_replaced(folder, source):
     (folder / "albucore-0.0.24-py3-none-any.whl").write_bytes(b"x")
     write_wheel(folder, "other", "py3-none-any", release="1.0")
-    assert ship_wheels(folder, "--from", str(source)) == 0
-    assert len(wheels.staged_wheels(folder)) == 7
+    ship_wheels(folder, "--from", str(source))
+    assert len(wheels.verified_wheels(folder)) == 7
 
 
 # --- the kernel's fallback ---
@@ -211,18 +208,18 @@ def image(tmp_path) -> Path:
 
 @pytest.fixture
 def attached(tmp_path) -> Path:
-    """A mounted lib dataset with a lock and wheels that any Python can install."""
+    """A mounted lib dataset with requirements and wheels that any Python can install."""
     folder = tmp_path / "input" / "lib with a space" / "wheels"
     folder.mkdir(parents=True)
     uses = {"albumentations": "import albucore", "albucore": "import stringzilla, simsimd"}
     for name in wheels.PINNED:
         write_wheel(folder, name, "py3-none-any", code=uses.get(name, ""))
-    wheels._write_lock(folder)
+    wheels._write_requirements(folder)
     return folder.parent
 
 
 def run_fallback(image: Path, attached: Path) -> list[str]:
-    """Run the fallback in a fresh Python with that image: the lines that it printed."""
+    """Run the fallback in a fresh Python with that image; return the lines that it printed."""
     script = (
         "import sys\nfrom pathlib import Path\nfrom offline.wheels import ensure_albumentations\n"
         "try: ensure_albumentations(Path(sys.argv[1]))\n"
@@ -280,10 +277,10 @@ def test_a_tampered_wheel_is_not_installed(image, attached):
     assert "DO NOT MATCH THE HASHES" in line
 
 
-def test_a_lock_without_hashes_is_not_used(image, attached):
+def test_requirements_without_hashes_are_not_used(image, attached):
     image.write_text("raise ImportError('gone')")
-    lock = attached / "wheels" / wheels.LOCK
-    lock.write_text("".join(f"{name}=={pin}\n" for name, pin in wheels.PINNED.items()))
+    requirements = attached / "wheels" / wheels.REQUIREMENTS
+    requirements.write_text("".join(f"{name}=={pin}\n" for name, pin in wheels.PINNED.items()))
     (line,) = run_fallback(image, attached)
     assert line.startswith("end: ")
     assert "--require-hashes" in line

@@ -57,7 +57,7 @@ class Boundary:
             return f"{error.filename} can't be used {reason}. {self.safe}"
         if isinstance(error, MemoryError):
             return f"out of memory while {self.doing}: close other programs. {self.safe}"
-        said = " ".join(str(error).split())[:200]
+        said = " ".join(self.hide(str(error)).split())[:200]
         reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
         text = "".join(traceback.format_exception(error))
         try:

@@ -7,11 +7,12 @@ import pandas as pd
 from common.problem import Problem
 
 
-def read_csv(path: Path) -> pd.DataFrame:
+def read_csv(path: Path, advice: str = "download it again") -> pd.DataFrame:
     """Read a CSV with every value as the text that stands there.
 
     Args:
         path: a comma-separated UTF-8 file, with or without a byte order mark.
+        advice: what the sentence about an unusable file ends with.
 
     Returns:
         One column of str for each column of the file; values that a short row lacks are "".
@@ -29,9 +30,9 @@ def read_csv(path: Path) -> pd.DataFrame:
         ) from None
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         reason = " ".join(str(error).split())
-        raise Problem(f"{path} can't be read ({reason}): download it again.") from None
+        raise Problem(f"{path} can't be read ({reason}): {advice}.") from None
     if table.empty:
-        raise Problem(f"{path} has no rows: download it again.")
+        raise Problem(f"{path} has no rows: {advice}.")
     if not isinstance(table.index, pd.RangeIndex):  # how pandas reads rows longer than the header
-        raise Problem(f"{path} has more values in a row than column names: download it again.")
+        raise Problem(f"{path} has more values in a row than column names: {advice}.")
     return table.fillna("")

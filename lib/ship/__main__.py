@@ -2,16 +2,29 @@
 
 import argparse
 import contextlib
-import os
 import sys
+import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from common import Problem
+from common import Boundary
 from common.locks import only_one
-from ship import bundle, doctor, fetch, follow, push, rehearse, runs, submit, way, weights, wheels
+from ship import (
+    bundle,
+    doctor,
+    fetch,
+    follow,
+    pipeline,
+    push,
+    rehearse,
+    runs,
+    submit,
+    weights,
+    wheels,
+)
+from ship.context import Context
 from ship.credentials import Credentials, redact
-from ship.desk import Desk
 from ship.project import Project
 
 DESCRIPTION = """
@@ -20,12 +33,37 @@ fetch its output, submit it and wait for the score. `ship` alone does all of thi
 done, and after an interruption goes on where it was. `ship rehearse` shows it without an account.
 """
 
-AT_WORK = (
+OCCUPIED = (
     "another ship is at work in this project ({holder}): wait for it, or end it and run the same "
     "command again; it goes on where the other stopped."
 )
 
-Command = tuple[str, Callable[[Desk, argparse.Namespace], None], list[Callable], bool]
+SAFE = (
+    "What was sent and what is known of it is safe: the same command goes on from here. If it "
+    "fails again, `ship doctor` checks everything."
+)
+
+AddArguments = Callable[[argparse.ArgumentParser], None]
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that works with Kaggle."""
+
+    help: str
+    run: Callable[[Context, argparse.Namespace], None]
+    arguments: tuple[AddArguments, ...] = ()
+    exclusive: bool = True
+    """Only one such command may run in a project at a time."""
+
+
+@dataclass(frozen=True)
+class LocalCommand:
+    """A command that needs neither Kaggle nor an account."""
+
+    help: str
+    run: Callable[[argparse.Namespace, Project], None]
+    arguments: AddArguments
 
 
 def settings_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,7 +84,7 @@ def settings_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of all commands."""
+    """Add the arguments of all commands; before the command they mean the same as after it."""
     parser.add_argument(
         "--project",
         type=Path,
@@ -54,47 +92,53 @@ def common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the project's folder (the one around the current folder)",
     )
-    if parser.prog.split()[-1] not in ("weights", "wheels"):  # they have their own
-        parser.add_argument(
-            "--dry-run",
-            action="store_true",
-            default=argparse.SUPPRESS,
-            help="print what would be sent, send nothing",
-        )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="print what would be done, send and change nothing",
+    )
 
 
-COMMANDS: dict[str, Command] = {
-    "doctor": (
-        "check everything that could fail later",
-        doctor.run,
-        [settings_arguments],
-        False,
+PIPELINE = Command("", pipeline.run)
+
+COMMANDS = {
+    "doctor": Command(
+        "check everything that could fail later", doctor.run, (settings_arguments,), exclusive=False
     ),
-    "bundle": (
-        "bring the lib dataset up to date",
-        bundle.run,
-        [settings_arguments, bundle.add_arguments],
-        True,
+    "bundle": Command(
+        "bring the lib dataset up to date", bundle.run, (settings_arguments, bundle.add_arguments)
     ),
-    "push": (
+    "push": Command(
         "push the kernel as a new version, which runs",
         push.run,
-        [settings_arguments, push.add_arguments],
-        True,
+        (settings_arguments, push.add_arguments),
     ),
-    "follow": ("show a run until it ends", follow.run, [follow.add_arguments], True),
-    "fetch": ("fetch a run's output", fetch.run, [fetch.add_arguments], True),
-    "submit": ("submit, and wait for the score", submit.run, [submit.add_arguments], True),
-    "runs": ("show the ledger of all runs", runs.run, [runs.add_arguments], False),
+    "follow": Command("show a run until it ends", follow.run, (follow.add_arguments,)),
+    "fetch": Command("fetch a run's output", fetch.run, (fetch.add_arguments,)),
+    "submit": Command("submit, and wait for the score", submit.run, (submit.add_arguments,)),
+    "runs": Command(
+        "show the ledger of all runs", runs.run, (runs.add_arguments,), exclusive=False
+    ),
 }
-"""A command's line of help, its function, its arguments, and whether only one may run at a time."""
 
-ALONE: dict[str, tuple[str, Callable]] = {
-    "weights": ("download backbones' ImageNet weights", weights.add_arguments),
-    "wheels": ("download what Kaggle's image may lack one day", wheels.add_arguments),
-    "rehearse": ("go the whole way on this machine, without an account", rehearse.add_arguments),
+LOCAL_COMMANDS = {
+    "weights": LocalCommand(
+        "download backbones' ImageNet weights",
+        lambda arguments, project: weights.run(arguments, project.lib / "weights"),
+        weights.add_arguments,
+    ),
+    "wheels": LocalCommand(
+        "download what Kaggle's image may lack one day",
+        lambda arguments, project: wheels.run(arguments, project.lib / "wheels"),
+        wheels.add_arguments,
+    ),
+    "rehearse": LocalCommand(
+        "run the whole pipeline on this machine, without an account",
+        rehearse.rehearse,
+        rehearse.add_arguments,
+    ),
 }
-"""Commands that need no Kaggle."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -102,62 +146,50 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ship", description=DESCRIPTION)
     common_arguments(parser)
     settings_arguments(parser)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for name, (text, _, adders, _) in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
-        for add in (common_arguments, *adders):
-            add(command)
-    for name, (text, add) in ALONE.items():
-        command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
-        common_arguments(command)
-        add(command)
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    arguments = {name: command.arguments for name, command in COMMANDS.items()}
+    arguments |= {name: (command.arguments,) for name, command in LOCAL_COMMANDS.items()}
+    for name, command in (COMMANDS | LOCAL_COMMANDS).items():
+        description = f"{command.help.capitalize()}."
+        subparser = subparsers.add_parser(name, help=command.help, description=description)
+        for add_arguments in (common_arguments, *arguments[name]):
+            add_arguments(subparser)
     parser.set_defaults(set=None, defaults=False, dry_run=False, project=None)
     return parser
 
 
-def perform(arguments: argparse.Namespace) -> None:
+def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
     """Run the command that was asked for."""
     project = Project.find(arguments.project or Path.cwd())
-    match arguments.command:
-        case "weights":
-            weights.run(arguments, project.lib / "weights")
-        case "wheels":
-            wheels.run(arguments, project.lib / "wheels")
-        case "rehearse":
-            rehearse.rehearse(arguments, project)
-        case command:
-            at_kaggle(command, arguments, project)
-
-
-def at_kaggle(command: str | None, arguments: argparse.Namespace, project: Project) -> None:
-    """Run a command that needs Kaggle, or the whole way when none is named."""
-    _, run, _, alone = COMMANDS.get(command, ("", way.run, [], True))
+    boundary.traceback_file = project.runs / "traceback.txt"
+    boundary.doing = f"running `{' '.join(filter(None, ['ship', arguments.command]))}`"
+    if arguments.command in LOCAL_COMMANDS:
+        LOCAL_COMMANDS[arguments.command].run(arguments, project)
+        return
+    command = COMMANDS[arguments.command] if arguments.command else PIPELINE
     with contextlib.ExitStack() as stack:
-        if alone and not arguments.dry_run:
-            stack.enter_context(only_one(project.runs / ".lock", AT_WORK))
-        desk = Desk.at(project, arguments.dry_run)
-        stack.enter_context(desk.remote)
-        run(desk, arguments)
+        if command.exclusive and not arguments.dry_run:
+            stack.enter_context(only_one(project.runs / ".lock", OCCUPIED))
+        context = Context.of(project, boundary, arguments.dry_run)
+        stack.enter_context(context.remote)
+        command.run(context, arguments)
+
+
+def without_secrets(text: str) -> str:
+    """Return a text in which this machine's Kaggle credentials are replaced."""
+    return redact(text, Credentials.find().secrets)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `ship`: 0, 1 with one sentence on stderr, 2 for wrong arguments, 130 after Ctrl-C."""
+    """Run `ship` and return the exit status.
+
+    0 means that all went well, 1 that one sentence on stderr says why not, 2 that the arguments are
+    wrong, and 130 that Ctrl-C was pressed.
+    """
     arguments = make_parser().parse_args(argv)
-    try:
-        perform(arguments)
-        return 0
-    except Problem as problem:
-        sentence = str(problem)
-    except KeyboardInterrupt:
-        print("\nship: interrupted; the same command goes on from here.", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        sentence = f"{error.filename or 'the system'}: {error.strerror or error}."
-    print(f"ship: {redact(sentence, Credentials.find().secrets)}", file=sys.stderr)
-    return 1
+    outside = Path(tempfile.gettempdir(), "ship-traceback.txt")  # until the project is found
+    boundary = Boundary("ship", outside, SAFE, hide=without_secrets)
+    return boundary.run(lambda: perform(arguments, boundary))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,20 @@
-"""The one place that touches the kaggle client: a child process that answers calls.
+"""The only module that uses the kaggle client: a child process that answers calls.
 
 `python -m ship.client` reads one JSON request a line on stdin and writes one JSON answer a line on
 stdout; `ship.remote` is its caller. It is a process of its own because the client reads its
 environment when it is imported, prints to stdout and knows no timeouts; one process serves all the
-calls of a `ship` command because starting the client costs half a second. It uses the client's
-Python API, and the raw JSON of an answer where the API's types hide something: a missing status
-reads as QUEUED there, an unknown word is a traceback, a version number is dropped.
+calls of a `ship` command because starting the client takes half a second. It uses the client's
+Python API, but reads the raw JSON of an answer where the API's types hide something: they turn a
+missing status into QUEUED, raise an error for an unknown one, and drop a version number.
 
 Request: `{"id": 1, "op": NAME, "args": {...}}`. Answer: `{"id": 1, "ok": ...}` or `{"id": 1,
 "error": {"kind": KIND, "status": HTTP status or null, "message": TEXT, "retry_after": s or null,
 "sent": whether a request that changes something had been sent}}`.
-On the way: `{"event": "progress" | "log", ...}`.
+While a request is at work: `{"event": "progress" | "log", ...}`.
 """
 
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -39,18 +40,19 @@ CHANGING = (
     "CreateSubmission",
     "CreateCodeSubmission",
 )
+"""Methods of the API that change something at Kaggle."""
 
 
 class Fields(dict):
-    """A request given as the JSON that Kaggle reads."""
+    """A request in the place of the client's own types: the JSON that Kaggle reads."""
 
     def to_dict(self) -> dict:
-        """Return the JSON object, as the client's own requests do."""
+        """Return the JSON object, as the client asks its own types for it."""
         return dict(self)
 
 
 class Raw:
-    """Takes the place of an answer's type, and keeps all of its JSON."""
+    """An answer's type in the place of the client's own ones: it keeps all of the JSON."""
 
     @classmethod
     def prepare_from(cls, response: requests.Response) -> Any:
@@ -59,13 +61,13 @@ class Raw:
 
 
 class DroppedFile(Exception):
-    """The client gave up on a file: since 2.2.5 with an error, before without one."""
+    """The client gave up on a file; versions before 2.2.5 do so without an error."""
 
 
 def watch_requests(seconds: float, sent: set[str]) -> None:
-    """Give every HTTP request of this process a timeout, and leave repeating it to the caller.
+    """Give every HTTP request of this process a timeout, and leave its repetition to the caller.
 
-    The last part of each address asked for is added to `sent`.
+    The last part of each requested address, which is the API's method, is added to `sent`.
     """
     send = requests.adapters.HTTPAdapter.send
 
@@ -78,10 +80,11 @@ def watch_requests(seconds: float, sent: set[str]) -> None:
 
 
 def describe(error: BaseException) -> dict[str, Any]:
-    """Say in JSON what went wrong.
+    """Return what went wrong as JSON.
 
-    `kind` is http (an HTTP error), late (no answer in time), connection (none at all), answer (one
-    that is no JSON), dropped (a file), login (no credentials) or client (anything else).
+    `kind` is "http" (an HTTP error), "late" (no answer in time), "connection" (no answer at all),
+    "answer" (an answer that is no JSON), "dropped" (the client gave up on a file), "login" (no
+    usable credentials), "disk" (a full disk) or "client" (anything else).
     """
     described = {"kind": "client", "status": None, "message": str(error), "retry_after": None}
     response = getattr(error, "response", None)
@@ -93,6 +96,8 @@ def describe(error: BaseException) -> dict[str, Any]:
         described |= {"kind": "late", "message": "no answer in time"}
     elif isinstance(error, requests.RequestException | TransportError | ConnectionError):
         described |= {"kind": "connection", "message": type(error).__name__}
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        described |= {"kind": "disk", "message": str(error)}
     elif isinstance(error, ImportError):
         described["message"] = f"{error} (pip install --upgrade kaggle six)"
     elif isinstance(error, DroppedFile):
@@ -119,7 +124,7 @@ def http_error(response: requests.Response) -> dict[str, Any]:
 
 
 class Progress:
-    """Takes the place of the client's progress bar, and reports to the caller instead."""
+    """Replaces the client's progress bar and reports to the caller instead."""
 
     emit: Callable[..., None]
 
@@ -139,7 +144,7 @@ class Progress:
 
 
 class Client:
-    """The operations: each public method is one, its arguments are the request's."""
+    """The operations of this process: each public method is one, with the request's arguments."""
 
     def __init__(self, emit: Callable[..., None]):
         extended = importlib.import_module("kaggle.api.kaggle_api_extended")
@@ -154,7 +159,7 @@ class Client:
         self.upload_context: Any = None
 
     def login(self) -> dict[str, str]:
-        """Return the user's name that the credentials belong to."""
+        """Return the name of the user to whom the credentials belong."""
         return {"username": self.api.get_config_value("username") or ""}
 
     def post(self, service: str, method: str, fields: dict) -> Any:
@@ -163,10 +168,10 @@ class Client:
             return kaggle.http_client().call(service, method, Fields(fields), Raw)
 
     def upload(self, folder: str, new: bool) -> list[str]:
-        """Upload the files of a staged dataset and return their names; `create` makes the dataset.
+        """Upload the files of a staged dataset and return their names; `create` then makes it.
 
-        The client keeps the addresses of unfinished uploads in the temporary folder, under the
-        file's path, and goes on with them when the same file is uploaded again.
+        The client keeps the addresses of unfinished uploads in the temporary folder by the file's
+        path, and resumes them when the same file is uploaded again.
         """
         from kagglesdk.datasets.types import dataset_api_service as types
 
@@ -198,7 +203,7 @@ class Client:
         return names
 
     def create(self, notes: str) -> dict:
-        """Make the dataset, or its next version, of what `upload` has sent."""
+        """Make the dataset, or its next version, from what `upload` has sent."""
         method, request = self.pending
         if method == "create_dataset_version":
             request.body.version_notes = notes
@@ -209,7 +214,7 @@ class Client:
         return {"status": answer.status or "", "error": answer.error or ""}
 
     def push(self, folder: str) -> dict:
-        """Push a staged kernel: version number, error and the sources that Kaggle refused."""
+        """Push a staged kernel; return version, error, address, and refused sources by kind."""
         answer = self.api.kernels_push(folder)
         refused = {
             "dataset": answer.invalid_dataset_sources,
@@ -225,7 +230,7 @@ class Client:
         }
 
     def submit(self, file: str, message: str, competition: str) -> dict:
-        """Submit a file: the submission's number (0 when refused) and Kaggle's words."""
+        """Submit a file; return the submission's number (0 when refused) and Kaggle's message."""
         answer = self.api.competition_submit(file, message, competition, quiet=True)
         if answer.message == self.api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE and not answer.ref:
             raise DroppedFile(Path(file).name)
@@ -234,14 +239,14 @@ class Client:
     def submit_code(
         self, file: str, message: str, competition: str, kernel: str, version: int
     ) -> dict:
-        """Submit a kernel's version to a code competition."""
+        """Submit a kernel's version to a code competition; return what `submit` returns."""
         answer = self.api.competition_submit_code(
             file, message, competition, kernel, version, quiet=True
         )
         return {"ref": answer.ref or 0, "message": answer.message or ""}
 
     def download(self, url: str, path: str) -> int:
-        """Save what a URL gives, asked for without credentials, and return its size in bytes."""
+        """Download a URL without credentials, save it, and return its size in bytes."""
         with requests.get(url, stream=True) as response:
             return self._save(response, Path(path))
 
@@ -256,11 +261,11 @@ class Client:
             kaggle.http_client().call(*method, fields, HttpRedirect) as response,
         ):
             if "text/html" in response.headers.get("Content-Type", ""):
-                raise ConnectionError("a web page in the place of a file")
+                raise ConnectionError("a web page instead of a file")
             return self._save(response, Path(path))
 
     def _save(self, response: requests.Response, path: Path) -> int:
-        """Write an answer's body beside `path`, check its length, and rename it."""
+        """Write an answer's body to `path` once its length is checked, and return the length."""
         response.raise_for_status()
         declared = response.headers.get("Content-Length")
         coded = response.headers.get("Content-Encoding", "identity") != "identity"
@@ -278,9 +283,9 @@ class Client:
         return written
 
     def follow_log(self, kernel: str, version: int) -> bool:
-        """Start to report the live log in events; False where the client is too old for it.
+        """Start to report the live log in events; return False when the client is too old for it.
 
-        Only since 2.2.5 can the client name a version; the older ones report the newest.
+        Clients before 2.2.5 can't name a version: they report the newest one's log.
         """
         if not hasattr(self.api, "kernels_logs_stream"):
             return False
@@ -299,7 +304,7 @@ class Client:
 
 
 def requests_from(stream) -> queue.SimpleQueue:
-    """Read requests in a thread that ends the process when the caller is gone, whatever runs."""
+    """Read requests in a thread, which ends the process as soon as the caller is gone."""
     received: queue.SimpleQueue = queue.SimpleQueue()
 
     def read() -> None:

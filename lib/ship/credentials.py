@@ -1,4 +1,4 @@
-"""Which Kaggle credentials there are, without the client, and how to keep them out of sight."""
+"""Find Kaggle credentials without the client, and keep them out of what is sent or printed."""
 
 import base64
 import json
@@ -14,10 +14,11 @@ HIDDEN = "[secret]"
 
 @dataclass(frozen=True)
 class Credentials:
-    """The credentials that the client will use, and all secrets that lie around.
+    """The credentials that the client will use, and all secrets that are stored on this machine.
 
-    `kind` is "API token", "user name and key", "OAuth login" or "" when there are none; `source`
-    the variable or file; `username` is None where only Kaggle knows it.
+    `kind` is "API token", "user name and key", "OAuth login" or "" when there are none; `source` is
+    the variable or file; `username` is None when only Kaggle knows it; `secrets` are sorted by
+    length, longest first.
     """
 
     kind: str
@@ -27,7 +28,7 @@ class Credentials:
 
     @classmethod
     def find(cls, environment: Mapping[str, str] = os.environ) -> "Credentials":
-        """Look where the client looks, in its order: token, user name and key, OAuth login."""
+        """Look where the client looks, in the same order: token, user name and key, OAuth login."""
         home = Path(environment.get("HOME") or environment.get("USERPROFILE") or Path.home())
         found = [
             *_tokens(environment, home / ".kaggle"),
@@ -56,14 +57,9 @@ def _keys(environment: Mapping[str, str], home: Path) -> Iterable[tuple]:
     folders = [home / ".kaggle", config]
     if environment.get("KAGGLE_CONFIG_DIR"):
         folders = [Path(environment["KAGGLE_CONFIG_DIR"])]
-    file, saved = next(
-        (
-            (folder / "kaggle.json", data)
-            for folder in folders
-            if (data := _json(folder / "kaggle.json"))
-        ),
-        (None, {}),
-    )
+    files = [folder / "kaggle.json" for folder in folders]
+    file = next((file for file in files if _json(file)), None)
+    saved = _json(file) if file else {}
     username = environment.get("KAGGLE_USERNAME") or saved.get("username")
     key = environment.get("KAGGLE_KEY") or saved.get("key")
     if username and key:
@@ -100,7 +96,7 @@ def _json(file: Path) -> dict:
 
 
 def refuse_secrets(name: str, data: bytes, secrets: Iterable[str]) -> None:
-    """Raise Problem when what is to be sent holds a secret."""
+    """Raise Problem when data that is to be sent holds a secret."""
     if any(secret.encode() in data for secret in secrets):
         raise Problem(f"{name} holds your Kaggle credentials: take them out; nothing was sent.")
 

@@ -1,7 +1,7 @@
-"""`ship doctor`: everything that could fail later, checked now, with a fix for each.
+"""`ship doctor`: check everything that could fail later, and say how to mend it.
 
-A check is a function of the Desk and the kernel's settings that returns what is well, or raises
-Problem with what is not and how to mend it; a `Warning` from one does not stop a shipment.
+A check is a function of the context and the kernel's settings. It returns what it found to be well,
+or raises Problem with what is wrong and how to mend it; a `Concern` does not stop a shipment.
 """
 
 import argparse
@@ -14,24 +14,27 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from common import Problem
-from ship.bundle import contents, remote_version
+from ship.bundle import remote_version
+from ship.contents import upload_files
+from ship.context import Context, say
 from ship.credentials import Credentials
-from ship.desk import Desk, say
 from ship.project import (
     DATASET_METADATA,
     KERNEL_METADATA,
-    code_faults,
-    dataset_faults,
-    kernel_faults,
+    dataset_metadata_errors,
+    kernel_metadata_errors,
+    syntax_error,
 )
 from ship.remote import Refused
 from ship.submit import SAMPLE, TRAIN
 from ship.weights import required_weights
-from ship.wheels import staged_wheels
+from ship.wheels import verified_wheels
 
 OLDEST_CLIENT = "1.8.4"
 SPARE_BYTES = 2 << 30
+"""What a run's output may take on the disk."""
 SESSION_MINUTES = 12 * 60
+"""How long Kaggle lets a run take that has no time limit of its own."""
 
 Settings = dict[str, str]
 
@@ -40,8 +43,8 @@ class Concern(Exception):
     """Something that may become a problem, but does not stop a shipment."""
 
 
-def check_client(desk: Desk, settings: Settings) -> str:
-    """The kaggle client is installed, whole and new enough."""
+def check_client(context: Context, settings: Settings) -> str:
+    """Check that the kaggle client is installed, complete and new enough."""
     try:
         version = importlib.metadata.version("kaggle")
     except importlib.metadata.PackageNotFoundError:
@@ -53,8 +56,8 @@ def check_client(desk: Desk, settings: Settings) -> str:
     return f"kaggle {version}"
 
 
-def check_credentials(desk: Desk, settings: Settings) -> str:
-    """There are credentials; which kind and from where, never themselves."""
+def check_credentials(context: Context, settings: Settings) -> str:
+    """Check that there are credentials; say of which kind and from where, and nothing of them."""
     found = Credentials.find()
     if not found.kind:
         raise Problem(
@@ -64,80 +67,79 @@ def check_credentials(desk: Desk, settings: Settings) -> str:
     return f"{found.kind} from {found.source}"
 
 
-def check_kernel_metadata(desk: Desk, settings: Settings) -> str:
-    """kernel-metadata.json keeps Kaggle's rules."""
-    faults = kernel_faults(desk.project.kernel_metadata, desk.project)
-    if faults:
-        raise Problem(f"{KERNEL_METADATA}: {'; '.join(faults)}")
-    return f"{desk.project.kernel_metadata['title']!r}, {desk.project.competition}"
+def check_kernel_metadata(context: Context, settings: Settings) -> str:
+    """Check that kernel-metadata.json keeps Kaggle's rules."""
+    errors = kernel_metadata_errors(context.project.kernel_metadata, context.project)
+    if errors:
+        raise Problem(f"{KERNEL_METADATA}: {'; '.join(errors)}")
+    return f"{context.project.kernel_metadata['title']!r}, {context.project.competition}"
 
 
-def check_dataset_metadata(desk: Desk, settings: Settings) -> str:
-    """dataset-metadata.json keeps Kaggle's rules."""
-    faults = dataset_faults(desk.project.dataset_metadata)
-    if faults:
-        raise Problem(f"{DATASET_METADATA}: {'; '.join(faults)}")
-    return f"{desk.project.dataset_metadata['title']!r}"
+def check_dataset_metadata(context: Context, settings: Settings) -> str:
+    """Check that dataset-metadata.json keeps Kaggle's rules."""
+    errors = dataset_metadata_errors(context.project.dataset_metadata)
+    if errors:
+        raise Problem(f"{DATASET_METADATA}: {'; '.join(errors)}")
+    return f"{context.project.dataset_metadata['title']!r}"
 
 
-def check_owner(desk: Desk, settings: Settings) -> str:
-    """Kaggle accepts the credentials, and both metadata files belong to their user."""
-    return f"{desk.kernel_ref}, {desk.dataset_ref}"
+def check_owner(context: Context, settings: Settings) -> str:
+    """Check that Kaggle accepts the credentials and that both ids belong to their user."""
+    return f"{context.kernel_ref}, {context.dataset_ref}"
 
 
-def check_script(desk: Desk, settings: Settings) -> str:
-    """The kernel compiles and has its block of overrides."""
-    faults = code_faults(desk.project.script(settings, "doctor"))
-    if faults:
-        raise Problem(f"{desk.project.code.name} does not compile: {faults[0]}")
-    return f"{desk.project.code.name} compiles"
+def check_script(context: Context, settings: Settings) -> str:
+    """Check that the kernel compiles and has its block of overrides."""
+    if error := syntax_error(context.project.script(settings, "doctor")):
+        raise Problem(f"{context.project.code.name} does not compile: {error}")
+    return f"{context.project.code.name} compiles"
 
 
-def check_settings(desk: Desk, settings: Settings) -> str:
-    """The kernel accepts its settings, and is made for the competition of the metadata."""
-    config = desk.shown_config(settings)
-    if config["competition"] != desk.project.competition:
+def check_settings(context: Context, settings: Settings) -> str:
+    """Check that the kernel accepts its settings and is made for the metadata's competition."""
+    config = context.shown_config(settings)
+    if config["competition"] != context.project.competition:
         raise Problem(
-            f"{desk.project.code.name} is made for {config['competition']}, but {KERNEL_METADATA} "
-            f"names {desk.project.competition}: make them the same"
+            f"{context.project.code.name} is made for {config['competition']}, but "
+            f"{KERNEL_METADATA} names {context.project.competition}: make them the same"
         )
     return f"recipe {config['recipe']}, backbone {config['backbone']}"
 
 
-def check_weights(desk: Desk, settings: Settings) -> str:
-    """The weights that the settings need are there, with the published hash."""
-    files = desk.shown_config(settings)["weights_files"]
-    required_weights(files, desk.project.lib / "weights")
+def check_weights(context: Context, settings: Settings) -> str:
+    """Check that the weights that the settings need are here, with the published hash."""
+    files = context.shown_config(settings)["weights_files"]
+    required_weights(files, context.project.lib / "weights")
     return ", ".join(files) or "none needed"
 
 
-def check_wheels(desk: Desk, settings: Settings) -> str:
-    """There are wheels for what Kaggle's image may lack one day."""
-    folder = desk.project.lib / "wheels"
+def check_wheels(context: Context, settings: Settings) -> str:
+    """Check that there are wheels of what Kaggle's image may lack one day."""
+    folder = context.project.lib / "wheels"
     wheels = list(folder.glob("*.whl"))
     if not wheels:
         raise Concern("none: if albumentations leaves Kaggle's image the run fails; `ship wheels`")
-    staged_wheels(folder)
+    verified_wheels(folder)
     return f"{len(wheels)} wheels, verified"
 
 
-def check_dataset(desk: Desk, settings: Settings) -> str:
-    """The dataset is READY, or not there yet."""
-    version = remote_version(desk, desk.dataset_ref)
+def check_dataset(context: Context, settings: Settings) -> str:
+    """Check that the dataset has not failed at Kaggle."""
+    version = remote_version(context, context.dataset_ref)
     if version is None:
-        return f"{desk.dataset_ref} is not there yet: `ship bundle` creates it"
-    status = desk.remote.dataset_status(desk.dataset_ref)
+        return f"{context.dataset_ref} is not there yet: `ship bundle` creates it"
+    status = context.remote.dataset_status(context.dataset_ref)
     if status == "FAILED":
-        raise Concern(f"{desk.dataset_ref} version {version} is FAILED; `ship bundle` renews it")
-    return f"{desk.dataset_ref} version {version} is {status or 'in an unknown state'}"
+        raise Concern(f"{context.dataset_ref} version {version} is FAILED; `ship bundle` renews it")
+    return f"{context.dataset_ref} version {version} is {status or 'in an unknown state'}"
 
 
-def check_competition(desk: Desk, settings: Settings) -> str:
-    """The competition's rules are accepted and its files are as expected."""
-    competition = desk.project.competition
+def check_competition(context: Context, settings: Settings) -> str:
+    """Check that the competition's rules are accepted and its files are there."""
+    competition = context.project.competition
     page = f"https://www.kaggle.com/competitions/{competition}"
     try:
-        files = desk.remote.data_files(competition)
+        files = context.remote.data_files(competition)
     except Refused as refusal:
         if refusal.status == 404:
             raise Problem(
@@ -152,9 +154,9 @@ def check_competition(desk: Desk, settings: Settings) -> str:
     return f"{competition}: rules accepted, {len(files)} files"
 
 
-def check_quota(desk: Desk, settings: Settings) -> str:
-    """The week's GPU time that is left suffices for the time limit of the run."""
-    quota = desk.remote.quota().get("gpuQuota") or {}
+def check_quota(context: Context, settings: Settings) -> str:
+    """Check that the GPU time that is left this week suffices for the run's time limit."""
+    quota = context.remote.quota().get("gpuQuota") or {}
     if "totalTimeAllowed" not in quota:
         raise Concern("Kaggle gives no GPU quota: see https://www.kaggle.com/settings")
     total, used, reserved = (
@@ -162,7 +164,7 @@ def check_quota(desk: Desk, settings: Settings) -> str:
         for name in ("totalTimeAllowed", "timeUsed", "timeReserved")
     )
     left = total - used - reserved
-    limit = desk.shown_config(settings).get("config", {}).get("time_limit") or SESSION_MINUTES
+    limit = context.shown_config(settings).get("config", {}).get("time_limit") or SESSION_MINUTES
     if left < 30:
         raise Problem(f"{left:.0f} minutes of GPU time are left this week: wait for its renewal")
     if left < limit:
@@ -173,26 +175,26 @@ def check_quota(desk: Desk, settings: Settings) -> str:
     return f"{left / 60:.1f} h of GPU time left, the run may take {limit / 60:.1f} h"
 
 
-def check_submissions(desk: Desk, settings: Settings) -> str:
-    """There are submissions left today."""
-    limits = desk.remote.submissions_left(desk.project.competition)
+def check_submissions(context: Context, settings: Settings) -> str:
+    """Check that there are submissions left today."""
+    limits = context.remote.submissions_left(context.project.competition)
     if "numAllowedNow" in limits and not limits["numAllowedNow"]:
         raise Concern("no submissions are left today: the score has to wait until tomorrow (UTC)")
     return f"{limits.get('numAllowedNow', 'unknown')} submissions left today"
 
 
-def check_disk(desk: Desk, settings: Settings) -> str:
-    """There is room for the staged dataset and a run's output."""
-    files = desk.shown_config(settings)["weights_files"]
-    sizes = [file.stat().st_size for file in contents(desk.project.lib, files).values()]
+def check_disk(context: Context, settings: Settings) -> str:
+    """Check that the disk has room for the staged dataset and a run's output."""
+    files = context.shown_config(settings)["weights_files"]
+    sizes = [file.stat().st_size for file in upload_files(context.project.lib, files).values()]
     needed = SPARE_BYTES + sum(sizes)
-    free = shutil.disk_usage(desk.project.root).free
+    free = shutil.disk_usage(context.project.root).free
     if free < needed:
         raise Problem(f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed: free some room")
     return f"{free / 1e9:.0f} GB free"
 
 
-LOCAL: dict[str, Callable[[Desk, Settings], str]] = {
+LOCAL: dict[str, Callable[[Context, Settings], str]] = {
     "client": check_client,
     "credentials": check_credentials,
     "kernel metadata": check_kernel_metadata,
@@ -203,7 +205,7 @@ LOCAL: dict[str, Callable[[Desk, Settings], str]] = {
     "wheels": check_wheels,
     "disk": check_disk,
 }
-AT_KAGGLE: dict[str, Callable[[Desk, Settings], str]] = {
+AT_KAGGLE: dict[str, Callable[[Context, Settings], str]] = {
     "owner": check_owner,
     "competition": check_competition,
     "dataset": check_dataset,
@@ -213,12 +215,12 @@ AT_KAGGLE: dict[str, Callable[[Desk, Settings], str]] = {
 
 
 NEED_SETTINGS = ("weights", "disk", "GPU quota")
-"""Checks that ask the kernel's settings."""
+"""Checks that need settings which the kernel accepts."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found: mark is "ok", "warn" or "FAIL"."""
+    """What a check found; mark is "ok", "warn", "FAIL" or "skip"."""
 
     name: str
     mark: str
@@ -226,7 +228,7 @@ class Finding:
 
 
 def skipped(name: str, failed: set[str], dry_run: bool) -> str:
-    """Say why a check can't be made after others have failed, "" when it can."""
+    """Return why a check can't be made after others have failed, "" when it can."""
     if name in NEED_SETTINGS and "settings" in failed:
         return "needs settings that the kernel accepts"
     if name in AT_KAGGLE and failed & {"client", "credentials", "owner"}:
@@ -234,15 +236,16 @@ def skipped(name: str, failed: set[str], dry_run: bool) -> str:
     return "would ask Kaggle" if name in AT_KAGGLE and dry_run else ""
 
 
-def findings(desk: Desk, settings: Settings) -> Iterator[Finding]:
-    """Make all checks, those that need Kaggle last and only with client and credentials."""
+def findings(context: Context, settings: Settings) -> Iterator[Finding]:
+    """Make all checks; those that ask Kaggle come last and need a client and credentials."""
     failed: set[str] = set()
     for name, check in (LOCAL | AT_KAGGLE).items():
-        if reason := skipped(name, failed, desk.dry_run):
+        if reason := skipped(name, failed, context.dry_run):
             yield Finding(name, "skip", reason)
             continue
+        context.doing(f"checking the {name}")
         try:
-            yield Finding(name, "ok", check(desk, settings))
+            yield Finding(name, "ok", check(context, settings))
         except Concern as concern:
             yield Finding(name, "warn", str(concern))
         except Problem as problem:
@@ -250,10 +253,19 @@ def findings(desk: Desk, settings: Settings) -> Iterator[Finding]:
             yield Finding(name, "FAIL", str(problem))
 
 
-def examine(desk: Desk, settings: Settings, quiet: bool = False) -> None:
-    """Make all checks and print them (`quiet`: only what is not well); Problem when one fails."""
+def examine(context: Context, settings: Settings, quiet: bool = False) -> None:
+    """Make all checks and print what they found.
+
+    Args:
+        context: the project, Kaggle and the state.
+        settings: the kernel's settings.
+        quiet: print only the warnings.
+
+    Raises:
+        Problem: a check has failed.
+    """
     found = []
-    for finding in findings(desk, settings):
+    for finding in findings(context, settings):
         found.append(finding)
         if not quiet or finding.mark == "warn":
             say(f"{finding.mark:<5} {finding.name:<17} {finding.text}")
@@ -268,6 +280,6 @@ def examine(desk: Desk, settings: Settings, quiet: bool = False) -> None:
     say(f"{len(found)} checks, none failed")
 
 
-def run(desk: Desk, arguments: argparse.Namespace) -> None:
+def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship doctor`."""
-    examine(desk, desk.settings(arguments))
+    examine(context, context.settings(arguments))

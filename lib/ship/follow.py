@@ -1,29 +1,26 @@
-"""`ship follow`: a run's log as it comes and a line of progress, until the run ends."""
+"""`ship follow`: show a run's log as it comes and a line of progress, until the run ends."""
 
 import argparse
-import re
 import time
 from collections import deque
 from collections.abc import Iterable
 
 from tqdm import tqdm
 
-from common import Problem
-from ship.desk import Desk, interactive, say
-from ship.push import OVER, name_of, page_of, settle
+from common import EpochProgress, Problem, clock_text
+from ship.context import Context, interactive, say
+from ship.push import FAILED, name_of, page_of, resolve_interrupted_push
 from ship.remote import Refused
 
 WAITING = ("QUEUED", "NEW_SCRIPT", "RUNNING", "CANCEL_REQUESTED")
-PROGRESS = re.compile(
-    r"\[stage (?P<stage>\d+/\d+) (?P<name>[^\]]+)\] epoch (?P<epoch>\d+/\d+)(?P<rest>.*)"
-)
-LEFT = re.compile(r"left (\S+)")
-ACCURACY = re.compile(r"\bval_accuracy (\S+)")
+"""Status words of runs that have not ended."""
+
 TAIL = 15
+"""How many of the log's last lines are shown when a run has failed."""
 
 
 class Log:
-    """A run's log as it is shown: each line once, however often the log is read from its start."""
+    """Shows each line of a run's log once, however often the log is read from its start."""
 
     def __init__(self) -> None:
         self.shown = 0
@@ -33,17 +30,17 @@ class Log:
         self._rest = ""
 
     def restart(self) -> None:
-        """Expect the log from its start again."""
+        """Expect the log to be read from its start again."""
         self._replayed, self._rest = 0, ""
 
     def add(self, data: str) -> None:
-        """Show the lines that a piece of the log completes."""
+        """Show the lines that this piece of the log completes."""
         *lines, self._rest = (self._rest + data).split("\n")
         for line in lines:
             self._line(line)
 
     def finish(self, entries: Iterable[dict]) -> None:
-        """Show what a finished log holds beyond what was shown."""
+        """Show the lines of a finished log that were not shown yet."""
         self.restart()
         for entry in entries:
             self.add(str(entry.get("data") or ""))
@@ -57,26 +54,22 @@ class Log:
         self.shown += 1
         line = line.rstrip("\r").rpartition("\r")[2]  # the last state of a progress bar
         self.tail.append(line)
-        if found := PROGRESS.search(line):
-            rest = found["rest"]
-            accuracy, left = ACCURACY.search(rest), LEFT.search(rest)
-            self.progress = f"stage {found['stage']} {found['name']}, epoch {found['epoch']}"
-            self.progress += f", val_accuracy {accuracy[1]}" if accuracy else ""
-            self.progress += f", left {left[1]}" if left else ""
+        if progress := EpochProgress.parse(line):
+            self.progress = progress.summary()
         tqdm.write(f"  | {line}")
 
 
 class Watch:
-    """One run that is being followed: its log, its clock and its line of progress."""
+    """The display of one run that is followed: its log, its clock and its line of progress."""
 
-    def __init__(self, desk: Desk, run: dict):
-        self.desk, self.run, self.log = desk, run, Log()
+    def __init__(self, context: Context, run: dict):
+        self.context, self.run, self.log = context, run, Log()
         self.live, self.streaming = True, False
         self.phase, self.since = "", time.monotonic()
         self.bar = tqdm(total=0, bar_format="{desc}", disable=not interactive(), leave=False)
 
     def enter(self, status: str) -> None:
-        """Note a status word, and say so when it is a new one."""
+        """Note the run's status word, and print it when it is a new one."""
         if status != self.phase:
             self.phase, self.since = status, time.monotonic()
             tqdm.write(f"{name_of(self.run)}: {status}")
@@ -84,23 +77,22 @@ class Watch:
 
     def draw(self) -> None:
         """Bring the line of progress up to date."""
-        seconds = int(time.monotonic() - self.since)
-        clock = f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+        clock = clock_text(time.monotonic() - self.since)
         progress = f" · {self.log.progress}" if self.log.progress else ""
         self.bar.set_description_str(
             f"{name_of(self.run)} {self.phase.lower()} since {clock}{progress}"
         )
 
     def rest(self, seconds: float) -> None:
-        """Pause, with the line of progress going on."""
+        """Pause while the line of progress is kept up to date."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            self.desk.remote.wait(min(left, 1.0))
+            self.context.remote.wait(min(left, 1.0))
             self.draw()
 
     def read_log(self) -> None:
-        """Get the log of a run that is under way: live, or with an old client piece by piece."""
-        remote = self.desk.remote
+        """Read the log of a running session as a live stream, or whole with an old client."""
+        remote = self.context.remote
         if self.live and not self.streaming:
             self.log.restart()
             self.streaming = True
@@ -113,27 +105,29 @@ class Watch:
                 self.log.add(str(entry.get("data") or ""))
 
     def take(self, data: str | None) -> None:
-        """Take a piece of the live log; None when the stream has ended."""
+        """Show a piece of the live log; None says that the stream has ended."""
         if data is None:
             self.streaming = False
         else:
             self.log.add(data if data.endswith("\n") else data + "\n")
 
 
-def follow(desk: Desk, run: dict) -> None:
-    """Show a run until it is COMPLETE; raise Problem for every other end.
+def follow(context: Context, run: dict) -> None:
+    """Show a run until it is COMPLETE, and write its end into `run` and the ledger.
 
-    The end is written into `run` and the ledger. A status that Kaggle does not give, or that is
-    unknown, ends the following but not the run: the next `ship` follows it again.
+    Raises:
+        Problem: the run failed; or Kaggle gave no known status, and the next `ship` follows the
+            run again.
     """
     if run.get("status") == "COMPLETE":
         return
+    context.doing(f"following {name_of(run)}")
     say(f"following {name_of(run)}: {page_of(run)} (Ctrl-C leaves it running)")
-    watch = Watch(desk, run)
-    desk.remote.on_log = watch.take
+    watch = Watch(context, run)
+    context.remote.on_log = watch.take
     try:
         status, failure = wait_for_end(watch)
-        entries = desk.remote.run_output(run["ref"], run["version"])[1]
+        entries = context.remote.run_output(run["ref"], run["version"])[1]
         watch.log.finish(entries)
     except KeyboardInterrupt:
         watch.bar.close()
@@ -141,33 +135,38 @@ def follow(desk: Desk, run: dict) -> None:
         raise
     finally:
         watch.bar.close()
-        desk.remote.on_log = lambda data: None
-    desk.ledger.append(name_of(run), status=status.lower(), gpu_minutes=minutes(entries))
+        context.remote.on_log = lambda data: None
+    context.ledger.append(name_of(run), status=status.lower(), gpu_minutes=minutes(entries))
     run["status"] = status
-    desk.state.save()
-    if status in OVER:
+    context.state.save()
+    if status in FAILED:
         raise Problem(ending(watch, failure))
     say(f"{name_of(run)} is COMPLETE")
 
 
 def wait_for_end(watch: Watch) -> tuple[str, str]:
-    """Poll a run's status until it is COMPLETE or over; return it with the failure message."""
-    desk, run = watch.desk, watch.run
+    """Poll a run's status until it has ended; return the status and the failure message.
+
+    Kaggle may not know a new run for a moment: a few answers of 404 in a row change nothing.
+    """
+    context, run = watch.context, watch.run
     unknown = 0
-    for pause in desk.pace.polls():
+    for pause in context.pace.polls():
         try:
-            status, failure = desk.remote.run_status(run["ref"], run["version"])
+            status, failure = context.remote.run_status(run["ref"], run["version"])
+            unknown = 0
         except Refused as refusal:
             unknown += 1
-            if refusal.status != 404 or unknown >= desk.pace.retries:
+            if refusal.status != 404 or unknown >= context.pace.retries:
                 raise
-            status, failure = "QUEUED", ""
-        if status == "COMPLETE" or status in OVER:
+            status, failure = watch.phase or "QUEUED", ""
+        if status == "COMPLETE" or status in FAILED:
             return status, failure
         if status not in WAITING:
+            given = f"the unknown status {status!r}" if status else "no status"
             raise Problem(
-                f"Kaggle gives {f'the unknown status {status!r}' if status else 'no status'} for "
-                f"{name_of(run)}: see {page_of(run)}; run `ship` again to go on following it."
+                f"Kaggle gives {given} for {name_of(run)}: see {page_of(run)}; run `ship` again to "
+                "go on following it."
             )
         watch.enter(status)
         if status == "RUNNING":
@@ -177,13 +176,13 @@ def wait_for_end(watch: Watch) -> tuple[str, str]:
 
 
 def minutes(entries: list[dict]) -> float | None:
-    """Return how long a run took by its log, whose times are seconds since its start."""
+    """Return a run's minutes by the times in its log, which are seconds since its start."""
     times = [entry["time"] for entry in entries if isinstance(entry.get("time"), int | float)]
     return round(max(times) / 60, 1) if times else None
 
 
 def ending(watch: Watch, failure: str) -> str:
-    """Say how a run ended without a result, with the tail of its log and what to do."""
+    """Return the sentence for a run that failed, with the tail of its log and what to do."""
     run = watch.run
     tail = "\n".join(f"    {line}" for line in watch.log.tail) or "    (no log)"
     reason = f": {failure}" if failure else ""
@@ -200,13 +199,17 @@ def ending(watch: Watch, failure: str) -> str:
     )
 
 
-def chosen_run(desk: Desk, version: int | None) -> dict:
-    """Return the newest run, or another version of the kernel; raise Problem when there is none."""
-    if not desk.dry_run:
-        settle(desk)
-    run = desk.state.run
+def chosen_run(context: Context, version: int | None) -> dict:
+    """Return the newest run, or that of another version of the kernel.
+
+    Raises:
+        Problem: no run is known.
+    """
+    if not context.dry_run:
+        resolve_interrupted_push(context)
+    run = context.state.run
     if version and version != run.get("version"):
-        return {"ref": desk.kernel_ref, "version": version, "settings": {}}
+        return {"ref": context.kernel_ref, "version": version, "settings": {}}
     if not run.get("version"):
         raise Problem("no run is known here: push one with `ship push`, or name it with --version.")
     return run
@@ -219,9 +222,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(desk: Desk, arguments: argparse.Namespace) -> None:
+def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship follow`."""
-    chosen = chosen_run(desk, arguments.version)
-    if desk.dry_run:
+    chosen = chosen_run(context, arguments.version)
+    if context.dry_run:
         return say(f"would follow {name_of(chosen)}: {page_of(chosen)}")
-    return follow(desk, chosen)
+    return follow(context, chosen)

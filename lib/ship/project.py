@@ -1,11 +1,9 @@
-"""A project's own side: its files, its metadata with Kaggle's rules, its kernel's config."""
+"""A project on this machine: its files, its metadata with Kaggle's rules, its kernel's settings."""
 
 import ast
-import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,44 +15,66 @@ from typing import Any
 
 from slugify import slugify
 
-from common import Problem, write_atomically
+from common import Problem
+from ship.contents import code_files, content_hash, copy_files
 
 PLACEHOLDER = "INSERT-YOUR-KAGGLE-USERNAME"
 KERNEL_METADATA = "kernel-metadata.json"
 DATASET_METADATA = "dataset-metadata.json"
-OVERRIDES = re.compile(
-    r"(?ms)^# --- overrides \(ship push --set writes here; leave empty\) ---\n"
-    r".*?"
-    r"^# --- end of overrides ---\n"
-)
-LICENSES = (
-    *("AGPL-3.0", "Apache-2.0", "apache-2.0", "BSD-3-Clause", "CC-BY-3.0", "CC-BY-3.0-IGO"),
-    *("CC-BY-4.0", "CC-BY-NC-4.0", "CC-BY-NC-ND-4.0", "CC-BY-NC-SA-3.0-IGO", "CC-BY-NC-SA-4.0"),
-    *("CC-BY-ND-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "CC0-1.0", "CDLA-Permissive-1.0"),
-    *("CDLA-Sharing-1.0", "copyright-authors", "DbCL-1.0", "EU-ODP-Legal-Notice", "FDL-1.3"),
-    *("GPL-2.0", "GPL-3.0", "LGPL-3.0", "MIT", "ODbL-1.0", "ODC-BY-1.0", "other", "PDDL"),
-    *("unknown", "US-Government-Works"),
-)
+BLOCK_BEGIN = "# --- overrides (ship push --set writes here; leave empty) ---\n"
+BLOCK_END = "# --- end of overrides ---\n"
+BLOCK = re.compile(f"^{re.escape(BLOCK_BEGIN)}.*?^{re.escape(BLOCK_END)}", re.DOTALL | re.MULTILINE)
+SHOW_CONFIG_SECONDS = 300
+
+LICENSES = [
+    "AGPL-3.0",
+    "Apache-2.0",
+    "apache-2.0",
+    "BSD-3-Clause",
+    "CC-BY-3.0",
+    "CC-BY-3.0-IGO",
+    "CC-BY-4.0",
+    "CC-BY-NC-4.0",
+    "CC-BY-NC-ND-4.0",
+    "CC-BY-NC-SA-3.0-IGO",
+    "CC-BY-NC-SA-4.0",
+    "CC-BY-ND-4.0",
+    "CC-BY-SA-3.0",
+    "CC-BY-SA-4.0",
+    "CC0-1.0",
+    "CDLA-Permissive-1.0",
+    "CDLA-Sharing-1.0",
+    "copyright-authors",
+    "DbCL-1.0",
+    "EU-ODP-Legal-Notice",
+    "FDL-1.3",
+    "GPL-2.0",
+    "GPL-3.0",
+    "LGPL-3.0",
+    "MIT",
+    "ODbL-1.0",
+    "ODC-BY-1.0",
+    "other",
+    "PDDL",
+    "unknown",
+    "US-Government-Works",
+]
 """Licence names in Kaggle's documentation of dataset-metadata.json, and the ones its site added."""
-
-
-def sha256(data: bytes | Path) -> str:
-    """Return the SHA-256 of bytes or of a file, in hexadecimal."""
-    if isinstance(data, bytes):
-        return hashlib.sha256(data).hexdigest()
-    with open(data, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
 class Project:
-    """A folder with kernel.py, the two metadata files and lib/."""
+    """A folder that holds kernel.py, the two metadata files and lib/."""
 
     root: Path
 
     @classmethod
     def find(cls, start: Path) -> "Project":
-        """Return the project that a folder lies in; raise Problem when there is none."""
+        """Return the project that the folder `start` lies in.
+
+        Raises:
+            Problem: there is none.
+        """
         for folder in (start.resolve(), *start.resolve().parents):
             if (folder / KERNEL_METADATA).is_file():
                 return cls(folder)
@@ -65,22 +85,22 @@ class Project:
 
     @property
     def lib(self) -> Path:
-        """What becomes the dataset."""
+        """The folder whose packages, weights and wheels become the dataset."""
         return self.root / "lib"
 
     @property
     def runs(self) -> Path:
-        """What ship keeps."""
+        """The folder in which ship keeps its state, its ledger and the output of the runs."""
         return self.root / "runs"
 
     @cached_property
     def kernel_metadata(self) -> dict[str, Any]:
-        """kernel-metadata.json as it is."""
+        """The values of kernel-metadata.json, with the placeholder in the owner's place."""
         return self._read(KERNEL_METADATA)
 
     @cached_property
     def dataset_metadata(self) -> dict[str, Any]:
-        """dataset-metadata.json as it is."""
+        """The values of dataset-metadata.json, with the placeholder in the owner's place."""
         return self._read(DATASET_METADATA)
 
     def _read(self, name: str) -> dict[str, Any]:
@@ -101,18 +121,22 @@ class Project:
 
     @property
     def competition(self) -> str:
-        """The slug of the competition that the kernel takes part in."""
+        """The slug of the competition that the kernel is made for."""
         sources = self.kernel_metadata.get("competition_sources") or []
         if len(sources) != 1:
             raise Problem(f'{KERNEL_METADATA} must name one competition in "competition_sources".')
         return sources[0]
 
     def owned(self, values: Any, owner: str) -> Any:
-        """Return metadata with the owner in the placeholder's place, everywhere."""
+        """Return metadata in which the owner has replaced the placeholder everywhere."""
         return json.loads(json.dumps(values).replace(PLACEHOLDER, owner))
 
     def ref(self, name: str, owner: str) -> str:
-        """Return "owner/slug" of the kernel or the dataset; raise Problem for another's."""
+        """Return "owner/slug" of the kernel or the dataset, whose metadata file `name` is.
+
+        Raises:
+            Problem: the id is no such pair, or belongs to another user.
+        """
         values = self.kernel_metadata if name == KERNEL_METADATA else self.dataset_metadata
         ref = self.owned(values["id"], owner)
         if not re.fullmatch(r"[^/]+/[^/]+", ref):
@@ -125,57 +149,60 @@ class Project:
         return ref
 
     def script(self, settings: Mapping[str, str], mark: str) -> str:
-        """Return the kernel's text with the settings, and a comment `mark`, in its marked block."""
+        """Return the kernel's text with the settings and a comment in its marked block.
+
+        Args:
+            settings: the kernel's settings as text.
+            mark: the comment, by which a pushed version is recognized.
+
+        Raises:
+            Problem: the script can't be read, or does not hold the marked block exactly once.
+        """
         try:
             text = self.code.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise Problem(f"{self.code.name} can't be read: {error}.") from None
-        lines = "".join(f"    {name!r}: {value!r},\n" for name, value in settings.items())
-        block = (
-            "# --- overrides (ship push --set writes here; leave empty) ---\n"
-            + f"# ship: {mark}\n"
-            + f"OVERRIDES: dict[str, str] = {{{chr(10) if lines else ''}{lines}}}\n"
-            + "# --- end of overrides ---\n"
-        )
-        text, blocks = OVERRIDES.subn(lambda _: block, text)
+        lines = [f"    {name!r}: {value!r},\n" for name, value in settings.items()]
+        overrides = "".join(["{\n", *lines, "}"]) if lines else "{}"
+        block = f"{BLOCK_BEGIN}# ship: {mark}\nOVERRIDES: dict[str, str] = {overrides}\n{BLOCK_END}"
+        text, blocks = BLOCK.subn(lambda _: block, text)
         if blocks != 1:
             raise Problem(
                 f"{self.code.name} must hold the marked block of overrides exactly once "
-                f"(it does {blocks} times): `# --- overrides (ship push --set writes here; leave "
-                "empty) ---`, the assignment of OVERRIDES, `# --- end of overrides ---`."
+                f"(it does {blocks} times): `{BLOCK_BEGIN.strip()}`, the assignment of OVERRIDES, "
+                f"`{BLOCK_END.strip()}`."
             )
         return text
 
     def lib_hash(self) -> str:
-        """Return a hash of the lib's Python files, on which the kernel's settings may depend."""
-        files = (f for f in sorted(self.lib.rglob("*.py")) if self.lib / "ship" not in f.parents)
-        return sha256("".join(f"{file} {sha256(file)}" for file in files).encode())
+        """Return a hash of the lib's code, on which the kernel's settings may depend."""
+        return content_hash(code_files(self.lib))
 
     def show_config(self, text: str) -> dict[str, Any]:
         """Return what a kernel's --show-config prints, run as Kaggle would run it.
 
-        It sees the lib as a mounted dataset, and none of the environment's credentials. Raise
-        Problem with its words when it refuses its settings.
+        The kernel sees the lib as a mounted dataset, and none of the environment's credentials.
+
+        Args:
+            text: the kernel's script, with its settings.
+
+        Raises:
+            Problem: the kernel refuses its settings (with its words), takes too long, or does not
+                print JSON.
         """
-        kept_out = shutil.ignore_patterns(
-            "ship", "sample", "wheels", "__pycache__", ".*", "*.h5", "*.part"
-        )
         with tempfile.TemporaryDirectory() as root:
-            shutil.copytree(self.lib, Path(root, "input", "lib"), ignore=kept_out)
+            copy_files(code_files(self.lib), Path(root, "input", "lib"))
             script = Path(root, "src", "script.py")
-            write_atomically(script, text)
-            environment = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_")}
-            environment |= {"KAGGLE_ROOT": root, "KAGGLE_KERNEL_RUN_TYPE": "Batch"}
-            environment["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the internet for news
-            command = [sys.executable, "-P", str(script), "--show-config"]
+            script.parent.mkdir()
+            script.write_text(text, encoding="utf-8")
             try:
-                done = subprocess.run(
-                    command, capture_output=True, text=True, timeout=300, env=environment, cwd=root
-                )
+                done = run_show_config(script, root)
                 if done.returncode == 0:
                     return json.loads(done.stdout)
             except subprocess.TimeoutExpired:
-                raise Problem(f"{self.code.name} --show-config did not end in 5 minutes.") from None
+                raise Problem(
+                    f"{self.code.name} --show-config did not end in {SHOW_CONFIG_SECONDS} seconds."
+                ) from None
             except ValueError:
                 raise Problem(f"{self.code.name} --show-config did not print JSON.") from None
         words = (done.stderr or done.stdout).strip().splitlines()
@@ -183,7 +210,10 @@ class Project:
         raise Problem(f"{self.code.name} refuses its settings: {reason}")
 
     def commit(self) -> str:
-        """Return the git commit that is checked out, with "+" after it when files differ."""
+        """Return the git commit that is checked out, "" without git.
+
+        A "+" after it says that files differ from the commit.
+        """
 
         def git(*arguments: str) -> str:
             command = ["git", "-C", str(self.root), *arguments]
@@ -191,25 +221,41 @@ class Project:
             return done.stdout.strip()
 
         try:
-            return git("rev-parse", "--short=10", "HEAD") + "+" * bool(git("status", "--porcelain"))
+            commit = git("rev-parse", "--short=10", "HEAD")
+            return f"{commit}+" if git("status", "--porcelain") else commit
         except (OSError, subprocess.SubprocessError):
             return ""
 
 
-def kernel_faults(values: dict[str, Any], project: Project) -> list[str]:
-    """Return what Kaggle, or a run on it, would refuse in kernel-metadata.json."""
-    faults = []
+def run_show_config(script: Path, root: str) -> subprocess.CompletedProcess:
+    """Run a script with --show-config in a folder that stands for /kaggle."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_")}
+    environment |= {"KAGGLE_ROOT": root, "KAGGLE_KERNEL_RUN_TYPE": "Batch"}
+    environment["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the internet for a newer version
+    return subprocess.run(
+        [sys.executable, "-P", str(script), "--show-config"],
+        capture_output=True,
+        text=True,
+        timeout=SHOW_CONFIG_SECONDS,
+        env=environment,
+        cwd=root,
+    )
+
+
+def kernel_metadata_errors(values: dict[str, Any], project: Project) -> list[str]:
+    """Return what Kaggle, or a run there, would refuse in the values of kernel-metadata.json."""
+    errors = []
     title, slug = str(values.get("title") or ""), values["id"].rpartition("/")[2]
     if not 5 <= len(title) <= 50:
-        faults.append(f'"title" must have 5 to 50 characters, {title!r} has {len(title)}')
+        errors.append(f'"title" must have 5 to 50 characters, {title!r} has {len(title)}')
     if not 5 <= len(slug) <= 50:
-        faults.append(f'the slug of "id" must have 5 to 50 characters, {slug!r} has {len(slug)}')
+        errors.append(f'the slug of "id" must have 5 to 50 characters, {slug!r} has {len(slug)}')
     if slug != slugify(title):
-        faults.append(
+        errors.append(
             f'the slug of "id" must be that of the title: {slugify(title)!r}, not {slug!r}'
         )
     if not (project.root / str(values.get("code_file") or "")).is_file():
-        faults.append(f'"code_file" names {values.get("code_file")!r}, which is not there')
+        errors.append(f'"code_file" names {values.get("code_file")!r}, which is not there')
     required = {
         "language": ("python",),
         "kernel_type": ("script",),
@@ -219,38 +265,38 @@ def kernel_faults(values: dict[str, Any], project: Project) -> list[str]:
     }
     for name, allowed in required.items():
         if values.get(name) not in allowed:
-            faults.append(f'"{name}" must be {json.dumps(allowed[0])}, not {values.get(name)!r}')
+            errors.append(f'"{name}" must be {json.dumps(allowed[0])}, not {values.get(name)!r}')
     if len(values.get("competition_sources") or []) != 1:
-        faults.append('"competition_sources" must name one competition')
+        errors.append('"competition_sources" must name one competition')
     if project.dataset_metadata["id"] not in (values.get("dataset_sources") or []):
-        faults.append(f'"dataset_sources" must hold {project.dataset_metadata["id"]!r}')
-    return faults
+        errors.append(f'"dataset_sources" must hold {project.dataset_metadata["id"]!r}')
+    return errors
 
 
-def dataset_faults(values: dict[str, Any]) -> list[str]:
-    """Return what `kaggle datasets create` or Kaggle would refuse in dataset-metadata.json."""
-    faults = []
+def dataset_metadata_errors(values: dict[str, Any]) -> list[str]:
+    """Return what the kaggle client or Kaggle would refuse in dataset-metadata.json."""
+    errors = []
     title, slug = str(values.get("title") or ""), values["id"].rpartition("/")[2]
     if not 6 <= len(title) <= 50:
-        faults.append(f'"title" must have 6 to 50 characters, {title!r} has {len(title)}')
+        errors.append(f'"title" must have 6 to 50 characters, {title!r} has {len(title)}')
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{4,48}[a-z0-9]", slug):
-        faults.append(f'the slug of "id" must be 6 to 50 of a-z, 0-9 and dashes, not {slug!r}')
+        errors.append(f'the slug of "id" must be 6 to 50 of a-z, 0-9 and dashes, not {slug!r}')
     licenses = values.get("licenses")
     names = [entry.get("name") for entry in licenses] if isinstance(licenses, list) else []
     if len(names) != 1:
-        faults.append(f'"licenses" must hold exactly one license, not {len(names)}')
+        errors.append(f'"licenses" must hold exactly one license, not {len(names)}')
     elif names[0] not in LICENSES:
-        faults.append(f"Kaggle knows no license {names[0]!r} (MIT, CC0-1.0, ... are known)")
+        errors.append(f"Kaggle knows no license {names[0]!r} (MIT, CC0-1.0, ... are known)")
     subtitle = values.get("subtitle")
     if subtitle and not 20 <= len(subtitle) <= 80:
-        faults.append(f'"subtitle" must have 20 to 80 characters, not {len(subtitle)}')
-    return faults
+        errors.append(f'"subtitle" must have 20 to 80 characters, not {len(subtitle)}')
+    return errors
 
 
-def code_faults(text: str) -> list[str]:
-    """Return why a script does not compile."""
+def syntax_error(text: str) -> str:
+    """Return why a script does not compile, "" when it does."""
     try:
         ast.parse(text)
     except SyntaxError as error:
-        return [f"line {error.lineno}: {error.msg}"]
-    return []
+        return f"line {error.lineno}: {error.msg}"
+    return ""

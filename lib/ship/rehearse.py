@@ -1,7 +1,7 @@
-"""`ship rehearse`: the whole way with no account and no network, against a Kaggle on this machine.
+"""`ship rehearse`: the whole pipeline without an account, against a Kaggle on this machine.
 
 It draws the small sample competition (or takes a real folder), copies the project into a temporary
-folder, starts the loopback Kaggle, and runs the very `ship` there with the real client.
+folder, starts the loopback Kaggle, and runs the unchanged `ship` and the real client against it.
 """
 
 import argparse
@@ -16,36 +16,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common import Problem
-from ship.desk import parse_settings, say
+from ship.contents import all_files, copy_files
+from ship.context import parse_settings, say
 from ship.project import DATASET_METADATA, KERNEL_METADATA, Project
 from ship.state import Ledger
 
 PACE = {"SHIP_POLL": "0.5", "SHIP_POLL_MAX": "2", "SHIP_SETTLE": "1"}
-DRAWN = {"recipe": "dry"}
-REAL = {"recipe": "dry", "limit": "60"}
+SAMPLE_SETTINGS = {"recipe": "dry"}
+OWN_DATA_SETTINGS = {"recipe": "dry", "limit": "60"}
 
 
 def copy_project(project: Project, target: Path) -> Project:
-    """Copy what is shipped, and nothing else, into a folder of its own."""
+    """Copy the kernel, its metadata and what may be uploaded of lib/ into a new folder."""
     target.mkdir(parents=True)
     for file in (project.code, project.root / KERNEL_METADATA, project.root / DATASET_METADATA):
         shutil.copy2(file, target / file.name)
-    left_out = shutil.ignore_patterns("ship", "sample", "__pycache__", ".*", "*.egg-info", "*.part")
-    shutil.copytree(project.lib, target / "lib", ignore=left_out, copy_function=link_or_copy)
+    copy_files(all_files(project.lib), target / "lib")
     return Project(target)
-
-
-def link_or_copy(source: str, target: str) -> None:
-    """Link a file (weights are large) where the file system can, copy it elsewhere."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 @contextlib.contextmanager
 def workplace(keep: Path | None) -> Iterator[Path]:
-    """Give a temporary folder, or the one that is to be kept."""
+    """Give a temporary folder, or the new one that is to be kept.
+
+    Raises:
+        Problem: the folder to be kept is not empty.
+    """
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="rehearsal-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)
@@ -57,7 +53,11 @@ def workplace(keep: Path | None) -> Iterator[Path]:
 
 
 def competition_data(arguments: argparse.Namespace, work: Path) -> tuple[Path, Path]:
-    """Return the competition's folder and the CSV of its test labels."""
+    """Return the competition's folder and the CSV of its test labels; draw them unless named.
+
+    Raises:
+        Problem: only one of --data and --solution is given, or one does not exist.
+    """
     if bool(arguments.data) != bool(arguments.solution):
         raise Problem("--data and --solution go together: the photos, and the test set's labels.")
     if arguments.data:
@@ -73,7 +73,7 @@ def competition_data(arguments: argparse.Namespace, work: Path) -> tuple[Path, P
 
 
 def environment_of(kaggle) -> dict[str, str]:
-    """Return this process's environment without its credentials, pointed at the loopback."""
+    """Return this process's environment, without credentials and pointed at the loopback Kaggle."""
     inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith("KAGGLE_")}
     library = str(Path(__file__).resolve().parent.parent)
     paths = [library, *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -81,14 +81,18 @@ def environment_of(kaggle) -> dict[str, str]:
 
 
 def rehearse(arguments: argparse.Namespace, project: Project) -> None:
-    """Go the whole way; raise Problem when a step fails or something reached for the network."""
+    """Run the whole pipeline against a loopback Kaggle and print the score.
+
+    Raises:
+        Problem: a step failed, or something tried to reach the network.
+    """
     from ship.loopback import Loopback
     from ship.loopback.box import LAYOUTS, guarantees
 
     if arguments.mount not in LAYOUTS:
         raise Problem(f"--mount must be one of {', '.join(LAYOUTS)}, not {arguments.mount!r}.")
     began = time.monotonic()
-    settings = REAL if arguments.data else DRAWN
+    settings = OWN_DATA_SETTINGS if arguments.data else SAMPLE_SETTINGS
     settings = settings | parse_settings(arguments.set or [])
     with workplace(arguments.keep) as work:
         copy = copy_project(project, work / "project")
@@ -106,7 +110,7 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
         if connects:
             raise Problem(f"something reached for the network: {', '.join(map(str, connects))}.")
         if status:
-            raise Problem("the rehearsal failed; its last words are above.")
+            raise Problem("the rehearsal failed as said above; --keep DIR keeps its files.")
         row = Ledger(copy.runs / "ledger.jsonl").rows()[-1]
     seconds = round(time.monotonic() - began)
     sent = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())

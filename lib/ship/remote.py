@@ -1,8 +1,8 @@
-"""Kaggle as `ship` sees it: the client's process, its deadlines, and what may be repeated.
+"""Calls to Kaggle through the client's process: deadlines, repetition, and what the answers mean.
 
 Reads and uploads are repeated with growing pauses when Kaggle is busy or out of reach. A call that
-changes something is sent once: when its answer is lost, `Lost` is raised and the caller asks Kaggle
-what it has before anything is sent again.
+changes something is sent once. When its answer is lost, `AnswerLost` is raised, and the caller asks
+Kaggle what it has before anything is sent again.
 """
 
 import contextlib
@@ -17,66 +17,26 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from common import Problem
 from ship.credentials import Credentials, redact
+from ship.pace import Pace
 
 KERNELS = "kernels.KernelsApiService"
 DATASETS = "datasets.DatasetApiService"
 COMPETITIONS = "competitions.CompetitionApiService"
 BUSY = (408, 425, 429, 500, 502, 503, 504)
+"""HTTP statuses after which another attempt may succeed."""
 PAGE = 100
+"""How many entries of a list are asked for at once."""
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How long to wait for Kaggle, in seconds; each field is set by SHIP_<NAME> as well."""
+class AnswerLost(Exception):
+    """The answer to a call that changes something was lost: nobody knows whether it took effect.
 
-    timeout: float = 60.0
-    """for an answer, or for the next bytes of one"""
-    retries: int = 6
-    """attempts at a call that may be repeated"""
-    backoff: float = 1.0
-    """pause before the second attempt; doubles with each further one"""
-    poll: float = 5.0
-    """between two questions about a run, a dataset or a score, at first"""
-    poll_max: float = 60.0
-    """between two such questions, at last"""
-    settle: float = 5.0
-    """before Kaggle is asked again whether it has what was sent"""
-    ready: float = 3600.0
-    """for a dataset to become READY"""
-    score: float = 3600.0
-    """for a submission's score"""
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Pace":
-        """Read SHIP_TIMEOUT, SHIP_RETRIES and so on; raise Problem for what is not a number."""
-        values = {}
-        for name, default in vars(cls()).items():
-            text = environment.get(f"SHIP_{name.upper()}")
-            if text is not None:
-                try:
-                    values[name] = type(default)(text)
-                except ValueError:
-                    raise Problem(f"SHIP_{name.upper()} must be a number, not {text!r}.") from None
-        return cls(**values)
-
-    def polls(self) -> Iterator[float]:
-        """Yield the pauses between questions: each 1.3 times the one before, up to poll_max."""
-        pause = self.poll
-        while True:
-            yield pause
-            pause = min(pause * 1.3, max(self.poll_max, self.poll))
-
-
-class Lost(Exception):
-    """The answer to a call that changes something was lost: it may have taken effect, or not.
-
-    `late` when there was none in time: it may yet take effect.
+    `late` tells that no answer came in time, so that the call may still take effect.
     """
 
     def __init__(self, reason: str, late: bool):
@@ -85,7 +45,7 @@ class Lost(Exception):
 
 
 class Refused(Problem):
-    """Kaggle answered and refused: an HTTP 4xx, whose status is kept."""
+    """Kaggle answered with an HTTP 4xx, whose status is kept."""
 
     def __init__(self, message: str, status: int):
         super().__init__(message)
@@ -93,7 +53,7 @@ class Refused(Problem):
 
 
 class Unavailable(Problem):
-    """Kaggle gave no usable answer, however often it was asked."""
+    """Kaggle gave no usable answer in all attempts."""
 
 
 class ClientDied(Problem):
@@ -101,9 +61,10 @@ class ClientDied(Problem):
 
 
 class Remote:
-    """Kaggle through one process of the client, started at the first call.
+    """Kaggle, reached through one process of the client that starts at the first call.
 
-    `environment` is the client's; `scratch` a folder where it keeps unfinished uploads.
+    `scratch` is a folder in which the client keeps the addresses of unfinished uploads;
+    `environment` holds the client's variables.
     """
 
     def __init__(self, scratch: Path, pace: Pace, environment: Mapping[str, str] = os.environ):
@@ -174,7 +135,11 @@ class Remote:
         )
 
     def _message(self, until: float) -> dict | None:
-        """Return the client's next message that is no event; None when the time is over."""
+        """Pass events on and return the client's next answer, None when the time is over.
+
+        Args:
+            until: the deadline in seconds of the monotonic clock; progress extends it.
+        """
         while True:
             try:
                 message = self._received.get(timeout=max(0.0, until - time.monotonic()))
@@ -191,14 +156,14 @@ class Remote:
                 return message
 
     def wait(self, seconds: float) -> None:
-        """Pause, passing on what the client reports meanwhile."""
+        """Pause while what the client reports is passed on."""
         if self._process:
             self._message(time.monotonic() + seconds)
         else:
             time.sleep(seconds)
 
     def _ask(self, op: str, args: dict) -> dict:
-        """Make one attempt at a call and return the client's answer, an error included."""
+        """Make one attempt at a call and return the client's answer, which may be an error."""
         if self._process is None:
             self._start()
         self._calls += 1
@@ -208,7 +173,7 @@ class Remote:
             self._process.stdin.flush()
         except OSError:
             raise self._died() from None
-        # The client's own timeout comes first; this one ends a client that hangs all the same.
+        # The client's own timeout comes first; this one ends a client that hangs in spite of it.
         until = time.monotonic() + 3 * self.pace.timeout + 10
         while (answer := self._message(until)) is not None:
             if answer.get("id") == self._calls:
@@ -219,22 +184,32 @@ class Remote:
     def call(self, op: str, what: str, once: bool = False, **args) -> Any:
         """Make a call and return its result.
 
-        `what` names the call in errors ("the run's status"). With `once` it is not repeated: raise
-        Lost when it may have taken effect. Raise Refused for an HTTP 4xx, Unavailable when Kaggle
-        gave no usable answer, Problem when the client can't be used.
+        Args:
+            op: the operation, a method of `client.Client`.
+            what: names the call in sentences, such as "the run's status".
+            once: never repeat the call after Kaggle may have received it.
+            args: the operation's arguments.
+
+        Raises:
+            AnswerLost: with `once`, when the call may have taken effect.
+            Refused: Kaggle answered with an HTTP 4xx.
+            Unavailable: Kaggle gave no usable answer in all attempts.
+            Problem: the client can't be used.
         """
         for attempt in range(1, self.pace.retries + 1):
             try:
                 answer = self._ask(op, args)
             except ClientDied as died:
                 if once:
-                    raise Lost(str(died), late=True) from None
+                    raise AnswerLost(str(died), late=True) from None
                 raise
             if "ok" in answer:
                 return answer["ok"]
             error = answer["error"]
             if once and error["sent"] and (error["kind"] != "http" or error["status"] in BUSY):
-                raise Lost(error["message"] or f"HTTP {error['status']}", error["kind"] == "late")
+                raise AnswerLost(
+                    error["message"] or f"HTTP {error['status']}", error["kind"] == "late"
+                )
             reason = self._reason(error, what)
             if attempt < self.pace.retries:
                 if op == "upload" and error["kind"] == "dropped" and attempt > 1:
@@ -247,12 +222,21 @@ class Remote:
         )
 
     def _reason(self, error: dict, what: str) -> str:
-        """Put an error that another attempt may cure into words; raise the others."""
+        """Return the reason for an error that another attempt may cure.
+
+        Raises:
+            Problem: no attempt can cure the error.
+        """
         kind, status, message = error["kind"], error.get("status"), error["message"]
         if kind == "login":
             raise Problem(
                 "no Kaggle credentials that work were found: run `kaggle auth login`, or create a "
                 "token at https://www.kaggle.com/settings/api and set KAGGLE_API_TOKEN."
+            )
+        if kind == "disk":
+            raise Problem(
+                f"the disk is full (during {what}: {message}): free some space and run the same "
+                "command again; it goes on from here."
             )
         if kind == "client":
             raise Problem(f"the kaggle client can't handle {what}: {message}")
@@ -271,19 +255,23 @@ class Remote:
         return f"HTTP {status} {message}".strip() if kind == "http" else message
 
     def forget_uploads(self) -> None:
-        """Drop the addresses of unfinished uploads, so that the next one begins anew.
+        """Drop the addresses of unfinished uploads, so that the next upload begins anew.
 
-        They lie in `.kaggle/uploads`, since 2.2.5 of the client in `.kaggle-uploads-UID`.
+        The client keeps them in `.kaggle/uploads`, since version 2.2.5 in `.kaggle-uploads-UID`.
         """
         for folder in self.scratch.glob(".kaggle*"):
             shutil.rmtree(folder, ignore_errors=True)
 
     def post(self, service: str, method: str, what: str, **fields) -> dict:
-        """Read something: the JSON of an API method's answer."""
+        """Call a method of the API that changes nothing, and return the JSON of its answer."""
         return self.call("post", what, service=service, method=method, fields=fields)
 
     def pages(self, service: str, method: str, what: str, **fields) -> Iterator[dict]:
-        """Yield all pages of a list."""
+        """Yield all pages of a list.
+
+        Raises:
+            Problem: Kaggle repeats a page.
+        """
         seen = set()
         token = ""
         while True:
@@ -300,10 +288,10 @@ class Remote:
                 return
             seen.add(token)
 
-    # --- what is asked ---
+    # --- questions to Kaggle ---
 
     def username(self) -> str:
-        """Return the user's name that the credentials belong to."""
+        """Return the name of the user to whom the credentials belong."""
         name = self.call("login", "your user name")["username"]
         if not name:
             raise Problem(
@@ -332,18 +320,18 @@ class Remote:
         )
         return str(answer.get("status") or "").upper()
 
-    def dataset_files(self, ref: str, version: int) -> dict[str, int]:
-        """Return the files of a dataset's version with their sizes in bytes."""
+    def dataset_files(self, ref: str, version: int) -> list[tuple[str, int]]:
+        """Return the names and the sizes in bytes of the files of a dataset's version."""
         owner, slug = ref.split("/")
         fields = {"ownerSlug": owner, "datasetSlug": slug, "datasetVersionNumber": version}
         pages = self.pages(
             DATASETS, "ListDatasetFiles", f"the files of {ref}", pageSize=PAGE, **fields
         )
-        return {
-            file["name"]: file.get("totalBytes", 0)
+        return [
+            (file["name"], file.get("totalBytes", 0))
             for page in pages
             for file in page.get("datasetFiles", [])
-        }
+        ]
 
     def kernel(self, ref: str) -> tuple[int, str]:
         """Return a kernel's newest version and its source; (0, "") when there is no such kernel.
@@ -364,29 +352,15 @@ class Remote:
 
     def run_status(self, ref: str, version: int) -> tuple[str, str]:
         """Return a run's status word ("" when Kaggle gave none) and its failure message."""
-        owner, slug = ref.split("/")
-        answer = self.post(
-            KERNELS,
-            "GetKernelSessionStatus",
-            f"the status of {ref} version {version}",
-            userName=owner,
-            kernelSlug=slug,
-            versionLabel=f"v{version}",  # for a bare number the site answers 404
-        )
+        what = f"the status of {ref} version {version}"
+        answer = self.post(KERNELS, "GetKernelSessionStatus", what, **run_fields(ref, version))
         return str(answer.get("status") or "").upper(), answer.get("failureMessage") or ""
 
     def run_output(self, ref: str, version: int) -> tuple[list[tuple[str, str]], list[dict]]:
-        """Return a run's output files as (name, URL), and its log's entries, of all pages."""
-        owner, slug = ref.split("/")
-        pages = self.pages(
-            KERNELS,
-            "ListKernelSessionOutput",
-            f"the output of {ref} version {version}",
-            userName=owner,
-            kernelSlug=slug,
-            versionLabel=f"v{version}",  # for a bare number the site answers 404
-            pageSize=PAGE,
-        )
+        """Return a run's output files as (name, URL), and the entries of its log."""
+        what = f"the output of {ref} version {version}"
+        fields = run_fields(ref, version) | {"pageSize": PAGE}
+        pages = self.pages(KERNELS, "ListKernelSessionOutput", what, **fields)
         files, log = [], ""
         for page in pages:
             files += [
@@ -420,7 +394,11 @@ class Remote:
         )
 
     def data_files(self, competition: str) -> list[str]:
-        """Return the names of a competition's data files; Refused where rules are not accepted."""
+        """Return the names of a competition's data files.
+
+        Raises:
+            Refused: there is no such competition, or its rules are not accepted.
+        """
         pages = self.pages(
             COMPETITIONS,
             "ListDataFiles",
@@ -435,8 +413,18 @@ class Remote:
         return self.post(KERNELS, "GetAcceleratorQuotaStatistics", "your GPU quota")
 
 
+def run_fields(ref: str, version: int) -> dict[str, str]:
+    """Return the fields that name the run of a kernel's version in a request."""
+    owner, slug = ref.split("/")
+    # Kaggle answers 404 for a version label that is a bare number.
+    return {"userName": owner, "kernelSlug": slug, "versionLabel": f"v{version}"}
+
+
 def log_entries(log: str) -> list[dict]:
-    """Read a run's log: a JSON array of {stream_name, time, data}, or else plain text."""
+    """Return the entries {stream_name, time, data} of a run's log.
+
+    A log that is no JSON is taken as plain text, whose entries have only `data`.
+    """
     try:
         entries = json.loads(log)
     except ValueError:

@@ -1,15 +1,14 @@
-"""What `ship` remembers in `runs/`: its state, the ledger of all runs, and the lock on both.
+"""What `ship` remembers in `runs/`: the state of the newest shipment, and the ledger of all runs.
 
-The state is what has to be known to go on after a kill: an intent is saved before anything is sent
-that changes something at Kaggle, the outcome after it.
+The state holds what the next `ship` must know when this one is killed: it is saved before a change
+is sent to Kaggle, and again when the outcome is known.
 """
 
 import contextlib
-import csv
 import json
 import os
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from common import Problem, write_atomically
 
@@ -23,6 +22,8 @@ class State:
         if path.exists():
             try:
                 self.values = json.loads(path.read_text(encoding="utf-8"))
+                if not isinstance(self.values, dict):
+                    raise ValueError("it is no JSON object")
             except (OSError, ValueError) as error:
                 raise Problem(
                     f"{path} can't be read ({error}): move it away and run `ship` again; the "
@@ -31,12 +32,18 @@ class State:
 
     @property
     def dataset(self) -> dict[str, Any]:
-        """The lib dataset: ref, hash, version, ready, files; `sending` while it is unknown."""
+        """The lib dataset: ref, hash, version, ready and files.
+
+        `sending` is there until it is known whether Kaggle has what was sent.
+        """
         return self.values.setdefault("dataset", {})
 
     @property
     def run(self) -> dict[str, Any]:
-        """The newest run: id, key, ref, version, settings, status, folder, submission."""
+        """The newest run: ref, version, mark, key, settings, config, status, folder, submission.
+
+        `sending` is there until it is known whether Kaggle has the push.
+        """
         return self.values.setdefault("run", {})
 
     def save(self) -> None:
@@ -47,30 +54,15 @@ class State:
 class Ledger:
     """`runs/ledger.jsonl`: one JSON object a line, only ever appended to.
 
-    A run's lines add up to its row: `run` names it, a later value replaces an earlier one. A line
-    that a crash has cut short is passed over.
+    The lines of a run add up to its row: `run` names it, and a later value replaces an earlier one.
+    Lines that can't be read, as a crash may leave one behind, are passed over.
     """
-
-    COLUMNS = (
-        "run",
-        "time",
-        "commit",
-        "recipe",
-        "backbone",
-        "image_size",
-        "settings",
-        "status",
-        "val_accuracy",
-        "val_accuracy_tta",
-        "public_score",
-        "gpu_minutes",
-    )
 
     def __init__(self, path: Path):
         self.path = path
 
     def append(self, run: str, **values: Any) -> None:
-        """Add to a run's row; a value of None, or one that is there, says nothing."""
+        """Add values to a run's row; None and values that the row has already are not written."""
         row = next((row for row in self.rows() if row["run"] == run), None)
         news = {k: v for k, v in values.items() if v is not None and (row or {}).get(k) != v}
         if row and not news:
@@ -99,17 +91,13 @@ class Ledger:
                 rows.setdefault(values["run"], {}).update(values)
         return list(rows.values())
 
-    def best(self, besides: str = "") -> float | None:
-        """Return the best public score of all runs but one."""
-        scores = [
-            row["public_score"]
-            for row in self.rows()
-            if row["run"] != besides and row.get("public_score") is not None
-        ]
-        return max(scores, default=None)
+    def best(self, excluding: str = "") -> float | None:
+        """Return the best public score of all runs but `excluding`, None when there is none."""
+        scores = [public_score(row) for row in self.rows() if row["run"] != excluding]
+        return max((score for score in scores if score is not None), default=None)
 
-    def write_csv(self, rows: list[dict[str, Any]], out: TextIO) -> None:
-        """Write rows as CSV, all columns of a row."""
-        writer = csv.DictWriter(out, self.COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+
+def public_score(row: dict[str, Any]) -> float | None:
+    """Return the public score in a row of the ledger, None when it has none."""
+    score = row.get("public_score")
+    return score if isinstance(score, int | float) else None

@@ -1,4 +1,8 @@
-"""`ship weights`: the backbones' ImageNet weights, downloaded once and checked."""
+"""`ship weights`: download the backbones' ImageNet weights once, and check every file.
+
+A file whose row in the manifest has no URL comes with the repository: it is checked, but never
+downloaded.
+"""
 
 import argparse
 import base64
@@ -18,25 +22,26 @@ from urllib.parse import urlsplit
 import requests
 from tqdm import tqdm
 
-from common import Problem
+from common import Problem, write_atomically
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-CHUNK = 1 << 16  # bytes; what a cut connection can lose
-TIMEOUT = (15, 60)  # seconds to connect, seconds of silence
-PAUSES = (1, 2, 4, 8, 16)  # seconds before each new attempt that follows one without progress
+CHUNK = 1 << 16  # bytes; a cut connection loses at most one chunk
+TIMEOUT = (15, 60)  # seconds to connect, and seconds without any byte
+PAUSES = (1, 2, 4, 8, 16)  # seconds before the next attempt, after one to five without progress
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """One row of `manifest.json`: a backbone's weights without the top, as Keras publishes them.
+    """One row of `manifest.json`: the file of a backbone's weights without the top.
 
-    `size` is in bytes; `sha256` and `md5` are in hexadecimal, and None where Keras publishes none.
+    `url` is None for a file that comes with the repository. `size` is in bytes. `sha256` and `md5`
+    are in hexadecimal, and None where Keras publishes none.
     """
 
     backbone: str
     file: str
-    url: str
+    url: str | None
     size: int | None
     sha256: str | None
     md5: str | None
@@ -44,13 +49,17 @@ class WeightsFile:
 
 
 class _Interrupted(Exception):
-    """An attempt ended early for a reason that the next one may not meet."""
+    """An attempt ended early for a reason that may not occur again."""
 
 
 def read_manifest(folder: Path = FOLDER) -> dict[str, WeightsFile]:
-    """Read `manifest.json` in `folder`: backbone name to its row.
+    """Read `manifest.json` in `folder`.
 
-    Raises Problem when it is missing or a row does not have the known fields.
+    Returns:
+        Each backbone's row by the backbone's name.
+
+    Raises:
+        Problem: the manifest is missing, or a row has other fields or values than it must have.
     """
     path = folder / "manifest.json"
     try:
@@ -63,19 +72,25 @@ def read_manifest(folder: Path = FOLDER) -> dict[str, WeightsFile]:
     for row in manifest.values():
         if not row.file or Path(row.file).name != row.file:
             raise Problem(f"{path}: {row.backbone}'s file {row.file!r} must be a bare file name.")
+        if row.url is None and row.sha256 is None:
+            raise Problem(f"{path}: {row.backbone} needs a sha256, because it has no url.")
     return manifest
 
 
 def find_backbone(name: str, manifest: dict[str, WeightsFile]) -> WeightsFile:
-    """Find a backbone's row by its name in any case; Problem lists the known names."""
+    """Return a backbone's row by its name in any case.
+
+    Raises:
+        Problem: there is no such backbone; the known names are listed.
+    """
     for known, row in manifest.items():
         if known.lower() == name.lower():
             return row
     raise Problem(f"{name!r} is no known backbone; the known ones are: {', '.join(manifest)}.")
 
 
-def fault(path: Path, row: WeightsFile) -> str | None:
-    """Say what is wrong with the file at `path`, or None when it is the published one."""
+def mismatch(path: Path, row: WeightsFile) -> str | None:
+    """Return how the file at `path` differs from its row, None when it agrees with it."""
     if not path.is_file():
         return "is not there"
     with path.open("rb") as file:
@@ -91,33 +106,43 @@ def fault(path: Path, row: WeightsFile) -> str | None:
     return None
 
 
-def missing_weights(files: list[str], folder: Path = FOLDER) -> list[WeightsFile]:
-    """Pick, of the named files, those that are absent or not the published ones."""
-    return [row for row in _rows_of(files, folder) if fault(folder / row.file, row)]
-
-
 def required_weights(files: list[str], folder: Path = FOLDER) -> list[Path]:
-    """Give the paths of the named weights files, each present and verified.
+    """Return the paths of the named weights files, each present and verified.
 
-    Raises Problem with the `ship weights` command that gets what is missing.
+    Raises:
+        Problem: a file is missing, damaged or unknown; the sentence says how to get it.
     """
     rows = _rows_of(files, folder)
-    faults = {row: reason for row in rows if (reason := fault(folder / row.file, row))}
-    if faults:
-        reasons = "; ".join(f"{folder / row.file} {reason}" for row, reason in faults.items())
-        names = " ".join(row.backbone for row in faults)
-        raise Problem(f"{reasons}: run `ship weights {names}`.")
+    wrong = {row: reason for row in rows if (reason := mismatch(folder / row.file, row))}
+    if wrong:
+        reasons = "; ".join(f"{folder / row.file} {reason}" for row, reason in wrong.items())
+        raise Problem(f"{reasons}: {_remedy(list(wrong), folder)}.")
     return [folder / row.file for row in rows]
 
 
-def download(row: WeightsFile, folder: Path = FOLDER) -> Path:
-    """Download one weights file, going on from what an earlier attempt left, and check it.
+def _remedy(rows: list[WeightsFile], folder: Path) -> str:
+    """Return how to get files that are missing or damaged."""
+    download = " ".join(row.backbone for row in rows if row.url is not None)
+    restore = " ".join(str(folder / row.file) for row in rows if row.url is None)
+    remedies = [f"run `ship weights {download}`"] if download else []
+    remedies += (
+        [f"restore the repository's copy with `git checkout -- {restore}`"] if restore else []
+    )
+    return " and ".join(remedies)
 
-    Raises Problem when the network, the server, the disk or the file's hash is at fault. What
-    arrived stays beside as `<file>.part` for the next attempt, unless it proved to be wrong.
+
+def download(row: WeightsFile, folder: Path = FOLDER) -> Path:
+    """Download one weights file that has a URL, and check it.
+
+    The download resumes what an earlier attempt has left in `<file>.part`. What arrives stays there
+    for the next attempt, unless it proves to be wrong.
+
+    Raises:
+        Problem: the network or the server failed, the disk is full, or the file is not the
+            published one.
     """
     part = folder / f"{row.file}.part"
-    with _disk_faults_explained(row, folder):
+    with _disk_errors_explained(row, folder):
         folder.mkdir(parents=True, exist_ok=True)
         announced_md5 = _complete(row, part)
         if announced_md5 and not (row.sha256 or row.md5) and _digest(part, "md5") != announced_md5:
@@ -130,19 +155,26 @@ def download(row: WeightsFile, folder: Path = FOLDER) -> Path:
 
 
 def copy(row: WeightsFile, source: Path, folder: Path = FOLDER) -> Path:
-    """Take a weights file from the folder `source`, checked like a downloaded one."""
+    """Copy a weights file from the folder `source`, checked like a downloaded one.
+
+    Raises:
+        Problem: the folder has no such file, the file is not the published one, or the disk is
+            full.
+    """
     original = source / row.file
     if not original.is_file():
-        raise Problem(f"{source} has no file {row.file}, which is how {row.backbone}'s is called.")
-    temporary = folder / f"{row.file}.copy"
-    with _disk_faults_explained(row, folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            shutil.copyfile(original, temporary)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        return _accept(temporary, row, str(original), "get it with `ship weights` without --from")
+        raise Problem(f"{source} has no file {row.file}, the weights of {row.backbone}.")
+
+    def copy_and_check(target: Path) -> None:
+        shutil.copyfile(original, target)
+        if reason := mismatch(target, row):
+            raise Problem(
+                f"{original} {reason}: it was not kept; get it with `ship weights` without --from."
+            )
+
+    with _disk_errors_explained(row, folder):
+        write_atomically(folder / row.file, copy_and_check)
+    return folder / row.file
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -160,26 +192,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="take the files from this folder instead of the internet (checked alike)",
     )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        default=argparse.SUPPRESS,  # that of `ship --dry-run` stands
-        help="say what would be done, do nothing",
-    )
 
 
-def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> int:
-    """Run `ship weights`: 0 when every named file is there and verified, else raises Problem."""
+def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> None:
+    """Run `ship weights`: list all files, or get the named backbones' files.
+
+    Raises:
+        Problem: a named file can't be had.
+    """
     manifest = read_manifest(folder)
     if not arguments.backbones:
         _list(manifest, folder)
-        return 0
+        return
     rows = [find_backbone(name, manifest) for name in arguments.backbones]
     for row in dict.fromkeys(rows):
-        reason = fault(folder / row.file, row)
+        reason = mismatch(folder / row.file, row)
         if reason is None:
             print(f"{row.backbone}: {row.file} is here and verified.")
             continue
+        if row.url is None and not arguments.source:
+            raise Problem(f"{folder / row.file} {reason}: {_remedy([row], folder)}.")
         if (folder / row.file).exists():
             print(f"{row.backbone}: {row.file} {reason}, and is replaced.")
         origin = arguments.source / row.file if arguments.source else row.url
@@ -188,7 +220,6 @@ def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> int:
             continue
         path = copy(row, arguments.source, folder) if arguments.source else download(row, folder)
         print(f"{row.backbone}: {path}, {_proof(row)}; licence {row.licence}.")
-    return 0
 
 
 def _rows_of(files: list[str], folder: Path) -> list[WeightsFile]:
@@ -202,7 +233,7 @@ def _rows_of(files: list[str], folder: Path) -> list[WeightsFile]:
 
 
 def _digest(path: Path, algorithm: str) -> str:
-    """Hash a file, once in a process for as long as it does not change."""
+    """Return a file's hash, computed once in a process for as long as the file does not change."""
     status = path.stat()
     return _digest_of(path, status.st_size, status.st_mtime_ns, algorithm)
 
@@ -214,9 +245,10 @@ def _digest_of(path: Path, size: int, modified: int, algorithm: str) -> str:
 
 
 def _complete(row: WeightsFile, part: Path) -> str | None:
-    """Attempt to complete `part` until it is, giving up after some attempts without progress.
+    """Complete `part` in as many attempts as it takes; return the MD5 that the server announces.
 
-    Gives the MD5 that the server announces, if it does.
+    Raises:
+        Problem: several attempts in a row brought nothing, or none can help.
     """
     most, idle = _size(part), 0
     while True:
@@ -240,7 +272,7 @@ def _complete(row: WeightsFile, part: Path) -> str | None:
 
 
 def _fetch(row: WeightsFile, part: Path) -> str | None:
-    """Make one attempt to complete `part`; give the MD5 that the server announces, if it does."""
+    """Make one attempt to complete `part`; return the MD5 that the server announces, or None."""
     start = _size(part)
     if row.size is not None and start == row.size:
         return None
@@ -250,7 +282,7 @@ def _fetch(row: WeightsFile, part: Path) -> str | None:
         start = _first_byte(row, answer, start)
         length = answer.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else None
-        if None not in (row.size, total) and total != row.size:
+        if row.size is not None and total is not None and total != row.size:
             raise Problem(
                 f"{row.url} has {total:,} bytes instead of the published {row.size:,}: nothing was "
                 f"downloaded. Get the file elsewhere and use --from FOLDER."
@@ -260,7 +292,7 @@ def _fetch(row: WeightsFile, part: Path) -> str | None:
 
 
 def _check_answer(row: WeightsFile, part: Path, answer: requests.Response) -> None:
-    if answer.status_code == 416:  # the part is not of this file
+    if answer.status_code == 416:  # the partial file is longer than the server's
         part.unlink(missing_ok=True)
         raise _Interrupted("the server refused to go on from the partial file")
     if answer.status_code == 429 or answer.status_code >= 500:
@@ -278,7 +310,7 @@ def _check_answer(row: WeightsFile, part: Path, answer: requests.Response) -> No
 
 
 def _first_byte(row: WeightsFile, answer: requests.Response, asked: int) -> int:
-    """Tell where the answer's body begins: 0 when the server ignores Range."""
+    """Return the offset of the answer's first byte, which is 0 when the server ignores Range."""
     if answer.status_code == 200:
         return 0
     if not answer.headers.get("Content-Range", "").startswith(f"bytes {asked}-"):
@@ -303,12 +335,12 @@ def _receive(
             bar.update(len(chunk))
         file.flush()
         os.fsync(file.fileno())
-    if total is not None and _size(part) < total:  # urllib3 1 does not notice
+    if total is not None and _size(part) < total:  # urllib3 1 raises no error for this
         raise _Interrupted("the connection broke off")
 
 
 def _announced_md5(answer: requests.Response) -> str | None:
-    """Give the MD5 of the whole object in Google Cloud Storage's `x-goog-hash`, in hexadecimal."""
+    """Return the whole file's MD5 in Google Cloud Storage's `x-goog-hash`, in hexadecimal."""
     for item in answer.headers.get("x-goog-hash", "").split(","):
         if item.strip().startswith("md5="):
             return base64.b64decode(item.strip().removeprefix("md5=")).hex()
@@ -316,8 +348,8 @@ def _announced_md5(answer: requests.Response) -> str | None:
 
 
 def _accept(temporary: Path, row: WeightsFile, origin: str, remedy: str) -> Path:
-    """Move a complete file to its place, or remove it and say why it is refused."""
-    if reason := fault(temporary, row):
+    """Move a complete download to its place; remove it and raise Problem when it is not right."""
+    if reason := mismatch(temporary, row):
         temporary.unlink()
         raise Problem(f"{origin} {reason}: it was not kept; {remedy}.")
     final = temporary.with_name(row.file)
@@ -326,8 +358,8 @@ def _accept(temporary: Path, row: WeightsFile, origin: str, remedy: str) -> Path
 
 
 @contextmanager
-def _disk_faults_explained(row: WeightsFile, folder: Path) -> Iterator[None]:
-    """Turn an operating system's refusal to write into a Problem with the way out."""
+def _disk_errors_explained(row: WeightsFile, folder: Path) -> Iterator[None]:
+    """Turn an error of the file system into a Problem that says what to do."""
     try:
         yield
     except OSError as error:
@@ -364,9 +396,10 @@ def _given_up(row: WeightsFile, part: Path, error: Exception) -> str:
 
 def _list(manifest: dict[str, WeightsFile], folder: Path) -> None:
     for row in manifest.values():
-        state = fault(folder / row.file, row) or "is here and verified"
+        state = mismatch(folder / row.file, row) or "is here and verified"
+        origin = " (comes with the repository)" if row.url is None else ""
         size = _megabytes(row.size)
-        print(f"{row.backbone:<16} {size:>12}  {row.licence:<10}  {row.file} {state}")
+        print(f"{row.backbone:<16} {size:>12}  {row.licence:<10}  {row.file} {state}{origin}")
 
 
 def _proof(row: WeightsFile) -> str:

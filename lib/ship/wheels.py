@@ -1,4 +1,4 @@
-"""`ship wheels`: albumentations as wheels for Kaggle's machine, should its image lack it."""
+"""`ship wheels`: download albumentations as wheels, in case Kaggle's image lacks it one day."""
 
 import argparse
 import hashlib
@@ -12,18 +12,18 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 from tqdm import tqdm
 
-from common import Problem
+from common import Problem, write_atomically
 
 FOLDER = Path(__file__).resolve().parents[1] / "wheels"
-LOCK = "requirements.txt"  # pip's own format, so that the kernel can hand it to pip
+REQUIREMENTS = "requirements.txt"  # in pip's format, so that the kernel can pass it to pip
 PYTHONS = ("3.12", "3.13")
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
-# The first two are the versions of Kaggle's image; the others are what albucore alone brings there.
-# The rest of what they need stays in the image without them: numpy and opencv are in its list,
-# scikit-learn needs scipy, kaggle needs PyYAML (by jupytext), and google-genai and google-adk,
-# which Kaggle's own requirements name, need pydantic 2. A second pydantic beside the image's would
-# only invite conflicts.
+# The first two have the versions of Kaggle's image. The other two are there for albucore alone, so
+# they would leave the image together with it. All other requirements of these four stay: numpy and
+# opencv are named in the image's list, scikit-learn needs scipy, kaggle needs PyYAML (through
+# jupytext), and google-genai and google-adk, which Kaggle's own requirements name, need pydantic 2.
+# A second pydantic beside the image's would conflict with it.
 PINNED = {
     "albumentations": "2.0.8",
     "albucore": "0.0.24",
@@ -35,20 +35,20 @@ _LINE = re.compile(r"([\w.-]+)==(\S+)((?: --hash=sha256:[0-9a-f]{64})+)")
 
 
 def check_wheels(folder: Path = FOLDER) -> str | None:
-    """Say what is wrong with the wheels in `folder`, or None when all are there and verified."""
-    if not (folder / LOCK).is_file():
-        return f"{folder} has no {LOCK}"
+    """Return what is wrong with the wheels in `folder`, None when all are there and verified."""
+    if not (folder / REQUIREMENTS).is_file():
+        return f"{folder} has no {REQUIREMENTS}"
     try:
-        lock = _read_lock(folder / LOCK)
+        required = _read_requirements(folder / REQUIREMENTS)
     except ValueError as error:
         return str(error)
-    if {name: version for name, (version, _) in lock.items()} != PINNED:
-        return f"{folder / LOCK} is of other versions than those now pinned"
+    if {name: version for name, (version, _) in required.items()} != PINNED:
+        return f"{folder / REQUIREMENTS} is of other versions than those now pinned"
     found: dict[str, set[Tag]] = {name: set() for name in PINNED}
     for wheel in _wheels_in(folder):
         name, tags = _name_and_tags(wheel)
-        if name not in lock or _sha256(wheel) not in lock[name][1]:
-            return f"{wheel} is not a file that {LOCK} vouches for"
+        if name not in required or _sha256(wheel) not in required[name][1]:
+            return f"{wheel} is not a file that {REQUIREMENTS} lists"
         found[name] |= tags
     for python in PYTHONS:
         accepted = _accepted_tags(python)
@@ -57,21 +57,25 @@ def check_wheels(folder: Path = FOLDER) -> str | None:
     return None
 
 
-def staged_wheels(folder: Path = FOLDER) -> list[Path]:
-    """Give the files that belong into the bundle: the verified wheels and their lock.
+def verified_wheels(folder: Path = FOLDER) -> list[Path]:
+    """Return the wheels, each of them verified, and the requirements file that lists them.
 
-    Raises Problem when they are not all there, or not those that were downloaded.
+    Raises:
+        Problem: a wheel is missing, or is not the one that was downloaded.
     """
     if reason := check_wheels(folder):
         raise Problem(f"{reason}: run `ship wheels`.")
-    return [*_wheels_in(folder), folder / LOCK]
+    return [*_wheels_in(folder), folder / REQUIREMENTS]
 
 
 def download_wheels(folder: Path = FOLDER, source: Path | None = None) -> None:
-    """Download the pinned wheels for each of Kaggle's Pythons, and write the lock last.
+    """Download the pinned wheels for each of Kaggle's Pythons, and list them in a file at last.
 
-    pip takes them from its configured index, or from the folder `source` alone, and checks the
-    index's hashes. Raises Problem with pip's reason when it can't.
+    pip takes them from its configured index, or only from the folder `source`, and checks the
+    index's hashes.
+
+    Raises:
+        Problem: pip is missing or can't download a wheel, or the folder can't be written.
     """
     if importlib.util.find_spec("pip") is None:
         raise Problem(
@@ -79,11 +83,11 @@ def download_wheels(folder: Path = FOLDER, source: Path | None = None) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in [folder / LOCK, *_wheels_in(folder)]:
+        for old in [folder / REQUIREMENTS, *_wheels_in(folder)]:
             old.unlink(missing_ok=True)
         for python in tqdm(PYTHONS, desc="wheels", unit="Python", dynamic_ncols=True):
             _pip_download(python, folder, source)
-        _write_lock(folder)
+        _write_requirements(folder)
     except OSError as error:
         raise Problem(
             f"{error.filename or folder} can't be written ({error.strerror}): check the folder's "
@@ -102,23 +106,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="take the wheels from this folder instead of the package index",
     )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        default=argparse.SUPPRESS,  # that of `ship --dry-run` stands
-        help="say what would be done, do nothing",
-    )
 
 
-def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> int:
-    """Run `ship wheels`: 0 when the wheels are there and verified, else raises Problem."""
+def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> None:
+    """Run `ship wheels`: download the wheels unless they are there, and list them.
+
+    Raises:
+        Problem: the wheels can't be had.
+    """
     reason = check_wheels(folder)
     if reason and arguments.dry_run:
         print(
-            f"{reason}: would download {', '.join(_requirements())} for Python "
+            f"{reason}: would download {', '.join(_pins())} for Python "
             f"{' and '.join(PYTHONS)} from {arguments.source or 'the package index'}."
         )
-        return 0
+        return
     if reason:
         download_wheels(folder, arguments.source)
     wheels = _wheels_in(folder)
@@ -126,10 +128,10 @@ def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> int:
         print(f"{wheel.stat().st_size / 1e6:6.1f} MB  {wheel.name}")
     total = sum(wheel.stat().st_size for wheel in wheels)
     print(f"{total / 1e6:6.1f} MB in {len(wheels)} verified wheels in {folder}")
-    return 0
 
 
-def _requirements() -> list[str]:
+def _pins() -> list[str]:
+    """Return the pinned packages in pip's format."""
     return [f"{name}=={version}" for name, version in PINNED.items()]
 
 
@@ -143,7 +145,7 @@ def _name_and_tags(wheel: Path) -> tuple[str, frozenset[Tag]]:
 
 
 def _accepted_tags(python: str) -> set[Tag]:
-    """Give the wheel tags that pip takes on Kaggle's machine with this version of Python."""
+    """Return the wheel tags that pip accepts on Kaggle's machine with this version of Python."""
     version = tuple(map(int, python.split(".")))
     interpreter = "cp" + python.replace(".", "")
     return {
@@ -162,36 +164,39 @@ def _pip_download(python: str, folder: Path, source: Path | None) -> None:
     command += ["--disable-pip-version-check", "--only-binary=:all:", "--implementation=cp"]
     command += [f"--python-version={python}", *(f"--platform={name}" for name in PLATFORMS)]
     command += ["--no-index", f"--find-links={source}"] if source else []
-    command += [f"--dest={folder}", *_requirements()]
+    command += [f"--dest={folder}", *_pins()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
         raise Problem(
             f"pip can't download the wheels for Python {python} ({(errors or lines)[-1]}): check "
-            f"the network, or collect {', '.join(_requirements())} in a folder and use --from."
+            f"the network, or collect {', '.join(_pins())} in a folder and use --from."
         )
 
 
-def _write_lock(folder: Path) -> None:
+def _write_requirements(folder: Path) -> None:
+    """Write the wheels' versions and hashes into a file that pip can install from."""
     hashes: dict[str, list[str]] = {name: [] for name in PINNED}
     for wheel in _wheels_in(folder):
         hashes[_name_and_tags(wheel)[0]].append(f"--hash=sha256:{_sha256(wheel)}")
-    lines = ["# Written by `ship wheels`: what the kernel installs if Kaggle's image lacks it."]
+    lines = ["# Written by `ship wheels`: the kernel installs these if Kaggle's image lacks them."]
     lines += [f"{name}=={version} {' '.join(hashes[name])}" for name, version in PINNED.items()]
-    beside = folder / f"{LOCK}.part"
-    beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    beside.replace(folder / LOCK)
+    write_atomically(folder / REQUIREMENTS, "\n".join(lines) + "\n")
 
 
-def _read_lock(path: Path) -> dict[str, tuple[str, set[str]]]:
-    """Read the lock: each package's version and the SHA-256 of its wheels."""
-    lock = {}
+def _read_requirements(path: Path) -> dict[str, tuple[str, set[str]]]:
+    """Return each package's version and the SHA-256 of its wheels.
+
+    Raises:
+        ValueError: a line is not one that `_write_requirements` writes.
+    """
+    required = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("#"):
             continue
         if not (match := _LINE.fullmatch(line)):
             raise ValueError(f"{path} has a line that `ship wheels` did not write: {line!r}")
         name, version, hashes = match.groups()
-        lock[name] = version, set(re.findall(r"[0-9a-f]{64}", hashes))
-    return lock
+        required[name] = version, set(re.findall(r"[0-9a-f]{64}", hashes))
+    return required

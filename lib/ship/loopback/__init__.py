@@ -5,27 +5,25 @@
     with Loopback(folder, {"a-slug": (data_folder, solution_csv)}, mount="official") as kaggle:
         subprocess.run(["kaggle", "quota"], env={**os.environ, **kaggle.environment})
 
-- `folder` keeps the server's memory (`state.json`, uploads, unpacked datasets, runs with their
+- `folder` keeps what the server knows (`state.json`, uploads, unpacked datasets, runs with their
   `working/` and `log.jsonl`): a server started again on the same folder goes on from there.
-- `competitions`: slug -> (folder of its files, CSV of the test labels, which may lie in that folder
-  and is never shown). `mount`: one of `box.LAYOUTS` ("official", "conflict", "typed").
-- Settings by keyword: `user="alice"`; `key`, `token` (None: any is accepted); `port=0`;
-  `dataset_delay`, `queue_delay`, `scoring_delay` in seconds; `daily_submissions=5`;
-  `gpu_sessions=2`; `accepted=True` (the competitions' rules).
-- `.environment`: variables to lay over the client's `os.environ`: server, credentials, HOME,
-  TMPDIR.
-- `.counts`: accepted effects so far: `datasets`, `dataset_versions`, `kernel_versions`,
-  `kernel_runs`, `submissions`.
-- `.requests`: the calls in order, each with `name`, `method`, `path`, `body` (JSON), `status`.
-- `.connects`: targets outside that somebody tried to reach; empty when all is well.
-- `.faults.add(call, kind, times=1, after=0, **details)`: see `faults.Faults.add`. Calls are the
-  methods' names ("SaveKernel"), "PUT blob", "GET output", "GET log", "GET data", "GET archive",
-  "*".
-- `.url`, `.file_url(kind, name)`; `.store.state` is the memory itself, `.kernels`, `.datasets`,
-  `.competitions` the services (`kernels.output_of(version)`, `kernels.log_of(version)`).
+- `competitions` maps a slug to the folder of the competition's files and to the CSV of the test
+  labels, which may lie in that folder and is never shown.
+- The fields of `settings.Settings` are given by keyword.
+- `.environment` holds the variables that point a client here: server, credentials, HOME, TMPDIR.
+- `.counts` tells how many `datasets`, `dataset_versions`, `kernel_versions`, `kernel_runs` and
+  `submissions` there are.
+- `.requests` lists the calls in order, each with `name`, `method`, `path`, `body` (JSON), `status`.
+- `.connects` lists the addresses outside that somebody tried to reach; it should stay empty.
+- `.faults.add(call, kind, times=1, after=0, **details)` makes calls fail on purpose. Calls are
+  named by their method ("SaveKernel"), or are "PUT blob", "GET output", "GET log", "GET data",
+  "GET archive", or "*" for all.
+- `.url` and `.file_url(kind, name)` are addresses; `.store.state` is what the server knows;
+  `.kernels`, `.datasets` and `.competitions` are the services.
 
-`box.run_script` runs one script in Kaggle's surroundings without a server; `box.guarantees()` names
-what those can't promise on this machine. `SHIP_BOX=plain` in the environment asks for the fallback.
+`box.run_script` runs one script as Kaggle would, without a server; `box.guarantees()` names
+what the box can't guarantee on this machine. `SHIP_BOX=plain` in the environment asks for the box
+without namespaces.
 """
 
 from .server import Loopback

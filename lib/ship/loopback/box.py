@@ -1,9 +1,9 @@
-"""Kaggle's surroundings for one script: `/kaggle`, no network, nothing else of this project.
+"""The box: runs one script as Kaggle would, with `/kaggle`, without network and this project.
 
 On Linux the script runs in mount, network and pid namespaces under a new root folder, which shows
-the system and Python but neither the home folders nor the repository; an ordinary user gets them
-through a user namespace. Elsewhere it is a plain process whose `/kaggle` is moved to a temporary
-folder by `KAGGLE_ROOT`; `guarantees()` names what is then missing.
+the system and Python but neither the home folders nor the repository. An ordinary user gets these
+namespaces through a user namespace. On other systems the script is a plain process whose `/kaggle`
+is a temporary folder, named by `KAGGLE_ROOT`; `guarantees()` names what is then missing.
 """
 
 import functools
@@ -32,9 +32,10 @@ LAYOUTS: dict[str, dict[str, str]] = {
         "kernel": "notebooks/{owner}/{slug}",
     },
 }
-"""Where a source is mounted below /kaggle/input, by layout and kind of source."""
+"""The paths below /kaggle/input of sources, by mount layout and kind of source."""
 
 INSIDE = Path(__file__).with_name("inside.py")
+"""The program that is the first process inside the box."""
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "dev", "sys")
 SYSTEM_EXTRA = ("nix", "gnu", "run")
 PASSED_ON = (
@@ -48,6 +49,7 @@ PASSED_ON = (
 )
 PASSED_ON_PREFIXES = ("OMP_", "TF_", "CUDA_", "NVIDIA_", "XLA_")
 CLOSED_PORT = "http://127.0.0.1:9"
+"""A proxy that answers nothing."""
 MISSING = [
     "the network is not cut off (only proxies that answer nothing are set)",
     "/kaggle is a temporary folder, named by KAGGLE_ROOT",
@@ -58,7 +60,7 @@ MISSING = [
 
 
 def mount_path(layout: str, kind: str, owner: str, slug: str) -> str:
-    """Return where a source of a kind (dataset, competition, kernel) lies below /kaggle/input."""
+    """Return the path below /kaggle/input of a dataset, competition or kernel."""
     return LAYOUTS[layout][kind].format(owner=owner, slug=slug)
 
 
@@ -71,7 +73,7 @@ def mounts(layout: str, owner: str, lib_slug: str, competition: str) -> dict[str
 
 
 def guarantees() -> list[str]:
-    """Return what the box can't promise on this machine, as sentences; empty with namespaces."""
+    """Return sentences on what the box can't guarantee on this machine; none with namespaces."""
     return [] if unshare_command() else list(MISSING)
 
 
@@ -109,27 +111,22 @@ def run_script(
     if not unshare:
         say_what_is_missing()
     prepare = namespace_orders if unshare else plain_orders
+    on_line = on_line or drop
     with (
         new_scratch(script.read_bytes()) as scratch,
         prepare(scratch, folders, working, environment or {}) as orders,
     ):
-        return supervise(
-            unshare,
-            orders,
-            on_line or drop,
-            on_error_line or on_line or drop,
-            timeout,
-            stop or threading.Event(),
-        )
+        receivers = (on_line, on_error_line or on_line)
+        return supervise(unshare, orders, *receivers, timeout, stop or threading.Event())
 
 
 def drop(line: str) -> None:
-    """Take a line of output that nobody asked for."""
+    """Ignore a line of output."""
 
 
 @contextmanager
 def new_scratch(script: bytes) -> Iterator[Path]:
-    """Make a temporary folder of what a box is built from, with the script in `src/`."""
+    """Make a temporary folder from which a box is built, with the script in `src/`."""
     with tempfile.TemporaryDirectory(prefix="box-", ignore_cleanup_errors=True) as name:
         scratch = Path(name).resolve()
         for folder in ("root", "src", "tmp", "home"):
@@ -140,43 +137,43 @@ def new_scratch(script: bytes) -> Iterator[Path]:
 
 @functools.cache
 def unshare_command() -> list[str]:
-    """Return the command that opens the namespaces here; empty where there are none.
+    """Return the command that opens the namespaces, empty when this machine has none.
 
-    `SHIP_BOX=plain` in the environment asks for the plain process.
+    `SHIP_BOX=plain` in the environment asks for the box without namespaces.
     """
     if sys.platform != "linux" or os.environ.get("SHIP_BOX") == "plain":
         return []
     spaces = ["--mount", "--net", "--pid", "--fork", "--kill-child"]
-    ways = [["unshare", "--user", "--map-root-user", *spaces]]
+    commands = [["unshare", "--user", "--map-root-user", *spaces]]
     if os.geteuid() == 0:
-        ways.insert(0, ["unshare", *spaces])
-    return next((way for way in ways if opens(way)), [])
+        commands.insert(0, ["unshare", *spaces])
+    return next((command for command in commands if opens(command)), [])
 
 
 def opens(unshare: list[str]) -> bool:
-    """Tell whether a box built in these namespaces really comes up."""
+    """Tell whether a box with these namespaces starts."""
     try:
         with (
             new_scratch(b"raise SystemExit(42)") as scratch,
             namespace_orders(scratch, {}, scratch / "tmp", {}) as orders,
         ):
             return supervise(unshare, orders, drop, drop, 30, threading.Event()) == 42
-    except OSError:  # no unshare here, or it did not come up in time
+    except OSError:  # there is no unshare, or the box did not start in time
         return False
 
 
 @functools.cache
 def say_what_is_missing() -> None:
-    """Say once a process, on standard error, what the plain box can't promise."""
+    """Print once in a process, on standard error, what the plain box can't guarantee."""
     print("This machine has no namespaces for the box:", file=sys.stderr)
     for line in MISSING:
         print(f"  - {line}", file=sys.stderr)
 
 
 def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Return what a script may know of this process's environment, and `more`.
+    """Return the variables that a script gets: a few of this process's, and `more`.
 
-    Credentials and proxies are not among it, for only what is named above is passed on.
+    Only the variables in PASSED_ON are taken over, so no credentials and proxies are.
     """
     passed = {
         name: value
@@ -192,7 +189,7 @@ def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
 def namespace_orders(
     scratch: Path, inputs: Mapping[str, Path], working: Path, environment: Mapping[str, str]
 ) -> Iterator[dict]:
-    """Describe the new root: the system, Python, /kaggle, and a /tmp and a home of its own."""
+    """Return the orders for a new root folder with the system, Python, /kaggle, /tmp and a home."""
     binds = [(str(scratch / "tmp"), "/tmp", False), (str(scratch / "home"), "/root", False)]
     links = {}
     for name in (*SYSTEM, *SYSTEM_EXTRA):
@@ -223,7 +220,7 @@ def namespace_orders(
 
 
 def python_folders() -> list[Path]:
-    """Return the folders without which this interpreter can't run, parents first."""
+    """Return the folders that this interpreter needs, parents first."""
     folders = {Path(sys.prefix), Path(sys.exec_prefix)}
     folders |= {Path(sys.base_prefix), Path(sys.base_exec_prefix)}
     if site.ENABLE_USER_SITE:
@@ -238,7 +235,10 @@ def python_folders() -> list[Path]:
 
 
 def own_packages() -> list[Path]:
-    """Return the folders of this project's packages, which a script must get from its dataset."""
+    """Return the folders of this project's packages, which the box hides.
+
+    A script must get them from its dataset.
+    """
     home = Path(__file__).resolve().parents[2]
     if home != Path(sysconfig.get_path("purelib")).resolve():
         return [home]
@@ -251,7 +251,10 @@ def own_packages() -> list[Path]:
 def plain_orders(
     scratch: Path, inputs: Mapping[str, Path], working: Path, environment: Mapping[str, str]
 ) -> Iterator[dict]:
-    """Lay out /kaggle below the scratch folder, and bring the output home at the end."""
+    """Return the orders for a plain process whose /kaggle lies in the scratch folder.
+
+    At the end the output is copied to `working`, where it could not be linked.
+    """
     root, start = scratch / "kaggle", scratch / "elsewhere"
     start.mkdir()
     (root / "input").mkdir(parents=True)
@@ -284,7 +287,7 @@ def plain_orders(
 
 
 def link_or_copy(source: str, target: str) -> None:
-    """Link a file, or copy it where links are not allowed (Windows without developer mode)."""
+    """Link a file, or copy it when links are not allowed (Windows without developer mode)."""
     try:
         os.symlink(source, target)
     except OSError:
@@ -292,7 +295,7 @@ def link_or_copy(source: str, target: str) -> None:
 
 
 def link_folder(folder: Path, name: Path) -> bool:
-    """Show `folder` under another name; False when a copy had to do."""
+    """Link a folder to another name; return False when it had to be copied instead."""
     try:
         name.symlink_to(folder, target_is_directory=True)
     except OSError:
@@ -302,7 +305,7 @@ def link_folder(folder: Path, name: Path) -> bool:
 
 
 def make_read_only(folder: Path) -> None:
-    """Take the permission to write from a folder and all in it, but not from links' targets."""
+    """Make a folder and everything in it read-only, but not the targets of links."""
     for path in [folder, *folder.rglob("*")]:
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & ~0o222)
@@ -316,7 +319,7 @@ def supervise(
     timeout: float | None,
     stop: threading.Event,
 ) -> int:
-    """Start the box, pass its lines on, and let nothing of it outlive this call.
+    """Start the box, pass its lines on, and return its exit status; nothing of it outlives this.
 
     Raises:
         TimeoutError: it was killed after `timeout` seconds.
@@ -340,7 +343,7 @@ def supervise(
         while process.poll() is None and not stop.is_set() and not failures and not late:
             time.sleep(0.02)
             late = deadline is not None and time.monotonic() > deadline
-    except BrokenPipeError:  # it died before it read its orders: its status says so
+    except BrokenPipeError:  # it died before it read its orders; its exit status tells that
         pass
     finally:
         end(process)
@@ -354,7 +357,7 @@ def supervise(
 
 
 def end(process: subprocess.Popen) -> None:
-    """Close the lifeline, which ends all that runs inside, and wait for it."""
+    """Close the box's standard input, which ends everything inside, and wait for the end."""
     with suppress(BrokenPipeError):
         process.stdin.close()
     try:
@@ -365,7 +368,7 @@ def end(process: subprocess.Popen) -> None:
 
 
 def pump(pipe: IO[bytes], call: Callable[[str], None], failures: list[BaseException]) -> None:
-    """Pass each line of a pipe on; what the receiver raises is kept for the caller."""
+    """Pass each line of a pipe on, and keep what the receiver raises for the caller."""
     with pipe:
         for line in pipe:
             if failures:

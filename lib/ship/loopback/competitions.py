@@ -1,4 +1,4 @@
-"""Competitions of the loopback Kaggle: their files, submissions, and scores."""
+"""Competitions of the loopback Kaggle: their files, submissions and scores."""
 
 import csv
 import shutil
@@ -8,43 +8,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .settings import Settings
 from .store import ApiError, Store, iso, now, page_of
 
 REFUSED = "Submission not allowed: your team has used its daily submission allowance ({} a day)."
 
 
 class Competitions:
-    """The calls of `CompetitionApiService`; the solutions never leave this class."""
+    """The methods of `CompetitionApiService`; the solutions never leave this class."""
 
     def __init__(
         self,
         store: Store,
-        user: str,
-        competitions: Mapping[str, tuple[Path, Path]],
-        *,
-        delay: float,
-        daily_submissions: int,
-        accepted: bool,
+        settings: Settings,
+        competitions: Mapping[str, tuple[Path | str, Path | str]],
         file_url: Callable[[str, str], str],
     ):
-        self._store, self._user, self._delay = store, user, delay
-        self._daily, self._accepted, self._file_url = daily_submissions, accepted, file_url
+        self._store, self._settings, self._file_url = store, settings, file_url
         self._competitions = {
             slug: (Path(folder).resolve(strict=True), Path(solution).resolve(strict=True))
             for slug, (folder, solution) in competitions.items()
         }
         self.kernel_output: Callable[[dict], Path] | None = None
-
-    def GetCompetition(self, request: dict) -> dict:
-        """Describe a competition."""
-        return self._describe(self._slug(request))
-
-    def ListCompetitions(self, request: dict) -> dict:
-        """List the competitions that match a search."""
-        search = (request.get("search") or "").lower()
-        found = [self._describe(slug) for slug in self._competitions if search in slug]
-        page, next_page = page_of(found, request)
-        return {"competitions": page, **next_page}
+        """Returns the output folder of the kernel's version that a request names."""
 
     def ListDataFiles(self, request: dict) -> dict:
         """List the files of a competition, but never its solution."""
@@ -63,13 +49,13 @@ class Competitions:
         return {"files": files, **next_page}
 
     def DownloadDataFile(self, request: dict) -> str:
-        """Return where one file of a competition can be fetched."""
+        """Return the address of one file of a competition."""
         slug, name = self._entered(request), request.get("fileName") or ""
         self.data_file(slug, name)
         return self._file_url("data", f"{slug}/{name}")
 
     def DownloadDataFiles(self, request: dict) -> str:
-        """Return where one zip of all files can be fetched."""
+        """Return the address of one zip archive of all files."""
         slug = self._entered(request)
         folder = self._competitions[slug][0]
         archive = self._store.path("archives", f"{slug}.zip")
@@ -83,13 +69,13 @@ class Competitions:
         return self._file_url("archive", f"{slug}.zip")
 
     def StartSubmissionUpload(self, request: dict) -> dict:
-        """Expect the upload of a submission file."""
+        """Return a token and an address for the upload of a submission file."""
         self._entered(request)
         token = self._store.new_blob(request.get("fileName"), request.get("contentLength", 0))
         return {"token": token, "createUrl": self._file_url("upload", token)}
 
     def CreateSubmission(self, request: dict) -> dict:
-        """Take an uploaded file as a submission; over the daily limit, say so with ref 0."""
+        """Take an uploaded file as a submission; beyond the daily limit, refuse it with ref 0."""
         slug = self._entered(request)
         name, blob = self._store.finished_blob(request.get("blobFileTokens") or "")
         return self._submit(slug, name, blob, request.get("submissionDescription") or "")
@@ -104,41 +90,31 @@ class Competitions:
         return self._submit(slug, name, path, request.get("submissionDescription") or "")
 
     def GetSubmissionLimits(self, request: dict) -> dict:
-        """Say how many submissions are left today."""
+        """Return how many submissions are left today."""
         submissions = self._of(self._slug(request))
         used = sum(day(s["date"]) == day(now()) for s in submissions)
-        left = max(0, self._daily - used)
+        left = max(0, self._settings.daily_submissions - used)
         return {"numToday": used, "numTotal": len(submissions), "numAllowedNow": left}
 
     def ListSubmissions(self, request: dict) -> dict:
         """List the submissions to a competition, newest first."""
         submissions = self._of(self._slug(request))[::-1]
-        if "pageToken" not in request and request.get("page", 1) > 1:
-            size = request.get("pageSize") or 20
-            request = {**request, "pageToken": str((request["page"] - 1) * size)}
         page, next_page = page_of(submissions, request)
         return {"submissions": [self._public(s) for s in page], **next_page}
 
-    def GetSubmission(self, request: dict) -> dict:
-        """Describe one submission."""
-        for submission in self._store.state["submissions"]:
-            if submission["ref"] == request.get("ref"):
-                return self._public(submission)
-        raise ApiError(404, f"Submission {request.get('ref')} not found")
-
     def GetLeaderboard(self, request: dict) -> dict:
-        """Give the public leaderboard: this user's best score."""
+        """Return the public leaderboard, which holds this user's best score."""
         scored = [self._public(s) for s in self._of(self._slug(request))]
         scored = [s for s in scored if s["status"] == "COMPLETE"]
         if not scored:
             return {"submissions": []}
         best = max(scored, key=lambda s: float(s["publicScore"]))
-        row = {"teamId": 1, "teamName": self._user, "submissionDate": best["date"]}
+        row = {"teamId": 1, "teamName": self._settings.user, "submissionDate": best["date"]}
         return {"submissions": [{**row, "score": best["publicScore"]}]}
 
     def exists(self, slug: str) -> bool:
         """Tell whether there is such a competition, whose rules the user has accepted."""
-        return slug in self._competitions and self._accepted
+        return slug in self._competitions and self._settings.accepted
 
     def data_file(self, slug: str, name: str) -> Path:
         """Return the path of a file of a competition.
@@ -153,7 +129,7 @@ class Competitions:
         return path
 
     def mounted(self, slug: str, place: str) -> dict[str, Path]:
-        """Return what to mount to show a competition, without its solution, at `place`."""
+        """Return what to mount to show a competition without its solution at `place`."""
         folder, solution = self._competitions[slug]
         if not solution.is_relative_to(folder):
             return {place: folder}
@@ -163,18 +139,6 @@ class Competitions:
                 shown[f"{place}/{path.name}"] = path
         return shown
 
-    def _describe(self, slug: str) -> dict:
-        return {
-            "id": 1 + list(self._competitions).index(slug),
-            "ref": f"https://www.kaggle.com/competitions/{slug}",
-            "title": slug.replace("-", " ").title(),
-            "url": f"https://www.kaggle.com/competitions/{slug}",
-            "userHasEntered": self._accepted,
-            "maxDailySubmissions": self._daily,
-            "evaluationMetric": "Categorization Accuracy",
-            "deadline": iso(now() + 365 * 24 * 3600),
-        }
-
     def _slug(self, request: dict) -> str:
         slug = request.get("competitionName")
         if slug not in self._competitions:
@@ -183,7 +147,7 @@ class Competitions:
 
     def _entered(self, request: dict) -> str:
         slug = self._slug(request)
-        if not self._accepted:
+        if not self._settings.accepted:
             raise ApiError(403, "You must accept this competition's rules before you can continue")
         return slug
 
@@ -198,7 +162,7 @@ class Competitions:
     def _submit(self, slug: str, name: str, path: Path, description: str) -> dict:
         with self._store.changing() as state:
             if self.GetSubmissionLimits({"competitionName": slug})["numAllowedNow"] == 0:
-                return {"message": REFUSED.format(self._daily), "ref": 0}
+                return {"message": REFUSED.format(self._settings.daily_submissions), "ref": 0}
             ref = 40_000_001 + len(state["submissions"])
             kept = self._store.path("submissions", f"{ref}-{name}")
             shutil.copyfile(path, kept)
@@ -215,21 +179,21 @@ class Competitions:
                     "problem": problem,
                 }
             )
-        title = self._describe(slug)["title"]
+        title = slug.replace("-", " ").title()
         return {"message": f"Successfully submitted to {title}", "ref": ref}
 
     def _public(self, submission: dict) -> dict:
-        """Describe a submission as its owner may see it: pending until it has been scored."""
+        """Return what the API tells of a submission, which is PENDING until the delay is over."""
         shown = {
             "ref": submission["ref"],
             "date": iso(submission["date"]),
             "fileName": submission["fileName"],
             "description": submission["description"],
             "totalBytes": submission["totalBytes"],
-            "submittedBy": self._user,
-            "teamName": self._user,
+            "submittedBy": self._settings.user,
+            "teamName": self._settings.user,
         }
-        if now() - submission["date"] < self._delay:
+        if now() - submission["date"] < self._settings.scoring_delay:
             return {**shown, "status": "PENDING"}
         if submission["problem"]:
             return {**shown, "status": "ERROR", "errorDescription": submission["problem"]}
@@ -237,12 +201,12 @@ class Competitions:
 
 
 def day(seconds: float) -> str:
-    """Return the day (UTC) of a time, by which submissions are counted."""
+    """Return the day in UTC of a time in seconds; submissions are counted by it."""
     return datetime.fromtimestamp(seconds, UTC).date().isoformat()
 
 
 def score_file(submission: Path, solution: Path) -> tuple[float, str]:
-    """Return the accuracy of a submission, and what is wrong with it ("" when nothing is)."""
+    """Return a submission's accuracy and what is wrong with the file, "" when nothing is."""
     truth_header, truth = read_table(solution)
     try:
         header, predicted = read_table(submission)
@@ -265,10 +229,10 @@ def score_file(submission: Path, solution: Path) -> tuple[float, str]:
 
 
 def read_table(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the header and the rows of a CSV file of two columns.
+    """Return the header and the rows of a CSV file with two columns.
 
     Raises:
-        ValueError: the file is empty, or a row has not two values.
+        ValueError: the file is empty, or a row has more or fewer than two values.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = [[value.strip() for value in row] for row in csv.reader(file) if row]

@@ -1,4 +1,4 @@
-"""Datasets of the loopback Kaggle: versions made of uploads, unpacked as the site does it."""
+"""Datasets of the loopback Kaggle: versions made of uploads, which are unpacked as at Kaggle."""
 
 import re
 import shutil
@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .settings import Settings
 from .store import ApiError, Store, iso, now, page_of
 
 STATUSES = (
@@ -16,21 +17,22 @@ STATUSES = (
     "INDIVIDUAL_BLOBS_COMPRESSED",
     "READY",
 )
+"""The status words that a version passes through, in order."""
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
 class Datasets:
-    """The calls of `DatasetApiService`; every public method is one of them."""
+    """The methods of `DatasetApiService`; the capitalized methods are those of the API."""
 
-    def __init__(self, store: Store, user: str, delay: float):
-        self._store, self._user, self._delay = store, user, delay
+    def __init__(self, store: Store, settings: Settings):
+        self._store, self._settings = store, settings
         for ref, dataset in store.state["datasets"].items():
             for version in dataset["versions"]:
                 if version["status"] not in ("READY", "FAILED"):
                     self._start_processing(ref, version)
 
     def GetDatasetStatus(self, request: dict) -> dict:
-        """Say how far the newest version has come."""
+        """Return the newest version's status."""
         return {"status": self._dataset(request)["versions"][-1]["status"]}
 
     def GetDataset(self, request: dict) -> dict:
@@ -43,8 +45,8 @@ class Datasets:
             "title": dataset["title"],
             "subtitle": dataset["subtitle"],
             "url": url_of(dataset["ref"]),
-            "ownerName": self._user,
-            "ownerRef": self._user,
+            "ownerName": self._settings.user,
+            "ownerRef": self._settings.user,
             "licenseName": dataset["license"],
             "isPrivate": dataset["private"],
             "currentVersionNumber": version["number"],
@@ -69,7 +71,7 @@ class Datasets:
                 "ref": file["name"],
                 "name": file["name"],
                 "datasetRef": dataset["ref"],
-                "ownerRef": self._user,
+                "ownerRef": self._settings.user,
                 "creationDate": iso(version["created"]),
                 "totalBytes": file["size"],
             }
@@ -78,9 +80,9 @@ class Datasets:
         return {"datasetFiles": described, **next_page}
 
     def CreateDataset(self, request: dict) -> dict:
-        """Make a dataset and its first version; what it can't accept comes back as an error."""
+        """Make a dataset and its first version, or answer with an error."""
         slug, title = request.get("slug") or "", request.get("title") or ""
-        ref = f"{request.get('ownerSlug') or self._user}/{slug}"
+        ref = f"{request.get('ownerSlug') or self._settings.user}/{slug}"
         problem = self._problem_with_new(ref, slug, title, request)
         if problem:
             return {"status": "error", "error": problem}
@@ -98,7 +100,7 @@ class Datasets:
             return self._add_version(ref, tokens, "Initial release")
 
     def CreateDatasetVersion(self, request: dict) -> dict:
-        """Add a version, which holds the given files and no others."""
+        """Add a version that holds only the given files."""
         ref, body = self._dataset(request)["ref"], request.get("body") or {}
         if not body.get("files"):
             return {"status": "error", "error": "A dataset version needs at least one file"}
@@ -107,7 +109,7 @@ class Datasets:
             return self._add_version(ref, tokens, body.get("versionNotes") or "")
 
     def _problem_with_new(self, ref: str, slug: str, title: str, request: dict) -> str | None:
-        if ref.split("/")[0] != self._user:
+        if ref.split("/")[0] != self._settings.user:
             raise ApiError(403, "Permission 'datasets.create' was denied")
         if not re.fullmatch(r"[a-z0-9][a-z0-9-]{1,48}[a-z0-9]", slug):
             return f"The slug {slug!r} is not 3 to 50 letters, digits and dashes"
@@ -129,7 +131,11 @@ class Datasets:
         return dataset
 
     def _finished(self, files: list[dict]) -> list[str]:
-        """Return the tokens of uploads, all of which must be complete."""
+        """Return the tokens of the uploads.
+
+        Raises:
+            ApiError: an upload is unknown or not complete.
+        """
         tokens = [file.get("token") or "" for file in files]
         for token in tokens:
             self._store.finished_blob(token)
@@ -153,17 +159,17 @@ class Datasets:
         threading.Thread(target=self._process, args=(ref, version), daemon=True).start()
 
     def _process(self, ref: str, version: dict) -> None:
-        """Unpack a version's uploads, passing through the site's states on the way."""
+        """Unpack a version's uploads while its status passes through Kaggle's words."""
         folder = self.folder_of(ref, version["number"])
         try:
             for status in STATUSES:
-                time.sleep(self._delay / len(STATUSES))
+                time.sleep(self._settings.dataset_delay / len(STATUSES))
                 if status == "BLOBS_DECOMPRESSED":
                     self._unpack(version["tokens"], folder)
                 with self._store.changing():
                     version["files"] = list_files(folder)
                     version["status"] = status
-        except Exception as error:  # whatever an archive can do to its reader
+        except Exception as error:  # a damaged archive can raise almost any error
             with self._store.changing():
                 version.update(status="FAILED", problem=str(error))
 
@@ -185,7 +191,7 @@ class Datasets:
         return self._store.path("datasets", *ref.split("/"), number)
 
     def mounted(self, ref: str) -> Path | None:
-        """Return the folder of the newest READY version; None where there is none."""
+        """Return the folder of the newest READY version, None when there is none."""
         dataset = self._store.state["datasets"].get(ref)
         ready = (
             [v["number"] for v in dataset["versions"] if v["status"] == "READY"] if dataset else []
@@ -199,7 +205,7 @@ def url_of(ref: str) -> str:
 
 
 def list_files(folder: Path) -> list[dict]:
-    """Return name (path below `folder`) and size of every file, by name."""
+    """Return the path below `folder` and the size of every file, sorted by path."""
     paths = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     files = [{"name": p.relative_to(folder).as_posix(), "size": p.stat().st_size} for p in paths]
     return sorted(files, key=lambda file: file["name"])

@@ -1,4 +1,4 @@
-"""Faults on purpose: any call of the loopback Kaggle can be made to go wrong."""
+"""Fault injection: any call of the loopback Kaggle can be made to fail."""
 
 import threading
 from dataclasses import dataclass, field
@@ -11,15 +11,18 @@ KINDS = {
     "late": {"seconds"},
     "body": {"body", "code", "content_type", "effect"},
     "merge": {"fields"},
-    "partial": {"share"},
-    "cut": {"share"},
+    "partial": {"fraction"},
+    "cut": {"fraction"},
 }
-"""What each kind of fault is told about itself."""
+"""The kinds of faults, and the details that each of them takes."""
 
 
 @dataclass
 class Fault:
-    """One thing that shall go wrong: the calls it waits for, and how often it still happens."""
+    """A fault that is still to happen to some calls.
+
+    `times` and `after` count down: how often it still happens, and how many calls pass before.
+    """
 
     call: str
     kind: str
@@ -29,7 +32,7 @@ class Fault:
 
 
 class Faults:
-    """The faults that are still to come, first come first served."""
+    """The faults that are still to happen, in the order in which they were added."""
 
     def __init__(self):
         self._pending: list[Fault] = []
@@ -41,16 +44,20 @@ class Faults:
         Args:
             call: a method's name ("SaveKernel"), one of the other calls ("PUT blob", "GET output",
                 "GET log", "GET data"), or "*" for any.
-            kind: "status" (`code=500`, `message`, `retry_after` in seconds), "hang" (`seconds`;
-                for good without), "drop" (the connection breaks; with `effect=True` only after the
-                call took effect), "late" (`seconds=1`), "body" (`body`: JSON value, text or bytes;
-                `code=200`, `content_type`, `effect=False`), "merge" (`fields` overwrite those of
-                the true answer), "partial" (a PUT of which only `share=0.5` is kept, answered 503),
-                "cut" (the connection breaks after `share=0.5` of the true answer's body, or the
-                first part of a stream).
+            kind: what happens, with its details:
+                "status": the answer is an error (`code=500`, `message`, `retry_after` in seconds);
+                "hang": no answer comes for `seconds`, or ever, and the connection breaks;
+                "drop": the connection breaks; with `effect=True` after the call took effect;
+                "late": the true answer comes after `seconds=1`;
+                "body": the answer is `body` (a JSON value, text or bytes; `code=200`,
+                `content_type`); with `effect=True` the call takes effect;
+                "merge": `fields` replace those of the true answer;
+                "partial": only `fraction=0.5` of an upload is kept, and the answer is 503;
+                "cut": the connection breaks after `fraction=0.5` of the true answer's body, or
+                after the first part of a stream.
             times: how many calls fail.
             after: how many matching calls pass before that.
-            details: as named above for each kind.
+            details: the details of the kind.
 
         Raises:
             ValueError: there is no such kind, or it does not take such a detail.
@@ -69,7 +76,7 @@ class Faults:
             self._pending.clear()
 
     def take(self, call: str) -> Fault | None:
-        """Return the fault that happens to this call, and count it down."""
+        """Return the fault that happens to this call, None when there is none, and count it."""
         with self._lock:
             for fault in self._pending:
                 if fault.call not in (call, "*"):

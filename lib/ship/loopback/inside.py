@@ -1,8 +1,8 @@
-"""The first process inside the box: builds the new root, starts the script, ends with its caller.
+"""The first process inside the box: it builds the new root folder and starts the script.
 
-It runs as a program of its own (`python -I inside.py`) and imports nothing of ours. Its standard
-input is both its orders (one line of JSON) and its lifeline: when the caller closes it or dies,
-everything that was started here is killed.
+It runs as a program of its own (`python -I inside.py`) and imports nothing of this project. Its
+standard input brings one line of JSON, the orders. When the caller closes it or dies, everything
+that was started here is killed.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ KILLED = 128 + 9
 
 
 def mount(source: str, target: str, kind: str | None = None, flags: int = 0) -> None:
-    """Mount a file system, or bind one that is there already.
+    """Mount a file system, or bind one that is mounted already.
 
     Raises:
         OSError: the kernel refused.
@@ -36,7 +36,7 @@ def mount(source: str, target: str, kind: str | None = None, flags: int = 0) -> 
 
 
 def bind(source: str, target: str, read_only: bool) -> None:
-    """Show the folder, and what is mounted below it, or the file `source` at `target`."""
+    """Show the file, or the folder with everything that is mounted below it, at `target`."""
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
     else:
@@ -44,13 +44,16 @@ def bind(source: str, target: str, read_only: bool) -> None:
         Path(target).touch()
     mount(source, target, flags=BIND | RECURSIVE)
     if read_only:
-        # A user namespace may not drop the flags that its parent has set, so they are repeated.
+        # A user namespace may not drop flags that its parent has set, so they are repeated.
         kept = os.statvfs(target).f_flag & KEPT_FLAGS
         mount("none", target, flags=REMOUNT | BIND | READ_ONLY | kept)
 
 
 def build_root(root: str, links: dict, binds: list, hidden: list) -> None:
-    """Make `root` the root folder: the given links and bind mounts on an empty tmpfs, read-only."""
+    """Make `root` the root folder: a read-only tmpfs with the given links and bind mounts.
+
+    An empty file system covers each of the `hidden` folders.
+    """
     mount("tmpfs", root, "tmpfs")
     for name, target in links.items():
         os.symlink(target, root + name)
@@ -62,15 +65,15 @@ def build_root(root: str, links: dict, binds: list, hidden: list) -> None:
     os.mkdir(root + "/proc")
     try:
         mount("proc", root + "/proc", "proc")
-    except OSError:  # some containers keep parts of /proc from view, and with them a new /proc
+    except OSError:  # a container that hides parts of /proc does not allow a new one
         bind("/proc", root + "/proc", read_only=False)
     mount("none", root, flags=REMOUNT | BIND | READ_ONLY)
     os.chroot(root)
 
 
 def kill_all(process: subprocess.Popen, namespace: bool) -> None:
-    """Kill the script and all that it has started."""
-    if namespace:  # here this process is the init, whose -1 is everything else
+    """Kill the script and every process that it has started."""
+    if namespace:  # this process is the first of its namespace, where -1 means all the others
         with suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
         return
@@ -85,7 +88,7 @@ def kill_all(process: subprocess.Popen, namespace: bool) -> None:
 
 
 def main() -> None:
-    """Follow the orders and exit with the script's status (128 + N when a signal N killed it)."""
+    """Carry out the orders and exit with the script's status, or 128 + N if signal N killed it."""
     lifeline = sys.stdin.buffer
     orders = json.loads(lifeline.readline())
     namespace = bool(orders["root"])
@@ -105,7 +108,7 @@ def main() -> None:
         lifeline.read()
         abandoned.set()
         kill_all(process, namespace)
-        # A caller that was killed can't clear up: what the script has unpacked may be gigabytes.
+        # A caller that was killed can't remove what the script has unpacked, perhaps gigabytes.
         for folder in ("tmp", "home") if namespace else (orders["scratch"],):
             shutil.rmtree(folder, ignore_errors=True, dir_fd=scratch)
         os._exit(KILLED)

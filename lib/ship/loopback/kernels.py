@@ -1,15 +1,16 @@
-"""Kernels of the loopback Kaggle: a push makes a version, and the version is run in the box."""
+"""Kernels of the loopback Kaggle: a push makes a version, which runs in the box."""
 
 import json
 import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .box import mount_path, run_script
 from .competitions import Competitions
 from .datasets import Datasets, list_files
+from .settings import Settings
 from .store import ApiError, Store, iso, now, page_of
 
 SESSION_SECONDS = 12 * 3600
@@ -19,26 +20,21 @@ UNFINISHED = ("QUEUED", "RUNNING")
 
 
 class Kernels:
-    """The calls of `KernelsApiService`, and the sessions that they start."""
+    """The methods of `KernelsApiService`, and the runs that they start."""
 
     def __init__(
         self,
         store: Store,
-        user: str,
+        settings: Settings,
         datasets: Datasets,
         competitions: Competitions,
-        *,
-        layout: str,
-        delay: float,
-        gpu_sessions: int,
         file_url: Callable[[str, str], str],
     ):
-        self._store, self._user, self._layout, self._delay = store, user, layout, delay
+        self._store, self._settings, self._file_url = store, settings, file_url
         self._datasets, self._competitions = datasets, competitions
-        self._gpu_sessions, self._file_url = gpu_sessions, file_url
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        for version in self._versions():  # runs of a server that was killed
+        for version in self._versions():  # a server that was killed has left unfinished runs
             if version["status"] in UNFINISHED:
                 self._end(version, "ERROR", "The server was stopped during the run")
 
@@ -49,7 +45,7 @@ class Kernels:
             thread.join()
 
     def SaveKernel(self, request: dict) -> dict:
-        """Make a new version and run it; an unknown source is named, and left out of the run."""
+        """Make a new version and run it without the unknown sources, which the answer names."""
         problem = self._problem_with(request)
         if problem:
             return {"error": problem}
@@ -88,13 +84,13 @@ class Kernels:
         }
 
     def GetKernelSessionStatus(self, request: dict) -> dict:
-        """Say how far the run of a version (by default the newest) is."""
+        """Return the status of a version's run, by default the newest version's."""
         version = self._version(request)
         failure = {"failureMessage": version["failure"]} if version["failure"] else {}
         return {"status": version["status"], **failure}
 
     def ListKernelSessionOutput(self, request: dict) -> dict:
-        """List the output files of a finished run, page by page, and give its log so far."""
+        """Return a page of a finished run's output files, and the log so far."""
         version = self._version(request)
         finished = version["status"] not in UNFINISHED
         names = [file["name"] for file in list_files(self.output_of(version))] if finished else []
@@ -106,24 +102,15 @@ class Kernels:
         return {"files": files, "log": json.dumps(self.log_of(version)), **next_page}
 
     def GetKernel(self, request: dict) -> dict:
-        """Give the text and the settings of a version."""
+        """Return the text and the settings of a version."""
         version = self._version(request)
         script = (self._folder(version) / "script.py").read_text(encoding="utf-8")
         slug = version["ref"].split("/")[1]
         blob = {"source": script, "language": "python", "kernelType": "script", "slug": slug}
         return {"metadata": self._describe(version), "blob": blob}
 
-    def ListKernels(self, request: dict) -> dict:
-        """List the user's kernels, newest run first."""
-        newest = [kernel["versions"][-1] for kernel in self._store.state["kernels"].values()]
-        newest.sort(key=lambda version: version["created"], reverse=True)
-        search = (request.get("search") or "").lower()
-        found = [self._describe(v) for v in newest if search in v["ref"].lower()]
-        page, next_page = page_of(found, request)
-        return {"kernels": page, **next_page}
-
     def GetAcceleratorQuotaStatistics(self, request: dict) -> dict:
-        """Say how much of the week's accelerator time is used."""
+        """Return how much of the week's accelerator time is used."""
         del request
         reserved = sum(
             v["limit"] for v in self._versions() if v["gpu"] and v["status"] in UNFINISHED
@@ -142,7 +129,7 @@ class Kernels:
         return self._folder(version) / "working"
 
     def log_of(self, version: dict) -> list[dict]:
-        """Return the log so far: `stream_name`, `time` in seconds since the start, `data`."""
+        """Return the log so far: entries of stream_name, time in seconds since the start, data."""
         path = self._folder(version) / "log.jsonl"
         if not path.exists():
             return []
@@ -150,11 +137,11 @@ class Kernels:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def find(self, owner: str, slug: str, label: str | int | None = None) -> dict[str, Any]:
-        """Return the record of a version, by its label ("v3") or number, by default the newest.
+        """Return the record of a version by its label ("v3") or number, by default the newest one.
 
         Raises:
-            ApiError: 403 for an unknown kernel, as on the site; 404 for an unknown version, and for
-                a label that is a bare number (kaggle 2.2.5 says that the site answers so).
+            ApiError: as at Kaggle, 403 for an unknown kernel, and 404 for an unknown version or a
+                label that is a bare number.
         """
         kernel = self._store.state["kernels"].get(f"{owner}/{slug}")
         if kernel is None:
@@ -186,7 +173,7 @@ class Kernels:
             "id": kernel["id"],
             "ref": kernel["ref"],
             "title": kernel["title"],
-            "author": self._user,
+            "author": self._settings.user,
             "slug": kernel["ref"].split("/")[1],
             "lastRunTime": iso(version["created"]),
             "language": "python",
@@ -197,7 +184,7 @@ class Kernels:
 
     def _problem_with(self, request: dict) -> str | None:
         owner = (request.get("slug") or "").split("/")[0]
-        if owner != self._user:
+        if owner != self._settings.user:
             raise ApiError(403, "Permission 'kernels.create' was denied")
         if len(request.get("newTitle") or "") < 5:
             return "The kernel title must be at least five characters"
@@ -209,22 +196,22 @@ class Kernels:
             if self._gpu_seconds() >= QUOTA_SECONDS:
                 return "You have used up your weekly GPU quota"
             running = [v for v in self._versions() if v["gpu"] and v["status"] in UNFINISHED]
-            if len(running) >= self._gpu_sessions:
-                return f"Maximum batch GPU session count of {self._gpu_sessions} reached."
+            if len(running) >= self._settings.gpu_sessions:
+                return f"Maximum batch GPU session count of {self._settings.gpu_sessions} reached."
         return None
 
     def _kernel_for(self, kernels: dict, request: dict) -> dict[str, Any]:
-        """Return the kernel of that slug, or a new one, whose slug is made of its title."""
+        """Return the kernel of the request's slug, or a new one whose slug is made of its title."""
         ref, title = request["slug"], request["newTitle"]
         if ref not in kernels:
-            ref = f"{self._user}/{slug_of(title)}"
+            ref = f"{self._settings.user}/{slug_of(title)}"
         new = {"id": len(kernels) + 1, "ref": ref, "title": title, "versions": []}
         kernel = kernels.setdefault(ref, new)
         kernel["title"] = title
         return kernel
 
     def _sources(self, request: dict) -> tuple[list[list[str]], dict[str, list[str]]]:
-        """Return the sources that exist, as [kind, ref], and the `invalid...` lists of the rest."""
+        """Return the sources that exist as [kind, ref], and the others by their kind's field."""
         known = {
             "dataset": lambda ref: self._datasets.mounted(ref) is not None,
             "competition": self._competitions.exists,
@@ -250,7 +237,7 @@ class Kernels:
         inputs: dict[str, Path] = {}
         for kind, ref in version["sources"]:
             owner, _, slug = ref.rpartition("/")
-            place = mount_path(self._layout, kind, owner, slug)
+            place = mount_path(self._settings.mount, kind, owner, slug)
             if kind == "competition":
                 inputs.update(self._competitions.mounted(ref, place))
             else:
@@ -270,31 +257,21 @@ class Kernels:
         thread.start()
 
     def _run(self, version: dict) -> None:
-        """Run a version in the box, from QUEUED to its end."""
-        self._stop.wait(self._delay)
+        """Run a version in the box, and note its status from QUEUED to the end."""
+        self._stop.wait(self._settings.queue_delay)
         inputs = self._inputs(version)
         with self._store.changing():
             version.update(status="RUNNING", started=now())
         folder = self._folder(version)
         with (folder / "log.jsonl").open("w", encoding="utf-8") as log:
-
-            def writer(stream: str) -> Callable[[str], None]:
-                def write(line: str) -> None:
-                    seconds = round(now() - version["started"], 6)
-                    entry = {"stream_name": stream, "time": seconds, "data": line + "\n"}
-                    log.write(json.dumps(entry) + "\n")
-                    log.flush()
-
-                return write
-
             try:
                 status = run_script(
                     folder / "script.py",
                     inputs,
                     self.output_of(version),
-                    writer("stdout"),
+                    log_writer(log, "stdout", version["started"]),
                     version["limit"],
-                    on_error_line=writer("stderr"),
+                    on_error_line=log_writer(log, "stderr", version["started"]),
                     stop=self._stop,
                 )
             except TimeoutError:
@@ -315,6 +292,24 @@ class Kernels:
             version.update(status=status, failure=failure, ended=now())
 
 
+def log_writer(log: TextIO, stream: str, started: float) -> Callable[[str], None]:
+    """Return a function that appends a line of a stream to a log.
+
+    Args:
+        log: the open log, which holds one JSON object a line.
+        stream: "stdout" or "stderr".
+        started: the start of the run, in seconds since the epoch.
+    """
+
+    def write(line: str) -> None:
+        seconds = round(now() - started, 6)
+        entry = {"stream_name": stream, "time": seconds, "data": line + "\n"}
+        log.write(json.dumps(entry) + "\n")
+        log.flush()
+
+    return write
+
+
 def slug_of(title: str) -> str:
-    """Return the slug that the site makes of a title."""
+    """Return the slug that Kaggle makes of a title."""
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")

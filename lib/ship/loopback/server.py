@@ -1,4 +1,4 @@
-"""The loopback Kaggle as one object: its services, its memory, and who may speak to it."""
+"""The loopback Kaggle as one object: its server, its services, and who may use them."""
 
 import base64
 import threading
@@ -11,8 +11,9 @@ from .competitions import Competitions
 from .datasets import Datasets
 from .faults import Faults
 from .kernels import Kernels
+from .settings import Settings
 from .store import ApiError, Store
-from .wire import Call, Handler, Server
+from .wire import Call, Server
 
 
 class Loopback:
@@ -22,49 +23,21 @@ class Loopback:
         self,
         folder: Path | str,
         competitions: Mapping[str, tuple[Path | str, Path | str]] | None = None,
-        mount: str = "official",
-        *,
-        user: str = "alice",
-        key: str | None = None,
-        token: str | None = None,
-        port: int = 0,
-        dataset_delay: float = 0.2,
-        queue_delay: float = 0.1,
-        scoring_delay: float = 0.2,
-        daily_submissions: int = 5,
-        gpu_sessions: int = 2,
-        accepted: bool = True,
+        **settings: Any,
     ):
         self.folder = Path(folder).resolve()
-        self.user, self.key, self.token = user, key, token
+        self.settings = Settings(**settings)
         self.faults = Faults()
         self.requests: list[Call] = []
         self.connects: list[str] = []
         self.closing = threading.Event()
-        self._http = Server(("127.0.0.1", port), Handler)
-        self._http.kaggle = self
+        self._http = Server(self.settings.port, self)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         self.store = Store(self.folder)
-        self.datasets = Datasets(self.store, user, dataset_delay)
-        self.competitions = Competitions(
-            self.store,
-            user,
-            competitions or {},
-            delay=scoring_delay,
-            daily_submissions=daily_submissions,
-            accepted=accepted,
-            file_url=self.file_url,
-        )
-        self.kernels = Kernels(
-            self.store,
-            user,
-            self.datasets,
-            self.competitions,
-            layout=mount,
-            delay=queue_delay,
-            gpu_sessions=gpu_sessions,
-            file_url=self.file_url,
-        )
+        shared = (self.store, self.settings)
+        self.datasets = Datasets(*shared)
+        self.competitions = Competitions(*shared, competitions or {}, self.file_url)
+        self.kernels = Kernels(*shared, self.datasets, self.competitions, self.file_url)
         self.competitions.kernel_output = self._kernel_output
         self._services = {
             "datasets.DatasetApiService": self.datasets,
@@ -86,7 +59,7 @@ class Loopback:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables, to be laid over `os.environ`, that point the real client here."""
+        """The variables that, laid over `os.environ`, point the real client here."""
         home, temporary = self.folder / "home", self.folder / "tmp"
         for path in (home, temporary):
             path.mkdir(exist_ok=True)
@@ -96,8 +69,8 @@ class Loopback:
         unset = ("no_proxy", "NO_PROXY", "ALL_PROXY", "all_proxy", "KAGGLE_API_TOKEN")
         return {
             "KAGGLE_API_ENVIRONMENT": "LOCALHOST",
-            "KAGGLE_USERNAME": self.user,
-            "KAGGLE_KEY": self.key or "loopback-key",
+            "KAGGLE_USERNAME": self.settings.user,
+            "KAGGLE_KEY": self.settings.key or "loopback-key",
             "HOME": str(home),
             "USERPROFILE": str(home),
             "KAGGLE_CONFIG_DIR": str(home / ".kaggle"),
@@ -108,7 +81,7 @@ class Loopback:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many effects were accepted since the folder was new."""
+        """How many datasets, versions, runs and submissions there are, by name."""
         state = self.store.state
         kernels = [version for k in state["kernels"].values() for version in k["versions"]]
         return {
@@ -120,32 +93,32 @@ class Loopback:
         }
 
     def file_url(self, kind: str, name: str) -> str:
-        """Return the address under which a file can be fetched or sent without credentials."""
+        """Return the address at which a file can be fetched or sent without credentials."""
         return f"{self.url}/files/{kind}/{quote(name)}"
 
     def StartBlobUpload(self, request: dict) -> dict:
-        """Expect an upload."""
+        """Return a token and an address for an upload."""
         token = self.store.new_blob(request.get("name"), request.get("contentLength", 0))
         return {"token": token, "createUrl": self.file_url("upload", token)}
 
     def IntrospectToken(self, request: dict) -> dict:
-        """Tell whose token it is."""
+        """Return whose token it is."""
         token = request.get("token")
-        known = bool(token) and self.token in (None, token)
-        return {"active": True, "username": self.user} if known else {"active": False}
+        known = bool(token) and self.settings.token in (None, token)
+        return {"active": True, "username": self.settings.user} if known else {"active": False}
 
     def allows(self, authorization: str) -> bool:
-        """Tell whether an Authorization header is this user's: any key or token, or the set one."""
+        """Tell whether an Authorization header holds the user's key or token."""
         kind, _, value = authorization.partition(" ")
         if kind == "Bearer":
             return self.IntrospectToken({"token": value})["active"]
         if kind != "Basic":
             return False
         name, _, key = base64.b64decode(value).decode(errors="replace").partition(":")
-        return name == self.user and bool(key) and self.key in (None, key)
+        return name == self.settings.user and bool(key) and self.settings.key in (None, key)
 
     def method(self, service: str, name: str) -> Callable[[dict], Any] | None:
-        """Return the function that answers a method of the API; None where there is none."""
+        """Return the function that answers a method of the API, None for an unknown method."""
         owner = self._services.get(service)
         return getattr(owner, name, None) if owner and name[:1].isupper() else None
 
@@ -153,7 +126,7 @@ class Loopback:
         """Return the path of a file that may be fetched.
 
         Raises:
-            ApiError: 404 for everything else.
+            ApiError: 404 for every other file.
         """
         if kind == "data":
             return self.competitions.data_file(*name.split("/", 1))

@@ -1,7 +1,6 @@
-"""What the loopback Kaggle remembers: one JSON file, and the uploaded bytes beside it."""
+"""The storage of the loopback Kaggle: one JSON file, and folders of uploaded and made files."""
 
 import json
-import os
 import secrets
 import threading
 from collections.abc import Iterator
@@ -10,9 +9,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from common import write_atomically
+
 
 class ApiError(Exception):
-    """A refusal: the HTTP status and the sentence that go back as `{"code", "message"}`."""
+    """A refused request: HTTP status and message of the answer `{"code", "message"}`."""
 
     def __init__(self, code: int, message: str):
         super().__init__(message)
@@ -20,12 +21,12 @@ class ApiError(Exception):
 
 
 def now() -> float:
-    """Return the time of this moment, in seconds since the epoch."""
+    """Return the current time in seconds since the epoch."""
     return datetime.now(UTC).timestamp()
 
 
 def iso(seconds: float) -> str:
-    """Write a time as the API does: UTC with milliseconds and a Z."""
+    """Return a time as the API writes it: in UTC with milliseconds and a Z."""
     moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
     return moment.isoformat(timespec="milliseconds") + "Z"
 
@@ -34,7 +35,7 @@ def page_of(items: list, request: dict, default: int = 20) -> tuple[list, dict[s
     """Return the page of `items` that a request asks for and the field that names the next one.
 
     Raises:
-        ApiError: 400 for a page token that is none.
+        ApiError: 400 for an invalid page token.
     """
     size = int(request.get("pageSize") or default)
     token = request.get("pageToken") or "0"
@@ -45,10 +46,10 @@ def page_of(items: list, request: dict, default: int = 20) -> tuple[list, dict[s
 
 
 class Store:
-    """The server's memory in a folder, shared by its threads and found again after a restart.
+    """What the server knows, kept in a folder: shared by its threads, read again after a restart.
 
-    `folder/state.json` holds `datasets` (by "owner/slug"), `kernels` (likewise), `submissions`
-    (a list) and `blobs` (by token); `path()` is where the bytes of each of them lie.
+    `folder/state.json` holds `datasets` and `kernels` by "owner/slug", the list `submissions`, and
+    the uploads `blobs` by token. Their files lie at `path()`.
     """
 
     def __init__(self, folder: Path):
@@ -62,27 +63,22 @@ class Store:
 
     @contextmanager
     def changing(self) -> Iterator[dict[str, Any]]:
-        """Give the state to one thread, and save it when that thread is done."""
+        """Let one thread at a time change the state, and save it afterwards."""
         with self.lock:
             yield self.state
-            beside = self.file.with_suffix(".new")
-            with beside.open("w", encoding="utf-8") as file:
-                json.dump(self.state, file, indent=1)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(self.file)
+            write_atomically(self.file, json.dumps(self.state, indent=1))
 
     def path(self, *parts: str | int) -> Path:
-        """Return a path below the folder, its parent folders made."""
+        """Return a path below the folder, and make its parent folders."""
         path = self.folder.joinpath(*map(str, parts))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def new_blob(self, name: str, size: int) -> str:
-        """Expect an upload of `size` bytes and return its token.
+        """Prepare for an upload of `size` bytes and return its token.
 
         Raises:
-            ApiError: 400 for a name that is not a file's name, or a size below 0.
+            ApiError: 400 for an invalid file name or a size below 0.
         """
         if not name or name != Path(name).name or size < 0:
             raise ApiError(400, f"Invalid upload of {size} bytes under the name {name!r}")
@@ -93,7 +89,7 @@ class Store:
         return token
 
     def blob_path(self, token: str) -> Path:
-        """Return where the bytes of an upload lie.
+        """Return the file of an upload.
 
         Raises:
             ApiError: 404 for an unknown token.
@@ -103,7 +99,7 @@ class Store:
         return self.path("blobs", token)
 
     def finished_blob(self, token: str) -> tuple[str, Path]:
-        """Return name and path of an upload that is complete.
+        """Return the name and the file of a complete upload.
 
         Raises:
             ApiError: 400 when bytes of it are missing, 404 when it is unknown.

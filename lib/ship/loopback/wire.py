@@ -1,4 +1,4 @@
-"""The HTTP of the loopback Kaggle: routes, uploads, downloads, streams, and faults."""
+"""The HTTP side of the loopback Kaggle: routes, uploads, downloads, streams, injected faults."""
 
 import email.utils
 import json
@@ -6,53 +6,52 @@ import re
 import socket
 import socketserver
 import struct
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from .faults import Fault
-from .kernels import UNFINISHED
-from .store import ApiError
-
-if TYPE_CHECKING:
-    from .server import Loopback
+from .faults import Fault, Faults
+from .kernels import UNFINISHED, Kernels
+from .store import ApiError, Store
 
 CHUNK = 1 << 16
-HERE = ("localhost", "127.0.0.1")
+LOCAL_HOSTS = ("localhost", "127.0.0.1")
 LOG_STREAM = "/api/v1/kernels/logs/stream/"
 
 
 @dataclass
 class Answer:
-    """What goes back: bytes, a file (ranges are served), or parts that come one by one.
+    """An answer to a request.
 
-    With a `share` below 1 the connection breaks after that share of the body, or the first part.
+    The body is bytes, a file of which ranges are served, or parts that are sent one by one. With a
+    `fraction` below 1 the connection breaks after that fraction of the body, or the first part.
     """
 
     code: int = 200
     body: bytes | Path | Iterator[bytes] = b""
     headers: dict[str, str] = field(default_factory=dict)
-    share: float = 1.0
+    fraction: float = 1.0
 
     @classmethod
     def of(cls, value: Any, code: int = 200) -> "Answer":
-        """Make an answer of a JSON value."""
+        """Make an answer from a JSON value."""
         return cls(code, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     @classmethod
     def refusal(cls, code: int, message: str) -> "Answer":
-        """Make an answer that the client raises as an error."""
+        """Make an answer that refuses a request."""
         return cls.of({"code": code, "message": message}, code)
 
 
 @dataclass
 class Call:
-    """One request as the server saw it; `status` is None when it got no answer."""
+    """One request as the server saw it; `status` is None while it has no answer."""
 
     name: str
     method: str
@@ -61,25 +60,51 @@ class Call:
     status: int | None = None
 
 
+class Site(Protocol):
+    """What the HTTP side needs of the loopback Kaggle behind it."""
+
+    store: Store
+    kernels: Kernels
+    faults: Faults
+    requests: list[Call]
+    """Gets every call."""
+    connects: list[str]
+    """Gets every address outside that a client tried to reach."""
+    closing: threading.Event
+    """Is set when the server ends: nothing waits any longer then."""
+
+    def allows(self, authorization: str) -> bool:
+        """Tell whether an Authorization header is accepted."""
+
+    def method(self, service: str, name: str) -> Callable[[dict], Any] | None:
+        """Return the function that answers a method of the API, None when there is none."""
+
+    def file(self, kind: str, name: str) -> Path:
+        """Return the path of a file that may be fetched; raise ApiError for every other one."""
+
+
 class Server(ThreadingHTTPServer):
     """A threaded server that does not ask the network for its own name."""
 
     daemon_threads = True
     block_on_close = False
     request_queue_size = 64
-    kaggle: "Loopback"
+
+    def __init__(self, port: int, site: Site):
+        self.site = site
+        super().__init__(("127.0.0.1", port), Handler)
 
     def server_bind(self) -> None:
-        """Bind, without the look-up of the host's full name that HTTPServer does."""
+        """Bind without looking up the host's full name, as HTTPServer would."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Keep quiet about clients that hang up, which here is part of the play."""
+        """Say nothing of clients that hang up, which the tests make them do."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One connection of a client, be it direct or as to a proxy."""
+    """One connection of a client, which may take this server for a proxy."""
 
     protocol_version = "HTTP/1.1"
     server: Server
@@ -88,8 +113,8 @@ class Handler(BaseHTTPRequestHandler):
         """Write no log."""
 
     def do_CONNECT(self) -> None:
-        """Refuse the tunnel to the outside that somebody asked for, and remember it."""
-        self.server.kaggle.connects.append(self.path)
+        """Refuse a tunnel to an address outside, and remember the address."""
+        self.server.site.connects.append(self.path)
         self.close_connection = True
         self.send_error(403, "This is a rehearsal: nothing outside it can be reached")
 
@@ -102,15 +127,15 @@ class Handler(BaseHTTPRequestHandler):
         self._serve()
 
     def do_PUT(self) -> None:
-        """Take (a part of) an upload."""
+        """Take an upload or a part of it."""
         self._serve()
 
     def _serve(self) -> None:
         target = urlsplit(self.path)
-        kaggle = self.server.kaggle
+        site = self.server.site
         self._unread, self._call = self._chunks(), None
-        if target.hostname not in (None, *HERE):
-            kaggle.connects.append(self.path)
+        if target.hostname not in (None, *LOCAL_HOSTS):
+            site.connects.append(self.path)
             self._send(Answer.refusal(403, "This is a rehearsal: nothing outside it exists"))
             return
         path = unquote(target.path)
@@ -121,8 +146,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         name, act = self._route(path, parse_qs(target.query), body)
         self._call = Call(name, self.command, path, None if name == "IntrospectToken" else body)
-        kaggle.requests.append(self._call)
-        fault = kaggle.faults.take(name)
+        site.requests.append(self._call)
+        fault = site.faults.take(name)
         answer = self._misbehave(fault, act) if fault else self._act(act)
         if answer is not None:
             self._send(answer)
@@ -130,7 +155,7 @@ class Handler(BaseHTTPRequestHandler):
     def _route(
         self, path: str, query: dict[str, list[str]], body: Any
     ) -> tuple[str, Callable[[], Answer]]:
-        """Return the name of a call and what answers it."""
+        """Return the name of a call and the function that answers it."""
         parts = path.strip("/").split("/")
         if self.command == "POST" and len(parts) == 4 and parts[:2] == ["api", "v1"]:
             return parts[3], lambda: self._method(parts[2], parts[3], body)
@@ -141,7 +166,7 @@ class Handler(BaseHTTPRequestHandler):
             if self.command == "PUT" and kind == "upload":
                 return "PUT blob", lambda: self._upload(name)
             if self.command == "GET":
-                return f"GET {kind}", lambda: Answer(body=self.server.kaggle.file(kind, name))
+                return f"GET {kind}", lambda: Answer(body=self.server.site.file(kind, name))
         return f"{self.command} {path}", lambda: Answer.refusal(404, "Not found")
 
     def _act(self, act: Callable[[], Answer]) -> Answer:
@@ -156,25 +181,25 @@ class Handler(BaseHTTPRequestHandler):
             return Answer.refusal(500, f"The loopback Kaggle broke: {error!r}")
 
     def _method(self, service: str, name: str, request: dict) -> Answer:
-        kaggle = self.server.kaggle
+        site = self.server.site
         if name != "IntrospectToken":
             self._authenticate()
-        method = kaggle.method(service, name)
+        method = site.method(service, name)
         if method is None:
             raise ApiError(404, f"The loopback Kaggle has no method {service}/{name}")
-        with kaggle.store.lock:
+        with site.store.lock:
             result = method(request)
         moved = isinstance(result, str)
         return Answer(302, headers={"Location": result}) if moved else Answer.of(result)
 
     def _authenticate(self) -> None:
-        if not self.server.kaggle.allows(self.headers.get("Authorization", "")):
+        if not self.server.site.allows(self.headers.get("Authorization", "")):
             raise ApiError(401, "Unauthenticated")
 
     def _log(self, owner: str, slug: str, label: str | None = None) -> Answer:
-        """Stream the log of a run that goes on as events; give that of a finished one whole."""
+        """Stream the log of a running session as events; send that of a finished one whole."""
         self._authenticate()
-        kernels = self.server.kaggle.kernels
+        kernels = self.server.site.kernels
         version = kernels.find(owner, slug, label)
         if version["status"] not in UNFINISHED:
             return Answer.of(kernels.log_of(version))
@@ -191,10 +216,15 @@ class Handler(BaseHTTPRequestHandler):
 
         return Answer(body=events(), headers={"Content-Type": "text/event-stream"})
 
-    def _upload(self, token: str, share: float = 1.0) -> Answer:
-        """Take an upload, whole or the rest of it, or say how much of it is here."""
-        kaggle = self.server.kaggle
-        path, size = kaggle.store.blob_path(token), kaggle.store.state["blobs"][token]["size"]
+    def _upload(self, token: str, fraction: float = 1.0) -> Answer:
+        """Take an upload or the rest of one, or answer how much of it has arrived.
+
+        Args:
+            token: the upload's token.
+            fraction: below 1, keep only that fraction of the body and refuse the rest.
+        """
+        site = self.server.site
+        path, size = site.store.blob_path(token), site.store.state["blobs"][token]["size"]
         wanted = re.fullmatch(
             r"bytes (?:\*|(\d+)-\d+)/(\d+)", self.headers.get("Content-Range", "")
         )
@@ -206,8 +236,8 @@ class Handler(BaseHTTPRequestHandler):
             raise ApiError(400, f"Bytes before {start} are missing")
         if not asked:
             length = int(self.headers.get("Content-Length") or 0)
-            self._write(path, start, start + int(length * share) if share < 1 else size)
-        if share < 1:
+            self._write(path, start, start + int(length * fraction) if fraction < 1 else size)
+        if fraction < 1:
             return Answer.refusal(503, "Only a part of it has arrived")
         here = path.stat().st_size
         if here == size:
@@ -215,7 +245,7 @@ class Handler(BaseHTTPRequestHandler):
         return Answer(308, headers={"Range": f"bytes=0-{here - 1}"} if here else {})
 
     def _write(self, path: Path, start: int, end: int) -> None:
-        """Write the request's body to a file from `start`; what goes beyond `end` is not kept."""
+        """Write the request's body to a file from `start` on; bytes beyond `end` are dropped."""
         with path.open("r+b") as file:
             file.truncate(start)
             file.seek(start)
@@ -223,25 +253,25 @@ class Handler(BaseHTTPRequestHandler):
                 file.write(chunk[: max(0, end - file.tell())])
 
     def _misbehave(self, fault: Fault, act: Callable[[], Answer]) -> Answer | None:
-        """Do what a fault says; None when there is nothing to send."""
+        """Let a fault happen; return the answer to send, None when the connection is gone."""
         return getattr(self, f"_fault_{fault.kind}")(act, **fault.details)
 
     def _fault_late(self, act: Callable[[], Answer], seconds: float = 1) -> Answer:
-        self.server.kaggle.closing.wait(seconds)
+        self.server.site.closing.wait(seconds)
         return self._act(act)
 
     def _fault_merge(self, act: Callable[[], Answer], fields: dict) -> Answer:
         answer = self._act(act)
         return Answer.of({**json.loads(answer.body), **fields}, answer.code)
 
-    def _fault_cut(self, act: Callable[[], Answer], share: float = 0.5) -> Answer:
+    def _fault_cut(self, act: Callable[[], Answer], fraction: float = 0.5) -> Answer:
         answer = self._act(act)
-        answer.share = share
+        answer.fraction = fraction
         return answer
 
-    def _fault_partial(self, act: Callable[[], Answer], share: float = 0.5) -> Answer:
+    def _fault_partial(self, act: Callable[[], Answer], fraction: float = 0.5) -> Answer:
         token = self.path.rsplit("/", 1)[1]
-        return self._act(lambda: self._upload(token, share))
+        return self._act(lambda: self._upload(token, fraction))
 
     def _fault_status(
         self,
@@ -268,23 +298,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def _fault_hang(self, act: Callable[[], Answer], seconds: float | None = None) -> None:
         self._drain()
-        self.server.kaggle.closing.wait(seconds)
+        self.server.site.closing.wait(seconds)
         self._reset()
 
     def _drain(self) -> None:
-        """Read what is left of the request: a client that still sends would not see an answer."""
+        """Read the rest of the request, because a client that still sends would miss the answer."""
         for _ in self._unread:
             pass
 
     def _reset(self) -> None:
-        """Break the connection, so that the client sees a reset instead of an answer."""
+        """Break the connection with a reset."""
         self.close_connection = True
-        now_and_hard = struct.pack("ii", 1, 0)
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, now_and_hard)
+        linger_for_no_time = struct.pack("ii", 1, 0)  # closing then sends a reset
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_for_no_time)
         self.connection.close()
 
     def _chunks(self) -> Iterator[bytes]:
-        """Yield the request's body."""
+        """Yield the request's body in pieces."""
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
             while size := int(self.rfile.readline().split(b";")[0], 16):
                 yield self.rfile.read(size)
@@ -303,7 +333,7 @@ class Handler(BaseHTTPRequestHandler):
         self._drain()
         if self._call:
             self._call.status = answer.code
-        self.close_connection |= answer.share < 1
+        self.close_connection |= answer.fraction < 1
         if isinstance(answer.body, Path):
             self._send_file(answer)
             return
@@ -311,14 +341,14 @@ class Handler(BaseHTTPRequestHandler):
             self._send_parts(answer)
             return
         self._send_head(answer.code, answer.headers, len(answer.body))
-        self.wfile.write(answer.body[: int(len(answer.body) * answer.share)])
+        self.wfile.write(answer.body[: int(len(answer.body) * answer.fraction)])
 
     def _send_parts(self, answer: Answer) -> None:
-        """Send each part as a chunk of its own, which a client gets as soon as it is there."""
+        """Send each part as a chunk of its own, so that the client gets it at once."""
         self._send_head(answer.code, answer.headers, None)
         for part in answer.body:
             self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
-            if answer.share < 1:
+            if answer.fraction < 1:
                 return
         self.wfile.write(b"0\r\n\r\n")
 
@@ -353,7 +383,7 @@ class Handler(BaseHTTPRequestHandler):
         if start or end < status.st_size:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{status.st_size}"
         self._send_head(206 if "Content-Range" in headers else 200, headers, end - start)
-        left = int((end - start) * answer.share)
+        left = int((end - start) * answer.fraction)
         with answer.body.open("rb") as file:
             file.seek(start)
             while left > 0 and (chunk := file.read(min(CHUNK, left))):
@@ -362,7 +392,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def made_up(body: Any = "", code: int = 200, content_type: str | None = None) -> Answer:
-    """Make an answer of anything: bytes and text as they are, other values as JSON."""
+    """Make an answer of bytes or text as they are, or of another value as JSON."""
     if isinstance(body, str | bytes):
         raw = body.encode() if isinstance(body, str) else body
         return Answer(code, raw, {"Content-Type": content_type or "text/html"})

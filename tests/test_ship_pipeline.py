@@ -1,4 +1,4 @@
-"""From the repository to a score: the real client, and a Kaggle that runs what is pushed."""
+"""From the repository to a score, with the real client and a Kaggle that runs what is pushed."""
 
 import importlib.metadata
 import json
@@ -36,7 +36,8 @@ def test_one_command_goes_from_the_repository_to_a_score(world):
 
 
 CLIENTS = [folder for folder in os.environ.get("KAGGLE_CLIENTS", "").split(os.pathsep) if folder]
-"""Folders with other versions: `pip install --no-deps --target FOLDER kaggle==1.8.4`."""
+"""Folders with other versions of the client, each made by `pip install --no-deps --target FOLDER
+kaggle==1.8.4` or the like."""
 
 NO_CLIENT = pytest.param("", marks=pytest.mark.skip(reason="KAGGLE_CLIENTS names no folder"))
 
@@ -71,6 +72,24 @@ def test_a_second_ship_sends_nothing(world):
     names = {call.name for call in world.kaggle.requests[before:]}
     assert names == {"GetDataset"}
     assert f"{SCORE:.5f}" in outcome.out.splitlines()[-1]
+
+
+def test_a_change_in_the_lib_alone_is_checked_by_the_doctor(world):
+    world.arrives_once()
+    before = len(world.kaggle.requests)
+    (world.project / "lib" / "photos" / "deep" / "inner.py").write_text("X = 2\n")
+    world.ship()
+    names = [call.name for call in world.kaggle.requests[before:]]
+    assert "GetSubmissionLimits" in names, "only the doctor asks for these"
+    assert names.index("GetSubmissionLimits") < names.index("CreateDatasetVersion")
+    assert world.kaggle.counts["kernel_versions"] == 2
+
+
+def test_answers_of_404_far_apart_do_not_end_the_following(world):
+    for after in (0, 1, 2):
+        world.kaggle.faults.add("GetKernelSessionStatus", "status", code=404, after=after)
+    world.arrives_once("--set", "seconds=1", SHIP_RETRIES="2")
+    assert world.kaggle.faults.take("GetKernelSessionStatus") is None
 
 
 def test_each_step_is_a_command(world):
@@ -288,7 +307,7 @@ def test_wrong_arguments(world):
 def test_an_interrupted_upload_goes_on_where_it_was(world):
     big = world.project / "lib" / "photos" / "data.npz"
     big.write_bytes(bytes(range(256)) * 8192)  # 2 MiB, not packed
-    world.kaggle.faults.add("PUT blob", "partial", after=1, share=0.5)
+    world.kaggle.faults.add("PUT blob", "partial", after=1, fraction=0.5)
     outcome = world.ship("bundle")
     assert outcome.status == 0, outcome
     puts = [call for call in world.kaggle.requests if call.name == "PUT blob"]
@@ -300,7 +319,7 @@ def test_an_interrupted_upload_goes_on_where_it_was(world):
 def test_an_upload_goes_on_in_another_process(world):
     big = world.project / "lib" / "photos" / "data.npz"
     big.write_bytes(bytes(range(256)) * 8192)
-    world.kaggle.faults.add("PUT blob", "partial", after=1, share=0.5)
+    world.kaggle.faults.add("PUT blob", "partial", after=1, fraction=0.5)
     world.kaggle.faults.add("PUT blob", "hang", after=1, seconds=30)
     process = world.start("bundle", SHIP_TIMEOUT="30")
     deadline = time.monotonic() + 20

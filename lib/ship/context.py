@@ -1,4 +1,4 @@
-"""What every command works with: the project, Kaggle, the state, the ledger and the kernel."""
+"""What every command works with: the project, Kaggle, the state and the ledger."""
 
 import argparse
 import contextlib
@@ -10,40 +10,51 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from common import Problem, write_atomically
+from common import Boundary, Problem, write_atomically
+from ship.contents import sha256
 from ship.credentials import Credentials, refuse_secrets
-from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project, sha256
-from ship.remote import Lost, Pace, Remote, Unavailable
+from ship.pace import Pace
+from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project
+from ship.remote import AnswerLost, Remote, Unavailable
 from ship.state import Ledger, State
 
 
 def say(text: str) -> None:
-    """Print a line for the user, at once."""
+    """Print a line for the user without delay."""
     print(text, flush=True)
 
 
 @dataclass
-class Desk:
-    """One `ship` command at work in a project."""
+class Context:
+    """The project, Kaggle, the state and the ledger of one `ship` command."""
 
     project: Project
     remote: Remote
     state: State
     ledger: Ledger
+    boundary: Boundary
     dry_run: bool = False
 
     @classmethod
-    def at(cls, project: Project, dry_run: bool = False) -> "Desk":
-        """Open a project's state, with Kaggle as the environment names it."""
+    def of(cls, project: Project, boundary: Boundary, dry_run: bool = False) -> "Context":
+        """Open a project's state and ledger, and reach Kaggle as the environment says."""
         runs = project.runs
-        remote = Remote(runs / "uploads", Pace.from_environment())
         return cls(
-            project, remote, State(runs / "state.json"), Ledger(runs / "ledger.jsonl"), dry_run
+            project,
+            Remote(runs / "uploads", Pace.from_environment()),
+            State(runs / "state.json"),
+            Ledger(runs / "ledger.jsonl"),
+            boundary,
+            dry_run,
         )
+
+    def doing(self, what: str) -> None:
+        """Note what is done from now on: the sentence about an error names it after "while"."""
+        self.boundary.doing = what
 
     @property
     def pace(self) -> Pace:
-        """How long to wait."""
+        """How long to wait for Kaggle."""
         return self.remote.pace
 
     @cached_property
@@ -64,15 +75,22 @@ class Desk:
         return self.project.ref(KERNEL_METADATA, self.owner)
 
     def script(self, settings: Mapping[str, str], mark: str) -> str:
-        """Return the kernel's text with settings and a mark; Problem when it holds a secret."""
+        """Return the kernel's text with settings and a mark, as `Project.script` does.
+
+        Raises:
+            Problem: the text holds a secret, or the reasons of `Project.script`.
+        """
         text = self.project.script(settings, mark)
         refuse_secrets(self.project.code.name, text.encode(), self.remote.secrets)
         return text
 
     def shown_config(self, settings: Mapping[str, str]) -> dict[str, Any]:
-        """Return the kernel's --show-config with settings, which must be ones that it knows.
+        """Return what the kernel's --show-config answers to these settings.
 
-        The last answer is kept in a file, for a real kernel takes seconds to give it.
+        The last answer is kept in runs/config.json, because several steps ask for it.
+
+        Raises:
+            Problem: the kernel refuses the settings, or its answer lacks something.
         """
         text = self.script(settings, "config")
         key = sha256(text.encode()) + self.project.lib_hash()
@@ -97,19 +115,29 @@ class Desk:
         arrived: Callable[[], bool],
         forget: Callable[[], None],
     ) -> dict | None:
-        """Send what must not arrive twice: return Kaggle's answer, None when only `arrived` knows.
+        """Send something that must not arrive twice.
 
-        When an answer is lost, Kaggle is asked before anything is sent again; where there was none
-        in time, which may yet take effect, it is asked as long again, and nothing more is sent.
-        `forget` is called when it is certain that nothing arrived, and Problem raised; a Problem of
-        `arrived` leaves it open, for the next `ship` to ask.
+        When the answer is lost, Kaggle is asked whether it arrived before anything is sent again.
+        A call whose answer was late may still take effect: it is never sent again.
+
+        Args:
+            what: names in messages what is sent.
+            send: makes the one call; raises AnswerLost when nobody knows whether it took effect.
+            arrived: asks Kaggle whether it has what was sent; a Problem leaves the question open.
+            forget: called before Problem is raised when it is certain that nothing arrived.
+
+        Returns:
+            Kaggle's answer; None when it was lost but what was sent has arrived.
+
+        Raises:
+            Problem: Kaggle refused, or gave no usable answer and has not got what was sent.
         """
         for attempt in range(self.pace.retries):
             if attempt:
                 self.remote.wait(self.pace.backoff * 2**attempt)
             try:
                 return send()
-            except Lost as error:
+            except AnswerLost as error:
                 lost = error
             except Problem:
                 forget()
@@ -126,7 +154,10 @@ class Desk:
         )
 
     def shows_up(self, arrived: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Ask Kaggle whether something arrived, for some seconds (`settle` unless told)."""
+        """Ask Kaggle whether something arrived, again and again for some seconds.
+
+        Without `seconds` that is `pace.settle`.
+        """
         seconds = self.pace.settle if seconds is None else seconds
         until = time.monotonic() + seconds
         while not arrived():
@@ -147,7 +178,11 @@ class Desk:
 
 
 def parse_settings(given: list[str]) -> dict[str, str]:
-    """Read `field=value` arguments; raise Problem for what is none."""
+    """Return the settings in arguments of the form `field=value`.
+
+    Raises:
+        Problem: an argument has another form.
+    """
     settings = {}
     for argument in given:
         name, equals, value = argument.partition("=")
@@ -160,5 +195,5 @@ def parse_settings(given: list[str]) -> dict[str, str]:
 
 
 def interactive() -> bool:
-    """Tell whether a person watches: the output is a terminal."""
+    """Tell whether the output goes to a terminal."""
     return sys.stderr.isatty()

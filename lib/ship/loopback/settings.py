@@ -1,0 +1,31 @@
+"""How the loopback Kaggle behaves."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be chosen about the loopback Kaggle; delays are in seconds."""
+
+    user: str = "alice"
+    """The only user."""
+    key: str | None = None
+    """The user's key; None accepts any."""
+    token: str | None = None
+    """The user's API token; None accepts any."""
+    port: int = 0
+    """The server's port; 0 lets the system choose one."""
+    mount: str = "official"
+    """How sources are mounted below /kaggle/input: one of `box.LAYOUTS`."""
+    dataset_delay: float = 0.2
+    """How long a dataset's version takes to become READY."""
+    queue_delay: float = 0.1
+    """How long a run stays QUEUED."""
+    scoring_delay: float = 0.2
+    """How long a submission stays PENDING."""
+    daily_submissions: int = 5
+    """How many submissions a competition takes in a day."""
+    gpu_sessions: int = 2
+    """How many runs with a GPU may go on at a time."""
+    accepted: bool = True
+    """Whether the user has accepted the competitions' rules."""

@@ -1,0 +1,53 @@
+"""How long `ship` waits for Kaggle, and how often it asks."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from common import Problem
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long to wait for Kaggle, in seconds; the variable SHIP_<NAME> sets a field."""
+
+    timeout: float = 60.0
+    """How long to wait for an answer, or for the next bytes of one."""
+    retries: int = 6
+    """The number of attempts at a call that may be repeated."""
+    backoff: float = 1.0
+    """The pause before the second attempt; it doubles with each further one."""
+    poll: float = 5.0
+    """The first pause between two questions about a run, a dataset or a score."""
+    poll_max: float = 60.0
+    """The longest pause between two such questions."""
+    settle: float = 5.0
+    """The pause before Kaggle is asked again whether it has what was sent."""
+    ready: float = 3600.0
+    """How long to wait for a dataset to become READY."""
+    score: float = 3600.0
+    """How long to wait for a submission's score."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Pace":
+        """Read SHIP_TIMEOUT, SHIP_RETRIES and so on.
+
+        Raises:
+            Problem: a variable is not a number.
+        """
+        values = {}
+        for name, default in vars(cls()).items():
+            text = environment.get(f"SHIP_{name.upper()}")
+            if text is not None:
+                try:
+                    values[name] = type(default)(text)
+                except ValueError:
+                    raise Problem(f"SHIP_{name.upper()} must be a number, not {text!r}.") from None
+        return cls(**values)
+
+    def polls(self) -> Iterator[float]:
+        """Yield the pauses between questions: each 1.3 times the one before, up to poll_max."""
+        pause = self.poll
+        while True:
+            yield pause
+            pause = min(pause * 1.3, max(self.poll_max, self.poll))

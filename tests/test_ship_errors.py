@@ -1,0 +1,141 @@
+"""Whatever goes wrong, `ship` ends with one sentence, and no secret is in it."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from common import Boundary
+from ship.client import describe
+from shipping import KEY, open_world
+
+
+@pytest.fixture
+def world(tmp_path):
+    with open_world(tmp_path) as world:
+        yield world
+
+
+def remember(world, **values) -> Path:
+    """Write a state that an earlier `ship` has left, and return the folder of it."""
+    runs = world.project / "runs"
+    runs.mkdir()
+    (runs / "state.json").write_text(json.dumps(values))
+    return runs
+
+
+def test_an_unexpected_error_is_one_sentence_with_a_traceback_in_a_file(world):
+    runs = remember(world, run={"ref": 7, "version": 1})
+    outcome = world.ship("follow")
+    assert outcome.status == 1
+    assert len(outcome.err.splitlines()) == 1
+    assert outcome.sentence.startswith(
+        "an unexpected error while running `ship follow` (AttributeError: 'int' object has no"
+    )
+    assert f"the full traceback is in {runs / 'traceback.txt'}. What was sent" in outcome.sentence
+    assert outcome.sentence.endswith("`ship doctor` checks everything.")
+    text = (runs / "traceback.txt").read_text()
+    assert text.startswith("Traceback (most recent call last)")
+    assert "in name_of" in text
+
+
+@pytest.mark.parametrize(
+    ("values", "command"),
+    [
+        ({"run": []}, "push"),
+        ({"run": {"settings": "x", "version": 1}}, ""),
+        ({"dataset": 3}, "bundle"),
+    ],
+)
+def test_a_state_of_another_type_is_one_sentence(world, values, command):
+    runs = remember(world, **values)
+    outcome = world.ship(*command.split())
+    assert outcome.status == 1
+    assert "an unexpected error while " in outcome.sentence
+    assert "Traceback" in (runs / "traceback.txt").read_text()
+
+
+def test_no_secret_is_in_the_sentence_nor_in_the_traceback(world):
+    run = {"ref": f"alice/{KEY}", "version": 1, "status": "COMPLETE", "settings": {}}
+    runs = remember(world, run=run)
+    (runs / f"{KEY}-v1.part").write_text("a file where a folder should be")
+    outcome = world.ship("fetch")
+    assert outcome.status == 1
+    assert "while fetching the output of [secret]-v1 (FileExistsError: " in outcome.sentence
+    text = (runs / "traceback.txt").read_text()
+    assert "[secret]-v1.part" in text
+    assert KEY not in outcome.out + outcome.err + text
+
+
+def test_a_secret_is_not_cut_before_it_is_hidden(tmp_path, capsys):
+    boundary = Boundary(
+        "ship", tmp_path / "traceback.txt", "", hide=lambda text: text.replace(KEY, "[secret]")
+    )
+
+    def fail():
+        raise ValueError("x" * 190 + KEY)
+
+    assert boundary.run(fail) == 1
+    assert KEY[:8] not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
+def test_a_full_disk_is_one_sentence(world):
+    runs = remember(world)
+    (runs / ".lock.who").symlink_to("/dev/full")
+    outcome = world.ship("bundle")
+    assert outcome.status == 1
+    assert outcome.sentence.startswith("the disk is full (while running `ship bundle`): free some")
+
+
+def test_the_client_tells_of_a_full_disk():
+    error = OSError(errno.ENOSPC, "No space left on device", "submission.csv.part")
+    assert describe(error)["kind"] == "disk"
+
+
+def test_an_error_before_the_project_is_found_is_one_sentence(world):
+    with tempfile.TemporaryDirectory() as folder:
+        process = subprocess.run(
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                "import os, sys\nos.rmdir(os.getcwd())\n"
+                "from ship.__main__ import main\nsys.exit(main(['runs']))",
+            ],
+            cwd=folder,
+            env=world.environment,
+            capture_output=True,
+            text=True,
+        )
+        os.makedirs(folder, exist_ok=True)
+    assert process.returncode == 1
+    [line] = process.stderr.splitlines()
+    assert line.startswith("ship: an unexpected error while starting (FileNotFoundError")
+
+
+def test_a_damaged_ledger_does_not_fail_a_run_that_has_its_score(world):
+    runs = remember(world)
+    (runs / "ledger.jsonl").write_text('{"run": "other-v1", "public_score": "good"}\n[1]\nnull\n')
+    outcome = world.ship()
+    assert outcome.status == 0, outcome
+    assert "public score of car-classification-v1: 0.88889" in outcome.out
+    assert world.ship("runs").status == 0
+
+
+def test_the_step_is_named_after_an_interruption(world):
+    import signal
+
+    process = world.start("--set", "seconds=8")
+    for line in process.stdout:
+        if "epoch 1/2" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "ship: interrupted while following car-classification-v1. What was sent" in err
