@@ -326,7 +326,7 @@ def missing_files(sent: dict[str, int], listed: list[tuple[str, int]]) -> list[s
 
     Args:
         sent: path in the dataset to size in bytes.
-        listed: Kaggle's list of names and sizes in bytes; the same bare name may occur several times.
+        listed: Kaggle's list of names and sizes in bytes; a bare name may occur several times.
     """
     left = Counter(listed)
     names = {name for name, _ in listed}
