@@ -166,7 +166,7 @@ def test_file_lists_come_in_pages(world):
 
 
 def test_a_dataset_passes_through_its_states(tmp_path):
-    with world_in(tmp_path, dataset_delay=0.5) as world:
+    with world_in(tmp_path, dataset_delay=1.5) as world:
         request = {"ownerSlug": "alice", "slug": "car-lib", "title": "car lib"}
         token = world.upload("a.txt", b"x")
         world.get("CreateDataset", **request, licenseName="MIT", files=[{"token": token}])

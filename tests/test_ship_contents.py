@@ -91,6 +91,7 @@ SIZES = {"a/__init__.py": 5, "b/__init__.py": 7, "b/deep/__init__.py": 7, "b/emp
         ([("__init__.py", 7), ("__init__.py", 5)], ["b/deep/__init__.py"]),
         ([("__init__.py", 7), ("__init__.py", 7)], ["a/__init__.py"]),
         ([("__init__.py", 0), ("__init__.py", 0), ("__init__.py", 0)], []),
+        ([("__init__.py", 7), ("__init__.py", 5), ("__init__.py", 7), ("empty.py", 0)], []),
         ([("a/__init__.py", 5), ("b.zip", 100)], []),
         ([("a/__init__.py", 6), ("b.zip", 100)], ["a/__init__.py"]),
         ([], ["a/__init__.py", "b/__init__.py", "b/deep/__init__.py"]),

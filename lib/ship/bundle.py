@@ -326,7 +326,7 @@ def missing_files(sent: dict[str, int], listed: list[tuple[str, int]]) -> list[s
 
     Args:
         sent: path in the dataset to size in bytes.
-        listed: Kaggle's list of names and sizes in bytes; bare names may stand there repeatedly.
+        listed: Kaggle's list of names and sizes in bytes; a bare name may occur several times.
     """
     left = Counter(listed)
     names = {name for name, _ in listed}
@@ -334,11 +334,13 @@ def missing_files(sent: dict[str, int], listed: list[tuple[str, int]]) -> list[s
     missing = []
     for name, size in sent.items():
         archive, _, rest = name.partition("/")
+        if not size or f"{archive}.zip" in names:
+            continue
         shown = rest.split("/")[-1] if bare else name
-        entry = next((e for e in ((shown, size), (shown, 0)) if left[e] > 0), None)
-        if entry:
+        entry = (shown, size) if left[(shown, size)] else (shown, 0)
+        if left[entry]:
             left[entry] -= 1
-        elif size and f"{archive}.zip" not in names:
+        else:
             missing.append(name)
     return missing
 
