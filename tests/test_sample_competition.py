@@ -11,7 +11,9 @@ from sklearn.linear_model import RidgeClassifier
 
 from photos import CompetitionFiles, check_photos, read_competition, split
 from sample import draw_competition
-from sample.cars import CARS, draw_photo
+from sample.bodies import CARS
+from sample.cars import draw_photo
+from sample.features import FEATURES
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,8 @@ def test_the_seed_decides(tmp_path):
 @pytest.mark.parametrize("size", [(480, 640), (120, 160), (400, 300)])
 def test_every_kind_is_drawn_inside_the_picture_at_any_size(size):
     for number, kind in enumerate(CARS):
-        photo = draw_photo(np.random.default_rng([number, *size]), kind, size)
+        rng = np.random.default_rng([number, *size])
+        photo = draw_photo(rng, CARS[kind], FEATURES.get(kind), size)
         assert photo.shape == (*size, 3)
         assert photo.dtype == np.uint8
         assert photo.std() > 15
