@@ -199,7 +199,7 @@ RECIPES = {
 
 
 # ------------------------------------------------------------------------------- augmentation
-# albumentations (A) and OpenCV (cv2) are imported further down, after the command line.
+# A and cv2 are imported below, once the command line is answered.
 
 
 def reference_augmentation(height: int, width: int) -> A.Compose:
@@ -283,12 +283,11 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
         {"backbone": BACKBONES, "augmentation": AUGMENTATIONS},
     )
     most = config.epochs or math.inf
-    limit = KAGGLE_MINUTES if ON_KAGGLE else None
     return dataclasses.replace(
         config,
         image_size=config.image_size or BACKBONES[config.backbone].size,
         stages=tuple(dataclasses.replace(s, epochs=min(s.epochs, most)) for s in config.stages),
-        time_limit=limit if config.time_limit is None else config.time_limit,
+        time_limit=config.time_limit or (KAGGLE_MINUTES if ON_KAGGLE else None),
     ), options
 
 
@@ -401,10 +400,7 @@ def build_model(config: Config, classes: int, weights: Path | None) -> keras.Mod
 
 
 def unfreeze(config: Config, backbone: keras.Model, stage: Stage) -> str:
-    """Let the upper `stage.fraction` of the backbone train; return a message that says what does.
-
-    A BatchNorm layer that does not train keeps its mean and variance, too.
-    """
+    """Let the upper `stage.fraction` of the backbone train; return a message that says so."""
     last = stage == config.stages[-1]
     normalize = config.batchnorm == "train" or (config.batchnorm == "last" and last)
     whole_blocks = config.unfreeze == "blocks"
@@ -512,19 +508,17 @@ def predict(
 
 
 def choose_prediction(config: Config, passes: list, truth: np.ndarray) -> Prediction:
-    """Return the mean over the passes where it is as good as the plain pass, else that.
+    """Return the mean over `passes`, each [validation, test], or the plain one if that is better.
 
-    `passes` holds [validation, test] probabilities for each pass; the reference's style leaves the
-    plain pass out of the mean.
+    The reference's style leaves the plain pass out of the mean.
     """
     averaged = passes[1:] if config.tta_style == "training" and len(passes) > 1 else passes
-    plain = passes[0]
     mean = [np.mean(part, axis=0, dtype=np.float64) for part in zip(*averaged, strict=True)]
-    accuracy, accuracy_tta = (accuracy_score(truth, p[0].argmax(1)) for p in (plain, mean))
+    accuracy, accuracy_tta = (accuracy_score(truth, p[0].argmax(1)) for p in (passes[0], mean))
     tta_used = len(passes) > 1 and accuracy_tta >= accuracy
     said = "it is used" if tta_used else "the plain prediction is used"
     print(f"validation accuracy {accuracy:.4f}, with TTA {accuracy_tta:.4f}: {said}", flush=True)
-    chosen = [np.asarray(part, np.float32) for part in (mean if tta_used else plain)]
+    chosen = [np.asarray(part, np.float32) for part in (mean if tta_used else passes[0])]
     return Prediction(*chosen, float(accuracy), float(accuracy_tta), tta_used)
 
 
@@ -532,15 +526,9 @@ def choose_prediction(config: Config, passes: list, truth: np.ndarray) -> Predic
 
 
 def submission(competition: photos.Competition, probabilities: np.ndarray) -> pd.DataFrame:
-    """Return the sample submission's rows and columns with the predicted labels.
-
-    Raises:
-        Problem: a probability is not a number, so that no label can be told.
-    """
+    """Return the sample submission with the predicted labels; a NaN among them is a Problem."""
     if not np.isfinite(probabilities).all():
-        raise Problem(
-            "The network predicts no numbers; no submission was written: see history.csv."
-        )
+        raise Problem("The network predicts NaN, so there is no submission: try lower rates.")
     labels = np.asarray(competition.classes)[probabilities.argmax(1)]
     return competition.sample.assign(**{competition.sample.columns[1]: labels})
 
@@ -574,17 +562,16 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
         boundary.doing = "predicting"
         prediction = predict(config, tables, network, state, clock)
     boundary.doing = "writing the results"
-    training.write_weights(network, output / "best.weights.h5")
     test = tables.with_prior(prediction.test)
     table = submission(tables.competition, test)
     took = time.monotonic() - START
     results.write_results(output, table, test, config, tables, state, prediction, took)
+    training.write_weights(network, output / "best.weights.h5")
     augmented = make_iterator(config, tables, tables.train, augmentation(config), shuffle=True)
     results.decorate(output, tables, state.history, prediction.validation, augmented)
     state.discard()
     shutil.rmtree(scratch, ignore_errors=True)
-    took = clock_text(time.monotonic() - START)
-    print(f"{output / 'submission.csv'} is ready after {took}")
+    print(f"{output / 'submission.csv'} is ready after {clock_text(took)}")
     if folder.is_relative_to(scratch):
         from sample import NOTE
 
@@ -598,12 +585,8 @@ def main(argv: list[str] | None = None) -> int:
         return show_config(config)
     output = options.output or (ROOT / "working" if ON_KAGGLE else Path("output"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    boundary = Boundary(
-        "kernel.py",
-        output / "traceback.txt",
-        f"The same command goes on from the last finished epoch ({output / 'state'}).",
-    )
-
+    safe = f"The same command goes on from the last finished epoch ({output / 'state'})."
+    boundary = Boundary("kernel.py", output / "traceback.txt", safe)
     occupied = f"{output} is in use by {{holder}}: wait for its end, or give another --output."
 
     def work() -> None:
