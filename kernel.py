@@ -77,7 +77,7 @@ COMPETITION_FILES = {
     "train_zip": "train.zip",
     "test_zip": "test.zip",
 }
-KAGGLE_MINUTES = 11.5 * 60  # of the 12 hours that a session may last
+KAGGLE_MINUTES = 11.5 * 60  # a session may last 12 hours
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Config:
     interpolation: Literal["area", "nearest"] = setting("area", "how photos are resized")
     tta: int = setting(4, "prediction passes over each photo; 1 is none", least=1, most=20)
     tta_style: Literal["weak", "training"] = setting("weak", "small crops and flips, or as trained")
-    validation_share: float = setting(0.15, "of the photos, held out", least=0.02, most=0.5)
+    validation_share: float = setting(0.15, "fraction held out to validate", least=0.02, most=0.5)
     patience: int = setting(5, "epochs without a better val_accuracy that end a stage", least=1)
     plateau_patience: int = setting(2, "epochs without a lower val_loss that cut the rate", least=1)
     plateau_factor: float = setting(
@@ -169,7 +169,7 @@ class Config:
     )
     limit: int | None = setting(None, "the most training photos of a class", least=2, most=10**6)
     time_limit: float | None = setting(None, "minutes for the session", above=0, most=60_000)
-    seed: int = setting(42, "of the split, the head, augmentations", least=0, most=2**32 - 1)
+    seed: int = setting(42, "decides split, head and augmentation", least=0, most=2**32 - 1)
     mixed_precision: Literal["auto", "yes", "no"] = setting("auto", "float16, where GPUs gain")
     cache: bool = setting(True, "keep decoded photos in memory: yes, no")
     workers: int = setting(min(os.cpu_count() or 1, 256), "threads that read", least=1, most=256)
@@ -464,8 +464,8 @@ class Prediction:
 
     validation: np.ndarray
     test: np.ndarray
-    accuracy: float  # of the plain pass
-    accuracy_tta: float  # of the mean over passes
+    accuracy: float  # without test-time augmentation
+    accuracy_tta: float  # with it
     tta_used: bool
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind: sums over a stage's epochs, and decorations that can't end a run."""
+"""The metrics of a run sum up what each stage did."""
 
 from dataclasses import asdict, dataclass
 

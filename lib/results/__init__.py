@@ -1,4 +1,4 @@
-"""What a run leaves behind: tables, probabilities, metrics.json, and figures."""
+"""Write the results of a run: tables, probabilities, metrics.json and figures."""
 
 from results.metrics import Metrics, StageMetrics
 from results.run import decorate, write_results

@@ -16,7 +16,7 @@ from sample.bodies import CARS
 from sample.cars import draw_photo
 from sample.features import FEATURES
 
-QUALITY = 85  # of the JPEGs, as the real ones have
+QUALITY = 85  # the real competition's JPEGs have this quality
 COLUMNS = ("Id", "Category")
 KINDS = tuple(CARS)  # the position of a kind is its label
 
