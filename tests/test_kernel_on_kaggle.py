@@ -1,13 +1,14 @@
 """The unchanged kernel in Kaggle's surroundings, under each way in which sources are mounted."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+import kernel
 from sample import draw_competition
+from ship.contents import copy_files, upload_files
 from ship.loopback.box import LAYOUTS, guarantees, mounts, run_script
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,10 +24,9 @@ LAYOUT_SETTINGS = SETTINGS | {"stages": "head:0:1e-3:1", "tta": "1"}
 def sources(tmp_path_factory):
     """The lib folder as a dataset holds it, and a competition in Kaggle's own zips."""
     folder = tmp_path_factory.mktemp("sources")
-    left_out = shutil.ignore_patterns("ship", "sample", "__pycache__", "*.h5", "*.whl")
-    lib = shutil.copytree(ROOT / "lib", folder / "lib", ignore=left_out)
+    copy_files(upload_files(ROOT / "lib", [kernel.BACKBONES["Plain"].file]), folder / "lib")
     draw_competition(folder / "cars", train_per_class=8, test_per_class=2, size=(96, 128))
-    return Path(lib), folder / "cars"
+    return folder / "lib", folder / "cars"
 
 
 def script_with(folder: Path, overrides: dict[str, str]) -> Path:
