@@ -141,7 +141,7 @@ RECIPES = {
         weights="drawn",
         batch_size=16,
         stages=DRY_STAGES,
-        batchnorm="frozen",  # as few photos as these estimate no statistics
+        batchnorm="frozen",  # small batches estimate its statistics badly
         tta=2,
     ),
 }
