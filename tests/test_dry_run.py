@@ -46,15 +46,13 @@ def test_no_kind_of_the_competition_is_pre_trained_on():
 
 def test_the_backbone_is_the_files():
     loaded = Plain(include_top=False, weights=str(FILE), input_shape=SHAPE)
+    stored = []
     with h5py.File(FILE) as file:
-        stored = []
-        file.visititems(
-            lambda _, item: stored.append(item) if isinstance(item, h5py.Dataset) else 0
-        )
-        assert all(item.dtype == "float32" for item in stored)
-        known = sorted(float(np.abs(item[()]).sum()) for item in stored)
+        file.visititems(lambda _, item: stored.append(item[()]) if hasattr(item, "dtype") else None)
+    assert all(array.dtype == "float32" for array in stored)
+    known = sorted(float(np.abs(array).sum()) for array in stored)
     assert len(stored) == len(loaded.weights)
-    sums = sorted(float(np.abs(weight.numpy()).sum()) for weight in loaded.weights)
+    sums = sorted(float(np.abs(array).sum()) for array in loaded.get_weights())
     np.testing.assert_allclose(sums, known, rtol=1e-5)
 
 
@@ -87,6 +85,7 @@ def test_a_dry_run_tells_the_drawn_cars_apart(tmp_path):
     assert run.metrics["weights"] == "drawn"
     stages = run.metrics["stages"]
     assert [stage["name"] for stage in stages] == ["head", "half", "three-quarters", "all"]
+    assert stages[0]["best_val_accuracy"] >= 0.5  # 0.4 at most where inputs are in another range
     assert "This was a dry run: a tiny network, pre-trained on drawn vehicles" in run.log
     assert run.validation >= 0.85
     assert run.test >= 0.85

@@ -13,7 +13,9 @@ from photos import CompetitionFiles, check_photos, read_competition, split
 from sample import draw_competition
 from sample.bodies import CARS
 from sample.cars import draw_photo
+from sample.equipment import EQUIPMENT
 from sample.features import FEATURES
+from sample.vehicles import VEHICLES
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +70,10 @@ def test_the_seed_decides(tmp_path):
 
 @pytest.mark.parametrize("size", [(480, 640), (120, 160), (400, 300)])
 def test_every_kind_is_drawn_inside_the_picture_at_any_size(size):
-    for number, kind in enumerate(CARS):
+    bodies, features = CARS | VEHICLES, FEATURES | EQUIPMENT
+    for number, (kind, body) in enumerate(bodies.items()):
         rng = np.random.default_rng([number, *size])
-        photo = draw_photo(rng, CARS[kind], FEATURES.get(kind), size)
+        photo = draw_photo(rng, body, features.get(kind), size)
         assert photo.shape == (*size, 3)
         assert photo.dtype == np.uint8
         assert photo.std() > 15

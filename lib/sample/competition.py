@@ -33,7 +33,7 @@ class Planned:
 
 def draw_competition(
     folder: str | Path,
-    train_per_class: int = 32,
+    train_per_class: int = 60,
     test_per_class: int = 10,
     size: tuple[int, int] = (480, 640),
     seed: int = 0,
