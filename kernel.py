@@ -129,9 +129,9 @@ REFERENCE_STAGES = (
 )
 DRY_STAGES = (
     Stage("head", 0.00, 1e-2, 5),
-    Stage("half", 0.50, 1e-3, 5),
-    Stage("three-quarters", 0.75, 5e-4, 5),
-    Stage("all", 1.00, 2e-4, 4),
+    Stage("half", 0.50, 2e-3, 5),
+    Stage("three-quarters", 0.75, 1e-3, 6),
+    Stage("all", 1.00, 3e-4, 8),
 )
 DEFAULT_STAGES = (
     Stage("head", 0.00, 1e-3, 12),
@@ -200,7 +200,7 @@ RECIPES = {
         batch_size=16,
         stages=DRY_STAGES,
         batchnorm="frozen",  # small batches estimate its statistics badly
-        tta=2,
+        tta=4,
     ),
 }
 
