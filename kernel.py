@@ -200,7 +200,6 @@ RECIPES = {
         batch_size=16,
         stages=DRY_STAGES,
         batchnorm="frozen",  # small batches estimate its statistics badly
-        tta=4,
     ),
 }
 
