@@ -1,8 +1,6 @@
 """The whole way of the kernel, in this process, with a backbone that trains in seconds."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -195,16 +193,3 @@ def test_the_history_has_the_rate_that_each_epoch_trained_at(competition, tmp_pa
             rate *= 0.5
     assert rate < 0.3, "no plateau: this test would pass anyway"
     np.testing.assert_allclose(history.learning_rate, expected, rtol=1e-5)
-
-
-@pytest.mark.slow
-def test_the_dry_run_learns_drawn_cars_and_says_what_it_is(tmp_path):
-    command = [sys.executable, kernel.__file__]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    metrics = json.loads((tmp_path / "output" / "metrics.json").read_text())
-    assert metrics["recipe"] == "dry"
-    assert len(metrics["stages"]) == 4
-    assert metrics["val_accuracy"] > 0.25  # chance is 0.1
-    assert len(pd.read_csv(tmp_path / "output" / "submission.csv").Category.unique()) > 3
-    assert "This was a dry run: ten kinds of drawn cars" in done.stdout
