@@ -61,4 +61,5 @@ def test_every_output_file_is_described(tmp_path):
     table = README[README.index("| file | what it is |") :]
     for name in ("submission.csv", "metrics.json", "probabilities.npz", "history.csv"):
         assert f"`{name}`" in table
-        assert f'"{name}"' in (ROOT / "kernel.py").read_text(encoding="utf-8")
+        writer = ROOT / "lib" / "results" / "run.py"
+        assert f'"{name}"' in writer.read_text(encoding="utf-8")
