@@ -85,7 +85,7 @@ def test_a_dry_run_tells_the_drawn_cars_apart(tmp_path):
     assert run.metrics["weights"] == "drawn"
     stages = run.metrics["stages"]
     assert [stage["name"] for stage in stages] == ["head", "half", "three-quarters", "all"]
-    assert stages[0]["best_val_accuracy"] >= 0.5  # 0.40 with inputs in a wrong range
+    assert stages[0]["best_val_accuracy"] >= 0.5  # 0.40 to 0.43 with inputs in a wrong range
     assert "This was a dry run: a tiny network, pre-trained on drawn vehicles" in run.log
     assert run.validation >= 0.85
     assert run.test >= 0.85

@@ -42,7 +42,9 @@ def test_the_real_kernel_from_nothing_to_a_score():
     assert outcome.status == 0, outcome.out[-3000:] + outcome.err
     found = re.search(r"rehearsal: public score (\d\.\d{5}) after (\d+) min", outcome.out)
     head = re.search(r"stage head is over: .* best val_accuracy (\d\.\d+)", outcome.out)
-    assert float(head[1]) >= 0.5  # 0.40 with inputs in a wrong range, which later stages mend
+    assert (
+        float(head[1]) >= 0.5
+    )  # 0.40 to 0.43 where inputs have a wrong range, which later stages mend
     assert 0.85 <= float(found[1]) <= 1, outcome.out[-3000:]  # drawn cars are told apart
     assert (runs.stat().st_mtime_ns if runs.exists() else None) == before
 

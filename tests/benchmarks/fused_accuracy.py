@@ -51,7 +51,7 @@ def main() -> None:
         for seed, fuse in tqdm(runs, unit="run")
     ]
     table = pd.DataFrame(rows).pivot(index="seed", columns="fuse", values="accuracy")
-    table = table.rename(columns={"no": "plain", "yes": "fused"})
+    table = table.rename(columns={"no": "plain", "yes": "fused"}).rename_axis(columns=None)
     table["difference"] = table.fused - table.plain
     print(table.to_string(float_format="{:.4f}".format))
     difference = table.difference
