@@ -46,6 +46,7 @@ def test_the_real_kernel_from_nothing_to_a_score():
         float(head[1]) >= 0.5
     )  # 0.40 to 0.43 where inputs have a wrong range, which later stages mend
     assert 0.85 <= float(found[1]) <= 1, outcome.out[-3000:]  # drawn cars are told apart
+    assert "to the reference's" not in outcome.out  # whose score is of real photos
     assert (runs.stat().st_mtime_ns if runs.exists() else None) == before
 
 

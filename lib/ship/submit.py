@@ -297,12 +297,20 @@ def wait_for_score(context: Context, run: dict) -> None:
 
 
 def report(context: Context, run: dict, score: float) -> None:
-    """Print a score with its distance to the reference's and to the best so far; then note it."""
+    """Print a score with its distance to the reference's and to the best so far; then note it.
+
+    A dry run's score is of other photos than the reference's, or of a network too small to compare.
+    """
     name = name_of(run) if run.get("version") else run["submission"]["file"]
     best = context.ledger.best(excluding=name)
-    compared = f"{score - REFERENCE:+.5f} to the reference's {REFERENCE}"
-    compared += f", {score - best:+.5f} to the best so far {best:.5f}" if best is not None else ""
-    say(f"public score of {name}: {score:.5f} ({compared})")
+    distances = []
+    if (run.get("config") or {}).get("recipe") != "dry":
+        distances.append(f"{score - REFERENCE:+.5f} to the reference's {REFERENCE}")
+    if best is not None:
+        distances.append(f"{score - best:+.5f} to the best so far {best:.5f}")
+    say(
+        f"public score of {name}: {score:.5f} {' '.join(f'({text})' for text in distances)}".strip()
+    )
     if run.get("version"):
         context.ledger.append(name, public_score=score)
     run["submission"]["score"] = score
