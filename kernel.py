@@ -39,7 +39,6 @@ OVERRIDES: dict[str, str] = {}
 
 ROOT = Path(os.environ.get("KAGGLE_ROOT", "/kaggle"))
 ON_KAGGLE = "KAGGLE_KERNEL_RUN_TYPE" in os.environ
-LIB_DATASET = "car-classification-lib"
 
 
 def find_lib() -> Path:
@@ -53,7 +52,7 @@ def find_lib() -> Path:
     if len(found) != 1:
         raise SystemExit(
             f"Found {len(found)} folders with our packages below {ROOT / 'input'}, not one: attach "
-            f"the dataset {LIB_DATASET} (`ship bundle` makes it) to the kernel, and only once."
+            "the dataset car-classification-lib (`ship bundle` makes it) to the kernel, only once."
         )
     return found[0].parents[1]
 
@@ -337,7 +336,7 @@ import training
 from ImageDataAugmentor import ImageDataAugmentor
 from ImageDataAugmentor.transforms import FancyPCA
 from photos import PhotoTables
-from training import Clock, State
+from training import Checkpoint, Clock, State
 
 # --------------------------------------------------------------------------------------- data
 
@@ -434,17 +433,13 @@ def train(config: Config, tables: PhotoTables, network: keras.Model, state: Stat
             model.compile(training.adam(rate), "categorical_crossentropy", metrics=["accuracy"])
             state.restore(network, model.optimizer, model.trainable_variables)
             counters = training.make_counters(config)
+            saver = Checkpoint(state, clock, network, batches, validation.n, counters, config.seed)
             model.fit(
                 batches.as_tf_dataset(),
                 validation_data=validation.as_tf_dataset(),
                 initial_epoch=state.epoch,
                 epochs=stage.epochs,
-                callbacks=[  # the last one keeps the best weights
-                    *counters.values(),
-                    training.Checkpoint(
-                        state, clock, network, batches, validation.n, counters, config.seed
-                    ),
-                ],
+                callbacks=[*counters.values(), saver],  # which keeps the best weights
                 verbose=0,
             )
         except training.Diverged as diverged:

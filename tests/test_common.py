@@ -69,8 +69,8 @@ class TestLock:
         command = [sys.executable, "-c", code, str(lock)]
         holder = subprocess.Popen(command, env=environment, **pipes)
         assert holder.stdout.readline() == "held\n"
-        named = f"^in use by process {holder.pid}, since"
-        with pytest.raises(Problem, match=named), only_one(lock, "in use by {holder}"):
+        named = f"^a{{b}} is in use by process {holder.pid}, since"
+        with pytest.raises(Problem, match=named), only_one(lock, "a{b} is in use by {holder}"):
             pytest.fail("two hold the lock")
         holder.kill()
         holder.communicate()

@@ -34,7 +34,7 @@ def only_one(path: Path, occupied: str, remove: bool = False) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise Problem(occupied.format(holder=holder_of(who))) from None
+        raise Problem(occupied.replace("{holder}", holder_of(who))) from None
     except NotImplementedError:  # some network file systems
         yield
         return
