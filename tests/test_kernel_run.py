@@ -141,6 +141,16 @@ def test_a_limit_shorter_than_the_start_still_gives_a_submission(competition, tm
     assert not metrics["tta_used"]
 
 
+def test_the_first_pass_tells_whether_others_fit_where_nothing_was_validated(
+    competition, tmp_path, monkeypatch, capsys
+):
+    """Time is up in the first epoch, but not quite over: the prediction's speed is unknown."""
+    monkeypatch.setattr(kernel.Clock, "left", lambda clock: 0.001)
+    assert run(competition, tmp_path, "--tta", 5) == 0
+    assert "Time is up: 1 of 5 prediction passes were made." in capsys.readouterr().out
+    check_submission(competition, tmp_path)
+
+
 def test_a_loss_that_is_no_number_goes_on_from_the_best_weights(
     competition, tmp_path, monkeypatch, capsys
 ):
