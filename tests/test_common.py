@@ -58,7 +58,7 @@ class TestLock:
     """Whoever comes second is told who is first."""
 
     def test_a_holder_is_named_and_a_dead_one_keeps_nothing(self, tmp_path):
-        lock = tmp_path / ".lock"
+        lock = tmp_path / "runs" / ".lock"
         code = (
             "import sys; from pathlib import Path; from common.locks import only_one\n"
             "with only_one(Path(sys.argv[1]), ''):\n"

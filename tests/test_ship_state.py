@@ -1,13 +1,10 @@
-"""The state, the ledger and the lock survive the death of processes."""
+"""The state and the ledger survive the death of processes."""
 
 import os
-import subprocess
-import sys
 
 import pytest
 
 from common import Problem, write_atomically
-from common.locks import only_one
 from ship.runs import csv_text, sorted_rows, table
 from ship.state import Ledger, State
 
@@ -109,25 +106,3 @@ def test_state_is_read_back(tmp_path):
     (tmp_path / "state.json").write_text('{"run": ')
     with pytest.raises(Problem, match=r"state\.json can't be read"):
         State(tmp_path / "state.json")
-
-
-def test_a_dead_process_keeps_no_lock(tmp_path):
-    code = (
-        "import sys, time\n"
-        "from pathlib import Path\n"
-        "from common.locks import only_one\n"
-        "with only_one(Path(sys.argv[1]), 'held'):\n"
-        "    print('held', flush=True)\n"
-        "    time.sleep(60)\n"
-    )
-    lock = tmp_path / "runs" / ".lock"
-    command = [sys.executable, "-c", code, str(lock)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    assert holder.stdout.readline() == "held\n"
-    with pytest.raises(Problem, match=f"process {holder.pid}"), only_one(lock, "held by {holder}"):
-        pass
-    holder.kill()
-    holder.communicate()
-    with only_one(lock, "held by {holder}"):
-        pass

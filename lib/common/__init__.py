@@ -4,7 +4,7 @@
 """
 
 from common.boundary import Boundary
-from common.files import scratch_folder, write_atomically
+from common.files import file_hash, scratch_folder, write_atomically
 from common.problem import Problem
 from common.progress import EpochProgress, clock_text
 
@@ -13,6 +13,7 @@ __all__ = [
     "EpochProgress",
     "Problem",
     "clock_text",
+    "file_hash",
     "scratch_folder",
     "write_atomically",
 ]

@@ -48,6 +48,12 @@ def write_atomically(
     flush_folder(path.parent)
 
 
+def file_hash(path: Path, algorithm: str = "sha256") -> str:
+    """Return the hash of a file's content in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
 def scratch_folder(prefix: str, output: Path) -> Path:
     """Return a temporary folder that belongs to an output folder: the same one at each call."""
     key = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:12]

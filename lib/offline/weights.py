@@ -1,6 +1,5 @@
 """Find a backbone's weights: in the lib dataset, in another mounted one, or on the internet."""
 
-import hashlib
 import itertools
 import json
 import os
@@ -8,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
-from common import Problem
+from common import Problem, file_hash
 
 # Where a dataset's own folder lies below Kaggle's inputs; it depends on the machine's image.
 DATASETS = ("*", "*/*", "datasets/*/*")
@@ -124,9 +123,8 @@ def mismatch(path: Path, entry: dict) -> str | None:
     if path.stat().st_size != entry["size"]:
         return "size"
     for algorithm in ("sha256", "md5"):
-        with path.open("rb") as file:
-            if entry[algorithm] not in (None, hashlib.file_digest(file, algorithm).hexdigest()):
-                return algorithm
+        if entry[algorithm] and file_hash(path, algorithm) != entry[algorithm]:
+            return algorithm
     return None
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from photos import CompetitionFiles
 from sample.competition import draw_competition
 
 NOTE = (
@@ -14,6 +15,6 @@ __all__ = ["NOTE", "draw_competition", "drawn_competition"]
 
 def drawn_competition(folder: Path, seed: int) -> Path:
     """Return `folder` with the drawn competition in it, which is drawn unless it is complete."""
-    if not (folder / "sample-submission.csv").is_file():  # which is written last
+    if not (folder / CompetitionFiles().sample_csv).is_file():  # which is written last
         draw_competition(folder, seed=seed)
     return folder

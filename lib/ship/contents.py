@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from common import Problem
+from common import Problem, file_hash
 from ship.weights import required_weights
 from ship.wheels import verified_wheels
 
@@ -123,7 +123,4 @@ def content_hash(files: Mapping[str, Path]) -> str:
 
 def sha256(data: bytes | Path) -> str:
     """Return the SHA-256 of bytes or of a file, in hexadecimal."""
-    if isinstance(data, bytes):
-        return hashlib.sha256(data).hexdigest()
-    with open(data, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else file_hash(data)

@@ -7,7 +7,6 @@ downloaded.
 import argparse
 import base64
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from urllib.parse import urlsplit
 import requests
 from tqdm import tqdm
 
-from common import Problem, write_atomically
+from common import Problem, file_hash, write_atomically
 
 FOLDER = Path(__file__).resolve().parents[1] / "weights"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -240,8 +239,7 @@ def _digest(path: Path, algorithm: str) -> str:
 
 @cache
 def _digest_of(path: Path, size: int, modified: int, algorithm: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
+    return file_hash(path, algorithm)
 
 
 def _complete(row: WeightsFile, part: Path) -> str | None:

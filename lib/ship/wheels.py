@@ -1,7 +1,6 @@
 """`ship wheels`: download albumentations as wheels, in case Kaggle's image lacks it one day."""
 
 import argparse
-import hashlib
 import importlib.util
 import re
 import subprocess
@@ -12,7 +11,7 @@ from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 from tqdm import tqdm
 
-from common import Problem, write_atomically
+from common import Problem, file_hash, write_atomically
 
 FOLDER = Path(__file__).resolve().parents[1] / "wheels"
 REQUIREMENTS = "requirements.txt"  # in pip's format, so that the kernel can pass it to pip
@@ -47,7 +46,7 @@ def check_wheels(folder: Path = FOLDER) -> str | None:
     found: dict[str, set[Tag]] = {name: set() for name in PINNED}
     for wheel in _wheels_in(folder):
         name, tags = _name_and_tags(wheel)
-        if name not in required or _sha256(wheel) not in required[name][1]:
+        if name not in required or file_hash(wheel) not in required[name][1]:
             return f"{wheel} is not a file that {REQUIREMENTS} lists"
         found[name] |= tags
     for python in PYTHONS:
@@ -154,11 +153,6 @@ def _accepted_tags(python: str) -> set[Tag]:
     }
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _pip_download(python: str, folder: Path, source: Path | None) -> None:
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
     command += ["--disable-pip-version-check", "--only-binary=:all:", "--implementation=cp"]
@@ -179,7 +173,7 @@ def _write_requirements(folder: Path) -> None:
     """Write the wheels' versions and hashes into a file that pip can install from."""
     hashes: dict[str, list[str]] = {name: [] for name in PINNED}
     for wheel in _wheels_in(folder):
-        hashes[_name_and_tags(wheel)[0]].append(f"--hash=sha256:{_sha256(wheel)}")
+        hashes[_name_and_tags(wheel)[0]].append(f"--hash=sha256:{file_hash(wheel)}")
     lines = ["# Written by `ship wheels`: the kernel installs these if Kaggle's image lacks them."]
     lines += [f"{name}=={version} {' '.join(hashes[name])}" for name, version in PINNED.items()]
     write_atomically(folder / REQUIREMENTS, "\n".join(lines) + "\n")
