@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -62,6 +63,7 @@ sys.path.insert(0, str(LIB))
 
 from common import Boundary, Problem, clock_text, scratch_folder
 from common.locks import only_one
+from inference.view import View
 from settings import read_settings, setting, size_text
 
 # ------------------------------------------------------------------------------------- config
@@ -86,27 +88,28 @@ class Backbone:
     input_range: tuple[float, float]  # that its first layer expects
     size: tuple[int, int]  # height and width in pixels where none is asked for
     file: str  # its pre-trained weights without the top
+    gmacs: float  # billions of multiply-adds of a photo of that size, scaled from published ones
     package: str = "keras.applications"  # which holds a constructor of the row's name
 
 
 BACKBONES = {
     # The dry run's own, pre-trained on drawn vehicles of other kinds.
-    "Plain": Backbone((-1, 1), (72, 96), "plain_notop.weights.h5", "training.plain"),
-    "MobileNet": Backbone((-1, 1), (224, 288), "mobilenet_1_0_224_tf_no_top.h5"),
+    "Plain": Backbone((-1, 1), (72, 96), "plain_notop.weights.h5", 0.03, "training.plain"),
+    "MobileNet": Backbone((-1, 1), (224, 288), "mobilenet_1_0_224_tf_no_top.h5", 0.73),
     "InceptionV3": Backbone(
-        (-1, 1), (336, 448), "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5"
+        (-1, 1), (336, 448), "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", 9.6
     ),
     "Xception": Backbone(
-        (-1, 1), (336, 448), "xception_weights_tf_dim_ordering_tf_kernels_notop.h5"
+        (-1, 1), (336, 448), "xception_weights_tf_dim_ordering_tf_kernels_notop.h5", 14.1
     ),
     # These scale inside: they expect 0..255, and 0..1 would be a nearly black picture.
-    "EfficientNetB3": Backbone((0, 255), (384, 512), "efficientnetb3_notop.h5"),
-    "EfficientNetB5": Backbone((0, 255), (456, 608), "efficientnetb5_notop.h5"),
-    "EfficientNetB7": Backbone((0, 255), (480, 640), "efficientnetb7_notop.h5"),
-    "EfficientNetV2S": Backbone((0, 255), (384, 512), "efficientnetv2-s_notop.h5"),
-    "EfficientNetV2M": Backbone((0, 255), (480, 640), "efficientnetv2-m_notop.h5"),
-    "ConvNeXtTiny": Backbone((0, 255), (384, 512), "convnext_tiny_notop.h5"),
-    "ConvNeXtBase": Backbone((0, 255), (384, 512), "convnext_base_notop.h5"),
+    "EfficientNetB3": Backbone((0, 255), (384, 512), "efficientnetb3_notop.h5", 3.9),
+    "EfficientNetB5": Backbone((0, 255), (456, 608), "efficientnetb5_notop.h5", 13.2),
+    "EfficientNetB7": Backbone((0, 255), (480, 640), "efficientnetb7_notop.h5", 31.6),
+    "EfficientNetV2S": Backbone((0, 255), (384, 512), "efficientnetv2-s_notop.h5", 11.7),
+    "EfficientNetV2M": Backbone((0, 255), (480, 640), "efficientnetv2-m_notop.h5", 32.0),
+    "ConvNeXtTiny": Backbone((0, 255), (384, 512), "convnext_tiny_notop.h5", 17.6),
+    "ConvNeXtBase": Backbone((0, 255), (384, 512), "convnext_base_notop.h5", 60.3),
 }
 
 
@@ -117,8 +120,36 @@ class Stage:
     name: str = setting(help="as the log and metrics.json have it", unique=True)
     fraction: float = setting(help="of the backbone, from its output down", least=0, most=1)
     learning_rate: float = setting(help="at its beginning", above=0, most=1e30)
-    epochs: int = setting(help="at most; early stopping may end it before", least=1, most=1000)
+    epochs: int = setting(
+        help="at most; a plateau's patience may end it before", least=1, most=1000
+    )
+    views: int = setting(0, "augmented views whose cached features fit the head", least=0, most=50)
+    scale: float = setting(1.0, "of its photos' sides to image_size's", least=0.2, most=3)
+    mixup: float = setting(0.0, "alpha of mixup; 0 is off", least=0, most=10)
+    cutmix: float = setting(0.0, "alpha of CutMix; 0 is off", least=0, most=10)
+    pseudo: float = setting(0.0, "sureness at which test photos train; 0 is off", least=0, most=1)
 
+
+@dataclass(frozen=True)
+class Member:
+    """One network of several that are blended."""
+
+    name: str = setting(help="as the log and members/ have it", unique=True)
+    backbone: str = setting(help="row of BACKBONES")
+    image_size: tuple[int, int] | None = setting(None, "N or HxW pixels", least=32, most=2048)
+    recipe: str | None = setting(None, "row of RECIPES whose training settings it takes")
+
+
+VIEWS = (  # the first `tta` of them are tried, in this order
+    View("plain"),
+    View("flipped", flip=True),
+    View("larger", scale=1.15),  # networks trained with crops see larger objects (FixRes)
+    View("larger, flipped", flip=True, scale=1.15),
+    View("cropped", crop=0.95),
+    View("cropped, flipped", flip=True, crop=0.95),
+    View("cropped more", crop=0.9),
+    View("cropped more, flipped", flip=True, crop=0.9),
+)
 
 REFERENCE_STAGES = (
     Stage("head", 0.00, 1e-3, 12),
@@ -133,9 +164,9 @@ DRY_STAGES = (
     Stage("all", 1.00, 3e-4, 8),
 )
 DEFAULT_STAGES = (
-    Stage("head", 0.00, 1e-3, 12),
-    Stage("half", 0.50, 3e-4, 12),
-    Stage("three-quarters", 0.75, 3e-4, 12),
+    Stage("head", 0.00, 1e-3, 1, views=4),
+    Stage("half", 0.50, 1e-4, 12),
+    Stage("three-quarters", 0.75, 1e-4, 12),
     Stage("all", 1.00, 1e-4, 12),
 )
 
@@ -150,22 +181,41 @@ class Config:
     weights: str = setting("imagenet", "imagenet, drawn (Plain's), none (random), or a .h5 file")
     input_range: Literal["backbone", "0..1"] = setting("backbone", "what scaled pixels span")
     batch_size: int = setting(32, "photos a step, all devices together", least=1, most=1024)
-    stages: tuple[Stage, ...] = setting(DEFAULT_STAGES, "name:fraction:learning_rate:epochs,...")
+    stages: tuple[Stage, ...] = setting(
+        DEFAULT_STAGES, "name:fraction:learning_rate:epochs[:views=...],..."
+    )
     epochs: int | None = setting(None, "the most epochs a stage may run", least=1, most=1000)
     unfreeze: Literal["blocks", "layers"] = setting("blocks", "open whole blocks, or by layer")
-    batchnorm: Literal["train", "frozen", "last"] = setting("train", "when opened BatchNorm trains")
+    batchnorm: Literal["train", "frozen", "last"] = setting(
+        "frozen", "when opened BatchNorm trains"
+    )
+    norm_momentum: float = setting(0.9, "of BatchNorm that trains", least=0, below=1)
+    reestimate: bool = setting(False, "BatchNorm's statistics anew before validating: yes, no")
+    head: Literal["linear", "hidden"] = setting("linear", "Dense alone, or a hidden layer before")
+    dropout: float = setting(0.25, "before the last layer", least=0, below=1)
     l2: float = setting(0.0, "L2 penalty on the head's hidden layer", least=0, most=1)
+    label_smoothing: float = setting(0.0, "share of every label spread evenly", least=0, below=1)
+    schedule: Literal["cosine", "restarts", "plateau"] = setting(
+        "cosine", "the rate: one cosine, one a stage, or lowered on a plateau of val_loss"
+    )
+    warmup: float = setting(1.0, "epochs in which a stage's rate rises, not for plateau", least=0)
+    weight_decay: float = setting(0.0, "of AdamW; 0 is Adam", least=0, most=1)
+    clip_norm: float = setting(0.0, "the most of all gradients' norm; 0 is any", least=0)
+    head_rate: float = setting(1.0, "the head's learning rate over the backbone's", above=0)
+    layer_decay: float = setting(1.0, "the rate of a block over the one above", above=0, most=1)
+    ema: float = setting(0.98, "momentum of the weights' average; 0 is none", least=0, below=1)
     augmentation: str = setting("default", "row of AUGMENTATIONS")
     fuse: bool = setting(True, "run the augmentation's known transforms together: yes, no")
     interpolation: Literal["area", "nearest"] = setting("area", "how photos are resized")
     tta: int = setting(4, "prediction passes over each photo; 1 is none", least=1, most=20)
-    tta_style: Literal["weak", "training"] = setting("weak", "small crops and flips, or as trained")
-    validation_share: float = setting(0.15, "fraction held out to validate", least=0.02, most=0.5)
-    patience: int = setting(5, "epochs without a better val_accuracy that end a stage", least=1)
-    plateau_patience: int = setting(2, "epochs without a lower val_loss that cut the rate", least=1)
-    plateau_factor: float = setting(
-        0.25, "by which the rate is then multiplied", least=0.01, below=1
-    )
+    tta_style: Literal["weak", "training"] = setting("weak", "rows of VIEWS, or as trained")
+    members: tuple[Member, ...] = setting((), "name:backbone[:image_size=...][:recipe=...],...")
+    folds: int = setting(1, "networks a member, each validated on its part", least=1, most=20)
+    validation_share: float = setting(0.15, "held out where folds is 1", least=0.02, most=0.5)
+    exclude: str | None = setting(None, "CSV of the Ids of training photos to leave out")
+    patience: int = setting(5, "plateau: epochs without a better val_accuracy", least=1)
+    plateau_patience: int = setting(2, "plateau: epochs without a lower val_loss", least=1)
+    plateau_factor: float = setting(0.25, "which then lowers the rate", least=0.01, below=1)
     limit: int | None = setting(None, "the most training photos of a class", least=2, most=10**6)
     time_limit: float | None = setting(None, "minutes for the session", above=0, most=60_000)
     seed: int = setting(42, "decides split, head and augmentation", least=0, most=2**32 - 1)
@@ -175,10 +225,39 @@ class Config:
 
 
 MAY_CHANGE = {"time_limit", "workers", "cache"}  # from one session of a run to the next
+# What a member takes from the session and not from its own recipe.
+SHARED = [
+    "recipe",
+    "members",
+    "folds",
+    "validation_share",
+    "exclude",
+    "limit",
+    "seed",
+    "epochs",
+    "tta",
+    "fuse",
+    "time_limit",
+    "mixed_precision",
+    "cache",
+    "workers",
+]
 
 RECIPES = {
-    # Corrected: right input range, whole blocks, rates that move, label-preserving TTA.
+    # One strong member: linear head on cached features, then unfreezing at low rates, averaged.
     "default": Config(),
+    # A score within an hour on two T4s.
+    "quick": Config(image_size=(300, 400), epochs=4),
+    # The whole session: backbones of different kinds, the larger size last with the rate raised.
+    "max": Config(
+        members=(
+            Member("convnext", "ConvNeXtBase"),
+            Member("b3", "EfficientNetB3", (512, 682)),
+            Member("v2s", "EfficientNetV2S"),
+        ),
+        schedule="restarts",
+        stages=DEFAULT_STAGES,
+    ),
     # As it scored 0.96838, its weaknesses included (inputs 0..1, layers counted, strong TTA).
     "reference": Config(
         backbone="InceptionV3",
@@ -187,19 +266,18 @@ RECIPES = {
         batch_size=24,
         stages=REFERENCE_STAGES,
         unfreeze="layers",
+        batchnorm="train",
+        norm_momentum=0.99,
+        head="hidden",
+        schedule="plateau",
+        ema=0,
         augmentation="reference",
         interpolation="nearest",
         tta=10,
         tta_style="training",
     ),
     # The same code at a size that a CPU finishes in a minute.
-    "dry": Config(
-        backbone="Plain",
-        weights="drawn",
-        batch_size=16,
-        stages=DRY_STAGES,
-        batchnorm="frozen",  # small batches estimate its statistics badly
-    ),
+    "dry": Config(backbone="Plain", weights="drawn", batch_size=16, stages=DRY_STAGES),
 }
 
 
@@ -287,19 +365,53 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
         argv,
         {"backbone": BACKBONES, "augmentation": AUGMENTATIONS},
     )
+    limit = KAGGLE_MINUTES if ON_KAGGLE else None
+    return resolved(dataclasses.replace(config, time_limit=config.time_limit or limit)), options
+
+
+def resolved(config: Config) -> Config:
+    """Return the settings with the backbone's own size, and no stage above the most epochs.
+
+    A stage on cached features takes seconds, whatever its epochs.
+    """
     most = config.epochs or math.inf
     return dataclasses.replace(
         config,
         image_size=config.image_size or BACKBONES[config.backbone].size,
-        stages=tuple(dataclasses.replace(s, epochs=min(s.epochs, most)) for s in config.stages),
-        time_limit=config.time_limit or (KAGGLE_MINUTES if ON_KAGGLE else None),
-    ), options
+        stages=tuple(
+            s if s.views else dataclasses.replace(s, epochs=min(s.epochs, most))
+            for s in config.stages
+        ),
+    )
+
+
+def decisive_settings(config: Config) -> dict:
+    """Return the settings that must be equal for a run, or a member of one, to go on."""
+    return {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
+
+
+def members_of(config: Config) -> dict[str, Config]:
+    """Return the settings of each member, by its name; one alone has the backbone's name."""
+    if not config.members:
+        return {config.backbone: config}
+    shared = {name: getattr(config, name) for name in SHARED}
+    return {
+        row.name: resolved(
+            dataclasses.replace(
+                RECIPES[row.recipe] if row.recipe else config,
+                **shared,
+                backbone=row.backbone,
+                image_size=row.image_size,
+            )
+        )
+        for row in config.members
+    }
 
 
 def show_config(config: Config) -> int:
     """Print the settings as JSON for other programs to read; return the exit status 0."""
-    own = BACKBONES[config.backbone].file
-    files = {"none": [], "imagenet": [own], "drawn": [own]}
+    own = sorted({BACKBONES[member.backbone].file for member in members_of(config).values()})
+    files = {"none": [], "imagenet": own, "drawn": own}
     content = {
         "config": dataclasses.asdict(config),
         "recipe": config.recipe,
@@ -327,16 +439,15 @@ import cv2
 import keras
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score
-from tqdm import tqdm
 
+import inference
 import photos
 import results
 import training
 from ImageDataAugmentor import ImageDataAugmentor
 from ImageDataAugmentor.transforms import FancyPCA
 from photos import PhotoTables
-from training import Checkpoint, Clock, State
+from training import Clock, State
 
 # --------------------------------------------------------------------------------------- data
 
@@ -395,13 +506,9 @@ def build_model(config: Config, classes: int, weights: Path | None) -> keras.Mod
     inputs = keras.Input((*config.image_size, 3), dtype="uint8", name="photo")
     x = keras.layers.Rescaling((high - low) / 255, offset=low, name="scale")(inputs)
     x = training.load_backbone(f"{row.package}.{config.backbone}", config.image_size, weights)(x)
-    x = keras.layers.GlobalAveragePooling2D()(x)
-    penalty = keras.regularizers.L2(config.l2) if config.l2 else None
-    x = keras.layers.Dense(256, activation="relu", kernel_regularizer=penalty)(x)
-    x = keras.layers.BatchNormalization()(x)
-    x = keras.layers.Dropout(0.25)(x)
-    outputs = keras.layers.Dense(classes, activation="softmax", dtype="float32")(x)
-    return keras.Model(inputs, outputs)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    head = training.build_head(config.head, classes, config.dropout, config.l2)
+    return keras.Model(inputs, head(x))
 
 
 def unfreeze(config: Config, backbone: keras.Model, stage: Stage) -> str:
@@ -409,39 +516,34 @@ def unfreeze(config: Config, backbone: keras.Model, stage: Stage) -> str:
     last = stage == config.stages[-1]
     normalize = config.batchnorm == "train" or (config.batchnorm == "last" and last)
     whole_blocks = config.unfreeze == "blocks"
-    return training.open_backbone(backbone, stage.fraction, whole_blocks, normalize)
+    momentum = config.norm_momentum if normalize else None
+    return training.open_backbone(backbone, stage.fraction, whole_blocks, momentum)
 
 
 # ----------------------------------------------------------------------------------- schedule
 
 
-def train(config: Config, tables: PhotoTables, network: keras.Model, state: State, clock: Clock):
-    """Run the schedule from where `state` stands; `network` ends with the best weights."""
-    batches = make_iterator(config, tables, tables.train, augmentation(config), shuffle=True)
-    validation = make_iterator(config, tables, tables.validation)
-    if not state.last:  # the fallback if the first epoch diverges
-        state.store(network)
-        state.save()
+def at_scale(config: Config, scale: float) -> Config:
+    """Return the settings for photos whose sides are `scale` times as long."""
+    size = tuple(round(scale * side) for side in config.image_size)
+    return dataclasses.replace(config, image_size=size)
+
+
+def train(config: Config, tables: PhotoTables, weights: Path | None, state: State, clock: Clock):
+    """Run the schedule from where `state` stands; return the network with the best weights."""
+    classes, network, scale = len(tables.competition.classes), None, 0.0
     while state.stage < len(config.stages):
         stage = config.stages[state.stage]
-        rate = state.learning_rate or stage.learning_rate
+        if stage.scale != scale:
+            scale = stage.scale
+            network = build_model(at_scale(config, scale), classes, weights)
+        if not state.last:  # the fallback if the first epoch diverges
+            state.store(network)
+            state.save()
         try:
             clock.check_epoch()
-            opened = unfreeze(config, network.get_layer("backbone"), stage)
-            print(f"stage {stage.name} begins: {opened}, learning rate {rate:g}", flush=True)
-            model = keras.Model(network.inputs, network.outputs)
-            model.compile(training.adam(rate), "categorical_crossentropy", metrics=["accuracy"])
-            state.restore(network, model.optimizer, model.trainable_variables)
-            counters = training.make_counters(config)
-            saver = Checkpoint(state, clock, network, batches, validation.n, counters, config.seed)
-            model.fit(
-                batches.as_tf_dataset(),
-                validation_data=validation.as_tf_dataset(),
-                initial_epoch=state.epoch,
-                epochs=stage.epochs,
-                callbacks=[*counters.values(), saver],  # which keeps the best weights
-                verbose=0,
-            )
+            fit = fit_head if stage.views else fit_stage
+            opened = fit(at_scale(config, scale), tables, network, stage, state, clock)
         except training.Diverged as diverged:
             message = state.diverge(diverged.learning_rate)
             print(f"The loss of stage {stage.name} is no longer a number: {message}.")
@@ -450,77 +552,98 @@ def train(config: Config, tables: PhotoTables, network: keras.Model, state: Stat
             state.run_out_of_time()
             break
         else:
-            ran = results.StageMetrics.of(stage, state.history)
+            ran = results.StageMetrics.of(stage, state.rows, state.member, state.fold)
             left = clock_text(clock.remaining())
             print(ran.sentence(opened, state.best_accuracy, left), flush=True)
+    if scale != config.stages[state.best_stage].scale:
+        network = build_model(
+            at_scale(config, config.stages[state.best_stage].scale), classes, weights
+        )
     state.load_best(network)
+    return network
+
+
+def loss_of(config: Config) -> keras.losses.Loss:
+    """Return the loss of one-hot labels and probabilities."""
+    return keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
+
+
+def fit_head(
+    config: Config, tables: PhotoTables, network: keras.Model, stage: Stage, state: State, clock
+) -> str:
+    """Fit the head on features of the photos and of augmented views; return what trained."""
+    print(f"stage {stage.name} begins: features of the photos and {stage.views} views", flush=True)
+    state.restore(network)
+    flows = []
+    for number in range(stage.views + 1):
+        transform = augmentation(config) if number else None
+        flows.append(make_iterator(config, tables, tables.train.drop(columns="label"), transform))
+        flows[-1].epoch = number  # random views differ from each other
+    flows.append(make_iterator(config, tables, tables.validation.drop(columns="label")))
+    labels = [tables.positions(table) for table in (tables.train, tables.validation)]
+    training.fit_head(network, flows, labels, state, clock)
+    return "the head trains on cached features"
+
+
+def fit_stage(
+    config: Config, tables: PhotoTables, network: keras.Model, stage: Stage, state: State, clock
+) -> str:
+    """Train the head and the upper part of the backbone; return what trained."""
+    rate = state.learning_rate or stage.learning_rate
+    opened = unfreeze(config, network.get_layer("backbone"), stage)
+    print(f"stage {stage.name} begins: {opened}, learning rate {rate:g}", flush=True)
+    batches = make_iterator(config, tables, tables.train, augmentation(config), shuffle=True)
+    validation = make_iterator(config, tables, tables.validation)
+    model = training.Mixing(network, stage.mixup, stage.cutmix)
+    factors = training.layer_factors(network, config.head_rate, config.layer_decay)
+    optimizer = training.make_optimizer(config, rate, factors)
+    model.compile(optimizer, loss_of(config), metrics=["accuracy"])
+    state.restore(network, optimizer, model.trainable_variables)
+    model.fit(
+        batches.as_tf_dataset(),
+        validation_data=validation.as_tf_dataset(),
+        initial_epoch=state.epoch,
+        epochs=stage.epochs,
+        callbacks=training.make_callbacks(config, state, clock, network, batches, validation.n),
+        verbose=0,
+    )
+    return opened
 
 
 # --------------------------------------------------------------------------------- prediction
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """Probabilities, float32 [n, classes], and how good they are on the validation photos."""
-
-    validation: np.ndarray
-    test: np.ndarray
-    accuracy: float  # without test-time augmentation
-    accuracy_tta: float  # with it
-    tta_used: bool
+def tta_views(config: Config) -> list[View]:
+    """Return the prediction passes; the first is always the plain photo."""
+    if config.tta_style == "training" and config.tta > 1:
+        return [VIEWS[0], *(View(f"as trained {n}", trained=True) for n in range(config.tta))]
+    return list(VIEWS[: config.tta])
 
 
-def tta_views(config: Config) -> list[A.Compose | None]:
-    """Return the transform of each prediction pass; the first is always the plain photo."""
-    if config.tta == 1:
-        return [None]
-    if config.tta_style == "training":
-        return [None] + config.tta * [augmentation(config)]
-    return [None] + [weak_view(*config.image_size, view) for view in range(1, config.tta)]
+def predict(config: Config, tables: PhotoTables, network: keras.Model, clock: Clock):
+    """Return the `inference.Fold` of `network`, which trained at the size of `config`."""
+    views, networks = tta_views(config), {1.0: network}
+
+    def predict_view(number: int, view: View) -> list[np.ndarray]:
+        sized = at_scale(config, view.scale)
+        if view.scale not in networks:
+            networks[view.scale] = build_model(sized, network.output_shape[-1], None)
+            networks[view.scale].set_weights(network.get_weights())
+        transform = augmentation(sized) if view.trained else view.transform(*sized.image_size)
+        return [
+            predict_photos(sized, tables, table, networks[view.scale], transform, number)
+            for table in (tables.validation, tables.test)
+        ]
+
+    passes = inference.predict_views(views, clock, predict_view)
+    return inference.choose_prediction(tables, views, passes)
 
 
-def weak_view(height: int, width: int, view: int) -> A.Compose:
-    """Return label-preserving view number `view`: odd ones flip, every second crops 5 % more."""
-    kept = 1 - 0.05 * (view // 2)
-    crop = A.CenterCrop(round(kept * height), round(kept * width))
-    resize = A.Resize(height, width, interpolation=cv2.INTER_LINEAR)
-    flip = A.HorizontalFlip(p=1)
-    return A.Compose(([flip] if view % 2 else []) + ([crop, resize] if kept < 1 else []))
-
-
-def predict(
-    config: Config, tables: PhotoTables, network: keras.Model, state: State, clock: Clock
-) -> Prediction:
-    """Predict in as many passes as fit; keep their mean unless it is worse than the plain pass."""
-    passes, views = [], tta_views(config)
-    for number, view in enumerate(tqdm(views, "predicting", unit="pass", disable=None)):
-        if number and not clock.pass_fits():
-            print(f"Time is up: {number} of {len(views)} prediction passes were made.")
-            state.run_out_of_time()
-            break
-        began = time.monotonic()
-        passes.append([])
-        for table in (tables.validation.drop(columns="label"), tables.test):
-            flow = make_iterator(config, tables, table, view)
-            flow.epoch = number  # random views differ from pass to pass
-            passes[-1].append(network.predict(flow.as_tf_dataset(), verbose=0))
-        clock.note_prediction(sum(map(len, passes[-1])), time.monotonic() - began)
-    return choose_prediction(config, passes, tables.positions(tables.validation))
-
-
-def choose_prediction(config: Config, passes: list, truth: np.ndarray) -> Prediction:
-    """Return the mean over `passes`, each [validation, test], or the plain one if that is better.
-
-    The reference's style leaves the plain pass out of the mean.
-    """
-    averaged = passes[1:] if config.tta_style == "training" and len(passes) > 1 else passes
-    mean = [np.mean(part, axis=0, dtype=np.float64) for part in zip(*averaged, strict=True)]
-    accuracy, accuracy_tta = (accuracy_score(truth, p[0].argmax(1)) for p in (passes[0], mean))
-    tta_used = len(passes) > 1 and accuracy_tta >= accuracy
-    said = "it is used" if tta_used else "the plain prediction is used"
-    print(f"validation accuracy {accuracy:.4f}, with TTA {accuracy_tta:.4f}: {said}", flush=True)
-    chosen = [np.asarray(part, np.float32) for part in (mean if tta_used else passes[0])]
-    return Prediction(*chosen, float(accuracy), float(accuracy_tta), tta_used)
+def predict_photos(config, tables, table, network: keras.Model, transform=None, number=0):
+    """Return float32 probabilities [n, classes]; random transforms differ by `number`."""
+    flow = make_iterator(config, tables, table.drop(columns="label", errors="ignore"), transform)
+    flow.epoch = number
+    return network.predict(flow.as_tf_dataset(), verbose=0)
 
 
 # ------------------------------------------------------------------------------------- output
@@ -537,39 +660,86 @@ def submission(competition: photos.Competition, probabilities: np.ndarray) -> pd
 # --------------------------------------------------------------------------------------- main
 
 
+def run_job(
+    job: training.Job, config: Config, tables: PhotoTables, state: State, plan: training.Plan
+) -> tuple[inference.Fold, keras.Model]:
+    """Train one member on one fold and predict; return what it says and the network."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(config.seed)
+    state.begin_job(job.member, job.fold)
+    weights = find_weights(config.backbone, config.weights, LIB, ROOT / "input")
+    images = len(tables.validation) + len(tables.test)
+    passes = sum(view.scale**2 for view in tta_views(config))
+    clock = Clock(state, config.stages, images, passes, plan.end, plan.later(job))
+    network = train(config, tables, weights, state, clock)
+    sized = at_scale(config, config.stages[state.best_stage].scale)
+    return predict(sized, tables, network, clock), network
+
+
+def make_plan(
+    config: Config, members: dict[str, Config], parts: list[PhotoTables], state: State
+) -> training.Plan:
+    """Return what a session is to do: every member on a fold before any on the next fold."""
+    end = START + config.time_limit * 60 if config.time_limit else math.inf
+    jobs = []
+    for tables, (name, member) in itertools.product(parts, members.items()):
+        row = BACKBONES[member.backbone]
+        gmacs = row.gmacs * math.prod(member.image_size) / math.prod(row.size)
+        passes = sum(view.scale**2 for view in tta_views(member))
+        sizes = len(tables.train), len(tables.validation), len(tables.test)
+        cost = training.job_cost(member.stages, *sizes, passes, gmacs)
+        jobs.append(training.Job(name, tables.fold, cost))
+    return training.Plan(jobs, state, end, training.GPU_RATE if training.has_gpu() else None)
+
+
 def run(config: Config, options: argparse.Namespace, output: Path, boundary: Boundary) -> None:
     """Go the whole way from photos to a submission in `output`."""
-    print(f"recipe {config.recipe}: {config.backbone} at {size_text(config.image_size)}")
+    members = members_of(config)
+    for name, member in members.items():
+        print(
+            f"recipe {member.recipe}: {name}: {member.backbone} at {size_text(member.image_size)}"
+        )
     boundary.doing = "looking for accelerators"
     strategy = training.use_devices(config.mixed_precision, config.batch_size)
-    keras.utils.set_random_seed(config.seed)
     boundary.doing = "reading the photos"
     scratch = scratch_folder("car-classification", output)
     folder = find_competition(options.data, scratch, config.seed)
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
     files = photos.CompetitionFiles(**COMPETITION_FILES)
-    tables = photos.load_tables(folder, files, scratch, config)
-    decisive = {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
-    state = training.open_state(output / "state", decisive, tables.fingerprint, options.fresh)
-    boundary.doing = "building the network"
-    weights = find_weights(config.backbone, config.weights, LIB, ROOT / "input")
-    with strategy.scope(), training.out_of_memory_explained(config.batch_size):
-        network = build_model(config, len(tables.competition.classes), weights)
-        end = START + config.time_limit * 60 if config.time_limit else math.inf
-        images = len(tables.validation) + len(tables.test)
-        clock = Clock(state, config.stages, images, len(tta_views(config)), end)
-        boundary.doing = "training"
-        train(config, tables, network, state, clock)
-        boundary.doing = "predicting"
-        prediction = predict(config, tables, network, state, clock)
+    parts = photos.load_tables(folder, files, scratch, config)
+    decisive = {name: decisive_settings(member) for name, member in members.items()}
+    identity = inference.fingerprint(parts)
+    state = training.open_state(
+        output / "state", decisive_settings(config), identity, options.fresh
+    )
+    inputs = ROOT / "input"
+    portfolio = inference.Portfolio(output / "members", inputs, parts, state.resumed)
+    plan = make_plan(config, members, parts, state)
+    for job in plan.jobs:
+        if portfolio.has(job.member, decisive[job.member], job.fold):
+            continue
+        if not plan.fits(job):
+            print(f"Time is up: {job.member}, fold {job.fold}, is left out.", flush=True)
+            state.run_out_of_time()
+            continue
+        if len(plan.jobs) > 1:
+            print(plan.table(), flush=True)
+        boundary.doing = f"training {job.member}"
+        began = time.monotonic()
+        with strategy.scope(), training.out_of_memory_explained(config.batch_size):
+            fold, network = run_job(job, members[job.member], parts[job.fold], state, plan)
+        portfolio.add(job.member, decisive[job.member], fold)
+        training.write_weights(network, portfolio.weights_file(job.member, job.fold))
+        state.finish_job(job.cost, time.monotonic() - began)
     boundary.doing = "writing the results"
-    test = tables.with_prior(prediction.test)
-    table = submission(tables.competition, test)
-    took = time.monotonic() - START
-    results.write_results(output, table, test, config, tables, state, prediction, took)
-    training.write_weights(network, output / "best.weights.h5")
-    augmented = make_iterator(config, tables, tables.train, augmentation(config), shuffle=True)
-    results.decorate(output, tables, state.history, prediction.validation, augmented)
+    outcome = inference.combine_members(portfolio.members, parts, config.seed)
+    print(outcome.sentence(), flush=True)
+    test = parts[0].with_prior(outcome.test)
+    table, took = submission(parts[0].competition, test), time.monotonic() - START
+    schedules = {name: member.stages for name, member in members.items()}
+    results.write_results(output, table, test, config, schedules, parts, state, outcome, took)
+    first = make_iterator(config, parts[0], parts[0].train, augmentation(config), shuffle=True)
+    results.decorate(output, parts[0], state.rows, outcome, first)
     state.discard()
     shutil.rmtree(scratch, ignore_errors=True)
     print(f"{output / 'submission.csv'} is ready after {clock_text(took)}")

@@ -146,7 +146,7 @@ def test_an_unknown_override_is_named(capsys):
         ("cache", 1, "'1' is not one of yes, no"),
         ("model", "Huge", "'Huge' is not one of Small, Large"),
         ("size", (8, 64), "8 must be at least 32"),
-        ("steps", (), "'' is not of the form"),
+        ("steps", (), "'none' is not of the form"),
         ("steps", (Step("a", 0, 0.1, 0),), "epochs: 0 must be at least 1"),
         ("steps", (Step("a:b", 0, 0.1, 1),), "is not of the form"),
         ("steps", 2 * (Step("a", 0, 0.1, 1),), "the name 'a' stands in 2 rows"),

@@ -26,7 +26,8 @@ def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | 
     Args:
         backbone: a name in the manifest.
         wanted: "imagenet"; "drawn", for weights that were trained on drawn photos and come with
-            the repository; "none"; or the path of a file.
+            the repository; "none"; or the path of a file, or of a folder
+            that holds the file that the manifest names.
         lib: the folder of our packages, which holds weights/manifest.json.
         inputs: the folder below which datasets are mounted.
 
@@ -35,11 +36,15 @@ def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | 
     """
     if wanted == "none":
         return None
+    manifest = lib / "weights" / "manifest.json"
     if wanted not in ("imagenet", "drawn"):
-        if not Path(wanted).is_file():
-            raise Problem(f"--weights {wanted}: no such file; imagenet, drawn and none also work.")
-        return Path(wanted)
-    entry = manifest_entry(backbone, wanted, lib / "weights" / "manifest.json")
+        path = Path(wanted)
+        if path.is_dir():
+            path = path / manifest_entry(backbone, "imagenet", manifest)["file"]
+        if not path.is_file():
+            raise Problem(f"--weights {path}: no such file; imagenet, drawn and none also work.")
+        return path
+    entry = manifest_entry(backbone, wanted, manifest)
     if wanted == "drawn":
         path = lib / "weights" / entry["file"]
         if not path.is_file():

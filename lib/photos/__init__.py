@@ -13,6 +13,7 @@ MODULES = {
     "CompetitionFiles": "competition",
     "PhotoTables": "tables",
     "load_tables": "tables",
+    "divide": "splitting",
     "check_photos": "checking",
     "conflicting_labels": "duplicates",
     "read_competition": "competition",

@@ -1,4 +1,4 @@
-"""Split the training photos into training and validation."""
+"""Split the training photos into training and validation, once or in folds."""
 
 import math
 import warnings
@@ -49,6 +49,37 @@ def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame
         f"{smallest.idxmin()} is the smallest: add photos of it, or raise the limit of photos of a "
         "class."
     )
+
+
+def divide(train: pd.DataFrame, number: int, seed: int) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Divide photos into folds; return the training and the validation rows of each.
+
+    Every photo validates exactly once. Folds are stratified by label, groups are kept whole, and
+    every class is in every training part; a small class may be missing in a validation part.
+
+    Args:
+        train: columns label and group, as `Competition.train` has them.
+        number: of folds, from 2 to `MOST_FOLDS`.
+        seed: of the assignment of groups to folds; the same rows, number and seed give the same
+            folds.
+
+    Raises:
+        Problem: a class has too few photos, or too few that are not near-identical.
+    """
+    check_class_sizes(train)
+    pairs = []
+    for validation in validation_sets(train, 1, number, seed):
+        rest = train.drop(train.index[validation]).reset_index(drop=True)
+        pairs.append((rest, train.iloc[validation].reset_index(drop=True)))
+    whole = train["label"].nunique()
+    if not pairs or any(rest["label"].nunique() < whole for rest, _ in pairs):
+        smallest = train.groupby("label")["group"].nunique()
+        raise Problem(
+            f"The photos can't be divided into {number} folds so that each training part holds "
+            f"every class; class {smallest.idxmin()} is the smallest: ask for fewer --folds, or "
+            "add photos of it."
+        )
+    return pairs
 
 
 def check_class_sizes(train: pd.DataFrame) -> None:

@@ -1,16 +1,18 @@
 """The photos of a run: what trains, what validates, and what is predicted."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from common import Problem
+from common.tables import read_csv
 from photos.checking import check_photos
 from photos.competition import Competition, CompetitionFiles, read_competition
 from photos.duplicates import conflicting_labels
-from photos.splitting import split
+from photos.splitting import divide, split
 
 NAMED = 9  # photos that a line of the log names
 
@@ -27,6 +29,8 @@ class PhotoTables:
     """The same columns: the photos held out."""
     test: pd.DataFrame
     """Columns Id, path: the rows of the sample submission whose photo can be read."""
+    fold: int = 0
+    """Which of the run's divisions into training and validation photos it is."""
 
     @property
     def fingerprint(self) -> str:
@@ -39,6 +43,18 @@ class PhotoTables:
     def positions(self, table: pd.DataFrame) -> np.ndarray:
         """Return the position of each row's label among the classes, int64 [n]."""
         return pd.Index(self.competition.classes).get_indexer(table.label)
+
+    def with_test_photos(self, rows: np.ndarray, classes: np.ndarray) -> "PhotoTables":
+        """Return the tables with some test photos to train on, under the labels given.
+
+        Args:
+            rows: positions in `test`.
+            classes: positions among the classes, one for each of them.
+        """
+        labels = np.asarray(self.competition.classes, dtype=object)[classes]
+        more = self.test.iloc[rows].assign(label=labels, group=-1)
+        more["label"] = more["label"].astype(self.train["label"].dtype)
+        return replace(self, train=pd.concat([self.train, more], ignore_index=True))
 
     def class_counts(self) -> pd.DataFrame:
         """Return a row for each class, with columns train and validation: numbers of photos."""
@@ -67,35 +83,86 @@ class PhotoTables:
         rows[(self.competition.test.path != "").to_numpy()] = probabilities
         return rows
 
-    def summary(self) -> str:
-        """Return the numbers of photos in one line, after one about labels that contradict."""
-        conflicts = list(conflicting_labels(self.competition.train).Id)
-        more = f" and {len(conflicts) - NAMED} more" if len(conflicts) > NAMED else ""
-        named = f"Nearly the same photo, another label: {', '.join(conflicts[:NAMED])}{more}\n"
-        return (named if conflicts else "") + (
-            f"{len(self.train)} photos to train, {len(self.validation)} to validate, "
-            f"{len(self.competition.test)} to predict, {len(self.competition.classes)} classes; "
-            f"{len(self.competition.excluded)} left out"
-        )
 
-
-def load_tables(folder: Path, files: CompetitionFiles, scratch: Path, config) -> PhotoTables:
+def load_tables(folder: Path, files: CompetitionFiles, scratch: Path, config) -> list[PhotoTables]:
     """Read, check and split a competition, and print what was found.
 
     Args:
         folder: the competition's folder.
         files: the names of its files.
         scratch: where zips are unpacked.
-        config: has limit, validation_share, seed and workers; see `read_competition`, `split` and
-            `check_photos`.
+        config: has limit, exclude, folds, validation_share, seed and workers; see
+            `read_competition`, `leave_out`, `divide`, `split` and `check_photos`.
+
+    Returns:
+        The tables of each fold; of one split where `folds` is 1. They share the competition.
 
     Raises:
         Problem: a file is missing or unreadable, or too little is left.
     """
     competition = read_competition(folder, files, scratch, config.limit, config.seed)
+    if config.exclude:
+        competition = leave_out(competition, Path(config.exclude))
     competition = check_photos(competition, config.workers)
-    train, validation = split(competition.train, config.validation_share, config.seed)
+    if config.folds > 1:
+        pairs = divide(competition.train, config.folds, config.seed)
+    else:
+        pairs = [split(competition.train, config.validation_share, config.seed)]
     test = competition.test[competition.test.path != ""].reset_index(drop=True)
-    tables = PhotoTables(competition, train, validation, test)
-    print(tables.summary(), flush=True)
-    return tables
+    parts = [PhotoTables(competition, *pair, test, fold) for fold, pair in enumerate(pairs)]
+    print(summary(parts), flush=True)
+    return parts
+
+
+def leave_out(competition: Competition, file: Path) -> Competition:
+    """Return the competition without the training photos whose Ids a CSV lists.
+
+    Args:
+        competition: as `read_competition` returns it; it is not changed.
+        file: has a column of the Ids, named Id or as in the sample submission.
+
+    Raises:
+        Problem: the file or the column is missing, or a class would lose all its photos.
+    """
+    if not file.is_file():
+        raise Problem(f"--exclude {file}: there is no such file.")
+    listed = read_csv(file, "give --exclude a CSV of the Ids of training photos")
+    names = [name for name in (competition.sample.columns[0], "Id") if name in listed.columns]
+    if not names:
+        raise Problem(
+            f"{file} has no column {competition.sample.columns[0]}; its columns are "
+            f"{', '.join(listed.columns)}: name that of the training photos' Ids so."
+        )
+    train, ids = competition.train, listed[names[0]].str.strip()
+    out = train["Id"].isin(ids)
+    if lost := sorted(set(train["label"]) - set(train.loc[~out, "label"]), key=str):
+        raise Problem(f"{file} lists every photo of class {lost[0]}: leave some of them.")
+    unknown = sorted(set(ids) - set(train["Id"]))
+    if unknown:
+        print(f"{file} lists {len(unknown)} Ids of no training photo: {first_names(unknown)}")
+    rows = train[out].assign(set="train", reason=f"{file.name} lists it")
+    excluded = pd.concat([competition.excluded, rows], ignore_index=True)
+    return replace(
+        competition,
+        train=train[~out].reset_index(drop=True),
+        excluded=excluded[competition.excluded.columns].astype(str),
+    )
+
+
+def first_names(names: list[str]) -> str:
+    """Return the first of many names, and how many more there are."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def summary(parts: list[PhotoTables]) -> str:
+    """Return the numbers of photos in one line, after one about labels that contradict."""
+    first = parts[0]
+    conflicts = list(conflicting_labels(first.competition.train).Id)
+    named = f"Nearly the same photo, another label: {first_names(conflicts)}\n"
+    folds = f"in {len(parts)} folds, in the first " if len(parts) > 1 else ""
+    return (named if conflicts else "") + (
+        f"{folds}{len(first.train)} photos to train, {len(first.validation)} to validate, "
+        f"{len(first.competition.test)} to predict, {len(first.competition.classes)} classes; "
+        f"{len(first.competition.excluded)} left out"
+    )

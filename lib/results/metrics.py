@@ -11,8 +11,12 @@ from common import write_atomically
 
 @dataclass(frozen=True)
 class StageMetrics:
-    """What a stage of the schedule was, and how it went."""
+    """What a stage of one network's schedule was, and how it went."""
 
+    member: str
+    """The network's member."""
+    fold: int
+    """The fold that it was validated on."""
     name: str
     """Its name in the schedule."""
     share: float
@@ -29,16 +33,20 @@ class StageMetrics:
     """Training speed, the mean over the epochs; None when no epoch was finished."""
 
     @classmethod
-    def of(cls, stage, history: Sequence[dict]) -> "StageMetrics":
+    def of(cls, stage, history: Sequence[dict], member: str, fold: int) -> "StageMetrics":
         """Sum up the epochs that a stage ran.
 
         Args:
             stage: has name, fraction and learning_rate.
-            history: one row for each epoch of the whole run, as history.csv has it.
+            history: one row for each epoch of the network, as history.csv has it.
+            member: the network's.
+            fold: the network's.
         """
         rows = [row for row in history if row["stage"] == stage.name]
         speed = sum(row["images_per_second"] for row in rows) / len(rows) if rows else None
         return cls(
+            member=member,
+            fold=fold,
             name=stage.name,
             share=stage.fraction,
             learning_rate=stage.learning_rate,
@@ -61,6 +69,28 @@ class StageMetrics:
             f"{self.seconds:.0f} s, best val_accuracy {self.best_val_accuracy or 0:.4f} (of all "
             f"stages {best_accuracy:.4f}), {self.images_per_second or 0:.0f} images/s, left {left}"
         )
+
+
+@dataclass(frozen=True)
+class MemberMetrics:
+    """What a member of the blend is, and how good it is alone."""
+
+    name: str
+    """Its name in the settings."""
+    backbone: str
+    """The row of the kernel's BACKBONES."""
+    image_size: list[int]
+    """Height and width of its photos in pixels."""
+    folds: list[int]
+    """The folds that it finished."""
+    views: list[list[str]]
+    """The views of test-time augmentation that were used, of each fold."""
+    val_accuracy: float
+    """On the photos that all members were judged on, 0 to 1, with these views."""
+    temperature: float
+    """By which its logits are divided."""
+    weight: float
+    """In the blend; the weights add up to 1."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +120,22 @@ class Metrics:
     stages: list[StageMetrics]
     """One entry for each stage of the schedule."""
     val_accuracy: float
-    """Accuracy on the validation photos, 0 to 1, of the plain prediction pass."""
+    """Accuracy on the validation photos, 0 to 1, of the plain prediction pass; of several networks
+    the mean, by the weights of their members."""
     val_accuracy_tta: float
-    """The same of the mean over the passes of test-time augmentation."""
+    """The same of the mean over the chosen views of test-time augmentation."""
     tta_used: bool
-    """Whether the submission comes from that mean."""
+    """Whether any network predicted from more than the plain pass."""
+    val_accuracy_submitted: float
+    """Accuracy on the validation photos of what is submitted: all networks blended."""
+    folds: int
+    """Into how many folds the photos were divided; 1 is a single split."""
+    members: list[MemberMetrics]
+    """One entry for each member of the blend."""
+    blend: str
+    """How the weights were found: "single", "mean" or "greedy"."""
+    calibration_error: float
+    """The expected calibration error of what is submitted, on the validation photos, 0 to 1."""
     seconds: float
     """Time of the run, including finished epochs of earlier sessions."""
     peak_memory_mb: float

@@ -1,6 +1,6 @@
 """Writing the results of a run: what counts first, then what decorates it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from inference import expected_calibration_error, label_suspects
 from results.files import write_arrays, write_table
 from results.machine import device_names, peak_memory_mb, versions
-from results.metrics import Metrics, StageMetrics
+from results.metrics import MemberMetrics, Metrics, StageMetrics
 
 if TYPE_CHECKING:
+    from inference import Outcome
     from photos import PhotoTables
     from training import State
 
@@ -25,9 +27,10 @@ def write_results(
     submission: pd.DataFrame,
     test: np.ndarray,
     config,
-    tables: "PhotoTables",
+    schedules: Mapping[str, Sequence],
+    parts: "list[PhotoTables]",
     state: "State",
-    prediction,
+    outcome: "Outcome",
     seconds: float,
 ) -> None:
     """Write submission.csv, history.csv, probabilities.npz and metrics.json.
@@ -36,11 +39,11 @@ def write_results(
         output: the folder of the results.
         submission: the table to submit.
         test: probabilities of its rows, float32 [rows, classes].
-        config: the kernel's settings: recipe, backbone, image_size, weights, seed and stages.
-        tables: the photos of the run.
+        config: the kernel's settings: recipe, backbone, image_size, weights, seed and folds.
+        schedules: the stages of each member, by its name.
+        parts: the photos of the run, of every fold.
         state: the finished run's state.
-        prediction: has validation (probabilities, float32 [photos, classes]), accuracy,
-            accuracy_tta and tta_used.
+        outcome: what the members say together.
         seconds: of this session so far.
 
     Raises:
@@ -48,40 +51,58 @@ def write_results(
     """
     write_table(submission, output / "submission.csv")
     write_table(pd.DataFrame(state.history), output / "history.csv")
-    classes = np.asarray(tables.competition.classes)
+    competition, held_out = parts[0].competition, outcome.held_out
+    classes = np.asarray(competition.classes)
     arrays = {
         "test": test,
-        "test_ids": tables.competition.test.Id.to_numpy(str),
-        "validation": prediction.validation,
-        "validation_ids": tables.validation.Id.to_numpy(str),
-        "validation_labels": tables.validation.label.to_numpy(classes.dtype),
+        "test_ids": competition.test.Id.to_numpy(str),
+        "validation": outcome.validation,
+        "validation_ids": held_out.Id.to_numpy(str),
+        "validation_labels": held_out.label.to_numpy(classes.dtype),
+        "validation_folds": held_out.fold.to_numpy(),
         "classes": classes,
     }
     write_arrays(arrays, output / "probabilities.npz")
-    metrics = metrics_of(config, tables, state, prediction, seconds)
+    metrics = metrics_of(config, schedules, parts, state, outcome, seconds)
     metrics.write(output / "metrics.json")
 
 
 def metrics_of(
-    config, tables: "PhotoTables", state: "State", prediction, seconds: float
+    config,
+    schedules: Mapping[str, Sequence],
+    parts: "list[PhotoTables]",
+    state: "State",
+    outcome: "Outcome",
+    seconds: float,
 ) -> Metrics:
     """Return the metrics of a run; the arguments are those of `write_results`."""
-    competition = tables.competition
+    competition = parts[0].competition
+    truth = parts[0].positions(outcome.held_out)
+    networks = dict.fromkeys((row["member"], row["fold"]) for row in state.history)
     return Metrics(
         recipe=config.recipe,
         backbone=config.backbone,
         image_size=list(config.image_size),
         weights=Path(config.weights).name,
         seed=config.seed,
-        train_images=len(tables.train),
-        val_images=len(tables.validation),
+        train_images=len(parts[0].train),
+        val_images=len(outcome.held_out),
         test_images=len(competition.test),
         excluded_images=len(competition.excluded),
         classes=competition.classes,
-        stages=[StageMetrics.of(stage, state.history) for stage in config.stages],
-        val_accuracy=prediction.accuracy,
-        val_accuracy_tta=prediction.accuracy_tta,
-        tta_used=prediction.tta_used,
+        stages=[
+            StageMetrics.of(stage, state.rows_of(*network), *network)
+            for network in networks or [(state.member, state.fold)]
+            for stage in schedules[network[0]]
+        ],
+        val_accuracy=outcome.accuracy_plain,
+        val_accuracy_tta=outcome.accuracy_tta,
+        tta_used=any(len(f.views) > 1 for m in outcome.members.values() for f in m.folds.values()),
+        val_accuracy_submitted=outcome.accuracy,
+        folds=config.folds,
+        members=[member_metrics(name, outcome) for name in outcome.members],
+        blend=outcome.blend.method,
+        calibration_error=expected_calibration_error(outcome.validation, truth),
         seconds=seconds + state.earlier_seconds,
         peak_memory_mb=peak_memory_mb(),
         resumed=state.resumed,
@@ -91,26 +112,44 @@ def metrics_of(
     )
 
 
+def member_metrics(name: str, outcome: "Outcome") -> MemberMetrics:
+    """Return what metrics.json says of a member."""
+    member = outcome.members[name]
+    return MemberMetrics(
+        name=name,
+        backbone=member.settings["backbone"],
+        image_size=list(member.settings["image_size"]),
+        folds=list(member.folds),
+        views=[fold.views for fold in member.folds.values()],
+        val_accuracy=outcome.blend.accuracies[name],
+        temperature=outcome.temperatures[name],
+        weight=outcome.blend.weights.get(name, 0.0),
+    )
+
+
 def decorate(
     output: Path,
     tables: "PhotoTables",
     history: Sequence[dict],
-    validation: np.ndarray,
+    outcome: "Outcome",
     augmented,
 ) -> None:
     """Write the list of what was left out and the pictures; warn where that fails.
 
     Args:
         output: the folder of the results.
-        tables: the photos of the run.
-        history: one row for each epoch; may be empty.
-        validation: probabilities of the validation photos, float32 [photos, classes].
+        tables: the photos of the run, of one fold.
+        history: one row for each epoch of one network; may be empty.
+        outcome: what the members say together.
         augmented: an iterator over augmented training photos, whose batches are (uint8
             [n, height, width, 3], one-hot [n, classes]).
     """
     classes = tables.competition.classes
-    predicted = np.asarray(classes)[validation.argmax(1)]
-    truth, excluded = tables.validation.label, tables.competition.excluded
+    predicted = np.asarray(classes)[outcome.validation.argmax(1)]
+    truth, excluded = outcome.held_out.label, tables.competition.excluded
+    suspects = label_suspects(
+        outcome.held_out, outcome.validation, tables.positions(outcome.held_out), classes
+    )
     writers: dict[str, Callable[[Path], None]] = {
         "class_balance.png": partial(draw, "class_balance", tables.class_counts()),
         "confusion_matrix.png": partial(draw, "confusion_matrix", truth, predicted, classes),
@@ -120,6 +159,8 @@ def decorate(
         writers["learning_curves.png"] = partial(draw, "learning_curves", pd.DataFrame(history))
     if len(excluded):
         writers["excluded.csv"] = partial(write_table, excluded)
+    if len(suspects):
+        writers["suspects.csv"] = partial(write_table, suspects)
     for name, write in writers.items():
         try:
             write(output / name)

@@ -30,7 +30,8 @@ def read_settings(
         recipe: returns the recipe that applies where none was asked for.
         overrides: settings as text; the command line takes precedence over them.
         argv: the command line.
-        names: for each field that names something, its accepted values, in any case.
+        names: for each field that names something, in a config or in one of its rows, the accepted
+            values, in any case.
     """
     config_class = type(next(iter(recipes.values())))
     readers = make_readers(config_class, {**names, "recipe": recipes})
@@ -58,7 +59,11 @@ def make_readers(config_class: type, names: dict[str, Iterable[str]]) -> dict[st
     hints = typing.get_type_hints(config_class)
     return {
         field.name: functools.partial(
-            read, hint=hints[field.name], metadata=field.metadata, names=names.get(field.name)
+            read,
+            hint=hints[field.name],
+            metadata=field.metadata,
+            names=names.get(field.name),
+            row_names=names,
         )
         for field in dataclasses.fields(config_class)
     }

@@ -2,7 +2,9 @@
 
 The type of a field says how its text is read: int and float; bool as yes or no; Literal as one of
 its values; tuple[int, int] as a size, HEIGHTxWIDTH; tuple[Row, ...], where Row is a dataclass of
-settings, as rows of values, a:b:c,a:b:c. The field's metadata says which values are accepted.
+settings, as rows of values, a:b:c,a:b:c, or "none" for no row. The fields of a row that have a
+default follow as name=value: a:b:c:size=300x400. The field's metadata says which values are
+accepted.
 """
 
 import dataclasses
@@ -12,6 +14,7 @@ import typing
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping
 
+NO_ROWS = "none"  # the text of an empty tuple of rows
 RESERVED = "]:,"  # they delimit the name in the progress line and in the text of the rows
 
 
@@ -38,7 +41,8 @@ def setting(
             characters that would end it early in the progress line.
     """
     metadata = {"help": help, "least": least, "most": most, "above": above, "below": below}
-    return dataclasses.field(default=default, metadata={**metadata, "unique": unique})
+    metadata |= {"unique": unique, "may_be_empty": default == ()}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def size_text(size: tuple[int, int]) -> str:
@@ -50,14 +54,39 @@ def text_of(value) -> str:
     """Return the text that `read` turns into `value`."""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value == ():
+        return NO_ROWS
     if not isinstance(value, tuple):
         return str(value)
-    if value and dataclasses.is_dataclass(value[0]):
-        return ",".join(":".join(map(text_of, dataclasses.astuple(row))) for row in value)
+    if dataclasses.is_dataclass(value[0]):
+        return ",".join(map(row_text, value))
     return size_text(value)
 
 
-def read(text: str, hint, metadata: Mapping, names: Iterable[str] | None = None):
+def row_text(value) -> str:
+    """Return the text of a row; its optional fields only where they differ from their defaults."""
+    texts = []
+    for field in dataclasses.fields(value):
+        held = getattr(value, field.name)
+        if is_required(field):
+            texts.append(text_of(held))
+        elif held != field.default:
+            texts.append(f"{field.name}={text_of(held)}")
+    return ":".join(texts)
+
+
+def is_required(field: dataclasses.Field) -> bool:
+    """Return whether every row must give a value for a field."""
+    return field.default is dataclasses.MISSING
+
+
+def read(
+    text: str,
+    hint,
+    metadata: Mapping,
+    names: Iterable[str] | None = None,
+    row_names: Mapping[str, Iterable[str]] | None = None,
+):
     """Return the value of type `hint` that `text` gives.
 
     Args:
@@ -65,6 +94,7 @@ def read(text: str, hint, metadata: Mapping, names: Iterable[str] | None = None)
         hint: the field's type; of `kind | None` the kind is read.
         metadata: the field's, as `setting` made it.
         names: the accepted values of a field that names something, in any case.
+        row_names: the same for the fields of rows, by their names.
 
     Raises:
         ArgumentTypeError: the value is not accepted; one clause says why.
@@ -81,7 +111,9 @@ def read(text: str, hint, metadata: Mapping, names: Iterable[str] | None = None)
     if hint is str:
         return name(text) if metadata["unique"] else not_blank(text)
     if dataclasses.is_dataclass(kinds[0]):
-        return rows(text, kinds[0])
+        if metadata["may_be_empty"] and text.lower() == NO_ROWS:
+            return ()
+        return rows(text, kinds[0], row_names or {})
     return size(text, metadata)
 
 
@@ -137,9 +169,9 @@ def size(text: str, metadata: Mapping) -> tuple[int, int]:
     return number(height, int, metadata), number(width if cross else height, int, metadata)
 
 
-def rows(text: str, row_class: type) -> tuple:
+def rows(text: str, row_class: type, names: Mapping[str, Iterable[str]]) -> tuple:
     """Return the rows of `head:0.5:1e-4:12,...`: values in the order of the row's fields."""
-    found = tuple(row(line, row_class) for line in text.split(","))
+    found = tuple(row(line, row_class, names) for line in text.split(","))
     for field in dataclasses.fields(row_class):
         values = [getattr(one, field.name) for one in found]
         repeated = [value for value in values if values.count(value) > 1]
@@ -151,17 +183,31 @@ def rows(text: str, row_class: type) -> tuple:
     return found
 
 
-def row(line: str, row_class: type):
-    """Return one row of `head:0.5:1e-4:12`."""
+def row(line: str, row_class: type, names: Mapping[str, Iterable[str]]):
+    """Return one row of `head:0.5:1e-4:12:scale=1.5`."""
     fields, hints = dataclasses.fields(row_class), typing.get_type_hints(row_class)
-    texts = line.split(":")
-    if len(texts) != len(fields):
-        form = ":".join(field.name for field in fields)
-        raise ArgumentTypeError(f"{line!r} is not of the form {form}")
-    values = []
-    for field, text in zip(fields, texts, strict=True):
+    values = {}
+    for name, text in row_texts(line, fields).items():
+        metadata = next(field.metadata for field in fields if field.name == name)
         try:
-            values.append(read(text, hints[field.name], field.metadata))
+            values[name] = read(text, hints[name], metadata, names.get(name))
         except ArgumentTypeError as error:
-            raise ArgumentTypeError(f"in {line!r}, {field.name}: {error}") from None
-    return row_class(*values)
+            raise ArgumentTypeError(f"in {line!r}, {name}: {error}") from None
+    return row_class(**values)
+
+
+def row_texts(line: str, fields: Iterable[dataclasses.Field]) -> dict[str, str]:
+    """Return the texts of a row's values by the names of their fields."""
+    required = [field.name for field in fields if is_required(field)]
+    optional = [field.name for field in fields if not is_required(field)]
+    parts = line.split(":")
+    texts = dict(zip(required, parts, strict=False))
+    for part in parts[len(required) :]:
+        name, equals, text = part.partition("=")
+        if not equals or name not in optional or name in texts:
+            break
+        texts[name] = text
+    if len(texts) != len(parts) or len(parts) < len(required):
+        form = ":".join(required) + "".join(f"[:{name}=...]" for name in optional)
+        raise ArgumentTypeError(f"{line!r} is not of the form {form}")
+    return texts

@@ -107,7 +107,7 @@ def first_open_layer(backbone: keras.Model, fraction: float, whole_blocks: bool)
 
 
 def open_backbone(
-    backbone: keras.Model, fraction: float, whole_blocks: bool, normalize: bool
+    backbone: keras.Model, fraction: float, whole_blocks: bool, momentum: float | None
 ) -> str:
     """Let the upper part of a backbone train and freeze the rest; see `first_open_layer`.
 
@@ -115,7 +115,8 @@ def open_backbone(
         backbone: the model to open.
         fraction: of its layers, counted from its output down, that train: 0 to 1.
         whole_blocks: cut no block in two.
-        normalize: whether opened BatchNorm layers train too.
+        momentum: of the moving averages of opened BatchNorm layers, which train too; with None
+            they stay frozen.
 
     Returns:
         A message that says what trains.
@@ -125,5 +126,7 @@ def open_backbone(
     backbone.trainable = True  # each layer decides for itself
     for position, layer in enumerate(layers):
         batchnorm = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = position >= first and (normalize or not batchnorm)
+        layer.trainable = position >= first and (momentum is not None or not batchnorm)
+        if batchnorm and layer.trainable:
+            layer.momentum = momentum
     return f"the head and {len(layers) - first} of {len(layers)} backbone layers train"

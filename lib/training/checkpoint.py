@@ -7,7 +7,10 @@ import keras
 from tqdm import tqdm
 
 from common import EpochProgress, clock_text
-from training.clock import Clock
+from training.averaging import Averaging
+from training.batchnorm import Reestimate
+from training.clock import Clock, Stage, passes_of
+from training.rates import WarmCosine, cosine_span
 from training.state import State
 
 LOWEST_RATE = 1e-7  # to which a plateau lowers the learning rate at most
@@ -25,6 +28,44 @@ def make_counters(config) -> dict[str, keras.callbacks.Callback]:
             "val_loss", config.plateau_factor, config.plateau_patience, min_lr=LOWEST_RATE
         ),
     }
+
+
+def make_callbacks(
+    config, state: State, clock: Clock, network: keras.Model, batches, validation_images: int
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks of the stage at which `state` stands; the last is the `Checkpoint`.
+
+    Args:
+        config: the kernel's settings: schedule, warmup, ema, reestimate, seed, and those of
+            `make_counters`.
+        state: has been restored.
+        clock: has the stages.
+        network: the model that trains, but uncompiled.
+        batches: the training batches, an iterator with a settable `epoch`.
+        validation_images: how many photos an epoch is validated on.
+    """
+    stage, go_on = clock.stages[state.stage], config.schedule != "plateau"
+    callbacks, counters, averaging = [], {}, None
+    if go_on:
+        epochs = [0 if s.views else s.epochs for s in clock.stages]
+        span = cosine_span(epochs, state.stage, config.schedule == "restarts")
+        rate = state.learning_rate or stage.learning_rate
+        callbacks.append(WarmCosine(rate, config.warmup, len(batches), span))
+    else:
+        counters = make_counters(config)
+        callbacks += counters.values()
+    if config.ema:
+        cached = {s.name for s in clock.stages if s.views}
+        steps = len(batches) * sum(row["stage"] not in cached for row in state.rows)
+        file = state.folder / state.average if state.average else None
+        averaging = Averaging(network, config.ema, steps, file)
+        callbacks.append(averaging)
+    if config.reestimate:
+        callbacks.append(Reestimate(network, batches))
+    saver = Checkpoint(
+        state, clock, network, batches, validation_images, counters, config.seed, averaging, go_on
+    )
+    return [*callbacks, saver]
 
 
 class Diverged(Exception):
@@ -47,6 +88,8 @@ class Checkpoint(keras.callbacks.Callback):
         counters: the callbacks whose counters are kept, by name. They stand before this one in the
             list that `fit` gets.
         seed: makes dropout repeatable.
+        averaging: the callback that averages the weights, which are then what counts; or None.
+        go_on: the next stage begins with the last weights, and not with the best ones.
 
     Raises:
         Diverged: a loss is not finite; the epoch does not count.
@@ -62,8 +105,11 @@ class Checkpoint(keras.callbacks.Callback):
         validation_images: int,
         counters: dict[str, keras.callbacks.Callback],
         seed: int,
+        averaging: Averaging | None = None,
+        go_on: bool = False,
     ):
         super().__init__()
+        self.averaging, self.go_on = averaging, go_on
         self.state, self.clock, self.network, self.seed = state, clock, network, seed
         self.batches, self.validation_images, self.counters = batches, validation_images, counters
 
@@ -72,9 +118,9 @@ class Checkpoint(keras.callbacks.Callback):
             vars(self.counters[name]).update(attributes)
 
     def on_epoch_begin(self, epoch, logs=None):  # noqa: D102
-        finished = len(self.state.history)
+        finished = len(self.state.rows)  # of this job alone: whatever trained before it
         self.batches.epoch = finished
-        reseed(self.network, self.seed, finished)
+        reseed(self.model, self.seed, finished)
         # The epoch's own rate: at its end the plateau's callback may have lowered it already.
         self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self.began = time.monotonic()
@@ -97,23 +143,17 @@ class Checkpoint(keras.callbacks.Callback):
         self.check_finite(logs["val_loss"])
         state, number = self.state, self.state.stage
         stage = self.clock.stages[number]
-        row = {
-            "stage": stage.name,
-            "epoch": epoch + 1,
-            **{name: logs[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")},
-            "learning_rate": self.learning_rate,
-            "seconds": time.monotonic() - self.began,
-            "images_per_second": self.batches.n / self.trained,
-        }
+        seconds, speed = time.monotonic() - self.began, self.batches.n / self.trained
+        row = epoch_row(state, stage, epoch + 1, logs, self.learning_rate, seconds, speed)
         state.history.append(row)
-        state.store(self.network, self.model.optimizer)
+        state.store(self.network, self.model.optimizer, self.averaging)
         state.counters = {
             name: {key: value for key, value in vars(counter).items() if key in COUNTED}
             for name, counter in self.counters.items()
         }
         over = self.model.stop_training or epoch + 1 >= stage.epochs
-        state.commit(row, stage_is_over=over)
-        print(self.progress(number, row).line(), flush=True)
+        state.commit(row, over, self.go_on)
+        print(progress_line(self.clock, number, row), flush=True)
         if not over:
             self.clock.check_epoch()
 
@@ -123,25 +163,53 @@ class Checkpoint(keras.callbacks.Callback):
             self.bar.close()
             raise Diverged(self.learning_rate)
 
-    def progress(self, number: int, row: dict) -> EpochProgress:
-        """Return how far the run is after the epoch of `row` in stage `number` (from 0)."""
-        stage = self.clock.stages[number]
-        measured = ("loss", "accuracy", "val_accuracy", "images_per_second")
-        return EpochProgress(
-            number=number + 1,
-            stages=len(self.clock.stages),
-            stage=stage.name,
-            epoch=row["epoch"],
-            epochs=stage.epochs,
-            left=clock_text(self.clock.remaining()),
-            **{name: row[name] for name in measured},
-        )
+
+def epoch_row(
+    state: State, stage: Stage, epoch: int, logs: dict, rate: float, seconds: float, speed: float
+) -> dict:
+    """Return the row of the history that tells of an epoch of `stage`.
+
+    Args:
+        state: has the job under way.
+        stage: of the schedule.
+        epoch: within the stage, from 1.
+        logs: has loss, accuracy, val_loss and val_accuracy.
+        rate: the learning rate at the epoch's beginning.
+        seconds: that training and validation took.
+        speed: photos a second while training.
+    """
+    return {
+        "member": state.member,
+        "fold": state.fold,
+        "stage": stage.name,
+        "epoch": epoch,
+        **{name: logs[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")},
+        "learning_rate": rate,
+        "seconds": seconds,
+        "images_per_second": speed,
+    }
+
+
+def progress_line(clock: Clock, number: int, row: dict) -> str:
+    """Return the line that tells of the epoch of `row`, in stage `number` (from 0)."""
+    stage = clock.stages[number]
+    measured = ("loss", "accuracy", "val_accuracy", "images_per_second")
+    return EpochProgress(
+        number=number + 1,
+        stages=len(clock.stages),
+        stage=stage.name,
+        epoch=row["epoch"],
+        epochs=passes_of(stage),
+        left=clock_text(clock.remaining()),
+        **{name: row[name] for name in measured},
+    ).line()
 
 
 def reseed(network: keras.Model, seed: int, epoch: int) -> None:
-    """Make dropout depend on (seed, epoch) alone, so that a resumed run draws the same."""
-    for layer in network.layers:
+    """Make all that layers draw depend on (seed, epoch) alone: a resumed run draws the same."""
+    for layer in [*network.layers, *getattr(network, "mixers", [])]:
         if isinstance(layer, keras.Model):
             reseed(layer, seed, epoch)
-        elif hasattr(layer, "seed_generator"):
-            layer.seed_generator.state.assign([seed % 2**32, epoch])
+        for name in ("seed_generator", "generator"):  # dropout's, and the mixing layers'
+            if hasattr(layer, name):
+                getattr(layer, name).state.assign([seed % 2**32, epoch])

@@ -20,11 +20,28 @@ class Stage(Protocol):
     name: str
     fraction: float
     epochs: int
+    scale: float
+    views: int
+
+
+def passes_of(stage: Stage) -> int:
+    """Return how many epochs' time a stage takes: one where it trains on cached features."""
+    return 1 if stage.views else stage.epochs
+
+
+def epoch_cost(stage: Stage) -> float:
+    """Return what one photo costs in an epoch of a stage, in forward passes of the full size.
+
+    A forward pass costs 1. A backward pass costs 2 for the fraction that trains: as many
+    multiplications as the forward pass for the inputs, and again for the weights. A stage on cached
+    features passes forward over the photos and their augmented views, once.
+    """
+    return (stage.views + 1 if stage.views else 1 + 2 * stage.fraction) * stage.scale**2
 
 
 @dataclass
 class Clock:
-    """Decides whether the next epoch or prediction pass still fits into the session."""
+    """Decides whether the next epoch or prediction pass of a job still fits into the session."""
 
     state: State
     """The run's state, whose history has the measured seconds."""
@@ -32,10 +49,12 @@ class Clock:
     """The schedule."""
     images: int
     """How many photos one prediction pass goes over."""
-    passes: int
-    """How many prediction passes the run wants."""
+    passes: float
+    """How many prediction passes the run wants; a pass over larger photos counts for more."""
     end: float
     """When the session ends, in seconds of time.monotonic(); infinity without a limit."""
+    later: float = 0.0
+    """The seconds that the jobs after this one are expected to take."""
 
     def left(self) -> float:
         """Return the seconds until the session ends."""
@@ -45,7 +64,7 @@ class Clock:
         """Remember how fast photos are predicted, from a pass over `images` of them."""
         self.state.predict_rate = images / max(seconds, 1e-6)
 
-    def predict_seconds(self, passes: int, rate: float | None = None) -> float:
+    def predict_seconds(self, passes: float, rate: float | None = None) -> float:
         """Return the seconds that prediction passes take; 0 while the speed is unknown.
 
         `rate` is in photos a second; None takes the measured one.
@@ -54,16 +73,12 @@ class Clock:
         return PREDICTION_OVERHEAD * passes * self.images / rate if rate else 0.0
 
     def epoch_seconds(self, stage: int) -> float:
-        """Return the cost of an epoch of a stage: the last epoch's, scaled by what trains.
-
-        A forward pass costs 1. A backward pass costs 2 for the fraction that trains: as many
-        multiplications as the forward pass for the inputs, and again for the weights.
-        """
-        if not self.state.history:
+        """Return the cost of an epoch of a stage: the last epoch's, scaled by `epoch_cost`."""
+        rows = self.state.rows
+        if not rows:
             return 0.0
-        last = self.state.history[-1]
-        cost = {stage.name: 1 + 2 * stage.fraction for stage in self.stages}
-        return last["seconds"] * cost[self.stages[stage].name] / cost[last["stage"]]
+        cost = {stage.name: epoch_cost(stage) for stage in self.stages}
+        return rows[-1]["seconds"] * cost[self.stages[stage].name] / cost[rows[-1]["stage"]]
 
     def remaining(self) -> float:
         """Return the most seconds that the rest of the run can take."""
@@ -71,8 +86,8 @@ class Clock:
         seconds = self.predict_seconds(self.passes)
         for index in range(state.stage, len(self.stages)):
             done = state.epoch if index == state.stage else 0
-            seconds += (self.stages[index].epochs - done) * self.epoch_seconds(index)
-        return min(seconds, self.left())
+            seconds += (passes_of(self.stages[index]) - done) * self.epoch_seconds(index)
+        return min(seconds + self.later, self.left())
 
     def check_epoch(self) -> None:
         """Raise OutOfTime when the next epoch and the prediction do not both fit."""
@@ -91,6 +106,6 @@ class Clock:
         if self.predict_seconds(passes, self.state.predict_rate or rate) > self.left():
             raise OutOfTime
 
-    def pass_fits(self) -> bool:
-        """Return whether one more prediction pass fits."""
-        return self.predict_seconds(1) <= self.left()
+    def pass_fits(self, passes: float = 1) -> bool:
+        """Return whether one more prediction pass fits; one over larger photos counts for more."""
+        return self.predict_seconds(passes) <= self.left()

@@ -38,9 +38,13 @@ def use_devices(mixed_precision: str, batch_size: int) -> tf.distribute.Strategy
     return tf.distribute.get_strategy()
 
 
-def adam(learning_rate: float) -> keras.optimizers.Optimizer:
-    """Return Adam, with loss scaling where the global policy computes in float16."""
-    optimizer = keras.optimizers.Adam(learning_rate)
+def has_gpu() -> bool:
+    """Return whether TensorFlow sees a GPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+def scaled_for_float16(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Return the optimizer, with loss scaling where the global policy computes in float16."""
     if keras.mixed_precision.global_policy().compute_dtype == "float16":
         return LossScale(optimizer)
     return optimizer

@@ -24,6 +24,12 @@ class State:
     """The settings of the run that it belongs to."""
     fingerprint: str
     """A hash of the run's photos and labels."""
+    jobs: list[dict] = field(default_factory=list)
+    """One row for each finished job: member, fold, cost (see `Plan`) and seconds."""
+    member: str = ""
+    """The member of the job under way; "" before the first job."""
+    fold: int = 0
+    """The fold of the job under way."""
     stage: int = 0
     """The stage to train next, as a position in the schedule."""
     epoch: int = 0
@@ -32,10 +38,14 @@ class State:
     """The best validation accuracy over all stages; -1 before the first."""
     best: str = ""
     """The weight file of that epoch; "" before the first."""
+    best_stage: int = 0
+    """The stage of that epoch, as a position in the schedule."""
     last: str = ""
     """The weight file to go on from."""
     optimizer: str = ""
     """The file of the optimizer's variables; "" where a stage starts with a new optimizer."""
+    average: str = ""
+    """The file of the averaged weights; "" where the average begins with the weights."""
     counters: dict = field(default_factory=dict)
     """The counters of early stopping and of the plateau, by callback."""
     learning_rate: float | None = None
@@ -43,7 +53,7 @@ class State:
     divergences: int = 0
     """How often this stage has diverged."""
     history: list[dict] = field(default_factory=list)
-    """One row for each finished epoch."""
+    """One row for each finished epoch, of all jobs."""
     predict_rate: float = 0.0
     """Prediction speed in photos a second; 0 while it is unknown."""
     resumed: bool = False
@@ -58,11 +68,41 @@ class State:
         content = dataclasses.asdict(self) | {"folder": None}
         write_atomically(self.folder / "state.json", json.dumps(content, indent=1))
         for file in self.folder.glob("*epoch-*"):
-            if file.name not in (self.best, self.last, self.optimizer):
+            if file.name not in (self.best, self.last, self.optimizer, self.average):
                 file.unlink()
 
-    def store(self, network, optimizer=None) -> None:
+    @property
+    def rows(self) -> list[dict]:
+        """The rows of the job under way."""
+        return self.rows_of(self.member, self.fold)
+
+    def rows_of(self, member: str, fold: int) -> list[dict]:
+        """Return the rows of a member's fold."""
+        return [row for row in self.history if (row["member"], row["fold"]) == (member, fold)]
+
+    def begin_job(self, member: str, fold: int) -> None:
+        """Stand before the first epoch of a member's fold, unless it is the job under way."""
+        if (member, fold) == (self.member, self.fold):
+            return
+        self.member, self.fold = member, fold
+        self.stage, self.epoch, self.best_stage = 0, 0, 0
+        self.best_accuracy, self.predict_rate = -1.0, 0.0
+        self.best = self.last = self.optimizer = self.average = ""
+        self.counters, self.learning_rate, self.divergences = {}, None, 0
+
+    def finish_job(self, cost: float, seconds: float) -> None:
+        """Note what the job under way cost and how long it took in this session."""
+        row = {"member": self.member, "fold": self.fold, "cost": cost, "seconds": seconds}
+        self.jobs.append(row)
+        self.save()
+
+    def store(self, network, optimizer=None, averaging=None) -> None:
         """Write weights, and the optimizer's variables, under new names; `save` makes them count.
+
+        Args:
+            network: the model.
+            optimizer: None where a stage is to start with a new one.
+            averaging: the callback that keeps the average of the weights; None without one.
 
         Raises:
             OSError: a file can't be written, for example because the disk is full.
@@ -70,7 +110,10 @@ class State:
         name = f"epoch-{len(self.history):04d}"
         self.last = f"{name}.weights.h5"
         write_weights(network, self.folder / self.last)
-        self.optimizer = ""
+        self.optimizer = self.average = ""
+        if averaging:
+            self.average = f"{name}.average.weights.h5"
+            averaging.averaged(lambda: write_weights(network, self.folder / self.average))
         if optimizer:
             variables = {}
             optimizer.save_own_variables(variables)
@@ -97,24 +140,33 @@ class State:
         if self.best:
             network.load_weights(self.folder / self.best)
 
-    def commit(self, row: dict, stage_is_over: bool) -> None:
-        """Count the epoch that `row` describes and that `store` has written."""
-        if row["val_accuracy"] > self.best_accuracy:
-            self.best_accuracy, self.best = row["val_accuracy"], self.last
+    def commit(self, row: dict, stage_is_over: bool, go_on: bool = False) -> None:
+        """Count the epoch that `row` describes and that `store` has written.
+
+        Args:
+            row: the epoch's row of the history.
+            stage_is_over: whether it is its stage's last.
+            go_on: the next stage begins with this epoch's weights, and not with the best ones.
+        """
+        if row["val_accuracy"] >= self.best_accuracy:  # of equal ones the later has seen more
+            self.best_accuracy, self.best_stage = row["val_accuracy"], self.stage
+            self.best = self.average or self.last
         self.epoch += 1
         if stage_is_over:
-            self.next_stage()
+            self.next_stage(go_on)
         self.save()
 
-    def next_stage(self) -> None:
-        """Advance to the next stage from the best weights so far."""
+    def next_stage(self, go_on: bool = False) -> None:
+        """Advance to the next stage from the last weights or, by default, from the best so far."""
         self.stage, self.epoch, self.counters, self.divergences = self.stage + 1, 0, {}, 0
-        self.go_back()
+        self.optimizer = ""
+        if not go_on:
+            self.go_back()
         self.learning_rate = None
 
     def go_back(self) -> None:
         """Go back to the best weights so far, with a new optimizer."""
-        self.last, self.optimizer = self.best or self.last, ""
+        self.last, self.optimizer, self.average = self.best or self.last, "", ""
 
     def diverge(self, learning_rate: float) -> str:
         """Recover from divergence; return a message.

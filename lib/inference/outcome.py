@@ -1,0 +1,99 @@
+"""What the members of a run say together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import accuracy_score
+
+from inference.blending import Blend, blend, combine
+from inference.calibration import apply_temperature, temperature
+from inference.portfolio import Member
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The prediction that is submitted, and how good it is on photos that did not train it."""
+
+    held_out: pd.DataFrame
+    """Columns Id, label, path, group, fold: the photos that are judged, out of fold."""
+    validation: np.ndarray
+    """Calibrated probabilities of these photos, float32 [photos, classes]."""
+    test: np.ndarray
+    """The same of the test photos that can be read."""
+    accuracy: float
+    """On the held-out photos, 0 to 1, of what is submitted."""
+    accuracy_plain: float
+    """The mean over all networks, by their members' weights, of the plain prediction pass."""
+    accuracy_tta: float
+    """The same of the mean over the chosen views, whether that was used or not."""
+    blend: Blend
+    """The members' weights, and how they were found."""
+    temperatures: dict[str, float]
+    """By which each member's logits are divided."""
+    members: dict[str, Member]
+    """The members that took part."""
+
+    def sentence(self) -> str:
+        """Return what the log says of the blend."""
+        parts = [
+            f"{name} {self.blend.accuracies[name]:.4f} (weight {weight:.2f})"
+            for name, weight in self.blend.weights.items()
+        ]
+        return (
+            f"blend of {', '.join(parts)}: {self.blend.method}, validation accuracy "
+            f"{self.accuracy:.4f} on {len(self.held_out)} photos"
+        )
+
+
+def combine_members(members: Mapping[str, Member], parts: list, seed: int) -> Outcome:
+    """Calibrate every member, blend them, and judge the blend.
+
+    Members are compared on the folds that all of them finished. Where there is none, the member
+    with the most folds stands alone.
+
+    Args:
+        members: by name, each with at least one fold.
+        parts: the run's photos, `photos.PhotoTables` of every fold, in order.
+        seed: of the draws of `blend`.
+    """
+    common = sorted(set.intersection(*(set(member.folds) for member in members.values())))
+    if not common:
+        name = max(members, key=lambda name: len(members[name].folds))
+        members = {name: members[name]}
+        common = sorted(members[name].folds)
+    held_out = pd.concat(
+        [parts[fold].validation.assign(fold=fold) for fold in common], ignore_index=True
+    )
+    truth = np.concatenate([parts[fold].positions(parts[fold].validation) for fold in common])
+    seen = {
+        name: np.concatenate([member.folds[fold].validation for fold in common])
+        for name, member in members.items()
+    }
+    degrees = {name: temperature(probabilities, truth) for name, probabilities in seen.items()}
+    seen = {name: apply_temperature(seen[name], degrees[name]) for name in seen}
+    blended = blend(seen, truth, held_out.group.to_numpy(), seed)
+    tests = {name: apply_temperature(m.test, degrees[name]) for name, m in members.items()}
+    validation = combine(seen, blended.weights)
+    return Outcome(
+        held_out=held_out,
+        validation=validation,
+        test=combine(tests, blended.weights),
+        accuracy=float(accuracy_score(truth, validation.argmax(1))),
+        accuracy_plain=weighted(members, blended.weights, "accuracy"),
+        accuracy_tta=weighted(members, blended.weights, "accuracy_tta"),
+        blend=blended,
+        temperatures=degrees,
+        members=dict(members),
+    )
+
+
+def weighted(members: Mapping[str, Member], weights: Mapping[str, float], name: str) -> float:
+    """Return the mean over the members, by weight, of a figure of their folds, by their photos."""
+    total = 0.0
+    for member, weight in weights.items():
+        folds = members[member].folds.values()
+        figures, photos = [getattr(f, name) for f in folds], [len(f.validation) for f in folds]
+        total += weight * float(np.average(figures, weights=photos))
+    return total

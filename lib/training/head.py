@@ -1,0 +1,156 @@
+"""The head, fitted on features that the frozen backbone computes only once."""
+
+import time
+import warnings
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from scipy.special import softmax
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
+
+from training.checkpoint import epoch_row, progress_line
+from training.clock import Clock
+from training.state import State
+
+STRENGTHS = (0.003, 0.01, 0.03, 0.1)  # inverse, on standardised features
+STEPS = 300  # of the solver, at most
+
+
+def build_head(kind: str, classes: int, dropout: float, l2: float) -> keras.Sequential:
+    """Return what turns the backbone's pooled features into probabilities.
+
+    Args:
+        kind: "linear": dropout and one Dense layer; "hidden": Dense 256, BatchNorm and dropout
+            before it, as the reference recipe has it.
+        classes: how many.
+        dropout: the fraction of inputs of the last layer that are dropped in training.
+        l2: penalty on the hidden layer's weights; 0 is none.
+
+    Returns:
+        A model named "head": float32 [n, features] to float32 [n, classes].
+    """
+    penalty = keras.regularizers.L2(l2) if l2 else None
+    hidden = [
+        keras.layers.Dense(256, activation="relu", kernel_regularizer=penalty),
+        keras.layers.BatchNormalization(),
+    ]
+    last = keras.layers.Dense(classes, activation="softmax", dtype="float32")
+    return keras.Sequential(
+        [*(hidden if kind == "hidden" else []), keras.layers.Dropout(dropout), last], name="head"
+    )
+
+
+class Watch(keras.callbacks.Callback):
+    """Stops a pass over the photos where the session's end comes too near."""
+
+    def __init__(self, clock: Clock, batch_size: int):
+        super().__init__()
+        self.clock, self.batch_size = clock, batch_size
+
+    def on_predict_begin(self, logs=None):  # noqa: D102
+        self.began = time.monotonic()
+
+    def on_predict_batch_end(self, batch, logs=None):  # noqa: D102
+        photos = (batch + 1) * self.batch_size
+        self.clock.check_batch(photos / (time.monotonic() - self.began))
+
+
+def fit_head(
+    network: keras.Model,
+    flows: Sequence,
+    labels: Sequence[np.ndarray],
+    state: State,
+    clock: Clock,
+) -> None:
+    """Fit the linear head on cached features, and count that as the one epoch of the stage.
+
+    Args:
+        network: a model with the layers "pool" and "head".
+        flows: iterators over photos without labels, uint8 [n, height, width, 3]: views of the
+            training photos, then the validation photos.
+        labels: positions of the classes, int [n], of the training and of the validation photos.
+        state: stands at the stage.
+        clock: of the job.
+
+    Raises:
+        OutOfTime: as `clock` says.
+    """
+    began, number = time.monotonic(), state.stage
+    *seen, held = compute_features(network, flows, clock)
+    features, positions = np.concatenate(seen), np.tile(labels[0], len(seen))
+    classes = network.output_shape[-1]
+    kernel, bias = best_regression(features, positions, held, labels[1], classes)
+    network.get_layer("head").layers[-1].set_weights([kernel, bias])
+    logs = judge(features @ kernel + bias, positions) | {
+        f"val_{name}": value for name, value in judge(held @ kernel + bias, labels[1]).items()
+    }
+    seconds = time.monotonic() - began
+    row = epoch_row(state, clock.stages[number], 1, logs, np.nan, seconds, len(features) / seconds)
+    state.history.append(row)
+    state.store(network)
+    state.commit(row, stage_is_over=True)
+    print(progress_line(clock, number, row), flush=True)
+
+
+def compute_features(network: keras.Model, flows: Sequence, clock: Clock) -> list[np.ndarray]:
+    """Run the network up to its head over each of `flows`, with a progress bar.
+
+    Returns:
+        float32 [photos, features] for each.
+    """
+    model = keras.Model(network.inputs, network.get_layer("pool").output)
+    found = []
+    for flow in tqdm(flows, "features", leave=False, disable=None, unit="pass"):
+        watch = [Watch(clock, flow.batch_size)]
+        found.append(np.float32(model.predict(flow.as_tf_dataset(), verbose=0, callbacks=watch)))
+    return found
+
+
+def best_regression(
+    features: np.ndarray,
+    labels: np.ndarray,
+    held: np.ndarray,
+    held_labels: np.ndarray,
+    classes: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fit logistic regressions of different strengths of regularisation; return the best.
+
+    Args:
+        features: float32 [n, features], of the training photos.
+        labels: their classes' positions, int [n]; every class is among them.
+        held: float32 [m, features], of the validation photos, which choose the strength by their
+            log loss.
+        held_labels: their classes' positions, int [m].
+        classes: how many.
+
+    Returns:
+        The weights, float32 [features, classes], and the biases, float32 [classes], of a softmax.
+    """
+    scaler = StandardScaler().fit(features)
+    scaled, best, lowest = scaler.transform(features), None, np.inf
+    for strength in STRENGTHS:
+        with warnings.catch_warnings():  # the last steps to convergence make no difference
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fitted = LogisticRegression(C=strength, max_iter=STEPS).fit(scaled, labels)
+        rows = fitted.coef_ if classes > 2 else np.concatenate([-fitted.coef_, fitted.coef_]) / 2
+        offset = fitted.intercept_ if classes > 2 else fitted.intercept_ * [-0.5, 0.5]
+        kernel = (rows / scaler.scale_).T
+        bias = offset - scaler.mean_ @ kernel
+        loss = judge(held @ kernel + bias, held_labels)["loss"]
+        if loss < lowest:
+            best, lowest = (np.float32(kernel), np.float32(bias)), loss
+    return best
+
+
+def judge(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return loss and accuracy of logits [n, classes] against the classes' positions [n]."""
+    probabilities = softmax(np.float64(logits), axis=1)
+    return {
+        "loss": float(log_loss(labels, probabilities, labels=range(logits.shape[1]))),
+        "accuracy": float(np.mean(logits.argmax(1) == labels)),
+    }

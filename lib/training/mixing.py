@@ -1,0 +1,40 @@
+"""Mixup and CutMix on the device: pairs of photos, and of their labels, become one."""
+
+import keras
+import tensorflow as tf
+
+
+class Mixing(keras.Model):
+    """A network whose training steps mix the photos of a batch.
+
+    Mixup (Zhang et al. 2018) blends two photos, CutMix (Yun et al. 2019) pastes a rectangle of one
+    into the other; each step does one of those that are on, drawn with equal chance. Validation and
+    prediction see photos as they are.
+
+    Args:
+        network: the model: uint8 photos [n, h, w, 3] to probabilities.
+        mixup: alpha of the Beta distribution of the shares; 0 is off.
+        cutmix: the same for CutMix.
+    """
+
+    def __init__(self, network: keras.Model, mixup: float, cutmix: float):
+        super().__init__(network.inputs, network.outputs)
+        self.mixers = []
+        if mixup:
+            self.mixers.append(keras.layers.MixUp(alpha=mixup, dtype="float32"))
+        if cutmix:
+            self.mixers.append(keras.layers.CutMix(factor=cutmix, dtype="float32"))
+
+    def train_step(self, data):
+        """Mix the batch (uint8 [n, h, w, 3], one-hot [n, classes]), then train on it."""
+        return super().train_step(self.mix(*data) if self.mixers else data)
+
+    def mix(self, photos, labels):
+        """Return a mixed batch of the same shapes and dtypes; CutMix or mixup by chance."""
+        batch = {"images": tf.cast(photos, tf.float32), "labels": tf.cast(labels, tf.float32)}
+        mixed = [mixer(dict(batch), training=True) for mixer in self.mixers]
+        chosen = mixed[0]
+        if len(mixed) == 2:
+            first = keras.random.uniform((), seed=self.mixers[0].generator) < 0.5
+            chosen = {name: tf.where(first, *(each[name] for each in mixed)) for name in batch}
+        return tf.cast(tf.round(chosen["images"]), photos.dtype), chosen["labels"]

@@ -1,0 +1,395 @@
+"""Blends, temperatures, views, suspects and pseudo-labels: each choice is a safe one."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+
+from common import Problem
+from inference import (
+    agreeing,
+    apply_temperature,
+    blend,
+    blending,
+    choose_views,
+    combine,
+    expected_calibration_error,
+    label_suspects,
+    temperature,
+)
+from inference.scores import accuracy, log_loss
+
+CLASSES = 5
+
+
+def truth_of(photos: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(CLASSES, size=photos)
+
+
+def member(truth: np.ndarray, skill: float, seed: int) -> np.ndarray:
+    """Return noisy probabilities, float32 [photos, classes].
+
+    Most of the noise is the photo's own, so that members err on the same photos, as networks do.
+    They are calibrated: the posterior of the logits is the softmax of skill / variance times them.
+    A member of skill 0 is sure of random classes.
+    """
+    shared = np.random.default_rng(len(truth)).normal(size=(len(truth), CLASSES))
+    own = np.random.default_rng(seed).normal(size=(len(truth), CLASSES))
+    if not skill:
+        return softmax(4 * own, axis=1).astype("float32")
+    logits = shared + own / 2 + skill * np.eye(CLASSES)[truth]
+    return softmax(skill / 1.25 * logits, axis=1).astype("float32")
+
+
+def rows(*probabilities) -> np.ndarray:
+    return np.array(probabilities, "float32")
+
+
+# ------------------------------------------------------------------------------- blending
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_blend_is_never_less_accurate_than_its_best_member(seed):
+    rng = np.random.default_rng(seed)
+    truth = truth_of(60, seed)
+    members = {
+        f"m{number}": member(truth, rng.uniform(0, 4), 100 * seed + number)
+        for number in range(rng.integers(1, 6))
+    }
+    chosen = blend(members, truth, None, seed)
+    assert chosen.accuracy >= max(chosen.accuracies.values())
+    assert chosen.accuracy == accuracy(combine(members, chosen.weights), truth)
+    assert chosen.accuracies == {name: accuracy(members[name], truth) for name in members}
+    assert sum(chosen.weights.values()) == pytest.approx(1)
+    assert set(chosen.weights) == set(members)
+
+
+def test_the_best_member_is_taken_alone_where_averaging_spoils_it():
+    truth = np.array([0, 1, 2, 3, 4] * 4)
+    good = rows(*np.where(np.eye(CLASSES)[truth], 0.28, 0.18))
+    sure_and_wrong = rows(*np.eye(CLASSES)[(truth + 1) % CLASSES])
+    chosen = blend({"b": sure_and_wrong, "a": good}, truth, np.zeros(20), 0)  # one group: no parts
+    assert set(chosen.nested) == {"mean"}
+    assert (chosen.method, chosen.accuracy) == ("single", 1)
+    assert chosen.weights == {"a": 1, "b": 0}
+
+
+def test_one_member_needs_no_choice():
+    truth = truth_of(30)
+    chosen = blend({"only": member(truth, 2, 1)}, truth, None, 0)
+    assert (chosen.method, chosen.weights) == ("single", {"only": 1})
+
+
+@pytest.mark.parametrize("good", [2, 3, 5], ids="{} good".format)
+def test_a_useless_member_gets_almost_no_weight(good):
+    truth = truth_of(1000)
+    members = [member(truth, 2, number) for number in range(good)]
+    weights = blending.greedy_weights(np.stack([*members, member(truth, 0, 99)]), truth, 0)
+    assert weights[-1] < 0.02
+    assert weights[:-1].min() > 0.05
+
+
+def test_a_useless_member_is_left_out_of_the_blend():
+    truth = truth_of(1000)
+    members = {"a": member(truth, 2, 1), "b": member(truth, 2, 2), "useless": member(truth, 0, 9)}
+    chosen = blend(members, truth, None, 0)
+    assert chosen.method == "greedy"
+    assert chosen.weights["useless"] < 0.02
+    assert chosen.nested_accuracies["greedy"] > chosen.nested_accuracies["mean"] + 0.02
+
+
+def test_weights_are_finer_than_halves():
+    """The second member deserves a tenth, though a mean of the two is worse than the first."""
+    truth = np.zeros(100, int)
+    sure = np.repeat([[0.98, 0.02], [0.02, 0.98]], [95, 5], axis=0)
+    unsure = np.tile([0.6, 0.4], (100, 1))
+    stack = np.stack([sure, unsure])
+    grid = np.linspace(0, 1, 201)
+    losses = [log_loss(blending.average(stack, [1 - w, w]), truth) for w in grid]
+    assert losses[100] > losses[0]
+    expected = grid[np.argmin(losses)]
+    assert expected == pytest.approx(0.1, abs=0.01)
+    assert blending.select(stack, truth)[1] == pytest.approx(expected, abs=0.025)
+
+
+def test_equal_members_are_not_weighted_where_photos_are_few():
+    """Weights chosen on a few photos fit these photos; nested validation sees through it."""
+    seen_through = 0
+    for seed in range(6):
+        truth = truth_of(150, seed)
+        members = {f"m{n}": member(truth, 3, 1000 + 10 * seed + n) for n in range(5)}
+        stack = np.stack(list(members.values()))
+        fitted = blending.average(stack, blending.greedy_weights(stack, truth, seed))
+        mean_loss = log_loss(blending.average(stack, None), truth)
+        assert log_loss(fitted, truth) < mean_loss
+        chosen = blend(members, truth, None, seed)
+        assert chosen.nested["mean"] == pytest.approx(mean_loss)
+        if chosen.nested["greedy"] > mean_loss:
+            seen_through += 1
+            assert chosen.method != "greedy"
+    assert seen_through >= 5
+
+
+def test_better_weights_are_found_where_photos_are_many():
+    truth = truth_of(1500)
+    members = {"good": member(truth, 4, 1), "fair": member(truth, 2.5, 2)}
+    chosen = blend(members, truth, None, 0)
+    assert chosen.method == "greedy"
+    assert chosen.nested["greedy"] < chosen.nested["mean"]
+    assert chosen.weights["good"] > chosen.weights["fair"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "accuracies", "wins"),
+    [
+        ({"greedy": 0.3, "mean": 0.4}, {"greedy": 0.9, "mean": 0.9}, True),
+        ({"greedy": 0.3, "mean": 0.4}, {"greedy": 0.8, "mean": 0.9}, False),
+        ({"greedy": 0.5, "mean": 0.4}, {"greedy": 0.95, "mean": 0.9}, False),
+        ({"greedy": 0.4, "mean": 0.4}, {"greedy": 0.9, "mean": 0.9}, False),
+        ({"mean": 0.4}, {"mean": 0.9}, False),
+    ],
+    ids=["better", "less accurate", "higher loss", "tie", "not tried"],
+)
+def test_greedy_weights_must_be_better_in_loss_and_not_worse_in_accuracy(losses, accuracies, wins):
+    assert blending.greedy_wins(losses, accuracies) == wins
+
+
+def test_accuracy_decides_between_members_of_equal_log_loss():
+    truth = np.array([0, 0])
+    wrong = rows([0.4, 0.6, 0.0], [0.4, 0.6, 0.0])
+    right = rows([0.4, 0.3, 0.3], [0.4, 0.3, 0.3])
+    for stack, better in ((np.stack([wrong, right]), 1), (np.stack([right, wrong]), 0)):
+        losses = blending.loss_of(stack[:, [0, 1], truth])
+        assert blending.first_choice(losses, np.zeros(2), stack, truth) == better
+
+
+@pytest.mark.parametrize("number", [3, 6])
+def test_the_same_seed_gives_the_same_blend_in_any_order_of_members(number):
+    truth = truth_of(120)
+    members = {f"m{n}": member(truth, 2 + n / 4, n) for n in range(number)}
+    groups = np.arange(120) // 2
+    first = blend(members, truth, groups, 7)
+    again = blend(dict(reversed(members.items())), truth, groups, 7)
+    assert dataclasses.asdict(first) == dataclasses.asdict(again)
+    stack = np.stack(list(members.values()))
+    one, other = (blending.greedy_weights(stack, truth, seed) for seed in (7, 8))
+    assert not np.array_equal(one, other)
+
+
+def test_nested_validation_keeps_groups_whole_and_classes_in_proportion():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(rng.permutation(100), 3)
+    truth = np.repeat(truth_of(100), 3)
+    parts = list(blending.outside_parts(truth, groups, 0))
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(300))
+    assert len(parts) == blending.FOLDS
+    for part in parts:
+        assert set(groups[part]).isdisjoint(groups[np.setdiff1d(np.arange(300), part)])
+        counts = np.bincount(truth[part], minlength=CLASSES)
+        assert np.abs(counts - np.bincount(truth) / len(parts)).max() <= 3
+    other = list(blending.outside_parts(truth, groups, 1))
+    assert not np.array_equal(parts[0], other[0])
+
+
+def test_outside_photos_have_no_part_in_their_weights(monkeypatch):
+    truth = truth_of(50)
+    stack = np.stack([member(truth, 3, 1), member(truth, 3, 2)])
+    photos = {row.tobytes(): position for position, row in enumerate(stack[0])}
+    seen = []
+
+    def spy(stack, truth, seed):
+        seen.append({photos[row.tobytes()] for row in stack[0]})
+        return np.array([len(seen), 0.0])
+
+    monkeypatch.setattr(blending, "greedy_weights", spy)
+    monkeypatch.setattr(blending, "average", lambda stack, weights: weights_mark(stack, weights))
+    inside_of = blending.nested_validation(stack, truth, np.arange(50) // 2, 0)["greedy"][:, 0]
+    assert len(seen) == blending.FOLDS
+    for photo, fold in enumerate(inside_of.astype(int)):
+        assert not {photo, photo ^ 1} & seen[fold - 1]  # nor its near-identical neighbour
+
+
+def weights_mark(stack: np.ndarray, weights) -> np.ndarray:
+    """Return the first weight in place of the average: the number of the call that gave it."""
+    return np.full(stack.shape[1:], 0.0 if weights is None else weights[0])
+
+
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({}, "nothing to blend"),
+        ({"a": np.full((3, 2), 0.5), "short": np.full((2, 2), 0.5)}, r"short .* \(2, 2\) of 3"),
+        ({"a": np.full((3, 2), 0.5), "b": np.full((3, 4), 0.25)}, "classes differ"),
+        ({"bad": np.full((3, 2), np.nan)}, "bad .* not finite"),
+    ],
+    ids=["none", "lengths", "classes", "diverged"],
+)
+def test_members_that_do_not_fit_are_named(members, said):
+    with pytest.raises(Problem, match=said):
+        blend(members, np.array([0, 1, 1]), None, 0)
+
+
+def test_combining_leaves_out_members_without_weight():
+    members = {"a": rows([1, 0]), "b": rows([0, 1]), "bad": rows([np.nan, np.nan])}
+    combined = combine(members, {"a": 0.75, "b": 0.25, "bad": 0, "gone": 0})
+    np.testing.assert_allclose(combined, [[0.75, 0.25]])
+    assert combined.dtype == np.float32
+    with pytest.raises(Problem, match="not there: gone"):
+        combine(members, {"a": 0.5, "gone": 0.5})
+
+
+# ---------------------------------------------------------------------------- calibration
+
+
+def calibrated(photos: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return float64 probabilities, and classes drawn by them."""
+    rng = np.random.default_rng(seed)
+    probabilities = softmax(2 * rng.normal(size=(photos, CLASSES)), axis=1)
+    drawn = (rng.random((photos, 1)) > probabilities.cumsum(1)).sum(1)
+    return probabilities, drawn.clip(0, CLASSES - 1)
+
+
+@pytest.mark.parametrize("known", [0.5, 2.0])
+def test_a_known_temperature_is_found_again(known):
+    probabilities, truth = calibrated(20_000, 0)
+    spoiled = apply_temperature(probabilities, 1 / known)
+    found = temperature(spoiled, truth)
+    assert found == pytest.approx(known, rel=0.05)
+    healed = apply_temperature(spoiled, found)
+    assert healed.dtype == np.float32
+    np.testing.assert_allclose(healed.sum(1), 1, rtol=1e-5)
+    assert log_loss(healed, truth) < log_loss(spoiled, truth)
+    error = expected_calibration_error(spoiled, truth)
+    assert expected_calibration_error(healed, truth) < 0.015 < error
+
+
+def test_a_temperature_that_lowers_no_loss_is_1():
+    same = np.full((10, CLASSES), 1 / CLASSES)
+    assert temperature(same, truth_of(10)) == 1
+
+
+def test_a_probability_of_0_survives_a_temperature():
+    np.testing.assert_allclose(apply_temperature(rows([1, 0]), 2), [[1, 0]], atol=1e-6)
+    with pytest.raises(ValueError, match="not above 0"):
+        apply_temperature(rows([1, 0]), 0)
+
+
+def test_the_calibration_error_weights_bins_by_their_photos():
+    probabilities = rows([0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.4, 0.6])
+    truth = np.array([0, 0, 1, 0])
+    expected = 3 / 4 * abs(2 / 3 - 0.9) + 1 / 4 * 0.6
+    assert expected_calibration_error(probabilities, truth) == pytest.approx(expected)
+    assert expected_calibration_error(probabilities, truth, bins=1) == pytest.approx(0.825 - 0.5)
+
+
+# ---------------------------------------------------------------------------------- views
+
+
+def test_a_helpful_view_is_kept_and_a_harmful_one_is_not():
+    truth = truth_of(2000)
+    plain, helpful, harmful = (member(truth, skill, n) for n, skill in enumerate((2, 2, 0)))
+    assert choose_views([plain, helpful, harmful], truth) == [0, 1]
+    assert choose_views([plain, harmful, helpful], truth) == [0, 2]
+    assert choose_views([harmful, plain], truth) == [0, 1]  # the plain view always stays
+    assert choose_views([plain], truth) == [0]
+
+
+def test_a_view_must_not_cost_accuracy():
+    truth = np.array([0, 1])
+    plain = rows([0.52, 0.48], [0.45, 0.55])
+    surer_but_wrong_once = rows([0.40, 0.60], [0.01, 0.99])
+    mean = (plain + surer_but_wrong_once) / 2
+    assert log_loss(mean, truth) < log_loss(plain, truth)
+    assert choose_views([plain, surer_but_wrong_once], truth) == [0]
+
+
+def test_a_view_must_lower_the_loss():
+    plain = rows([0.8, 0.2], [0.3, 0.7])
+    assert choose_views([plain, plain], np.array([0, 1])) == [0]
+
+
+# ------------------------------------------------------------------------------- suspects
+
+
+def table_of(labels: np.ndarray, classes: np.ndarray) -> pd.DataFrame:
+    ids = [f"{number}.jpg" for number in range(len(labels))]
+    return pd.DataFrame({"Id": ids, "label": classes[labels], "path": [f"/x/{i}" for i in ids]})
+
+
+def test_planted_wrong_labels_are_found_and_few_others():
+    real = truth_of(1000)
+    probabilities = member(real, 6, 1)
+    planted = np.random.default_rng(2).choice(1000, 20, replace=False)
+    labels = real.copy()
+    labels[planted] = (labels[planted] + 1) % CLASSES
+    classes = np.array(["a", "b", "c", "d", "e"])
+    found = label_suspects(table_of(labels, classes), probabilities, labels, classes)
+    positions = found["Id"].str.removesuffix(".jpg").astype(int).to_numpy()
+    assert len(set(planted) & set(positions)) >= 19
+    assert len(positions) <= 25
+    assert len(set(planted) & set(positions[:15])) == 15  # they come first
+    hit = np.isin(positions, planted)
+    assert (found["suggested"][hit] == classes[real[positions[hit]]]).all()
+    assert (found["label"] == classes[labels[positions]]).all()
+    assert (found["path"] == "/x/" + found["Id"]).all()
+
+
+def test_the_confident_learning_rule():
+    """Thresholds are 0.6 of class 0 and 0.5 of class 1; class 2 has no photo and no threshold."""
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    probabilities = rows(
+        [0.85, 0.10, 0.05],  # stays
+        [0.90, 0.05, 0.05],  # stays
+        [0.05, 0.60, 0.35],  # suspect: class 1 reaches 0.5
+        [0.02, 0.80, 0.18],  # stays
+        [0.48, 0.45, 0.07],  # 0 is the most probable, but does not reach its threshold
+        [0.62, 0.25, 0.13],  # suspect: class 0 reaches 0.6, less surely than the other
+    )
+    probabilities = np.vstack([probabilities, rows([0.04, 0.06, 0.90])])
+    found = label_suspects(
+        table_of(np.array([*labels, 1]), np.array([7, 8, 9])),
+        probabilities,
+        np.array([*labels, 1]),
+        [7, 8, 9],
+    )
+    assert found["Id"].tolist() == ["2.jpg", "5.jpg"]
+    assert found["label"].tolist() == [7, 8]
+    assert found["suggested"].tolist() == [8, 7]
+    np.testing.assert_allclose(found["probability_of_label"], [0.05, 0.25])
+    np.testing.assert_allclose(found["probability_of_suggested"], [0.60, 0.62])
+    assert list(found.columns) == [
+        "Id",
+        "label",
+        "suggested",
+        "probability_of_label",
+        "probability_of_suggested",
+        "path",
+    ]
+
+
+def test_no_suspects_are_an_empty_table():
+    labels = np.array([0, 1])
+    found = label_suspects(table_of(labels, np.arange(2)), np.eye(2), labels, [0, 1])
+    assert found.empty
+    assert "suggested" in found
+    with pytest.raises(ValueError, match="2 rows, 3 probabilities"):
+        label_suspects(table_of(labels, np.arange(2)), np.eye(3), labels, [0, 1])
+
+
+# --------------------------------------------------------------------------- pseudo-labels
+
+
+def test_all_must_agree_and_be_sure_on_average():
+    one = rows([0.1, 0.9], [0.9, 0.1], [0.99, 0.01], [0.7, 0.3], [0.5, 0.5])
+    two = rows([0.4, 0.6], [0.6, 0.4], [0.49, 0.51], [0.6, 0.4], [np.nan, np.nan])
+    positions, classes = agreeing([one, two], 0.7)
+    assert positions.tolist() == [0, 1]
+    assert classes.tolist() == [1, 0]
+    assert positions.dtype == classes.dtype == np.int64
+    assert agreeing([one], 0.95)[0].tolist() == [2]
+    assert agreeing([rows([0.25, 0.75])], 0.75)[0].tolist() == [0]
+    assert agreeing([one, two], 0.999)[0].size == 0
+    with pytest.raises(ValueError, match="no predictions"):
+        agreeing([], 0.9)
