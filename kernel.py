@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import json
 import math
 import os
@@ -64,7 +63,7 @@ sys.path.insert(0, str(LIB))
 from common import Boundary, Problem, clock_text, scratch_folder
 from common.locks import only_one
 from inference.view import View
-from settings import read_settings, setting, size_text
+from settings import expand_members, read_settings, setting, size_text
 
 # ------------------------------------------------------------------------------------- config
 
@@ -88,28 +87,28 @@ class Backbone:
     input_range: tuple[float, float]  # that its first layer expects
     size: tuple[int, int]  # height and width in pixels where none is asked for
     file: str  # its pre-trained weights without the top
-    gmacs: float  # billions of multiply-adds of a photo of that size, scaled from published ones
     package: str = "keras.applications"  # which holds a constructor of the row's name
+    gmacs: float = 1.0  # billions of multiply-adds of a photo of that size, from published ones
 
 
 BACKBONES = {
     # The dry run's own, pre-trained on drawn vehicles of other kinds.
-    "Plain": Backbone((-1, 1), (72, 96), "plain_notop.weights.h5", 0.03, "training.plain"),
-    "MobileNet": Backbone((-1, 1), (224, 288), "mobilenet_1_0_224_tf_no_top.h5", 0.73),
+    "Plain": Backbone((-1, 1), (72, 96), "plain_notop.weights.h5", "training.plain", 0.03),
+    "MobileNet": Backbone((-1, 1), (224, 288), "mobilenet_1_0_224_tf_no_top.h5", gmacs=0.73),
     "InceptionV3": Backbone(
-        (-1, 1), (336, 448), "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", 9.6
+        (-1, 1), (336, 448), "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", gmacs=9.6
     ),
     "Xception": Backbone(
-        (-1, 1), (336, 448), "xception_weights_tf_dim_ordering_tf_kernels_notop.h5", 14.1
+        (-1, 1), (336, 448), "xception_weights_tf_dim_ordering_tf_kernels_notop.h5", gmacs=14.1
     ),
     # These scale inside: they expect 0..255, and 0..1 would be a nearly black picture.
-    "EfficientNetB3": Backbone((0, 255), (384, 512), "efficientnetb3_notop.h5", 3.9),
-    "EfficientNetB5": Backbone((0, 255), (456, 608), "efficientnetb5_notop.h5", 13.2),
-    "EfficientNetB7": Backbone((0, 255), (480, 640), "efficientnetb7_notop.h5", 31.6),
-    "EfficientNetV2S": Backbone((0, 255), (384, 512), "efficientnetv2-s_notop.h5", 11.7),
-    "EfficientNetV2M": Backbone((0, 255), (480, 640), "efficientnetv2-m_notop.h5", 32.0),
-    "ConvNeXtTiny": Backbone((0, 255), (384, 512), "convnext_tiny_notop.h5", 17.6),
-    "ConvNeXtBase": Backbone((0, 255), (384, 512), "convnext_base_notop.h5", 60.3),
+    "EfficientNetB3": Backbone((0, 255), (384, 512), "efficientnetb3_notop.h5", gmacs=3.9),
+    "EfficientNetB5": Backbone((0, 255), (456, 608), "efficientnetb5_notop.h5", gmacs=13.2),
+    "EfficientNetB7": Backbone((0, 255), (480, 640), "efficientnetb7_notop.h5", gmacs=31.6),
+    "EfficientNetV2S": Backbone((0, 255), (384, 512), "efficientnetv2-s_notop.h5", gmacs=11.7),
+    "EfficientNetV2M": Backbone((0, 255), (480, 640), "efficientnetv2-m_notop.h5", gmacs=32.0),
+    "ConvNeXtTiny": Backbone((0, 255), (384, 512), "convnext_tiny_notop.h5", gmacs=17.6),
+    "ConvNeXtBase": Backbone((0, 255), (384, 512), "convnext_base_notop.h5", gmacs=60.3),
 }
 
 
@@ -370,42 +369,22 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
 
 
 def resolved(config: Config) -> Config:
-    """Return the settings with the backbone's own size, and no stage above the most epochs.
-
-    A stage on cached features takes seconds, whatever its epochs.
-    """
+    """Return the settings with the backbone's own size, and no stage above the most epochs."""
     most = config.epochs or math.inf
-    return dataclasses.replace(
-        config,
-        image_size=config.image_size or BACKBONES[config.backbone].size,
-        stages=tuple(
-            s if s.views else dataclasses.replace(s, epochs=min(s.epochs, most))
-            for s in config.stages
-        ),
-    )
+    stages = (dataclasses.replace(s, epochs=min(s.epochs, most)) for s in config.stages)
+    size = config.image_size or BACKBONES[config.backbone].size
+    return dataclasses.replace(config, image_size=size, stages=tuple(stages))
 
 
-def decisive_settings(config: Config) -> dict:
+def settings_of(config: Config) -> dict:
     """Return the settings that must be equal for a run, or a member of one, to go on."""
     return {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
 
 
 def members_of(config: Config) -> dict[str, Config]:
     """Return the settings of each member, by its name; one alone has the backbone's name."""
-    if not config.members:
-        return {config.backbone: config}
-    shared = {name: getattr(config, name) for name in SHARED}
-    return {
-        row.name: resolved(
-            dataclasses.replace(
-                RECIPES[row.recipe] if row.recipe else config,
-                **shared,
-                backbone=row.backbone,
-                image_size=row.image_size,
-            )
-        )
-        for row in config.members
-    }
+    expanded = expand_members(config, RECIPES, SHARED) or {config.backbone: config}
+    return {name: resolved(member) for name, member in expanded.items()}
 
 
 def show_config(config: Config) -> int:
@@ -531,19 +510,19 @@ def at_scale(config: Config, scale: float) -> Config:
 
 def train(config: Config, tables: PhotoTables, weights: Path | None, state: State, clock: Clock):
     """Run the schedule from where `state` stands; return the network with the best weights."""
-    classes, network, scale = len(tables.competition.classes), None, 0.0
+    classes, network = len(tables.competition.classes), None
     while state.stage < len(config.stages):
         stage = config.stages[state.stage]
-        if stage.scale != scale:
-            scale = stage.scale
-            network = build_model(at_scale(config, scale), classes, weights)
+        sized = at_scale(config, stage.scale)
+        if network is None or network.input_shape[1:3] != sized.image_size:
+            network = build_model(sized, classes, weights)
         if not state.last:  # the fallback if the first epoch diverges
             state.store(network)
             state.save()
         try:
             clock.check_epoch()
             fit = fit_head if stage.views else fit_stage
-            opened = fit(at_scale(config, scale), tables, network, stage, state, clock)
+            opened = fit(sized, tables, network, stage, state, clock)
         except training.Diverged as diverged:
             message = state.diverge(diverged.learning_rate)
             print(f"The loss of stage {stage.name} is no longer a number: {message}.")
@@ -555,12 +534,14 @@ def train(config: Config, tables: PhotoTables, weights: Path | None, state: Stat
             ran = results.StageMetrics.of(stage, state.rows, state.member, state.fold)
             left = clock_text(clock.remaining())
             print(ran.sentence(opened, state.best_accuracy, left), flush=True)
-    if scale != config.stages[state.best_stage].scale:
-        network = build_model(
-            at_scale(config, config.stages[state.best_stage].scale), classes, weights
-        )
+    network = build_model(best_size(config, state), classes, weights)
     state.load_best(network)
     return network
+
+
+def best_size(config: Config, state: State) -> Config:
+    """Return the settings for the photos' size in the stage that had the best epoch."""
+    return at_scale(config, config.stages[state.best_stage].scale)
 
 
 def loss_of(config: Config) -> keras.losses.Loss:
@@ -620,6 +601,11 @@ def tta_views(config: Config) -> list[View]:
     return list(VIEWS[: config.tta])
 
 
+def passes_of(config: Config) -> float:
+    """Return what all prediction passes cost, in passes over photos of the trained size."""
+    return sum(view.scale**2 for view in tta_views(config))
+
+
 def predict(config: Config, tables: PhotoTables, network: keras.Model, clock: Clock):
     """Return the `inference.Fold` of `network`, which trained at the size of `config`."""
     views, networks = tta_views(config), {1.0: network}
@@ -669,36 +655,27 @@ def run_job(
     state.begin_job(job.member, job.fold)
     weights = find_weights(config.backbone, config.weights, LIB, ROOT / "input")
     images = len(tables.validation) + len(tables.test)
-    passes = sum(view.scale**2 for view in tta_views(config))
-    clock = Clock(state, config.stages, images, passes, plan.end, plan.later(job))
+    clock = Clock(state, config.stages, images, passes_of(config), plan.end, plan.later(job))
     network = train(config, tables, weights, state, clock)
-    sized = at_scale(config, config.stages[state.best_stage].scale)
-    return predict(sized, tables, network, clock), network
+    return predict(best_size(config, state), tables, network, clock), network
 
 
-def make_plan(
-    config: Config, members: dict[str, Config], parts: list[PhotoTables], state: State
-) -> training.Plan:
-    """Return what a session is to do: every member on a fold before any on the next fold."""
-    end = START + config.time_limit * 60 if config.time_limit else math.inf
-    jobs = []
-    for tables, (name, member) in itertools.product(parts, members.items()):
+def make_plan(members: dict[str, Config], parts: list[PhotoTables], state: State, limit):
+    """Return the `training.Plan` of a session of `limit` minutes, or of any length for None."""
+    shapes = {}
+    for name, member in members.items():
         row = BACKBONES[member.backbone]
         gmacs = row.gmacs * math.prod(member.image_size) / math.prod(row.size)
-        passes = sum(view.scale**2 for view in tta_views(member))
-        sizes = len(tables.train), len(tables.validation), len(tables.test)
-        cost = training.job_cost(member.stages, *sizes, passes, gmacs)
-        jobs.append(training.Job(name, tables.fold, cost))
-    return training.Plan(jobs, state, end, training.GPU_RATE if training.has_gpu() else None)
+        shapes[name] = training.JobShape(member.stages, gmacs, passes_of(member))
+    end = START + limit * 60 if limit else math.inf
+    return training.make_plan(shapes, parts, state, end)
 
 
 def run(config: Config, options: argparse.Namespace, output: Path, boundary: Boundary) -> None:
     """Go the whole way from photos to a submission in `output`."""
     members = members_of(config)
-    for name, member in members.items():
-        print(
-            f"recipe {member.recipe}: {name}: {member.backbone} at {size_text(member.image_size)}"
-        )
+    for name, row in members.items():
+        print(f"recipe {row.recipe}, {name}: {row.backbone} at {size_text(row.image_size)}")
     boundary.doing = "looking for accelerators"
     strategy = training.use_devices(config.mixed_precision, config.batch_size)
     boundary.doing = "reading the photos"
@@ -707,16 +684,13 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
     files = photos.CompetitionFiles(**COMPETITION_FILES)
     parts = photos.load_tables(folder, files, scratch, config)
-    decisive = {name: decisive_settings(member) for name, member in members.items()}
-    identity = inference.fingerprint(parts)
-    state = training.open_state(
-        output / "state", decisive_settings(config), identity, options.fresh
-    )
-    inputs = ROOT / "input"
-    portfolio = inference.Portfolio(output / "members", inputs, parts, state.resumed)
-    plan = make_plan(config, members, parts, state)
+    decisive, identity = settings_of(config), inference.fingerprint(parts)
+    state = training.open_state(output / "state", decisive, identity, options.fresh)
+    portfolio = inference.Portfolio(output / "members", ROOT / "input", parts, state.resumed)
+    plan = make_plan(members, parts, state, config.time_limit)
     for job in plan.jobs:
-        if portfolio.has(job.member, decisive[job.member], job.fold):
+        member = members[job.member]
+        if portfolio.has(job.member, settings_of(member), job.fold):
             continue
         if not plan.fits(job):
             print(f"Time is up: {job.member}, fold {job.fold}, is left out.", flush=True)
@@ -727,26 +701,31 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
         boundary.doing = f"training {job.member}"
         began = time.monotonic()
         with strategy.scope(), training.out_of_memory_explained(config.batch_size):
-            fold, network = run_job(job, members[job.member], parts[job.fold], state, plan)
-        portfolio.add(job.member, decisive[job.member], fold)
-        training.write_weights(network, portfolio.weights_file(job.member, job.fold))
+            fold, network = run_job(job, member, parts[job.fold], state, plan)
+        alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
+        training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
+        portfolio.add(job.member, settings_of(member), fold)
         state.finish_job(job.cost, time.monotonic() - began)
     boundary.doing = "writing the results"
-    outcome = inference.combine_members(portfolio.members, parts, config.seed)
-    print(outcome.sentence(), flush=True)
-    test = parts[0].with_prior(outcome.test)
-    table, took = submission(parts[0].competition, test), time.monotonic() - START
-    schedules = {name: member.stages for name, member in members.items()}
-    results.write_results(output, table, test, config, schedules, parts, state, outcome, took)
-    first = make_iterator(config, parts[0], parts[0].train, augmentation(config), shuffle=True)
-    results.decorate(output, parts[0], state.rows, outcome, first)
-    state.discard()
+    finish(config, members, parts, portfolio, state, output)
     shutil.rmtree(scratch, ignore_errors=True)
-    print(f"{output / 'submission.csv'} is ready after {clock_text(took)}")
     if folder.is_relative_to(scratch):
         from sample import NOTE
 
         print(NOTE)
+
+
+def finish(config: Config, members, parts: list[PhotoTables], portfolio, state: State, output):
+    """Blend what the members say, and write the results."""
+    outcome = inference.combine_members(portfolio.members, parts, config.seed)
+    print(outcome.sentence(), flush=True)
+    test = parts[0].with_prior(outcome.test)
+    table, took = submission(parts[0].competition, test), time.monotonic() - START
+    results.write_results(output, table, test, config, members, parts, state, outcome, took)
+    augmented = make_iterator(config, parts[0], parts[0].train, augmentation(config), shuffle=True)
+    results.decorate(output, parts[0], state.rows, outcome, augmented)
+    state.discard()
+    print(f"{output / 'submission.csv'} is ready after {clock_text(took)}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,6 +17,7 @@ from inference import (
     combine,
     expected_calibration_error,
     label_suspects,
+    suspects,
     temperature,
 )
 from inference.scores import accuracy, log_loss
@@ -91,6 +92,14 @@ def test_a_useless_member_gets_almost_no_weight(good):
     assert weights[:-1].min() > 0.05
 
 
+def test_no_single_member_gets_everything_where_there_are_many():
+    """Half of the bags lack the best member; where members are few, each bag has it."""
+    truth = truth_of(300)
+    stack = np.stack([member(truth, skill, n) for n, skill in enumerate((5, 2, 2, 2, 2, 2))])
+    assert 0.2 < blending.greedy_weights(stack, truth, 0)[0] < 0.8
+    assert blending.greedy_weights(stack[: blending.FEW_MEMBERS], truth, 0)[0] > 0.95
+
+
 def test_a_useless_member_is_left_out_of_the_blend():
     truth = truth_of(1000)
     members = {"a": member(truth, 2, 1), "b": member(truth, 2, 2), "useless": member(truth, 0, 9)}
@@ -112,6 +121,14 @@ def test_weights_are_finer_than_halves():
     expected = grid[np.argmin(losses)]
     assert expected == pytest.approx(0.1, abs=0.01)
     assert blending.select(stack, truth)[1] == pytest.approx(expected, abs=0.025)
+
+
+def test_the_best_blend_on_the_way_is_returned_not_the_last():
+    """Of three members of mirrored errors the even mean is best; 3 + 40 is no multiple of 3."""
+    truth = np.zeros(3, int)
+    one = np.array([[0.2, 0.8], [0.9, 0.1], [0.9, 0.1]])
+    stack = np.stack([np.roll(one, shift, axis=0) for shift in range(3)])
+    assert blending.select(stack, truth) == pytest.approx(np.full(3, 1 / 3))
 
 
 def test_equal_members_are_not_weighted_where_photos_are_few():
@@ -270,6 +287,12 @@ def test_a_temperature_that_lowers_no_loss_is_1():
     assert temperature(same, truth_of(10)) == 1
 
 
+def test_a_temperature_above_1_makes_less_sure():
+    np.testing.assert_allclose(apply_temperature(rows([0.8, 0.2]), 2), [[2 / 3, 1 / 3]], rtol=1e-6)
+    np.testing.assert_allclose(apply_temperature(rows([0.8, 0.2]), 1), [[0.8, 0.2]], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
 def test_a_probability_of_0_survives_a_temperature():
     np.testing.assert_allclose(apply_temperature(rows([1, 0]), 2), [[1, 0]], atol=1e-6)
     with pytest.raises(ValueError, match="not above 0"):
@@ -278,10 +301,11 @@ def test_a_probability_of_0_survives_a_temperature():
 
 def test_the_calibration_error_weights_bins_by_their_photos():
     probabilities = rows([0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.4, 0.6])
-    truth = np.array([0, 0, 1, 0])
-    expected = 3 / 4 * abs(2 / 3 - 0.9) + 1 / 4 * 0.6
+    truth = np.array([0, 0, 1, 1])
+    expected = 3 / 4 * (0.9 - 2 / 3) + 1 / 4 * (1 - 0.6)
     assert expected_calibration_error(probabilities, truth) == pytest.approx(expected)
-    assert expected_calibration_error(probabilities, truth, bins=1) == pytest.approx(0.825 - 0.5)
+    assert expected_calibration_error(probabilities, truth, bins=5) == pytest.approx(expected)
+    assert expected_calibration_error(probabilities, truth, bins=1) == pytest.approx(0.825 - 0.75)
 
 
 # ---------------------------------------------------------------------------------- views
@@ -338,23 +362,19 @@ def test_planted_wrong_labels_are_found_and_few_others():
 
 def test_the_confident_learning_rule():
     """Thresholds are 0.6 of class 0 and 0.5 of class 1; class 2 has no photo and no threshold."""
-    labels = np.array([0, 0, 0, 1, 1, 1])
+    labels = np.array([1, 0, 0, 0, 1, 1, 1])
     probabilities = rows(
+        [0.62, 0.25, 0.13],  # suspect: class 0 reaches 0.6, less surely than the other
         [0.85, 0.10, 0.05],  # stays
         [0.90, 0.05, 0.05],  # stays
         [0.05, 0.60, 0.35],  # suspect: class 1 reaches 0.5
-        [0.02, 0.80, 0.18],  # stays
-        [0.48, 0.45, 0.07],  # 0 is the most probable, but does not reach its threshold
-        [0.62, 0.25, 0.13],  # suspect: class 0 reaches 0.6, less surely than the other
+        [0.08, 0.89, 0.03],  # stays
+        [0.51, 0.45, 0.04],  # 0 is the most probable, but does not reach its threshold
+        [0.04, 0.41, 0.55],  # 2 is the most probable, but nobody knows what is usual for it
     )
-    probabilities = np.vstack([probabilities, rows([0.04, 0.06, 0.90])])
-    found = label_suspects(
-        table_of(np.array([*labels, 1]), np.array([7, 8, 9])),
-        probabilities,
-        np.array([*labels, 1]),
-        [7, 8, 9],
-    )
-    assert found["Id"].tolist() == ["2.jpg", "5.jpg"]
+    classes = np.array([7, 8, 9])
+    found = label_suspects(table_of(labels, classes), probabilities, labels, classes)
+    assert found["Id"].tolist() == ["3.jpg", "0.jpg"]
     assert found["label"].tolist() == [7, 8]
     assert found["suggested"].tolist() == [8, 7]
     np.testing.assert_allclose(found["probability_of_label"], [0.05, 0.25])
@@ -369,12 +389,17 @@ def test_the_confident_learning_rule():
     ]
 
 
+def test_margins_compare_with_the_largest_other_class():
+    found = suspects.margins(rows([0.5, 0.3, 0.2], [0.1, 0.3, 0.6]), np.array([0, 1]))
+    np.testing.assert_allclose(found, [0.2, -0.3], rtol=1e-6)
+
+
 def test_no_suspects_are_an_empty_table():
     labels = np.array([0, 1])
     found = label_suspects(table_of(labels, np.arange(2)), np.eye(2), labels, [0, 1])
     assert found.empty
     assert "suggested" in found
-    with pytest.raises(ValueError, match="2 rows, 3 probabilities"):
+    with pytest.raises(ValueError, match=r"\(2, 3, 2\) photos"):
         label_suspects(table_of(labels, np.arange(2)), np.eye(3), labels, [0, 1])
 
 

@@ -32,7 +32,7 @@ def built(request):
     """Each backbone, built once for its tests: B7 alone takes many seconds."""
     keras.backend.clear_session()
     size = SMALLEST.get(request.param, "32x40")
-    config = configure("--backbone", request.param, "--image-size", size)
+    config = configure("--backbone", request.param, "--image-size", size, "--batchnorm", "train")
     return request.param, config, kernel.build_model(config, 4, None)
 
 
@@ -123,8 +123,8 @@ def test_head_is_float32_under_mixed_precision():
 
 
 def test_l2_is_on_the_hidden_layer_alone():
-    plain = kernel.build_model(configure(*TINY), 4, None)
-    penalised = kernel.build_model(configure(*TINY, "--l2", "0.01"), 4, None)
+    plain = kernel.build_model(configure(*TINY, "--head", "hidden"), 4, None)
+    penalised = kernel.build_model(configure(*TINY, "--head", "hidden", "--l2", "0.01"), 4, None)
     assert not plain.losses
     assert len(penalised.losses) == 1
 

@@ -124,9 +124,8 @@ def test_it_goes_on_from_what_the_state_names(competition, half_done):
     """Killed while writing the next epoch: its files are there, but they do not count."""
     state = json.loads((half_done / "state" / "state.json").read_text())
     assert (state["stage"], state["epoch"]) == (1, 1)
-    assert {"early", "plateau"} == set(state["counters"])
-    assert "wait" in state["counters"]["early"]
     assert state["optimizer"]
+    assert state["average"] == state["best"] or state["best"].startswith("epoch-000")
     (half_done / "state" / "epoch-0005.weights.h5").write_bytes(b"half of it")
     (half_done / "state" / "partial-state.json").write_text('{"stage": 1, "ep')
     assert run(competition, half_done, "--time-limit", "60") == 0  # a new limit is no new run

@@ -40,6 +40,7 @@ def test_labels_are_the_competitions_own_whatever_the_folder_order(competition, 
 
 def test_every_output_is_there_and_the_state_is_gone(finished):
     assert {path.name for path in finished.iterdir()} == {
+        "members",
         "submission.csv",
         "probabilities.npz",
         "history.csv",
@@ -55,7 +56,8 @@ def test_every_output_is_there_and_the_state_is_gone(finished):
 def test_metrics_keep_the_contract(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     names = """recipe backbone image_size weights seed train_images val_images test_images
-        excluded_images classes stages val_accuracy val_accuracy_tta tta_used seconds peak_memory_mb
+        excluded_images classes stages val_accuracy val_accuracy_tta tta_used
+        val_accuracy_submitted folds members blend calibration_error seconds peak_memory_mb
         resumed stopped_by_time_limit devices versions"""
     assert list(metrics) == names.split()
     assert metrics["image_size"] == [24, 32]  # not square: height, then width
@@ -92,7 +94,7 @@ def test_probabilities_agree_with_the_submission(competition, finished):
 def test_the_saved_weights_are_the_best_epochs(competition, finished):
     config, _ = kernel.read_arguments([*TINY, "--data", str(competition)])
     files = kernel.photos.CompetitionFiles(**kernel.COMPETITION_FILES)
-    data = kernel.photos.load_tables(competition, files, finished, config)
+    (data,) = kernel.photos.load_tables(competition, files, finished, config)
     network = kernel.build_model(config, 4, None)
     network.load_weights(finished / "best.weights.h5")
     flow = kernel.make_iterator(config, data, data.validation)
@@ -167,11 +169,11 @@ def test_a_loss_that_is_no_number_goes_on_from_the_best_weights(
 
 
 def test_tta_that_hurts_is_not_used(competition, tmp_path, monkeypatch, capsys):
-    upside_down = kernel.A.Compose([kernel.A.InvertImg(p=1)])
-    monkeypatch.setattr(kernel, "weak_view", lambda *_: upside_down)
+    inverted = kernel.A.Compose([kernel.A.InvertImg(p=1)])
+    monkeypatch.setattr(kernel.View, "transform", lambda view, *_: view.flip and inverted or None)
     assert run(competition, tmp_path, "--tta", 5) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    assert metrics["val_accuracy_tta"] < metrics["val_accuracy"]
+    assert metrics["val_accuracy_tta"] == metrics["val_accuracy"]
     assert not metrics["tta_used"]
     assert "the plain prediction is used" in capsys.readouterr().out
 
@@ -179,19 +181,21 @@ def test_tta_that_hurts_is_not_used(competition, tmp_path, monkeypatch, capsys):
 def test_reference_tta_averages_training_views(competition):
     config, _ = kernel.read_arguments(["--recipe", "reference", "--data", str(competition)])
     passes = kernel.tta_views(config)
-    assert passes[0] is None
-    assert len(passes) == 11
+    assert [view.trained for view in passes] == [False] + 10 * [True]
 
 
 def test_one_pass_of_any_style_is_the_plain_photo(competition):
     for style in ("weak", "training"):
         arguments = ["--data", str(competition), "--tta", "1", "--tta-style", style]
-        assert kernel.tta_views(kernel.read_arguments(arguments)[0]) == [None]
+        assert [view.name for view in kernel.tta_views(kernel.read_arguments(arguments)[0])] == [
+            "plain"
+        ]
 
 
 def test_the_history_has_the_rate_that_each_epoch_trained_at(competition, tmp_path):
     """A plateau lowers the rate at the end of an epoch: for the next one."""
-    arguments = ["--stages", "head:0:0.3:6", "--patience", 6, "--plateau-patience", 1]
+    arguments = ["--stages", "all:1:0.3:6", "--patience", 6, "--plateau-patience", 1]
+    arguments += ["--schedule", "plateau", "--ema", 0, "--head", "hidden"]
     assert run(competition, tmp_path, *arguments, "--plateau-factor", 0.5) == 0
     history = pd.read_csv(tmp_path / "history.csv")
     rate, lowest, expected = 0.3, np.inf, []

@@ -18,6 +18,8 @@ class Stage:
     fraction: float
     learning_rate: float = 1e-3
     epochs: int = 3
+    scale: float = 1.0
+    views: int = 0
 
 
 STAGES = (Stage("head", 0.0), Stage("half", 0.5), Stage("all", 1.0))
@@ -25,6 +27,8 @@ STAGES = (Stage("head", 0.0), Stage("half", 0.5), Stage("all", 1.0))
 
 def row(stage="head", accuracy=0.5, seconds=10.0):
     return {
+        "member": "",
+        "fold": 0,
         "stage": stage,
         "epoch": 1,
         "val_accuracy": accuracy,

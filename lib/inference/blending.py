@@ -46,7 +46,7 @@ def blend(
 
     Greedy selection (see `greedy_weights`) is compared with the plain mean by nested validation:
     greedy weights are chosen on four fifths of the photos and scored on the last. They are taken
-    where their log loss is lower than the mean's and their accuracy is not. Where that blend is
+    where their log loss is lower than the mean's and their accuracy not lower. Where that blend is
     less accurate on all photos than the best member, this member is taken alone.
 
     Args:
@@ -61,23 +61,22 @@ def blend(
         Problem: there is no member or no photo, or a member's probabilities are of another shape or
             not finite.
     """
-    names = sorted(members)
     check_members(members, truth)
-    stack = np.stack([members[name] for name in names])
-    accuracies = {name: accuracy(members[name], truth) for name in names}
+    members = dict(sorted(members.items()))
+    stack = np.stack(list(members.values()))
+    accuracies = {name: accuracy(member, truth) for name, member in members.items()}
     tried = nested_validation(stack, truth, groups, seed)
     nested = {method: log_loss(outside, truth) for method, outside in tried.items()}
     nested_accuracies = {method: accuracy(outside, truth) for method, outside in tried.items()}
 
-    method, weights = "mean", np.full(len(names), 1 / len(names))
+    method, weights = "mean", np.full(len(stack), 1 / len(stack))
     if greedy_wins(nested, nested_accuracies):
         method, weights = "greedy", greedy_weights(stack, truth, seed)
     achieved = accuracy(average(stack, weights), truth)
-    if len(names) == 1 or False:
-        best = min(names, key=lambda name: (-accuracies[name], log_loss(members[name], truth)))
-        method, weights = "single", np.array([float(name == best) for name in names])
-        achieved = accuracies[best]
-    of_names = dict(zip(names, weights.tolist(), strict=True))
+    if len(stack) == 1 or achieved < max(accuracies.values()):
+        method, weights = "single", best_member(stack, truth)
+        achieved = max(accuracies.values())
+    of_names = dict(zip(members, weights.tolist(), strict=True))
     return Blend(of_names, method, achieved, accuracies, nested, nested_accuracies)
 
 
@@ -116,6 +115,12 @@ def check_members(members: Mapping[str, np.ndarray], truth: np.ndarray) -> None:
             raise Problem(f"Member {name} has probabilities that are not finite: train it again.")
     if len(set(shapes.values())) > 1:
         raise Problem(f"The members' numbers of classes differ: {shapes}.")
+
+
+def best_member(stack: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return weight 1 for the most accurate member, of equal ones that of the lowest log loss."""
+    scores = [(accuracy(member, truth), -log_loss(member, truth)) for member in stack]
+    return np.eye(len(stack))[scores.index(max(scores))]
 
 
 def greedy_wins(losses: Mapping[str, float], accuracies: Mapping[str, float]) -> bool:

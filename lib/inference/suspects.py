@@ -31,10 +31,9 @@ def label_suspects(
         ValueError: the numbers of photos differ.
     """
     if not len(table) == len(probabilities) == len(truth):
-        sizes = f"{len(table)} rows, {len(probabilities)} probabilities, {len(truth)} labels"
-        raise ValueError(f"the numbers of photos differ: {sizes}")
-    suggested = confident_classes(probabilities, truth)
-    rows = np.arange(len(truth))
+        sizes = (len(table), len(probabilities), len(truth))
+        raise ValueError(f"table, probabilities and truth have {sizes} photos")
+    suggested, rows = confident_classes(probabilities, truth), np.arange(len(truth))
     listed = pd.DataFrame(
         {
             "Id": table["Id"].to_numpy(),

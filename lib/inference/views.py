@@ -72,11 +72,10 @@ def choose_prediction(
     accuracy, accuracy_tta = (accuracy_score(truth, p.argmax(1)) for p in (held[0], mean[0]))
     if accuracy_tta < accuracy:
         chosen, mean = [0], passes[0]
-    used = ", ".join(views[number].name for number in chosen)
-    print(
-        f"validation accuracy {accuracy:.4f}, with TTA {accuracy_tta:.4f}: the views {used}",
-        flush=True,
-    )
+    used = "the plain prediction is used"
+    if len(chosen) > 1:
+        used = f"used are {', '.join(views[number].name for number in chosen)}"
+    print(f"validation accuracy {accuracy:.4f}, with TTA {accuracy_tta:.4f}: {used}", flush=True)
     return Fold(
         fold=tables.fold,
         validation=np.asarray(mean[0], np.float32),

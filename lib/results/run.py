@@ -27,7 +27,7 @@ def write_results(
     submission: pd.DataFrame,
     test: np.ndarray,
     config,
-    schedules: Mapping[str, Sequence],
+    members: Mapping,
     parts: "list[PhotoTables]",
     state: "State",
     outcome: "Outcome",
@@ -40,7 +40,7 @@ def write_results(
         submission: the table to submit.
         test: probabilities of its rows, float32 [rows, classes].
         config: the kernel's settings: recipe, backbone, image_size, weights, seed and folds.
-        schedules: the stages of each member, by its name.
+        members: the settings of each member, by its name: stages.
         parts: the photos of the run, of every fold.
         state: the finished run's state.
         outcome: what the members say together.
@@ -63,13 +63,13 @@ def write_results(
         "classes": classes,
     }
     write_arrays(arrays, output / "probabilities.npz")
-    metrics = metrics_of(config, schedules, parts, state, outcome, seconds)
+    metrics = metrics_of(config, members, parts, state, outcome, seconds)
     metrics.write(output / "metrics.json")
 
 
 def metrics_of(
     config,
-    schedules: Mapping[str, Sequence],
+    members: Mapping,
     parts: "list[PhotoTables]",
     state: "State",
     outcome: "Outcome",
@@ -93,7 +93,7 @@ def metrics_of(
         stages=[
             StageMetrics.of(stage, state.rows_of(*network), *network)
             for network in networks or [(state.member, state.fold)]
-            for stage in schedules[network[0]]
+            for stage in members[network[0]].stages
         ],
         val_accuracy=outcome.accuracy_plain,
         val_accuracy_tta=outcome.accuracy_tta,

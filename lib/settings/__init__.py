@@ -9,6 +9,7 @@ config, options = read_settings(parser, {"default": Config()}, ...)
 """
 
 from settings.command_line import read_settings
+from settings.members import expand_members
 from settings.values import setting, size_text
 
-__all__ = ["read_settings", "setting", "size_text"]
+__all__ = ["expand_members", "read_settings", "setting", "size_text"]

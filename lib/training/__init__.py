@@ -2,7 +2,7 @@
 
 strategy = use_devices("auto")
 state = open_state(folder, settings, fingerprint, fresh=False)
-plan = Plan(jobs, state, end)
+plan = make_plan(shapes, parts, state, end)
 clock = Clock(state, stages, images, passes, end)
 model.compile(make_optimizer(config, rate, layer_factors(network, 10, 1)), loss)
 model.fit(..., callbacks=make_callbacks(config, state, clock, network, batches, validation.n))
@@ -12,20 +12,20 @@ from training.averaging import Averaging
 from training.backbones import layers_of, load_backbone, open_backbone
 from training.checkpoint import Checkpoint, Diverged, make_callbacks, make_counters
 from training.clock import Clock, OutOfTime
-from training.devices import has_gpu, out_of_memory_explained, use_devices
+from training.devices import out_of_memory_explained, use_devices
 from training.head import build_head, fit_head
 from training.mixing import Mixing
-from training.plan import GPU_RATE, Job, Plan, job_cost
+from training.plan import Job, JobShape, Plan, make_plan
 from training.rates import WarmCosine, layer_factors, make_optimizer
 from training.state import State, open_state, write_weights
 
 __all__ = [
-    "GPU_RATE",
     "Averaging",
     "Checkpoint",
     "Clock",
     "Diverged",
     "Job",
+    "JobShape",
     "Mixing",
     "OutOfTime",
     "Plan",
@@ -33,14 +33,13 @@ __all__ = [
     "WarmCosine",
     "build_head",
     "fit_head",
-    "has_gpu",
-    "job_cost",
     "layer_factors",
     "layers_of",
     "load_backbone",
     "make_callbacks",
     "make_counters",
     "make_optimizer",
+    "make_plan",
     "open_backbone",
     "open_state",
     "out_of_memory_explained",

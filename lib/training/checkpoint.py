@@ -69,7 +69,8 @@ def make_callbacks(
 
 
 class Diverged(Exception):
-    """The loss is no longer a finite number."""
+    """The loss is no longer a finite number; `learning_rate` is that of the stage or, where it was
+    lowered on a plateau, the epoch's."""
 
     def __init__(self, learning_rate: float):
         super().__init__(f"at learning rate {learning_rate:g}")
@@ -89,7 +90,8 @@ class Checkpoint(keras.callbacks.Callback):
             list that `fit` gets.
         seed: makes dropout repeatable.
         averaging: the callback that averages the weights, which are then what counts; or None.
-        go_on: the next stage begins with the last weights, and not with the best ones.
+        go_on: the rate follows a schedule, and the next stage begins with the last weights and not
+            with the best ones.
 
     Raises:
         Diverged: a loss is not finite; the epoch does not count.
@@ -161,7 +163,9 @@ class Checkpoint(keras.callbacks.Callback):
         """Raise Diverged when a loss is not finite."""
         if not math.isfinite(loss):
             self.bar.close()
-            raise Diverged(self.learning_rate)
+            own = self.clock.stages[self.state.stage].learning_rate
+            scheduled = self.state.learning_rate or own
+            raise Diverged(scheduled if self.go_on else self.learning_rate)
 
 
 def epoch_row(

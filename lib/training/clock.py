@@ -19,6 +19,7 @@ class Stage(Protocol):
 
     name: str
     fraction: float
+    learning_rate: float
     epochs: int
     scale: float
     views: int

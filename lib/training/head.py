@@ -17,7 +17,7 @@ from training.checkpoint import epoch_row, progress_line
 from training.clock import Clock
 from training.state import State
 
-STRENGTHS = (0.003, 0.01, 0.03, 0.1)  # inverse, on standardised features
+STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)  # inverse, on standardised features
 STEPS = 300  # of the solver, at most
 
 

@@ -2,11 +2,12 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common import clock_text
 from training.clock import Stage, epoch_cost, passes_of
+from training.devices import has_gpu
 from training.state import State
 
 GPU_RATE = 5000.0
@@ -15,21 +16,23 @@ before anything is measured. It is computed from published throughputs (at 336 p
 images/s, Xception 720, EfficientNetV2-S 710), give or take half."""
 
 
-def job_cost(
-    stages: Sequence[Stage], train: int, validation: int, test: int, passes: float, gmacs: float
-) -> float:
-    """Return what a job costs, in billions of multiply-adds.
+@dataclass(frozen=True)
+class JobShape:
+    """What decides the cost of a member's jobs, besides the number of photos."""
 
-    Args:
-        stages: its schedule.
-        train: how many photos train.
-        validation: how many validate.
-        test: how many are predicted.
-        passes: prediction passes over validation and test photos.
-        gmacs: billions of multiply-adds of one forward pass of one photo of the full size.
-    """
-    trained = sum(passes_of(s) * (train * epoch_cost(s) + validation * s.scale**2) for s in stages)
-    return gmacs * (trained + passes * (validation + test))
+    stages: Sequence[Stage]
+    """Its schedule."""
+    gmacs: float
+    """Billions of multiply-adds of one forward pass of one photo of the full size."""
+    passes: float
+    """Prediction passes over validation and test photos."""
+
+    def cost(self, train: int, validation: int, test: int) -> float:
+        """Return what a job costs, in billions of multiply-adds, for these numbers of photos."""
+        trained = sum(
+            passes_of(s) * (train * epoch_cost(s) + validation * s.scale**2) for s in self.stages
+        )
+        return self.gmacs * (trained + self.passes * (validation + test))
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Job:
     fold: int
     """From 0."""
     cost: float
-    """As `job_cost` computes it."""
+    """As its `JobShape` computes it."""
 
 
 @dataclass
@@ -95,3 +98,20 @@ class Plan:
         if math.isfinite(left):
             lines.append(f"  {clock_text(left)} of the session are left")
         return "\n".join(lines)
+
+
+def make_plan(shapes: Mapping[str, JobShape], parts: list, state: State, end: float) -> Plan:
+    """Return the plan of a session: every member on a fold before any on the next fold.
+
+    Args:
+        shapes: of each member, by its name.
+        parts: the run's photos, `photos.PhotoTables` of every fold.
+        state: the run's.
+        end: when the session ends, in seconds of time.monotonic().
+    """
+    jobs = [
+        Job(name, p.fold, shape.cost(len(p.train), len(p.validation), len(p.test)))
+        for p in parts
+        for name, shape in shapes.items()
+    ]
+    return Plan(jobs, state, end, GPU_RATE if has_gpu() else None)

@@ -1,0 +1,167 @@
+"""What each ingredient of the recipe brings: runs of the kernel, one ingredient changed in each.
+
+    python tests/benchmarks/ablation.py DATA [--seeds 1,2] [--only NAME,...] [--epochs 3]
+        [--backbone MobileNet --weights FILE --image-size 160 ...]
+
+By default every photo is a test photo: it is judged out of fold, over five folds. With --test the
+rows of the sample submission are judged instead, by DATA/solution.csv. Differences are paired by
+photo against the first row: with a 95 % interval, and the p value of McNemar's exact test. Options
+that are not the benchmark's own go to the kernel.
+
+It can be stopped and started again: finished runs are kept, an unfinished one goes on. Every run
+rewrites ablation.md and ablation.csv in the output folder. A run takes minutes to hours.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+
+KERNEL = Path(__file__).parents[2] / "kernel.py"
+HEAD = "head:0:1e-3:1:views=4"
+INGREDIENTS = {
+    "default": [],
+    "head alone": ["--stages", HEAD],
+    "reference": ["--recipe", "reference"],
+    "BatchNorm trains": ["--batchnorm", "train"],
+    "BatchNorm trains, momentum .99": ["--batchnorm", "train", "--norm-momentum", "0.99"],
+    "BatchNorm trains, re-estimated": ["--batchnorm", "train", "--reestimate", "yes"],
+    "BatchNorm frozen": ["--batchnorm", "frozen"],
+    "rate halved": ["--stages", f"{HEAD},half:0.5:1e-4:12,most:0.75:1e-4:12,all:1:1e-4:12"],
+    "rate doubled": ["--stages", f"{HEAD},half:0.5:4e-4:12,most:0.75:4e-4:12,all:1:4e-4:12"],
+    "all open at once": ["--stages", f"{HEAD},a:1:2e-4:12,b:1:2e-4:12,c:1:2e-4:12"],
+    "smaller photos first": [
+        "--stages",
+        f"{HEAD},half:0.5:2e-4:12:scale=0.6,most:0.75:2e-4:12:scale=0.8,all:1:2e-4:12",
+    ],
+    "mixup, then a clean tail": [
+        "--stages",
+        f"{HEAD},half:0.5:2e-4:12:mixup=0.2,most:0.75:2e-4:12:mixup=0.2,all:1:2e-4:12",
+    ],
+    "CutMix, then a clean tail": [
+        "--stages",
+        f"{HEAD},half:0.5:2e-4:12:cutmix=1,most:0.75:2e-4:12:cutmix=1,all:1:2e-4:12",
+    ],
+    "pseudo-labels": [
+        "--stages",
+        f"{HEAD},half:0.5:2e-4:12,most:0.75:2e-4:12,all:1:2e-4:12:pseudo=0.9",
+    ],
+    "a cosine a stage": ["--schedule", "restarts"],
+    "plateau": ["--schedule", "plateau"],
+    "no warm-up": ["--warmup", "0"],
+    "no average": ["--ema", "0"],
+    "no clipping": ["--clip-norm", "0"],
+    "AdamW": ["--weight-decay", "0.01"],
+    "the head ten times faster": ["--head-rate", "10"],
+    "layer-wise decay": ["--layer-decay", "0.9"],
+    "label smoothing": ["--label-smoothing", "0.1"],
+    "dropout .5": ["--dropout", "0.5"],
+    "batches of 32": ["--batch-size", "32"],
+    "no TTA": ["--tta", "1"],
+}
+
+
+def run_kernel(data: Path, output: Path, options: list[str]) -> bool:
+    """Run the kernel unless it has finished there; return whether it has."""
+    if not (output / "metrics.json").is_file():
+        command = [sys.executable, str(KERNEL), "--data", str(data), "--output", str(output)]
+        print(f"{output.name}: {' '.join(options)}", flush=True)
+        output.mkdir(parents=True, exist_ok=True)
+        with (output / "log.txt").open("a") as log:
+            subprocess.run([*command, *options], stdout=log, stderr=log, check=False)
+    return (output / "metrics.json").is_file()
+
+
+def right_answers(data: Path, output: Path, on_test: bool) -> pd.Series:
+    """Return for each judged photo whether its class was found, by Id."""
+    with np.load(output / "probabilities.npz") as stored:
+        part = "test" if on_test else "validation"
+        found = pd.Series(stored["classes"][stored[part].argmax(1)], stored[f"{part}_ids"])
+        truth = pd.Series(stored["validation_labels"], stored["validation_ids"])
+    if on_test:
+        solution = pd.read_csv(data / "solution.csv", dtype={0: str})
+        truth = solution.set_index(solution.columns[0]).iloc[:, 0]
+    return (found.astype(str) == truth.astype(str).reindex(found.index)).sort_index()
+
+
+def compare(rights: list[pd.Series], base: list[pd.Series]) -> dict[str, float]:
+    """Return the difference to `base` over all seeds and photos, its 95 % interval and p value."""
+    ours, theirs = (pd.concat(each).to_numpy(float) for each in (rights, base))
+    difference = ours - theirs
+    better, worse = int((difference > 0).sum()), int((difference < 0).sum())
+    p = binomtest(better, better + worse).pvalue if better + worse else 1.0
+    error = 1.96 * difference.std() / np.sqrt(len(difference))
+    return {"difference": difference.mean(), "interval": error, "p": p}
+
+
+def table_of(data: Path, output: Path, names: list[str], seeds: list[int], on_test: bool):
+    """Return a row for each ingredient that has finished with every seed of the first row's."""
+    rows, answers = [], {}
+    for name in names:
+        folders = [output / f"{name}-{seed}".replace(" ", "-") for seed in seeds]
+        done = [folder for folder in folders if (folder / "metrics.json").is_file()]
+        if len(done) < len(folders):
+            continue
+        answers[name] = [right_answers(data, folder, on_test) for folder in done]
+        seconds = [json.loads((f / "metrics.json").read_text())["seconds"] for f in done]
+        row = {
+            "ingredient": name,
+            "accuracy": pd.concat(answers[name]).mean(),
+            "seeds": " ".join(f"{one.mean():.4f}" for one in answers[name]),
+            "photos": len(answers[name][0]),
+            "seconds": np.mean(seconds),
+        }
+        if names[0] in answers:
+            row |= compare(answers[name], answers[names[0]])
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return the table as Markdown."""
+    lines = ["| ingredient | accuracy | by seed | difference | p | seconds |", "|" + "---|" * 6]
+    for row in table.itertuples():
+        difference = f"{row.difference:+.4f} ± {row.interval:.4f}" if row.Index else ""
+        lines.append(
+            f"| {row.ingredient} | {row.accuracy:.4f} | {row.seeds} | {difference} | "
+            f"{row.p:.3f} | {row.seconds:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run what is asked for, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("output/ablation"))
+    parser.add_argument("--only", help="ingredients, separated by commas", default="")
+    parser.add_argument("--seeds", default="1")
+    parser.add_argument("--folds", default="5")
+    parser.add_argument("--test", action="store_true", help="judge the test photos, on one split")
+    options, rest = parser.parse_known_args()
+    names = [name for name in options.only.split(",") if name] or list(INGREDIENTS)
+    seeds = [int(seed) for seed in options.seeds.split(",")]
+    options.output.mkdir(parents=True, exist_ok=True)
+    folds = "1" if options.test else options.folds
+    for seed in seeds:
+        for name in names:
+            folder = options.output / f"{name}-{seed}".replace(" ", "-")
+            changed = ["--seed", str(seed), "--folds", folds, *rest, *INGREDIENTS[name]]
+            if not run_kernel(options.data, folder, changed):
+                print(f"{folder.name} has not finished: see {folder / 'log.txt'}", flush=True)
+            table = table_of(options.data, options.output, names, seeds, options.test)
+            if len(table):
+                table.to_csv(options.output / "ablation.csv", index=False)
+                (options.output / "ablation.md").write_text(markdown(table), encoding="utf-8")
+    print(markdown(table))
+
+
+if __name__ == "__main__":
+    main()
