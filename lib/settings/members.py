@@ -10,13 +10,17 @@ def expand_members(config, recipes: Mapping, shared: Iterable[str]) -> dict:
     Args:
         config: has members, rows with a name, a recipe or None, and settings of their own.
         recipes: configs by name; a member that names one takes its settings from there, and not
-            from `config`.
-        shared: the settings that every member takes from `config` in any case.
+            from `config`, also where its row has None.
+        shared: the settings that every member takes from `config` in any case but that of None.
     """
     kept = {name: getattr(config, name) for name in shared}
     expanded = {}
     for row in config.members:
         own = dataclasses.asdict(row)
-        base = recipes.get(own.pop("recipe"), config)
-        expanded[own.pop("name")] = dataclasses.replace(base, **kept, **own)
+        name, recipe = own.pop("name"), own.pop("recipe")
+        if recipe is None:
+            expanded[name] = dataclasses.replace(config, **own)
+        else:
+            told = {key: value for key, value in (kept | own).items() if value is not None}
+            expanded[name] = dataclasses.replace(recipes[recipe], **told)
     return expanded
