@@ -8,7 +8,8 @@ from typing import Literal
 import pytest
 
 from common import EpochProgress
-from settings import read_settings, setting, size_text
+from settings import expand_members, read_settings, setting, size_text
+from settings.values import read, text_of
 
 
 @dataclass(frozen=True)
@@ -166,3 +167,195 @@ def test_help_shows_every_setting_as_it_is_written(capsys):
     shown = capsys.readouterr().out
     assert "100 % is 1" in shown
     assert all(f"--{field.name}" in shown for field in dataclasses.fields(Config))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row whose optional fields are of every type."""
+
+    name: str = setting(help="of the row", unique=True)
+    model: str = setting(help="row of a table")
+    scale: float = setting(1.0, "of its sides", above=0, most=3)
+    views: int = setting(0, "of each photo", least=0, most=50)
+    size: tuple[int, int] | None = setting(None, "N or HxW", least=32, most=512)
+    base: str | None = setting(None, "row of RECIPES")
+    mixed: bool = setting(False, "yes, no")
+
+
+ROW_NAMES = {"model": ["Small", "Large"], "base": ["plain", "large"]}
+ANY_ROWS = setting(()).metadata  # of a field that may have no row
+SOME_ROWS = setting((Row("a", "Small"),)).metadata
+
+
+def read_rows(text, metadata=ANY_ROWS):
+    return read(text, tuple[Row, ...], metadata, row_names=ROW_NAMES)
+
+
+def said_of(text, metadata=ANY_ROWS):
+    """Return the clause that is said of rows that are not accepted."""
+    with pytest.raises(argparse.ArgumentTypeError) as refused:
+        read_rows(text, metadata)
+    return str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        (),
+        (Row("a", "Small"),),
+        (Row("a", "Small", 1.5), Row("b", "Large", views=4)),
+        (Row("all of it", "Large", 0.1, 50, (48, 64), "large", True),),
+        (Row("square", "Small", size=(336, 336)), Row("thin", "Small", scale=1e-7)),
+        (Row("a=b", "Small", mixed=True),),
+    ],
+)
+def test_rows_with_optional_fields_read_back_from_their_text(rows):
+    assert read_rows(text_of(rows)) == rows
+
+
+def test_the_text_of_rows_names_only_what_differs_from_the_defaults():
+    assert text_of((Row("a", "Small"), Row("b", "Small", 1.5, mixed=True))) == (
+        "a:Small,b:Small:scale=1.5:mixed=yes"
+    )
+    assert text_of(()) == "none"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a:Small:scale=1.5:views=4:size=300x400",
+        "a:Small:size=300x400:views=4:scale=1.5",
+        "a:small:views=4:size=300X400:scale=15e-1",
+    ],
+)
+def test_optional_fields_stand_in_any_order(text):
+    assert read_rows(text) == (Row("a", "Small", 1.5, 4, (300, 400)),)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a:Small:unknown=1",
+        "a:Small:scale=1:scale=2",  # repeated
+        "a:Small:1.5",  # without its name
+        "a:Small:=1.5",
+        "a:Small:scale",
+        "a:Small:model=Large",  # a required one has its place
+        "a:Small:scale=1:",
+        "a",
+        "",
+    ],
+)
+def test_unknown_repeated_and_missing_names_are_told_with_the_form(line):
+    form = "name:model[:scale=...][:views=...][:size=...][:base=...][:mixed=...]"
+    assert said_of(line, SOME_ROWS) == f"{line!r} is not of the form {form}"
+    if line:
+        said = said_of(f"first:Small,{line}")
+        assert said == f"{line!r} is not of the form {form}"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("a:Small:scale=0", "scale: 0 must be more than 0 and at most 3"),
+        ("a:Small:scale=", "scale: '' is not a number"),
+        ("a:Small:views=1.5", "views: '1.5' is not a whole number"),
+        ("a:Small:size=8", "size: 8 must be at least 32 and at most 512"),
+        ("a:Small:size=None", "size: 'none' is not a whole number"),
+        ("a:Small:mixed=maybe", "mixed: 'maybe' is not one of yes, no"),
+        ("a:Huge", "model: 'Huge' is not one of Small, Large"),
+        ("a:Small:base=best", "base: 'best' is not one of plain, large"),
+    ],
+)
+def test_what_is_wrong_in_a_row_names_the_row_and_the_field(line, said):
+    assert said_of(f"first:Small,{line}") == f"in {line!r}, {said}"
+
+
+def test_names_in_rows_are_read_in_any_case():
+    assert read_rows("a:LARGE:base=Plain") == (Row("a", "Large", base="plain"),)
+
+
+def test_a_size_in_a_row_is_none_where_it_is_not_given():
+    one, other = read_rows("a:Small,b:Small:size=64")
+    assert (one.size, other.size) == (None, (64, 64))
+
+
+def test_no_row_is_accepted_only_where_that_is_the_default():
+    assert read_rows("none") == read_rows("NONE") == ()
+    assert "'none' is not of the form name:model" in said_of("none", SOME_ROWS)
+
+
+@dataclass(frozen=True)
+class WithRows:
+    recipe: str = setting("plain", "where to start from")
+    model: str = setting("Small", "row of a table")
+    size: tuple[int, int] | None = setting(None, "N or HxW", least=32, most=512)
+    factor: float = setting(0.25, "of something", least=0, most=9)
+    seed: int = setting(42, "of everything", least=0)
+    most: int | None = setting(None, "of something", least=1)
+    rows: tuple[Row, ...] = setting((), "name:model[:scale=...],...")
+
+
+def test_rows_are_checked_against_the_names_of_the_command_line(capsys):
+    recipes = {"plain": WithRows()}
+    names = {"model": ["Small", "Large"], "base": ["plain"]}
+
+    def read_line(*argv):
+        parser = argparse.ArgumentParser()
+        return read_settings(parser, recipes, lambda options: "plain", {}, argv, names)[0]
+
+    assert read_line("--rows", "a:large").rows == (Row("a", "Large"),)
+    assert read_line("--rows", "none").rows == ()
+    with pytest.raises(SystemExit) as stop:
+        read_line("--rows", "a:Huge")
+    assert stop.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "argument --rows: in 'a:Huge', model: 'Huge' is not one of Small, Large" in said
+
+
+@dataclass(frozen=True)
+class Part:
+    """A row as `expand_members` takes it."""
+
+    name: str = setting(help="of the member", unique=True)
+    model: str = setting(help="row of a table")
+    size: tuple[int, int] | None = setting(None, "N or HxW", least=32, most=512)
+    recipe: str | None = setting(None, "row of RECIPES")
+
+
+@dataclass(frozen=True)
+class Whole:
+    model: str = "Small"
+    size: tuple[int, int] | None = None
+    factor: float = 0.25
+    seed: int = 42
+    most: int | None = None
+    members: tuple[Part, ...] = ()
+
+
+WHOLES = {"plain": Whole(), "quick": Whole(size=(30, 40), factor=0.5, seed=1, most=4)}
+
+
+def expand(*members, **session):
+    config = Whole(members=members, **session)
+    return expand_members(config, WHOLES, ["seed", "most", "members"])
+
+
+def test_a_config_without_members_has_none():
+    assert expand() == {}
+
+
+def test_a_member_has_the_config_of_the_session_but_for_what_its_row_says():
+    parts = Part("a", "Large"), Part("b", "Small", (48, 64))
+    members = expand(*parts, size=(99, 99), factor=0.75, seed=7)
+    assert list(members) == ["a", "b"]
+    assert members["a"] == Whole("Large", None, 0.75, 7, None, parts)  # the model's own size
+    assert members["b"] == Whole("Small", (48, 64), 0.75, 7, None, parts)
+
+
+def test_a_member_of_a_recipe_takes_its_settings_and_the_shared_ones_of_the_session():
+    parts = Part("a", "Large", recipe="quick"), Part("b", "Large", (48, 64), "quick")
+    members = expand(*parts, size=(99, 99), factor=0.75, seed=7)
+    assert members["a"] == Whole("Large", (30, 40), 0.5, 7, 4, parts)
+    assert members["b"].size == (48, 64)
+    assert expand(*parts, most=2)["a"].most == 2
