@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 def expand_members(config, recipes: Mapping, shared: Iterable[str]) -> dict:
     """Return the settings of each member, by its name; none where the config has no members.
 
+    They name no members themselves, so that a member is the same whatever the others are.
+
     Args:
         config: has members, rows with a name, a recipe or None, and settings of their own.
         recipes: configs by name; a member that names one takes its settings from there, and not
@@ -16,7 +18,7 @@ def expand_members(config, recipes: Mapping, shared: Iterable[str]) -> dict:
     kept = {name: getattr(config, name) for name in shared}
     expanded = {}
     for row in config.members:
-        own = dataclasses.asdict(row)
+        own = dataclasses.asdict(row) | {"members": ()}
         name, recipe = own.pop("name"), own.pop("recipe")
         if recipe is None:
             expanded[name] = dataclasses.replace(config, **own)
