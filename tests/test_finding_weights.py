@@ -117,6 +117,25 @@ def test_a_missing_file_is_named(lib):
         find(lib, "nowhere.h5")
 
 
+def test_a_folder_of_weights_gives_the_file_of_the_backbone(lib, tmp_path):
+    """Nothing is compared with the manifest: these are weights of one's own."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "another.h5").write_bytes(b"other")
+    (folder / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"trained further")
+    assert find(lib, str(folder)) == folder / "mobilenet_1_0_224_tf_no_top.h5"
+    assert find(lib, str(folder / "another.h5")) == folder / "another.h5"
+
+
+def test_a_folder_without_the_file_of_the_backbone_is_a_problem_that_names_it(lib, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "another.h5").write_bytes(b"other")
+    with pytest.raises(Problem, match=r"mine.mobilenet_1_0_224_tf_no_top\.h5: no such file"):
+        find(lib, str(tmp_path / "mine"))
+    with pytest.raises(Problem, match=r"TinyNet has no ImageNet weights"):
+        find(lib, str(tmp_path / "mine"), "TinyNet")
+
+
 def test_none_must_be_asked_for(lib):
     assert find(lib, "none") is None
 

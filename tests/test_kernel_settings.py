@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from settings.values import text_of
 from tiny_kernel import kernel
 
 KERNEL = Path(kernel.__file__)
@@ -152,6 +153,118 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert kernel.main(["--output", str(tmp_path / "file" / "out")]) == 1
     assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+TWO_MEMBERS = "b3:EfficientNetB3:image_size=300x400,next:ConvNeXtTiny:recipe=quick"
+
+
+def members(*arguments):
+    return kernel.members_of(config("--data", ".", *arguments))
+
+
+def test_members_take_their_own_settings_their_recipes_and_the_session_s():
+    session = ["--seed", "7", "--folds", "3", "--time-limit", "60", "--tta", "2"]
+    session += ["--exclude", "bad.csv", "--validation-share", "0.2"]
+    found = members("--members", TWO_MEMBERS, *session, "--dropout", "0.5", "--batch-size", "8")
+    assert list(found) == ["b3", "next"]
+    b3, second = found.values()
+    assert (b3.backbone, b3.image_size, b3.dropout, b3.batch_size) == (
+        *("EfficientNetB3", (300, 400), 0.5, 8),
+    )
+    quick = kernel.RECIPES["quick"]
+    assert (second.backbone, second.image_size) == ("ConvNeXtTiny", quick.image_size)
+    assert (second.dropout, second.batch_size) == (quick.dropout, quick.batch_size)
+    assert [stage.epochs for stage in second.stages] == [1, 4, 4, 4]
+    assert [stage.epochs for stage in b3.stages] == [1, 12, 12, 12]
+    for member in found.values():
+        assert (member.seed, member.folds, member.time_limit, member.tta) == (7, 3, 60, 2)
+        assert (member.exclude, member.validation_share) == ("bad.csv", 0.2)
+
+
+def test_a_member_has_its_backbone_s_size_where_none_is_asked_for():
+    b5, mobile = members("--members", "a:EfficientNetB5,b:MobileNet").values()
+    assert (b5.image_size, mobile.image_size) == ((456, 608), (224, 288))
+
+
+def test_the_reference_as_a_member_is_as_it_scored():
+    (member,) = members("--members", "ref:InceptionV3:recipe=reference").values()
+    reference = kernel.RECIPES["reference"]
+    for name in ("image_size", "input_range", "stages", "head", "schedule", "augmentation"):
+        assert getattr(member, name) == getattr(reference, name)
+
+
+def test_a_later_session_may_have_more_members_and_the_finished_ones_still_count():
+    one, two = members("--members", TWO_MEMBERS), members("--members", TWO_MEMBERS + ",c:Xception")
+    for name in ("b3", "next"):
+        assert kernel.settings_of(one[name]) == kernel.settings_of(two[name])
+
+
+def test_epochs_is_the_most_of_every_member():
+    for member in members("--members", TWO_MEMBERS, "--epochs", "2").values():
+        assert [stage.epochs for stage in member.stages] == [1, 2, 2, 2]
+
+
+def test_one_network_alone_has_the_name_of_its_backbone():
+    found = members("--backbone", "xception")
+    assert found == {"Xception": config("--data", ".", "--backbone", "xception")}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a:resnet", "in 'a:resnet', backbone: 'resnet' is not one of Plain, MobileNet"),
+        ("a:Xception:recipe=best", "recipe: 'best' is not one of default, quick"),
+        ("a:Xception:image_size=8", "image_size: 8 must be at least 32 and at most 2048"),
+        ("a:Xception,a:MobileNet", "the name 'a' stands in 2 rows"),
+        ("a:Xception:epochs=2", "is not of the form name:backbone[:image_size=...][:recipe=...]"),
+    ],
+)
+def test_a_wrong_member_ends_with_2_and_one_sentence(text, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        config("--members", text)
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "argument --members: " in last
+    assert said in last
+
+
+def test_show_config_lists_the_weights_of_all_members(capsys):
+    names = "a:Xception,b:ConvNeXtTiny,c:Xception"
+    assert kernel.main(["--show-config", "--data", ".", "--members", names]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["weights_files"] == [
+        "convnext_tiny_notop.h5",
+        "xception_weights_tf_dim_ordering_tf_kernels_notop.h5",
+    ]
+    assert [member["name"] for member in shown["config"]["members"]] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("recipe", kernel.RECIPES)
+def test_every_recipe_resolves_to_members_whose_backbones_exist(recipe):
+    found = members("--recipe", recipe)
+    assert found
+    for member in found.values():
+        assert member.backbone in kernel.BACKBONES
+        assert min(member.image_size) >= 32
+        assert member.stages
+    rows = kernel.RECIPES[recipe].members
+    assert len(found) == max(len(rows), 1)
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        kernel.DEFAULT_STAGES,
+        kernel.REFERENCE_STAGES,
+        (
+            kernel.Stage("head", 0, 1e-3, 1, views=4),
+            kernel.Stage("small", 0.5, 1e-4, 3, scale=0.75, mixup=0.2),
+            kernel.Stage("full", 1, 3e-5, 3, scale=1.25, mixup=0.1, cutmix=1.0, pseudo=0.95),
+        ),
+    ],
+)
+def test_the_text_of_stages_reads_back(stages):
+    assert config("--stages", text_of(stages)).stages == stages
 
 
 class TestFinding:

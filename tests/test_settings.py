@@ -345,17 +345,21 @@ def test_a_config_without_members_has_none():
     assert expand() == {}
 
 
+def test_a_member_does_not_know_the_others():
+    assert expand(Part("a", "Large"), Part("b", "Large"))["a"].members == ()
+
+
 def test_a_member_has_the_config_of_the_session_but_for_what_its_row_says():
     parts = Part("a", "Large"), Part("b", "Small", (48, 64))
     members = expand(*parts, size=(99, 99), factor=0.75, seed=7)
     assert list(members) == ["a", "b"]
-    assert members["a"] == Whole("Large", None, 0.75, 7, None, parts)  # the model's own size
-    assert members["b"] == Whole("Small", (48, 64), 0.75, 7, None, parts)
+    assert members["a"] == Whole("Large", None, 0.75, 7, None)  # the model's own size
+    assert members["b"] == Whole("Small", (48, 64), 0.75, 7, None)
 
 
 def test_a_member_of_a_recipe_takes_its_settings_and_the_shared_ones_of_the_session():
     parts = Part("a", "Large", recipe="quick"), Part("b", "Large", (48, 64), "quick")
     members = expand(*parts, size=(99, 99), factor=0.75, seed=7)
-    assert members["a"] == Whole("Large", (30, 40), 0.5, 7, 4, parts)
+    assert members["a"] == Whole("Large", (30, 40), 0.5, 7, 4)
     assert members["b"].size == (48, 64)
     assert expand(*parts, most=2)["a"].most == 2
