@@ -1,0 +1,257 @@
+"""Every photo validates once; listed photos are left out; test photos may train."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common import Problem
+from photos import CompetitionFiles, divide, load_tables
+from tiny_competition import write_competition, write_csv, write_photo
+
+
+def table(sizes, seed=0):
+    """Return a shuffled table in which each photo is a group; `sizes` maps labels to counts."""
+    labels = np.repeat(list(sizes), list(sizes.values()))
+    rows = pd.DataFrame({"label": labels, "group": np.arange(len(labels))})
+    rows["Id"] = [f"{number}.jpg" for number in rows["group"]]
+    return rows.sample(frac=1, random_state=seed).reset_index(drop=True)
+
+
+class Settings:
+    """The settings that `load_tables` reads."""
+
+    limit, exclude, folds, validation_share, seed, workers = None, None, 3, 0.25, 0, 1
+
+    def __init__(self, **others):
+        vars(self).update(others)
+
+
+def load(folder, **settings):
+    scratch = folder.parent / "scratch"
+    return load_tables(folder, CompetitionFiles(), scratch, Settings(**settings))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A competition of four classes with six photos each. Read-only."""
+    data = tmp_path_factory.mktemp("folds") / "data"
+    write_competition(data, per_class=6)
+    return data
+
+
+@pytest.fixture
+def own_folder(folder, tmp_path):
+    """The same, to be changed by one test."""
+    shutil.copytree(folder, tmp_path / "data")
+    return tmp_path / "data"
+
+
+# --------------------------------------------------------------------------------- divide
+
+
+@pytest.mark.parametrize("number", [2, 3, 5, 20])
+def test_every_photo_validates_exactly_once(number):
+    train = table({0: 70, 1: 40, 2: 90})
+    pairs = divide(train, number, 0)
+    assert len(pairs) == number
+    validated = np.concatenate([held["Id"] for _, held in pairs])
+    assert sorted(validated) == sorted(train["Id"])
+    for rest, held in pairs:
+        assert sorted([*rest["Id"], *held["Id"]]) == sorted(train["Id"])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_fold_has_its_part_of_every_class(seed):
+    train = table({0: 160, 1: 70, 2: 300, 7: 91}, seed)
+    for _, held in divide(train, 5, seed):
+        parts = held["label"].value_counts() / train["label"].value_counts()
+        assert parts.between(0.17, 0.23).all()
+
+
+def test_near_duplicates_are_in_the_same_fold():
+    train = table({0: 60, 1: 60})
+    train["group"] = np.random.default_rng(0).integers(0, 40, len(train))
+    for rest, held in divide(train, 4, 1):
+        assert not set(rest["group"]) & set(held["group"])
+        assert 0.15 < len(held) / len(train) < 0.35
+
+
+def test_the_seed_decides_the_folds():
+    train = table({0: 60, 1: 60})
+    first, again, other = (divide(train, 3, seed) for seed in (1, 1, 2))
+    for one, same in zip(first, again, strict=True):
+        assert one[0].equals(same[0])
+        assert one[1].equals(same[1])
+    assert set(first[0][1]["Id"]) != set(other[0][1]["Id"])
+
+
+def test_rows_of_a_fold_keep_their_order_and_get_a_fresh_index():
+    train = table({0: 30, 1: 30})
+    order = train["Id"].tolist()
+    for pair in divide(train, 3, 0):
+        for side in pair:
+            assert side.index.tolist() == list(range(len(side)))
+            assert side["Id"].tolist() == sorted(side["Id"], key=order.index)
+
+
+def test_a_small_class_trains_in_every_fold():
+    train = table({0: 60, 1: 60, 2: 2})
+    for rest, _ in divide(train, 5, 0):
+        assert set(rest["label"]) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "number", "said"),
+    [
+        ({0: 20, 4: 1}, 2, r"Class 4 has 1 photo and can't be split .*: add photos of it, remove"),
+        ({0: 3, 4: 2}, 5, r"into 5 folds .*class 4 is the smallest: ask for fewer --folds, or add"),
+    ],
+)
+def test_a_class_too_small_for_folds_is_a_problem_that_says_what_to_do(sizes, number, said):
+    with pytest.raises(Problem, match=said):
+        divide(table(sizes), number, 0)
+
+
+def test_groups_that_hold_a_whole_class_are_a_problem():
+    tied = pd.DataFrame({"label": [0, 1, 0, 2, 1, 2], "group": [0, 0, 1, 1, 2, 2]})
+    with pytest.raises(Problem, match=r"so that each training part holds every class"):
+        divide(tied, 2, 0)
+
+
+# ---------------------------------------------------------------------------- load_tables
+
+
+def test_the_tables_of_the_folds_share_the_competition_and_the_test_photos(folder, capsys):
+    parts = load(folder)
+    assert [part.fold for part in parts] == [0, 1, 2]
+    for part in parts:
+        assert part.competition is parts[0].competition
+        assert part.test is parts[0].test
+        assert len(part.train) + len(part.validation) == 24
+    validated = pd.concat([part.validation for part in parts])
+    assert sorted(validated["Id"]) == sorted(parts[0].competition.train["Id"])
+    first = parts[0]
+    assert capsys.readouterr().out.splitlines() == [
+        f"in 3 folds, in the first {len(first.train)} photos to train, {len(first.validation)} to "
+        "validate, 3 to predict, 4 classes; 0 left out"
+    ]
+
+
+def test_one_fold_is_one_split(folder, capsys):
+    (part,) = load(folder, folds=1)
+    assert len(part.validation) == 6
+    assert capsys.readouterr().out.splitlines() == [
+        "18 photos to train, 6 to validate, 3 to predict, 4 classes; 0 left out"
+    ]
+
+
+def test_fingerprints_tell_folds_seeds_and_labels_apart_and_nothing_else(own_folder):
+    def found(**settings):
+        return [part.fingerprint for part in load(own_folder, **settings)]
+
+    first = found()
+    assert len(set(first)) == 3
+    assert found(workers=2) == first
+    assert not set(found(seed=1)) & set(first)
+    shutil.move(own_folder, own_folder.parent / "elsewhere")
+    own_folder = own_folder.parent / "elsewhere"
+    assert found() == first  # wherever the photos lie
+    rows = pd.read_csv(own_folder / "train.csv", dtype=str)
+    shutil.move(own_folder / "train" / "0" / "00.jpg", own_folder / "train" / "2" / "00.jpg")
+    rows.loc[rows["Id"] == "00.jpg", "Category"] = "2"
+    rows.to_csv(own_folder / "train.csv", index=False)
+    assert not set(found()) & set(first)
+
+
+def test_the_log_names_nearly_the_same_photos_with_other_labels(own_folder, capsys):
+    for name in ("00.jpg", "10.jpg"):
+        (path,) = own_folder.glob(f"train/*/{name}")
+        write_photo(path, np.tile(np.arange(64, dtype=np.uint8)[None, :, None] * 4, (48, 1, 3)))
+    parts = load(own_folder)
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "Nearly the same photo, another label: 00.jpg, 10.jpg"
+    for part in parts:
+        assert {"00.jpg", "10.jpg"} & set(part.train["Id"]) in (set(), {"00.jpg", "10.jpg"})
+
+
+# -------------------------------------------------------------------------------- exclude
+
+
+def test_listed_photos_are_left_out_and_say_why(folder, tmp_path, capsys):
+    write_csv(tmp_path / "bad.csv", [("00.jpg", "blurred"), (" 21.jpg ", "")], ("Id", "why"))
+    parts = load(folder, exclude=str(tmp_path / "bad.csv"))
+    for part in parts:
+        assert not {"00.jpg", "21.jpg"} & {*part.train["Id"], *part.validation["Id"]}
+        assert len(part.train) + len(part.validation) == 22
+    excluded = parts[0].competition.excluded
+    assert excluded["Id"].tolist() == ["00.jpg", "21.jpg"]
+    assert excluded["label"].tolist() == ["0", "10"]
+    assert set(excluded["reason"]) == {"bad.csv lists it"}
+    assert set(excluded["set"]) == {"train"}
+    assert "2 left out" in capsys.readouterr().out
+
+
+def test_listed_ids_that_do_not_exist_are_named(folder, tmp_path, capsys):
+    names = [(f"gone{number:02d}.jpg",) for number in range(12)]
+    write_csv(tmp_path / "bad.csv", [("00.jpg",), *names], ("Id",))
+    load(folder, exclude=str(tmp_path / "bad.csv"))
+    (line,) = [said for said in capsys.readouterr().out.splitlines() if "Ids of no" in said]
+    assert "lists 12 Ids of no training photo: gone00.jpg, gone01.jpg" in line
+    assert line.endswith("gone08.jpg and 3 more")
+
+
+def test_the_list_may_name_the_column_as_the_competition_does(own_folder, tmp_path):
+    for name in ("train.csv", "sample-submission.csv"):
+        text = (own_folder / name).read_text().replace("Id,", "picture,", 1)
+        (own_folder / name).write_text(text)
+    write_csv(tmp_path / "bad.csv", [("00.jpg",)], ("picture",))
+    parts = load(own_folder, exclude=str(tmp_path / "bad.csv"))
+    assert parts[0].competition.excluded["Id"].tolist() == ["00.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "said"),
+    [
+        (None, [], r"--exclude .*bad\.csv: there is no such file"),
+        (("name", "why"), [("00.jpg", "x")], r"bad\.csv has no column Id; .* are name, why"),
+        (("Id",), [(f"2{i}.jpg",) for i in range(6)], r"bad\.csv lists every photo of class 10"),
+        (("Id",), [], r"bad\.csv has no rows: give --exclude a CSV of the Ids"),
+        (("Id",), [(f"2{i}.jpg",) for i in range(5)], r"Class 10 has 1 photo and can't be split"),
+    ],
+    ids=["no file", "no column", "a whole class", "no rows", "all but one of a class"],
+)
+def test_a_list_that_cannot_be_used_is_a_problem(folder, tmp_path, columns, rows, said):
+    if columns:
+        write_csv(tmp_path / "bad.csv", rows, columns)
+    with pytest.raises(Problem, match=said):
+        load(folder, exclude=str(tmp_path / "bad.csv"))
+
+
+# ---------------------------------------------------------------------------- test photos
+
+
+@pytest.mark.parametrize("labels", [(0, 1, 10, 2), ("bmw", "audi", "10")], ids=["int", "str"])
+def test_test_photos_train_under_the_label_given(tmp_path, labels):
+    write_competition(tmp_path / "data", labels=labels, per_class=4, test=4)
+    part = load(tmp_path / "data", folds=2)[0]
+    more = part.with_test_photos(np.array([0, 3]), np.array([2, 0]))
+    added = more.train.iloc[len(part.train) :]
+    classes = part.competition.classes
+    kept = more.train.iloc[: len(part.train)]
+    pd.testing.assert_frame_equal(kept, part.train, check_dtype=False)
+    assert not set(added["group"]) & set(part.train["group"])
+    assert added["Id"].tolist() == part.test["Id"].iloc[[0, 3]].tolist()
+    assert added["path"].tolist() == part.test["path"].iloc[[0, 3]].tolist()
+    assert added["label"].tolist() == [classes[2], classes[0]]
+    assert more.train["label"].dtype == part.train["label"].dtype
+    assert more.positions(added).tolist() == [2, 0]
+    assert more.validation is part.validation
+
+
+def test_no_sure_test_photo_leaves_the_tables_as_they_are(folder):
+    part = load(folder)[0]
+    none = np.array([], int)
+    more = part.with_test_photos(none, none)
+    pd.testing.assert_frame_equal(more.train, part.train, check_dtype=False)
