@@ -1,0 +1,547 @@
+"""The parts of the training loop, each by itself: rates, average, mixing, head, BatchNorm, plan."""
+
+import math
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from training import (
+    Averaging,
+    Clock,
+    Job,
+    JobShape,
+    Mixing,
+    OutOfTime,
+    Plan,
+    WarmCosine,
+    build_head,
+    fit_head,
+    layer_factors,
+    load_backbone,
+    make_optimizer,
+    make_plan,
+    open_state,
+    write_weights,
+)
+from training.batchnorm import MOMENTUM, Reestimate
+from training.checkpoint import reseed
+from training.head import STRENGTHS, Watch, best_regression, judge
+from training.rates import cosine_span, paths
+
+SIDE = 16
+
+
+@dataclass
+class Stage:
+    name: str = "stage"
+    fraction: float = 0.0
+    learning_rate: float = 1e-3
+    epochs: int = 3
+    scale: float = 1.0
+    views: int = 0
+
+
+def small_network(classes=3, kind="linear"):
+    """Return a network as the kernel builds them, but tiny."""
+    inputs = keras.Input((SIDE, SIDE, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs)
+    x = load_backbone("training.plain.Plain", (SIDE, SIDE), None)(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    return keras.Model(inputs, build_head(kind, classes, 0.25, 0.0)(x))
+
+
+def plain_network():
+    """Return a dense network with BatchNorm, which trains at once."""
+    layers = [keras.layers.Dense(4), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    return keras.Sequential([keras.Input((3,)), *layers])
+
+
+@pytest.fixture
+def state(tmp_path):
+    return open_state(tmp_path / "state", {"seed": 1}, "photos", fresh=False)
+
+
+@pytest.fixture
+def float16():
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    yield
+    keras.mixed_precision.set_global_policy(before)
+
+
+# -------------------------------------------------------------------------------------- rates
+
+
+def rates_of(callback, epochs, optimizer=None):
+    """Return the rates that an optimizer has in each step of each of `epochs`."""
+    optimizer = optimizer or keras.optimizers.Adam(123.0)
+    callback.set_model(SimpleNamespace(optimizer=optimizer))
+    seen = []
+    for epoch in epochs:
+        callback.on_epoch_begin(epoch)
+        for batch in range(callback.steps):
+            callback.on_train_batch_begin(batch)
+            seen.append(float(optimizer.learning_rate))
+    return seen
+
+
+def test_the_rate_rises_linearly_while_it_warms_up():
+    flat = WarmCosine(0.8, warmup=1.5, steps=4, span=(0, 10**9))
+    assert rates_of(flat, range(2)) == pytest.approx(
+        [0.8 * share / 6 for share in (1, 2, 3, 4, 5, 6, 6, 6)]
+    )
+
+
+def test_without_a_warm_up_the_rate_falls_along_a_cosine_from_the_whole_rate_to_zero():
+    cosine = WarmCosine(2.0, warmup=0, steps=2, span=(0, 3))
+    expected = [1 + math.cos(math.pi * step / 6) for step in range(6)]
+    assert rates_of(cosine, range(3)) == pytest.approx(expected)
+    assert cosine.rate_at(3) == pytest.approx(0, abs=1e-12)
+    assert cosine.rate_at(4) == pytest.approx(0, abs=1e-12)
+
+
+def test_warm_up_and_cosine_multiply():
+    both = WarmCosine(1.0, warmup=1, steps=4, span=(-1, 1))
+    expected = [
+        (step + 1) / 4 * (1 + math.cos(math.pi * (1 + step / 4) / 2)) / 2 for step in range(4)
+    ]
+    assert rates_of(both, [0]) == pytest.approx(expected)
+
+
+def test_a_stage_that_goes_on_has_the_rates_that_it_would_have_had():
+    whole = rates_of(WarmCosine(1.0, 0.5, 3, (0, 4)), range(4))
+    assert rates_of(WarmCosine(1.0, 0.5, 3, (0, 4)), [2, 3]) == whole[6:]
+
+
+def test_an_epoch_begins_with_its_rate_before_its_first_step():
+    """The checkpoint notes the rate there."""
+    callback, optimizer = WarmCosine(1.0, 0, 4, (0, 2)), keras.optimizers.Adam(123.0)
+    callback.set_model(SimpleNamespace(optimizer=optimizer))
+    callback.on_epoch_begin(1)
+    assert float(optimizer.learning_rate) == pytest.approx(0.5)
+
+
+def test_one_cosine_spans_all_stages_that_train_through_the_network():
+    epochs = [0, 3, 6]  # the first fits the head on cached features
+    assert [cosine_span(epochs, number, restarts=False) for number in (1, 2)] == [(0, 9), (-3, 6)]
+    first, second = (WarmCosine(1.0, 0, 5, cosine_span(epochs, n, False)) for n in (1, 2))
+    assert first.rate_at(3) == pytest.approx(second.rate_at(0)) == pytest.approx(0.75)
+    assert second.rate_at(6) == pytest.approx(0, abs=1e-12)
+
+
+def test_with_restarts_each_stage_has_a_cosine_of_its_own():
+    assert [cosine_span([0, 3, 6], n, restarts=True) for n in (1, 2)] == [(0, 3), (0, 6)]
+
+
+def test_the_rate_reaches_the_optimizer_under_loss_scaling(float16):
+    optimizer = make_optimizer(config(), 123.0, {})
+    assert rates_of(WarmCosine(2.0, 0, 2, (0, 1)), [0], optimizer) == pytest.approx([2, 1])
+    assert float(optimizer.inner_optimizer.learning_rate) == pytest.approx(1)
+
+
+# ---------------------------------------------------------------------------------- optimizer
+
+
+def config(weight_decay=0.0, clip_norm=0.0):
+    return SimpleNamespace(weight_decay=weight_decay, clip_norm=clip_norm)
+
+
+def variables(*names):
+    return [keras.Variable(np.ones(4, "float32"), name=name) for name in names]
+
+
+def moved(optimizer, made, gradient=1.0):
+    """Return how far each variable (of ones) moves down in one step."""
+    optimizer.build(made)
+    optimizer.apply([tf.fill((4,), gradient) for _ in made], made)
+    return [1 - float(np.mean(variable.numpy())) for variable in made]
+
+
+def test_weight_decay_makes_adam_adamw():
+    assert not isinstance(make_optimizer(config(), 0.1, {}), keras.optimizers.AdamW)
+    assert isinstance(make_optimizer(config(), 0.1, {}), keras.optimizers.Adam)
+    assert isinstance(make_optimizer(config(weight_decay=0.1), 0.1, {}), keras.optimizers.AdamW)
+
+
+def test_only_weights_that_multiply_decay():
+    made = variables("kernel", "bias", "gamma", "beta")
+    distances = moved(make_optimizer(config(weight_decay=0.5), 0.1, {}), made, gradient=0.0)
+    assert distances == pytest.approx([0.05, 0, 0, 0], abs=1e-6)
+
+
+def test_adam_alone_decays_nothing():
+    assert moved(make_optimizer(config(), 0.1, {}), variables("kernel"), gradient=0.0) == [0]
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-9])
+def test_a_variable_moves_by_its_own_fraction_of_the_rate(weight_decay):
+    """The first step of Adam is as long as the rate."""
+    optimizer = make_optimizer(config(weight_decay), 0.01, {"low": 0.1, "high": 3.0})
+    distances = moved(optimizer, variables("other", "low", "high"))
+    assert distances == pytest.approx([0.01, 0.001, 0.03], rel=1e-3)
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_the_norm_of_all_gradients_together_is_clipped(weight_decay):
+    made = variables("a", "b")
+    optimizer = make_optimizer(config(weight_decay, clip_norm=0.5), 0.1, {})
+    moved(optimizer, made, gradient=7.0)
+    first = np.concatenate([m.numpy() for m in optimizer._momentums]) / 0.1  # (1 - beta_1) g
+    assert np.linalg.norm(first) == pytest.approx(0.5, rel=1e-4)
+    free = make_optimizer(config(weight_decay), 0.1, {})
+    moved(free, variables("a"), gradient=7.0)
+    assert free._momentums[0].numpy() / 0.1 == pytest.approx(7.0)
+
+
+def test_float16_scales_the_loss_and_keeps_fractions_and_clipping(float16):
+    optimizer = make_optimizer(config(clip_norm=0.5), 0.01, {"low": 0.1})
+    assert isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+    made = variables("other", "low")
+    optimizer.build(made)
+    distances = moved(optimizer, made, gradient=float(optimizer.scale_loss(1.0)))
+    assert distances == pytest.approx([0.01, 0.001], rel=1e-3)
+    assert float(optimizer.scale_loss(1.0)) > 1
+    first = np.concatenate([m.numpy() for m in optimizer.inner_optimizer._momentums]) / 0.1
+    assert np.linalg.norm(first) == pytest.approx(0.5, rel=1e-3)
+
+
+def test_without_float16_the_loss_is_not_scaled():
+    optimizer = make_optimizer(config(), 0.01, {})
+    assert not isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer)
+
+
+def test_every_layer_gets_its_fraction_from_the_head_down():
+    network = small_network(kind="hidden")
+    factors = layer_factors(network, head_rate=10, decay=0.5)
+    assert {factors[path] for path in paths([network.get_layer("head")])} == {10}
+    assert {variable.path for variable in network.trainable_variables} <= set(factors)
+    backbone = [factors[path] for path in paths(network.get_layer("backbone").layers)]
+    assert backbone == sorted(backbone)
+    assert len(set(backbone)) > 3
+    assert backbone[0] < backbone[-1] <= 1
+
+
+def test_a_convolution_and_its_normalisation_have_one_rate():
+    network = small_network()
+    factors, layers = layer_factors(network, 1, 0.5), network.get_layer("backbone").layers
+    pairs = [
+        (below, layer)
+        for below, layer in pairwise(layers)
+        if isinstance(layer, keras.layers.BatchNormalization)
+        and isinstance(below, keras.layers.Conv2D)
+    ]
+    assert pairs
+    for pair in pairs:
+        assert len({factors[path] for path in paths(pair)}) == 1
+
+
+def test_no_decay_leaves_the_backbone_its_rate():
+    network = small_network()
+    factors = layer_factors(network, head_rate=1, decay=1)
+    assert set(factors.values()) == {1}
+
+
+# -------------------------------------------------------------------------------------- average
+
+
+class Recorder(keras.callbacks.Callback):
+    """Notes the network's weights after each step, before the next, and while it validates."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.after, self.validated = [], [], []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.before.append(self.model.get_weights())
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.after.append(self.model.get_weights())
+
+    def on_test_begin(self, logs=None):
+        self.validated.append(self.model.get_weights())
+
+
+def numpy_average(first, following, momentum, done=0):
+    """Return the averages after each of the `following` weights, as the class documents them."""
+    average, seen = [np.float64(weight) for weight in first], []
+    for number, weights in enumerate(following, done + 1):
+        m = min(momentum, (1 + number) / (10 + number))
+        average = [m * a + (1 - m) * w for a, w in zip(average, weights, strict=True)]
+        seen.append(average)
+    return seen
+
+
+def assert_equal(these, those, **tolerances):
+    assert len(these) == len(those)
+    for this, that in zip(these, those, strict=True):
+        np.testing.assert_allclose(this, that, **({"rtol": 1e-4, "atol": 1e-5} | tolerances))
+
+
+def values(variables):
+    return [variable.numpy() for variable in variables]
+
+
+def random_steps(network, averaging, count, seed):
+    """Set the weights at random and average them, `count` times; return the weights."""
+    rng, steps = np.random.default_rng(seed), []
+    for _ in range(count):
+        steps.append([rng.normal(size=w.shape).astype("float32") for w in network.get_weights()])
+        network.set_weights(steps[-1])
+        averaging.on_train_batch_end(0)
+    return steps
+
+
+@pytest.mark.parametrize("momentum", [0.15, 0.5, 0.999])
+def test_the_average_is_exponential_and_warms_up(momentum):
+    """0.15 never warms up (2 / 11 after the first step is more), 0.999 only does."""
+    network = plain_network()
+    first, averaging = network.get_weights(), Averaging(network, momentum, 0, None)
+    steps = random_steps(network, averaging, 12, seed=0)
+    assert_equal(values(averaging.average), numpy_average(first, steps, momentum)[-1])
+    assert_equal(network.get_weights(), steps[-1], rtol=0, atol=0)
+    assert averaging.steps == 12
+
+
+def test_the_average_goes_on_from_its_file_as_if_never_interrupted(tmp_path):
+    network = plain_network()
+    averaging = Averaging(network, 0.6, 0, None)
+    random_steps(network, averaging, 5, seed=0)
+    average, raw = values(averaging.average), network.get_weights()
+    file = tmp_path / "average.weights.h5"
+    averaging.averaged(lambda: write_weights(network, file))
+    assert_equal(network.get_weights(), raw, rtol=0, atol=0)
+
+    other = plain_network()
+    other.set_weights(raw)
+    again = Averaging(other, 0.6, 5, file)
+    assert_equal(values(again.average), average, rtol=0, atol=0)
+    assert_equal(other.get_weights(), raw, rtol=0, atol=0)
+    random_steps(network, averaging, 4, seed=1)
+    random_steps(other, again, 4, seed=1)
+    assert_equal(values(again.average), values(averaging.average), rtol=0, atol=0)
+
+
+def test_the_weights_come_back_when_work_on_the_average_fails():
+    network = plain_network()
+    averaging = Averaging(network, 0.5, 0, None)
+    random_steps(network, averaging, 2, seed=0)
+    average, raw = values(averaging.average), network.get_weights()
+
+    def fail():
+        assert_equal(network.get_weights(), average, rtol=0, atol=0)
+        raise OutOfTime
+
+    with pytest.raises(OutOfTime):
+        averaging.averaged(fail)
+    assert_equal(network.get_weights(), raw, rtol=0, atol=0)
+    assert_equal(values(averaging.average), average, rtol=0, atol=0)
+
+
+def check_average_in_training(folder):
+    """Train, validate and go on from a file; run on one device and on two."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(24, 3)).astype("float32"), rng.normal(size=(24, 1)).astype("float32")
+    network = plain_network()
+    network.compile(keras.optimizers.Adam(0.05), "mse")
+    first, recorder = network.get_weights(), Recorder()
+    averaging = Averaging(network, 0.7, 0, None)
+    history = network.fit(
+        *(x, y, 8, 2),
+        validation_data=(x, y),
+        callbacks=[averaging, recorder],
+        shuffle=False,
+        verbose=0,
+    ).history
+    averages = numpy_average(first, recorder.after, 0.7)
+    assert_equal(values(averaging.average), averages[-1])
+    assert_equal(recorder.validated[0], averages[2])
+    assert_equal(recorder.validated[1], averages[5])
+    assert_equal(recorder.before[3], recorder.after[2], rtol=0, atol=0)
+    assert_equal(network.get_weights(), recorder.after[5], rtol=0, atol=0)
+    assert np.abs(recorder.after[5][0] - averages[5][0]).max() > 1e-3  # they do differ
+
+    losses = []
+    averaging.averaged(lambda: losses.append(network.evaluate(x, y, batch_size=8, verbose=0)))
+    assert losses[0] == pytest.approx(history["val_loss"][-1], rel=1e-4)
+    assert network.evaluate(x, y, batch_size=8, verbose=0) != pytest.approx(losses[0], rel=1e-4)
+
+    file = folder / "average.weights.h5"
+    averaging.averaged(lambda: write_weights(network, file))
+    again, recorder = Averaging(network, 0.7, 6, file), Recorder()
+    network.fit(x, y, 8, 1, callbacks=[again, recorder], shuffle=False, verbose=0)
+    assert_equal(values(again.average), numpy_average(averages[-1], recorder.after, 0.7, 6)[-1])
+
+
+def test_validation_sees_the_average_and_training_goes_on_with_the_weights(tmp_path):
+    check_average_in_training(tmp_path)
+
+
+def test_the_average_is_the_same_on_two_devices(tmp_path):
+    """Run as a script, this file has two logical devices."""
+    lib = Path(__file__).parents[1] / "lib"
+    done = subprocess.run(
+        [sys.executable, __file__, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(lib), "TF_CPP_MIN_LOG_LEVEL": "3"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["2", "devices"]
+
+
+# -------------------------------------------------------------------------------------- mixing
+
+
+def mixer(mixup, cutmix, seed=1, network=None):
+    """Return a model that mixes photos of two classes, and draws what `seed` decides."""
+    inputs = keras.Input((24, 32, 3), dtype="uint8")
+    outputs = keras.layers.Dense(2, activation="softmax")(keras.layers.Flatten()(inputs))
+    model = Mixing(network or keras.Model(inputs, outputs), mixup, cutmix)
+    reseed(model, seed, 0)
+    return model
+
+
+def flat_photos(n=12):
+    """Return photos of one value each (10 or 200), and their classes in pairs, one-hot."""
+    labels = np.eye(2, dtype="float32")[np.arange(n) % 2]
+    shades = np.where(labels[:, :1], 10, 200)[..., None, None]
+    return np.broadcast_to(shades, (n, 24, 32, 3)).astype("uint8"), labels
+
+
+def mixed(model, count=20):
+    """Return photos, labels and mixed labels of `count` batches, as one array each."""
+    photos, labels = flat_photos()
+    drawn = [model.mix(tf.constant(photos), tf.constant(labels)) for _ in range(count)]
+    return *(np.concatenate(each) for each in zip(*drawn, strict=True)), np.tile(labels, (count, 1))
+
+
+@pytest.mark.parametrize("alphas", [(0.3, 0), (0, 0.7), (0.3, 0.7)])
+def test_a_mixed_batch_has_its_shape_its_type_and_whole_labels(alphas):
+    photos, labels, _ = mixed(mixer(*alphas))
+    assert photos.shape == (240, 24, 32, 3)
+    assert (photos.dtype, labels.dtype) == (np.uint8, np.float32)
+    assert labels.sum(1) == pytest.approx(1, abs=1e-5)
+    assert (labels >= 0).all()
+    assert ((labels > 0.05) & (labels < 0.95)).any()  # some are mixed indeed
+
+
+def test_mixup_shares_photos_as_it_shares_labels():
+    photos, labels, _ = mixed(mixer(0.5, 0))
+    shades = labels[:, 0] * 10 + labels[:, 1] * 200
+    assert np.abs(photos - shades[:, None, None, None]).max() <= 0.5 + 1e-3
+
+
+def test_cutmix_pastes_and_shares_labels_as_it_shares_areas():
+    photos, labels, own = mixed(mixer(0, 1.0))
+    assert set(np.unique(photos)) == {10, 200}
+    area = (photos[..., 0] == 10).mean((1, 2))
+    edges = (24 + 32 + 1) / (24 * 32)  # a rectangle of whole pixels may miss one row and column
+    assert np.abs(area - labels[:, 0]).max() <= edges
+    pasted = photos[..., 0] != np.where(own[:, 0], 10, 200)[:, None, None]
+    for patch in pasted[pasted.any((1, 2))]:
+        rows, columns = patch.any(1), patch.any(0)
+        assert (patch == np.outer(rows, columns)).all()  # a rectangle
+
+
+@pytest.mark.parametrize(("mixup", "cutmix"), [(4.0, 0), (0, 4.0)])
+def test_alpha_decides_how_evenly_photos_are_shared(mixup, cutmix):
+    """The variance of Beta(alpha, alpha) is 1 / (4 (2 alpha + 1)); half the pairs are alike."""
+    _, labels, own = mixed(mixer(mixup, cutmix), count=60)
+    kept = (labels * own).sum(1)
+    shares = kept[kept < 1 - 1e-6]
+    assert len(shares) > 200
+    assert shares.var() == pytest.approx(1 / 36, rel=0.25)
+
+
+def test_both_mixers_take_turns():
+    model = mixer(0.5, 1.0)
+    pasted = []
+    for _ in range(40):
+        photos = model.mix(*map(tf.constant, flat_photos()))[0].numpy()
+        pasted.append(set(np.unique(photos)) == {10, 200})
+    assert 8 < sum(pasted) < 32
+
+
+@pytest.mark.parametrize("alphas", [(0.3, 0), (0, 0.7), (0.3, 0.7)])
+def test_mixing_draws_the_same_again_from_the_same_epoch(alphas):
+    model, count = mixer(*alphas), 4
+    first = mixed(model, count)
+    reseed(model, 1, 0)
+    again = mixed(model, count)
+    reseed(model, 1, 7)
+    other = mixed(model, count)
+    assert all((this == that).all() for this, that in zip(first, again, strict=True))
+    assert (first[1] != other[1]).any()
+
+
+class Told(keras.layers.Layer):
+    """Passes on flattened photos and tells of them."""
+
+    def build(self, input_shape):
+        self.seen = self.add_weight(shape=(2,), initializer="zeros", trainable=False)
+
+    def call(self, photos, training=False):
+        values = tf.cast(photos, tf.float32)
+        others = (tf.abs(values - 10) > 0.5) & (tf.abs(values - 200) > 0.5)
+        self.seen.assign_add([1.0, tf.reduce_sum(tf.cast(others, tf.float32))])
+        return tf.reduce_mean(values / 255, axis=(1, 2))
+
+
+def told_network():
+    inputs = keras.Input((24, 32, 3), dtype="uint8")
+    told = Told()
+    return keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(told(inputs))), told
+
+
+def test_training_mixes_and_validation_never_does():
+    network, told = told_network()
+    model = mixer(0.5, 0, network=network)
+    model.compile("sgd", "categorical_crossentropy")
+    photos, labels = flat_photos()
+    told.seen.assign([0, 0])
+    model.evaluate(photos, labels, batch_size=4, verbose=0)
+    assert list(told.seen.numpy()) == [3, 0]
+    model.predict(photos, batch_size=4, verbose=0)
+    assert list(told.seen.numpy()) == [6, 0]
+    model.fit(photos, labels, batch_size=4, verbose=0)
+    calls, others = told.seen.numpy()
+    assert calls == 9
+    assert others > 0
+
+
+def test_without_mixers_a_step_trains_on_the_photos_as_they_are(monkeypatch):
+    monkeypatch.setattr(Mixing, "mix", None)
+    network, told = told_network()
+    model = mixer(0, 0, network=network)
+    plain = keras.models.clone_model(network, clone_function=lambda layer: layer)
+    photos, labels = flat_photos()
+    weights, ends = network.get_weights(), []
+    for each in (model, plain):
+        network.set_weights(weights)
+        each.compile(keras.optimizers.SGD(0.1), "categorical_crossentropy")
+        each.fit(photos, labels, batch_size=4, shuffle=False, verbose=0)
+        ends.append(network.get_weights())
+    assert_equal(*ends, rtol=0, atol=1e-7)
+    assert told.seen.numpy()[1] == 0
+
+
+if __name__ == "__main__":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+    names = [device.name for device in tf.config.list_logical_devices("CPU")]
+    with tf.distribute.MirroredStrategy(names).scope():
+        check_average_in_training(Path(sys.argv[1]))
+    print(len(names), "devices")
