@@ -23,7 +23,9 @@ class Mixing(keras.Model):
         if mixup:
             self.mixers.append(keras.layers.MixUp(alpha=mixup, dtype="float32"))
         if cutmix:
-            self.mixers.append(keras.layers.CutMix(factor=cutmix, dtype="float32"))
+            mixer = keras.layers.CutMix(dtype="float32")
+            mixer.factor = (cutmix, cutmix)  # Keras draws alpha between these, and takes 0 to 1
+            self.mixers.append(mixer)
 
     def train_step(self, data):
         """Mix the batch (uint8 [n, h, w, 3], one-hot [n, classes]), then train on it."""
