@@ -538,6 +538,265 @@ def test_without_mixers_a_step_trains_on_the_photos_as_they_are(monkeypatch):
     assert told.seen.numpy()[1] == 0
 
 
+# ---------------------------------------------------------------------------------------- head
+
+
+def clusters(rng, classes, n, width=6):
+    """Return features around a centre for each class, of unequal scales, and their classes."""
+    labels = np.arange(n) % classes
+    centres = np.random.default_rng(classes).normal(size=(classes, width))
+    noise = rng.normal(scale=1.2, size=(n, width))
+    return np.float32((centres[labels] + noise) * 3.0 ** np.arange(width) + 5), labels
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_head_predicts_what_the_best_regression_predicts(classes):
+    """The strengths are told apart by the validation photos' loss alone."""
+    rng = np.random.default_rng(0)
+    features, labels = clusters(rng, classes, 60)
+    held, held_labels = clusters(rng, classes, 40)
+    kernel, bias = best_regression(features, labels, held, held_labels, classes)
+    assert (kernel.shape, bias.shape) == ((6, classes), (classes,))
+    assert (kernel.dtype, bias.dtype) == (np.float32, np.float32)
+
+    scaler = StandardScaler().fit(features)
+    found = []
+    for strength in STRENGTHS:
+        fitted = LogisticRegression(C=strength, max_iter=1000)
+        fitted.fit(scaler.transform(features), labels)
+        probabilities = fitted.predict_proba(scaler.transform(held))
+        loss = -np.log(probabilities[np.arange(40), held_labels]).mean()
+        found.append((loss, probabilities))
+    best_loss, best = min(found, key=lambda pair: pair[0])
+    assert sorted(loss for loss, _ in found)[1] > best_loss + 1e-4  # there is one best
+    made = keras.ops.convert_to_numpy(keras.ops.softmax(held @ kernel + bias))
+    np.testing.assert_allclose(made, best, atol=2e-3)
+    assert judge(held @ kernel + bias, held_labels)["loss"] == pytest.approx(best_loss, abs=1e-3)
+
+
+class Flow:
+    """Stands for an iterator over photos without labels."""
+
+    batch_size = 8
+
+    def __init__(self, photos):
+        self.photos = photos
+
+    def as_tf_dataset(self):
+        return tf.data.Dataset.from_tensor_slices(self.photos).batch(self.batch_size)
+
+
+def coloured(rng, classes, n):
+    """Return noisy photos, brighter in one channel for each class, and their classes."""
+    labels = np.arange(n) % classes
+    photos = rng.integers(0, 160, (n, SIDE, SIDE, 3))
+    photos[np.arange(n), :, :, labels] += 40
+    return photos.astype("uint8"), labels
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys, classes):
+    rng, stages = np.random.default_rng(0), [Stage("cached", views=1), Stage("all", 1.0)]
+    train, labels = coloured(rng, classes, 30)
+    held, held_labels = coloured(rng, classes, 21)
+    view = np.clip(train + rng.integers(0, 20, train.shape), 0, 255).astype("uint8")
+    network = small_network(classes)
+    backbone = network.get_layer("backbone").get_weights()
+    clock = Clock(state, stages, 50, 1, math.inf)
+    state.begin_job("one", 2)
+    flows = [Flow(train), Flow(view), Flow(held)]
+    fit_head(network, flows, [labels, held_labels], state, clock)
+
+    (row,) = state.history
+    told = network.predict(held, verbose=0)
+    assert row["val_accuracy"] == pytest.approx((told.argmax(1) == held_labels).mean())
+    assert row["val_accuracy"] > 1 / classes + 0.2
+    own = -np.log(told[np.arange(21), held_labels]).mean()
+    assert row["val_loss"] == pytest.approx(own, rel=1e-3)
+    seen = network.predict(np.concatenate([train, view]), verbose=0).argmax(1)
+    assert row["accuracy"] == pytest.approx((seen == np.tile(labels, 2)).mean())
+    assert (row["member"], row["fold"], row["stage"], row["epoch"]) == ("one", 2, "cached", 1)
+    assert_equal(network.get_layer("backbone").get_weights(), backbone, rtol=0, atol=0)
+
+    assert (state.stage, state.epoch) == (1, 0)
+    assert state.best == state.last == "epoch-0001.weights.h5"
+    assert state.best_accuracy == row["val_accuracy"]
+    network.get_layer("head").set_weights([w * 0 for w in network.get_layer("head").get_weights()])
+    state.load_best(network)
+    assert_equal([network.predict(held, verbose=0)], [told])
+    assert "cached" in capsys.readouterr().out
+
+
+def test_a_pass_for_features_stops_when_the_session_ends(state):
+    clock = Clock(state, [Stage(views=1)], 1000, 1, time.monotonic() - 1)
+    network, photos = small_network(), np.zeros((16, SIDE, SIDE, 3), "uint8")
+    with pytest.raises(OutOfTime):
+        network.predict(photos, batch_size=8, verbose=0, callbacks=[Watch(clock, 8)])
+    endless = Clock(state, [Stage(views=1)], 1000, 1, math.inf)
+    network.predict(photos, batch_size=8, verbose=0, callbacks=[Watch(endless, 8)])
+
+
+def test_a_pass_is_judged_by_its_own_speed(state):
+    """1000 photos are predicted at 8 or at 8000 photos a second, in 60 seconds."""
+    watch = Watch(Clock(state, [Stage(views=1)], 1000, 1, time.monotonic() + 60), 8)
+    watch.began = time.monotonic() - 0.001
+    watch.on_predict_batch_end(0)
+    watch.began = time.monotonic() - 1
+    with pytest.raises(OutOfTime):
+        watch.on_predict_batch_end(0)
+
+
+# ----------------------------------------------------------------------------------- BatchNorm
+
+
+def normalised_network():
+    """Return a network whose backbone normalises its input twice: frozen, and opened."""
+    inputs = keras.Input((4, 4, 3), dtype="uint8")
+    inner = keras.Input((4, 4, 3))
+    frozen = keras.layers.BatchNormalization(name="frozen", momentum=0.5)(inner)
+    opened = keras.layers.BatchNormalization(name="opened", momentum=0.77)(frozen)
+    backbone = keras.Model(inner, opened, name="backbone")
+    x = keras.layers.Rescaling(1.0)(inputs)
+    backbone.get_layer("frozen").trainable = False
+    return keras.Model(inputs, keras.layers.Dense(2)(keras.layers.Flatten()(backbone(x))))
+
+
+def test_statistics_are_those_of_the_photos_once_estimated_anew():
+    rng = np.random.default_rng(0)
+    photos = rng.normal([60, 120, 180], [5, 10, 20], (60, 16, 4, 4, 3)).clip(0, 255).astype("uint8")
+    network = normalised_network()
+    norms = [network.get_layer("backbone").get_layer(name) for name in ("frozen", "opened")]
+    weights = network.get_weights()
+    norms[1].moving_mean.assign([50.0, 50.0, 50.0])  # far off
+    others = [w.numpy() for w in network.trainable_variables]
+    Reestimate(network, [(batch, None) for batch in photos]).on_test_begin()
+
+    scale = 1 / np.sqrt(1 + norms[0].epsilon)  # the frozen layer's first statistics: 0 and 1
+    seen = photos[:30].astype("float32") * scale
+    left = MOMENTUM**30  # of what was there before
+    mean = seen.mean((0, 1, 2, 3)) * (1 - left) + 50 * left
+    variance = seen.var((0, 1, 2, 3)) * (1 - left) + left
+    np.testing.assert_allclose(norms[1].moving_mean.numpy(), mean, rtol=0.01)
+    np.testing.assert_allclose(norms[1].moving_variance.numpy(), variance, rtol=0.06)
+    assert [norm.momentum for norm in norms] == [0.5, 0.77]
+    assert_equal(norms[0].get_weights(), weights[:4], rtol=0, atol=0)
+    assert_equal(values(network.trainable_variables), others, rtol=0, atol=0)
+
+
+def test_the_average_is_validated_and_kept_with_statistics_estimated_anew():
+    """The weights that train on keep the statistics of their own."""
+    photos = np.random.default_rng(0).integers(50, 90, (30, 8, 4, 4, 3)).astype("uint8")
+    network = normalised_network()
+    opened = network.get_layer("backbone").get_layer("opened")
+    averaging = Averaging(network, 0.5, 0, None)
+    again = Reestimate(network, [(batch, None) for batch in photos])
+    raw = network.get_weights()
+    for callback in (averaging, again):
+        callback.on_test_begin()
+    anew = opened.moving_mean.numpy()
+    assert (anew > 60).all()
+    for callback in (averaging, again):
+        callback.on_test_end()
+    assert_equal(network.get_weights(), raw, rtol=0, atol=0)
+    averaging.swap()
+    assert_equal([opened.moving_mean.numpy()], [anew], rtol=0, atol=0)
+
+
+# ---------------------------------------------------------------------------------------- plan
+
+
+def fold(number, train, validation=0, test=0):
+    """Stand for the photos of a fold."""
+    return SimpleNamespace(
+        fold=number, train=train * [0], validation=validation * [0], test=test * [0]
+    )
+
+
+def test_every_member_has_a_fold_before_any_has_the_next(state):
+    shapes = {name: JobShape([Stage()], 1.0, 1) for name in ("a", "b")}
+    plan = make_plan(shapes, [fold(0, 10), fold(1, 20)], state, math.inf)
+    assert [(job.member, job.fold) for job in plan.jobs] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
+    assert plan.jobs[2].cost == 2 * plan.jobs[0].cost > 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "times"),
+    [
+        ({"scale": 2.0}, 4),
+        ({"fraction": 0.5}, 2),  # a whole forward pass, and half of a backward one
+        ({"fraction": 1.0}, 3),
+        ({"epochs": 6}, 2),
+        ({"views": 5}, 2),  # three epochs against six passes, once
+        ({"views": 5, "epochs": 50}, 2),
+    ],
+)
+def test_a_stage_costs_what_its_passes_cost(changed, times):
+    plain = JobShape([Stage(epochs=3)], 2.0, 0).cost(100, 0, 0)
+    assert plain == 2.0 * 3 * 100
+    assert JobShape([Stage(**{"epochs": 3} | changed)], 2.0, 0).cost(100, 0, 0) == times * plain
+
+
+def test_validation_is_a_forward_pass_an_epoch_and_predictions_come_on_top():
+    shape = JobShape([Stage(fraction=1.0, epochs=3, scale=2.0)], 2.0, passes=1.5)
+    assert shape.cost(0, 10, 0) == 2.0 * (3 * 4 * 10 + 1.5 * 10)
+    assert shape.cost(0, 0, 10) == 2.0 * 1.5 * 10
+    assert JobShape([Stage(), Stage()], 1.0, 0).cost(7, 0, 0) == 2 * 3 * 7
+
+
+def plan_of(state, left, rate=None):
+    jobs = [Job("a", 0, 100.0), Job("b", 0, 300.0), Job("a", 1, 100.0), Job("b", 1, 300.0)]
+    return Plan(jobs, state, time.monotonic() + left, rate)
+
+
+def finish(state, member, number, cost, seconds):
+    state.begin_job(member, number)
+    state.finish_job(cost, seconds)
+
+
+def test_the_first_job_always_fits_and_a_later_one_only_in_the_time_left(state):
+    assert all(plan_of(state, 1, rate=1.0).fits(job) for job in plan_of(state, 1).jobs)
+    finish(state, "a", 0, 100.0, 50.0)  # 2 a second
+    plan = plan_of(state, 100)
+    assert [plan.fits(job) for job in plan.jobs[1:]] == [False, True, False]
+    assert plan_of(state, 151).fits(plan.jobs[1])
+
+
+def test_a_member_is_reckoned_by_its_own_speed_and_a_new_one_by_the_slowest(state):
+    plan = plan_of(state, math.inf)
+    assert plan.seconds(plan.jobs[0]) == 0
+    assert plan_of(state, 1, rate=10.0).seconds(plan.jobs[0]) == 10
+    finish(state, "a", 0, 100.0, 50.0)
+    finish(state, "b", 0, 300.0, 600.0)
+    assert [plan.seconds(job) for job in plan.jobs[2:]] == [50, 600]
+    assert plan.seconds(Job("c", 0, 10.0)) == 20
+    assert plan.later(plan.jobs[1]) == 650
+    assert plan.later(plan.jobs[3]) == 0
+
+
+def test_the_table_has_a_line_a_job_and_says_what_may_not_fit(state):
+    before = plan_of(state, math.inf).table().splitlines()
+    assert before == [
+        "plan: 4 networks, 0 finished",
+        "  a, fold 0: 12% of the work",
+        "  b, fold 0: 38% of the work",
+        "  a, fold 1: 12% of the work",
+        "  b, fold 1: 38% of the work",
+    ]
+    finish(state, "a", 0, 100.0, 600.0)
+    first, *lines, last = plan_of(state, 2500).table().splitlines()
+    assert first == "plan: 4 networks, 1 finished"
+    assert [line.split(":")[0].strip() for line in lines] == [
+        *("a, fold 0", "b, fold 0", "a, fold 1", "b, fold 1")
+    ]
+    assert [("took" in line, "about" in line, "may not fit" in line) for line in lines] == [
+        (True, False, False),
+        (False, True, False),  # 1800 of 2500 seconds
+        (False, True, False),  # 2400
+        (False, True, True),  # 4200
+    ]
+    assert "of the session are left" in last
+
+
 if __name__ == "__main__":
     cpu = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
