@@ -19,6 +19,8 @@ members/<member>/probabilities.npz is the contract with later sessions and other
 import hashlib
 import json
 import shutil
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,8 @@ import numpy as np
 from common import Problem, write_atomically
 
 FILE = "probabilities.npz"
+# What NumPy, zipfile and zlib raise for files that are cut short, damaged or of another kind.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 DEEPEST = 6  # levels below Kaggle's inputs at which a mounted output may hold `members`
 
 
@@ -86,18 +90,22 @@ class Portfolio:
         self.members: dict[str, Member] = {}
         for file in [*mounted_files(inputs), *sorted(folder.glob(f"*/{FILE}"))]:
             if member := read_member(file, self.identity["fingerprint"]):
-                self.members[member.name] = member
+                self.keep_apart(member.name, member.settings)
+                self.members.setdefault(member.name, member).folds.update(member.folds)
 
     def has(self, name: str, settings: Mapping, fold: int) -> bool:
         """Return whether a fold of a member is finished with these settings.
 
         A mounted member of that name but with other settings is kept under another name.
         """
+        self.keep_apart(name, as_json(settings))
+        return name in self.members and fold in self.members[name].folds
+
+    def keep_apart(self, name: str, settings: dict) -> None:
+        """Give a member of that name but with other settings another name."""
         known = self.members.get(name)
-        if known and known.settings != as_json(settings):
+        if known and known.settings != settings:
             self.members[f"{name} (earlier)"] = self.members.pop(name)
-            return False
-        return bool(known) and fold in known.folds
 
     def add(self, name: str, settings: Mapping, fold: Fold) -> None:
         """Keep what a finished network says, on disk too.
@@ -171,7 +179,7 @@ def read_member(file: Path, expected: str) -> Member | None:
         if str(arrays["fingerprint"]) != expected:
             return None
         return Member(file.parent.name, json.loads(str(arrays["settings"])), folds_of(arrays))
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise Problem(f"{file} can't be read ({error}): remove it, and it is made anew.") from error
 
 
