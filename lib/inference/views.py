@@ -73,7 +73,7 @@ def choose_prediction(
     if accuracy_tta < accuracy:
         chosen, mean = [0], passes[0]
     used = "the plain prediction is used"
-    if len(chosen) > 1:
+    if chosen != [0]:
         used = f"used are {', '.join(views[number].name for number in chosen)}"
     print(f"validation accuracy {accuracy:.4f}, with TTA {accuracy_tta:.4f}: {used}", flush=True)
     return Fold(
