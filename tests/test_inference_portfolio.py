@@ -232,6 +232,15 @@ def judged(outcome, parts):
     return accuracy_score(truth, outcome.validation.argmax(1))
 
 
+def test_the_accuracy_of_a_larger_fold_counts_for_more(place):
+    parts = make_parts(folds=2, photos=5)
+    members = members_of(place, parts, a=1)
+    first, second = members["a"].folds.values()
+    members["a"].folds[1] = dataclasses.replace(second, accuracy=0.5)
+    assert (len(first.validation), len(second.validation), first.accuracy) == (3, 2, 1)
+    assert combine_members(members, parts, 0).accuracy_plain == pytest.approx(0.8)
+
+
 def test_a_single_member_is_taken_as_it_is(place, parts):
     members = members_of(place, parts, a=0.7)
     outcome = combine_members(members, parts, 0)

@@ -241,7 +241,7 @@ def test_test_photos_train_under_the_label_given(tmp_path, labels):
     classes = part.competition.classes
     kept = more.train.iloc[: len(part.train)]
     pd.testing.assert_frame_equal(kept, part.train, check_dtype=False)
-    assert not set(added["group"]) & set(part.train["group"])
+    assert added["group"].tolist() == [-1, -1]  # of no training photo
     assert added["Id"].tolist() == part.test["Id"].iloc[[0, 3]].tolist()
     assert added["path"].tolist() == part.test["path"].iloc[[0, 3]].tolist()
     assert added["label"].tolist() == [classes[2], classes[0]]
