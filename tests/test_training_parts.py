@@ -812,3 +812,17 @@ if __name__ == "__main__":
     with tf.distribute.MirroredStrategy(names).scope():
         check_average_in_training(Path(sys.argv[1]))
     print(len(names), "devices")
+
+
+def test_layers_of_the_same_shape_drop_different_things():
+    inputs = keras.Input((64,))
+    drop = [keras.layers.Dropout(0.5)(inputs) for _ in range(2)]
+    model = keras.Model(inputs, drop)
+    masks = []
+    for epoch in (0, 1):
+        reseed(model, 1, epoch)
+        masks += [np.asarray(each) for each in model(np.ones((8, 64), "float32"), training=True)]
+    reseed(model, 1, 1)
+    again = model(np.ones((8, 64), "float32"), training=True)
+    assert all((a != b).any() for i, a in enumerate(masks) for b in masks[:i])
+    np.testing.assert_array_equal(again[1], masks[3])

@@ -27,6 +27,7 @@ MODULES = {
     "fingerprint": "portfolio",
     "label_suspects": "suspects",
     "predict_views": "views",
+    "pseudo_labels": "pseudo",
     "temperature": "calibration",
 }
 

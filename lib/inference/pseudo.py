@@ -1,8 +1,31 @@
 """Choose the test photos that are safe enough to train on with the label predicted for them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+
+from common import write_atomically
+
+
+def pseudo_labels(
+    file: Path, predict: Callable[[], Sequence[np.ndarray]], confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the photos of `agreeing`, chosen once: an interrupted stage goes on with the same.
+
+    Args:
+        file: keeps the choice.
+        predict: returns the predictions; called where there is no such file.
+        confidence: as in `agreeing`.
+
+    Raises:
+        OSError: the file can't be written or read.
+    """
+    if not file.is_file():
+        rows, classes = agreeing(predict(), confidence)
+        write_atomically(file, lambda beside: np.savez(beside, rows=rows, classes=classes))
+    with np.load(file) as stored:
+        return stored["rows"], stored["classes"]
 
 
 def agreeing(predictions: Sequence[np.ndarray], confidence: float) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping
 
 NO_ROWS = "none"  # the text of an empty tuple of rows
-RESERVED = "]:,"  # they delimit the name in the progress line and in the text of the rows
+RESERVED = "]:,/\\"  # they end a name in the progress line, in the text of rows, or in a path
 
 
 def setting(

@@ -2,8 +2,10 @@
 
 import math
 import time
+from collections.abc import Iterator
 
 import keras
+import numpy as np
 from tqdm import tqdm
 
 from common import EpochProgress, clock_text
@@ -69,8 +71,10 @@ def make_callbacks(
 
 
 class Diverged(Exception):
-    """The loss is no longer a finite number; `learning_rate` is that of the stage or, where it was
-    lowered on a plateau, the epoch's."""
+    """The loss is no longer a finite number.
+
+    `learning_rate` is that of the stage or, where it was lowered on a plateau, the epoch's.
+    """
 
     def __init__(self, learning_rate: float):
         super().__init__(f"at learning rate {learning_rate:g}")
@@ -210,10 +214,20 @@ def progress_line(clock: Clock, number: int, row: dict) -> str:
 
 
 def reseed(network: keras.Model, seed: int, epoch: int) -> None:
-    """Make all that layers draw depend on (seed, epoch) alone: a resumed run draws the same."""
+    """Make all that layers draw depend on (seed, epoch) alone: a resumed run draws the same.
+
+    Each layer draws by a seed of its own; the same one would drop the same photos in each block.
+    """
+    for number, generator in enumerate(generators(network)):
+        words = np.random.SeedSequence([seed, epoch, number]).generate_state(2)
+        generator.state.assign(words.astype(np.uint32))
+
+
+def generators(network: keras.Model) -> Iterator[keras.random.SeedGenerator]:
+    """Yield the seed generators of a network's layers, dropout's and the mixing layers'."""
     for layer in [*network.layers, *getattr(network, "mixers", [])]:
         if isinstance(layer, keras.Model):
-            reseed(layer, seed, epoch)
-        for name in ("seed_generator", "generator"):  # dropout's, and the mixing layers'
+            yield from generators(layer)
+        for name in ("seed_generator", "generator"):
             if hasattr(layer, name):
-                getattr(layer, name).state.assign([seed % 2**32, epoch])
+                yield getattr(layer, name)

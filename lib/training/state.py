@@ -89,6 +89,8 @@ class State:
         self.best_accuracy, self.predict_rate = -1.0, 0.0
         self.best = self.last = self.optimizer = self.average = ""
         self.counters, self.learning_rate, self.divergences = {}, None, 0
+        for file in self.folder.glob("pseudo-*"):  # an earlier job's choice
+            file.unlink()
 
     def finish_job(self, cost: float, seconds: float) -> None:
         """Note what the job under way cost and how long it took in this session."""
