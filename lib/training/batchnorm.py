@@ -37,7 +37,8 @@ class Reestimate(keras.callbacks.Callback):
         step = tf.function(
             lambda photos: self.network(photos, training=True), reduce_retracing=True
         )
-        for number in range(min(BATCHES, len(self.batches))):
-            strategy.run(step, args=(tf.convert_to_tensor(self.batches[number][0]),))
+        for number in range(BATCHES):
+            photos = self.batches[number % len(self.batches)][0]
+            strategy.run(step, args=(tf.convert_to_tensor(photos),))
         for norm, momentum in zip(self.norms, kept, strict=True):
             norm.momentum = momentum

@@ -8,6 +8,7 @@ import keras
 from training.backbones import block_starts
 from training.devices import scaled_for_float16
 
+LEVELS = 12  # into which a backbone's layers are divided for layer-wise decay
 NO_DECAY = ["bias", "gamma", "beta"]  # weight decay is for the weights that multiply
 
 
@@ -106,16 +107,18 @@ def layer_factors(network: keras.Model, head_rate: float, decay: float) -> dict[
 
     Args:
         network: has the layers "backbone" and "head".
-        head_rate: the head's rate over the backbone's.
-        decay: by which the rate shrinks from one block of the backbone to the one below; 1 leaves
-            it (layer-wise decay, as Clark et al. 2020 use it in ELECTRA).
+        head_rate: the head's rate over that of the backbone's last layer.
+        decay: by which the rate shrinks from one twelfth of the backbone's layers to the one below;
+            1 leaves it (layer-wise decay, as Clark et al. 2020 use it for the twelve layers of
+            ELECTRA).
     """
     backbone, head = network.get_layer("backbone"), network.get_layer("head")
     factors = dict.fromkeys(paths([head]), head_rate)
-    starts = [*block_starts(backbone), len(backbone.layers)]
-    for depth, start in enumerate(reversed(starts)):
-        end = starts[len(starts) - depth] if depth else None
-        factors |= dict.fromkeys(paths(backbone.layers[start:end]), decay**depth)
+    count, starts, level = len(backbone.layers), set(block_starts(backbone)), LEVELS - 1
+    for position, layer in enumerate(backbone.layers):
+        if position in starts:  # whole blocks learn at one rate
+            level = LEVELS * (count - 1 - position) // count
+        factors |= dict.fromkeys(paths([layer]), decay**level)
     return factors
 
 

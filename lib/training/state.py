@@ -30,6 +30,8 @@ class State:
     """The member of the job under way; "" before the first job."""
     fold: int = 0
     """The fold of the job under way."""
+    carried_seconds: float = 0.0
+    """Seconds of the epochs of that job that earlier sessions finished."""
     stage: int = 0
     """The stage to train next, as a position in the schedule."""
     epoch: int = 0
@@ -83,9 +85,10 @@ class State:
     def begin_job(self, member: str, fold: int) -> None:
         """Stand before the first epoch of a member's fold, unless it is the job under way."""
         if (member, fold) == (self.member, self.fold):
+            self.carried_seconds = sum(row["seconds"] for row in self.rows)
             return
         self.member, self.fold = member, fold
-        self.stage, self.epoch, self.best_stage = 0, 0, 0
+        self.stage, self.epoch, self.best_stage, self.carried_seconds = 0, 0, 0, 0.0
         self.best_accuracy, self.predict_rate = -1.0, 0.0
         self.best = self.last = self.optimizer = self.average = ""
         self.counters, self.learning_rate, self.divergences = {}, None, 0
@@ -93,7 +96,8 @@ class State:
             file.unlink()
 
     def finish_job(self, cost: float, seconds: float) -> None:
-        """Note what the job under way cost and how long it took in this session."""
+        """Note what the job under way cost, and the seconds that it took in this session."""
+        seconds += self.carried_seconds
         row = {"member": self.member, "fold": self.fold, "cost": cost, "seconds": seconds}
         self.jobs.append(row)
         self.save()
