@@ -681,7 +681,7 @@ def submission(competition: photos.Competition, probabilities: np.ndarray) -> pd
 
 
 def run_job(
-    job: training.Job, config: Config, tables: PhotoTables, plan: training.Plan, others: list
+    job: training.Job, config: Config, tables: PhotoTables, plan, others: list, boundary: Boundary
 ) -> tuple[inference.Fold, keras.Model]:
     """Train one member on one fold and predict; return what it says and the network."""
     state, config = plan.state, regime(config, len(tables.train))
@@ -691,7 +691,9 @@ def run_job(
     weights = find_weights(config.backbone, config.weights, LIB, ROOT / "input")
     images = len(tables.validation) + len(tables.test)
     clock = Clock(state, config.stages, images, passes_of(config), plan.end, plan.later(job))
+    boundary.doing = f"training {job.member}"
     network = train(config, tables, weights, clock, others)
+    boundary.doing = "predicting"
     return predict(best_size(config, state), tables, network, clock), network
 
 
@@ -733,10 +735,9 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
             continue
         if len(plan.jobs) > 1:
             print(plan.table(), flush=True)
-        boundary.doing = f"training {job.member}"
-        began = time.monotonic()
+        boundary.doing, began = "building the network", time.monotonic()
         with strategy.scope(), training.out_of_memory_explained(config.batch_size):
-            fold, network = run_job(job, member, parts[job.fold], plan, portfolio.tests())
+            fold, network = run_job(job, member, parts[job.fold], plan, portfolio.tests(), boundary)
         alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
         training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
         portfolio.add(job.member, settings_of(member), fold)
