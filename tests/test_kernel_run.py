@@ -171,7 +171,7 @@ def test_a_loss_that_is_no_number_goes_on_from_the_best_weights(
 def test_tta_that_hurts_is_not_used(competition, tmp_path, monkeypatch, capsys):
     inverted = kernel.A.Compose([kernel.A.InvertImg(p=1)])
     monkeypatch.setattr(kernel.View, "transform", lambda view, *_: (view.flip and inverted) or None)
-    assert run(competition, tmp_path, "--tta", 5) == 0
+    assert run(competition, tmp_path, "--tta", 2) == 0
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["val_accuracy_tta"] == metrics["val_accuracy"]
     assert not metrics["tta_used"]
