@@ -685,7 +685,6 @@ def run_job(
 ) -> tuple[inference.Fold, keras.Model]:
     """Train one member on one fold and predict; return what it says and the network."""
     state, config = plan.state, regime(config, len(tables.train))
-    keras.utils.clear_session()
     keras.utils.set_random_seed(config.seed)
     state.begin_job(job.member, job.fold)
     weights = find_weights(config.backbone, config.weights, LIB, ROOT / "input")
@@ -736,6 +735,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
         if len(plan.jobs) > 1:
             print(plan.table(), flush=True)
         boundary.doing, began = "building the network", time.monotonic()
+        keras.utils.clear_session()  # of the network before; inside the scope it would break it
         with strategy.scope(), training.out_of_memory_explained(config.batch_size):
             fold, network = run_job(job, member, parts[job.fold], plan, portfolio.tests(), boundary)
         alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
