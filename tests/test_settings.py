@@ -75,6 +75,13 @@ def test_the_command_line_comes_before_overrides_and_they_before_the_recipe():
     assert config(overrides={"passes": 7}).passes == 7
 
 
+def test_none_takes_back_what_the_recipe_says():
+    assert config("--recipe", "large").size == (384, 512)
+    assert config("--recipe", "large", "--size", "none").size is None
+    assert config("--minutes", "None", overrides={"minutes": "5"}).minutes is None
+    assert config("--weights", "none").weights == "none"  # can't be None
+
+
 def test_a_recipe_gets_its_name():
     assert config("--recipe", "large").recipe == "large"
     assert config().recipe == "plain"
@@ -143,7 +150,7 @@ def test_an_unknown_override_is_named(capsys):
     [
         ("passes", 41, "41 must be at least 1 and at most 20"),
         ("passes", 1.5, "'1.5' is not a whole number"),
-        ("passes", None, "'None' is not a whole number"),
+        ("passes", None, "'none' is not a whole number"),
         ("cache", 1, "'1' is not one of yes, no"),
         ("model", "Huge", "'Huge' is not one of Small, Large"),
         ("size", (8, 64), "8 must be at least 32"),
@@ -261,7 +268,8 @@ def test_unknown_repeated_and_missing_names_are_told_with_the_form(line):
         ("a:Small:scale=", "scale: '' is not a number"),
         ("a:Small:views=1.5", "views: '1.5' is not a whole number"),
         ("a:Small:size=8", "size: 8 must be at least 32 and at most 512"),
-        ("a:Small:size=None", "size: 'none' is not a whole number"),
+        ("a:Small:views=none", "views: 'none' is not a whole number"),
+        ("a:Small:size=nothing", "size: 'nothing' is not a whole number"),
         ("a:Small:mixed=maybe", "mixed: 'maybe' is not one of yes, no"),
         ("a:Huge", "model: 'Huge' is not one of Small, Large"),
         ("a:Small:base=best", "base: 'best' is not one of plain, large"),
@@ -276,8 +284,57 @@ def test_names_in_rows_are_read_in_any_case():
 
 
 def test_a_size_in_a_row_is_none_where_it_is_not_given():
-    one, other = read_rows("a:Small,b:Small:size=64")
-    assert (one.size, other.size) == (None, (64, 64))
+    one, told, other = read_rows("a:Small,b:Small:size=None,c:Small:size=64")
+    assert (one.size, told.size, other.size) == (None, None, (64, 64))
+
+
+@dataclass(frozen=True)
+class Limits:
+    """A row of fields that may be None; the default of some is another value."""
+
+    name: str = setting(help="of the row", unique=True)
+    most: int | None = setting(3, "of something", least=1)
+    rate: float | None = setting(None, "of something")
+    order: Literal["first", "last"] | None = setting("first", "of two")
+    mixed: bool | None = setting(True, "yes, no")
+    size: tuple[int, int] | None = setting((48, 64), "N or HxW", least=32)
+    note: str | None = setting("as before", "any text")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("most", None, "none"),
+        ("most", 4, "4"),
+        ("rate", 0.5, "0.5"),
+        ("order", None, "none"),
+        ("order", "last", "last"),
+        ("mixed", None, "none"),
+        ("mixed", False, "no"),
+        ("size", None, "none"),
+        ("size", (64, 48), "64x48"),
+        ("note", None, "none"),
+        ("note", "a = b", "a = b"),
+    ],
+)
+def test_none_reads_back_where_it_is_not_the_default(field, value, text):
+    rows = (dataclasses.replace(Limits("a"), **{field: value}), Limits("b"))
+    assert text_of(rows) == f"a:{field}={text},b"
+    assert read(text_of(rows), tuple[Limits, ...], ANY_ROWS) == rows
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("a:order=middle", "order: 'middle' is not one of first, last"),
+        ("a:most=0", "most: 0 must be at least 1"),
+        ("a:mixed=maybe", "mixed: 'maybe' is not one of yes, no"),
+    ],
+)
+def test_other_values_of_fields_that_may_be_none_are_checked(line, said):
+    with pytest.raises(argparse.ArgumentTypeError) as refused:
+        read(line, tuple[Limits, ...], ANY_ROWS)
+    assert str(refused.value) == f"in {line!r}, {said}"
 
 
 def test_no_row_is_accepted_only_where_that_is_the_default():

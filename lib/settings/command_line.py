@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import functools
-import types
 import typing
 from collections.abc import Callable, Iterable
 
@@ -70,13 +69,9 @@ def make_readers(config_class: type, names: dict[str, Iterable[str]]) -> dict[st
 
 
 def texts_of(config) -> dict[str, str]:
-    """Return the values of a config as text, without the optional ones that are None."""
-    texts = {}
-    for name, hint in typing.get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if value is not None or not isinstance(hint, types.UnionType):
-            texts[name] = text_of(value)
-    return texts
+    """Return the values of a config as text."""
+    fields = dataclasses.fields(config)
+    return {field.name: text_of(getattr(config, field.name)) for field in fields}
 
 
 def read_texts(

@@ -3,18 +3,20 @@
 The type of a field says how its text is read: int and float; bool as yes or no; Literal as one of
 its values; tuple[int, int] as a size, HEIGHTxWIDTH; tuple[Row, ...], where Row is a dataclass of
 settings, as rows of values, a:b:c,a:b:c, or "none" for no row. The fields of a row that have a
-default follow as name=value: a:b:c:size=300x400. The field's metadata says which values are
-accepted.
+default follow as name=value, in any order: a:b:c:size=300x400. Where the type is `kind | None`,
+"none" is None. The field's metadata says which values are accepted.
+
+Text in a row can hold neither , nor : because they end it.
 """
 
 import dataclasses
 import math
-import types
 import typing
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping
+from types import NoneType
 
-NO_ROWS = "none"  # the text of an empty tuple of rows
+NONE = "none"  # the text of None, and of an empty tuple of rows
 RESERVED = "]:,/\\"  # they end a name in the progress line, in the text of rows, or in a path
 
 
@@ -54,8 +56,8 @@ def text_of(value) -> str:
     """Return the text that `read` turns into `value`."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if value == ():
-        return NO_ROWS
+    if value is None or value == ():
+        return NONE
     if not isinstance(value, tuple):
         return str(value)
     if dataclasses.is_dataclass(value[0]):
@@ -91,7 +93,7 @@ def read(
 
     Args:
         text: as on the command line.
-        hint: the field's type; of `kind | None` the kind is read.
+        hint: the field's type.
         metadata: the field's, as `setting` made it.
         names: the accepted values of a field that names something, in any case.
         row_names: the same for the fields of rows, by their names.
@@ -99,9 +101,10 @@ def read(
     Raises:
         ArgumentTypeError: the value is not accepted; one clause says why.
     """
-    kinds = [kind for kind in typing.get_args(hint) if kind is not types.NoneType]
-    if isinstance(hint, types.UnionType):
-        return read(text, kinds[0], metadata, names)
+    kinds = [kind for kind in typing.get_args(hint) if kind is not NoneType]
+    if NoneType in typing.get_args(hint):
+        is_none = text.lower() == NONE
+        return None if is_none else read(text, kinds[0], metadata, names, row_names)
     if names or typing.get_origin(hint) is typing.Literal:
         return one_of(text, names or kinds)
     if hint is bool:
@@ -111,7 +114,7 @@ def read(
     if hint is str:
         return name(text) if metadata["unique"] else not_blank(text)
     if dataclasses.is_dataclass(kinds[0]):
-        if metadata["may_be_empty"] and text.lower() == NO_ROWS:
+        if metadata["may_be_empty"] and text.lower() == NONE:
             return ()
         return rows(text, kinds[0], row_names or {})
     return size(text, metadata)
