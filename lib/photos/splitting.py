@@ -64,8 +64,11 @@ def divide(train: pd.DataFrame, number: int, seed: int) -> list[tuple[pd.DataFra
             folds.
 
     Raises:
-        Problem: a class has too few photos, or too few that are not near-identical.
+        Problem: the number is out of range, or a class has too few photos, or too few that are not
+            near-identical.
     """
+    if not 2 <= number <= MOST_FOLDS:
+        raise Problem(f"The number of folds is {number}: give a number from 2 to {MOST_FOLDS}.")
     check_class_sizes(train)
     pairs = []
     for validation in validation_sets(train, 1, number, seed):
