@@ -138,10 +138,9 @@ def test_the_tables_of_the_folds_share_the_competition_and_the_test_photos(folde
         assert len(part.train) + len(part.validation) == 24
     validated = pd.concat([part.validation for part in parts])
     assert sorted(validated["Id"]) == sorted(parts[0].competition.train["Id"])
-    first = parts[0]
     assert capsys.readouterr().out.splitlines() == [
-        f"in 3 folds, in the first {len(first.train)} photos to train, {len(first.validation)} to "
-        "validate, 3 to predict, 4 classes; 0 left out"
+        "24 photos in 3 folds: about 16 to train and 8 to validate in each, 3 to predict, "
+        "4 classes; 0 left out"
     ]
 
 
@@ -194,7 +193,7 @@ def test_listed_photos_are_left_out_and_say_why(folder, tmp_path, capsys):
     excluded = parts[0].competition.excluded
     assert excluded["Id"].tolist() == ["00.jpg", "21.jpg"]
     assert excluded["label"].tolist() == ["0", "10"]
-    assert set(excluded["reason"]) == {"bad.csv lists it"}
+    assert set(excluded["reason"]) == {"it is listed in bad.csv"}
     assert set(excluded["set"]) == {"train"}
     assert "2 left out" in capsys.readouterr().out
 
@@ -203,9 +202,33 @@ def test_listed_ids_that_do_not_exist_are_named(folder, tmp_path, capsys):
     names = [(f"gone{number:02d}.jpg",) for number in range(12)]
     write_csv(tmp_path / "bad.csv", [("00.jpg",), *names], ("Id",))
     load(folder, exclude=str(tmp_path / "bad.csv"))
-    (line,) = [said for said in capsys.readouterr().out.splitlines() if "Ids of no" in said]
-    assert "lists 12 Ids of no training photo: gone00.jpg, gone01.jpg" in line
-    assert line.endswith("gone08.jpg and 3 more")
+    said = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in said if "of no training photo" in line]
+    assert "bad.csv of no training photo: 12 (gone00.jpg, gone01.jpg" in line
+    assert line.endswith("gone08.jpg and 3 more)")
+
+
+def test_listed_ids_are_not_called_unknown_where_they_are_blank_or_left_out_already(
+    own_folder, tmp_path, capsys
+):
+    (photo,) = own_folder.glob("train/*/00.jpg")
+    photo.unlink()
+    write_csv(tmp_path / "bad.csv", [("00.jpg", ""), ("", "?"), ("21.jpg", "")], ("Id", "why"))
+    parts = load(own_folder, exclude=str(tmp_path / "bad.csv"))
+    assert "of no training photo" not in capsys.readouterr().out
+    excluded = parts[0].competition.excluded
+    assert excluded["Id"].tolist() == ["00.jpg", "21.jpg"]
+    assert "has no photo" in excluded["reason"].iloc[0]
+
+
+def test_the_limit_is_drawn_from_the_photos_that_are_not_listed(folder, tmp_path, capsys):
+    listed = [f"{digit}{number}.jpg" for digit in (0, 2) for number in range(3)]
+    write_csv(tmp_path / "bad.csv", [(name,) for name in listed], ("Id",))
+    for seed in range(5):
+        part = load(folder, exclude=str(tmp_path / "bad.csv"), limit=3, folds=1, seed=seed)[0]
+        assert part.competition.train["label"].value_counts().tolist() == [3] * 4
+        assert part.competition.excluded["Id"].tolist() == listed
+    assert "of no training photo" not in capsys.readouterr().out
 
 
 def test_the_list_may_name_the_column_as_the_competition_does(own_folder, tmp_path):

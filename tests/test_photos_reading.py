@@ -14,7 +14,7 @@ import pytest
 
 import photos.unpacking
 from common import Problem
-from photos import CompetitionFiles, read_competition
+from photos import CompetitionFiles, draw_limit, read_competition
 from tiny_competition import write_competition, write_csv, write_photo, zip_photos
 
 LIB = Path(__file__).parents[1] / "lib"
@@ -26,8 +26,8 @@ def folder(tmp_path):
     return tmp_path / "data"
 
 
-def read(folder, **settings):
-    return read_competition(folder, CompetitionFiles(), folder.parent / "scratch", **settings)
+def read(folder):
+    return read_competition(folder, CompetitionFiles(), folder.parent / "scratch")
 
 
 def reasons(competition):
@@ -152,16 +152,17 @@ def test_of_two_photos_of_an_id_the_one_in_the_labels_folder_is_taken(folder):
 
 
 def test_limit_draws_by_seed_and_leaves_the_test_set_whole(folder):
-    whole, first = read(folder), read(folder, limit=2, seed=1)
+    whole = read(folder)
+    first = draw_limit(whole, 2, seed=1)
     assert first.train["label"].value_counts().tolist() == [2] * 4
-    assert first.train.equals(read(folder, limit=2, seed=1).train)
-    draws = {tuple(read(folder, limit=2, seed=seed).train["Id"]) for seed in range(5)}
+    assert first.train.equals(draw_limit(whole, 2, seed=1).train)
+    draws = {tuple(draw_limit(whole, 2, seed).train["Id"]) for seed in range(5)}
     assert len(draws) > 1
     assert first.test.equals(whole.test)
     order = whole.train["Id"].tolist()
     assert first.train["Id"].tolist() == sorted(first.train["Id"], key=order.index)
     with pytest.raises(Problem, match=r"limit is 0"):
-        read(folder, limit=0)
+        draw_limit(whole, 0, seed=1)
 
 
 def spoil_files(folder, name, text):

@@ -14,6 +14,7 @@ MODULES = {
     "PhotoTables": "tables",
     "load_tables": "tables",
     "divide": "splitting",
+    "draw_limit": "competition",
     "check_photos": "checking",
     "conflicting_labels": "duplicates",
     "read_competition": "competition",

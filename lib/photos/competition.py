@@ -2,7 +2,7 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,11 +58,7 @@ class Competition:
 
 
 def read_competition(
-    folder: str | Path,
-    files: CompetitionFiles,
-    scratch: str | Path,
-    limit: int | None = None,
-    seed: int = 0,
+    folder: str | Path, files: CompetitionFiles, scratch: str | Path
 ) -> Competition:
     """Read a competition's tables and find the photo of every row.
 
@@ -76,9 +72,6 @@ def read_competition(
         files: the names of its files.
         scratch: where zips are unpacked; needs about the zips' size, and must not be a folder whose
             contents are kept as the output of a run.
-        limit: the most training photos of a class, drawn at random; None for all. The test set
-            stays whole.
-        seed: of that draw.
 
     Returns:
         The tables; the rows and photos that can't be used are in `excluded`, with the reason.
@@ -95,8 +88,6 @@ def read_competition(
     if classes and isinstance(classes[0], int):
         train["label"] = train["label"].astype("int64")
         sample[label_column] = as_integers(sample[label_column])
-    if limit is not None:
-        train = draw_limit(train, limit, seed)
     train["group"] = np.arange(len(train))
     excluded = pd.concat([excluded_train, excluded_test], ignore_index=True)
     return Competition(folder, train, test, classes, sample, excluded)
@@ -300,9 +291,16 @@ def as_integers(values: pd.Series) -> pd.Series:
     return values.astype("int64") if values.map(WHOLE_NUMBER.fullmatch).all() else values
 
 
-def draw_limit(train: pd.DataFrame, limit: int, seed: int) -> pd.DataFrame:
-    """Return at most `limit` rows of each label, drawn with `seed`, in the order they had."""
+def draw_limit(competition: Competition, limit: int, seed: int) -> Competition:
+    """Return the competition with at most `limit` training photos of each class.
+
+    They are drawn with `seed` and keep their order; the test set stays whole.
+
+    Raises:
+        Problem: the limit is below 1.
+    """
     if limit < 1:
         raise Problem(f"limit is {limit}: give the most training photos of a class, 1 or more.")
-    shuffled = train.sample(frac=1, random_state=seed)
-    return shuffled.groupby("label").head(limit).sort_index().reset_index(drop=True)
+    shuffled = competition.train.sample(frac=1, random_state=seed)
+    drawn = shuffled.groupby("label").head(limit).sort_index().reset_index(drop=True)
+    return replace(competition, train=drawn)

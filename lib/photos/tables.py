@@ -10,7 +10,7 @@ import pandas as pd
 from common import Problem
 from common.tables import read_csv
 from photos.checking import check_photos
-from photos.competition import Competition, CompetitionFiles, read_competition
+from photos.competition import Competition, CompetitionFiles, draw_limit, read_competition
 from photos.duplicates import conflicting_labels
 from photos.splitting import divide, split
 
@@ -92,7 +92,7 @@ def load_tables(folder: Path, files: CompetitionFiles, scratch: Path, config) ->
         files: the names of its files.
         scratch: where zips are unpacked.
         config: has limit, exclude, folds, validation_share, seed and workers; see
-            `read_competition`, `leave_out`, `divide`, `split` and `check_photos`.
+            `draw_limit`, `leave_out`, `divide`, `split` and `check_photos`.
 
     Returns:
         The tables of each fold; of one split where `folds` is 1. They share the competition.
@@ -100,9 +100,11 @@ def load_tables(folder: Path, files: CompetitionFiles, scratch: Path, config) ->
     Raises:
         Problem: a file is missing or unreadable, or too little is left.
     """
-    competition = read_competition(folder, files, scratch, config.limit, config.seed)
-    if config.exclude:
+    competition = read_competition(folder, files, scratch)
+    if config.exclude:  # before the draw, which then gives as many photos as without it
         competition = leave_out(competition, Path(config.exclude))
+    if config.limit is not None:
+        competition = draw_limit(competition, config.limit, config.seed)
     competition = check_photos(competition, config.workers)
     if config.folds > 1:
         pairs = divide(competition.train, config.folds, config.seed)
@@ -117,6 +119,8 @@ def load_tables(folder: Path, files: CompetitionFiles, scratch: Path, config) ->
 def leave_out(competition: Competition, file: Path) -> Competition:
     """Return the competition without the training photos whose Ids a CSV lists.
 
+    A line is printed of listed Ids that are no training photo's.
+
     Args:
         competition: as `read_competition` returns it; it is not changed.
         file: has a column of the Ids, named Id or as in the sample submission.
@@ -124,29 +128,39 @@ def leave_out(competition: Competition, file: Path) -> Competition:
     Raises:
         Problem: the file or the column is missing, or a class would lose all its photos.
     """
-    if not file.is_file():
-        raise Problem(f"--exclude {file}: there is no such file.")
-    listed = read_csv(file, "give --exclude a CSV of the Ids of training photos")
-    names = [name for name in (competition.sample.columns[0], "Id") if name in listed.columns]
-    if not names:
-        raise Problem(
-            f"{file} has no column {competition.sample.columns[0]}; its columns are "
-            f"{', '.join(listed.columns)}: name that of the training photos' Ids so."
-        )
-    train, ids = competition.train, listed[names[0]].str.strip()
+    train, before = competition.train, competition.excluded
+    ids = listed_ids(file, competition.sample.columns[0])
     out = train["Id"].isin(ids)
     if lost := sorted(set(train["label"]) - set(train.loc[~out, "label"]), key=str):
         raise Problem(f"{file} lists every photo of class {lost[0]}: leave some of them.")
-    unknown = sorted(set(ids) - set(train["Id"]))
-    if unknown:
-        print(f"{file} lists {len(unknown)} Ids of no training photo: {first_names(unknown)}")
-    rows = train[out].assign(set="train", reason=f"{file.name} lists it")
-    excluded = pd.concat([competition.excluded, rows], ignore_index=True)
+    known = {*train["Id"], *before.loc[before["set"] == "train", "Id"]}
+    if unknown := sorted(ids - known):
+        print(f"Ids in {file} of no training photo: {len(unknown)} ({first_names(unknown)})")
+    rows = train[out].assign(set="train", reason=f"it is listed in {file.name}")
+    excluded = pd.concat([before, rows], ignore_index=True)
     return replace(
         competition,
         train=train[~out].reset_index(drop=True),
-        excluded=excluded[competition.excluded.columns].astype(str),
+        excluded=excluded[before.columns].astype(str),
     )
+
+
+def listed_ids(file: Path, id_column: str) -> set[str]:
+    """Return the Ids in a CSV's column `id_column`, or Id where it has no such column.
+
+    Raises:
+        Problem: the file or the column is missing.
+    """
+    if not file.is_file():
+        raise Problem(f"--exclude {file}: there is no such file.")
+    listed = read_csv(file, "give --exclude a CSV of the Ids of training photos")
+    names = [name for name in (id_column, "Id") if name in listed.columns]
+    if not names:
+        raise Problem(
+            f"{file} has no column {id_column}; its columns are {', '.join(listed.columns)}: name "
+            "that of the training photos' Ids so."
+        )
+    return set(listed[names[0]].str.strip()) - {""}
 
 
 def first_names(names: list[str]) -> str:
@@ -157,12 +171,17 @@ def first_names(names: list[str]) -> str:
 
 def summary(parts: list[PhotoTables]) -> str:
     """Return the numbers of photos in one line, after one about labels that contradict."""
-    first = parts[0]
-    conflicts = list(conflicting_labels(first.competition.train).Id)
+    competition, photos = parts[0].competition, len(parts[0].competition.train)
+    conflicts = list(conflicting_labels(competition.train).Id)
     named = f"Nearly the same photo, another label: {first_names(conflicts)}\n"
-    folds = f"in {len(parts)} folds, in the first " if len(parts) > 1 else ""
+    divided = f"{len(parts[0].train)} photos to train, {len(parts[0].validation)} to validate"
+    if len(parts) > 1:
+        held = round(photos / len(parts))
+        divided = (
+            f"{photos} photos in {len(parts)} folds: about {photos - held} to train and {held} to "
+            "validate in each"
+        )
     return (named if conflicts else "") + (
-        f"{folds}{len(first.train)} photos to train, {len(first.validation)} to validate, "
-        f"{len(first.competition.test)} to predict, {len(first.competition.classes)} classes; "
-        f"{len(first.competition.excluded)} left out"
+        f"{divided}, {len(competition.test)} to predict, {len(competition.classes)} classes; "
+        f"{len(competition.excluded)} left out"
     )
