@@ -125,6 +125,8 @@ def test_a_folder_of_weights_gives_the_file_of_the_backbone(lib, tmp_path):
     (folder / "mobilenet_1_0_224_tf_no_top.h5").write_bytes(b"trained further")
     assert find(lib, str(folder)) == folder / "mobilenet_1_0_224_tf_no_top.h5"
     assert find(lib, str(folder / "another.h5")) == folder / "another.h5"
+    (folder / "plain_drawn.weights.h5").write_bytes(b"trained further")
+    assert find(lib, str(folder), "Plain") == folder / "plain_drawn.weights.h5"
 
 
 def test_a_folder_without_the_file_of_the_backbone_is_a_problem_that_names_it(lib, tmp_path):
@@ -132,7 +134,9 @@ def test_a_folder_without_the_file_of_the_backbone_is_a_problem_that_names_it(li
     (tmp_path / "mine" / "another.h5").write_bytes(b"other")
     with pytest.raises(Problem, match=r"mine.mobilenet_1_0_224_tf_no_top\.h5: no such file"):
         find(lib, str(tmp_path / "mine"))
-    with pytest.raises(Problem, match=r"TinyNet has no ImageNet weights"):
+    with pytest.raises(Problem, match=r"mine.plain_drawn\.weights\.h5: no such file"):
+        find(lib, str(tmp_path / "mine"), "Plain")
+    with pytest.raises(Problem, match=r"which file in .*mine is of TinyNet: give --weights the f"):
         find(lib, str(tmp_path / "mine"), "TinyNet")
 
 

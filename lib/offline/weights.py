@@ -26,8 +26,8 @@ def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | 
     Args:
         backbone: a name in the manifest.
         wanted: "imagenet"; "drawn", for weights that were trained on drawn photos and come with
-            the repository; "none"; or the path of a file, or of a folder
-            that holds the file that the manifest names.
+            the repository; "none"; or the path of a file, or of a folder that holds the file that
+            the manifest names. A file of one's own isn't compared with the manifest.
         lib: the folder of our packages, which holds weights/manifest.json.
         inputs: the folder below which datasets are mounted.
 
@@ -38,12 +38,7 @@ def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | 
         return None
     manifest = lib / "weights" / "manifest.json"
     if wanted not in ("imagenet", "drawn"):
-        path = Path(wanted)
-        if path.is_dir():
-            path = path / manifest_entry(backbone, "imagenet", manifest)["file"]
-        if not path.is_file():
-            raise Problem(f"--weights {path}: no such file; imagenet, drawn and none also work.")
-        return path
+        return own_file(backbone, Path(wanted), manifest)
     entry = manifest_entry(backbone, wanted, manifest)
     if wanted == "drawn":
         path = lib / "weights" / entry["file"]
@@ -55,6 +50,25 @@ def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | 
         return verified(path, entry)
     found = find_file(entry["file"], lib / "weights", inputs)
     return verified(found, entry) if found else download_weights(backbone, entry)
+
+
+def own_file(backbone: str, path: Path, manifest: Path) -> Path:
+    """Return the file `path`, or the one of the backbone's row of the manifest in a folder.
+
+    Raises:
+        Problem: the file is missing, or the manifest has no such row.
+    """
+    if path.is_dir():
+        entry = json.loads(manifest.read_text(encoding="utf-8")).get(backbone)
+        if not entry:
+            raise Problem(
+                f"{manifest} doesn't say which file in {path} is of {backbone}: give --weights the "
+                "file itself."
+            )
+        path = path / entry["file"]
+    if not path.is_file():
+        raise Problem(f"--weights {path}: no such file; imagenet, drawn and none also work.")
+    return path
 
 
 def manifest_entry(backbone: str, wanted: str, manifest: Path) -> dict:
