@@ -530,8 +530,7 @@ def train(config: Config, tables: PhotoTables, weights: Path | None, clock: Cloc
     while state.stage < len(config.stages):
         stage = config.stages[state.stage]
         sized = at_scale(config, stage.scale)
-        if network is None or network.input_shape[1:3] != sized.image_size:
-            network = build_model(sized, classes, weights)
+        network = network_for(sized, classes, weights, network)
         if not state.last:  # the fallback if the first epoch diverges
             state.store(network)
             state.save()
@@ -551,9 +550,16 @@ def train(config: Config, tables: PhotoTables, weights: Path | None, clock: Cloc
             ran = results.StageMetrics.of(stage, state.rows, state.member, state.fold)
             left = clock_text(clock.remaining())
             print(ran.sentence(opened, state.best_accuracy, left), flush=True)
-    network = build_model(best_size(config, state), classes, weights)
+    network = network_for(best_size(config, state), classes, weights, network)
     state.load_best(network)
     return network
+
+
+def network_for(config: Config, classes: int, weights: Path | None, network: keras.Model | None):
+    """Return `network` where it has the settings' size, else a new one."""
+    if network is not None and network.input_shape[1:3] == config.image_size:
+        return network
+    return build_model(config, classes, weights)
 
 
 def best_size(config: Config, state: State) -> Config:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import accuracy_score
 
 from inference.blending import Blend, blend, combine
 from inference.calibration import apply_temperature, temperature
 from inference.portfolio import Member
+from inference.scores import accuracy
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def combine_members(members: Mapping[str, Member], parts: list, seed: int) -> Ou
         held_out=held_out,
         validation=validation,
         test=combine(tests, blended.weights),
-        accuracy=float(accuracy_score(truth, validation.argmax(1))),
+        accuracy=accuracy(validation, truth),
         accuracy_plain=weighted(members, blended.weights, "accuracy"),
         accuracy_tta=weighted(members, blended.weights, "accuracy_tta"),
         blend=blended,

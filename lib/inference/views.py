@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.metrics import accuracy_score
 from tqdm import tqdm
 
 from common import Problem
 from inference.choosing import choose_views
 from inference.portfolio import Fold
+from inference.scores import accuracy as accuracy_of
 from inference.view import View
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def choose_prediction(
     trained = [number for number in range(len(passes)) if views[number].trained]
     chosen = trained or choose_views(held, truth)
     mean = [np.mean([passes[i][part] for i in chosen], axis=0, dtype=np.float64) for part in (0, 1)]
-    accuracy, accuracy_tta = (accuracy_score(truth, p.argmax(1)) for p in (held[0], mean[0]))
+    accuracy, accuracy_tta = (accuracy_of(p, truth) for p in (held[0], mean[0]))
     if accuracy_tta < accuracy:
         chosen, mean = [0], passes[0]
     used = "the plain prediction is used"
@@ -82,7 +82,7 @@ def choose_prediction(
         validation_ids=tables.validation.Id.to_numpy(str),
         validation_positions=truth,
         test=np.asarray(mean[1], np.float32),
-        accuracy=float(accuracy),
-        accuracy_tta=float(accuracy_tta),
+        accuracy=accuracy,
+        accuracy_tta=accuracy_tta,
         views=[views[number].name for number in chosen],
     )
