@@ -79,7 +79,24 @@ class LayerAdam(_ByLayer, keras.optimizers.Adam):
     """Adam with a rate for each layer."""
 
 
-class LayerAdamW(_ByLayer, keras.optimizers.AdamW):
+class DecayingAdamW(keras.optimizers.AdamW):
+    """AdamW whose weight decay follows the learning rate that a variable's own step is taken at.
+
+    Keras' own decays all variables at the optimizer's rate, also those that learn at a fraction.
+    """
+
+    def _apply_weight_decay(self, variables):
+        """Leave it to `update_step`."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Decay one variable, then update it."""
+        if self._use_weight_decay(variable):
+            rate = keras.ops.cast(learning_rate, variable.dtype)
+            self.assign_sub(variable, variable * self.weight_decay * rate)
+        super().update_step(gradient, variable, learning_rate)
+
+
+class LayerAdamW(_ByLayer, DecayingAdamW):
     """AdamW with a rate for each layer."""
 
 
