@@ -5,6 +5,7 @@
 
 from common.boundary import Boundary
 from common.files import file_hash, scratch_folder, write_atomically
+from common.lazy import import_lazily
 from common.problem import Problem
 from common.progress import EpochProgress, clock_text
 
@@ -14,6 +15,7 @@ __all__ = [
     "Problem",
     "clock_text",
     "file_hash",
+    "import_lazily",
     "scratch_folder",
     "write_atomically",
 ]
