@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
-import math
 import os
 import shutil
 import signal
@@ -60,10 +58,11 @@ def find_lib() -> Path:
 LIB = find_lib()
 sys.path.insert(0, str(LIB))
 
-from common import Boundary, Problem, clock_text, scratch_folder
+import settings
+from common import Boundary, clock_text, scratch_folder
 from common.locks import only_one
 from inference.view import View
-from settings import expand_members, read_settings, setting, size_text
+from settings import setting, size_text
 
 # ------------------------------------------------------------------------------------- config
 
@@ -344,7 +343,10 @@ def augmentation(config: Config) -> A.Compose:
 
 
 def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
-    """Return the settings (recipe, then OVERRIDES, then the command line) and the other options."""
+    """Return the settings (recipe, then OVERRIDES, then the command line) and the other options.
+
+    With --show-config the settings are printed, and the program ends.
+    """
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -352,7 +354,7 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
     parser.add_argument("--output", type=Path, help="where results go (./output)")
     parser.add_argument("--fresh", action="store_true", help="throw an unfinished run away")
     parser.add_argument("--show-config", action="store_true", help="print the settings as JSON")
-    config, options = read_settings(
+    config, options = settings.read_settings(
         parser,
         RECIPES,
         lambda options: "default" if ON_KAGGLE or options.data else "dry",
@@ -361,49 +363,16 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
         {"backbone": BACKBONES, "augmentation": AUGMENTATIONS},
     )
     limit = KAGGLE_MINUTES if ON_KAGGLE else None
-    return resolved(dataclasses.replace(config, time_limit=config.time_limit or limit)), options
+    config = dataclasses.replace(config, time_limit=config.time_limit or limit)
+    config = settings.resolved(config, BACKBONES)
+    if options.show_config:
+        settings.show_config(config, COMPETITION, RECIPES, SHARED, BACKBONES)
+        parser.exit()
+    return config, options
 
 
-def resolved(config: Config) -> Config:
-    """Return the settings with the backbone's own size, and no stage above the most epochs."""
-    most = config.epochs or math.inf
-    stages = (dataclasses.replace(s, epochs=min(s.epochs, most)) for s in config.stages)
-    size = config.image_size or BACKBONES[config.backbone].size
-    return dataclasses.replace(config, image_size=size, stages=tuple(stages))
-
-
-def settings_of(config: Config) -> dict:
-    """Return the settings that must be equal for a run, or a member of one, to go on."""
-    return {k: v for k, v in dataclasses.asdict(config).items() if k not in MAY_CHANGE}
-
-
-def members_of(config: Config) -> dict[str, Config]:
-    """Return the settings of each member, by its name; one alone has the backbone's name."""
-    expanded = expand_members(config, RECIPES, SHARED) or {config.backbone: config}
-    return {name: resolved(member) for name, member in expanded.items()}
-
-
-def show_config(config: Config) -> int:
-    """Print the settings as JSON for other programs to read; return the exit status 0."""
-    own = sorted({BACKBONES[member.backbone].file for member in members_of(config).values()})
-    files = {"none": [], "imagenet": own, "drawn": own}
-    content = {
-        "config": dataclasses.asdict(config),
-        "recipe": config.recipe,
-        "backbone": config.backbone,
-        "weights_files": files.get(config.weights, [config.weights]),
-        "competition": COMPETITION,
-        "recipes": list(RECIPES),
-        "backbones": list(BACKBONES),
-    }
-    print(json.dumps(content))
-    return 0
-
-
-if __name__ == "__main__":  # answer wrong arguments and --show-config before TensorFlow is imported
-    early_config, early_options = read_arguments(sys.argv[1:])
-    if early_options.show_config:
-        sys.exit(show_config(early_config))
+if __name__ == "__main__":  # answers --help, --show-config and errors before TensorFlow is imported
+    read_arguments(sys.argv[1:])
 
 from offline import ensure_albumentations, find_mounted, find_weights
 
@@ -412,16 +381,13 @@ ensure_albumentations(LIB)
 import albumentations as A
 import cv2
 import keras
-import numpy as np
-import pandas as pd
 
 import inference
 import photos
 import results
 import training
-from ImageDataAugmentor import ImageDataAugmentor
 from ImageDataAugmentor.transforms import FancyPCA
-from photos import PhotoTables
+from photos import PhotoTables, make_iterator
 from training import Clock, State
 
 # --------------------------------------------------------------------------------------- data
@@ -438,37 +404,6 @@ def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
     from sample import drawn_competition  # which stays on this machine
 
     return drawn_competition(scratch / "drawn", seed)
-
-
-def make_iterator(config: Config, tables: PhotoTables, table, transform=None, shuffle=False):
-    """Return an iterator over the photos of one of `tables`.
-
-    Its batches are (uint8 [n, h, w, 3] in 0..255, float32 one-hot [n, classes]), the columns in the
-    order of the competition's classes. A table without labels gives the photos alone.
-    """
-    labelled = "label" in table
-    if labelled:
-        table = table.assign(position=tables.positions(table))
-    if transform and config.fuse:
-        transform = ImageDataAugmentor.fuse(transform)
-    augmentor = ImageDataAugmentor(
-        augment=transform, seed=config.seed, cache=config.cache or None, workers=config.workers
-    )
-    filters = {"area": cv2.INTER_AREA, "nearest": cv2.INTER_NEAREST}
-    return augmentor.flow_from_dataframe(
-        table,
-        x_col="path",
-        y_col="position",
-        classes=[str(label) for label in tables.competition.classes] if labelled else None,
-        class_mode="categorical" if labelled else None,
-        target_size=config.image_size,
-        batch_size=config.batch_size,
-        interpolation=filters[config.interpolation],
-        shuffle=shuffle,
-        dtype="uint8",
-        validate_filenames=False,
-        verbose=False,
-    )
 
 
 # -------------------------------------------------------------------------------------- model
@@ -502,43 +437,27 @@ def regime(config: Config, photos_to_train: int) -> Config:
     return dataclasses.replace(config, batchnorm="train", stages=stages)
 
 
-def unfreeze(config: Config, backbone: keras.Model, stage: Stage) -> str:
-    """Let the upper `stage.fraction` of the backbone train; return a message that says so."""
-    last = stage == config.stages[-1]
-    normalize = config.batchnorm == "train" or (config.batchnorm == "last" and last)
-    whole_blocks = config.unfreeze == "blocks"
-    momentum = config.norm_momentum if normalize else None
-    return training.open_backbone(backbone, stage.fraction, whole_blocks, momentum)
-
-
 # ----------------------------------------------------------------------------------- schedule
 
 
-def at_scale(config: Config, scale: float) -> Config:
-    """Return the settings for photos whose sides are `scale` times as long."""
-    size = tuple(round(scale * side) for side in config.image_size)
-    return dataclasses.replace(config, image_size=size)
+def train(
+    config: Config, tables: PhotoTables, weights: Path | None, clock: Clock, others: list
+) -> tuple[keras.Model, Config]:
+    """Run the schedule from where the clock's state stands.
 
-
-def train(config: Config, tables: PhotoTables, weights: Path | None, clock: Clock, others: list):
-    """Run the schedule from where the clock's state stands; return the network at its best.
-
-    `others` are the finished members' probabilities of the test photos, for pseudo-labels.
+    `others` are the finished members' probabilities of the test photos, for pseudo-labels. Returns
+    the network at its best epoch, and the settings for the size of photos that it had.
     """
-    state = clock.state
-    classes, network = len(tables.competition.classes), None
+    state, classes, network = clock.state, len(tables.competition.classes), None
     while state.stage < len(config.stages):
         stage = config.stages[state.stage]
-        sized = at_scale(config, stage.scale)
+        sized = settings.at_scale(config, stage.scale)
         network = network_for(sized, classes, weights, network)
-        if not state.last:  # the fallback if the first epoch diverges
-            state.store(network)
-            state.save()
+        state.keep_first(network)
         try:
             clock.check_epoch()
-            seen = with_pseudo_labels(sized, tables, network, stage, state, others)
-            fit = fit_head if stage.views else fit_stage
-            opened = fit(sized, seen, network, stage, state, clock)
+            seen = inference.with_pseudo_labels(sized, tables, network, stage, state, VIEWS, others)
+            opened = fit_stage(sized, seen, network, stage, clock)
         except training.Diverged as diverged:
             message = state.diverge(diverged.learning_rate)
             print(f"The loss of stage {stage.name} is no longer a number: {message}.")
@@ -547,12 +466,11 @@ def train(config: Config, tables: PhotoTables, weights: Path | None, clock: Cloc
             state.run_out_of_time()
             break
         else:
-            ran = results.StageMetrics.of(stage, state.rows, state.member, state.fold)
-            left = clock_text(clock.remaining())
-            print(ran.sentence(opened, state.best_accuracy, left), flush=True)
-    network = network_for(best_size(config, state), classes, weights, network)
+            print(results.stage_sentence(stage, clock, opened), flush=True)
+    best = settings.at_scale(config, config.stages[state.best_stage].scale)
+    network = network_for(best, classes, weights, network)
     state.load_best(network)
-    return network
+    return network, best
 
 
 def network_for(config: Config, classes: int, weights: Path | None, network: keras.Model | None):
@@ -562,63 +480,23 @@ def network_for(config: Config, classes: int, weights: Path | None, network: ker
     return build_model(config, classes, weights)
 
 
-def best_size(config: Config, state: State) -> Config:
-    """Return the settings for the photos' size in the stage that had the best epoch."""
-    return at_scale(config, config.stages[state.best_stage].scale)
-
-
-def with_pseudo_labels(config, tables, network, stage: Stage, state: State, others) -> PhotoTables:
-    """Return the photos, and for a stage that asks for it the test photos that are sure enough."""
-    if not stage.pseudo:
-        return tables
-
-    def predict_test() -> list[np.ndarray]:
-        state.load_best(network)
-        transforms = [view.transform(*config.image_size) for view in VIEWS[:2]]
-        seen = [predict_photos(config, tables, tables.test, network, each) for each in transforms]
-        return seen + others
-
-    file = state.folder / f"pseudo-{state.fold}-{state.stage}.npz"
-    rows, classes = inference.pseudo_labels(file, predict_test, stage.pseudo)
-    print(f"{len(rows)} of {len(tables.test)} test photos train under the label predicted for them")
-    return tables.with_test_photos(rows, classes)
-
-
-def loss_of(config: Config) -> keras.losses.Loss:
-    """Return the loss of one-hot labels and probabilities."""
-    return keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
-
-
-def fit_head(
-    config: Config, tables: PhotoTables, network: keras.Model, stage: Stage, state: State, clock
-) -> str:
-    """Fit the head on features of the photos and of augmented views; return what trained."""
-    print(f"stage {stage.name} begins: features of the photos and {stage.views} views", flush=True)
-    state.restore(network)
-    flows = []
-    for number in range(stage.views + 1):
-        transform = augmentation(config) if number else None
-        flows.append(make_iterator(config, tables, tables.train.drop(columns="label"), transform))
-        flows[-1].epoch = number  # random views differ from each other
-    flows.append(make_iterator(config, tables, tables.validation.drop(columns="label")))
-    labels = [tables.positions(table) for table in (tables.train, tables.validation)]
-    training.fit_head(network, flows, labels, state, clock)
-    return "the head trains on cached features"
-
-
 def fit_stage(
-    config: Config, tables: PhotoTables, network: keras.Model, stage: Stage, state: State, clock
+    config: Config, tables: PhotoTables, network: keras.Model, stage: Stage, clock: Clock
 ) -> str:
     """Train the head and the upper part of the backbone; return what trained."""
+    if stage.views:
+        return training.fit_head(config, tables, network, stage, clock, augmentation)
+    state = clock.state
     rate = state.learning_rate or stage.learning_rate
-    opened = unfreeze(config, network.get_layer("backbone"), stage)
+    opened = training.unfreeze(config, network.get_layer("backbone"), stage)
     print(f"stage {stage.name} begins: {opened}, learning rate {rate:g}", flush=True)
     batches = make_iterator(config, tables, tables.train, augmentation(config), shuffle=True)
     validation = make_iterator(config, tables, tables.validation)
     model = training.Mixing(network, stage.mixup, stage.cutmix)
     factors = training.layer_factors(network, config.head_rate, config.layer_decay)
     optimizer = training.make_optimizer(config, rate, factors)
-    model.compile(optimizer, loss_of(config), metrics=["accuracy"])
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
+    model.compile(optimizer, loss, metrics=["accuracy"])
     state.restore(network, optimizer, model.trainable_variables)
     model.fit(
         batches.as_tf_dataset(),
@@ -634,53 +512,24 @@ def fit_stage(
 # --------------------------------------------------------------------------------- prediction
 
 
-def tta_views(config: Config) -> list[View]:
-    """Return the prediction passes; the first is always the plain photo."""
-    if config.tta_style == "training" and config.tta > 1:
-        return [VIEWS[0], *(View(f"as trained {n}", trained=True) for n in range(config.tta))]
-    return list(VIEWS[: config.tta])
-
-
-def passes_of(config: Config) -> float:
-    """Return what all prediction passes cost, in passes over photos of the trained size."""
-    return sum(view.scale**2 for view in tta_views(config))
-
-
 def predict(config: Config, tables: PhotoTables, network: keras.Model, clock: Clock):
     """Return the `inference.Fold` of `network`, which trained at the size of `config`."""
-    views, networks = tta_views(config), {1.0: network}
-
-    def predict_view(number: int, view: View) -> list[np.ndarray]:
-        sized = at_scale(config, view.scale)
-        if view.scale not in networks:
-            networks[view.scale] = build_model(sized, network.output_shape[-1], None)
-            networks[view.scale].set_weights(network.get_weights())
-        transform = augmentation(sized) if view.trained else view.transform(*sized.image_size)
-        return [
-            predict_photos(sized, tables, table, networks[view.scale], transform, number)
-            for table in (tables.validation, tables.test)
-        ]
-
-    passes = inference.predict_views(views, clock, predict_view)
-    return inference.choose_prediction(tables, views, passes)
-
-
-def predict_photos(config, tables, table, network: keras.Model, transform=None, number=0):
-    """Return float32 probabilities [n, classes]; random transforms differ by `number`."""
-    flow = make_iterator(config, tables, table.drop(columns="label", errors="ignore"), transform)
-    flow.epoch = number
-    return network.predict(flow.as_tf_dataset(), verbose=0)
+    views = inference.views_of(config, VIEWS)
+    return inference.predict(config, tables, network, clock, views, build_model, augmentation)
 
 
 # ------------------------------------------------------------------------------------- output
 
 
-def submission(competition: photos.Competition, probabilities: np.ndarray) -> pd.DataFrame:
-    """Return the sample submission with the predicted labels; a NaN among them is a Problem."""
-    if not np.isfinite(probabilities).all():
-        raise Problem("The network predicts NaN, so there is no submission: try lower rates.")
-    labels = np.asarray(competition.classes)[probabilities.argmax(1)]
-    return competition.sample.assign(**{competition.sample.columns[1]: labels})
+def finish(config: Config, members, parts: list[PhotoTables], portfolio, state: State, output):
+    """Blend what the members say, and write the results."""
+    outcome = inference.combine_members(portfolio.members, parts, config.seed)
+    print(outcome.sentence(), flush=True)
+    took = time.monotonic() - START
+    results.write_results(output, config, members, parts, state, outcome, took)
+    results.decorate(output, config, parts[0], state.rows, outcome, augmentation)
+    state.discard()
+    print(f"{output / 'submission.csv'} is ready after {clock_text(took)}")
 
 
 # --------------------------------------------------------------------------------------- main
@@ -694,28 +543,16 @@ def run_job(
     keras.utils.set_random_seed(config.seed)
     state.begin_job(job.member, job.fold)
     weights = find_weights(config.backbone, config.weights, LIB, ROOT / "input")
-    images = len(tables.validation) + len(tables.test)
-    clock = Clock(state, config.stages, images, passes_of(config), plan.end, plan.later(job))
+    clock = plan.clock(job, config.stages)
     boundary.doing = f"training {job.member}"
-    network = train(config, tables, weights, clock, others)
+    network, config = train(config, tables, weights, clock, others)
     boundary.doing = "predicting"
-    return predict(best_size(config, state), tables, network, clock), network
-
-
-def make_plan(members: dict[str, Config], parts: list[PhotoTables], state: State, limit):
-    """Return the `training.Plan` of a session of `limit` minutes, or of any length for None."""
-    shapes = {}
-    for name, member in members.items():
-        row = BACKBONES[member.backbone]
-        gmacs = row.gmacs * math.prod(member.image_size) / math.prod(row.size)
-        shapes[name] = training.JobShape(member.stages, gmacs, passes_of(member))
-    end = START + limit * 60 if limit else math.inf
-    return training.make_plan(shapes, parts, state, end)
+    return predict(config, tables, network, clock), network
 
 
 def run(config: Config, options: argparse.Namespace, output: Path, boundary: Boundary) -> None:
     """Go the whole way from photos to a submission in `output`."""
-    members = members_of(config)
+    members = settings.members_of(config, RECIPES, SHARED, BACKBONES)
     for name, row in members.items():
         print(f"recipe {row.recipe}, {name}: {row.backbone} at {size_text(row.image_size)}")
     boundary.doing = "looking for accelerators"
@@ -726,13 +563,15 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
     files = photos.CompetitionFiles(**COMPETITION_FILES)
     parts = photos.load_tables(folder, files, scratch, config)
-    decisive, identity = settings_of(config), inference.fingerprint(parts)
-    state = training.open_state(output / "state", decisive, identity, options.fresh)
-    portfolio = inference.Portfolio(output / "members", ROOT / "input", parts, state.resumed)
-    plan = make_plan(members, parts, state, config.time_limit)
+    same, found = settings.decisive(config, MAY_CHANGE), photos.fingerprint(parts)
+    state = training.open_state(output / "state", same, found, options.fresh)
+    portfolio = inference.Portfolio(output / "members", ROOT / "input", parts, state)
+    passes = {name: inference.passes_of(member, VIEWS) for name, member in members.items()}
+    plan = training.make_plan(members, BACKBONES, passes, parts, state, START, config.time_limit)
     for job in plan.jobs:
         member = members[job.member]
-        if portfolio.has(job.member, settings_of(member), job.fold):
+        same = settings.decisive(member, MAY_CHANGE)
+        if portfolio.has(job.member, same, job.fold):
             continue
         if not plan.fits(job):
             print(f"Time is up: {job.member}, fold {job.fold}, is left out.", flush=True)
@@ -746,7 +585,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
             fold, network = run_job(job, member, parts[job.fold], plan, portfolio.tests(), boundary)
         alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
         training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
-        portfolio.add(job.member, settings_of(member), fold)
+        portfolio.add(job.member, same, fold)
         state.finish_job(job.cost, time.monotonic() - began)
     boundary.doing = "writing the results"
     finish(config, members, parts, portfolio, state, output)
@@ -757,24 +596,9 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
         print(NOTE)
 
 
-def finish(config: Config, members, parts: list[PhotoTables], portfolio, state: State, output):
-    """Blend what the members say, and write the results."""
-    outcome = inference.combine_members(portfolio.members, parts, config.seed)
-    print(outcome.sentence(), flush=True)
-    test = parts[0].with_prior(outcome.test)
-    table, took = submission(parts[0].competition, test), time.monotonic() - START
-    results.write_results(output, table, test, config, members, parts, state, outcome, took)
-    augmented = make_iterator(config, parts[0], parts[0].train, augmentation(config), shuffle=True)
-    results.decorate(output, parts[0], state.rows, outcome, augmented)
-    state.discard()
-    print(f"{output / 'submission.csv'} is ready after {clock_text(took)}")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run, and turn what can go wrong into one sentence and an exit status."""
     config, options = read_arguments(sys.argv[1:] if argv is None else argv)
-    if options.show_config:
-        return show_config(config)
     output = options.output or (ROOT / "working" if ON_KAGGLE else Path("output"))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     safe = f"The same command goes on from the last finished epoch ({output / 'state'})."

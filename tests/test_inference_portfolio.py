@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score
 
 from common import Problem
 from inference import Fold, Portfolio, View, choose_prediction, combine_members, predict_views
-from photos import PhotoTables
+from photos import PhotoTables, fingerprint
 from photos.competition import Competition
 
 SETTINGS = {"size": (48, 64), "stages": ({"name": "head", "rate": 1e-3},), "seed": 42}
@@ -81,9 +81,15 @@ def place(tmp_path):
     return tmp_path / "members", tmp_path / "input"
 
 
+def open_portfolio(folder, inputs, parts, resumed):
+    """Return the members of a run of these photos."""
+    state = SimpleNamespace(fingerprint=fingerprint(parts), resumed=resumed)
+    return Portfolio(folder, inputs, parts, state)
+
+
 def write_member(folder, parts, name="a", settings=SETTINGS, folds=(0, 1, 2), seed=0):
     """Write a member as a session does; return its folds."""
-    portfolio = Portfolio(folder, folder / "no inputs", parts, True)
+    portfolio = open_portfolio(folder, folder / "no inputs", parts, True)
     made = [make_fold(parts[number], seed=seed) for number in folds]
     for fold in made:
         portfolio.add(name, settings, fold)
@@ -98,10 +104,10 @@ def test_a_member_reads_back_exactly_as_it_was_written(place, classes):
     parts = make_parts(classes=classes)
     made = write_member(place[0], parts, folds=(2, 0))
     made.append(make_fold(parts[1], views=["plain"]))
-    going_on = Portfolio(*place, parts, True)
+    going_on = open_portfolio(*place, parts, True)
     assert not going_on.has("a", SETTINGS, 1)
     going_on.add("a", SETTINGS, made[-1])
-    found = Portfolio(*place, parts, True)
+    found = open_portfolio(*place, parts, True)
     assert list(found.members) == ["a"]
     assert found.members["a"].name == "a"
     assert sorted(found.members["a"].folds) == [0, 1, 2]
@@ -130,7 +136,7 @@ def test_the_file_holds_what_it_promises_to_other_tools(place, classes):
 
 def test_a_member_s_test_photos_are_the_mean_over_its_folds(place, parts):
     made = write_member(place[0], parts)
-    found = Portfolio(*place, parts, True)
+    found = open_portfolio(*place, parts, True)
     (mean,) = found.tests()
     np.testing.assert_allclose(mean, np.mean([fold.test for fold in made], axis=0), rtol=1e-6)
     assert mean.dtype == np.float32
@@ -143,14 +149,14 @@ def test_a_member_s_test_photos_are_the_mean_over_its_folds(place, parts):
 )
 def test_a_member_of_other_photos_is_ignored(place, parts, other):
     write_member(place[0], make_parts(**other), folds=(0, 1))
-    assert Portfolio(*place, parts, True).members == {}
+    assert open_portfolio(*place, parts, True).members == {}
 
 
 @pytest.mark.parametrize("below", ["kernel", "kernel/output", "notebooks/someone/kernel"])
 def test_a_mounted_member_with_equal_settings_counts(place, parts, below):
     """The settings have tuples, which are lists once they were written."""
     write_member(place[1] / below / "members", parts, folds=(0, 1))
-    found = Portfolio(*place, parts, False)
+    found = open_portfolio(*place, parts, False)
     assert [found.has("a", SETTINGS, fold) for fold in (0, 1, 2)] == [True, True, False]
     assert list(found.members) == ["a"]
     assert not place[0].exists()
@@ -158,20 +164,20 @@ def test_a_mounted_member_with_equal_settings_counts(place, parts, below):
 
 def test_going_on_with_a_mounted_member_writes_all_of_it(place, parts):
     made = write_member(place[1] / "kernel" / "members", parts, folds=(0, 1))
-    Portfolio(*place, parts, False).add("a", SETTINGS, make_fold(parts[2]))
+    open_portfolio(*place, parts, False).add("a", SETTINGS, make_fold(parts[2]))
     shutil.rmtree(place[1])
-    found = Portfolio(*place, parts, True)
+    found = open_portfolio(*place, parts, True)
     assert sorted(found.members["a"].folds) == [0, 1, 2]
     assert_same(found.members["a"].folds[1], made[1])
 
 
 def test_a_mounted_member_with_other_settings_is_kept_beside_the_new_one(place, parts):
     (old,) = write_member(place[1] / "kernel" / "members", parts, folds=(0,), seed=5)
-    found, settings = Portfolio(*place, parts, False), SETTINGS | {"size": (64, 64)}
+    found, settings = open_portfolio(*place, parts, False), SETTINGS | {"size": (64, 64)}
     assert not found.has("a", settings, 0)
     found.add("a", settings, make_fold(parts[0], seed=6))
     assert found.has("a", settings, 0)
-    for portfolio in (found, Portfolio(*place, parts, True)):  # also where the session goes on
+    for portfolio in (found, open_portfolio(*place, parts, True)):  # also where the session goes on
         assert set(portfolio.members) == {"a", "a (earlier)"}
         assert_same(portfolio.members["a (earlier)"].folds[0], old)
         assert_same(portfolio.members["a"].folds[0], make_fold(parts[0], seed=6))
@@ -180,7 +186,7 @@ def test_a_mounted_member_with_other_settings_is_kept_beside_the_new_one(place, 
 def test_the_folds_of_several_mounted_outputs_come_together(place, parts):
     write_member(place[1] / "first" / "members", parts, folds=(0, 1))
     write_member(place[1] / "second" / "members", parts, folds=(2,))
-    found = Portfolio(*place, parts, False)
+    found = open_portfolio(*place, parts, False)
     assert all(found.has("a", SETTINGS, fold) for fold in (0, 1, 2))
 
 
@@ -202,13 +208,13 @@ def test_a_damaged_file_is_a_problem_that_names_it(place, parts, kind):
         }
         file.write_bytes(damaged[kind])
     with pytest.raises(Problem, match=r"members.a.probabilities\.npz can't be read .*: remove it"):
-        Portfolio(*place, parts, True)
+        open_portfolio(*place, parts, True)
 
 
 def test_a_run_that_begins_anew_removes_its_members(place, parts):
     write_member(place[0], parts)
     (place[0] / "a" / "fold-0.weights.h5").write_bytes(b"weights")
-    found = Portfolio(*place, parts, False)
+    found = open_portfolio(*place, parts, False)
     assert found.members == {}
     assert not found.has("a", SETTINGS, 0)
     assert not place[0].exists()
@@ -219,7 +225,7 @@ def test_a_run_that_begins_anew_removes_its_members(place, parts):
 
 def members_of(place, parts, **rights):
     """Return members in memory, right about these fractions of the photos, with all folds."""
-    portfolio = Portfolio(*place, parts, False)
+    portfolio = open_portfolio(*place, parts, False)
     for number, (name, right) in enumerate(rights.items()):
         for part in parts:
             portfolio.add(name, SETTINGS, make_fold(part, right, number))
@@ -302,7 +308,7 @@ def test_members_from_disk_combine_like_those_in_memory(place, classes):
     members = members_of(place, parts, a=0.9, b=0.6)
     one, two = (
         combine_members(each, parts, 0)
-        for each in (members, Portfolio(*place, parts, True).members)
+        for each in (members, open_portfolio(*place, parts, True).members)
     )
     assert np.array_equal(one.validation, two.validation)
     assert np.array_equal(one.test, two.test)

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
+from common import Problem
 from tiny_kernel import TINY, kernel
-from training import layers_of, load_backbone, use_devices
+from training import layers_of, load_backbone, unfreeze, use_devices
 from training.backbones import is_norm
 
 REAL = [n for n, row in kernel.BACKBONES.items() if row.package == "keras.applications"]
@@ -63,7 +64,7 @@ def test_whole_blocks_open(built):
     backbone = network.get_layer("backbone")
     layers, operations = backbone.layers, backbone.operations
     for stage in config.stages:
-        kernel.unfreeze(config, backbone, stage)
+        unfreeze(config, backbone, stage)
         trains = [layer for layer in layers if layer.trainable]
         if stage.fraction == 0:
             assert not trains
@@ -85,7 +86,7 @@ def test_the_reference_counts_layers():
     network = kernel.build_model(config, 4, None)
     backbone = network.get_layer("backbone")
     for stage in config.stages:
-        kernel.unfreeze(config, backbone, stage)
+        unfreeze(config, backbone, stage)
         trains = sum(layer.trainable for layer in backbone.layers)
         assert trains == len(backbone.layers) - int((1 - stage.fraction) * len(backbone.layers))
     reaches = keras.Model(network.inputs, network.get_layer("scale").output)
@@ -102,9 +103,9 @@ def test_batchnorm_policies(policy, in_half, in_all):
     network = kernel.build_model(config, 4, None)
     backbone = network.get_layer("backbone")
     norms = layers_of(backbone, keras.layers.BatchNormalization)
-    kernel.unfreeze(config, backbone, config.stages[1])
+    unfreeze(config, backbone, config.stages[1])
     assert norms[-1].trainable == in_half
-    kernel.unfreeze(config, backbone, config.stages[3])
+    unfreeze(config, backbone, config.stages[3])
     assert all(norm.trainable == in_all for norm in norms)
 
 
@@ -179,10 +180,10 @@ def test_efficientnet_normalizes_as_under_imagenet(tmp_path):
 
 def test_a_wrong_weight_file_is_named(tmp_path):
     (tmp_path / "wrong.h5").write_bytes(b"no weights")
-    with pytest.raises(kernel.Problem, match=r"MobileNet at 32x40.*wrong\.h5"):
+    with pytest.raises(Problem, match=r"MobileNet at 32x40.*wrong\.h5"):
         load("MobileNet", (32, 40), tmp_path / "wrong.h5")
 
 
 def test_an_image_too_small_for_the_backbone_is_refused():
-    with pytest.raises(kernel.Problem, match="Xception at 16x16"):
+    with pytest.raises(Problem, match="Xception at 16x16"):
         load("Xception", (16, 16))

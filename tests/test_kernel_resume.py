@@ -152,6 +152,6 @@ def test_killed_while_predicting_trains_nothing_again(competition, tmp_path, mon
         patch.setattr(kernel.results, "write_results", lambda *_: (_ for _ in ()).throw(Stop()))
         with pytest.raises(Stop):
             run(competition, tmp_path, "--epochs", "1")
-    monkeypatch.setattr(kernel, "unfreeze", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(kernel.training, "unfreeze", lambda *_: pytest.fail("trained again"))
     assert run(competition, tmp_path, "--epochs", "1") == 0
     assert len(schedule(tmp_path)) == 4

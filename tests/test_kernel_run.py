@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from inference import views_of
 from tiny_kernel import TINY, kernel
 
 
@@ -180,16 +181,16 @@ def test_tta_that_hurts_is_not_used(competition, tmp_path, monkeypatch, capsys):
 
 def test_reference_tta_averages_training_views(competition):
     config, _ = kernel.read_arguments(["--recipe", "reference", "--data", str(competition)])
-    passes = kernel.tta_views(config)
+    passes = views_of(config, kernel.VIEWS)
     assert [view.trained for view in passes] == [False] + 10 * [True]
 
 
 def test_one_pass_of_any_style_is_the_plain_photo(competition):
     for style in ("weak", "training"):
         arguments = ["--data", str(competition), "--tta", "1", "--tta-style", style]
-        assert [view.name for view in kernel.tta_views(kernel.read_arguments(arguments)[0])] == [
-            "plain"
-        ]
+        assert [
+            view.name for view in views_of(kernel.read_arguments(arguments)[0], kernel.VIEWS)
+        ] == ["plain"]
 
 
 def test_the_history_has_the_rate_that_each_epoch_trained_at(competition, tmp_path):

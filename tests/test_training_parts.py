@@ -27,7 +27,6 @@ from training import (
     Plan,
     WarmCosine,
     build_head,
-    fit_head,
     layer_factors,
     load_backbone,
     make_optimizer,
@@ -37,7 +36,7 @@ from training import (
 )
 from training.batchnorm import MOMENTUM, Reestimate
 from training.checkpoint import reseed
-from training.head import STRENGTHS, Watch, best_regression, judge
+from training.head import STRENGTHS, Watch, best_regression, fit_on_flows, judge
 from training.rates import cosine_span, paths
 
 SIDE = 16
@@ -197,6 +196,13 @@ def test_a_variable_moves_by_its_own_fraction_of_the_rate(weight_decay):
     optimizer = make_optimizer(config(weight_decay), 0.01, {"low": 0.1, "high": 3.0})
     distances = moved(optimizer, variables("other", "low", "high"))
     assert distances == pytest.approx([0.01, 0.001, 0.03], rel=1e-3)
+
+
+def test_weight_decay_follows_a_variable_s_own_rate():
+    """In layers that learn slowly, decay at the whole rate would be most of what moves them."""
+    optimizer = make_optimizer(config(weight_decay=0.5), 0.1, {"low": 0.1, "high": 3.0})
+    distances = moved(optimizer, variables("other", "low", "high"), gradient=0.0)
+    assert distances == pytest.approx([0.05, 0.005, 0.15], abs=1e-6)
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
@@ -613,7 +619,7 @@ def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys
     clock = Clock(state, stages, 50, 1, math.inf)
     state.begin_job("one", 2)
     flows = [Flow(train), Flow(view), Flow(held)]
-    fit_head(network, flows, [labels, held_labels], state, clock)
+    fit_on_flows(network, flows, [labels, held_labels], clock)
 
     (row,) = state.history
     told = network.predict(held, verbose=0)
@@ -721,10 +727,27 @@ def fold(number, train, validation=0, test=0):
 
 
 def test_every_member_has_a_fold_before_any_has_the_next(state):
-    shapes = {name: JobShape([Stage()], 1.0, 1) for name in ("a", "b")}
-    plan = make_plan(shapes, [fold(0, 10), fold(1, 20)], state, math.inf)
+    members = {
+        name: SimpleNamespace(backbone="Net", image_size=(8, 8), stages=[Stage()])
+        for name in ("a", "b")
+    }
+    backbones, passes = {"Net": SimpleNamespace(gmacs=1.0, size=(8, 8))}, {"a": 1, "b": 1}
+    parts = [fold(0, 10), fold(1, 20)]
+    plan = make_plan(members, backbones, passes, parts, state, 0.0, None)
     assert [(job.member, job.fold) for job in plan.jobs] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
     assert plan.jobs[2].cost == 2 * plan.jobs[0].cost > 0
+    assert plan.end == math.inf
+
+
+def test_a_job_s_cost_and_clock_are_those_of_its_photos_size_and_passes(state):
+    members = {"a": SimpleNamespace(backbone="Net", image_size=(8, 24), stages=[Stage()])}
+    backbones = {"Net": SimpleNamespace(gmacs=2.0, size=(8, 8))}
+    part = fold(0, 10, 4, 6)
+    plan = make_plan(members, backbones, {"a": 1.5}, [part], state, 100.0, 2)
+    (job,) = plan.jobs
+    assert job.cost == JobShape([Stage()], 2.0 * 3, 1.5).cost(10, 4, 6)
+    clock = plan.clock(job, [Stage()])
+    assert (clock.images, clock.passes, clock.end, clock.later) == (10, 1.5, 220.0, 0)
 
 
 @pytest.mark.parametrize(
@@ -751,8 +774,14 @@ def test_validation_is_a_forward_pass_an_epoch_and_predictions_come_on_top():
     assert JobShape([Stage(), Stage()], 1.0, 0).cost(7, 0, 0) == 2 * 3 * 7
 
 
+def job(member, number, cost):
+    return Job(member, number, cost, images=0, passes=0)
+
+
 def plan_of(state, left, rate=None):
-    jobs = [Job("a", 0, 100.0), Job("b", 0, 300.0), Job("a", 1, 100.0), Job("b", 1, 300.0)]
+    jobs = [
+        job(name, number, cost) for number in (0, 1) for name, cost in (("a", 100.0), ("b", 300.0))
+    ]
     return Plan(jobs, state, time.monotonic() + left, rate)
 
 
@@ -762,10 +791,10 @@ def finish(state, member, number, cost, seconds):
 
 
 def test_the_first_job_always_fits_and_a_later_one_only_in_the_time_left(state):
-    assert all(plan_of(state, 1, rate=1.0).fits(job) for job in plan_of(state, 1).jobs)
+    assert all(plan_of(state, 1, rate=1.0).fits(one) for one in plan_of(state, 1).jobs)
     finish(state, "a", 0, 100.0, 50.0)  # 2 a second
     plan = plan_of(state, 100)
-    assert [plan.fits(job) for job in plan.jobs[1:]] == [False, True, False]
+    assert [plan.fits(one) for one in plan.jobs[1:]] == [False, True, False]
     assert plan_of(state, 151).fits(plan.jobs[1])
 
 
@@ -775,8 +804,8 @@ def test_a_member_is_reckoned_by_its_own_speed_and_a_new_one_by_the_slowest(stat
     assert plan_of(state, 1, rate=10.0).seconds(plan.jobs[0]) == 10
     finish(state, "a", 0, 100.0, 50.0)
     finish(state, "b", 0, 300.0, 600.0)
-    assert [plan.seconds(job) for job in plan.jobs[2:]] == [50, 600]
-    assert plan.seconds(Job("c", 0, 10.0)) == 20
+    assert [plan.seconds(one) for one in plan.jobs[2:]] == [50, 600]
+    assert plan.seconds(job("c", 0, 10.0)) == 20
     assert plan.later(plan.jobs[1]) == 650
     assert plan.later(plan.jobs[3]) == 0
 

@@ -1,13 +1,12 @@
 """What follows training: views, blending, calibration, and what probabilities tell.
 
-passes = predict_views(views, clock, predict)
-portfolio.add(name, settings, choose_prediction(tables, views, passes))
+views = views_of(config, rows)
+portfolio.add(name, settings, predict(config, tables, network, clock, views, build, augment))
 outcome = combine_members(portfolio.members, parts, seed)
 suspects = label_suspects(outcome.held_out, outcome.validation, truth, classes)
 """
 
-from importlib import import_module
-from typing import Any
+from common import import_lazily
 
 MODULES = {
     "Blend": "blending",
@@ -24,18 +23,15 @@ MODULES = {
     "combine": "blending",
     "combine_members": "outcome",
     "expected_calibration_error": "calibration",
-    "fingerprint": "portfolio",
     "label_suspects": "suspects",
+    "passes_of": "views",
+    "predict": "prediction",
     "predict_views": "views",
     "pseudo_labels": "pseudo",
     "temperature": "calibration",
+    "views_of": "views",
+    "with_pseudo_labels": "prediction",
 }
 
 __all__ = list(MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    """Import the module of a name when the name is first used: the kernel needs `View` early."""
-    if name not in MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"inference.{MODULES[name]}"), name)
+__getattr__ = import_lazily(__name__, MODULES)  # the kernel needs `View` early

@@ -16,7 +16,6 @@ members/<member>/probabilities.npz is the contract with later sessions and other
 | settings | str | the member's settings, as JSON |
 """
 
-import hashlib
 import json
 import shutil
 import zipfile
@@ -24,10 +23,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from common import Problem, write_atomically
+
+if TYPE_CHECKING:
+    from training import State
 
 FILE = "probabilities.npz"
 # What NumPy, zipfile and zlib raise for files that are cut short, damaged or of another kind.
@@ -72,24 +75,25 @@ class Portfolio:
         folder: of this run's members.
         inputs: below which the outputs of earlier sessions may be mounted; their members count too.
         parts: the run's photos, `photos.PhotoTables` of every fold, in order.
-        resumed: whether the members in `folder` are this run's; otherwise they are removed.
+        state: the run's: its fingerprint decides which members count, and where it is not resumed,
+            those in `folder` are of another run and are removed.
 
     Raises:
         Problem: a member's file can't be read.
     """
 
-    def __init__(self, folder: Path, inputs: Path, parts: list, resumed: bool):
+    def __init__(self, folder: Path, inputs: Path, parts: list, state: "State"):
         self.folder, competition = folder, parts[0].competition
         self.identity = {
-            "fingerprint": fingerprint(parts),
+            "fingerprint": state.fingerprint,
             "classes": np.asarray(competition.classes),
             "test_ids": parts[0].test.Id.to_numpy(str),
         }
-        if not resumed:
+        if not state.resumed:
             shutil.rmtree(folder, ignore_errors=True)
         self.members: dict[str, Member] = {}
         for file in [*mounted_files(inputs), *sorted(folder.glob(f"*/{FILE}"))]:
-            if member := read_member(file, self.identity["fingerprint"]):
+            if member := read_member(file, state.fingerprint):
                 self.keep_apart(member.name, member.settings)
                 self.members.setdefault(member.name, member).folds.update(member.folds)
 
@@ -124,11 +128,6 @@ class Portfolio:
     def tests(self) -> list[np.ndarray]:
         """Return what each member says of the test photos, float32 [rows, classes]."""
         return [member.test for member in self.members.values()]
-
-
-def fingerprint(parts: list) -> str:
-    """Return a hash of the photos, labels and folds of a run."""
-    return hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest()
 
 
 def as_json(settings: Mapping) -> dict:

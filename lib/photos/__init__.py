@@ -1,12 +1,12 @@
-"""Read a Kaggle competition's folder into checked tables of photos.
+"""Read a Kaggle competition's folder into checked tables of photos, and these into batches.
 
 competition = read_competition(folder, CompetitionFiles(), scratch)
 competition = check_photos(competition, workers=4)
 train, validation = split(competition.train, fraction=0.15, seed=42)
+batches = make_iterator(config, tables, tables.train, transform, shuffle=True)
 """
 
-from importlib import import_module
-from typing import Any
+from common import import_lazily
 
 MODULES = {
     "Competition": "competition",
@@ -17,15 +17,11 @@ MODULES = {
     "draw_limit": "competition",
     "check_photos": "checking",
     "conflicting_labels": "duplicates",
+    "fingerprint": "tables",
+    "make_iterator": "batches",
     "read_competition": "competition",
     "split": "splitting",
 }
 
 __all__ = list(MODULES)
-
-
-def __getattr__(name: str) -> Any:
-    """Import the module of a name when the name is first used: some modules are slow to import."""
-    if name not in MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"photos.{MODULES[name]}"), name)
+__getattr__ = import_lazily(__name__, MODULES)

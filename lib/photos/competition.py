@@ -56,6 +56,15 @@ class Competition:
     """The rows and photos that can't be used. Columns Id, set ("train" or "test"), label, path and
     reason (all str)."""
 
+    def submission(self, probabilities: np.ndarray) -> pd.DataFrame:
+        """Return the sample submission with the most probable labels.
+
+        Args:
+            probabilities: float [rows of the sample, classes], in the order of `classes`.
+        """
+        labels = np.asarray(self.classes)[probabilities.argmax(1)]
+        return self.sample.assign(**{self.sample.columns[1]: labels})
+
 
 def read_competition(
     folder: str | Path, files: CompetitionFiles, scratch: str | Path

@@ -84,6 +84,11 @@ class PhotoTables:
         return rows
 
 
+def fingerprint(parts: list[PhotoTables]) -> str:
+    """Return a hash of the photos, labels and folds of a run."""
+    return hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest()
+
+
 def load_tables(folder: Path, files: CompetitionFiles, scratch: Path, config) -> list[PhotoTables]:
     """Read, check and split a competition, and print what was found.
 

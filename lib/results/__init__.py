@@ -1,6 +1,6 @@
 """Write the results of a run: tables, probabilities, metrics.json and figures."""
 
-from results.metrics import Metrics, StageMetrics
+from results.metrics import Metrics, StageMetrics, stage_sentence
 from results.run import decorate, write_results
 
-__all__ = ["Metrics", "StageMetrics", "decorate", "write_results"]
+__all__ = ["Metrics", "StageMetrics", "decorate", "stage_sentence", "write_results"]

@@ -5,8 +5,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from common import write_atomically
+from common import clock_text, write_atomically
+
+if TYPE_CHECKING:
+    from training import Clock
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,19 @@ class StageMetrics:
             f"{self.seconds:.0f} s, best val_accuracy {self.best_val_accuracy or 0:.4f} (of all "
             f"stages {best_accuracy:.4f}), {self.images_per_second or 0:.0f} images/s, left {left}"
         )
+
+
+def stage_sentence(stage, clock: "Clock", opened: str) -> str:
+    """Return the line that ends a stage in the log.
+
+    Args:
+        stage: as in `StageMetrics.of`.
+        clock: of the job.
+        opened: which layers trained.
+    """
+    state = clock.state
+    ran = StageMetrics.of(stage, state.rows, state.member, state.fold)
+    return ran.sentence(opened, state.best_accuracy, clock_text(clock.remaining()))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+import photos
 from inference import expected_calibration_error, label_suspects
 from results.files import write_arrays, write_table
 from results.machine import device_names, peak_memory_mb, versions
@@ -24,8 +25,6 @@ MOST_PHOTOS = 25  # in the picture of augmented photos
 
 def write_results(
     output: Path,
-    submission: pd.DataFrame,
-    test: np.ndarray,
     config,
     members: Mapping,
     parts: "list[PhotoTables]",
@@ -37,8 +36,6 @@ def write_results(
 
     Args:
         output: the folder of the results.
-        submission: the table to submit.
-        test: probabilities of its rows, float32 [rows, classes].
         config: the kernel's settings: recipe, backbone, image_size, weights, seed and folds.
         members: the settings of each member, by its name: stages.
         parts: the photos of the run, of every fold.
@@ -49,9 +46,10 @@ def write_results(
     Raises:
         OSError: a file can't be written.
     """
-    write_table(submission, output / "submission.csv")
-    write_table(pd.DataFrame(state.history), output / "history.csv")
     competition, held_out = parts[0].competition, outcome.held_out
+    test = parts[0].with_prior(outcome.test)
+    write_table(competition.submission(test), output / "submission.csv")
+    write_table(pd.DataFrame(state.history), output / "history.csv")
     classes = np.asarray(competition.classes)
     arrays = {
         "test": test,
@@ -129,20 +127,21 @@ def member_metrics(name: str, outcome: "Outcome") -> MemberMetrics:
 
 def decorate(
     output: Path,
+    config,
     tables: "PhotoTables",
     history: Sequence[dict],
     outcome: "Outcome",
-    augmented,
+    augment: Callable,
 ) -> None:
     """Write the list of what was left out and the pictures; warn where that fails.
 
     Args:
         output: the folder of the results.
+        config: the kernel's settings.
         tables: the photos of the run, of one fold.
         history: one row for each epoch of one network; may be empty.
         outcome: what the members say together.
-        augmented: an iterator over augmented training photos, whose batches are (uint8
-            [n, height, width, 3], one-hot [n, classes]).
+        augment: returns the training's augmentation for settings.
     """
     classes = tables.competition.classes
     predicted = np.asarray(classes)[outcome.validation.argmax(1)]
@@ -153,7 +152,9 @@ def decorate(
     writers: dict[str, Callable[[Path], None]] = {
         "class_balance.png": partial(draw, "class_balance", tables.class_counts()),
         "confusion_matrix.png": partial(draw, "confusion_matrix", truth, predicted, classes),
-        "augmented.png": lambda path: draw("photo_grid", *first_photos(augmented, classes), path),
+        "augmented.png": lambda path: draw(
+            "photo_grid", *first_photos(augmented(config, tables, augment), classes), path
+        ),
     }
     if history:
         writers["learning_curves.png"] = partial(draw, "learning_curves", pd.DataFrame(history))
@@ -174,6 +175,11 @@ def draw(figure: str, *content: object) -> None:
     from results import figures
 
     getattr(figures, figure)(*content)
+
+
+def augmented(config, tables: "PhotoTables", augment: Callable):
+    """Return an iterator over augmented training photos."""
+    return photos.make_iterator(config, tables, tables.train, augment(config), shuffle=True)
 
 
 def first_photos(iterator, classes: Sequence) -> tuple[np.ndarray, list]:

@@ -6,10 +6,23 @@ class Config:
     batch_size: int = setting(32, "photos in a training step", least=2, most=1024)
 
 config, options = read_settings(parser, {"default": Config()}, ...)
+members = members_of(resolved(config, backbones), recipes, shared, backbones)
 """
 
 from settings.command_line import read_settings
-from settings.members import expand_members
+from settings.members import decisive, expand_members, members_of
+from settings.resolving import at_scale, resolved
+from settings.showing import show_config
 from settings.values import setting, size_text
 
-__all__ = ["expand_members", "read_settings", "setting", "size_text"]
+__all__ = [
+    "at_scale",
+    "decisive",
+    "expand_members",
+    "members_of",
+    "read_settings",
+    "resolved",
+    "setting",
+    "show_config",
+    "size_text",
+]

@@ -1,7 +1,29 @@
 """Expand the members of a config into the settings of each."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+
+from settings.resolving import resolved
+
+
+def members_of(config, recipes: Mapping, shared: Iterable[str], backbones: Mapping) -> dict:
+    """Return the settings of each member, resolved, by its name.
+
+    One network alone has the name of its backbone. The arguments are those of `expand_members` and
+    of `resolved`.
+    """
+    expanded = expand_members(config, recipes, shared) or {config.backbone: config}
+    return {name: resolved(member, backbones) for name, member in expanded.items()}
+
+
+def decisive(config, may_change: Collection[str]) -> dict:
+    """Return the settings that must be equal for a run, or a member of one, to go on.
+
+    Args:
+        config: a dataclass.
+        may_change: its fields that may differ from one session of a run to the next.
+    """
+    return {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change}
 
 
 def expand_members(config, recipes: Mapping, shared: Iterable[str]) -> dict:

@@ -2,14 +2,14 @@
 
 strategy = use_devices("auto")
 state = open_state(folder, settings, fingerprint, fresh=False)
-plan = make_plan(shapes, parts, state, end)
-clock = Clock(state, stages, images, passes, end)
+plan = make_plan(members, backbones, passes, parts, state, start, minutes)
+clock = plan.clock(job, stages)
 model.compile(make_optimizer(config, rate, layer_factors(network, 10, 1)), loss)
 model.fit(..., callbacks=make_callbacks(config, state, clock, network, batches, validation.n))
 """
 
 from training.averaging import Averaging
-from training.backbones import layers_of, load_backbone, open_backbone
+from training.backbones import layers_of, load_backbone, open_backbone, unfreeze
 from training.checkpoint import Checkpoint, Diverged, make_callbacks, make_counters
 from training.clock import Clock, OutOfTime
 from training.devices import out_of_memory_explained, use_devices
@@ -43,6 +43,7 @@ __all__ = [
     "open_backbone",
     "open_state",
     "out_of_memory_explained",
+    "unfreeze",
     "use_devices",
     "write_weights",
 ]

@@ -106,6 +106,21 @@ def first_open_layer(backbone: keras.Model, fraction: float, whole_blocks: bool)
     return first
 
 
+def unfreeze(config, backbone: keras.Model, stage) -> str:
+    """Let the upper `stage.fraction` of a backbone train; return a message that says so.
+
+    Args:
+        config: the kernel's settings: stages; unfreeze ("blocks" or "layers"); batchnorm, "train",
+            "frozen" or "last" (opened BatchNorm trains in the last stage alone); norm_momentum.
+        backbone: the model to open.
+        stage: of the schedule.
+    """
+    last = stage == config.stages[-1]
+    normalize = config.batchnorm == "train" or (config.batchnorm == "last" and last)
+    momentum = config.norm_momentum if normalize else None
+    return open_backbone(backbone, stage.fraction, config.unfreeze == "blocks", momentum)
+
+
 def open_backbone(
     backbone: keras.Model, fraction: float, whole_blocks: bool, momentum: float | None
 ) -> str:

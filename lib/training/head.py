@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -13,9 +13,9 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+from photos import PhotoTables, make_iterator
 from training.checkpoint import epoch_row, progress_line
-from training.clock import Clock
-from training.state import State
+from training.clock import Clock, Stage
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)  # inverse, on standardised features
 STEPS = 300  # of the solver, at most
@@ -61,10 +61,39 @@ class Watch(keras.callbacks.Callback):
 
 
 def fit_head(
+    config, tables: PhotoTables, network: keras.Model, stage: Stage, clock: Clock, augment: Callable
+) -> str:
+    """Fit the head on features of the photos and of augmented views; return what trained.
+
+    Args:
+        config: the settings that `photos.make_iterator` takes.
+        tables: the photos of the fold.
+        network: a model with the layers "pool" and "head".
+        stage: at which the clock's state stands.
+        clock: of the job.
+        augment: returns the training's augmentation for settings.
+
+    Raises:
+        OutOfTime: as `clock` says.
+        Problem: a file that the state names is missing or damaged.
+    """
+    print(f"stage {stage.name} begins: features of the photos and {stage.views} views", flush=True)
+    clock.state.restore(network)
+    flows = []
+    for number in range(stage.views + 1):
+        transform = augment(config) if number else None
+        flows.append(make_iterator(config, tables, tables.train.drop(columns="label"), transform))
+        flows[-1].epoch = number  # random views differ from each other
+    flows.append(make_iterator(config, tables, tables.validation.drop(columns="label")))
+    labels = [tables.positions(table) for table in (tables.train, tables.validation)]
+    fit_on_flows(network, flows, labels, clock)
+    return "the head trains on cached features"
+
+
+def fit_on_flows(
     network: keras.Model,
     flows: Sequence,
     labels: Sequence[np.ndarray],
-    state: State,
     clock: Clock,
 ) -> None:
     """Fit the linear head on cached features, and count that as the one epoch of the stage.
@@ -74,13 +103,12 @@ def fit_head(
         flows: iterators over photos without labels, uint8 [n, height, width, 3]: views of the
             training photos, then the validation photos.
         labels: positions of the classes, int [n], of the training and of the validation photos.
-        state: stands at the stage.
-        clock: of the job.
+        clock: of the job; its state stands at the stage.
 
     Raises:
         OutOfTime: as `clock` says.
     """
-    began, number = time.monotonic(), state.stage
+    began, state = time.monotonic(), clock.state
     *seen, held = compute_features(network, flows, clock)
     features, positions = np.concatenate(seen), np.tile(labels[0], len(seen))
     classes = network.output_shape[-1]
@@ -90,7 +118,8 @@ def fit_head(
         f"val_{name}": value for name, value in judge(held @ kernel + bias, labels[1]).items()
     }
     seconds = time.monotonic() - began
-    row = epoch_row(state, clock.stages[number], 1, logs, np.nan, seconds, len(features) / seconds)
+    number, speed = state.stage, len(features) / seconds
+    row = epoch_row(state, clock.stages[number], 1, logs, np.nan, seconds, speed)
     state.history.append(row)
     state.store(network)
     state.commit(row, stage_is_over=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common import clock_text
-from training.clock import Stage, epoch_cost, passes_of
+from training.clock import Clock, Stage, epoch_cost, passes_of
 from training.devices import has_gpu
 from training.state import State
 
@@ -45,6 +45,10 @@ class Job:
     """From 0."""
     cost: float
     """As its `JobShape` computes it."""
+    images: int
+    """How many photos one prediction pass goes over."""
+    passes: float
+    """Prediction passes over them."""
 
 
 @dataclass
@@ -75,6 +79,10 @@ class Plan:
         """Return the seconds of the jobs after `job`."""
         return sum(self.seconds(other) for other in self.jobs[self.jobs.index(job) + 1 :])
 
+    def clock(self, job: Job, stages: Sequence[Stage]) -> Clock:
+        """Return the clock of a job whose schedule is `stages`."""
+        return Clock(self.state, stages, job.images, job.passes, self.end, self.later(job))
+
     def fits(self, job: Job) -> bool:
         """Return whether a job fits; the first of a run always starts, and is cut short."""
         return not self.state.jobs or self.seconds(job) <= self.end - time.monotonic()
@@ -100,18 +108,38 @@ class Plan:
         return "\n".join(lines)
 
 
-def make_plan(shapes: Mapping[str, JobShape], parts: list, state: State, end: float) -> Plan:
+def make_plan(
+    members: Mapping,
+    backbones: Mapping,
+    passes: Mapping[str, float],
+    parts: list,
+    state: State,
+    start: float,
+    minutes: float | None,
+) -> Plan:
     """Return the plan of a session: every member on a fold before any on the next fold.
 
     Args:
-        shapes: of each member, by its name.
+        members: settings by name: backbone, image_size (height and width) and stages.
+        backbones: rows by name: gmacs at their size.
+        passes: prediction passes of each member, in passes over photos of its size.
         parts: the run's photos, `photos.PhotoTables` of every fold.
         state: the run's.
-        end: when the session ends, in seconds of time.monotonic().
+        start: when the session began, in seconds of time.monotonic().
+        minutes: of the session; None is no limit.
     """
-    jobs = [
-        Job(name, p.fold, shape.cost(len(p.train), len(p.validation), len(p.test)))
-        for p in parts
-        for name, shape in shapes.items()
-    ]
+    jobs = []
+    for part in parts:
+        train, validation, test = map(len, (part.train, part.validation, part.test))
+        for name, member in members.items():
+            shape = shape_of(member, backbones[member.backbone], passes[name])
+            cost = shape.cost(train, validation, test)
+            jobs.append(Job(name, part.fold, cost, validation + test, passes[name]))
+    end = start + minutes * 60 if minutes else math.inf
     return Plan(jobs, state, end, GPU_RATE if has_gpu() else None)
+
+
+def shape_of(member, row, passes: float) -> JobShape:
+    """Return the shape of the jobs of a member, whose backbone has this row."""
+    gmacs = row.gmacs * math.prod(member.image_size) / math.prod(row.size)
+    return JobShape(member.stages, gmacs, passes)

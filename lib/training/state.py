@@ -126,6 +126,16 @@ class State:
             self.optimizer = f"{name}.optimizer.npz"
             write_atomically(self.folder / self.optimizer, lambda path: np.savez(path, **variables))
 
+    def keep_first(self, network) -> None:
+        """Keep a network that has not trained yet, the fallback if the first epoch diverges.
+
+        Raises:
+            OSError: a file can't be written.
+        """
+        if not self.last:
+            self.store(network)
+            self.save()
+
     def restore(self, network, optimizer=None, variables=()) -> None:
         """Load the weights to go on from, and the optimizer's variables if the stage has begun.
 
