@@ -496,7 +496,7 @@ def fit_stage(
     factors = training.layer_factors(network, config.head_rate, config.layer_decay)
     optimizer = training.make_optimizer(config, rate, factors)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
-    model.compile(optimizer, loss, metrics=["accuracy"])
+    model.compile(optimizer, loss, metrics=[keras.metrics.CategoricalAccuracy("accuracy")])
     state.restore(network, optimizer, model.trainable_variables)
     model.fit(
         batches.as_tf_dataset(),

@@ -139,13 +139,22 @@ class State:
     def restore(self, network, optimizer=None, variables=()) -> None:
         """Load the weights to go on from, and the optimizer's variables if the stage has begun.
 
+        The optimizer is built in any case: TensorFlow traces a first training step that makes
+        variables a second time.
+
+        Args:
+            network: the model.
+            optimizer: of the stage; None where it has none.
+            variables: what it trains.
+
         Raises:
             Problem: a file that the state names is missing or damaged.
         """
         try:
             network.load_weights(self.folder / self.last)
-            if self.optimizer and optimizer:
+            if optimizer:
                 optimizer.build(variables)
+            if self.optimizer and optimizer:
                 with np.load(self.folder / self.optimizer) as stored:
                     optimizer.load_own_variables(dict(stored))
         except (OSError, ValueError, KeyError) as error:
