@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ship.loopback import Loopback
+from ship.record import Run
 from ship.state import Ledger
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -21,7 +22,7 @@ PACE = {
     "SHIP_BACKOFF": "0.05",
     "SHIP_POLL": "0.05",
     "SHIP_POLL_MAX": "0.2",
-    "SHIP_SETTLE": "0.2",
+    "SHIP_PROVE": "0.5",
 }
 KERNEL = '''
 """A quick stand-in for kernel.py with the same command line, log and output."""
@@ -37,8 +38,23 @@ from pathlib import Path
 OVERRIDES: dict[str, str] = {}
 # --- end of overrides ---
 
-CONFIG = {"recipe": "quick", "backbone": "MobileNet", "seconds": "0"}
-CONFIG |= {"fail": "", "label": "", "limit": ""}
+
+
+def setting(default, help):
+    return default
+
+
+class Config:
+    recipe: str = setting("quick", "row of recipes")
+    backbone: str = setting("MobileNet", "row of backbones")
+    seconds: str = setting("0", "how long it takes")
+    fail: str = setting("", "fail with these words")
+    label: str = setting("", "predict nothing else")
+    limit: str = setting("", "photos")
+    skill: str = setting("", "how many of the 40 validation photos it gets right")
+
+
+CONFIG = {name: getattr(Config, name) for name in Config.__annotations__}
 unknown = OVERRIDES.keys() - CONFIG.keys()
 if unknown:
     sys.exit(f"unknown setting {min(unknown)}")
@@ -74,6 +90,19 @@ for number in range(25):
 (working / "pictures").mkdir()
 (working / "pictures" / "curve.png").write_bytes(bytes(range(256)))
 metrics = {"classes": [0, 1, 2], "val_accuracy": 0.71, "val_accuracy_tta": 0.72, "tta_used": True}
+if CONFIG["skill"]:
+    import numpy as np
+
+    truth = np.arange(40) % 3
+    told = np.where(np.arange(40) < int(CONFIG["skill"]), truth, (truth + 1) % 3)
+    np.savez(
+        working / "probabilities.npz",
+        validation=np.eye(3, dtype=np.float32)[told],
+        validation_ids=np.array([f"{n}.jpg" for n in range(40)]),
+        validation_labels=truth,
+        classes=np.arange(3),
+    )
+    metrics |= {"val_accuracy_submitted": float((told == truth).mean()), "val_images": 40}
 (working / "metrics.json").write_text(json.dumps(metrics))
 '''.lstrip().replace("COMPETITION", COMPETITION)
 
@@ -212,6 +241,15 @@ class World:
     def state(self) -> dict:
         """The state that ship has saved."""
         return json.loads((self.project / "runs" / "state.json").read_text())
+
+    @property
+    def runs(self) -> list[Run]:
+        """The records of the runs."""
+        return Ledger(self.project / "runs" / "ledger.jsonl").runs()
+
+    def calls(self, *names: str) -> list:
+        """The calls of these names that the server got."""
+        return [call for call in self.kaggle.requests if call.name in names]
 
     @property
     def ledger_rows(self) -> list[dict]:

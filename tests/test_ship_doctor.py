@@ -108,13 +108,19 @@ def test_metadata_that_is_no_json(world):
 
 
 def test_no_credentials(world):
-    assert "none found" in failed(world, "credentials", KAGGLE_USERNAME="", KAGGLE_KEY="")
+    assert "no Kaggle credentials that work were found" in failed(
+        world, "credentials", KAGGLE_USERNAME="", KAGGLE_KEY=""
+    )
 
 
 def test_credentials_that_kaggle_refuses(world):
     outcome = world.ship("doctor", KAGGLE_KEY="wrong-key")
     assert outcome.status == 1
-    assert "Kaggle refused the credentials (401)" in outcome.out
+    assert outcome.sentence.startswith(
+        "1 of 14 checks failed; competition: Kaggle refused the credentials (401; those from "
+        "KAGGLE_USERNAME and KAGGLE_KEY)"
+    )
+    assert "accept the rules" not in outcome.out
 
 
 def test_a_kernel_that_does_not_compile(world):
@@ -162,7 +168,7 @@ def test_the_gpu_time_that_is_left(world):
         world.kaggle.faults.add("GetAcceleratorQuotaStatistics", "body", body={"gpuQuota": hours})
 
     quota(107000)
-    assert "17 minutes of GPU time are left" in failed(world, "GPU quota")
+    assert "17 minutes of GPU time are left" in marked(world, "warn", "GPU quota")
     quota(90000)
     assert "5.0 h of GPU time left, the run may take 12.0 h" in marked(world, "warn", "GPU quota")
 
@@ -184,5 +190,7 @@ def test_a_failing_doctor_stops_ship(world):
     spoil(world, "dataset-metadata.json", title="Cars!")
     outcome = world.ship()
     assert outcome.status == 1
-    assert outcome.sentence.startswith('1 of 14 checks failed: dataset-metadata.json: "title"')
+    assert outcome.sentence.startswith(
+        '1 of 14 checks failed; dataset metadata: dataset-metadata.json: "title"'
+    )
     assert not [call for call in world.kaggle.requests if call.name == "StartBlobUpload"]

@@ -30,39 +30,53 @@ def remember(world, **values) -> Path:
 
 
 def test_an_unexpected_error_is_one_sentence_with_a_traceback_in_a_file(world):
-    runs = remember(world, run={"ref": 7, "version": 1})
-    outcome = world.ship("follow")
+    runs = world.project / "runs"
+    world.ship("bundle")
+    kernel = world.project / "kernel.py"
+    kernel.write_text(kernel.read_text().replace('"config": CONFIG', '"config": [7]'))
+    outcome = world.ship("push")
     assert outcome.status == 1
     assert len(outcome.err.splitlines()) == 1
     assert outcome.sentence.startswith(
-        "an unexpected error while running `ship follow` (AttributeError: 'int' object has no"
+        "an unexpected error while pushing the kernel (AttributeError: 'list' object has no"
     )
     assert f"the full traceback is in {runs / 'traceback.txt'}. What was sent" in outcome.sentence
     assert outcome.sentence.endswith("`ship doctor` checks everything.")
     text = (runs / "traceback.txt").read_text()
     assert text.startswith("Traceback (most recent call last)")
-    assert "in name_of" in text
+    assert "in new_run" in text
 
 
 @pytest.mark.parametrize(
-    ("values", "command"),
+    ("text", "reason"),
     [
-        ({"run": []}, "push"),
-        ({"run": {"settings": "x", "version": 1}}, ""),
-        ({"dataset": 3}, "bundle"),
+        ("null", "it is no JSON object"),
+        ("[]", "it is no JSON object"),
+        ("{", "Expecting property name"),
+        ('{"dataset": 3}', "dataset is no JSON object"),
+        ('{"dataset": {"version": "x"}}', "version of dataset is 'x'"),
+        ('{"push": {"run": null}}', "run of push is None"),
+        ('{"settings": {"a": 1}}', "the settings are no texts"),
     ],
 )
-def test_a_state_of_another_type_is_one_sentence(world, values, command):
-    runs = remember(world, **values)
-    outcome = world.ship(*command.split())
+def test_a_state_of_another_type_is_one_sentence(world, text, reason):
+    runs = remember(world)
+    (runs / "state.json").write_text(text)
+    outcome = world.ship("bundle")
     assert outcome.status == 1
-    assert "an unexpected error while " in outcome.sentence
-    assert "Traceback" in (runs / "traceback.txt").read_text()
+    assert f"state.json can't be read ({reason}" in outcome.sentence
+    assert "move it away and run `ship` again" in outcome.sentence
+
+
+def test_a_state_of_an_older_ship_is_no_obstacle(world):
+    remember(world, run=None)
+    assert world.ship("bundle").status == 0
 
 
 def test_no_secret_is_in_the_sentence_about_a_file(world):
-    run = {"ref": f"alice/{KEY}", "version": 1, "status": "COMPLETE", "settings": {}}
-    runs = remember(world, run=run)
+    runs = remember(world)
+    row = {"run": f"{KEY}-v1", "kernel": f"alice/{KEY}", "version": 1, "status": "complete"}
+    (runs / "ledger.jsonl").write_text(json.dumps(row) + "\n")
     (runs / f"{KEY}-v1.part").write_text("a file where a folder should be")
     outcome = world.ship("fetch")
     assert outcome.status == 1
@@ -89,7 +103,7 @@ def test_a_full_disk_is_one_sentence(world):
     (runs / ".lock.who").symlink_to("/dev/full")
     outcome = world.ship("bundle")
     assert outcome.status == 1
-    assert outcome.sentence.startswith("the disk is full (while running `ship bundle`): free some")
+    assert outcome.sentence.startswith(f"the disk of {runs} is full (while packing lib/ for the")
 
 
 def test_the_client_tells_of_a_full_disk():

@@ -18,10 +18,6 @@ def world(tmp_path):
         yield world
 
 
-def calls(world, *names):
-    return [call for call in world.kaggle.requests if call.name in names]
-
-
 def test_one_command_goes_from_the_repository_to_a_score(world):
     outcome = world.arrives_once()
     assert f"{SCORE:.5f}" in outcome.out.splitlines()[-1]
@@ -136,7 +132,7 @@ def test_settings_reach_the_run_and_never_the_working_tree(world):
     world.ship("bundle")
     outcome = world.ship("push", "--set", "seconds=0.1", "--set", "backbone=Xception")
     assert outcome.status == 0, outcome
-    script = calls(world, "SaveKernel")[0].body["text"]
+    script = world.calls("SaveKernel")[0].body["text"]
     assert "'backbone': 'Xception'" in script
     for path, content in before.items():
         assert path.read_bytes() == content
@@ -151,15 +147,18 @@ def test_settings_reach_the_run_and_never_the_working_tree(world):
 def test_a_setting_that_the_kernel_does_not_know_is_refused_before_anything_is_sent(world):
     outcome = world.ship("push", "--set", "bakcbone=Xception")
     assert outcome.status == 1
-    assert outcome.sentence == "kernel.py refuses its settings: unknown setting bakcbone"
+    assert outcome.sentence == (
+        "kernel.py has no setting 'bakcbone' (did you mean backbone?): `ship push --help` lists "
+        "them all."
+    )
     assert world.ship("push", "--set", "backbone").sentence.startswith("--set takes field=value")
-    assert not calls(world, "SaveKernel")
+    assert not world.calls("SaveKernel")
 
 
 def test_the_kernel_is_pushed_as_kaggle_wants_it(world):
     world.ship("bundle")
     world.ship("push")
-    [call] = calls(world, "SaveKernel")
+    [call] = world.calls("SaveKernel")
     assert call.body["slug"] == "alice/car-classification"
     assert call.body["datasetDataSources"] == ["alice/car-classification-lib"]
     assert call.body["competitionDataSources"] == [COMPETITION]
@@ -201,46 +200,54 @@ def test_a_changed_kernel_is_a_new_run(world):
     kernel = world.project / "kernel.py"
     kernel.write_text(kernel.read_text().replace("% 3", "% 3 * 1"))
     outcome = world.ship()
-    assert "this very file was submitted before" in outcome.sentence  # the same predictions
+    assert outcome.status == 0
+    assert "submitted before, as 40000001: it is not sent again" in outcome.out  # the same file
+    assert [row["public_score"] for row in world.ledger_rows] == [SCORE, SCORE]
     assert world.kaggle.counts["kernel_runs"] == 2
     kernel.write_text(kernel.read_text().replace("% 3 * 1", "% 2"))
     assert "to the best so far 0.88889" in world.ship().out
     assert world.kaggle.counts["submissions"] == 2
 
 
-def test_the_same_file_is_refused(world):
+def test_the_same_file_is_not_sent_again_but_its_score_is_taken_up(world):
     world.arrives_once()
     outcome = world.ship("submit")
-    assert outcome.status == 1
-    assert outcome.sentence.startswith("this very file was submitted before, as 40000001 (0.88889)")
+    assert outcome.status == 0
+    assert f"public score of car-classification-v1: {SCORE}" in outcome.out
     copy = world.project / "copy.csv"
     copy.write_bytes(
         (world.project / "runs" / "car-classification-v1" / "submission.csv").read_bytes()
     )
-    assert "submitted before" in world.ship("submit", "--file", "copy.csv").sentence
+    outcome = world.ship("submit", "copy.csv")
+    assert "submitted before, as 40000001: it is not sent again" in outcome.out
+    assert f"public score of copy.csv: {SCORE}" in outcome.out
     assert world.kaggle.counts["submissions"] == 1
+    assert world.ship("submit", "--again").status == 0
+    assert world.kaggle.counts["submissions"] == 2
 
 
 def test_a_file_of_ones_own_is_submitted(world):
     rows = [f"{number}.jpg,{number % 3}" for number in range(101, 110)]
     (world.project / "mine.csv").write_text("\n".join(["Id,Category", *rows]) + "\n")
-    outcome = world.ship("submit", "--file", "mine.csv")
+    outcome = world.ship("submit", "mine.csv")
     assert outcome.status == 0, outcome
     assert f"public score of mine.csv: {SCORE:.5f}" in outcome.out
+    [run] = world.runs
+    assert (run.name[:9], run.public_score, run.submission.ref) == ("mine.csv-", SCORE, 40000001)
 
 
 def test_a_bad_submission_is_not_sent(world):
     outcome = world.ship("--set", "label=1")
     assert outcome.status == 1
     assert "has the label '1' in every row: nothing was submitted." in outcome.sentence
-    assert not calls(world, "StartSubmissionUpload", "CreateSubmission")
+    assert not world.calls("StartSubmissionUpload", "CreateSubmission")
 
 
 def test_a_code_competition_gets_the_kernels_version(world):
     world.go_to_the_submission()
     outcome = world.ship("submit", "--code")
     assert outcome.status == 0, outcome
-    [call] = calls(world, "CreateCodeSubmission")
+    [call] = world.calls("CreateCodeSubmission")
     assert call.body["kernelSlug"] == "car-classification"
     assert call.body["kernelVersion"] == 1
     assert call.body["fileName"] == "submission.csv"
@@ -249,7 +256,7 @@ def test_a_code_competition_gets_the_kernels_version(world):
 def test_the_sample_is_downloaded_once(world):
     world.ship("--set", "label=1")
     world.ship("submit")
-    assert len(calls(world, "DownloadDataFile")) == 1
+    assert len(world.calls("DownloadDataFile")) == 1
 
 
 def test_exactly_the_version_asked_for_is_fetched(world):
@@ -279,18 +286,26 @@ def test_a_doctor_beside_a_ship_leaves_its_state_alone(world):
 
 
 def test_two_ships_at_once_in_one_project(world):
-    first = world.start("--set", "seconds=6")
-    lock = world.project / "runs" / ".lock.who"
+    world.ship("bundle")
+    world.kaggle.faults.add("SaveKernel", "late", seconds=1.5)
+    first = world.start("--set", "seconds=3")
     deadline = time.monotonic() + 20
-    while not lock.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    second = world.ship()
-    assert second.status == 1
-    assert f"another ship is at work in this project (process {first.pid}" in second.sentence
+    while not world.calls("SaveKernel") and time.monotonic() < deadline:
+        time.sleep(0.02)
+    second = world.ship("push", "--set", "seconds=3")
+    assert f"another ship is sending something of this project (process {first.pid}" in (
+        second.sentence
+    )
+    for line in first.stdout:
+        if "RUNNING" in line:
+            break
+    second = world.ship("follow")
+    assert f"another ship is at work on car-classification-v1 (process {first.pid}" in (
+        second.sentence
+    )
     first.kill()
     first.communicate()
-    assert world.ship("runs").status == 0
-    assert "another ship" not in world.ship("bundle").err
+    world.arrives_once("--set", "seconds=3")
 
 
 def test_outside_of_a_project(world, tmp_path):
@@ -323,13 +338,13 @@ def test_an_upload_goes_on_in_another_process(world):
     world.kaggle.faults.add("PUT blob", "hang", after=1, seconds=30)
     process = world.start("bundle", SHIP_TIMEOUT="30")
     deadline = time.monotonic() + 20
-    while len(calls(world, "PUT blob")) < 3 and time.monotonic() < deadline:
+    while len(world.calls("PUT blob")) < 3 and time.monotonic() < deadline:
         time.sleep(0.05)
     process.kill()
     process.communicate()
     world.kaggle.faults.clear()
     assert world.ship("bundle").status == 0
-    starts = [call.body["name"] for call in calls(world, "StartBlobUpload")]
+    starts = [call.body["name"] for call in world.calls("StartBlobUpload")]
     assert len(starts) == 3  # none is begun anew
     folder = world.kaggle.datasets.folder_of("alice/car-classification-lib", 1)
     assert (folder / "photos" / "data.npz").read_bytes() == big.read_bytes()

@@ -38,6 +38,9 @@ def test_a_good_one_passes(tmp_path, sample):
     [
         ("", "can't be read (No columns to parse from file): nothing was submitted."),
         ("Id,Category\n", "has no rows"),
+        ("Id;Category\n3.jpg;0\n", """['Id', 'Category']: nothing was submitted. Write it with"""),
+        ("Id;Category\n3.jpg;0\n", "Write it with commas, sep=\",\", not ';'."),
+        ("\ufeffId,Category\n3.jpg,0\n1.jpg,1\n2.jpg,0\n", "begins with a byte-order mark"),
         ("Id,Label\n3.jpg,0\n1.jpg,1\n2.jpg,0\n", "has the columns ['Id', 'Label'], not"),
         ("Category,Id\n0,3.jpg\n1,1.jpg\n0,2.jpg\n", "has the columns"),
         ("Id,Category\n3.jpg,0\n1.jpg,1\n", "no row for an Id of the sample (2.jpg; 2 rows"),
@@ -70,11 +73,15 @@ def test_a_binary_file(tmp_path, sample):
     "name",
     [
         *("../x", "a/../../x", "/x", "\\x", "..\\x", "C:\\x", "C:x", "a/..", ".", "", "a\0b"),
-        *("nul.txt", "a/con", "a. ", "x?", "\n"),
+        *("nul.txt", "a/con", "a. ", "\n"),
     ],
 )
 def test_no_output_file_leaves_its_folder(name):
     assert inside(Path("/work/folder"), name) is None
+
+
+def test_names_that_windows_refuses_are_changed_and_kept():
+    assert inside(Path("/folder"), "log 12:30?.txt") == Path("/folder/log 12-30-.txt")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "pictures/curve.png", ".hidden", "a..b", "deep/er/x"])

@@ -2,16 +2,21 @@
 
 import argparse
 import contextlib
+import importlib.metadata
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import Boundary
-from common.locks import only_one
+from common import Boundary, Problem
+from common.boundary import DISK_FULL
 from ship import (
     bundle,
+    cancel,
+    checks,
+    compare,
     doctor,
     fetch,
     follow,
@@ -19,12 +24,15 @@ from ship import (
     push,
     rehearse,
     runs,
+    status,
     submit,
+    sweep,
     weights,
     wheels,
 )
 from ship.context import Context
 from ship.credentials import Credentials, redact
+from ship.output import tell, voice
 from ship.project import Project
 
 DESCRIPTION = """
@@ -32,11 +40,6 @@ Ship the kernel in this folder to Kaggle: pack lib/ as a dataset, push the kerne
 fetch its output, submit it and wait for the score. `ship` alone does all of this, skips what is
 done, and after an interruption goes on where it was. `ship rehearse` shows it without an account.
 """
-
-OCCUPIED = (
-    "another ship is at work in this project ({holder}): wait for it, or end it and run the same "
-    "command again; it goes on where the other stopped."
-)
 
 SAFE = (
     "What was sent and what is known of it is safe: the same command goes on from here. If it "
@@ -53,8 +56,8 @@ class Command:
     help: str
     run: Callable[[Context, argparse.Namespace], None]
     arguments: tuple[AddArguments, ...] = ()
-    exclusive: bool = True
-    """Only one such command may run in a project at a time."""
+    before: tuple[str, ...] = ()
+    """The checks that it depends on."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,21 @@ class LocalCommand:
     help: str
     run: Callable[[argparse.Namespace, Project], None]
     arguments: AddArguments
+
+
+class Teller(Boundary):
+    """The boundary of `ship`: with --json its last sentence is told to programs too."""
+
+    def explain(self, error: Exception) -> str:
+        """Return the sentence for an error that is no Problem; a full disk is always named."""
+        if isinstance(error, OSError) and error.errno in DISK_FULL and not error.filename:
+            error.filename = str(self.traceback_file.parent)
+        return super().explain(error)
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence on standard error, without secrets."""
+        tell(sentence=self.hide(sentence))
+        super().say(sentence)
 
 
 def settings_arguments(parser: argparse.ArgumentParser) -> None:
@@ -81,6 +99,24 @@ def settings_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="the kernel's own settings, not those of the last push",
     )
+    parser.add_argument(
+        "--force",
+        action="append",
+        metavar="CHECK",
+        choices=[checks.option_of(name) for name in checks.FORCIBLE],
+        default=argparse.SUPPRESS,
+        help="go on although this check fails (repeat it): %(choices)s",
+    )
+
+
+def wait_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the argument of the commands that wait for Kaggle at their end."""
+    parser.add_argument(
+        "--no-wait",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="do not wait for what Kaggle does with it",
+    )
 
 
 def common_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,33 +128,51 @@ def common_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the project's folder (the one around the current folder)",
     )
-    parser.add_argument(
-        "--dry-run",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="print what would be done, send and change nothing",
-    )
+    switches = {
+        "--dry-run": "print what would be done, send and change nothing",
+        "--quiet": "print only results and errors",
+        "--json": "print one JSON object at the end; all other lines go to standard error",
+    }
+    for name, text in switches.items():
+        parser.add_argument(name, action="store_true", default=argparse.SUPPRESS, help=text)
 
 
 PIPELINE = Command("", pipeline.run)
 
 COMMANDS = {
-    "doctor": Command(
-        "check everything that could fail later", doctor.run, (settings_arguments,), exclusive=False
-    ),
+    "doctor": Command("check everything that could fail later", doctor.run, (settings_arguments,)),
     "bundle": Command(
-        "bring the lib dataset up to date", bundle.run, (settings_arguments, bundle.add_arguments)
+        "bring the lib dataset up to date",
+        bundle.run,
+        (settings_arguments, bundle.add_arguments),
+        checks.BEFORE_BUNDLE,
     ),
     "push": Command(
         "push the kernel as a new version, which runs",
         push.run,
         (settings_arguments, push.add_arguments),
+        checks.BEFORE_PUSH,
     ),
-    "follow": Command("show a run until it ends", follow.run, (follow.add_arguments,)),
+    "adopt": Command(
+        "take up a version that this machine does not know",
+        push.run_adopt,
+        (push.add_adopt_arguments,),
+    ),
+    "follow": Command("show runs until they end", follow.run, (follow.add_arguments,)),
+    "cancel": Command("end a run at Kaggle", cancel.run, (cancel.add_arguments, wait_arguments)),
     "fetch": Command("fetch a run's output", fetch.run, (fetch.add_arguments,)),
-    "submit": Command("submit, and wait for the score", submit.run, (submit.add_arguments,)),
-    "runs": Command(
-        "show the ledger of all runs", runs.run, (runs.add_arguments,), exclusive=False
+    "submit": Command(
+        "submit, and wait for the score", submit.run, (submit.add_arguments, wait_arguments)
+    ),
+    "status": Command("show live runs, GPU quota and submissions left", status.run),
+    "sweep": Command(
+        "run a grid of settings and compare the results",
+        sweep.run,
+        (settings_arguments, sweep.add_arguments),
+    ),
+    "runs": Command("show the ledger of all runs", runs.run, (runs.add_arguments,)),
+    "compare": Command(
+        "show how two runs differ: settings, kernel, photos", compare.run, (compare.add_arguments,)
     ),
 }
 
@@ -141,20 +195,52 @@ LOCAL_COMMANDS = {
 }
 
 
+def versions() -> str:
+    """Return the versions of `ship` and of the kaggle client."""
+
+    def version(package: str) -> str:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return "not installed"
+
+    return f"ship {version('car-classification')}, kaggle client {version('kaggle')}"
+
+
+def list_settings(parser: argparse.ArgumentParser) -> None:
+    """Let a command's help end in the kernel's settings, with their defaults."""
+    base = parser.format_help
+
+    def with_settings() -> str:
+        try:
+            settings = Project.find(Path.cwd()).settings()
+        except Problem:
+            return base()
+        lines = [f"  {s.name:<18} {s.default:<14} {s.help}" for s in settings]
+        return "\n".join([base(), "settings (name, default, what it is):", *lines, ""])
+
+    parser.format_help = with_settings
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of `ship` and all its commands."""
     parser = argparse.ArgumentParser(prog="ship", description=DESCRIPTION)
-    common_arguments(parser)
-    settings_arguments(parser)
+    parser.add_argument("--version", action="version", version=versions())
+    for add_arguments in (common_arguments, settings_arguments, push.add_arguments, wait_arguments):
+        add_arguments(parser)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
     arguments = {name: command.arguments for name, command in COMMANDS.items()}
     arguments |= {name: (command.arguments,) for name, command in LOCAL_COMMANDS.items()}
     for name, command in (COMMANDS | LOCAL_COMMANDS).items():
-        description = f"{command.help.capitalize()}."
+        description = f"{command.help[0].upper()}{command.help[1:]}."
         subparser = subparsers.add_parser(name, help=command.help, description=description)
         for add_arguments in (common_arguments, *arguments[name]):
             add_arguments(subparser)
-    parser.set_defaults(set=None, defaults=False, dry_run=False, project=None)
+        if name in ("push", "sweep"):
+            list_settings(subparser)
+    defaults = dict.fromkeys(("set", "project", "adopt", "gpu"))
+    switches = ("defaults", "dry_run", "quiet", "json", "no_wait", "again", "open")
+    parser.set_defaults(**defaults, **dict.fromkeys(switches, False), force=[])
     return parser
 
 
@@ -167,11 +253,16 @@ def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
         LOCAL_COMMANDS[arguments.command].run(arguments, project)
         return
     command = COMMANDS[arguments.command] if arguments.command else PIPELINE
-    with contextlib.ExitStack() as stack:
-        if command.exclusive and not arguments.dry_run:
-            stack.enter_context(only_one(project.runs / ".lock", OCCUPIED))
-        context = Context.of(project, boundary, arguments.dry_run)
-        stack.enter_context(context.remote)
+    context = Context.of(
+        project,
+        boundary,
+        arguments.dry_run,
+        forced=tuple(arguments.force),
+        gpu=push.gpu_name(arguments.gpu),
+    )
+    with context.remote:
+        if command.before:
+            checks.require(context, context.settings(arguments), command.before)
         command.run(context, arguments)
 
 
@@ -180,16 +271,42 @@ def without_secrets(text: str) -> str:
     return redact(text, Credentials.find().secrets)
 
 
+@contextlib.contextmanager
+def interrupted_by_signals():
+    """Let SIGTERM and SIGHUP interrupt as Ctrl-C does; the list that is given gets the signal."""
+    received: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    names = ("SIGTERM", "SIGHUP")
+    before = {}
+    with contextlib.suppress(ValueError):  # another thread than the main one
+        for number in (getattr(signal, name) for name in names if hasattr(signal, name)):
+            before[number] = signal.signal(number, interrupt)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run `ship` and return the exit status.
 
     0 means that all went well, 1 that one sentence on stderr says why not, 2 that the arguments are
-    wrong, and 130 that Ctrl-C was pressed.
+    wrong, 130 that Ctrl-C was pressed, 143 that SIGTERM and 129 that SIGHUP came.
     """
     arguments = make_parser().parse_args(argv)
     outside = Path(tempfile.gettempdir(), "ship-traceback.txt")  # until the project is found
-    boundary = Boundary("ship", outside, SAFE, hide=without_secrets)
-    return boundary.run(lambda: perform(arguments, boundary))
+    boundary = Teller("ship", outside, SAFE, hide=without_secrets)
+    with interrupted_by_signals() as received, voice(arguments.quiet, arguments.json):
+        tell(command=arguments.command or "ship")
+        status = boundary.run(lambda: perform(arguments, boundary))
+        status = 128 + received[0] if received and status == 130 else status
+        tell(exit_status=status)
+    return status
 
 
 if __name__ == "__main__":

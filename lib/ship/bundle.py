@@ -10,18 +10,19 @@ import contextlib
 import json
 import secrets
 import shutil
+import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from common import Problem, write_atomically
-from ship.contents import content_hash, not_sent, upload_files
-from ship.context import Context, say
+from ship.contents import DATA_FOLDERS, content_hash, not_sent, sha256, upload_files
+from ship.context import Context
 from ship.credentials import refuse_secrets
+from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
+from ship.output import bar, say, tell
 from ship.project import DATASET_METADATA
 from ship.remote import Refused
 
@@ -34,14 +35,14 @@ NOT_THERE = (403, 404)
 
 @dataclass(frozen=True)
 class StagedDataset:
-    """A dataset ready to be uploaded: the folder of its archives, and a hash of the contents.
+    """A dataset ready to be uploaded: the folder of its archives.
 
-    `files` maps each path in the dataset to its size in bytes.
+    `files` maps each path in the dataset to its size in bytes, `hashes` to a hash of its content.
     """
 
     folder: Path
-    hash: str
     files: dict[str, int]
+    hashes: dict[str, str]
 
 
 def checked_files(context: Context, weights_files: list[str]) -> dict[str, Path]:
@@ -61,11 +62,9 @@ def checked_files(context: Context, weights_files: list[str]) -> dict[str, Path]
 def stage_dataset(context: Context, weights_files: list[str]) -> StagedDataset:
     """Pack the dataset into a folder that is named by its content; one that is there is reused."""
     files = checked_files(context, weights_files)
-    digest = content_hash(files)
+    folder = context.project.runs / "staged" / f"dataset-{content_hash(files)[:16]}"
     sizes = {name: file.stat().st_size for name, file in files.items()}
-    staged = StagedDataset(
-        context.project.runs / "staged" / f"dataset-{digest[:16]}", digest, sizes
-    )
+    staged = StagedDataset(folder, sizes, hashes_of(files))
     if not staged.folder.exists():
         part = staged.folder.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
@@ -95,13 +94,30 @@ def pack(files: dict[str, Path], archive: Path) -> None:
                 shutil.copyfileobj(source, target, 1 << 20)
 
 
-def bundle(context: Context, config: dict, new: bool = False) -> None:
+def hashes_of(files: dict[str, Path]) -> dict[str, str]:
+    """Return a hash of each file's content by its path in the dataset."""
+    return {name: sha256(file)[:16] for name, file in files.items()}
+
+
+def is_up_to_date(context: Context, files: dict[str, Path]) -> bool:
+    """Tell whether the dataset at Kaggle holds these files, as far as this machine knows.
+
+    More weights and wheels than a run needs do no harm: other settings may need them.
+    """
+    known, needed = context.state.dataset.get("hashes") or {}, hashes_of(files)
+    more = [name for name in known if name not in needed]
+    same = all(known.get(name) == digest for name, digest in needed.items())
+    return same and all(name.split("/")[0] in DATA_FOLDERS for name in more)
+
+
+def bundle(context: Context, config: dict, new: bool = False, again: bool = False) -> None:
     """Bring the dataset up to date at Kaggle, and wait until it is READY there.
 
     Args:
         context: the project, Kaggle and the state.
         config: the kernel's answer to --show-config, which names the weights.
         new: create the dataset without asking first whether it exists.
+        again: upload it although it is up to date, or nobody knows whether it has arrived.
 
     Raises:
         Problem: Kaggle refuses the dataset, lacks a file of it, or does not make it READY.
@@ -110,26 +126,29 @@ def bundle(context: Context, config: dict, new: bool = False) -> None:
         return describe(context, config)
     context.doing("packing lib/ for the dataset")
     ref = context.dataset_ref
-    staged = stage_dataset(context, config["weights_files"])
-    known = context.state.dataset
-    if known.get("ref") not in (None, ref):
-        known.clear()
-    known["ref"] = ref
-    if known.get("sending") and new:
-        forget_sending(context)
-    elif known.get("sending"):
-        if context.shows_up(lambda: arrived(context)):
-            wait_ready(context)
-        else:
+    files = checked_files(context, config["weights_files"])
+    with context.sending():
+        known = context.state.dataset
+        if known.get("ref") not in (None, ref):
+            known.clear()
+        known["ref"] = ref
+        if known.get("sending") and (new or again):
             forget_sending(context)
-    current = None if new and "version" not in known else remote_version(context, ref)
-    if known.get("hash") == staged.hash and known.get("version") == current:
-        if not known.get("ready"):
-            wait_ready(context)
-        say(f"dataset {ref} version {current} is up to date")
-        return None
-    send(context, staged, current or 0)
-    wait_ready(context)
+        elif known.get("sending"):
+            say("an earlier upload was cut short; asking Kaggle whether it arrived")
+            if settle(context, errand_of(context), sent=known["sending"].get("sent", 0)):
+                wait_ready(context)
+            else:
+                forget_sending(context)
+        current = None if new and "version" not in known else remote_version(context, ref)
+        there = known.get("version") == current and is_up_to_date(context, files)
+        if there and not again:
+            if not known.get("ready"):
+                wait_ready(context)
+            say(f"dataset {ref} version {current} is up to date")
+            return None
+        send(context, stage_dataset(context, config["weights_files"]), current or 0)
+        wait_ready(context)
     return None
 
 
@@ -171,23 +190,40 @@ def send(context: Context, staged: StagedDataset, base: int) -> None:
     known = context.state.dataset
     context.doing("uploading the dataset")
     what = f"dataset {known['ref']}"
-    known["sending"] = {"hash": staged.hash, "base": base, "files": staged.files}
-    answer = context.send_once(
-        f"the upload of {what}",
-        send=lambda: upload(context, staged, what),
-        arrived=lambda: arrived(context),
-        forget=lambda: forget_sending(context),
+
+    def begin() -> None:
+        sending = {"base": base, "files": staged.files, "hashes": staged.hashes}
+        known["sending"] = sending | {"note": f"ship {secrets.token_hex(4)}"}
+
+    errand = errand_of(context)
+    answer = send_once(
+        context,
+        Errand(**vars(errand) | {"send": lambda: upload(context, staged, what), "begin": begin}),
     )
-    if answer and (answer["error"] or answer["status"].lower() == "error"):
+    if isinstance(answer, Found):
+        return
+    if answer["error"] or answer["status"].lower() == "error":
         forget_sending(context)
         raise Problem(f"Kaggle refused {what}: {answer['error'] or 'it gave no reason'}")
-    unclear = answer and answer["status"].lower() != "ok"
-    if unclear and not context.shows_up(lambda: arrived(context)):
+    if answer["status"].lower() != "ok" and not settle(context, errand):
         forget_sending(context)
         raise Problem(
             f"Kaggle gave no clear answer about {what}, and does not have it: run the same command "
             "again."
         )
+
+
+def errand_of(context: Context) -> Errand:
+    """Return the dataset's version that is on its way as an errand, which can be asked about."""
+    ref = context.state.dataset["ref"]
+    return Errand(
+        what=f"the upload of dataset {ref}",
+        send=dict,
+        look=lambda: look(context),
+        begin=lambda: None,
+        forget=lambda: forget_sending(context),
+        decide=f"see https://www.kaggle.com/datasets/{ref}; `ship bundle --again` uploads it anew.",
+    )
 
 
 def upload(context: Context, staged: StagedDataset, what: str) -> dict:
@@ -197,7 +233,7 @@ def upload(context: Context, staged: StagedDataset, what: str) -> dict:
         context.remote.call(
             "upload", f"the upload of {what}", folder=str(staged.folder), new=sending["base"] == 0
         )
-    sending["note"] = f"ship {secrets.token_hex(4)}"
+    sending["sent"] = time.time()
     context.state.save()
     return context.remote.call("create", what, once=True, notes=sending["note"])
 
@@ -208,9 +244,22 @@ def forget_sending(context: Context) -> None:
     context.state.save()
 
 
-def arrived(context: Context) -> bool:
-    """Tell whether Kaggle has the version that is being sent, or is at work on it."""
-    return bool(sent_version(context)) or still_processing(context)
+def look(context: Context) -> Verdict:
+    """Ask every witness of the version that is on its way: the list of versions, and the status."""
+    if sent_version(context):
+        return Found("the note in the list of versions")
+    ref = context.state.dataset["ref"]
+    try:
+        status = context.remote.dataset_status(ref)
+    except Refused as refusal:
+        if refusal.status not in NOT_THERE:
+            raise
+        if context.state.dataset["sending"]["base"]:
+            return Unknown("Kaggle does not show the dataset that was there before")
+        return Absent()
+    if status not in ("READY", "FAILED", "DELETED"):
+        return Found(f"the status {status}")
+    return Absent()
 
 
 def sent_version(context: Context) -> int | None:
@@ -233,17 +282,6 @@ def sent_version(context: Context) -> int | None:
     # Kaggle writes the first version's notes itself, and need not list the versions at all.
     told = sending["base"] > 0 and any(notes.get(n) for n in notes if n and n > sending["base"])
     return number if number > sending["base"] and not told else None
-
-
-def still_processing(context: Context) -> bool:
-    """Tell whether Kaggle is at work on a version of the dataset."""
-    try:
-        status = context.remote.dataset_status(context.state.dataset["ref"])
-    except Refused as refusal:
-        if refusal.status in NOT_THERE:
-            return False
-        raise
-    return status not in ("READY", "FAILED", "DELETED")
 
 
 def wait_ready(context: Context) -> None:
@@ -269,7 +307,7 @@ def wait_ready(context: Context) -> None:
         context.remote.wait(pause)
         waited += pause
     sending = known.pop("sending", {})
-    known.update({k: sending[k] for k in ("hash", "files") if k in sending}, version=version)
+    known.update({k: sending[k] for k in ("hashes", "files") if k in sending}, version=version)
     known["ready"] = False
     context.state.save()
     verify(context)
@@ -277,6 +315,7 @@ def wait_ready(context: Context) -> None:
     context.state.save()
     tidy(context)
     say(f"dataset {known['ref']} version {version} is READY, all {len(known['files'])} files")
+    tell(dataset=known["ref"], dataset_version=version)
 
 
 def known_status(context: Context) -> str:
@@ -303,18 +342,31 @@ def known_status(context: Context) -> str:
 
 
 def verify(context: Context) -> None:
-    """Raise Problem when the dataset at Kaggle lacks a file that was sent."""
+    """Wait until the list of the dataset's files has all that was sent: Kaggle's lists lag.
+
+    Raises:
+        Problem: it lacks a file for long; nothing is uploaded again without a person's word.
+    """
     known = context.state.dataset
-    listed = context.remote.dataset_files(known["ref"], known["version"])
-    missing = missing_files(known["files"], listed)
-    if missing:
-        context.state.values["dataset"] = {"ref": known["ref"]}
-        context.state.save()
-        raise Problem(
-            f"dataset {known['ref']} version {known['version']} lacks {len(missing)} of the "
-            f"{len(known['files'])} files, {missing[0]} among them: run the same command again to "
-            "upload it anew."
-        )
+    waited = 0.0
+    for pause in context.pace.polls():
+        try:
+            listed = context.remote.dataset_files(known["ref"], known["version"])
+        except Refused as refusal:
+            if refusal.status not in NOT_THERE:
+                raise
+            listed = []
+        missing = missing_files(known["files"], listed)
+        if not missing:
+            return
+        if waited >= context.pace.prove:
+            raise Problem(
+                f"Kaggle lists dataset {known['ref']} version {known['version']} without "
+                f"{len(missing)} of the {len(known['files'])} files, {missing[0]} among them: the "
+                "same command looks again, `ship bundle --again` uploads it anew."
+            )
+        context.remote.wait(pause)
+        waited += pause
 
 
 def missing_files(sent: dict[str, int], listed: list[tuple[str, int]]) -> list[str]:
@@ -357,11 +409,11 @@ def upload_bar(context: Context, staged: StagedDataset) -> Iterator[None]:
     total = sum(file.stat().st_size for file in staged.folder.glob("*.zip"))
     last = 0
     say(f"uploading {staged.folder.name} ({len(staged.files)} files, {total / 1e6:.1f} MB)")
-    with tqdm(total=total, unit="B", unit_scale=True, desc="upload", disable=None) as bar:
+    with bar(total=total, unit="B", unit_scale=True, desc="upload") as line:
 
         def advance(done: int, _: int) -> None:
             nonlocal last
-            bar.update(done - last if done >= last else done)
+            line.update(done - last if done >= last else done)
             last = done
 
         context.remote.on_progress = advance
@@ -376,9 +428,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--new", action="store_true", help="create the dataset without asking whether it exists"
     )
+    parser.add_argument(
+        "--again", action="store_true", help="upload it although it is, or may be, up to date"
+    )
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship bundle`."""
     settings = context.settings(arguments)
-    bundle(context, context.shown_config(settings), arguments.new)
+    bundle(context, context.shown_config(settings), arguments.new, arguments.again)

@@ -13,6 +13,7 @@ Request: `{"id": 1, "op": NAME, "args": {...}}`. Answer: `{"id": 1, "ok": ...}` 
 While a request is at work: `{"event": "progress" | "log", ...}`.
 """
 
+import builtins
 import contextlib
 import errno
 import importlib
@@ -41,6 +42,10 @@ CHANGING = (
     "CreateCodeSubmission",
 )
 """Methods of the API that change something at Kaggle."""
+
+
+PROXY_LOGIN = "407 Proxy Authentication Required"
+"""What the error about a tunnel says when the proxy wants a login."""
 
 
 class Fields(dict):
@@ -83,12 +88,17 @@ def describe(error: BaseException) -> dict[str, Any]:
     """Return what went wrong as JSON.
 
     `kind` is "http" (an HTTP error), "late" (no answer in time), "connection" (no answer at all),
-    "answer" (an answer that is no JSON), "dropped" (the client gave up on a file), "login" (no
-    usable credentials), "disk" (a full disk) or "client" (anything else).
+    "proxy" (a proxy that wants a login), "tls" (a certificate that can't be verified), "answer" (an
+    answer that is no JSON), "dropped" (the client gave up on a file), "login" (no usable
+    credentials), "disk" (a full disk, whose folder is the message) or "client" (anything else).
     """
     described = {"kind": "client", "status": None, "message": str(error), "retry_after": None}
     response = getattr(error, "response", None)
-    if isinstance(error, requests.HTTPError) and response is not None:
+    if isinstance(error, requests.exceptions.SSLError):
+        described["kind"] = "tls"
+    elif PROXY_LOGIN in str(error) or getattr(response, "status_code", None) == 407:
+        described["kind"] = "proxy"
+    elif isinstance(error, requests.HTTPError) and response is not None:
         described |= {"kind": "http", **http_error(response)}
     elif isinstance(error, requests.exceptions.JSONDecodeError | json.JSONDecodeError):
         described |= {"kind": "answer", "message": "the answer is not JSON"}
@@ -97,7 +107,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     elif isinstance(error, requests.RequestException | TransportError | ConnectionError):
         described |= {"kind": "connection", "message": type(error).__name__}
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        described |= {"kind": "disk", "message": str(error)}
+        described |= {"kind": "disk", "message": str(Path(error.filename or "").parent)}
     elif isinstance(error, ImportError):
         described["message"] = f"{error} (pip install --upgrade kaggle six)"
     elif isinstance(error, DroppedFile):
@@ -214,7 +224,7 @@ class Client:
         return {"status": answer.status or "", "error": answer.error or ""}
 
     def push(self, folder: str) -> dict:
-        """Push a staged kernel; return version, error, address, and refused sources by kind."""
+        """Push a staged kernel; return version, ref, error, and refused sources by kind."""
         answer = self.api.kernels_push(folder)
         refused = {
             "dataset": answer.invalid_dataset_sources,
@@ -224,8 +234,8 @@ class Client:
         }
         return {
             "version": answer.version_number,
+            "ref": answer.ref or "",
             "error": answer.error or "",
-            "url": answer.url or "",
             "refused": {kind: list(names) for kind, names in refused.items() if names},
         }
 
@@ -246,9 +256,40 @@ class Client:
         return {"ref": answer.ref or 0, "message": answer.message or ""}
 
     def download(self, url: str, path: str) -> int:
-        """Download a URL without credentials, save it, and return its size in bytes."""
-        with requests.get(url, stream=True) as response:
-            return self._save(response, Path(path))
+        """Download a URL without credentials, save it, and return its size in bytes.
+
+        What an attempt that was cut short has left in `<path>.part` is not downloaded again.
+        """
+        target, part = Path(path), Path(path + ".part")
+        here = part.stat().st_size if part.exists() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
+        with requests.get(url, stream=True, headers=headers) as response:
+            if response.status_code == 416:  # nothing comes after what is here
+                told = response.headers.get("Content-Range", "").removeprefix("bytes */")
+                if told != str(here):
+                    part.unlink()
+                    raise ConnectionError(f"{here} bytes of {told}")
+                os.replace(part, target)
+                return here
+            kind = response.headers.get("Content-Type", "")
+            if response.ok and "text/html" in kind and target.suffix not in (".html", ".htm"):
+                raise ConnectionError("a web page instead of the file")
+            ended = self._save(response, target, here)
+        if not ended:  # nothing told where the file ends: ask for what comes after it
+            return self._confirm(url, target)
+        return target.stat().st_size
+
+    def _confirm(self, url: str, target: Path) -> int:
+        """Make sure that a file whose length was not told is whole, and return its size."""
+        size = target.stat().st_size
+        with requests.get(url, stream=True, headers={"Range": f"bytes={size}-"}) as response:
+            told = response.headers.get("Content-Range", "").rpartition("/")[2]
+            if response.status_code == 200:  # it knows no ranges: the whole must be as long again
+                told = str(sum(map(len, response.iter_content(CHUNK))))
+        if told not in ("", str(size)):
+            os.replace(target, f"{target}.part")
+            raise ConnectionError(f"{size} of {told} bytes")
+        return size
 
     def download_data(self, competition: str, name: str, path: str) -> int:
         """Save a file of a competition's data and return its size in bytes."""
@@ -264,43 +305,50 @@ class Client:
                 raise ConnectionError("a web page instead of a file")
             return self._save(response, Path(path))
 
-    def _save(self, response: requests.Response, path: Path) -> int:
-        """Write an answer's body to `path` once its length is checked, and return the length."""
+    def _save(self, response: requests.Response, path: Path, here: int = 0) -> bool:
+        """Write an answer's body to `path`, and tell whether the answer said where it ends.
+
+        Args:
+            response: the answer; of the kind 206 when it goes on from the bytes that are here.
+            path: the file. A body that is cut short stays in `<path>.part`.
+            here: the bytes in `<path>.part`.
+        """
         response.raise_for_status()
         declared = response.headers.get("Content-Length")
         coded = response.headers.get("Content-Encoding", "identity") != "identity"
+        chunked = "chunked" in response.headers.get("Transfer-Encoding", "")
+        here = here if response.status_code == 206 else 0
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_name(path.name + ".part")
-        written = 0
-        with open(part, "wb") as out:
+        total = here + int(declared) if declared is not None and not coded else None
+        written = here
+        with open(part, "ab" if here else "wb") as out:
             for chunk in response.iter_content(CHUNK):
                 written += out.write(chunk)
-                self.emit(event="progress", done=written, total=int(declared or 0))
-        if declared is not None and not coded and written != int(declared):
-            part.unlink()
-            raise ConnectionError(f"{written} of {declared} bytes")
+                self.emit(event="progress", done=written, total=total or 0)
+        if total is not None and written != total:
+            raise ConnectionError(f"{written} of {total} bytes")
         os.replace(part, path)
-        return written
+        return total is not None or chunked
 
     def follow_log(self, kernel: str, version: int) -> bool:
-        """Start to report the live log in events; return False when the client is too old for it.
+        """Start to report a version's live log in events; False with a client that can't.
 
-        Clients before 2.2.5 can't name a version: they report the newest one's log.
+        Clients before 2.2.5 can't name the version: theirs may be another one's log.
         """
-        if not hasattr(self.api, "kernels_logs_stream"):
+        if not hasattr(self.api, "_kernel_version_label"):
             return False
-        if hasattr(self.api, "_kernel_version_label"):
-            kernel = f"{kernel}/{version}"
-        threading.Thread(target=self._report_log, args=(kernel,), daemon=True).start()
+        threading.Thread(target=self._report_log, args=(kernel, version), daemon=True).start()
         return True
 
-    def _report_log(self, kernel: str) -> None:
+    def _report_log(self, kernel: str, version: int) -> None:
+        run = [kernel, version]
         try:
-            for entry in self.api.kernels_logs_stream(kernel):
-                self.emit(event="log", data=entry.get("data") or "")
+            for entry in self.api.kernels_logs_stream(f"{kernel}/{version}"):
+                self.emit(event="log", run=run, data=str(entry.get("data") or ""))
         except Exception as error:
             print(f"live log: {type(error).__name__}", file=sys.stderr)
-        self.emit(event="log", data=None)
+        self.emit(event="log", run=run, data=None)
 
 
 def requests_from(stream) -> queue.SimpleQueue:
@@ -318,7 +366,12 @@ def requests_from(stream) -> queue.SimpleQueue:
 
 def serve() -> None:
     """Answer requests until the caller closes stdin."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller to decide
+    for name in ("SIGINT", "SIGHUP"):  # Ctrl-C and a closed terminal are for the caller to decide
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # The exit() of module `site`, which the client calls, closes the stdin that a thread reads here
+    # and waits for that thread for ever.
+    builtins.exit = builtins.quit = sys.exit
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # the client prints to stdout
     writing = threading.Lock()

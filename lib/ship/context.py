@@ -2,26 +2,29 @@
 
 import argparse
 import contextlib
+import difflib
 import json
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from common import Boundary, Problem, write_atomically
+from common.locks import only_one
 from ship.contents import sha256
 from ship.credentials import Credentials, refuse_secrets
+from ship.output import say
 from ship.pace import Pace
 from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project
-from ship.remote import AnswerLost, Remote, Unavailable
+from ship.record import Run
+from ship.remote import Remote
 from ship.state import Ledger, State
 
-
-def say(text: str) -> None:
-    """Print a line for the user without delay."""
-    print(text, flush=True)
+OCCUPIED = (
+    "another ship is sending something of this project ({holder}): wait for it, or end it and run "
+    "the same command again; it goes on where the other stopped."
+)
 
 
 @dataclass
@@ -34,9 +37,17 @@ class Context:
     ledger: Ledger
     boundary: Boundary
     dry_run: bool = False
+    forced: tuple[str, ...] = ()
+    """Checks that a person overrides by their names."""
+    gpu: str = ""
+    """Kaggle's name of the accelerator that takes the place of the metadata's."""
+    _sending: int = 0
+    _settings: dict[str, str] | None = None
 
     @classmethod
-    def of(cls, project: Project, boundary: Boundary, dry_run: bool = False) -> "Context":
+    def of(
+        cls, project: Project, boundary: Boundary, dry_run: bool = False, **more: Any
+    ) -> "Context":
         """Open a project's state and ledger, and reach Kaggle as the environment says."""
         runs = project.runs
         return cls(
@@ -46,7 +57,40 @@ class Context:
             Ledger(runs / "ledger.jsonl"),
             boundary,
             dry_run,
+            **more,
         )
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """Let only this `ship` send something of the project, and read what others have sent.
+
+        Raises:
+            Problem: another `ship` is sending something.
+        """
+        with contextlib.ExitStack() as stack:
+            if not self._sending and not self.dry_run:
+                stack.enter_context(only_one(self.project.runs / ".lock", OCCUPIED))
+                self.state.read()
+            self._sending += 1
+            stack.callback(lambda: setattr(self, "_sending", self._sending - 1))
+            yield
+
+    @contextlib.contextmanager
+    def holding(self, run: Run) -> Iterator[None]:
+        """Let only this `ship` follow, fetch and submit a run.
+
+        Raises:
+            Problem: another `ship` does so.
+        """
+        occupied = f"another ship is at work on {run.name} ({{holder}}): wait for it, or end it."
+        with only_one(self.project.runs / "locks" / run.name, occupied):
+            fresh = next((r for r in self.ledger.runs() if r.name == run.name), run)
+            vars(run).update(vars(fresh))
+            yield
+
+    def folder(self, run: Run) -> Path:
+        """Return the folder of a run's output."""
+        return self.project.runs / run.name
 
     def doing(self, what: str) -> None:
         """Note what is done from now on: the sentence about an error names it after "while"."""
@@ -74,6 +118,12 @@ class Context:
         """The kernel as "owner/slug"."""
         return self.project.ref(KERNEL_METADATA, self.owner)
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The kernel's metadata as it is pushed: with its owner, and the chosen accelerator."""
+        metadata = self.project.owned(self.project.kernel_metadata, self.owner)
+        return metadata | ({"machine_shape": self.gpu} if self.gpu else {})
+
     def script(self, settings: Mapping[str, str], mark: str) -> str:
         """Return the kernel's text with settings and a mark, as `Project.script` does.
 
@@ -99,78 +149,42 @@ class Context:
             shown = json.loads(kept.read_text(encoding="utf-8"))
             if shown["key"] == key:
                 return shown["config"]
-        config = self.project.show_config(text)
+        try:
+            config = self.project.show_config(text)
+        except Problem as problem:
+            raise self.about_settings(settings, problem) from None
         missing = {"recipe", "backbone", "weights_files", "competition"} - config.keys()
         if missing:
             raise Problem(
-                f"kernel.py --show-config does not name its {', '.join(sorted(missing))}."
+                f"{self.project.code.name} --show-config does not name its "
+                f"{', '.join(sorted(missing))}."
             )
         write_atomically(kept, json.dumps({"key": key, "config": config}))
         return config
 
-    def send_once(
-        self,
-        what: str,
-        send: Callable[[], dict],
-        arrived: Callable[[], bool],
-        forget: Callable[[], None],
-    ) -> dict | None:
-        """Send something that must not arrive twice.
-
-        When the answer is lost, Kaggle is asked whether it arrived before anything is sent again.
-        A call whose answer was late may still take effect: it is never sent again.
-
-        Args:
-            what: names in messages what is sent.
-            send: makes the one call; raises AnswerLost when nobody knows whether it took effect.
-            arrived: asks Kaggle whether it has what was sent; a Problem leaves the question open.
-            forget: called before Problem is raised when it is certain that nothing arrived.
-
-        Returns:
-            Kaggle's answer; None when it was lost but what was sent has arrived.
-
-        Raises:
-            Problem: Kaggle refused, or gave no usable answer and has not got what was sent.
-        """
-        for attempt in range(self.pace.retries):
-            if attempt:
-                self.remote.wait(self.pace.backoff * 2**attempt)
-            try:
-                return send()
-            except AnswerLost as error:
-                lost = error
-            except Problem:
-                forget()
-                raise
-            say(f"the answer to {what} was lost ({lost}); asking Kaggle whether it arrived")
-            if self.shows_up(arrived, self.pace.timeout if lost.late else self.pace.settle):
-                return None
-            if lost.late:
-                break
-        forget()
-        raise Unavailable(
-            f"Kaggle gave no usable answer to {what} (the last: {lost}) and did not get it: run "
-            "the same command again later."
+    def about_settings(self, settings: Mapping[str, str], problem: Problem) -> Problem:
+        """Return the sentence about settings that the kernel refuses: an unknown one is named."""
+        known = [setting.name for setting in self.project.settings()]
+        unknown = [name for name in settings if name not in known]
+        if not known or not unknown:
+            return problem
+        near = difflib.get_close_matches(unknown[0], known, 3, 0.5)
+        meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+        return Problem(
+            f"{self.project.code.name} has no setting {unknown[0]!r}{meant}: `ship push --help` "
+            "lists them all."
         )
-
-    def shows_up(self, arrived: Callable[[], bool], seconds: float | None = None) -> bool:
-        """Ask Kaggle whether something arrived, again and again for some seconds.
-
-        Without `seconds` that is `pace.settle`.
-        """
-        seconds = self.pace.settle if seconds is None else seconds
-        until = time.monotonic() + seconds
-        while not arrived():
-            if time.monotonic() >= until:
-                return False
-            self.remote.wait(min(self.pace.settle, seconds))
-        return True
 
     def settings(self, arguments: argparse.Namespace) -> dict[str, str]:
         """Return the settings to push: those given with --set, or else those of the last push."""
+        if self._settings is None:
+            self._settings = self._read_settings(arguments)
+        return self._settings
+
+    def _read_settings(self, arguments: argparse.Namespace) -> dict[str, str]:
         if arguments.set:
             return parse_settings(arguments.set)
-        settings = {} if arguments.defaults else dict(self.state.run.get("settings") or {})
+        settings = {} if arguments.defaults else dict(self.state.values.get("settings") or {})
         if settings:
             shown = " ".join(f"{name}={value}" for name, value in settings.items())
             say(f"settings of the last push: {shown} (--defaults drops them)")
@@ -192,8 +206,3 @@ def parse_settings(given: list[str]) -> dict[str, str]:
             )
         settings[name.strip()] = value.strip()
     return settings
-
-
-def interactive() -> bool:
-    """Tell whether the output goes to a terminal."""
-    return sys.stderr.isatty()

@@ -1,218 +1,13 @@
-"""`ship doctor`: check everything that could fail later, and say how to mend it.
-
-A check is a function of the context and the kernel's settings. It returns what it found to be well,
-or raises Problem with what is wrong and how to mend it; a `Concern` does not stop a shipment.
-"""
+"""`ship doctor`: make all checks, and say how to mend what would fail later."""
 
 import argparse
-import importlib.metadata
-import importlib.util
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from packaging.version import Version
-
 from common import Problem
-from ship.bundle import remote_version
-from ship.contents import upload_files
-from ship.context import Context, say
-from ship.credentials import Credentials
-from ship.project import (
-    DATASET_METADATA,
-    KERNEL_METADATA,
-    dataset_metadata_errors,
-    kernel_metadata_errors,
-    syntax_error,
-)
-from ship.remote import Refused
-from ship.submit import SAMPLE, TRAIN
-from ship.weights import required_weights
-from ship.wheels import verified_wheels
-
-OLDEST_CLIENT = "1.8.4"
-SPARE_BYTES = 2 << 30
-"""What a run's output may take on the disk."""
-SESSION_MINUTES = 12 * 60
-"""How long Kaggle lets a run take that has no time limit of its own."""
-
-Settings = dict[str, str]
-
-
-class Concern(Exception):
-    """Something that may become a problem, but does not stop a shipment."""
-
-
-def check_client(context: Context, settings: Settings) -> str:
-    """Check that the kaggle client is installed, complete and new enough."""
-    try:
-        version = importlib.metadata.version("kaggle")
-    except importlib.metadata.PackageNotFoundError:
-        raise Problem("the kaggle client is not installed: pip install kaggle six") from None
-    if Version(version) < Version(OLDEST_CLIENT):
-        raise Problem(f"kaggle {version} is too old: pip install 'kaggle>={OLDEST_CLIENT}'")
-    if importlib.util.find_spec("six") is None:
-        raise Problem("kaggle imports six, which is not installed: pip install six")
-    return f"kaggle {version}"
-
-
-def check_credentials(context: Context, settings: Settings) -> str:
-    """Check that there are credentials; say of which kind and from where, and nothing of them."""
-    found = Credentials.find()
-    if not found.kind:
-        raise Problem(
-            "none found: run `kaggle auth login`, or create a token at "
-            "https://www.kaggle.com/settings/api and set KAGGLE_API_TOKEN"
-        )
-    return f"{found.kind} from {found.source}"
-
-
-def check_kernel_metadata(context: Context, settings: Settings) -> str:
-    """Check that kernel-metadata.json keeps Kaggle's rules."""
-    errors = kernel_metadata_errors(context.project.kernel_metadata, context.project)
-    if errors:
-        raise Problem(f"{KERNEL_METADATA}: {'; '.join(errors)}")
-    return f"{context.project.kernel_metadata['title']!r}, {context.project.competition}"
-
-
-def check_dataset_metadata(context: Context, settings: Settings) -> str:
-    """Check that dataset-metadata.json keeps Kaggle's rules."""
-    errors = dataset_metadata_errors(context.project.dataset_metadata)
-    if errors:
-        raise Problem(f"{DATASET_METADATA}: {'; '.join(errors)}")
-    return f"{context.project.dataset_metadata['title']!r}"
-
-
-def check_owner(context: Context, settings: Settings) -> str:
-    """Check that Kaggle accepts the credentials and that both ids belong to their user."""
-    return f"{context.kernel_ref}, {context.dataset_ref}"
-
-
-def check_script(context: Context, settings: Settings) -> str:
-    """Check that the kernel compiles and has its block of overrides."""
-    if error := syntax_error(context.project.script(settings, "doctor")):
-        raise Problem(f"{context.project.code.name} does not compile: {error}")
-    return f"{context.project.code.name} compiles"
-
-
-def check_settings(context: Context, settings: Settings) -> str:
-    """Check that the kernel accepts its settings and is made for the metadata's competition."""
-    config = context.shown_config(settings)
-    if config["competition"] != context.project.competition:
-        raise Problem(
-            f"{context.project.code.name} is made for {config['competition']}, but "
-            f"{KERNEL_METADATA} names {context.project.competition}: make them the same"
-        )
-    return f"recipe {config['recipe']}, backbone {config['backbone']}"
-
-
-def check_weights(context: Context, settings: Settings) -> str:
-    """Check that the weights that the settings need are here, with the published hash."""
-    files = context.shown_config(settings)["weights_files"]
-    required_weights(files, context.project.lib / "weights")
-    return ", ".join(files) or "none needed"
-
-
-def check_wheels(context: Context, settings: Settings) -> str:
-    """Check that there are wheels of what Kaggle's image may lack one day."""
-    folder = context.project.lib / "wheels"
-    wheels = list(folder.glob("*.whl"))
-    if not wheels:
-        raise Concern("none: if albumentations leaves Kaggle's image the run fails; `ship wheels`")
-    verified_wheels(folder)
-    return f"{len(wheels)} wheels, verified"
-
-
-def check_dataset(context: Context, settings: Settings) -> str:
-    """Check that the dataset has not failed at Kaggle."""
-    version = remote_version(context, context.dataset_ref)
-    if version is None:
-        return f"{context.dataset_ref} is not there yet: `ship bundle` creates it"
-    status = context.remote.dataset_status(context.dataset_ref)
-    if status == "FAILED":
-        raise Concern(f"{context.dataset_ref} version {version} is FAILED; `ship bundle` renews it")
-    return f"{context.dataset_ref} version {version} is {status or 'in an unknown state'}"
-
-
-def check_competition(context: Context, settings: Settings) -> str:
-    """Check that the competition's rules are accepted and its files are there."""
-    competition = context.project.competition
-    page = f"https://www.kaggle.com/competitions/{competition}"
-    try:
-        files = context.remote.data_files(competition)
-    except Refused as refusal:
-        if refusal.status == 404:
-            raise Problem(
-                f"there is no competition {competition}: correct {KERNEL_METADATA}"
-            ) from None
-        raise Problem(f"accept the rules of {competition} at {page}/rules ({refusal})") from None
-    missing = [name for name in (TRAIN, SAMPLE) if name not in files]
-    if missing:
-        raise Problem(
-            f"{competition} has no {missing[0]} but {', '.join(files[:5])}: see {page}/data"
-        )
-    return f"{competition}: rules accepted, {len(files)} files"
-
-
-def check_quota(context: Context, settings: Settings) -> str:
-    """Check that the GPU time that is left this week suffices for the run's time limit."""
-    quota = context.remote.quota().get("gpuQuota") or {}
-    if "totalTimeAllowed" not in quota:
-        raise Concern("Kaggle gives no GPU quota: see https://www.kaggle.com/settings")
-    total, used, reserved = (
-        float(str(quota.get(name) or "0").rstrip("s")) / 60
-        for name in ("totalTimeAllowed", "timeUsed", "timeReserved")
-    )
-    left = total - used - reserved
-    limit = context.shown_config(settings).get("config", {}).get("time_limit") or SESSION_MINUTES
-    if left < 30:
-        raise Problem(f"{left:.0f} minutes of GPU time are left this week: wait for its renewal")
-    if left < limit:
-        raise Concern(
-            f"{left / 60:.1f} h of GPU time left, the run may take {limit / 60:.1f} h: wait, or "
-            f"push with --set time_limit={max(1, int(left) - 10)}"
-        )
-    return f"{left / 60:.1f} h of GPU time left, the run may take {limit / 60:.1f} h"
-
-
-def check_submissions(context: Context, settings: Settings) -> str:
-    """Check that there are submissions left today."""
-    limits = context.remote.submissions_left(context.project.competition)
-    if "numAllowedNow" in limits and not limits["numAllowedNow"]:
-        raise Concern("no submissions are left today: the score has to wait until tomorrow (UTC)")
-    return f"{limits.get('numAllowedNow', 'unknown')} submissions left today"
-
-
-def check_disk(context: Context, settings: Settings) -> str:
-    """Check that the disk has room for the staged dataset and a run's output."""
-    files = context.shown_config(settings)["weights_files"]
-    sizes = [file.stat().st_size for file in upload_files(context.project.lib, files).values()]
-    needed = SPARE_BYTES + sum(sizes)
-    free = shutil.disk_usage(context.project.root).free
-    if free < needed:
-        raise Problem(f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed: free some room")
-    return f"{free / 1e9:.0f} GB free"
-
-
-LOCAL: dict[str, Callable[[Context, Settings], str]] = {
-    "client": check_client,
-    "credentials": check_credentials,
-    "kernel metadata": check_kernel_metadata,
-    "dataset metadata": check_dataset_metadata,
-    "kernel": check_script,
-    "settings": check_settings,
-    "weights": check_weights,
-    "wheels": check_wheels,
-    "disk": check_disk,
-}
-AT_KAGGLE: dict[str, Callable[[Context, Settings], str]] = {
-    "owner": check_owner,
-    "competition": check_competition,
-    "dataset": check_dataset,
-    "GPU quota": check_quota,
-    "submissions": check_submissions,
-}
-
+from ship.checks import AT_KAGGLE, LOCAL, Concern, Settings, make, way_round
+from ship.context import Context
+from ship.output import say, tell
 
 NEED_SETTINGS = ("weights", "disk", "GPU quota")
 """Checks that need settings which the kernel accepts."""
@@ -231,6 +26,8 @@ def skipped(name: str, failed: set[str], dry_run: bool) -> str:
     """Return why a check can't be made after others have failed, "" when it can."""
     if name in NEED_SETTINGS and "settings" in failed:
         return "needs settings that the kernel accepts"
+    if name == "disk" and "weights" in failed:
+        return "needs the weights"
     if name in AT_KAGGLE and failed & {"client", "credentials", "owner"}:
         return "needs working credentials"
     return "would ask Kaggle" if name in AT_KAGGLE and dry_run else ""
@@ -239,17 +36,18 @@ def skipped(name: str, failed: set[str], dry_run: bool) -> str:
 def findings(context: Context, settings: Settings) -> Iterator[Finding]:
     """Make all checks; those that ask Kaggle come last and need a client and credentials."""
     failed: set[str] = set()
-    for name, check in (LOCAL | AT_KAGGLE).items():
+    for name in LOCAL | AT_KAGGLE:
         if reason := skipped(name, failed, context.dry_run):
             yield Finding(name, "skip", reason)
             continue
-        context.doing(f"checking the {name}")
         try:
-            yield Finding(name, "ok", check(context, settings))
+            yield Finding(name, "ok", make(name, context, settings))
         except Concern as concern:
             yield Finding(name, "warn", str(concern))
         except Problem as problem:
             failed.add(name)
+            if getattr(problem, "status", 0) == 401:
+                failed.add("credentials")
             yield Finding(name, "FAIL", str(problem))
 
 
@@ -259,7 +57,7 @@ def examine(context: Context, settings: Settings, quiet: bool = False) -> None:
     Args:
         context: the project, Kaggle and the state.
         settings: the kernel's settings.
-        quiet: print only the warnings.
+        quiet: print only the warnings, for a command that goes on afterwards.
 
     Raises:
         Problem: a check has failed.
@@ -269,14 +67,14 @@ def examine(context: Context, settings: Settings, quiet: bool = False) -> None:
         found.append(finding)
         if not quiet or finding.mark == "warn":
             say(f"{finding.mark:<5} {finding.name:<17} {finding.text}")
+    tell(checks=[vars(finding) for finding in found])
     failed = [finding for finding in found if finding.mark == "FAIL"]
     if failed:
         first = failed[0]
-        raise Problem(
-            f"{len(failed)} of {len(found)} checks failed"
-            + (": " if len(failed) == 1 else f", `ship doctor` shows all; {first.name}: ")
-            + first.text
-        )
+        others = ", `ship doctor` shows all" if quiet and len(failed) > 1 else ""
+        text = first.text.rstrip(".")
+        text += f". {way_round(first.name)}".rstrip() if quiet else ""
+        raise Problem(f"{len(failed)} of {len(found)} checks failed{others}; {first.name}: {text}")
     say(f"{len(found)} checks, none failed")
 
 

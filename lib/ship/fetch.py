@@ -1,120 +1,205 @@
-"""`ship fetch`: download the complete output of one version into a folder of its own."""
+"""`ship fetch`: download the complete output of one version into a folder of its own.
+
+A folder counts as fetched when the run's record says which files were verified and they are still
+there: each by its size, and submission.csv by being a table. Everything else is fetched anew.
+"""
 
 import argparse
+import fnmatch
 import json
+import math
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from tqdm import tqdm
-
 from common import Problem
-from ship.context import Context, say
-from ship.follow import WAITING, add_arguments, chosen_run
-from ship.push import name_of
+from ship.context import Context
+from ship.follow import refresh
+from ship.output import bar, say, tell
+from ship.push import chosen_run
+from ship.record import Run
 from ship.remote import Refused
-
-__all__ = ["add_arguments", "fetch", "inside", "read_metrics", "run"]
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
 """File names, without an ending, that Windows keeps for devices."""
 
+SUBMISSION = "submission.csv"
 
-def fetch(context: Context, run: dict) -> Path:
+
+def fetch(context: Context, run: Run, again: bool = False) -> Path:
     """Fetch a run's output into runs/<slug>-v<N>/ and return that folder.
 
     The folder appears when everything is there. The files of a fetch that was cut short stay in
     `<folder>.part` and are not fetched again.
 
+    Args:
+        context: the project, Kaggle and the state.
+        run: a run that is over.
+        again: fetch also what is here and verified.
+
     Raises:
-        Problem: the run is not over, a file can't be fetched, or a file would lie outside the
-            folder.
+        Problem: the run is not known to be over, a file can't be fetched, or submission.csv is no
+            table.
     """
-    context.doing(f"fetching the output of {name_of(run)}")
-    folder = context.project.runs / name_of(run)
-    if folder.is_dir():
-        say(f"the output of {name_of(run)} is in {folder}")
-    else:
-        require_end(context, run)
-        part = folder.with_name(folder.name + ".part")
-        part.mkdir(parents=True, exist_ok=True)
-        fetch_into(context, run, part)
-        part.rename(folder)
-        say(f"fetched {name_of(run)} into {folder}")
-    metrics = read_metrics(folder)
-    context.ledger.append(
-        name_of(run),
-        val_accuracy=metrics.get("val_accuracy"),
-        val_accuracy_tta=metrics.get("val_accuracy_tta"),
-    )
-    run["folder"] = folder.name
-    context.state.save()
+    context.doing(f"fetching the output of {run.name}")
+    folder = context.folder(run)
+    if not again and is_verified(folder, run):
+        say(f"the output of {run.name} is in {folder}")
+        return folder
+    require_end(context, run)
+    part = folder.with_name(folder.name + ".part")
+    part.mkdir(parents=True, exist_ok=True)
+    files, log = complete_list(context, run)
+    download(context, run, files, part)
+    text = "".join(str(entry.get("data") or "") for entry in log)
+    (part / f"{run.kernel.split('/')[1]}.log").write_text(text, encoding="utf-8")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    say(f"fetched {run.name} into {folder}")
+    if wrong := no_submission(folder / SUBMISSION):
+        run.files = {}
+        context.ledger.keep(run)
+        raise Problem(f"{folder / SUBMISSION} {wrong}: the next `ship` fetches the output anew.")
+    note_fetched(context, run, folder)
     return folder
 
 
-def require_end(context: Context, run: dict) -> None:
-    """Raise Problem when a run is not over, because its output would not be complete."""
-    if run.get("status"):
-        return
-    status, _ = context.remote.run_status(run["ref"], run["version"])
-    if status in WAITING:
-        raise Problem(f"{name_of(run)} is {status}: wait for its end with `ship follow`.")
+def is_verified(folder: Path, run: Run) -> bool:
+    """Tell whether all files that were fetched are still there as they were verified."""
+    sizes = {folder / name: size for name, size in run.files.items()}
+    there = all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
+    return bool(sizes) and there and not no_submission(folder / SUBMISSION)
 
 
-def fetch_into(context: Context, run: dict, folder: Path) -> None:
-    """Fetch every output file of a run, and its log, into a folder.
+def no_submission(path: Path) -> str:
+    """Return why a file is no table that could be submitted, "" when it is one or is not there."""
+    if not path.exists():
+        return ""
+    text = path.read_bytes()[:4096].lstrip()
+    if text.startswith(b"<"):
+        return "is a web page"
+    lines = text.splitlines()
+    return "" if len(lines) > 1 else f"has {len(lines)} lines"
+
+
+def note_fetched(context: Context, run: Run, folder: Path) -> None:
+    """Write into the run's record which files are here, and what the run has measured."""
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    run.files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+    run.verified["fetched"] = f"the sizes of {len(found)} files"
+    metrics = read_metrics(folder)
+    for name in ("val_accuracy", "val_accuracy_tta", "val_accuracy_submitted"):
+        setattr(run, name, number(metrics.get(name)))
+    images = metrics.get("val_images")
+    run.val_images = images if isinstance(images, int) else None
+    context.ledger.keep(run)
+    tell(folder=str(folder), val_accuracy=run.accuracy)
+
+
+def number(value: Any) -> float | None:
+    """Return a finite number, None for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and math.isfinite(value) else None
+
+
+def require_end(context: Context, run: Run) -> None:
+    """Raise Problem unless a run is known to be over; otherwise its output is not complete."""
+    status = refresh(context, run)
+    if not run.ended:
+        known = status if status != "UNKNOWN" else "in a state that Kaggle does not tell"
+        raise Problem(f"{run.name} is {known}: wait for its end with `ship follow`.")
+
+
+def complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dict]]:
+    """Return a run's output files as name to address, and the entries of its log.
+
+    A run that is complete has a submission: until that is listed, Kaggle is asked again.
 
     Raises:
-        Problem: a file is listed twice, can't be fetched, or would lie outside the folder.
+        Problem: it is still not listed after a while.
     """
-    files, log = context.remote.run_output(run["ref"], run["version"])
-    targets = {name: inside(folder, name) for name, _ in files}
-    outside = [name for name, target in targets.items() if target is None]
-    places = [str(targets[name]).lower() for name, _ in files if targets[name]]
-    if len(set(places)) < len(places):  # not every system tells upper case from lower case
-        raise Problem(f"Kaggle lists an output file of {name_of(run)} twice: nothing was fetched.")
-    urls = dict(files)
-    with tqdm(total=len(targets), unit="file", desc="fetch", disable=None) as bar:
-        for name, target in targets.items():
-            if target and not target.exists():
-                urls = fetch_file(context, run, name, target, urls)
-            bar.update()
-    if outside:
-        raise Problem(
-            f"Kaggle lists an output file named {outside[0]!r}, which would lie outside the run's "
-            f"folder: it was not fetched. The {len(files) - len(outside)} others are in {folder}."
-        )
-    text = "".join(str(entry.get("data") or "") for entry in log)
-    (folder / f"{run['ref'].split('/')[1]}.log").write_text(text, encoding="utf-8")
+    waited = 0.0
+    for pause in context.pace.polls():
+        listed, log = context.remote.run_output(run.kernel, run.version)
+        files: dict[str, str] = {}
+        for name, url in listed:
+            if name in files:
+                say(f"Kaggle lists {name} of {run.name} twice: the first is taken")
+            files.setdefault(name, url)
+        if SUBMISSION in files or run.failed:
+            return files, log
+        if waited >= context.pace.prove:
+            raise Problem(
+                f"Kaggle lists {len(files)} output files of {run.name} and no {SUBMISSION}: see "
+                f"{run.page}; the same command asks again, `ship fetch --pattern '*'` takes them."
+            )
+        context.remote.wait(pause)
+        waited += pause
+    raise AssertionError("polling never ends by itself")
+
+
+def download(context: Context, run: Run, files: dict[str, str], folder: Path) -> None:
+    """Fetch output files into a folder; those that are there already are not fetched again."""
+    targets, taken = {}, set()
+    for name in files:
+        target = inside(folder, name)
+        if target is None:
+            say(f"the output file {name!r} is left out: its name would lead out of the folder")
+        elif str(target).lower() in taken:  # not every system tells upper case from lower case
+            say(f"the output file {name!r} is left out: there is another of nearly the same name")
+        else:
+            targets[name] = target
+            taken.add(str(target).lower())
+    urls, done = dict(files), 0
+    with bar(unit="B", unit_scale=True, desc="fetch") as line:
+
+        def advance(received: int, total: int) -> None:
+            line.total = max(done + total, line.total or 0)
+            line.update(done + received - line.n)
+
+        context.remote.on_progress = advance
+        try:
+            for number, (name, target) in enumerate(targets.items(), start=1):
+                line.set_description(f"fetch {number}/{len(targets)}", refresh=False)
+                if not target.exists():
+                    urls = fetch_file(context, run, name, target, urls)
+                done += target.stat().st_size
+        finally:
+            context.remote.on_progress = lambda done, total: None
 
 
 def inside(folder: Path, name: str) -> Path | None:
     """Return where an output file goes, None when its name could lead out of the folder.
 
-    A name is refused everywhere if any operating system can't keep it inside.
+    Letters that Windows does not allow become dashes; a name is left out everywhere if any system
+    can't keep it inside.
     """
+    if name[1:2] == ":":  # a drive
+        return None
+    name = "".join("-" if letter in ':*?"<>|' else letter for letter in name)
     parts = PurePosixPath(name.replace("\\", "/")).parts
     bad = (
         not parts
         or any(part in ("..", "/") or part != part.rstrip(" .") for part in parts)
-        or any(ord(letter) < 32 or letter in ':*?"<>|' for letter in name)
+        or any(ord(letter) < 32 for letter in name)
         or any(part.split(".")[0].lower() in RESERVED for part in parts)
     )
     return None if bad else folder.joinpath(*parts)
 
 
 def fetch_file(
-    context: Context, run: dict, name: str, target: Path, urls: dict[str, str]
+    context: Context, run: Run, name: str, target: Path, urls: dict[str, str]
 ) -> dict[str, str]:
     """Fetch one output file and return the addresses to use for the next ones.
 
     Addresses expire: when Kaggle refuses one, all are asked for anew, once.
     """
-    what = f"output file {name} of {name_of(run)}"
+    what = f"output file {name} of {run.name}"
     try:
         context.remote.call("download", what, url=urls[name], path=str(target))
         return urls
     except Refused:
-        urls = dict(context.remote.run_output(run["ref"], run["version"])[0])
+        urls = dict(context.remote.run_output(run.kernel, run.version)[0])
     try:
         context.remote.call("download", what, url=urls.get(name, ""), path=str(target))
     except Refused as refusal:
@@ -134,10 +219,33 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return metrics if isinstance(metrics, dict) else {}
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship fetch`."""
+    parser.add_argument("--version", type=int, metavar="N", help="the kernel's version (the last)")
+    parser.add_argument("--again", action="store_true", help="fetch what is here already, too")
+    parser.add_argument(
+        "--pattern",
+        metavar="GLOB",
+        help="only the files of this pattern, such as '*.csv' or 'members/*', into the same folder",
+    )
+
+
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship fetch`."""
     chosen = chosen_run(context, arguments.version)
     if context.dry_run:
-        return say(f"would fetch the output of {name_of(chosen)} into {context.project.runs}")
-    fetch(context, chosen)
-    return None
+        return say(f"would fetch the output of {chosen.name} into {context.project.runs}")
+    with context.holding(chosen):
+        if not arguments.pattern:
+            fetch(context, chosen, arguments.again)
+            return None
+        require_end(context, chosen)
+        listed = dict(context.remote.run_output(chosen.kernel, chosen.version)[0])
+        files = {n: url for n, url in listed.items() if fnmatch.fnmatch(n, arguments.pattern)}
+        if not files:
+            raise Problem(f"none of the {len(listed)} files of {chosen.name} is of that pattern.")
+        if arguments.again:
+            for name in files:
+                (inside(context.folder(chosen), name) or Path("/nowhere")).unlink(missing_ok=True)
+        download(context, chosen, files, context.folder(chosen))
+    return say(f"fetched {len(files)} of {len(listed)} files into {context.folder(chosen)}")

@@ -1,6 +1,8 @@
-"""`ship follow`: show a run's log as it comes and a line of progress, until the run ends."""
+"""`ship follow`: show runs' logs as they come and a line of progress, until the runs end."""
 
 import argparse
+import contextlib
+import re
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -8,24 +10,36 @@ from collections.abc import Iterable
 from tqdm import tqdm
 
 from common import EpochProgress, Problem, clock_text
-from ship.context import Context, interactive, say
-from ship.push import FAILED, name_of, page_of, resolve_interrupted_push
-from ship.remote import Refused
+from ship.context import Context
+from ship.output import bar, interactive, say, tell
+from ship.push import chosen_run, open_page
+from ship.record import Run
+from ship.remote import Refused, Unavailable
 
 WAITING = ("QUEUED", "NEW_SCRIPT", "RUNNING", "CANCEL_REQUESTED")
 """Status words of runs that have not ended."""
+ENDS = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 
 TAIL = 15
 """How many of the log's last lines are shown when a run has failed."""
 
+SESSION = re.compile(r"ship: session .*?-(\d{3,})(?:-[a-z]+)?$")
+"""The number of Kaggle's session in the line that a pushed script prints first."""
+
 
 class Log:
-    """Shows each line of a run's log once, however often the log is read from its start."""
+    """Shows each line of a run's log once, however often the log is read from its start.
 
-    def __init__(self) -> None:
-        self.shown = 0
+    What is read again is compared with what was shown; where it differs, another log was shown
+    before, and everything from there on is news.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        self.name = name
         self.tail: deque[str] = deque(maxlen=TAIL)
         self.progress = ""
+        self.session = 0
+        self._lines: list[int] = []  # a hash of each line that was shown
         self._replayed = 0
         self._rest = ""
 
@@ -48,60 +62,75 @@ class Log:
             self._line(self._rest)
 
     def _line(self, line: str) -> None:
+        number, content = self._replayed, hash(line)
         self._replayed += 1
-        if self._replayed <= self.shown:
-            return
-        self.shown += 1
+        if number < len(self._lines):
+            if self._lines[number] == content:
+                return
+            del self._lines[number:]
+        self._lines.append(content)
         line = line.rstrip("\r").rpartition("\r")[2]  # the last state of a progress bar
         self.tail.append(line)
         if progress := EpochProgress.parse(line):
             self.progress = progress.summary()
-        tqdm.write(f"  | {line}")
+        if found := SESSION.search(line):
+            self.session = int(found[1])
+        tqdm.write(f"  {self.name}| {line}")
 
 
 class Watch:
-    """The display of one run that is followed: its log, its clock and its line of progress."""
+    """The display of one run that is followed: its log, its clock, and its share of the bar."""
 
-    def __init__(self, context: Context, run: dict):
-        self.context, self.run, self.log = context, run, Log()
+    def __init__(self, context: Context, run: Run, named: bool):
+        self.context, self.run = context, run
+        self.log = Log(f"v{run.version} " if named else "")
         self.live, self.streaming = True, False
-        self.phase, self.since = "", time.monotonic()
-        self.bar = tqdm(total=0, bar_format="{desc}", disable=not interactive(), leave=False)
+        self.phase, self.since, self.hidden_since = "", time.monotonic(), 0.0
 
-    def enter(self, status: str) -> None:
-        """Note the run's status word, and print it when it is a new one."""
+    def ask(self) -> bool:
+        """Ask for the run's status, show what is new, and tell whether the run is over.
+
+        Raises:
+            Problem: Kaggle gives no known status, or hides the run for long.
+        """
+        context, run = self.context, self.run
+        try:
+            status, failure = context.remote.run_status(run.kernel, run.version)
+            self.hidden_since = 0.0
+        except Refused as refusal:  # a new run may not be visible for a moment
+            self.hidden_since = self.hidden_since or time.monotonic()
+            long = time.monotonic() - self.hidden_since > context.pace.prove
+            if refusal.status not in (403, 404) or long:
+                raise
+            status, failure = self.phase or "QUEUED", ""
+        if status in ENDS:
+            self.end(status, failure)
+            return True
+        if status not in WAITING:
+            given = f"the unknown status {status!r}" if status else "no status"
+            raise Problem(
+                f"Kaggle gives {given} for {run.name}: see {run.page}; run the same command again "
+                "to go on following it."
+            )
         if status != self.phase:
             self.phase, self.since = status, time.monotonic()
-            tqdm.write(f"{name_of(self.run)}: {status}")
-        self.draw()
-
-    def draw(self) -> None:
-        """Bring the line of progress up to date."""
-        clock = clock_text(time.monotonic() - self.since)
-        progress = f" · {self.log.progress}" if self.log.progress else ""
-        self.bar.set_description_str(
-            f"{name_of(self.run)} {self.phase.lower()} since {clock}{progress}"
-        )
-
-    def rest(self, seconds: float) -> None:
-        """Pause while the line of progress is kept up to date."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            self.context.remote.wait(min(left, 1.0))
-            self.draw()
+            tqdm.write(f"{run.name}: {status}")
+        if status == "RUNNING":
+            self.read_log()
+        return False
 
     def read_log(self) -> None:
         """Read the log of a running session as a live stream, or whole with an old client."""
-        remote = self.context.remote
+        remote, run = self.context.remote, self.run
         if self.live and not self.streaming:
             self.log.restart()
             self.streaming = True
             self.live = remote.call(
-                "follow_log", "the live log", kernel=self.run["ref"], version=self.run["version"]
+                "follow_log", "the live log", kernel=run.kernel, version=run.version
             )
         if not self.live:
             self.log.restart()
-            for entry in remote.run_output(self.run["ref"], self.run["version"])[1]:
+            for entry in remote.run_output(run.kernel, run.version)[1]:
                 self.log.add(str(entry.get("data") or ""))
 
     def take(self, data: str | None) -> None:
@@ -111,68 +140,99 @@ class Watch:
         else:
             self.log.add(data if data.endswith("\n") else data + "\n")
 
+    def end(self, status: str, failure: str) -> None:
+        """Show the rest of the log and save how the run ended."""
+        entries = self.context.remote.run_output(self.run.kernel, self.run.version)[1]
+        self.log.finish(entries)
+        note_end(self.context, self.run, status, failure, entries)
+        self.run.session = self.log.session or self.run.session
+        if not self.run.failed:
+            say(f"{self.run.name} is COMPLETE")
 
-def follow(context: Context, run: dict) -> None:
-    """Show a run until it is COMPLETE, and write its end into `run` and the ledger.
+    def text(self) -> str:
+        """Return the run's share of the line of progress."""
+        clock = clock_text(time.monotonic() - self.since)
+        progress = f" · {self.log.progress}" if self.log.progress else ""
+        return f"{self.run.name} {self.phase.lower()} since {clock}{progress}"
+
+
+def note_end(context: Context, run: Run, status: str, failure: str, entries: list[dict]) -> None:
+    """Write a run's known end into its record."""
+    run.status, run.failure = status.lower(), failure
+    run.gpu_minutes = minutes(entries)
+    run.verified["ended"] = f"Kaggle's status {status}"
+    context.ledger.keep(run)
+    tell(**{"run": run.name, "run_status": run.status})
+
+
+def follow(context: Context, runs: list[Run]) -> None:
+    """Show runs until each has ended, and write their ends into the ledger.
 
     Raises:
-        Problem: the run failed; or Kaggle gave no known status, and the next `ship` follows the
-            run again.
+        Problem: a run failed; or Kaggle gave no known status, and the next `ship` follows the runs
+            again.
     """
-    if run.get("status") == "COMPLETE":
-        return
-    context.doing(f"following {name_of(run)}")
-    say(f"following {name_of(run)}: {page_of(run)} (Ctrl-C leaves it running)")
-    watch = Watch(context, run)
-    context.remote.on_log = watch.take
+    going = [run for run in runs if not run.ended]
+    watches = [Watch(context, run, len(going) > 1) for run in going]
+    names = " and ".join(run.name for run in going)
+    if going:
+        context.doing(f"following {names}")
+        for run in going:
+            say(f"following {run.name}: {run.page} (Ctrl-C leaves it running)")
+        with progress_line(context, watches):
+            wait_for_ends(context, watches)
+    failed = [run for run in runs if run.failed]
+    if failed:
+        watch = next((watch for watch in watches if watch.run is failed[0]), None)
+        raise Problem(ending(failed[0], watch.log.tail if watch else ()))
+
+
+@contextlib.contextmanager
+def progress_line(context: Context, watches: list[Watch]):
+    """Pass live logs on to their watches, and say at Ctrl-C that the runs go on."""
+    by_run = {(watch.run.kernel, watch.run.version): watch for watch in watches}
+    context.remote.on_log = lambda kernel, version, data: by_run[kernel, version].take(data)
     try:
-        status, failure = wait_for_end(watch)
-        entries = context.remote.run_output(run["ref"], run["version"])[1]
-        watch.log.finish(entries)
+        yield
     except KeyboardInterrupt:
-        watch.bar.close()
-        say(f"\n{name_of(run)} goes on at Kaggle: come back with `ship`, or see {page_of(run)}")
+        for watch in watches:
+            if not watch.run.ended:
+                name, page = watch.run.name, watch.run.page
+                say(f"\n{name} goes on at Kaggle: come back with `ship`, or see {page}")
         raise
     finally:
-        watch.bar.close()
-        context.remote.on_log = lambda data: None
-    context.ledger.append(name_of(run), status=status.lower(), gpu_minutes=minutes(entries))
-    run["status"] = status
-    context.state.save()
-    if status in FAILED:
-        raise Problem(ending(watch, failure))
-    say(f"{name_of(run)} is COMPLETE")
+        context.remote.on_log = lambda kernel, version, data: None
 
 
-def wait_for_end(watch: Watch) -> tuple[str, str]:
-    """Poll a run's status until it has ended; return the status and the failure message.
+def wait_for_ends(context: Context, watches: list[Watch]) -> None:
+    """Ask for the runs' statuses until all have ended, and keep the line of progress up to date."""
+    with bar(total=0, bar_format="{desc}", disable=not interactive(), leave=False) as line:
+        for pause in context.pace.polls():
+            watches = [watch for watch in watches if not watch.ask()]
+            if not watches:
+                return
+            until = time.monotonic() + pause
+            while (left := until - time.monotonic()) > 0:
+                context.remote.wait(min(left, 1.0))
+                line.set_description_str("   ".join(watch.text() for watch in watches))
+            for watch in watches:  # known for `ship cancel` even if this one is killed
+                if watch.log.session and not watch.run.session:
+                    watch.run.session = watch.log.session
+                    context.ledger.keep(watch.run)
 
-    Kaggle may not know a new run for a moment: a few answers of 404 in a row change nothing.
-    """
-    context, run = watch.context, watch.run
-    unknown = 0
-    for pause in context.pace.polls():
-        try:
-            status, failure = context.remote.run_status(run["ref"], run["version"])
-            unknown = 0
-        except Refused as refusal:
-            unknown += 1
-            if refusal.status != 404 or unknown >= context.pace.retries:
-                raise
-            status, failure = watch.phase or "QUEUED", ""
-        if status == "COMPLETE" or status in FAILED:
-            return status, failure
-        if status not in WAITING:
-            given = f"the unknown status {status!r}" if status else "no status"
-            raise Problem(
-                f"Kaggle gives {given} for {name_of(run)}: see {page_of(run)}; run `ship` again to "
-                "go on following it."
-            )
-        watch.enter(status)
-        if status == "RUNNING":
-            watch.read_log()
-        watch.rest(pause)
-    raise AssertionError("polling never ends by itself")
+
+def refresh(context: Context, run: Run) -> str:
+    """Ask once how a run goes on, save it when it has ended, and return Kaggle's word."""
+    if run.ended:
+        return run.status.upper()
+    try:
+        status, failure = context.remote.run_status(run.kernel, run.version)
+    except (Refused, Unavailable):
+        return "UNKNOWN"
+    if status in ENDS:
+        entries = context.remote.run_output(run.kernel, run.version)[1]
+        note_end(context, run, status, failure, entries)
+    return status or "UNKNOWN"
 
 
 def minutes(entries: list[dict]) -> float | None:
@@ -181,50 +241,43 @@ def minutes(entries: list[dict]) -> float | None:
     return round(max(times) / 60, 1) if times else None
 
 
-def ending(watch: Watch, failure: str) -> str:
+def ending(run: Run, tail: Iterable[str]) -> str:
     """Return the sentence for a run that failed, with the tail of its log and what to do."""
-    run = watch.run
-    tail = "\n".join(f"    {line}" for line in watch.log.tail) or "    (no log)"
-    reason = f": {failure}" if failure else ""
-    if run["status"] == "ERROR":
+    lines = "\n".join(f"    {line}" for line in tail)
+    log = f"\nthe end of its log:\n{lines}" if lines else ""
+    reason = f": {run.failure}" if run.failure else ""
+    if run.status == "error":
         what = "correct kernel.py or its settings and run `ship` again."
     else:
         what = (
             "it was cancelled, or there were too many sessions at once: see that no other session "
-            "runs, then run `ship` again."
+            "runs, then `ship push --again`."
         )
     return (
-        f"{name_of(run)} ended with {run['status']}{reason}\nthe end of its log:\n{tail}\n"
-        f"what to do: {what} All of the log: {page_of(run)}"
+        f"{run.name} ended with {run.status.upper()}{reason}{log}\n"
+        f"what to do: {what} All of the log: {run.page}"
     )
-
-
-def chosen_run(context: Context, version: int | None) -> dict:
-    """Return the newest run, or that of another version of the kernel.
-
-    Raises:
-        Problem: no run is known.
-    """
-    if not context.dry_run:
-        resolve_interrupted_push(context)
-    run = context.state.run
-    if version and version != run.get("version"):
-        return {"ref": context.kernel_ref, "version": version, "settings": {}}
-    if not run.get("version"):
-        raise Problem("no run is known here: push one with `ship push`, or name it with --version.")
-    return run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ship follow` and `ship fetch`."""
+    """Add the arguments of `ship follow`."""
     parser.add_argument(
-        "--version", type=int, metavar="N", help="the kernel's version (that of the last push)"
+        "versions", type=int, nargs="*", metavar="VERSION", help="the kernel's versions (the last)"
     )
+    parser.add_argument("--version", type=int, metavar="N", help="the same as VERSION")
+    parser.add_argument("--open", action="store_true", help="open the run's page in a browser")
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship follow`."""
-    chosen = chosen_run(context, arguments.version)
+    versions = list(dict.fromkeys(arguments.versions)) or [arguments.version]
+    chosen = [chosen_run(context, version) for version in versions]
     if context.dry_run:
-        return say(f"would follow {name_of(chosen)}: {page_of(chosen)}")
-    return follow(context, chosen)
+        return say("would follow " + " and ".join(one.page for one in chosen))
+    with contextlib.ExitStack() as stack:
+        for one in chosen:
+            stack.enter_context(context.holding(one))
+            if arguments.open:
+                open_page(one)
+        follow(context, chosen)
+    return None

@@ -21,8 +21,9 @@ class Pace:
     """The first pause between two questions about a run, a dataset or a score."""
     poll_max: float = 60.0
     """The longest pause between two such questions."""
-    settle: float = 5.0
-    """The pause before Kaggle is asked again whether it has what was sent."""
+    prove: float = 180.0
+    """How long Kaggle must deny, at every question, that it has what was sent before that counts as
+    proof; and how long it may say 403 or 404 of what it has just made."""
     ready: float = 3600.0
     """How long to wait for a dataset to become READY."""
     score: float = 3600.0

@@ -7,12 +7,14 @@ import argparse
 
 from common import Problem
 from ship import doctor
-from ship.bundle import bundle
-from ship.contents import content_hash, upload_files
-from ship.context import Context, say
+from ship.bundle import bundle, is_up_to_date
+from ship.contents import upload_files
+from ship.context import Context
 from ship.fetch import fetch
 from ship.follow import follow
-from ship.push import FAILED, push, run_key
+from ship.output import say
+from ship.push import known_run, new_run, open_page, push
+from ship.record import Run
 from ship.submit import submit
 
 
@@ -22,25 +24,32 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     if not nothing_changed(context, settings):
         doctor.examine(context, settings, quiet=True)
     config = context.shown_config(settings)
-    bundle(context, config)
-    push(context, settings, config)
-    if context.dry_run:
+    with context.sending():
+        bundle(context, config)
+        pushed = push(context, settings, config, arguments.again, arguments.adopt)
+    if pushed is None:
         return say("would then follow the run, fetch its output, submit it and wait for the score")
-    newest = context.state.run
-    follow(context, newest)
-    folder = fetch(context, newest)
-    return submit(context, newest, folder / "submission.csv")
+    if arguments.open:
+        open_page(pushed)
+    return None if arguments.no_wait else finish(context, pushed)
+
+
+def finish(context: Context, run: Run) -> None:
+    """Follow a run, fetch its output, submit it and wait for the score."""
+    with context.holding(run):
+        follow(context, [run])
+        folder = fetch(context, run)
+        submit(context, run, folder / "submission.csv")
 
 
 def nothing_changed(context: Context, settings: dict[str, str]) -> bool:
-    """Tell whether the newest run has not failed and was made of exactly the present files."""
-    newest = context.state.run
-    if not newest.get("version") or newest.get("status") in FAILED:
-        return False
-    if newest["key"] != run_key(context, settings):
+    """Tell whether there is a run of exactly the present files that has not failed."""
+    if context.dry_run or context.state.push:
         return False
     try:
-        files = upload_files(context.project.lib, newest["config"]["weights_files"])
-    except Problem:  # the doctor tells what is wrong with them
+        config = context.shown_config(settings)
+        known = known_run(context, new_run(context, settings, config))
+        files = upload_files(context.project.lib, config["weights_files"])
+    except Problem:  # the doctor tells what is wrong
         return False
-    return content_hash(files) == context.state.dataset.get("hash")
+    return bool(known and not known.failed and is_up_to_date(context, files))

@@ -23,6 +23,11 @@ KERNEL_METADATA = "kernel-metadata.json"
 DATASET_METADATA = "dataset-metadata.json"
 BLOCK_BEGIN = "# --- overrides (ship push --set writes here; leave empty) ---\n"
 BLOCK_END = "# --- end of overrides ---\n"
+SESSION = (
+    'if __name__ == "__main__" and "KAGGLE_CONTAINER_NAME" in __import__("os").environ:\n'
+    '    print("ship: session", __import__("os").environ["KAGGLE_CONTAINER_NAME"], flush=True)\n'
+)
+"""Prints the name of the container, whose number `ship cancel` needs and no other call tells."""
 BLOCK = re.compile(f"^{re.escape(BLOCK_BEGIN)}.*?^{re.escape(BLOCK_END)}", re.DOTALL | re.MULTILINE)
 SHOW_CONFIG_SECONDS = 300
 
@@ -60,6 +65,15 @@ LICENSES = [
     "US-Government-Works",
 ]
 """Licence names in Kaggle's documentation of dataset-metadata.json, and the ones its site added."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of the kernel: its name, its default as the code has it, and its help."""
+
+    name: str
+    default: str
+    help: str
 
 
 @dataclass(frozen=True)
@@ -120,10 +134,15 @@ class Project:
         return self.root / str(self.kernel_metadata.get("code_file") or "kernel.py")
 
     @property
+    def slug(self) -> str:
+        """The kernel's slug."""
+        return self.kernel_metadata["id"].rpartition("/")[2]
+
+    @property
     def competition(self) -> str:
         """The slug of the competition that the kernel is made for."""
         sources = self.kernel_metadata.get("competition_sources") or []
-        if len(sources) != 1:
+        if not isinstance(sources, list) or len(sources) != 1:
             raise Problem(f'{KERNEL_METADATA} must name one competition in "competition_sources".')
         return sources[0]
 
@@ -164,7 +183,8 @@ class Project:
             raise Problem(f"{self.code.name} can't be read: {error}.") from None
         lines = [f"    {name!r}: {value!r},\n" for name, value in settings.items()]
         overrides = "".join(["{\n", *lines, "}"]) if lines else "{}"
-        block = f"{BLOCK_BEGIN}# ship: {mark}\nOVERRIDES: dict[str, str] = {overrides}\n{BLOCK_END}"
+        block = f"{BLOCK_BEGIN}# ship: {mark}\nOVERRIDES: dict[str, str] = {overrides}\n"
+        block += SESSION + BLOCK_END
         text, blocks = BLOCK.subn(lambda _: block, text)
         if blocks != 1:
             raise Problem(
@@ -173,6 +193,31 @@ class Project:
                 f"`{BLOCK_END.strip()}`."
             )
         return text
+
+    def settings(self) -> list[Setting]:
+        """Return the settings that the kernel's classes declare with `setting(default, help)`.
+
+        The code is read and not run; a kernel without such classes, or one that does not compile,
+        has none.
+        """
+        try:
+            tree = ast.parse(self.code.read_text(encoding="utf-8"))
+        except (OSError, ValueError, SyntaxError):
+            return []
+        classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+        found: dict[str, Setting] = {}
+
+        def add(node: ast.ClassDef) -> None:
+            for base in node.bases:
+                if isinstance(base, ast.Name) and base.id in classes:
+                    add(classes[base.id])
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign) and (setting := declared(field)):
+                    found[setting.name] = setting
+
+        if "Config" in classes:
+            add(classes["Config"])
+        return list(found.values())
 
     def lib_hash(self) -> str:
         """Return a hash of the lib's code, on which the kernel's settings may depend."""
@@ -207,6 +252,7 @@ class Project:
                 raise Problem(f"{self.code.name} --show-config did not print JSON.") from None
         words = (done.stderr or done.stdout).strip().splitlines()
         reason = words[-1] if words else f"exit status {done.returncode}"
+        reason = reason.removeprefix("script.py: error: ")
         raise Problem(f"{self.code.name} refuses its settings: {reason}")
 
     def commit(self) -> str:
@@ -225,6 +271,20 @@ class Project:
             return f"{commit}+" if git("status", "--porcelain") else commit
         except (OSError, subprocess.SubprocessError):
             return ""
+
+
+def declared(field: ast.AnnAssign) -> Setting | None:
+    """Return the setting that a field of a class declares, None when it declares none."""
+    call = field.value
+    if not (isinstance(call, ast.Call) and isinstance(field.target, ast.Name)):
+        return None
+    if not (isinstance(call.func, ast.Name) and call.func.id == "setting"):
+        return None
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    default, text = (*call.args, None, None)[:2]
+    default, text = default or named.get("default"), text or named.get("help")
+    said = text.value if isinstance(text, ast.Constant) else ""
+    return Setting(field.target.id, ast.unparse(default) if default else "", str(said))
 
 
 def run_show_config(script: Path, root: str) -> subprocess.CompletedProcess:
@@ -266,8 +326,25 @@ def kernel_metadata_errors(values: dict[str, Any], project: Project) -> list[str
     for name, allowed in required.items():
         if values.get(name) not in allowed:
             errors.append(f'"{name}" must be {json.dumps(allowed[0])}, not {values.get(name)!r}')
-    if len(values.get("competition_sources") or []) != 1:
+    return errors + source_errors(values, project)
+
+
+def source_errors(values: dict[str, Any], project: Project) -> list[str]:
+    """Return what is wrong with the sources that kernel-metadata.json names."""
+    for name in ("dataset_sources", "competition_sources", "kernel_sources", "model_sources"):
+        listed = values.get(name) or []
+        if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
+            return [f'"{name}" must be a list of texts in quotes, not {listed!r}']
+    errors = []
+    competitions = values.get("competition_sources") or []
+    if len(competitions) != 1:
         errors.append('"competition_sources" must name one competition')
+    elif not re.fullmatch(r"[a-z0-9-]+", competitions[0]):
+        slug = competitions[0].split("?")[0].rstrip("/").rpartition("/")[2]
+        errors.append(
+            f'"competition_sources" must hold the competition\'s slug, {slug!r}, not '
+            f"{competitions[0]!r}"
+        )
     if project.dataset_metadata["id"] not in (values.get("dataset_sources") or []):
         errors.append(f'"dataset_sources" must hold {project.dataset_metadata["id"]!r}')
     return errors
@@ -282,13 +359,18 @@ def dataset_metadata_errors(values: dict[str, Any]) -> list[str]:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{4,48}[a-z0-9]", slug):
         errors.append(f'the slug of "id" must be 6 to 50 of a-z, 0-9 and dashes, not {slug!r}')
     licenses = values.get("licenses")
-    names = [entry.get("name") for entry in licenses] if isinstance(licenses, list) else []
+    entries = licenses if isinstance(licenses, list) else []
+    names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
     if len(names) != 1:
         errors.append(f'"licenses" must hold exactly one license, not {len(names)}')
+    elif names[0] is None:
+        errors.append(f'"licenses" must be [{{"name": "MIT"}}] or the like, not {licenses!r}')
     elif names[0] not in LICENSES:
         errors.append(f"Kaggle knows no license {names[0]!r} (MIT, CC0-1.0, ... are known)")
     subtitle = values.get("subtitle")
-    if subtitle and not 20 <= len(subtitle) <= 80:
+    if subtitle and not isinstance(subtitle, str):
+        errors.append(f'"subtitle" must be text in quotes, not {subtitle!r}')
+    elif subtitle and not 20 <= len(subtitle) <= 80:
         errors.append(f'"subtitle" must have 20 to 80 characters, not {len(subtitle)}')
     return errors
 

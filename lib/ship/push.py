@@ -1,93 +1,155 @@
 """`ship push`: push the kernel with its owner and settings as a new version, which then runs.
 
-Every push carries a random mark in the script's marked block. When Kaggle's answer is lost, the
-source of the newest version at Kaggle tells by the mark whether the push arrived.
+Every push carries a random mark and a hash of all that the run depends on in the script's marked
+block. By the mark a push whose answer was lost is found at Kaggle; by the hash a version that this
+machine does not know.
 """
 
 import argparse
+import ast
+import dataclasses
 import json
+import re
 import secrets
 import shutil
 import time
+import webbrowser
 from pathlib import Path
 
 from common import Problem, write_atomically
-from ship.contents import sha256
-from ship.context import Context, say
+from ship.contents import content_hash, sha256, upload_files
+from ship.context import Context
+from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
+from ship.output import say, tell
 from ship.project import KERNEL_METADATA
+from ship.record import REFUSED, Run, run_name, typed
 
-FAILED = ("ERROR", "CANCEL_ACKNOWLEDGED")
-"""Status words of runs that ended without a result."""
-
-
-def name_of(run: dict) -> str:
-    """Return the run's name in the ledger and in runs/: "slug-v3"."""
-    return f"{run['ref'].split('/')[1]}-v{run['version']}"
+GPUS = {"t4": "NvidiaTeslaT4", "p100": "NvidiaTeslaP100"}
+"""Short names of Kaggle's accelerators; T4 gives two of them."""
 
 
-def page_of(run: dict) -> str:
-    """Return the address of a run's page."""
-    return f"https://www.kaggle.com/code/{run['ref']}?scriptVersionNumber={run['version']}"
+def gpu_name(kind: str | None) -> str:
+    """Return Kaggle's name of an accelerator, "" for that of the metadata.
+
+    Raises:
+        Problem: it can't be a name.
+    """
+    name = GPUS.get((kind or "").lower(), kind or "")
+    if kind and not name.isalnum():
+        raise Problem(f"--gpu takes {', '.join(GPUS)} or Kaggle's own name, not {kind!r}.")
+    return name
 
 
-def run_key(context: Context, settings: dict[str, str]) -> str:
-    """Return a hash of what a run depends on: script, settings, metadata, uploaded dataset."""
-    metadata = context.project.owned(context.project.kernel_metadata, context.owner)
-    text = context.project.script(settings, "")
-    parts = [text, json.dumps(metadata, sort_keys=True), context.state.dataset.get("hash", "")]
-    return sha256("\0".join(parts).encode())
+MARK = re.compile(r"^# ship: (\S+)(?: (\S+))?$", re.MULTILINE)
+"""A push's mark and its key in the script."""
 
 
-def stage_kernel(context: Context, settings: dict[str, str], mark: str) -> Path:
-    """Write the script and its metadata, as they are pushed, into a folder and return that."""
-    folder = context.project.runs / "staged" / "kernel"
-    shutil.rmtree(folder, ignore_errors=True)
-    metadata = context.project.owned(context.project.kernel_metadata, context.owner)
-    write_atomically(folder / context.project.code.name, context.script(settings, mark))
-    metadata["code_file"] = context.project.code.name
-    write_atomically(folder / KERNEL_METADATA, json.dumps(metadata, indent=2) + "\n")
-    return folder
+class NotTaken(Problem):
+    """Kaggle did not take the kernel, and said why."""
 
 
-def push(context: Context, settings: dict[str, str], config: dict, again: bool = False) -> None:
-    """Push the kernel unless the newest run is of the same key and has not failed.
+def code_hash(context: Context) -> str:
+    """Return a hash of the script without its overrides, and of its metadata."""
+    text = context.project.script({}, "") + json.dumps(context.metadata, sort_keys=True)
+    return sha256(text.encode())[:16]
+
+
+def data_hash(context: Context, weights_files: list[str]) -> str:
+    """Return a hash of what a run with these weights needs of the dataset."""
+    return content_hash(upload_files(context.project.lib, weights_files))[:16]
+
+
+def key_of(run: Run) -> str:
+    """Return a hash of all that a run depends on."""
+    return sha256(json.dumps([run.code, run.data, run.settings], sort_keys=True).encode())[:16]
+
+
+def new_run(context: Context, settings: dict[str, str], config: dict) -> Run:
+    """Return the record of a run that is to be pushed, still without a version."""
+    values = config.get("config") or {}
+    size, limit = values.get("image_size"), values.get("time_limit")
+    return Run(
+        name="",
+        kernel=context.kernel_ref,
+        commit=context.project.commit(),
+        recipe=str(config["recipe"]),
+        backbone=str(config["backbone"]),
+        image_size="x".join(map(str, size)) if isinstance(size, list) else str(size or ""),
+        settings=dict(settings),
+        time_limit=float(limit) if isinstance(limit, int | float) else None,
+        code=code_hash(context),
+        data=data_hash(context, config["weights_files"]),
+        mark=secrets.token_hex(8),
+    )
+
+
+def known_run(context: Context, run: Run) -> Run | None:
+    """Return the newest run that was made of exactly the same, None when there is none."""
+    same = [known for known in context.ledger.runs() if known.version and same_run(known, run)]
+    return same[-1] if same else None
+
+
+def same_run(known: Run, run: Run) -> bool:
+    """Tell whether two runs are made of the same code, data and settings."""
+    return (known.code, known.data, known.settings) == (run.code, run.data, run.settings)
+
+
+def push(
+    context: Context,
+    settings: dict[str, str],
+    config: dict,
+    again: bool = False,
+    adopted: int | None = None,
+    remembered: bool = True,
+) -> Run | None:
+    """Push the kernel unless a run of exactly the same is known, and return the run.
 
     Args:
         context: the project, Kaggle and the state.
         settings: the kernel's settings.
         config: the kernel's answer to --show-config.
-        again: push even when nothing has changed.
+        again: push although nothing has changed, the same has failed, or nobody knows whether an
+            earlier push arrived.
+        adopted: take up this version instead of pushing.
+        remembered: the next command that names no settings takes these.
 
     Raises:
-        Problem: Kaggle refuses the kernel or one of its sources; the next push tries anew.
+        Problem: Kaggle refuses the kernel or one of its sources, the same kernel has failed before,
+            or nobody knows whether it arrived.
     """
     if context.dry_run:
         return describe(context, settings, config)
     context.doing("pushing the kernel")
-    ref = context.kernel_ref
-    require_dataset(context)
-    resolve_interrupted_push(context)
-    run, key = context.state.run, run_key(context, settings)
-    if run.get("key") == key and not again:
-        if run.get("status") not in FAILED:
-            say(f"{name_of(run)} is pushed, nothing has changed since")
-            return None
-        say(f"{name_of(run)} ended with {run['status']}: pushing the same kernel once more")
-    elif run.get("version") and not run.get("status"):
-        say(f"{name_of(run)} is left to itself (`ship follow --version {run['version']}` shows it)")
-    context.state.values["run"] = {
-        "mark": secrets.token_hex(8),
-        "key": key,
-        "ref": ref,
-        "settings": settings,
-        "config": {name: config.get(name) for name in ("recipe", "backbone", "weights_files")},
-        "image_size": config.get("config", {}).get("image_size"),
-        "commit": context.project.commit(),
-        "sending": True,
-    }
-    context.state.save()
-    send(context, stage_kernel(context, settings, context.state.run["mark"]))
-    return None
+    with context.sending():
+        if adopted:
+            return adopt(context, adopted)
+        require_dataset(context)
+        settle_push(context, again)
+        run = new_run(context, settings, config)
+        if remembered:
+            context.state.values["settings"] = dict(settings)
+            context.state.save()
+        if not again and (known := known_run(context, run) or run_at_kaggle(context, run)):
+            refuse_failed(known)
+            say(f"{known.name} is pushed, nothing has changed since")
+            return known
+        return send(context, run)
+
+
+def refuse_failed(run: Run) -> None:
+    """Raise Problem when a run of the very same kernel has failed."""
+    if run.status == REFUSED:
+        raise Problem(
+            f"{run.name} was pushed without a source that Kaggle refused ({run.failure}): correct "
+            f"{KERNEL_METADATA} or accept the competition's rules; then, if nothing else changes, "
+            "`ship push --again`."
+        )
+    if run.failed:
+        raise Problem(
+            f"{run.name}, of exactly this kernel, ended with {run.status.upper()}"
+            f"{f' ({run.failure})' if run.failure else ''}: change what failed, or push the same "
+            "once more with `ship push --again`."
+        )
 
 
 def require_dataset(context: Context) -> None:
@@ -98,115 +160,269 @@ def require_dataset(context: Context) -> None:
 
 def describe(context: Context, settings: dict[str, str], config: dict) -> None:
     """Print what `push` would send."""
-    metadata = context.project.owned(context.project.kernel_metadata, context.owner)
     script = context.script(settings, "dry run")
     say(f"would push {context.project.code.name} ({len(script):,} characters) with this metadata:")
-    say(json.dumps(metadata, indent=2))
+    say(json.dumps(context.metadata, indent=2))
     overrides = " ".join(f"{name}={value}" for name, value in settings.items()) or "none"
     say(f"overrides: {overrides}; recipe {config['recipe']}, backbone {config['backbone']}")
 
 
-def send(context: Context, folder: Path) -> None:
-    """Push the staged kernel once."""
-    what = f"kernel {context.state.run['ref']}"
-    answer = context.send_once(
-        f"the push of {what}",
-        send=lambda: context.remote.call("push", what, once=True, folder=str(folder)),
-        arrived=lambda: arrived(context),
-        forget=lambda: forget(context),
+def stage_kernel(context: Context, run: Run) -> Path:
+    """Write the script and its metadata, as they are pushed, into a folder and return that."""
+    folder = context.project.runs / "staged" / "kernel"
+    shutil.rmtree(folder, ignore_errors=True)
+    script = context.script(run.settings, f"{run.mark} {key_of(run)}")
+    write_atomically(folder / context.project.code.name, script)
+    metadata = context.metadata | {"code_file": context.project.code.name}
+    write_atomically(folder / KERNEL_METADATA, json.dumps(metadata, indent=2) + "\n")
+    return folder
+
+
+def send(context: Context, run: Run) -> Run:
+    """Push a new run once, and return its record."""
+    before, _ = context.remote.kernel(run.kernel) or (0, "")
+    folder = stage_kernel(context, run)
+
+    def begin() -> None:
+        waiting = {"kernel": run.kernel, "mark": run.mark, "before": before, "sent": time.time()}
+        context.state.push = waiting | {"run": dataclasses.asdict(run)}
+
+    what = f"kernel {run.kernel}"
+    answer = send_once(
+        context,
+        dataclasses.replace(
+            errand_of(context, run.kernel),
+            send=lambda: context.remote.call("push", what, once=True, folder=str(folder)),
+            begin=begin,
+        ),
     )
-    if answer:
-        accept(context, answer)
+    if isinstance(answer, Found):
+        return note(context, run, *answer.what)
+    return accept(context, run, answer)
 
 
-def accept(context: Context, answer: dict) -> None:
-    """Note what Kaggle answered to a push.
+def errand_of(context: Context, kernel: str) -> Errand:
+    """Return the pending push as an errand, which can be asked about."""
+    return Errand(
+        what=f"the push of kernel {kernel}",
+        send=dict,
+        look=lambda: look(context),
+        begin=lambda: None,
+        forget=lambda: forget(context),
+        decide=(
+            f"see the versions at https://www.kaggle.com/code/{kernel}; `ship adopt VERSION` takes "
+            "up the one that arrived, `ship push --again` pushes once more."
+        ),
+    )
+
+
+def forget(context: Context) -> None:
+    """Note that no push is on its way."""
+    context.state.push = {}
+
+
+def settle_push(context: Context, again: bool = False) -> None:
+    """Find out what became of a push that was cut short: take it up, or forget it.
+
+    Raises:
+        Undecided: nobody knows, and no person has said `again`.
+    """
+    pending = context.state.push
+    if not pending:
+        return
+    if again:
+        return forget(context)
+    say("an earlier push was cut short; asking Kaggle whether it arrived")
+    found = settle(context, errand_of(context, pending["kernel"]), sent=pending["sent"])
+    if found:
+        run = typed(Run, {"name": ""} | pending["run"])
+        note(context, run, *found.what)
+        return None
+    return forget(context)
+
+
+def look(context: Context) -> Verdict:
+    """Ask every witness of the pending push: the versions that came since, and the own kernels."""
+    pending = context.state.push
+    kernel, before, mark = pending["kernel"], pending["before"], pending["mark"]
+    shown = context.remote.kernel(kernel)
+    if shown:
+        newest, source = shown
+        for version in range(newest, before, -1):
+            if version != newest:
+                source = context.remote.source(kernel, version)
+            if mark in source:
+                return Found((kernel, version, "its mark in the version's source"))
+        if newest < before:
+            return Unknown(f"Kaggle shows version {newest}, where {before} was there before")
+        return Absent() if newest or before else Unknown("Kaggle tells no version number")
+    if before:
+        return Unknown("Kaggle does not show the kernel that was there before")
+    listed = context.remote.own_kernels(kernel)
+    for other in [ref for ref in listed if ref != kernel]:  # Kaggle may have chosen another slug
+        version, source = context.remote.kernel(other) or (0, "")
+        if mark in source:
+            return Found((other, version, "its mark in the version's source"))
+    return Unknown("Kaggle lists the kernel but does not show it") if kernel in listed else Absent()
+
+
+def accept(context: Context, run: Run, answer: dict) -> Run:
+    """Note what Kaggle answered to a push, and return the run.
 
     Raises:
         Problem: Kaggle did not take the kernel, or refused a source of it.
     """
-    run = context.state.run
     if answer["error"]:
         forget(context)
-        raise Problem(f"Kaggle did not take the kernel: {answer['error']}")
-    run["version"] = answer["version"]
-    if answer["refused"]:
-        named = "; ".join(f"{kind} {', '.join(refs)}" for kind, refs in answer["refused"].items())
-        page = page_of(run)
+        raise NotTaken(f"Kaggle did not take the kernel: {answer['error']}")
+    kernel = "/".join(answer["ref"].strip("/").split("/")[-2:])
+    kernel = kernel if re.fullmatch(r"[\w-]+/[\w-]+", kernel) else run.kernel
+    if not answer["version"]:
+        found = settle(context, errand_of(context, run.kernel))
+        if found:
+            return note(context, run, *found.what)
         forget(context)
         raise Problem(
-            f"Kaggle does not know, or refuses you, a source of the kernel: {named}. It runs "
-            f"version {answer['version']} without it: cancel that at {page}, correct "
-            f"{KERNEL_METADATA} (for a competition: accept its rules on its page), and run the "
+            "Kaggle answered the push without a version number and has no such version: run the "
             "same command again."
         )
-    if not answer["version"]:
-        if not context.shows_up(lambda: arrived(context)):
-            forget(context)
-            raise Problem(
-                "Kaggle answered the push without a version number and has no such version: run "
-                "the same command again."
-            )
-        return
-    note_pushed(context)
+    if answer["refused"]:
+        named = "; ".join(f"{kind} {', '.join(refs)}" for kind, refs in answer["refused"].items())
+        run.failure = named
+        note(context, run, kernel, answer["version"], "Kaggle's answer", REFUSED)
+        raise Problem(
+            f"Kaggle does not know, or refuses you, a source of the kernel: {named}. It runs "
+            f"version {answer['version']} without it: end that with `ship cancel "
+            f"{answer['version']}` or at {run.page}, and correct {KERNEL_METADATA} (for a "
+            "competition: accept its rules on its page, then `ship push --again`)."
+        )
+    return note(context, run, kernel, answer["version"], "Kaggle's answer")
 
 
-def forget(context: Context) -> None:
-    """Forget the run but not its settings: the next push begins anew with them."""
-    context.state.values["run"] = {"settings": context.state.run["settings"]}
-    context.state.save()
+def note(
+    context: Context, run: Run, kernel: str, version: int, verified: str, status: str = "pushed"
+) -> Run:
+    """Save that a push has arrived as this version, and return the run's record."""
+    if kernel != run.kernel:
+        say(
+            f"Kaggle calls this kernel {kernel}, not {run.kernel}: write that slug and its title "
+            f"into {KERNEL_METADATA}, or each push makes another kernel."
+        )
+    run.kernel, run.version, run.status = kernel, version, status
+    run.name, run.time = run_name(kernel, version), time.strftime("%Y-%m-%d %H:%M:%S")
+    run.verified["pushed"] = verified
+    context.ledger.keep(run)
+    staged = context.project.runs / "staged" / "kernel" / context.project.code.name
+    if staged.is_file() and run.mark in (text := staged.read_text("utf-8")):
+        write_atomically(context.project.runs / "kernels" / f"{run.name}.py", text)
+    forget(context)
+    say(f"pushed {kernel} version {version}: {run.page}")
+    tell(run=run.name, version=version, page=run.page)
+    return run
 
 
-def resolve_interrupted_push(context: Context) -> None:
-    """Ask Kaggle about a push that was cut short, and forget it when it has not arrived."""
-    if context.state.run.get("sending") and not context.shows_up(lambda: arrived(context)):
+def run_at_kaggle(context: Context, run: Run) -> Run | None:
+    """Take up Kaggle's newest version when it was made of exactly the same, and return it."""
+    shown = context.remote.kernel(run.kernel)
+    found = MARK.search(shown[1]) if shown else None
+    if not found or found[2] != key_of(run):
+        return None
+    run.mark = found[1]
+    say(f"version {shown[0]} at Kaggle is of exactly this kernel")
+    return note(context, run, run.kernel, shown[0], "its key in the version's source")
+
+
+def adopt(context: Context, version: int) -> Run:
+    """Take up a version that this machine does not know, and return its record.
+
+    Raises:
+        Problem: Kaggle does not show such a version.
+    """
+    kernel = context.kernel_ref
+    name = run_name(kernel, version)
+    pending = context.state.push
+    source = context.remote.source(kernel, version)
+    found = MARK.search(source)
+    run = next((run for run in context.ledger.runs() if run.name == name), None)
+    if run is None:
+        run = Run(name, settings=overrides_in(source), mark=found[1] if found else "")
+        mine = new_run(context, run.settings, context.shown_config(run.settings))
+        if found and found[2] == key_of(mine):
+            mark, run = run.mark, mine
+            run.mark = mark
+        run.kernel = kernel
+    if pending and pending["kernel"] == kernel:  # a person has said what became of it
         forget(context)
+    write_atomically(context.project.runs / "kernels" / f"{name}.py", source)
+    return note(context, run, kernel, version, "the version's source", run.status or "pushed")
 
 
-def arrived(context: Context) -> bool:
-    """Tell whether Kaggle's newest version bears the run's mark; if so, note its number."""
-    run = context.state.run
-    version, source = context.remote.kernel(run["ref"])
-    if not version or run["mark"] not in source:
-        return False
-    run["version"] = version
-    note_pushed(context)
-    return True
+def overrides_in(source: str) -> dict[str, str]:
+    """Return the settings in the marked block of a script, {} when it has none."""
+    found = re.search(r"^OVERRIDES(?:: dict\[str, str\])? = (\{.*?\})\n", source, re.M | re.S)
+    try:
+        values = ast.literal_eval(found[1]) if found else {}
+    except (ValueError, SyntaxError):
+        return {}
+    return {str(name): str(value) for name, value in values.items()}
 
 
-def note_pushed(context: Context) -> None:
-    """Save that the push has arrived, and begin the run's row in the ledger."""
-    run = context.state.run
-    write_row(context)
-    run.pop("sending", None)
-    context.state.save()
-    say(f"pushed {run['ref']} version {run['version']}: {page_of(run)}")
+def chosen_run(context: Context, version: int | None) -> Run:
+    """Return the newest run, or that of a version of the kernel, which is taken up if need be.
+
+    Raises:
+        Problem: no run is known.
+    """
+    if not context.dry_run and context.state.push:
+        with context.sending():
+            settle_push(context)
+    runs = [run for run in context.ledger.runs() if run.version]
+    if version:
+        known = [run for run in runs if run.version == version]
+        own = [run for run in known if run.kernel.endswith("/" + context.project.slug)]
+        if known:
+            return (own or known)[-1]
+        if context.dry_run:
+            return Run(run_name(context.kernel_ref, version), context.kernel_ref, version)
+        with context.sending():
+            return adopt(context, version)
+    if not runs:
+        raise Problem("no run is known here: push one with `ship push`, or name it with --version.")
+    return runs[-1]
 
 
-def write_row(context: Context) -> None:
-    """Write what is known of a run at its push into the ledger, unless it is there already."""
-    run = context.state.run
-    if any(row["run"] == name_of(run) for row in context.ledger.rows()):
-        return
-    size = run.get("image_size")
-    context.ledger.append(
-        name_of(run),
-        time=time.strftime("%Y-%m-%d %H:%M:%S"),
-        commit=run["commit"],
-        recipe=run["config"]["recipe"],
-        backbone=run["config"]["backbone"],
-        image_size="x".join(map(str, size)) if isinstance(size, list) else size,
-        settings=run["settings"] or None,
-        status="pushed",
-    )
+def open_page(run: Run) -> None:
+    """Open a run's page in a browser, where there is one."""
+    if not webbrowser.open(run.page):
+        say(f"no browser could be opened: {run.page}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ship push`."""
+    """Add the arguments of `ship push`, which `ship` has too."""
     parser.add_argument(
         "--again",
         action="store_true",
-        help="push even when nothing has changed since the last push",
+        default=argparse.SUPPRESS,
+        help="push although nothing has changed, it failed, or an earlier push may have arrived",
+    )
+    parser.add_argument(
+        "--adopt",
+        type=int,
+        metavar="N",
+        default=argparse.SUPPRESS,
+        help="take up version N instead of pushing",
+    )
+    parser.add_argument(
+        "--gpu",
+        metavar="KIND",
+        default=argparse.SUPPRESS,
+        help=f"the accelerator: {', '.join(GPUS)} or Kaggle's own name of one (the metadata's)",
+    )
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="open the run's page in a browser",
     )
 
 
@@ -214,4 +430,20 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship push`."""
     settings = context.settings(arguments)
     config = context.shown_config(settings)
-    push(context, settings, config, arguments.again)
+    pushed = push(context, settings, config, arguments.again, arguments.adopt)
+    if pushed and arguments.open:
+        open_page(pushed)
+
+
+def run_adopt(context: Context, arguments: argparse.Namespace) -> None:
+    """Run `ship adopt`."""
+    if context.dry_run:
+        return say(f"would take up version {arguments.version} of {context.kernel_ref}")
+    with context.sending():
+        adopt(context, arguments.version)
+    return None
+
+
+def add_adopt_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship adopt`."""
+    parser.add_argument("version", type=int, help="the kernel's version")

@@ -21,7 +21,7 @@ from ship.context import parse_settings, say
 from ship.project import DATASET_METADATA, KERNEL_METADATA, Project
 from ship.state import Ledger
 
-PACE = {"SHIP_POLL": "0.5", "SHIP_POLL_MAX": "2", "SHIP_SETTLE": "1"}
+PACE = {"SHIP_POLL": "0.5", "SHIP_POLL_MAX": "2", "SHIP_PROVE": "20"}
 SAMPLE_SETTINGS = {"recipe": "dry"}
 OWN_DATA_SETTINGS = {"recipe": "dry", "limit": "60"}
 

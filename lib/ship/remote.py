@@ -22,13 +22,26 @@ from typing import Any
 
 from common import Problem
 from ship.credentials import Credentials, redact
+from ship.output import say
 from ship.pace import Pace
+from ship.shapes import SHAPES, misfit
 
 KERNELS = "kernels.KernelsApiService"
 DATASETS = "datasets.DatasetApiService"
 COMPETITIONS = "competitions.CompetitionApiService"
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 """HTTP statuses after which another attempt may succeed."""
+CAUSES = {
+    "tls": (
+        "the certificate of the server that answers in Kaggle's place can't be verified: a company "
+        "proxy or a virus scanner reads the connection. Put the path of its certificate (a .pem "
+        "file) into REQUESTS_CA_BUNDLE."
+    ),
+    "proxy": (
+        "the proxy wants a login (407): put it into HTTPS_PROXY, as http://user:password@host:port."
+    ),
+}
+"""What no other attempt can cure, and the cure."""
 PAGE = 100
 """How many entries of a list are asked for at once."""
 
@@ -71,7 +84,7 @@ class Remote:
         self.scratch, self.pace = scratch, pace
         self.environment = dict(environment)
         self.secrets = Credentials.find(environment).secrets
-        self.on_log: Callable[[str | None], None] = lambda data: None
+        self.on_log: Callable[[str, int, str | None], None] = lambda kernel, version, data: None
         self.on_progress: Callable[[int, int], None] = lambda done, total: None
         self._process: subprocess.Popen | None = None
         self._errors: Any = None
@@ -148,7 +161,7 @@ class Remote:
             if message is None:
                 raise self._died()
             if message.get("event") == "log":
-                self.on_log(message["data"])
+                self.on_log(*message["run"], message["data"])
             elif message.get("event") == "progress":
                 self.on_progress(message["done"], message["total"])
                 until = max(until, time.monotonic() + 2 * self.pace.timeout)
@@ -174,7 +187,7 @@ class Remote:
         except OSError:
             raise self._died() from None
         # The client's own timeout comes first; this one ends a client that hangs in spite of it.
-        until = time.monotonic() + 3 * self.pace.timeout + 10
+        until = time.monotonic() + 2 * self.pace.timeout + 5
         while (answer := self._message(until)) is not None:
             if answer.get("id") == self._calls:
                 return answer
@@ -210,49 +223,61 @@ class Remote:
                 raise AnswerLost(
                     error["message"] or f"HTTP {error['status']}", error["kind"] == "late"
                 )
-            reason = self._reason(error, what)
+            reason = self._reason(error, what, args)
             if attempt < self.pace.retries:
                 if op == "upload" and error["kind"] == "dropped" and attempt > 1:
                     self.forget_uploads()
                 pause = error.get("retry_after") or self.pace.backoff * 2 ** (attempt - 1)
-                self.wait(min(pause, 120.0) * random.uniform(1.0, 1.25))
+                pause = min(pause, 120.0) * random.uniform(1.0, 1.25)
+                if attempt > 1 or pause > 10 or error["kind"] == "late":
+                    say(f"no usable answer about {what} ({reason}); again in {pause:.0f} s")
+                self.wait(pause)
         raise Unavailable(
             f"Kaggle gave no usable answer about {what} in {self.pace.retries} attempts "
             f"(the last: {reason}); run the same command again later: it goes on from here."
         )
 
-    def _reason(self, error: dict, what: str) -> str:
+    def _reason(self, error: dict, what: str, args: dict) -> str:
         """Return the reason for an error that another attempt may cure.
 
         Raises:
             Problem: no attempt can cure the error.
         """
         kind, status, message = error["kind"], error.get("status"), error["message"]
+        if kind in CAUSES:
+            raise Problem(CAUSES[kind])
         if kind == "login":
-            raise Problem(
-                "no Kaggle credentials that work were found: run `kaggle auth login`, or create a "
-                "token at https://www.kaggle.com/settings/api and set KAGGLE_API_TOKEN."
-            )
+            raise Problem(Credentials.find(self.environment).advice())
         if kind == "disk":
+            folder = Path(args["path"]).parent if "path" in args else self.scratch
             raise Problem(
-                f"the disk is full (during {what}: {message}): free some space and run the same "
-                "command again; it goes on from here."
+                f"the disk of {message if message not in ('', '.') else folder} is full (during "
+                f"{what}): free some space and run the same command again; it goes on from here."
             )
         if kind == "client":
             raise Problem(f"the kaggle client can't handle {what}: {message}")
         if kind == "dropped":
             return f"the upload of {message} failed"
         if kind == "http" and status == 401:
+            source = Credentials.find(self.environment).source
             raise Refused(
-                "Kaggle refused the credentials (401): renew them with `kaggle auth login` or at "
-                "https://www.kaggle.com/settings/api.",
+                f"Kaggle refused the credentials (401; those from {source}): renew them with "
+                "`kaggle auth login` or at https://www.kaggle.com/settings/api.",
                 401,
             )
         if kind == "http" and status not in BUSY:
             raise Refused(
                 f"Kaggle refused {what} ({status}): {message or 'no reason given'}", status
             )
+        if kind == "connection" and (proxy := self._proxy()):
+            return f"{message}; the proxy {proxy} of HTTPS_PROXY or http_proxy may be the cause"
         return f"HTTP {status} {message}".strip() if kind == "http" else message
+
+    def _proxy(self) -> str:
+        """Return the address of the proxy that the client uses, without its login."""
+        names = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")
+        found = next(filter(None, (self.environment.get(name) for name in names)), "")
+        return found.rpartition("@")[2]
 
     def forget_uploads(self) -> None:
         """Drop the addresses of unfinished uploads, so that the next upload begins anew.
@@ -263,8 +288,19 @@ class Remote:
             shutil.rmtree(folder, ignore_errors=True)
 
     def post(self, service: str, method: str, what: str, **fields) -> dict:
-        """Call a method of the API that changes nothing, and return the JSON of its answer."""
-        return self.call("post", what, service=service, method=method, fields=fields)
+        """Call a method of the API by its name, and return the JSON object of its answer.
+
+        Raises:
+            Unavailable: the answer has another shape than Kaggle gives to such calls.
+            Problem: the reasons of `call`.
+        """
+        answer = self.call("post", what, service=service, method=method, fields=fields)
+        if wrong := misfit(answer, SHAPES[method]):
+            raise Unavailable(
+                f"Kaggle's answer about {what} makes no sense ({wrong}): run the same command "
+                "again later."
+            )
+        return answer
 
     def pages(self, service: str, method: str, what: str, **fields) -> Iterator[dict]:
         """Yield all pages of a list.
@@ -328,27 +364,57 @@ class Remote:
             DATASETS, "ListDatasetFiles", f"the files of {ref}", pageSize=PAGE, **fields
         )
         return [
-            (file["name"], file.get("totalBytes", 0))
+            (file.get("name") or "", file.get("totalBytes") or 0)
             for page in pages
-            for file in page.get("datasetFiles", [])
+            for file in page.get("datasetFiles") or []
         ]
 
-    def kernel(self, ref: str) -> tuple[int, str]:
-        """Return a kernel's newest version and its source; (0, "") when there is no such kernel.
+    def kernel(self, ref: str) -> tuple[int, str] | None:
+        """Return a kernel's newest version and its source; None when Kaggle does not show it.
 
         Kaggle answers 403 for a kernel that is not there, also to its would-be owner.
         """
-        owner, slug = ref.split("/")
         try:
-            found = self.post(
-                KERNELS, "GetKernel", f"kernel {ref}", userName=owner, kernelSlug=slug
-            )
+            return self._kernel(ref)
         except Refused as refusal:
             if refusal.status in (403, 404):
-                return 0, ""
+                return None
             raise
+
+    def source(self, ref: str, version: int) -> str:
+        """Return the source of a kernel's version.
+
+        Raises:
+            Refused: Kaggle does not show it.
+        """
+        return self._kernel(ref, versionLabel=f"v{version}")[1]
+
+    def _kernel(self, ref: str, **label: str) -> tuple[int, str]:
+        owner, slug = ref.split("/")
+        what = f"kernel {ref}{f' {label}' if label else ''}"
+        found = self.post(KERNELS, "GetKernel", what, userName=owner, kernelSlug=slug, **label)
         metadata, blob = found.get("metadata") or {}, found.get("blob") or {}
-        return metadata.get("currentVersionNumber", 0), blob.get("source", "")
+        return metadata.get("currentVersionNumber") or 0, blob.get("source") or ""
+
+    def own_kernels(self, ref: str) -> list[str]:
+        """Return which of the owner's kernels have a slug that begins with that of `ref`."""
+        pages = self.pages(
+            KERNELS,
+            "ListKernels",
+            "your kernels",
+            user=ref.split("/")[0],
+            group="PROFILE",
+            sortBy="DATE_CREATED",
+            pageSize=PAGE,
+        )
+        found = (kernel.get("ref") or "" for page in pages for kernel in page.get("kernels") or [])
+        return [name for name in found if name.startswith(ref)]
+
+    def cancel(self, session: int) -> str:
+        """Ask Kaggle to end a session; return why it does not, "" when it will."""
+        what = f"the end of session {session}"
+        answer = self.post(KERNELS, "CancelKernelSession", what, kernelSessionId=session)
+        return answer.get("errorMessage") or ""
 
     def run_status(self, ref: str, version: int) -> tuple[str, str]:
         """Return a run's status word ("" when Kaggle gave none) and its failure message."""

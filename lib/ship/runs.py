@@ -1,27 +1,14 @@
 """`ship runs`: the ledger as a table, best score first."""
 
 import argparse
-import sys
-from typing import Any
+import csv
+import io
+from pathlib import Path
 
-from ship.context import Context, say
-from ship.state import public_score
-
-HEADINGS = {
-    "run": "run",
-    "time": "time",
-    "commit": "commit",
-    "recipe": "recipe",
-    "backbone": "backbone",
-    "image_size": "size",
-    "settings": "settings",
-    "val_accuracy": "val",
-    "val_accuracy_tta": "val TTA",
-    "public_score": "score",
-    "gpu_minutes": "GPU min",
-    "status": "status",
-}
-"""The table's columns: the key in the ledger to the heading."""
+from ship.context import Context
+from ship.output import say, tell
+from ship.paired import aligned, columns, texts
+from ship.record import Run
 
 CSV_COLUMNS = (
     "run",
@@ -33,47 +20,66 @@ CSV_COLUMNS = (
     "settings",
     "status",
     "val_accuracy",
-    "val_accuracy_tta",
-    "public_score",
+    "low",
+    "high",
+    "difference",
+    "p",
     "gpu_minutes",
+    "public_score",
 )
 
 
-def sorted_rows(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows by public score, best first; those without one follow, newest first."""
+def sorted_runs(runs: list[Run]) -> list[Run]:
+    """Return runs by public score, best first; those without one follow, newest first."""
 
-    def by_score(row: dict[str, Any]) -> float:
-        score = public_score(row)
-        return 1.0 if score is None else -score
+    def by_score(run: Run) -> float:
+        return 1.0 if run.public_score is None else -run.public_score
 
-    newest_first = rows[::-1]
+    newest_first = list(reversed(runs))
     return sorted(newest_first, key=by_score)
 
 
-def text_of(value: Any) -> str:
-    """Return a value as the table shows it."""
-    if value is None:
-        return ""
-    if isinstance(value, dict):
-        return " ".join(f"{name}={text}" for name, text in value.items())
-    return str(value)
+def settings_text(settings: dict[str, str]) -> str:
+    """Return settings as they are given on the command line."""
+    return " ".join(f"{name}={text}" for name, text in settings.items())
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """Return rows as aligned columns; a column that is empty everywhere is left out."""
-    import pandas as pd  # takes half a second, so other commands do without it
+def table(runs: list[Run], output: Path) -> str:
+    """Return runs as a table; each is compared with the first one on the same photos."""
+    rows = [
+        {
+            "run": run.name,
+            "time": run.time,
+            "commit": run.commit,
+            "recipe": run.recipe,
+            "backbone": run.backbone,
+            "size": run.image_size,
+            "settings": settings_text(run.settings),
+            **texts(results),
+            "status": run.status,
+        }
+        for run, results in zip(runs, columns(runs, output), strict=True)
+    ]
+    return aligned(rows)
 
-    shown = [key for key in HEADINGS if any(key in row for row in rows)]
-    texts = [[text_of(row.get(key)) for key in shown] for row in rows]
-    return pd.DataFrame(texts, columns=[HEADINGS[key] for key in shown]).to_string(index=False)
+
+def csv_rows(runs: list[Run], output: Path) -> list[dict]:
+    """Return all that `ship runs` shows of each run, for programs."""
+    rows = []
+    for run, results in zip(runs, columns(runs, output), strict=True):
+        of_run = {name: getattr(run, name, None) for name in CSV_COLUMNS}
+        named = {"run": run.name, "settings": settings_text(run.settings)}
+        rows.append(of_run | named | results)
+    return rows
 
 
-def csv_text(rows: list[dict[str, Any]]) -> str:
-    """Return rows as CSV with a header, all columns of a row."""
-    import pandas as pd
-
-    table = pd.DataFrame(rows, columns=list(CSV_COLUMNS), dtype=object)
-    return table.to_csv(index=False, lineterminator="\n")
+def csv_text(runs: list[Run], output: Path) -> str:
+    """Return runs as CSV with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(csv_rows(runs, output))
+    return text.getvalue()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,8 +89,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship runs`."""
-    rows = sorted_rows(context.ledger.rows())
+    runs, output = sorted_runs(context.ledger.runs()), context.project.runs
+    if arguments.json:
+        return tell(runs=csv_rows(runs, output))
     if arguments.csv:
-        sys.stdout.write(csv_text(rows))
-    else:
-        say(table(rows) if rows else "no runs yet")
+        return say(csv_text(runs, output).rstrip("\n"), result=True)
+    return say(table(runs, output) if runs else "no runs yet", result=True)

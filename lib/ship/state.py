@@ -1,7 +1,7 @@
-"""What `ship` remembers in `runs/`: the state of the newest shipment, and the ledger of all runs.
+"""What `ship` remembers in `runs/`: the state of what is being sent, and the ledger of all runs.
 
-The state holds what the next `ship` must know when this one is killed: it is saved before a change
-is sent to Kaggle, and again when the outcome is known.
+The state holds the lib dataset, and a push whose outcome is not known yet. The ledger holds the
+record of every run. Both are saved before a change is sent to Kaggle, and again afterwards.
 """
 
 import contextlib
@@ -10,45 +10,93 @@ import os
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from common import Problem, write_atomically
+from ship.record import Run, fits
+
+DATASET = {
+    "ref": str,
+    "hashes": dict[str, str],
+    "files": dict[str, int],
+    "version": int | None,
+    "ready": bool,
+    "sending": dict,
+}
+PUSH = {
+    "kernel": str,
+    "mark": str,
+    "before": int,
+    "sent": float | int,
+    "run": dict,
+}
 
 
 class State:
-    """`runs/state.json`: a dict of JSON values, `dataset` and `run` among them."""
+    """`runs/state.json`: JSON values by name, `dataset`, `push` and `settings` among them."""
 
     def __init__(self, path: Path):
         self.path = path
         self.values: dict[str, Any] = {}
-        if path.exists():
-            try:
-                self.values = json.loads(path.read_text(encoding="utf-8"))
-                if not isinstance(self.values, dict):
-                    raise ValueError("it is no JSON object")
-            except (OSError, ValueError) as error:
-                raise Problem(
-                    f"{path} can't be read ({error}): move it away and run `ship` again; the "
-                    "dataset is then uploaded and the kernel pushed anew."
-                ) from None
+        self.read()
+
+    def read(self) -> None:
+        """Read the file anew, because another `ship` may have changed it.
+
+        Raises:
+            Problem: it can't be read, or holds something else than a state.
+        """
+        if not self.path.exists():
+            return
+        try:
+            self.values = json.loads(self.path.read_text(encoding="utf-8"))
+            check(self.values)
+        except (OSError, ValueError) as error:
+            raise Problem(
+                f"{self.path} can't be read ({error}): move it away and run `ship` again. What "
+                "Kaggle has is then looked up there; runs and scores are in the ledger."
+            ) from None
 
     @property
     def dataset(self) -> dict[str, Any]:
-        """The lib dataset: ref, hash, version, ready and files.
+        """The lib dataset: ref, version, ready, and the files' sizes and hashes.
 
         `sending` is there until it is known whether Kaggle has what was sent.
         """
         return self.values.setdefault("dataset", {})
 
     @property
-    def run(self) -> dict[str, Any]:
-        """The newest run: ref, version, mark, key, settings, config, status, folder, submission.
+    def push(self) -> dict[str, Any]:
+        """The push whose outcome is unknown, {} when there is none.
 
-        `sending` is there until it is known whether Kaggle has the push.
+        It has kernel, mark, the newest version `before` it, when it was `sent`, and the `run` that
+        it will be.
         """
-        return self.values.setdefault("run", {})
+        return self.values.get("push") or {}
+
+    @push.setter
+    def push(self, values: dict[str, Any]) -> None:
+        self.values["push"] = values
+        self.save()
 
     def save(self) -> None:
         """Write the state to the disk."""
         write_atomically(self.path, json.dumps(self.values, indent=1, ensure_ascii=False) + "\n")
+
+
+def check(values: Any) -> None:
+    """Raise ValueError when JSON values are no state."""
+    if not isinstance(values, dict):
+        raise ValueError("it is no JSON object")
+    for name, shape in (("dataset", DATASET), ("push", PUSH)):
+        part = values.get(name, {})
+        if not isinstance(part, dict):
+            raise ValueError(f"{name} is no JSON object")
+        wrong = [key for key, kind in shape.items() if key in part and not fits(part[key], kind)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} of {name} is {part[wrong[0]]!r}")
+    if not fits(values.get("settings", {}), dict[str, str]):
+        raise ValueError("the settings are no texts")
 
 
 class Ledger:
@@ -63,18 +111,19 @@ class Ledger:
 
     def append(self, run: str, **values: Any) -> None:
         """Add values to a run's row; None and values that the row has already are not written."""
-        row = next((row for row in self.rows() if row["run"] == run), None)
-        news = {k: v for k, v in values.items() if v is not None and (row or {}).get(k) != v}
-        if row and not news:
-            return
-        line = json.dumps({"run": run, **news}, ensure_ascii=False) + "\n"
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self.path, "a+b") as file:
-            if file.tell() and not self._ends_a_line(file):
-                line = "\n" + line
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        with FileLock(self.path.with_name(".ledger.lock")):
+            row = next((row for row in self.rows() if row["run"] == run), None)
+            news = {k: v for k, v in values.items() if v is not None and (row or {}).get(k) != v}
+            if row and not news:
+                return
+            line = json.dumps({"run": run, **news}, ensure_ascii=False) + "\n"
+            with open(self.path, "a+b") as file:
+                if file.tell() and not self._ends_a_line(file):
+                    line = "\n" + line
+                file.write(line.encode(errors="replace"))
+                file.flush()
+                os.fsync(file.fileno())
 
     @staticmethod
     def _ends_a_line(file) -> bool:
@@ -89,15 +138,19 @@ class Ledger:
             with contextlib.suppress(ValueError, TypeError, KeyError):
                 values = json.loads(line)
                 rows.setdefault(values["run"], {}).update(values)
-        return list(rows.values())
+        return [row for name, row in rows.items() if isinstance(name, str)]
+
+    def runs(self) -> list[Run]:
+        """Return the record of every run, in the order in which they began."""
+        return [Run.of(row) for row in self.rows()]
+
+    def keep(self, run: Run) -> None:
+        """Write a run's record: whatever of it is news."""
+        row = next((row for row in self.rows() if row["run"] == run.name), {})
+        empty = Run(run.name).row()
+        self.append(run.name, **{k: v for k, v in run.row().items() if k in row or v != empty[k]})
 
     def best(self, excluding: str = "") -> float | None:
         """Return the best public score of all runs but `excluding`, None when there is none."""
-        scores = [public_score(row) for row in self.rows() if row["run"] != excluding]
+        scores = [run.public_score for run in self.runs() if run.name != excluding]
         return max((score for score in scores if score is not None), default=None)
-
-
-def public_score(row: dict[str, Any]) -> float | None:
-    """Return the public score in a row of the ledger, None when it has none."""
-    score = row.get("public_score")
-    return score if isinstance(score, int | float) else None

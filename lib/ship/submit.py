@@ -1,23 +1,30 @@
 """`ship submit`: check a submission, send it once, and wait for its score.
 
-The message of every submission ends in `[ship HASH.MARK]`. The hash of the file tells whether the
-same file was sent before; the random mark tells whether this very submission arrived when Kaggle's
-answer was lost.
+The message of every submission begins with `ship HASH.MARK`. By the hash of the file an identical
+one that was sent before is found and taken up; by the random mark this very submission is found
+when Kaggle's answer was lost.
 """
 
 import argparse
-import contextlib
+import codecs
+import html
+import math
+import re
 import secrets
+import time
 import zipfile
 from collections import Counter
 from pathlib import Path
 
 from common import Problem
 from ship.contents import sha256
-from ship.context import Context, say
-from ship.fetch import read_metrics
-from ship.follow import chosen_run
-from ship.push import name_of
+from ship.context import Context
+from ship.fetch import SUBMISSION, read_metrics
+from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
+from ship.output import say, tell
+from ship.push import chosen_run
+from ship.record import Run, Submission
+from ship.remote import Refused, Unavailable
 
 REFERENCE = 0.96838
 """The public score of the reference recipe."""
@@ -50,11 +57,19 @@ def check(path: Path, sample: Path, classes: set[str]) -> None:
         Problem: columns, number of rows, Ids or their order differ from the sample's; a value is
             blank; a label is unknown; or every row has the same label.
     """
+    with path.open("rb") as file:
+        if file.read(3) == codecs.BOM_UTF8:
+            raise Problem(
+                f"{path} begins with a byte-order mark, which becomes part of the first column's "
+                'name: write it with encoding="utf-8". Nothing was submitted.'
+            )
     header, rows = read_table(path)
     expected_header, expected = read_table(sample)
     if header != expected_header:
+        separator = next((mark for mark in ";\t|" if mark in header[0]), None)
+        cure = f' Write it with commas, sep=",", not {separator!r}.' if separator else ""
         raise Problem(
-            f"{path} has the columns {header}, not {expected_header}: nothing was submitted."
+            f"{path} has the columns {header}, not {expected_header}: nothing was submitted.{cure}"
         )
     for number, row in enumerate(rows, start=2):
         if not all(value.strip() for value in row):
@@ -121,58 +136,99 @@ def known_classes(context: Context, folder: Path) -> set[str]:
 
 
 def submit(
-    context: Context, run: dict, path: Path, code: bool = False, explicit: bool = False
+    context: Context,
+    run: Run,
+    path: Path,
+    code: bool = False,
+    again: bool = False,
+    adopted: int | None = None,
+    wait: bool = True,
 ) -> None:
-    """Check a submission, send it unless that was done before, and wait for its score.
+    """Check a submission, send it unless the same file was sent before, and wait for its score.
 
     Args:
         context: the project, Kaggle and the state.
-        run: the run in the state, or what the state holds of a file of one's own.
+        run: the run's record, or that of a file of one's own.
         path: the submission.
         code: submit the kernel's version instead of the file, for a code competition.
-        explicit: a person asked for this very submission. Sending the same file again is then a
-            Problem, and a file whose scoring failed is sent once more.
+        again: send it although the same file was, or may have been, sent before.
+        adopted: take up the submission of this number instead of sending.
+        wait: wait for the score.
 
     Raises:
-        Problem: the submission is missing, can't be scored, was sent before or is refused.
+        Problem: the submission is missing, can't be scored, is refused, or nobody knows whether it
+            arrived.
     """
     context.doing(f"submitting {path}")
     if not path.is_file():
         raise Problem(f"{path} is not there: fetch the run's output, or see in its log why.")
-    check(path, data_file(context, path.parent, SAMPLE), known_classes(context, path.parent))
+    try:
+        check(path, data_file(context, path.parent, SAMPLE), known_classes(context, path.parent))
+    except Problem:
+        if run.files:  # whatever is wrong with it may be the download's fault
+            run.files = {}
+            context.ledger.keep(run)
+        raise
     digest = sha256(path)[:16]
-    sent = run.get("submission", {})
-    if sent.get("digest") != digest:
-        sent = {}
-    if sent.get("sending") and not context.shows_up(lambda: arrived(context, sent)):
-        sent = {}
-    if sent.get("score") is not None and not explicit:
-        return report(context, run, sent["score"])
-    if not sent.get("ref") or (explicit and scoring_of(context, sent)[0] in ("ERROR", "COMPLETE")):
-        refuse_second(context, digest)
-        send(context, run, path, digest, code)
-    return wait_for_score(context, run)
+    if run.submission.digest != digest:
+        run.submission = Submission()
+    if run.public_score is not None and run.submission.ref and not again:
+        return report(context, run, run.public_score)
+    with context.sending():
+        if adopted:
+            take(context, run, path, entry_of(context, adopted), "a person's word")
+        elif again or not settled(context, run, path):
+            known = None if again else known_submission(context, digest)
+            if known:
+                say(f"this very file was submitted before, as {known['ref']}: it is not sent again")
+                take(context, run, path, known, "the hash in its message")
+            else:
+                send(context, run, path, digest, code)
+    return wait_for_score(context, run) if wait else None
 
 
-def refuse_second(context: Context, digest: str) -> None:
-    """Raise Problem when Kaggle has a submission of the same file whose scoring has not failed."""
+def settled(context: Context, run: Run, path: Path) -> bool:
+    """Tell whether the file's submission has arrived; ask Kaggle about one that was cut short."""
+    sent = run.submission
+    if sent.ref or not sent.digest:
+        return bool(sent.ref)
+    say("an earlier submission was cut short; asking Kaggle whether it arrived")
+    found = settle(context, errand_of(context, run, path), sent=sent.sent)
+    if found:
+        take(context, run, path, *found.what)
+    return bool(found)
+
+
+def known_submission(context: Context, digest: str) -> dict | None:
+    """Return Kaggle's entry of a submission of the same file whose scoring has not failed."""
+    entries = list(context.remote.submissions(context.project.competition))
+    refs = {run.submission.ref for run in context.ledger.runs() if run.submission.digest == digest}
+    same = [
+        entry
+        for entry in entries
+        if entry.get("status") != "ERROR"
+        and (f"{digest}." in described(entry) or entry.get("ref") in refs - {0, None})
+    ]
+    return next((entry for entry in same if entry.get("status") == "COMPLETE"), (same or [None])[0])
+
+
+def entry_of(context: Context, ref: int) -> dict:
+    """Return Kaggle's entry of a submission by its number."""
     for entry in context.remote.submissions(context.project.competition):
-        if (
-            f"[ship {digest}." in (entry.get("description") or "")
-            and entry.get("status") != "ERROR"
-        ):
-            score = entry.get("publicScore") or "not scored yet"
-            raise Problem(
-                f"this very file was submitted before, as {entry.get('ref')} ({score}): it is not "
-                "sent again."
-            )
+        if entry.get("ref") == ref:
+            return entry
+    raise Problem(f"Kaggle lists no submission {ref} of yours to {context.project.competition}.")
 
 
-def message_of(run: dict, path: Path) -> str:
+def described(entry: dict) -> str:
+    """Return a submission's message as it was sent, even if Kaggle escapes letters of it."""
+    return html.unescape(entry.get("description") or "")
+
+
+def message_of(run: Run, path: Path) -> str:
     """Return the message of a submission: run, recipe, backbone and validation accuracy."""
-    config = run.get("config") or {}
-    words = [name_of(run) if run.get("version") else path.name]
-    words += [str(config[name]) for name in ("recipe", "backbone") if config.get(name)]
+    words = [run.name if run.version else path.name]
+    words += [word for word in (run.recipe, run.backbone) if word]
     metrics = read_metrics(path.parent)
     accuracy = metrics.get("val_accuracy_tta" if metrics.get("tta_used") else "val_accuracy")
     if isinstance(accuracy, float):
@@ -180,163 +236,250 @@ def message_of(run: dict, path: Path) -> str:
     return " ".join(words)
 
 
-def send(context: Context, run: dict, path: Path, digest: str, code: bool) -> None:
+def counted(context: Context) -> int:
+    """Return how many submissions Kaggle counts, -1 when it does not tell."""
+    try:
+        total = context.remote.submissions_left(context.project.competition).get("numTotal")
+    except (Refused, Unavailable):
+        return -1
+    return -1 if total is None else total
+
+
+def send(context: Context, run: Run, path: Path, digest: str, code: bool) -> None:
     """Send a submission once; raise Problem when Kaggle did not take it."""
     competition = context.project.competition
-    mark = f"[ship {digest}.{secrets.token_hex(4)}]"
-    message = f"{message_of(run, path)} {mark}"
-    sent = run["submission"] = {"file": path.name, "digest": digest, "mark": mark, "sending": True}
-    context.state.save()
+    count = counted(context)
+    refs = [entry.get("ref") for entry in context.remote.submissions(competition)]
+
+    def begin() -> None:
+        mark = secrets.token_hex(4)
+        run.submission = Submission(digest, path.name, mark, 0, time.time(), refs, count)
+        run.verified.pop("submitted", None)
+        context.ledger.keep(run)
+
+    def hand_in() -> dict:
+        message = f"ship {run.submission.token} {message_of(run, path)}"
+        fields = {"file": str(path), "message": message, "competition": competition}
+        if not code:
+            return context.remote.call("submit", "the submission", once=True, **fields)
+        fields |= {"file": path.name, "kernel": run.kernel, "version": run.version}
+        return context.remote.call("submit_code", "the submission", once=True, **fields)
+
+    errand = errand_of(context, run, path)
     say(f"submitting {path} to {competition}")
-    answer = context.send_once(
-        "the submission",
-        send=lambda: hand_in(context, run, path, message, code),
-        arrived=lambda: arrived(context, sent),
+    answer = send_once(context, Errand(**vars(errand) | {"send": hand_in, "begin": begin}))
+    if isinstance(answer, Found):
+        return take(context, run, path, *answer.what)
+    if answer["ref"]:
+        return take(context, run, path, {"ref": answer["ref"]}, "Kaggle's answer")
+    if answer["message"]:
+        verdict = look(context, run.submission)
+        found = verdict if isinstance(verdict, Found) else None
+    else:
+        found = settle(context, errand)
+    if found:
+        return take(context, run, path, *found.what)
+    errand.forget()
+    raise Problem(f"Kaggle did not take the submission: {answer['message'] or 'it gave no reason'}")
+
+
+def errand_of(context: Context, run: Run, path: Path) -> Errand:
+    """Return a submission that is on its way as an errand, which can be asked about."""
+    page = f"https://www.kaggle.com/competitions/{context.project.competition}/submissions"
+    name = f"submit --version {run.version}" if run.version else f"submit {path}"
+    return Errand(
+        what=f"the submission of {path.name}",
+        send=dict,
+        look=lambda: look(context, run.submission),
+        begin=lambda: None,
         forget=lambda: forget(context, run),
+        decide=(
+            f"see {page}; `ship {name} --adopt REF` takes up the one that arrived, `ship {name} "
+            "--again` sends it once more."
+        ),
     )
-    if answer:
-        accept(context, run, answer)
 
 
-def accept(context: Context, run: dict, answer: dict) -> None:
-    """Note what Kaggle answered to a submission.
+def forget(context: Context, run: Run) -> None:
+    """Note in the record that nothing was submitted."""
+    run.submission = Submission()
+    context.ledger.keep(run)
+
+
+def look(context: Context, sent: Submission) -> Verdict:
+    """Ask every witness of a submission: its number, its mark, file name and time, the count."""
+    entries = list(context.remote.submissions(context.project.competition))
+    for entry in entries:
+        if sent.token in described(entry):
+            return Found((entry, "the mark in its message"))
+    new = [entry for entry in entries if entry.get("ref") not in sent.refs_before]
+    message = f"ship {sent.token}"
+    for entry in new:
+        begun = described(entry).rstrip(".… ")
+        if len(begun) >= len("ship 01234567") and message.startswith(begun):
+            return Found((entry, "the beginning of its message"))
+    foreign = re.compile(r"ship [0-9a-f]{16}\.")
+    alike = [
+        entry
+        for entry in new
+        if entry.get("fileName") in (sent.file, None) and not foreign.search(described(entry))
+    ]
+    if alike:
+        when = alike[0].get("date") or "an unknown time"
+        return Unknown(f"submission {alike[0].get('ref')} of {when} may be it")
+    count = counted(context)
+    if sent.count_before >= 0 and count < 0:
+        return Unknown("Kaggle does not tell how many submissions there are")
+    if sent.count_before >= 0 and count - sent.count_before > len(new):
+        return Unknown(f"Kaggle counts {count} submissions, more than it lists")
+    return Absent()
+
+
+def take(context: Context, run: Run, path: Path, entry: dict, verified: str) -> None:
+    """Note that a submission has arrived, and which one it is."""
+    digest = sha256(path)[:16]
+    if run.submission.digest != digest:
+        run.submission = Submission(digest, path.name)
+    run.submission.ref = entry.get("ref") or 0
+    run.submission.refs_before = []
+    run.verified["submitted"] = verified
+    context.ledger.keep(run)
+    tell(submission=run.submission.ref)
+
+
+def scoring_of(context: Context, ref: int) -> tuple[str, float | None, str]:
+    """Return a submission's status word, its public score or None, and what went wrong.
 
     Raises:
-        Problem: Kaggle refused the submission or does not list it.
+        Problem: the score is no number.
     """
-    sent = run["submission"]
-    if answer["ref"]:
-        sent["ref"] = answer["ref"]
-        context.state.save()
-    if context.shows_up(lambda: arrived(context, sent)):
-        return
-    if not answer["ref"]:
-        forget(context, run)
-        raise Problem(
-            f"Kaggle did not take the submission: {answer['message'] or 'it gave no reason'}"
-        )
-    sent.pop("sending")
-    context.state.save()
-    raise Problem(
-        f"Kaggle says that it took submission {answer['ref']}, but does not list it: see "
-        f"https://www.kaggle.com/competitions/{context.project.competition}/submissions; the same "
-        "command again asks for its score."
-    )
-
-
-def hand_in(context: Context, run: dict, path: Path, message: str, code: bool) -> dict:
-    """Make the one call that submits a file, or with `code` a kernel's version."""
-    fields = {"file": str(path), "message": message, "competition": context.project.competition}
-    if not code:
-        return context.remote.call("submit", "the submission", once=True, **fields)
-    fields |= {"file": path.name, "kernel": run["ref"], "version": run["version"]}
-    return context.remote.call("submit_code", "the submission", once=True, **fields)
-
-
-def forget(context: Context, run: dict) -> None:
-    """Note in the state that nothing was submitted."""
-    run.pop("submission", None)
-    context.state.save()
-
-
-def arrived(context: Context, sent: dict) -> bool:
-    """Tell whether Kaggle lists the submission with this mark; if so, note its number."""
     for entry in context.remote.submissions(context.project.competition):
-        if sent["mark"] in (entry.get("description") or ""):
-            sent.pop("sending", None)
-            sent["ref"] = entry.get("ref")
-            context.state.save()
-            return True
-    return False
-
-
-def scoring_of(context: Context, sent: dict) -> tuple[str, float | None, str]:
-    """Return a submission's status word, its public score or None, and what went wrong."""
-    for entry in context.remote.submissions(context.project.competition):
-        if entry.get("ref") == sent["ref"]:
-            score = None
-            with contextlib.suppress(TypeError, ValueError):  # it is empty while pending
-                score = float(entry.get("publicScore"))
+        if entry.get("ref") == ref:
             status = str(entry.get("status") or "PENDING").upper()
+            score = score_in(entry.get("publicScore")) if status == "COMPLETE" else None
             return status, score, entry.get("errorDescription") or ""
     return "PENDING", None, ""
 
 
-def wait_for_score(context: Context, run: dict) -> None:
+def score_in(told: str | float | None) -> float | None:
+    """Return the score that Kaggle tells as text, None while it is empty.
+
+    Raises:
+        Problem: it is no finite number.
+    """
+    text = str(told if told is not None else "").strip()
+    if not text:
+        return None
+    try:
+        score = float(text.replace(",", "."))
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise Problem(
+            f"Kaggle gives the score {text!r}, which is no number: see the submission's page; the "
+            "same command asks again, and nothing is sent twice."
+        )
+    return score
+
+
+def wait_for_score(context: Context, run: Run) -> None:
     """Wait until a submission has its score, and report it.
 
     Raises:
         Problem: the scoring failed, took too long, or has an unknown status.
     """
-    sent = run["submission"]
-    context.doing(f"waiting for the score of submission {sent['ref']}")
-    say(f"submission {sent['ref']} was taken; waiting for its score")
+    ref = run.submission.ref
+    context.doing(f"waiting for the score of submission {ref}")
+    say(f"submission {ref} was taken; waiting for its score")
     waited = 0.0
     for pause in context.pace.polls():
-        status, score, error = scoring_of(context, sent)
-        if status == "COMPLETE" and score is not None:
+        status, score, error = scoring_of(context, ref)
+        if score is not None:
             return report(context, run, score)
         if status == "ERROR":
             raise Problem(
-                f"Kaggle could not score submission {sent['ref']}: {error or 'it gave no reason'}. "
-                "`ship submit` sends the same file once more."
+                f"Kaggle could not score submission {ref}: {error or 'it gave no reason'}. "
+                "`ship submit --again` sends the same file once more."
             )
         if status not in ("PENDING", "COMPLETE"):
             raise Problem(
-                f"Kaggle gives the unknown status {status!r} for submission {sent['ref']}: run the "
-                "same command again to ask for its score."
+                f"Kaggle gives the unknown status {status!r} for submission {ref}: run the same "
+                "command again to ask for its score."
             )
         if waited > context.pace.score:
             raise Problem(
-                f"submission {sent['ref']} has no score after {waited / 60:.0f} minutes: run the "
-                "same command again to ask for it; nothing is sent twice."
+                f"submission {ref} has no score after {waited / 60:.0f} minutes: run the same "
+                "command again to ask for it; nothing is sent twice."
             )
         context.remote.wait(pause)
         waited += pause
     return None
 
 
-def report(context: Context, run: dict, score: float) -> None:
+def report(context: Context, run: Run, score: float) -> None:
     """Print a score with its distance to the reference's and to the best so far; then note it.
 
     A dry run's score is of other photos than the reference's, or of a network too small to compare.
     """
-    name = name_of(run) if run.get("version") else run["submission"]["file"]
-    best = context.ledger.best(excluding=name)
+    name = run.name if run.version else run.submission.file
+    best = context.ledger.best(excluding=run.name)
     distances = []
-    if (run.get("config") or {}).get("recipe") != "dry":
+    if run.recipe != "dry":
         distances.append(f"{score - REFERENCE:+.5f} to the reference's {REFERENCE}")
     if best is not None:
         distances.append(f"{score - best:+.5f} to the best so far {best:.5f}")
-    say(
-        f"public score of {name}: {score:.5f} {' '.join(f'({text})' for text in distances)}".strip()
-    )
-    if run.get("version"):
-        context.ledger.append(name, public_score=score)
-    run["submission"]["score"] = score
-    context.state.save()
+    shown = " ".join(f"({text})" for text in distances)
+    say(f"public score of {name}: {score:.5f} {shown}".strip(), result=True)
+    run.public_score = score
+    run.verified["scored"] = f"submission {run.submission.ref} is COMPLETE"
+    context.ledger.keep(run)
+    tell(run=run.name, submission=run.submission.ref, public_score=score)
+
+
+def record_of(context: Context, path: Path) -> Run:
+    """Return the record of a file of one's own, which is known by its content."""
+    if not path.is_file():
+        raise Problem(f"{path} is not there: name the file to submit.")
+    name = f"{path.name}-{sha256(path)[:8]}"
+    known = next((run for run in context.ledger.runs() if run.name == name), None)
+    return known or Run(name, time=time.strftime("%Y-%m-%d %H:%M:%S"), status="file")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship submit`."""
     parser.add_argument(
-        "--version", type=int, metavar="N", help="the run's version (the last push)"
+        "file", type=Path, nargs="?", help="a file of one's own (the run's submission.csv)"
     )
-    parser.add_argument("--file", type=Path, help="another file than the run's submission.csv")
+    parser.add_argument("--version", type=int, metavar="N", help="the run's version (the last)")
     parser.add_argument(
         "--code", action="store_true", help="submit the kernel's version (a code competition)"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="send the file although it was, or may be, sent before"
+    )
+    parser.add_argument(
+        "--adopt", type=int, metavar="REF", help="take up this submission instead of sending"
     )
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship submit`."""
     if arguments.file:
-        chosen = context.state.values.setdefault("files", {}).setdefault(str(arguments.file), {})
+        chosen, path = record_of(context, arguments.file), arguments.file
     else:
         chosen = chosen_run(context, arguments.version)
-    path = arguments.file or context.project.runs / name_of(chosen) / "submission.csv"
+        path = context.folder(chosen) / SUBMISSION
     if context.dry_run:
         return say(
             f"would submit {path} to {context.project.competition}: {message_of(chosen, path)}"
         )
-    return submit(context, chosen, path, arguments.code, explicit=True)
+    with context.holding(chosen):
+        return submit(
+            context,
+            chosen,
+            path,
+            arguments.code,
+            arguments.again,
+            arguments.adopt,
+            not arguments.no_wait,
+        )

@@ -12,7 +12,7 @@ KINDS = {
     "body": {"body", "code", "content_type", "effect"},
     "merge": {"fields"},
     "partial": {"fraction"},
-    "cut": {"fraction"},
+    "cut": {"fraction", "told"},
 }
 """The kinds of faults, and the details that each of them takes."""
 
@@ -54,7 +54,7 @@ class Faults:
                 "merge": `fields` replace those of the true answer;
                 "partial": only `fraction=0.5` of an upload is kept, and the answer is 503;
                 "cut": the connection breaks after `fraction=0.5` of the true answer's body, or
-                after the first part of a stream.
+                after the first part of a stream; with `told=False` nothing tells its length.
             times: how many calls fail.
             after: how many matching calls pass before that.
             details: the details of the kind.

@@ -17,6 +17,8 @@ SESSION_SECONDS = 12 * 3600
 QUOTA_SECONDS = 30 * 3600
 WEEK = 7 * 24 * 3600
 UNFINISHED = ("QUEUED", "RUNNING")
+FIRST_SESSION = 700_000_001
+"""The number of the first session; each further one is one more."""
 
 
 class Kernels:
@@ -34,6 +36,7 @@ class Kernels:
         self._datasets, self._competitions = datasets, competitions
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._cancelled: dict[int, threading.Event] = {}  # by the session's number
         for version in self._versions():  # a server that was killed has left unfinished runs
             if version["status"] in UNFINISHED:
                 self._end(version, "ERROR", "The server was stopped during the run")
@@ -41,6 +44,8 @@ class Kernels:
     def stop(self) -> None:
         """Kill all runs and wait until they are gone."""
         self._stop.set()
+        for cancelled in list(self._cancelled.values()):
+            cancelled.set()
         for thread in self._threads:
             thread.join()
 
@@ -65,7 +70,9 @@ class Kernels:
                 "sources": sources,
                 "settings": {k: v for k, v in request.items() if k not in ("text", "slug")},
                 "runs": request.get("kernelExecutionType") != "QUICK_SAVE",
+                "session": FIRST_SESSION + len(self._versions()),
             }
+            self._cancelled[version["session"]] = threading.Event()
             script = self._folder(version) / "script.py"
             script.parent.mkdir(parents=True, exist_ok=True)
             script.write_text(request["text"], encoding="utf-8", newline="")
@@ -82,6 +89,22 @@ class Kernels:
             "versionNumber": version["number"],
             **invalid,
         }
+
+    def ListKernels(self, request: dict) -> dict:
+        """List a user's kernels, the newest first."""
+        kernels = list(self._store.state["kernels"].values())[::-1]
+        mine = [k for k in kernels if k["ref"].split("/")[0] == request.get("user")]
+        page, next_page = page_of(mine, request)
+        listed = [{"ref": k["ref"], "title": k["title"]} for k in page]
+        return {"kernels": listed, **next_page}
+
+    def CancelKernelSession(self, request: dict) -> dict:
+        """End a running session by its number, which only the session itself knows."""
+        cancelled = self._cancelled.get(request.get("kernelSessionId") or 0)
+        if cancelled is None:
+            raise ApiError(404, "Kernel session not found")
+        cancelled.set()
+        return {}
 
     def GetKernelSessionStatus(self, request: dict) -> dict:
         """Return the status of a version's run, by default the newest version's."""
@@ -258,7 +281,8 @@ class Kernels:
 
     def _run(self, version: dict) -> None:
         """Run a version in the box, and note its status from QUEUED to the end."""
-        self._stop.wait(self._settings.queue_delay)
+        cancelled = self._cancelled[version["session"]]
+        cancelled.wait(self._settings.queue_delay)
         inputs = self._inputs(version)
         with self._store.changing():
             version.update(status="RUNNING", started=now())
@@ -271,8 +295,9 @@ class Kernels:
                     self.output_of(version),
                     log_writer(log, "stdout", version["started"]),
                     version["limit"],
+                    {"KAGGLE_CONTAINER_NAME": f"kaggle_loopback-{version['session']}-webtier"},
                     on_error_line=log_writer(log, "stderr", version["started"]),
-                    stop=self._stop,
+                    stop=cancelled,
                 )
             except TimeoutError:
                 self._end(version, "CANCEL_ACKNOWLEDGED", "The session ran into its time limit")
@@ -282,6 +307,8 @@ class Kernels:
                 return
         if self._stop.is_set():
             self._end(version, "ERROR", "The server was stopped during the run")
+        elif cancelled.is_set():
+            self._end(version, "CANCEL_ACKNOWLEDGED", "The user has cancelled the session")
         elif status:
             self._end(version, "ERROR", f"The script ended with exit status {status}")
         else:

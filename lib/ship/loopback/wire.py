@@ -37,6 +37,8 @@ class Answer:
     body: bytes | Path | Iterator[bytes] = b""
     headers: dict[str, str] = field(default_factory=dict)
     fraction: float = 1.0
+    told: bool = True
+    """Whether a header tells the length of the body."""
 
     @classmethod
     def of(cls, value: Any, code: int = 200) -> "Answer":
@@ -264,9 +266,11 @@ class Handler(BaseHTTPRequestHandler):
         answer = self._act(act)
         return Answer.of({**json.loads(answer.body), **fields}, answer.code)
 
-    def _fault_cut(self, act: Callable[[], Answer], fraction: float = 0.5) -> Answer:
+    def _fault_cut(
+        self, act: Callable[[], Answer], fraction: float = 0.5, told: bool = True
+    ) -> Answer:
         answer = self._act(act)
-        answer.fraction = fraction
+        answer.fraction, answer.told = fraction, told
         return answer
 
     def _fault_partial(self, act: Callable[[], Answer], fraction: float = 0.5) -> Answer:
@@ -352,13 +356,15 @@ class Handler(BaseHTTPRequestHandler):
                 return
         self.wfile.write(b"0\r\n\r\n")
 
-    def _send_head(self, code: int, headers: Mapping[str, str], length: int | None) -> None:
+    def _send_head(
+        self, code: int, headers: Mapping[str, str], length: int | None, told: bool = True
+    ) -> None:
         self.send_response(code)
         for name, value in headers.items():
             self.send_header(name, value)
         if length is None:
             self.send_header("Transfer-Encoding", "chunked")
-        else:
+        elif told:
             self.send_header("Content-Length", str(length))
         self.end_headers()
 
@@ -382,7 +388,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         if start or end < status.st_size:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{status.st_size}"
-        self._send_head(206 if "Content-Range" in headers else 200, headers, end - start)
+        code = 206 if "Content-Range" in headers else 200
+        self._send_head(code, headers, end - start, answer.told)
         left = int((end - start) * answer.fraction)
         with answer.body.open("rb") as file:
             file.seek(start)

@@ -1,0 +1,70 @@
+"""`ship cancel`: end a run at Kaggle.
+
+Kaggle ends a session by its number, which no public call tells. The pushed script prints the name
+of its container, which ends in that number, as its first line; `ship` reads it from the log.
+"""
+
+import argparse
+
+from common import Problem
+from ship.context import Context
+from ship.follow import SESSION, refresh
+from ship.output import say, tell
+from ship.push import chosen_run
+from ship.record import Run
+
+
+def cancel(context: Context, run: Run, session: int | None = None, wait: bool = True) -> None:
+    """End a run, unless it is over, and wait until Kaggle says so.
+
+    Raises:
+        Problem: the session's number is unknown, or Kaggle does not end it.
+    """
+    context.doing(f"cancelling {run.name}")
+    status = refresh(context, run)
+    if run.ended:
+        return say(f"{run.name} is over already: {status}")
+    number = session or run.session or session_in_log(context, run)
+    if not number:
+        raise Problem(
+            f"{run.name} is {status}, and Kaggle tells the number of its session only in the run's "
+            f"own log, which has no line yet: try again when it runs, or end it at {run.page}."
+        )
+    if refusal := context.remote.cancel(number):
+        raise Problem(f"Kaggle does not end {run.name} ({refusal}): end it at {run.page}.")
+    say(f"Kaggle was asked to end {run.name}")
+    waited = 0.0
+    for pause in context.pace.polls():
+        status = refresh(context, run)
+        if run.ended or not wait:
+            break
+        if waited > context.pace.prove:
+            raise Problem(f"{run.name} is still {status}: see {run.page}.")
+        context.remote.wait(pause)
+        waited += pause
+    tell(run=run.name, run_status=run.status)
+    return say(f"{run.name}: {status}")
+
+
+def session_in_log(context: Context, run: Run) -> int:
+    """Return the number of the run's session that its log tells, 0 while it tells none."""
+    for entry in context.remote.run_output(run.kernel, run.version)[1]:
+        if found := SESSION.search(str(entry.get("data") or "").rstrip()):
+            return int(found[1])
+    return 0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship cancel`."""
+    parser.add_argument("version", type=int, nargs="?", help="the kernel's version (the last)")
+    parser.add_argument(
+        "--session", type=int, metavar="N", help="the number of Kaggle's session (from the log)"
+    )
+
+
+def run(context: Context, arguments: argparse.Namespace) -> None:
+    """Run `ship cancel`."""
+    chosen = chosen_run(context, arguments.version)
+    if context.dry_run:
+        return say(f"would cancel {chosen.name}: {chosen.page}")
+    return cancel(context, chosen, arguments.session, not arguments.no_wait)

@@ -1,0 +1,316 @@
+"""The checks: what could fail later, and how to mend it.
+
+A check is a function of the context and the kernel's settings. It returns what it found to be well,
+or raises Problem with what is wrong and how to mend it; a `Concern` does not stop a shipment. Each
+step makes the checks that it depends on, `ship doctor` and `ship` make all of them.
+"""
+
+import importlib.metadata
+import importlib.util
+import shutil
+from collections.abc import Callable, Iterable
+
+from packaging.version import Version
+
+from common import Problem
+from ship.bundle import remote_version
+from ship.contents import upload_files
+from ship.context import Context
+from ship.credentials import Credentials
+from ship.output import say
+from ship.project import (
+    DATASET_METADATA,
+    KERNEL_METADATA,
+    dataset_metadata_errors,
+    kernel_metadata_errors,
+    syntax_error,
+)
+from ship.remote import Refused, Unavailable
+from ship.submit import SAMPLE, TRAIN
+from ship.weights import required_weights
+from ship.wheels import verified_wheels
+
+OLDEST_CLIENT = "1.8.4"
+SPARE_BYTES = 2 << 30
+"""What a run's output may take on the disk."""
+SESSION_MINUTES = 12 * 60
+"""How long Kaggle lets a run take that has no time limit of its own."""
+
+Settings = dict[str, str]
+
+
+class Concern(Exception):
+    """Something that may become a problem, but does not stop a shipment."""
+
+
+def check_client(context: Context, settings: Settings) -> str:
+    """Check that the kaggle client is installed, complete and new enough."""
+    try:
+        version = importlib.metadata.version("kaggle")
+    except importlib.metadata.PackageNotFoundError:
+        raise Problem("the kaggle client is not installed: pip install kaggle six") from None
+    if Version(version) < Version(OLDEST_CLIENT):
+        raise Problem(f"kaggle {version} is too old: pip install 'kaggle>={OLDEST_CLIENT}'")
+    if importlib.util.find_spec("six") is None:
+        raise Problem("kaggle imports six, which is not installed: pip install six")
+    return f"kaggle {version}"
+
+
+def check_credentials(context: Context, settings: Settings) -> str:
+    """Check that there are credentials; say of which kind and from where, and nothing of them."""
+    found = Credentials.find()
+    if not found.kind:
+        raise Problem(found.advice().rstrip("."))
+    return f"{found.kind} from {found.source}"
+
+
+def check_kernel_metadata(context: Context, settings: Settings) -> str:
+    """Check that kernel-metadata.json keeps Kaggle's rules."""
+    errors = kernel_metadata_errors(context.project.kernel_metadata, context.project)
+    if errors:
+        raise Problem(f"{KERNEL_METADATA}: {'; '.join(errors)}")
+    return f"{context.project.kernel_metadata['title']!r}, {context.project.competition}"
+
+
+def check_dataset_metadata(context: Context, settings: Settings) -> str:
+    """Check that dataset-metadata.json keeps Kaggle's rules."""
+    errors = dataset_metadata_errors(context.project.dataset_metadata)
+    if errors:
+        raise Problem(f"{DATASET_METADATA}: {'; '.join(errors)}")
+    return f"{context.project.dataset_metadata['title']!r}"
+
+
+def check_owner(context: Context, settings: Settings) -> str:
+    """Check that Kaggle accepts the credentials and that both ids belong to their user."""
+    return f"{context.kernel_ref}, {context.dataset_ref}"
+
+
+def check_script(context: Context, settings: Settings) -> str:
+    """Check that the kernel compiles and has its block of overrides."""
+    if error := syntax_error(context.project.script(settings, "doctor")):
+        raise Problem(f"{context.project.code.name} does not compile: {error}")
+    return f"{context.project.code.name} compiles"
+
+
+def check_settings(context: Context, settings: Settings) -> str:
+    """Check that the kernel accepts its settings and is made for the metadata's competition."""
+    config = context.shown_config(settings)
+    if config["competition"] != context.project.competition:
+        raise Problem(
+            f"{context.project.code.name} is made for {config['competition']}, but "
+            f"{KERNEL_METADATA} names {context.project.competition}: make them the same"
+        )
+    return f"recipe {config['recipe']}, backbone {config['backbone']}"
+
+
+def check_weights(context: Context, settings: Settings) -> str:
+    """Check that the weights that the settings need are here, with the published hash."""
+    files = context.shown_config(settings)["weights_files"]
+    required_weights(files, context.project.lib / "weights")
+    return ", ".join(files) or "none needed"
+
+
+def check_wheels(context: Context, settings: Settings) -> str:
+    """Check that there are wheels of what Kaggle's image may lack one day."""
+    folder = context.project.lib / "wheels"
+    wheels = list(folder.glob("*.whl"))
+    if not wheels:
+        raise Concern("none: if albumentations leaves Kaggle's image the run fails; `ship wheels`")
+    verified_wheels(folder)
+    return f"{len(wheels)} wheels, verified"
+
+
+def check_dataset(context: Context, settings: Settings) -> str:
+    """Check that the dataset has not failed at Kaggle."""
+    try:
+        version = remote_version(context, context.dataset_ref)
+        if version is None:
+            return f"{context.dataset_ref} is not there yet: `ship bundle` creates it"
+        status = context.remote.dataset_status(context.dataset_ref)
+    except Problem as problem:
+        raise_unless_informing(problem)
+    if status == "FAILED":
+        raise Concern(f"{context.dataset_ref} version {version} is FAILED; `ship bundle` renews it")
+    return f"{context.dataset_ref} version {version} is {status or 'in an unknown state'}"
+
+
+def raise_unless_informing(problem: Problem) -> None:
+    """Raise Concern for an answer that only would have informed; wrong credentials stay a Problem.
+
+    Raises:
+        Concern: Kaggle would not, or could not, say something that no step depends on.
+        Problem: Kaggle refused the credentials, or the client can't be used.
+    """
+    if getattr(problem, "status", 0) == 401:
+        raise problem
+    if isinstance(problem, Refused | Unavailable) or "(403)" in str(problem):
+        raise Concern(str(problem)) from None
+    raise problem
+
+
+def check_competition(context: Context, settings: Settings) -> str:
+    """Check that the competition's rules are accepted and its files are there."""
+    competition = context.project.competition
+    page = f"https://www.kaggle.com/competitions/{competition}"
+    try:
+        files = context.remote.data_files(competition)
+    except Refused as refusal:
+        if refusal.status == 404:
+            raise Problem(
+                f"there is no competition {competition}: correct {KERNEL_METADATA}"
+            ) from None
+        if refusal.status != 403:
+            raise
+        raise Problem(f"accept the rules of {competition} at {page}/rules ({refusal})") from None
+    missing = [name for name in (TRAIN, SAMPLE) if name not in files]
+    if missing:
+        raise Problem(
+            f"{competition} has no {missing[0]} but {', '.join(files[:5])}: see {page}/data"
+        )
+    return f"{competition}: rules accepted, {len(files)} files"
+
+
+def gpu_minutes_left(context: Context) -> float:
+    """Return the minutes of GPU time that are left this week.
+
+    Raises:
+        Concern: Kaggle does not tell them.
+    """
+    try:
+        quota = context.remote.quota().get("gpuQuota") or {}
+        total, used, reserved = (
+            float(str(quota.get(name) or "0").rstrip("s")) / 60
+            for name in ("totalTimeAllowed", "timeUsed", "timeReserved")
+        )
+    except ValueError:
+        quota = {}
+    except Problem as problem:
+        raise_unless_informing(problem)
+    if "totalTimeAllowed" not in quota:
+        raise Concern("Kaggle gives no GPU quota: see https://www.kaggle.com/settings")
+    return total - used - reserved
+
+
+def check_quota(context: Context, settings: Settings) -> str:
+    """Check that the GPU time that is left this week suffices for the run's time limit."""
+    left = gpu_minutes_left(context)
+    limit = context.shown_config(settings).get("config", {}).get("time_limit") or SESSION_MINUTES
+    if left < 30:
+        raise Concern(
+            f"{max(0, left):.0f} minutes of GPU time are left this week: Kaggle may refuse the run "
+            "until they are renewed, which https://www.kaggle.com/settings tells"
+        )
+    if left < limit:
+        raise Concern(
+            f"{left / 60:.1f} h of GPU time left, the run may take {limit / 60:.1f} h: wait, or "
+            f"push with --set time_limit={max(1, int(left) - 10)}"
+        )
+    return f"{left / 60:.1f} h of GPU time left, the run may take {limit / 60:.1f} h"
+
+
+def submissions_left(context: Context) -> int:
+    """Return how many submissions are left today.
+
+    Raises:
+        Concern: Kaggle does not tell.
+    """
+    try:
+        limits = context.remote.submissions_left(context.project.competition)
+    except Problem as problem:
+        raise_unless_informing(problem)
+    if limits.get("numAllowedNow") is None and limits.get("numToday") is None:
+        raise Concern("Kaggle does not tell how many submissions are left today")
+    return limits.get("numAllowedNow") or 0
+
+
+def check_submissions(context: Context, settings: Settings) -> str:
+    """Check that there are submissions left today."""
+    left = submissions_left(context)
+    if not left:
+        raise Concern("no submissions are left today: the score has to wait until tomorrow (UTC)")
+    return f"{left} submissions left today"
+
+
+def check_disk(context: Context, settings: Settings) -> str:
+    """Check that the disk has room for the staged dataset and a run's output."""
+    files = context.shown_config(settings)["weights_files"]
+    sizes = [file.stat().st_size for file in upload_files(context.project.lib, files).values()]
+    needed = SPARE_BYTES + sum(sizes)
+    free = shutil.disk_usage(context.project.root).free
+    if free < needed:
+        raise Problem(f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed: free some room")
+    return f"{free / 1e9:.0f} GB free"
+
+
+LOCAL: dict[str, Callable[[Context, Settings], str]] = {
+    "client": check_client,
+    "credentials": check_credentials,
+    "kernel metadata": check_kernel_metadata,
+    "dataset metadata": check_dataset_metadata,
+    "kernel": check_script,
+    "settings": check_settings,
+    "weights": check_weights,
+    "wheels": check_wheels,
+    "disk": check_disk,
+}
+AT_KAGGLE: dict[str, Callable[[Context, Settings], str]] = {
+    "owner": check_owner,
+    "competition": check_competition,
+    "dataset": check_dataset,
+    "GPU quota": check_quota,
+    "submissions": check_submissions,
+}
+
+BEFORE_BUNDLE = ("client", "credentials", "dataset metadata", "settings", "weights", "disk")
+BEFORE_PUSH = ("client", "credentials", "kernel metadata", "kernel", "settings")
+"""The checks that a step depends on."""
+
+FORCIBLE = ("kernel metadata", "dataset metadata", "disk", "competition")
+"""Checks that a person may override: a shipment can go on without what they look for."""
+
+
+def option_of(name: str) -> str:
+    """Return the name of a check as --force takes it."""
+    return name.replace(" ", "-").lower()
+
+
+def way_round(name: str) -> str:
+    """Return how to go on although a check fails, "" when it can't be overridden."""
+    if name not in FORCIBLE:
+        return ""
+    return f"(`--force {option_of(name)}` goes on all the same.)"
+
+
+def make(name: str, context: Context, settings: Settings) -> str:
+    """Make a check and return what it found to be well; one that is overridden only warns.
+
+    Raises:
+        Concern: it found something that does not stop a shipment.
+        Problem: it found something that does.
+    """
+    context.doing(f"checking the {name}")
+    try:
+        return (LOCAL | AT_KAGGLE)[name](context, settings)
+    except Problem as problem:
+        if option_of(name) in context.forced:
+            raise Concern(f"{problem} (overridden)") from None
+        raise
+
+
+def require(context: Context, settings: Settings, names: Iterable[str]) -> None:
+    """Make the checks that a step depends on.
+
+    Raises:
+        Problem: one of them has failed; the sentence says how to override it.
+    """
+    for name in names:
+        if context.dry_run and name in ("client", "credentials"):
+            continue
+        try:
+            make(name, context, settings)
+        except Concern as concern:
+            say(f"warn  {name:<17} {concern}")
+        except Problem as problem:
+            if name not in FORCIBLE:
+                raise
+            raise Problem(f"{str(problem).rstrip('.')}. {way_round(name)}") from None

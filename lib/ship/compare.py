@@ -1,0 +1,97 @@
+"""`ship compare`: what changed between two runs, and which photos only one of them gets right."""
+
+import argparse
+import difflib
+from pathlib import Path
+
+from ship.context import Context
+from ship.output import say, tell
+from ship.paired import Pair, aligned, answers, columns, pair_of, texts
+from ship.push import chosen_run
+from ship.record import Run
+from ship.remote import Refused, Unavailable
+
+MOST = 20
+"""How many photos of a kind are listed; --json has all."""
+
+
+def changes(first: Run, second: Run) -> dict[str, tuple[str, str]]:
+    """Return what two runs were made of differently, by name as (first's, second's)."""
+    parts = [
+        {name: str(getattr(run, name)) for name in ("recipe", "backbone", "image_size", "commit")}
+        | run.settings
+        for run in (first, second)
+    ]
+    names = dict.fromkeys([*parts[0], *parts[1]])
+    both = {name: (parts[0].get(name, "-"), parts[1].get(name, "-")) for name in names}
+    return {name: (a, b) for name, (a, b) in both.items() if a != b}
+
+
+def kernel_diff(context: Context, first: Run, second: Run) -> list[str]:
+    """Return how the scripts that were pushed differ, as lines of a unified diff."""
+    texts = [script_of(context, run) for run in (first, second)]
+    if "" in texts:
+        return [f"(the script of {(first if not texts[0] else second).name} is not to be had)"]
+    lines = [[line for line in text.splitlines() if "# ship:" not in line] for text in texts]
+    return list(difflib.unified_diff(*lines, first.name, second.name, n=2, lineterm=""))
+
+
+def script_of(context: Context, run: Run) -> str:
+    """Return the script of a run as it was pushed, from here or from Kaggle; "" without one."""
+    kept = context.project.runs / "kernels" / f"{run.name}.py"
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8")
+    try:
+        return context.remote.source(run.kernel, run.version)
+    except (Refused, Unavailable):
+        return ""
+
+
+def photo_lines(pair: Pair, first: Run, second: Run, folders: list[Path]) -> list[str]:
+    """Return which photos only one of two runs gets right, with the other one's answer."""
+    said = [answers(folder) for folder in folders]
+    lines = [
+        f"{pair.photos} photos validated both: {second.name} is {pair.difference:+.4f} to "
+        f"{first.name}, p = {pair.p:.3f} (exact McNemar test)"
+    ]
+    for run, names, wrong in (
+        (first, pair.only_first, said[1]),
+        (second, pair.only_second, said[0]),
+    ):
+        lines.append(f"only {run.name} gets {len(names)} right:")
+        lines += [
+            f"  {name}: {wrong[name][0]}, taken for {wrong[name][1]}" for name in names[:MOST]
+        ]
+        lines += [f"  and {len(names) - MOST} more"] if len(names) > MOST else []
+    return lines
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship compare`."""
+    parser.add_argument("versions", type=int, nargs=2, metavar="VERSION", help="two versions")
+
+
+def run(context: Context, arguments: argparse.Namespace) -> None:
+    """Run `ship compare`."""
+    first, second = (chosen_run(context, version) for version in arguments.versions)
+    changed, diff = changes(first, second), kernel_diff(context, first, second)
+    for name, (a, b) in changed.items():
+        say(f"{name}: {a} -> {b}", result=True)
+    say("\n".join(diff) if diff else "the scripts are the same", result=True)
+    rows = columns([first, second], context.project.runs)
+    named = zip((first, second), rows, strict=True)
+    say(aligned([{"run": run.name, **texts(row)} for run, row in named]), result=True)
+    folders = [context.folder(run) for run in (first, second)]
+    pair = pair_of(*map(answers, folders))
+    if pair is None:
+        lacking = [run for run, f in zip((first, second), folders, strict=True) if not answers(f)]
+        name = lacking[0].version if lacking else ""
+        say(
+            f"their photos can't be compared: `ship fetch --version {name}` brings the output"
+            if lacking
+            else "their photos can't be compared: none validated both",
+            result=True,
+        )
+    else:
+        say("\n".join(photo_lines(pair, first, second, folders)), result=True)
+    return tell(changed=changed, diff=diff, results=rows, photos=vars(pair) if pair else None)

@@ -1,0 +1,280 @@
+"""`ship sweep`: run a grid of settings, two at a time, and compare the results on the same photos.
+
+All that is known lies in the runs' records, so a sweep that was killed, or that waits for days,
+goes on where it was when the same command is given again. What was run before is not run again.
+"""
+
+import argparse
+import itertools
+import re
+import time
+from collections import Counter
+from dataclasses import dataclass, replace
+from statistics import median
+
+from common import Problem
+from common.locks import only_one
+from ship.bundle import bundle
+from ship.checks import (
+    BEFORE_BUNDLE,
+    BEFORE_PUSH,
+    SESSION_MINUTES,
+    gpu_minutes_left,
+    require,
+    submissions_left,
+)
+from ship.context import Context, parse_settings
+from ship.fetch import SUBMISSION, fetch, is_verified
+from ship.follow import refresh
+from ship.output import bar, interactive, say, tell
+from ship.paired import aligned, columns, texts
+from ship.push import NotTaken, new_run, push, same_run, settle_push
+from ship.record import Run
+from ship.remote import Unavailable
+from ship.runs import settings_text
+from ship.status import live_runs, told
+from ship.submit import submit
+
+SESSIONS = 2
+"""How many GPU sessions Kaggle lets one user have at once."""
+FULL = re.compile(r"session|quota", re.IGNORECASE)
+"""What Kaggle says when a run has to wait for another one's end, or for the next week."""
+OCCUPIED = "another sweep is at work in this project ({holder}): wait for it, or end it."
+
+
+@dataclass
+class Cell:
+    """One setting of the grid."""
+
+    chosen: dict[str, str]
+    """Its values of the fields that the grid varies."""
+    settings: dict[str, str]
+    config: dict
+    wanted: Run
+    """What its run is made of."""
+
+    def run(self, context: Context, again: bool = False) -> Run | None:
+        """Return the newest run of this setting, whatever its time limit was; None without one.
+
+        With `again`, a run that failed does not count.
+        """
+        runs = [run for run in context.ledger.runs() if run.version and is_of(run, self.wanted)]
+        good = [run for run in runs if not run.failed]
+        return (good or [None] if again else good or runs or [None])[-1]
+
+
+def is_of(known: Run, wanted: Run) -> bool:
+    """Tell whether a run is of the same code, data and settings but for its time limit."""
+    return same_run(without_limit(known), without_limit(wanted))
+
+
+def without_limit(run: Run) -> Run:
+    """Return a run's record without its time limit among the settings."""
+    kept = {name: text for name, text in run.settings.items() if name != "time_limit"}
+    return replace(run, settings=kept)
+
+
+def grid_of(words: list[str]) -> list[dict[str, str]]:
+    """Return the combinations of `field=value,value` arguments, the last field varying fastest.
+
+    Values that hold commas themselves are separated by semicolons.
+    """
+    axes = []
+    for name, text in parse_settings(words).items():
+        values = [value.strip() for value in text.split(";" if ";" in text else ",")]
+        if not all(values):
+            raise Problem(f"{name}={text} has an empty value: write {name}=one,another.")
+        axes.append([(name, value) for value in dict.fromkeys(values)])
+    return [dict(combination) for combination in itertools.product(*axes)]
+
+
+def cells_of(context: Context, arguments: argparse.Namespace) -> list[Cell]:
+    """Return the grid's cells, each of them accepted by the kernel.
+
+    Raises:
+        Problem: the kernel refuses a setting, or its weights are missing.
+    """
+    base, cells = parse_settings(arguments.set or []), []
+    combinations = grid_of(arguments.grid)
+    share = {}
+    if arguments.hours:
+        share = {"time_limit": str(max(1, round(arguments.hours * 60 / len(combinations))))}
+    for chosen in combinations:
+        settings = base | share | chosen
+        config = context.shown_config(settings)
+        wanted = new_run(context, settings, config)
+        if any(same_run(cell.wanted, wanted) for cell in cells):
+            continue
+        cells.append(Cell(chosen, settings, config, wanted))
+    return cells
+
+
+def plan(context: Context, cells: list[Cell], again: bool) -> None:
+    """Print what each cell is or will be, and what the sweep will cost."""
+    runs = [cell.run(context, again) for cell in cells]
+    for cell, run in zip(cells, runs, strict=True):
+        state = f"{run.name}, {run.status}" if run else "to be run"
+        say(f"  {settings_text(cell.chosen)}: {state}")
+    waiting = [cell for cell, run in zip(cells, runs, strict=True) if run is None]
+    most = sum(cell.wanted.time_limit or SESSION_MINUTES for cell in waiting)
+    known = [run.gpu_minutes for run in context.ledger.runs() if run.gpu_minutes]
+    guess = ""
+    if known and waiting:
+        hours = len(waiting) * median(known) / 60
+        guess = f", about {hours:.1f} h if they take as long as the runs before"
+    text = (
+        f"{len(cells)} settings, {len(waiting)} to be run: at most {most / 60:.1f} GPU hours{guess}"
+    )
+    left = None if context.dry_run else told(gpu_minutes_left, context)
+    if left is not None:
+        text += f"; {left / 60:.1f} h are left this week"
+        if most > left:
+            text += " (--hours N bounds what all of them together may take)"
+    say(text, result=True)
+    tell(settings=[cell.chosen for cell in cells], waiting=len(waiting), most_gpu_minutes=most)
+
+
+def drive(context: Context, cells: list[Cell], again: bool) -> None:
+    """Push, watch and fetch until every cell has a run that is over and whose output is here.
+
+    Raises:
+        Problem: a push can't be decided, or Kaggle refuses one for good.
+    """
+    failures: Counter[str] = Counter()
+    seen: dict[str, str] = {}
+    started, finished = time.monotonic(), False
+    with bar(total=0, bar_format="{desc}", disable=not interactive(), leave=False) as line:
+        for pause in context.pace.polls():
+            live = [run for run in live_runs(context) if not watched(context, run, seen)]
+            fetch_ended(context, cells, failures, again)
+            waiting = [cell for cell in cells if cell.run(context, again) is None]
+            while waiting and len(live) < SESSIONS:
+                run = start(context, waiting.pop(0), again)
+                if run is None:
+                    break
+                live.append(run)
+            finished = all(settled(context, cell, failures, again) for cell in cells)
+            if finished:
+                return
+            line.set_description_str(
+                f"{len(live)} under way, {len(waiting)} waiting, "
+                f"{(time.monotonic() - started) / 60:.0f} min"
+            )
+            context.remote.wait(pause)
+
+
+def watched(context: Context, run: Run, seen: dict[str, str]) -> bool:
+    """Ask once how a run goes on, say what is new, and tell whether it is over."""
+    word = refresh(context, run)
+    if seen.get(run.name) != word:
+        say(f"{run.name} ({settings_text(run.settings)}): {word}")
+    seen[run.name] = word
+    return run.ended
+
+
+def start(context: Context, cell: Cell, again: bool) -> Run | None:
+    """Push a cell's kernel; None when Kaggle has no room for it now."""
+    try:
+        with context.sending():
+            settle_push(context)
+            if run := cell.run(context, again):
+                return run
+            return push(context, cell.settings, cell.config, again, remembered=False)
+    except NotTaken as refusal:
+        if not FULL.search(str(refusal)):
+            raise
+        say(f"{refusal}: waiting")
+    except Unavailable as problem:
+        say(str(problem))
+    return None
+
+
+def fetch_ended(context: Context, cells: list[Cell], failures: Counter[str], again: bool) -> None:
+    """Fetch the output of the runs that are complete; a failure is tried again later."""
+    for cell in cells:
+        run = cell.run(context, again)
+        if not run or run.status != "complete" or failures[run.name] >= context.pace.retries:
+            continue
+        if is_verified(context.folder(run), run):
+            continue
+        try:
+            with context.holding(run):
+                fetch(context, run)
+        except Problem as problem:
+            failures[run.name] += 1
+            say(str(problem))
+
+
+def settled(context: Context, cell: Cell, failures: Counter[str], again: bool) -> bool:
+    """Tell whether nothing more is to be done for a cell."""
+    run = cell.run(context, again)
+    if run is None or not (run.ended or run.failed):
+        return False
+    given_up = failures[run.name] >= context.pace.retries
+    return run.failed or given_up or is_verified(context.folder(run), run)
+
+
+def hand_in(context: Context, cells: list[Cell], which: str) -> None:
+    """Submit the best run or all of them, as far as today's submissions go."""
+    runs = [run for cell in cells if (run := cell.run(context)) and run.files]
+    runs.sort(key=lambda run: run.accuracy or 0.0, reverse=True)
+    for run in runs[:1] if which == "best" else runs:
+        if run.public_score is None and told(submissions_left, context) == 0:
+            say("no submissions are left today: the same command goes on with them tomorrow (UTC)")
+            return
+        with context.holding(run):
+            submit(context, run, context.folder(run) / SUBMISSION)
+
+
+def show(context: Context, cells: list[Cell]) -> None:
+    """Print the table of the results, in the order of the grid."""
+    runs = [cell.run(context) or Run("", settings=cell.settings) for cell in cells]
+    results = columns(runs, context.project.runs)
+    named = list(zip(cells, runs, results, strict=True))
+    rows = [
+        {"setting": settings_text(cell.chosen), "run": run.name, **texts(row), "status": run.status}
+        for cell, run, row in named
+    ]
+    say(aligned(rows), result=True)
+    tell(
+        results=[{"setting": c.chosen, "run": r.name, "status": r.status, **v} for c, r, v in named]
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship sweep`."""
+    parser.add_argument(
+        "grid", nargs="+", metavar="FIELD=VALUE,VALUE", help="the values to try; all are combined"
+    )
+    parser.add_argument(
+        "--submit",
+        choices=["best", "all", "none"],
+        default="none",
+        help="what to submit at the end (none)",
+    )
+    parser.add_argument(
+        "--hours", type=float, metavar="N", help="GPU hours that all runs together may take"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="push those settings once more whose run failed"
+    )
+
+
+def run(context: Context, arguments: argparse.Namespace) -> None:
+    """Run `ship sweep`."""
+    cells = cells_of(context, arguments)
+    plan(context, cells, arguments.again)
+    if context.dry_run:
+        return
+    with only_one(context.project.runs / "locks" / "sweep", OCCUPIED):
+        if any(cell.run(context, arguments.again) is None for cell in cells):
+            for check in {*BEFORE_BUNDLE, *BEFORE_PUSH} - {"settings", "weights"}:
+                require(context, cells[0].settings, [check])
+            weights = sorted({name for cell in cells for name in cell.config["weights_files"]})
+            bundle(context, {"weights_files": weights})
+        drive(context, cells, arguments.again)
+        if arguments.submit != "none":
+            hand_in(context, cells, arguments.submit)
+    show(context, cells)
+    if not any(run and run.files for run in (cell.run(context) for cell in cells)):
+        raise Problem("no setting has a result: `ship follow VERSION` shows why a run failed.")
