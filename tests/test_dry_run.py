@@ -2,20 +2,24 @@
 
 import hashlib
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.dry_run import REPOSITORY, dry_run
 from sample import pretrain
 from sample.bodies import CARS
+from sample.competition import plan
 from sample.equipment import EQUIPMENT
 from sample.features import FEATURES
 from sample.vehicles import VEHICLES
 from training.plain import Plain
 
+REPOSITORY = Path(__file__).parents[1]
 WEIGHTS = REPOSITORY / "lib" / "weights"
 FILE = WEIGHTS / "plain_notop.weights.h5"
 SHAPE = (*pretrain.SIZE, 3)
@@ -80,14 +84,19 @@ def test_the_pre_training_writes_weights_that_the_backbone_loads(tmp_path):
 
 @pytest.mark.slow
 def test_a_dry_run_tells_the_drawn_cars_apart(tmp_path):
-    run = dry_run(42, tmp_path)
-    assert run.metrics["recipe"] == "dry"
-    assert run.metrics["weights"] == "drawn"
-    stages = run.metrics["stages"]
+    command = [sys.executable, str(REPOSITORY / "kernel.py"), "--output", "output"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "This was a dry run: a tiny network, pre-trained on drawn vehicles" in done.stdout
+    metrics = json.loads((tmp_path / "output" / "metrics.json").read_text())
+    assert metrics["recipe"] == "dry"
+    assert metrics["weights"] == "drawn"
+    stages = metrics["stages"]
     assert [stage["name"] for stage in stages] == ["head", "half", "three-quarters", "all"]
     assert stages[0]["best_val_accuracy"] >= 0.5  # 0.40 to 0.43 with inputs in a wrong range
-    assert "This was a dry run: a tiny network, pre-trained on drawn vehicles" in run.log
-    assert run.validation >= 0.85
-    assert run.test >= 0.85
-    answers = pd.read_csv(tmp_path / "output" / "submission.csv").Category
+    assert metrics["val_accuracy_submitted"] >= 0.85
+    answers = pd.read_csv(tmp_path / "output" / "submission.csv").set_index("Id").Category
     assert set(answers) == set(range(len(CARS)))
+    truth = {photo.Id: photo.label for photo in plan(60, 10, metrics["seed"])[1]}
+    assert sorted(answers.index) == sorted(truth)
+    assert answers.eq(pd.Series(truth)).mean() >= 0.85

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pandas as pd
@@ -46,18 +45,14 @@ def test_an_unexpected_error_is_one_sentence_with_its_traceback_in_a_file(
     assert not file.exists()  # it would pass for a result
 
 
-@pytest.mark.parametrize("more", [[], ["--fresh"]])
-def test_a_folder_in_use_is_left_alone(competition, tmp_path, more, capsys):
+def test_a_folder_in_use_is_left_alone(competition, tmp_path):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "state.json").write_text("another process' state")
-    statuses = []
     with only_one(tmp_path / ".lock", "in use"):
-        second = threading.Thread(
-            target=lambda: statuses.append(start(competition, tmp_path, *more).wait())
-        )
-        second.start()
-        second.join()
-    assert statuses == [1]
+        others = [start(competition, tmp_path, *more) for more in ([], ["--fresh"])]
+        said = [process.communicate(timeout=120)[1] for process in others]
+    assert [process.returncode for process in others] == [1, 1]
+    assert all(f"{tmp_path} is in use by " in words for words in said)
     assert (tmp_path / "state" / "state.json").read_text() == "another process' state"
 
 
