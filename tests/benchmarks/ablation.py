@@ -6,7 +6,7 @@
 By default every photo is a test photo: it is judged out of fold, over five folds. With --test the
 rows of the sample submission are judged instead, by DATA/solution.csv. Differences are paired by
 photo against the first row: with a 95 % interval, and the p value of McNemar's exact test. Options
-that are not the benchmark's own go to the kernel.
+that are not the benchmark's own go to the kernel. Schedules are variations of the recipe's own.
 
 It can be stopped and started again: finished runs are kept, an unfinished one goes on. Every run
 rewrites ablation.md and ablation.csv in the output folder. A run takes minutes to hours.
@@ -16,41 +16,27 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-KERNEL = Path(__file__).parents[2] / "kernel.py"
-HEAD = "head:0:1e-3:1:views=4"
-INGREDIENTS = {
-    "default": [],
-    "head alone": ["--stages", HEAD],
+REPOSITORY = Path(__file__).parents[2]
+KERNEL = REPOSITORY / "kernel.py"
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "lib")]
+
+import kernel  # noqa: E402 - found in the repository
+from settings.values import text_of  # noqa: E402
+
+SETTINGS = {
     "reference": ["--recipe", "reference"],
     "BatchNorm trains": ["--batchnorm", "train"],
     "BatchNorm trains, momentum .99": ["--batchnorm", "train", "--norm-momentum", "0.99"],
     "BatchNorm trains, re-estimated": ["--batchnorm", "train", "--reestimate", "yes"],
     "BatchNorm frozen": ["--batchnorm", "frozen"],
-    "rate halved": ["--stages", f"{HEAD},half:0.5:1e-4:12,most:0.75:1e-4:12,all:1:1e-4:12"],
-    "rate doubled": ["--stages", f"{HEAD},half:0.5:4e-4:12,most:0.75:4e-4:12,all:1:4e-4:12"],
-    "all open at once": ["--stages", f"{HEAD},a:1:2e-4:12,b:1:2e-4:12,c:1:2e-4:12"],
-    "smaller photos first": [
-        "--stages",
-        f"{HEAD},half:0.5:2e-4:12:scale=0.6,most:0.75:2e-4:12:scale=0.8,all:1:2e-4:12",
-    ],
-    "mixup, then a clean tail": [
-        "--stages",
-        f"{HEAD},half:0.5:2e-4:12:mixup=0.2,most:0.75:2e-4:12:mixup=0.2,all:1:2e-4:12",
-    ],
-    "CutMix, then a clean tail": [
-        "--stages",
-        f"{HEAD},half:0.5:2e-4:12:cutmix=1,most:0.75:2e-4:12:cutmix=1,all:1:2e-4:12",
-    ],
-    "pseudo-labels": [
-        "--stages",
-        f"{HEAD},half:0.5:2e-4:12,most:0.75:2e-4:12,all:1:2e-4:12:pseudo=0.9",
-    ],
     "a cosine a stage": ["--schedule", "restarts"],
     "plateau": ["--schedule", "plateau"],
     "no warm-up": ["--warmup", "0"],
@@ -61,9 +47,39 @@ INGREDIENTS = {
     "layer-wise decay": ["--layer-decay", "0.9"],
     "label smoothing": ["--label-smoothing", "0.1"],
     "dropout .5": ["--dropout", "0.5"],
-    "batches of 32": ["--batch-size", "32"],
+    "batches of 16": ["--batch-size", "16"],
     "no TTA": ["--tta", "1"],
 }
+
+
+def ingredients(stages: Sequence[kernel.Stage]) -> dict[str, list[str]]:
+    """Return the options of each run, by its name; the first one is the recipe as it is.
+
+    Args:
+        stages: the recipe's; the first one fits the head on cached features.
+    """
+    head, *opened = stages
+    *early, last = opened
+    sizes = np.linspace(0.6, 1, len(opened)).round(2).tolist()
+    schedules = {
+        "head alone": [],
+        "rate halved": [at_rate(stage, 0.5) for stage in opened],
+        "rate doubled": [at_rate(stage, 2) for stage in opened],
+        "all open at once": [replace(stage, fraction=1.0) for stage in opened],
+        "smaller photos first": [
+            replace(stage, scale=size) for stage, size in zip(opened, sizes, strict=True)
+        ],
+        "mixup, then a clean tail": [*(replace(stage, mixup=0.2) for stage in early), last],
+        "CutMix, then a clean tail": [*(replace(stage, cutmix=1.0) for stage in early), last],
+        "pseudo-labels": [*early, replace(last, pseudo=0.9)],
+    }
+    options = {name: ["--stages", text_of((head, *rest))] for name, rest in schedules.items()}
+    return {"default": []} | options | SETTINGS
+
+
+def at_rate(stage: kernel.Stage, times: float) -> kernel.Stage:
+    """Return a stage at `times` its learning rate."""
+    return replace(stage, learning_rate=times * stage.learning_rate)
 
 
 def run_kernel(data: Path, output: Path, options: list[str]) -> bool:
@@ -146,14 +162,16 @@ def main() -> None:
     parser.add_argument("--folds", default="5")
     parser.add_argument("--test", action="store_true", help="judge the test photos, on one split")
     options, rest = parser.parse_known_args()
-    names = [name for name in options.only.split(",") if name] or list(INGREDIENTS)
+    config, _ = kernel.read_arguments(["--data", str(options.data), *rest])
+    tried = ingredients(config.stages)
+    names = [name for name in options.only.split(",") if name] or list(tried)
     seeds = [int(seed) for seed in options.seeds.split(",")]
     options.output.mkdir(parents=True, exist_ok=True)
     folds = "1" if options.test else options.folds
     for seed in seeds:
         for name in names:
             folder = options.output / f"{name}-{seed}".replace(" ", "-")
-            changed = ["--seed", str(seed), "--folds", folds, *rest, *INGREDIENTS[name]]
+            changed = ["--seed", str(seed), "--folds", folds, *rest, *tried[name]]
             if not run_kernel(options.data, folder, changed):
                 print(f"{folder.name} has not finished: see {folder / 'log.txt'}", flush=True)
             table = table_of(options.data, options.output, names, seeds, options.test)
