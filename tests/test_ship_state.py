@@ -1,11 +1,14 @@
 """The state and the ledger survive the death of processes."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
 from common import Problem, write_atomically
-from ship.runs import csv_text, sorted_rows, table
+from ship.record import Run, Submission
+from ship.runs import csv_text, sorted_runs, table
 from ship.state import Ledger, State
 
 
@@ -56,29 +59,29 @@ def test_best_leaves_a_run_out(ledger):
     assert ledger.best(excluding="a-v1") == 0.8
 
 
-def test_runs_are_sorted_by_score(ledger):
+def test_runs_are_sorted_by_score(ledger, tmp_path):
     for number, score in enumerate([0.5, None, 0.9, 0.0, None]):
         ledger.append(f"a-v{number}", public_score=score, settings={"epochs": "2"})
-    rows = sorted_rows(ledger.rows())
-    assert [row["run"] for row in rows] == ["a-v2", "a-v0", "a-v3", "a-v4", "a-v1"]
-    lines = table(rows).splitlines()
+    runs = sorted_runs(ledger.runs())
+    assert [run.name for run in runs] == ["a-v2", "a-v0", "a-v3", "a-v4", "a-v1"]
+    lines = table(runs, tmp_path).splitlines()
     assert lines[0].split() == ["run", "settings", "score"]
-    assert lines[1].split() == ["a-v2", "epochs=2", "0.9"]
-    header, first, *others = csv_text(rows).splitlines()
+    assert lines[1].split() == ["a-v2", "epochs=2", "0.90000"]
+    header, first, *others = csv_text(runs, tmp_path).splitlines()
     assert header == (
         "run,time,commit,recipe,backbone,image_size,settings,status,"
-        "val_accuracy,val_accuracy_tta,public_score,gpu_minutes"
+        "val_accuracy,low,high,difference,p,gpu_minutes,public_score"
     )
-    assert first == "a-v2,,,,,,{'epochs': '2'},,,,0.9,"
+    assert first == "a-v2,,,,,,epochs=2,,,,,,,,0.9"
     assert len(others) == 4
 
 
-def test_the_table_keeps_its_columns_in_order_and_leaves_out_empty_ones(ledger):
+def test_the_table_keeps_its_columns_in_order_and_leaves_out_empty_ones(ledger, tmp_path):
     ledger.append("a-v1", status="complete", public_score=0.9, time="2026-01-01 10:00:00")
     ledger.append("a-v12", status="pushed", gpu_minutes=12.5, settings={"note": "x" * 200})
-    lines = table(ledger.rows()).splitlines()
-    assert lines[0].split() == ["run", "time", "settings", "score", "GPU", "min", "status"]
-    assert lines[1].split() == ["a-v1", "2026-01-01", "10:00:00", "0.9", "complete"]
+    lines = table(ledger.runs(), tmp_path).splitlines()
+    assert lines[0].split() == ["run", "time", "settings", "GPU", "min", "score", "status"]
+    assert lines[1].split() == ["a-v1", "2026-01-01", "10:00:00", "0.90000", "complete"]
     assert lines[2].split() == ["a-v12", f"note={'x' * 200}", "12.5", "pushed"]
 
 
@@ -86,7 +89,53 @@ def test_a_score_that_is_no_number_counts_as_none(ledger):
     ledger.append("a-v1", public_score="good")
     ledger.append("a-v2", public_score=0.5)
     assert ledger.best() == 0.5
-    assert [row["run"] for row in sorted_rows(ledger.rows())] == ["a-v2", "a-v1"]
+    assert [run.name for run in sorted_runs(ledger.runs())] == ["a-v2", "a-v1"]
+
+
+def test_a_record_is_read_as_it_was_kept(ledger):
+    run = Run("a-v1", "alice/a", 1, settings={"epochs": "2"}, files={"x.csv": 3}, val_accuracy=0.5)
+    run.submission = Submission("d" * 16, "x.csv", "m", 7, 1.5, [1, 2], 2)
+    run.verified["pushed"] = "Kaggle's answer"
+    ledger.keep(run)
+    ledger.append("a-v2", status="pushed")
+    assert ledger.runs() == [run, Run("a-v2", status="pushed")]
+    run.files, run.submission = {}, Submission()
+    ledger.keep(run)
+    assert ledger.runs()[0] == run
+    before = ledger.path.read_bytes()
+    ledger.keep(run)
+    assert ledger.path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"version": "1"},
+        {"version": True},
+        {"settings": {"epochs": 2}},
+        {"settings": None},
+        {"submission": []},
+        {"submission": {"ref": "x"}},
+        {"public_score": [0.9]},
+        {"files": {"x": "y"}},
+        {"more": 1},
+    ],
+)
+def test_a_value_of_another_type_leaves_the_rest_of_a_record(ledger, damage):
+    ledger.append("a-v1", **({"kernel": "alice/a"} | damage))
+    assert ledger.runs() == [Run("a-v1", kernel="alice/a")]
+
+
+def test_two_processes_append_at_once(ledger):
+    program = (
+        "import sys; from pathlib import Path; from ship.state import Ledger\n"
+        "for n in range(30): Ledger(Path(sys.argv[1])).append(sys.argv[2], number=n)"
+    )
+    command = [sys.executable, "-c", program, str(ledger.path)]
+    both = [subprocess.Popen([*command, name]) for name in ("a-v1", "a-v2")]
+    assert [process.wait() for process in both] == [0, 0]
+    assert len(ledger.path.read_text().splitlines()) == 60
+    assert sorted(row["number"] for row in ledger.rows()) == [29, 29]
 
 
 def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
@@ -100,9 +149,10 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
 
 def test_state_is_read_back(tmp_path):
     state = State(tmp_path / "state.json")
-    state.run["version"] = 3
-    state.save()
-    assert State(tmp_path / "state.json").run == {"version": 3}
+    state.dataset["version"] = 3
+    state.push = {"kernel": "alice/a", "before": 2}
+    again = State(tmp_path / "state.json")
+    assert (again.dataset, again.push) == ({"version": 3}, {"kernel": "alice/a", "before": 2})
     (tmp_path / "state.json").write_text('{"run": ')
     with pytest.raises(Problem, match=r"state\.json can't be read"):
         State(tmp_path / "state.json")

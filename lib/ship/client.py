@@ -105,7 +105,8 @@ def describe(error: BaseException) -> dict[str, Any]:
     elif isinstance(error, requests.ReadTimeout | TimeoutError):
         described |= {"kind": "late", "message": "no answer in time"}
     elif isinstance(error, requests.RequestException | TransportError | ConnectionError):
-        described |= {"kind": "connection", "message": type(error).__name__}
+        own = type(error) is ConnectionError and len(error.args) == 1  # raised in this module
+        described |= {"kind": "connection", "message": str(error) if own else type(error).__name__}
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         described |= {"kind": "disk", "message": str(Path(error.filename or "").parent)}
     elif isinstance(error, ImportError):

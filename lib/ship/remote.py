@@ -269,8 +269,8 @@ class Remote:
             raise Refused(
                 f"Kaggle refused {what} ({status}): {message or 'no reason given'}", status
             )
-        if kind == "connection" and (proxy := self._proxy()):
-            return f"{message}; the proxy {proxy} of HTTPS_PROXY or http_proxy may be the cause"
+        if message == "ProxyError":
+            return f"no connection to the proxy {self._proxy()}, which HTTPS_PROXY names"
         return f"HTTP {status} {message}".strip() if kind == "http" else message
 
     def _proxy(self) -> str:

@@ -99,6 +99,7 @@ class Competitions:
     def ListSubmissions(self, request: dict) -> dict:
         """List the submissions to a competition, newest first."""
         submissions = self._of(self._slug(request))[::-1]
+        submissions = [s for s in submissions if now() - s["date"] >= self._settings.lag]
         page, next_page = page_of(submissions, request)
         return {"submissions": [self._public(s) for s in page], **next_page}
 

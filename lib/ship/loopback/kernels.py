@@ -93,6 +93,7 @@ class Kernels:
     def ListKernels(self, request: dict) -> dict:
         """List a user's kernels, the newest first."""
         kernels = list(self._store.state["kernels"].values())[::-1]
+        kernels = [kernel for kernel in kernels if self._shown(kernel)]
         mine = [k for k in kernels if k["ref"].split("/")[0] == request.get("user")]
         page, next_page = page_of(mine, request)
         listed = [{"ref": k["ref"], "title": k["title"]} for k in page]
@@ -167,15 +168,20 @@ class Kernels:
                 label that is a bare number.
         """
         kernel = self._store.state["kernels"].get(f"{owner}/{slug}")
-        if kernel is None:
+        versions = self._shown(kernel) if kernel else []
+        if not versions:
             raise ApiError(403, "Permission 'kernels.get' was denied")
         if not label:
-            return kernel["versions"][-1]
+            return versions[-1]
         if isinstance(label, str):
             label = int(label[1:]) if re.fullmatch(r"v\d+", label) else 0
-        if not 1 <= label <= len(kernel["versions"]):
+        if not 1 <= label <= len(versions):
             raise ApiError(404, f"Kernel {owner}/{slug} has no such version")
-        return kernel["versions"][label - 1]
+        return versions[label - 1]
+
+    def _shown(self, kernel: dict) -> list[dict]:
+        """Return the versions of a kernel that are visible already."""
+        return [v for v in kernel["versions"] if now() - v["created"] >= self._settings.lag]
 
     def _version(self, request: dict) -> dict[str, Any]:
         label = request.get("versionLabel")
@@ -201,7 +207,7 @@ class Kernels:
             "lastRunTime": iso(version["created"]),
             "language": "python",
             "kernelType": "script",
-            "currentVersionNumber": len(kernel["versions"]),
+            "currentVersionNumber": len(self._shown(kernel)),
             **settings,
         }
 

@@ -23,6 +23,8 @@ class Settings:
     """How long a run stays QUEUED."""
     scoring_delay: float = 0.2
     """How long a submission stays PENDING."""
+    lag: float = 0.0
+    """How long what was pushed or submitted is hidden: kernels answer 403, lists leave it out."""
     daily_submissions: int = 5
     """How many submissions a competition takes in a day."""
     gpu_sessions: int = 2

@@ -1,0 +1,148 @@
+"""A run's output counts as fetched when its files are verified; whatever else is fetched anew."""
+
+import pytest
+
+from shipping import open_world
+
+NAME = "car-classification-v1"
+
+
+@pytest.fixture
+def world(tmp_path):
+    with open_world(tmp_path) as world:
+        yield world
+
+
+@pytest.fixture
+def complete(world):
+    for command in ("bundle", "push", "follow"):
+        assert world.ship(command).status == 0
+    return world
+
+
+def test_the_list_is_empty_at_first(complete):
+    complete.kaggle.faults.add("ListKernelSessionOutput", "body", times=2, body={"log": "[]"})
+    complete.arrives_once()
+
+
+def test_the_list_stays_empty(complete):
+    complete.kaggle.faults.add("ListKernelSessionOutput", "body", times=999, body={"log": "[]"})
+    outcome = complete.ship()
+    assert outcome.status == 1
+    assert "Kaggle lists 0 output files of car-classification-v1 and no submission.csv" in (
+        outcome.sentence
+    )
+    complete.kaggle.faults.clear()
+    complete.arrives_once()
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/octet-stream"])
+def test_a_web_page_in_the_place_of_every_file(complete, kind):
+    page = "<html><body>\nlog in, please\n</body></html>"
+    complete.kaggle.faults.add("GET output", "body", times=99, body=page, content_type=kind)
+    outcome = complete.ship()
+    assert outcome.status == 1
+    assert "a web page" in outcome.sentence
+    complete.kaggle.faults.clear()
+    complete.arrives_once()
+
+
+@pytest.mark.parametrize("fault", [{"told": False}, {"told": True}])
+def test_bodies_that_are_cut(complete, fault):
+    complete.kaggle.faults.add("GET output", "cut", times=2, fraction=0.4, **fault)
+    complete.arrives_once()
+    folder, sent = (
+        complete.project / "runs" / NAME,
+        complete.kaggle.store.path("kernels", "alice", "car-classification", 1, "working"),
+    )
+    for file in [path for path in sent.rglob("*") if path.is_file()]:
+        assert (folder / file.relative_to(sent)).read_bytes() == file.read_bytes()
+
+
+def test_a_file_goes_on_where_it_was_cut(complete):
+    part = complete.project / "runs" / f"{NAME}.part" / "pictures" / "curve.png.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"x" * 100)  # in truth these are other bytes, so it shows what was asked for
+    assert complete.ship("fetch").status == 0
+    picture = complete.project / "runs" / NAME / "pictures" / "curve.png"
+    assert picture.read_bytes() == b"x" * 100 + bytes(range(100, 256))
+
+
+def test_only_a_known_end_lets_the_output_be_fetched(complete):
+    path = complete.project / "runs" / "ledger.jsonl"
+    complete.kaggle.faults.add("GetKernelSessionStatus", "body", times=1, body={})
+    path.write_text(path.read_text().replace("complete", "pushed"))
+    outcome = complete.ship("fetch")
+    assert outcome.sentence.startswith(f"{NAME} is in a state that Kaggle does not tell")
+    assert not (complete.project / "runs" / NAME).exists()
+    complete.arrives_once()
+
+
+def test_a_folder_that_was_damaged_is_fetched_anew(complete):
+    submission = complete.project / "runs" / NAME / "submission.csv"
+    assert complete.ship("fetch").status == 0
+    assert f"the output of {NAME} is in" in complete.ship("fetch").out
+    whole = submission.read_text()
+    for text in ("", whole[:30], None):
+        submission.unlink() if text is None else submission.write_text(text)
+        assert "fetched" in complete.ship("fetch").out
+        assert submission.read_text() == whole
+    assert "fetched" in complete.ship("fetch", "--again").out
+    complete.arrives_once()
+
+
+def test_a_submission_that_is_short_of_rows_is_fetched_anew_by_the_next_ship(complete):
+    complete.ship("fetch")
+    working = complete.kaggle.store.path("kernels", "alice", "car-classification", 1, "working")
+    whole = (working / "submission.csv").read_text()
+    (working / "submission.csv").write_text("\n".join(whole.splitlines()[:5]) + "\n")
+    complete.ship("fetch", "--again")
+    assert "no row for an Id of the sample" in complete.ship("submit").sentence
+    (working / "submission.csv").write_text(whole)
+    complete.arrives_once()
+
+
+def test_odd_names_and_entries_on_two_pages_block_nothing(complete):
+    working = complete.kaggle.store.path("kernels", "alice", "car-classification", 1, "working")
+    (working / "log 12:30.txt").write_text("x")
+    (working / "File3.txt").write_text("another")
+    listed = complete.kaggle.kernels.ListKernelSessionOutput
+
+    def twice(request):
+        page = listed(request)
+        return page | {"files": page["files"] + page["files"][:1]}
+
+    complete.kaggle.kernels.ListKernelSessionOutput = twice
+    outcome = complete.arrives_once()
+    assert (
+        "Kaggle lists File3.txt of car-classification-v1 twice: the first is taken" in outcome.out
+    )
+    assert "'file3.txt' is left out: there is another of nearly the same name" in outcome.out
+    assert (complete.project / "runs" / NAME / "log 12-30.txt").read_text() == "x"
+
+
+def test_only_some_files(complete):
+    outcome = complete.ship("fetch", "--pattern", "*.csv")
+    folder = complete.project / "runs" / NAME
+    assert "fetched 1 of 28 files" in outcome.out
+    assert [path.name for path in folder.iterdir()] == ["submission.csv"]
+    assert "none of the 28 files" in complete.ship("fetch", "--pattern", "*.h5").sentence
+    (folder / "submission.csv").write_text("x")
+    complete.ship("fetch", "--pattern", "*.csv", "--again")
+    assert (folder / "submission.csv").read_text().startswith("Id,Category")
+    complete.arrives_once()
+
+
+def test_two_runs_are_followed_and_kept_side_by_side(world):
+    world.ship("bundle")
+    for limit in ("1", "2"):
+        world.ship("push", "--set", f"limit={limit}", "--set", "seconds=0.5")
+    outcome = world.ship("follow", "1", "2")
+    assert outcome.status == 0
+    lines = outcome.out.splitlines()
+    assert sum("v1 | [stage" in line for line in lines) == 2
+    assert sum("v2 | [stage" in line for line in lines) == 2
+    for version in ("1", "2"):
+        assert world.ship("fetch", "--version", version).status == 0
+    assert [run.status for run in world.runs] == ["complete", "complete"]
+    assert all(run.files for run in world.runs)
