@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
+import inference
 from common import Problem
 from inference import (
     agreeing,
@@ -418,3 +419,9 @@ def test_all_must_agree_and_be_sure_on_average():
     assert agreeing([one, two], 0.999)[0].size == 0
     with pytest.raises(ValueError, match="no predictions"):
         agreeing([], 0.9)
+
+
+def test_the_package_offers_all_its_names():
+    assert all(hasattr(inference, name) for name in inference.__all__)
+    with pytest.raises(AttributeError, match="module 'inference' has no attribute 'guess'"):
+        inference.guess  # noqa: B018

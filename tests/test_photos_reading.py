@@ -9,6 +9,7 @@ import time
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -312,3 +313,21 @@ def test_a_disk_that_fills_up_while_unpacking_is_named(folder, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(Problem, match=r"train.zip does not fit into"):
         read(folder)
+
+
+@pytest.mark.parametrize("labels", [(0, 1, 10, 2), ("audi", "vw", "bmw", "fiat")])
+def test_a_submission_is_the_sample_with_the_most_probable_labels(tmp_path, labels):
+    write_competition(tmp_path / "data", labels=labels)
+    competition = read(tmp_path / "data")
+    made = competition.submission(np.eye(4)[[3, 0, 1]])
+    classes = sorted(labels)
+    assert list(made.columns) == ["Id", "Category"]
+    assert made.Id.tolist() == ["92.jpg", "91.jpg", "90.jpg"]
+    assert made.Category.tolist() == [classes[3], classes[0], classes[1]]
+    assert competition.sample.Category.tolist() == 3 * [labels[0]]  # is not changed
+
+
+def test_a_package_offers_its_names_and_no_others():
+    assert all(hasattr(photos, name) for name in photos.__all__)
+    with pytest.raises(AttributeError, match="module 'photos' has no attribute 'film'"):
+        photos.film  # noqa: B018

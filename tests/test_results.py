@@ -1,8 +1,9 @@
 """The metrics of a run sum up what each stage did."""
 
 from dataclasses import asdict, dataclass
+from types import SimpleNamespace
 
-from results import StageMetrics
+from results import StageMetrics, stage_sentence
 
 
 @dataclass
@@ -34,3 +35,13 @@ def test_stage_metrics_sum_up_what_ran():
         "(of all stages 0.9000), 100 images/s, left 0:01:00"
     )
     assert "0 epochs" in StageMetrics.of(Stage("all"), rows, "b3", 2).sentence("all", 0.9, "-")
+
+
+def test_the_line_of_a_stage_has_the_best_of_all_stages_and_the_time_left():
+    row = {"stage": "all", "val_accuracy": 0.5, "seconds": 3.0, "images_per_second": 7.0}
+    state = SimpleNamespace(rows=[row], member="b3", fold=2, best_accuracy=0.75)
+    clock = SimpleNamespace(state=state, remaining=lambda: 61.0)
+    assert stage_sentence(Stage("all"), clock, "all layers train") == (
+        "stage all is over: all layers train, 1 epochs in 3 s, best val_accuracy 0.5000 "
+        "(of all stages 0.7500), 7 images/s, left 0:01:01"
+    )
