@@ -11,7 +11,7 @@ import pytest
 from test_kernel_resume import start, stop_in
 
 SCRIPT = Path(__file__).with_name("two_devices.py")
-STAGES = ["--stages", "head:0:3e-2:4,all:1:1e-2:3"]
+STAGES = ["--stages", "head:0:3e-2:4,all:1:1e-2:3", "--weight-decay", "0.01"]
 
 
 @pytest.mark.slow
