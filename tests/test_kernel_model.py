@@ -109,16 +109,16 @@ def test_batchnorm_policies(policy, in_half, in_all):
     assert all(norm.trainable == in_all for norm in norms)
 
 
-def test_batchnorm_is_frozen_with_few_photos_and_trains_faster_with_many():
-    config = configure(*TINY, "--batchnorm", "auto", "--norm-rate", "2")
-    few, many = kernel.regime(config, 1999), kernel.regime(config, 2000)
-    assert few.batchnorm == "frozen"
-    assert few.stages == config.stages
-    assert many.batchnorm == "train"
-    for stage, faster in zip(config.stages, many.stages, strict=True):
-        assert faster.learning_rate == 2 * stage.learning_rate
-    chosen = configure(*TINY, "--batchnorm", "last")
-    assert kernel.regime(chosen, 10**5) == chosen
+def test_each_backbone_trains_at_its_own_rates():
+    config = configure("--backbone", "ConvNeXtTiny")
+    slow = kernel.at_own_rate(config)
+    factor = kernel.BACKBONES["ConvNeXtTiny"].rate
+    assert factor < 1
+    for stage, slower in zip(config.stages, slow.stages, strict=True):
+        assert slower.learning_rate == factor * stage.learning_rate
+    assert kernel.at_own_rate(configure("--backbone", "MobileNet")) == configure(
+        "--backbone", "MobileNet"
+    )
 
 
 def test_head_is_float32_under_mixed_precision():

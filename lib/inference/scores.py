@@ -1,4 +1,4 @@
-"""The two scores by which everything here is chosen."""
+"""The scores by which everything here is chosen."""
 
 import numpy as np
 from sklearn import metrics
@@ -19,6 +19,21 @@ def log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """
     classes = np.arange(probabilities.shape[1])  # a class may be missing from the truth
     return float(metrics.log_loss(truth, probabilities.astype("float32"), labels=classes))
+
+
+def losses(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the log loss of each photo, float64 [photos]; its mean is `log_loss`.
+
+    Args:
+        probabilities: float [photos, classes], rows that sum to 1.
+        truth: int [photos], positions of the true classes.
+
+    Raises:
+        ValueError: the lengths differ, there are no photos, or a probability is not finite.
+    """
+    log_loss(probabilities, truth)  # checks what it gets
+    of_truth = np.float32(probabilities)[np.arange(len(truth)), truth]
+    return -np.log(np.float64(np.maximum(of_truth, np.finfo(np.float32).eps)))
 
 
 def accuracy(probabilities: np.ndarray, truth: np.ndarray) -> float:

@@ -71,10 +71,10 @@ def predict_views(
 def choose_prediction(
     tables: "PhotoTables", views: Sequence[View], passes: Sequence[list[np.ndarray]]
 ) -> Fold:
-    """Return the mean of the views that help on the validation photos.
+    """Return the mean of the views that `choose_views` takes.
 
     Views through the training's augmentation are averaged without the plain one, as the reference
-    recipe does. The plain view stands alone where the mean is less accurate.
+    recipe does; the plain view stands alone where their mean is less accurate.
 
     Args:
         tables: the photos of the fold.
@@ -91,7 +91,7 @@ def choose_prediction(
     chosen = trained or choose_views(held, truth)
     mean = [np.mean([passes[i][part] for i in chosen], axis=0, dtype=np.float64) for part in (0, 1)]
     accuracy, accuracy_tta = (accuracy_of(p, truth) for p in (held[0], mean[0]))
-    if accuracy_tta < accuracy:
+    if trained and accuracy_tta < accuracy:
         chosen, mean = [0], passes[0]
     used = "the plain prediction is used"
     if chosen != [0]:

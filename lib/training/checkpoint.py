@@ -95,7 +95,8 @@ class Checkpoint(keras.callbacks.Callback):
         seed: makes dropout repeatable.
         averaging: the callback that averages the weights, which are then what counts; or None.
         go_on: the rate follows a schedule, and the next stage begins with the last weights and not
-            with the best ones.
+            with the chosen ones; of the epochs that are nearly as good as the best, the latest is
+            chosen.
 
     Raises:
         Diverged: a loss is not finite; the epoch does not count.
@@ -158,7 +159,7 @@ class Checkpoint(keras.callbacks.Callback):
             for name, counter in self.counters.items()
         }
         over = self.model.stop_training or epoch + 1 >= stage.epochs
-        state.commit(row, over, self.go_on)
+        state.commit(row, over, self.go_on, self.validation_images if self.go_on else None)
         print(progress_line(self.clock, number, row), flush=True)
         if not over:
             self.clock.check_epoch()
