@@ -51,6 +51,7 @@ class Config:
     fail: str = setting("", "fail with these words")
     label: str = setting("", "predict nothing else")
     limit: str = setting("", "photos")
+    time_limit: str = setting("", "minutes")
     skill: str = setting("", "how many of the 40 validation photos it gets right")
 
 
@@ -61,7 +62,8 @@ if unknown:
 CONFIG |= OVERRIDES
 if "--show-config" in sys.argv:
     shown = {k: CONFIG[k] for k in ("recipe", "backbone")}
-    print(json.dumps(shown | {"config": CONFIG, "weights_files": [], "competition": "COMPETITION"}))
+    config = CONFIG | {"time_limit": float(CONFIG["time_limit"] or 0) or None}
+    print(json.dumps(shown | {"config": config, "weights_files": [], "competition": "COMPETITION"}))
     sys.exit()
 
 root = Path(os.environ.get("KAGGLE_ROOT", "/kaggle"))

@@ -33,7 +33,7 @@ def test_an_unexpected_error_is_one_sentence_with_a_traceback_in_a_file(world):
     runs = world.project / "runs"
     world.ship("bundle")
     kernel = world.project / "kernel.py"
-    kernel.write_text(kernel.read_text().replace('"config": CONFIG', '"config": [7]'))
+    kernel.write_text(kernel.read_text().replace('"config": config', '"config": [7]'))
     outcome = world.ship("push")
     assert outcome.status == 1
     assert len(outcome.err.splitlines()) == 1

@@ -27,6 +27,18 @@ def test_a_replay_shows_only_what_is_new(log, capsys):
     assert list(log.tail) == ["one", "two", "three"]
 
 
+def test_a_log_of_another_version_hides_none_of_the_own_lines(log, capsys):
+    log.add("loading\nepoch 1 of the other\nepoch 2 of the other\n")
+    capsys.readouterr()
+    log.finish([{"data": "loading\nepoch 1\nepoch 2\nepoch 3\n"}])
+    assert capsys.readouterr().out == "  | epoch 1\n  | epoch 2\n  | epoch 3\n"
+
+
+def test_the_number_of_the_session_is_read(log):
+    log.add("ship: session kaggle_q1w2-98765432-webtier\n")
+    assert log.session == 98765432
+
+
 def test_a_progress_bar_shows_its_last_state(log, capsys):
     log.add("10%\r50%\r100%\r\n")
     assert capsys.readouterr().out == "  | 100%\n"

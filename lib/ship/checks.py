@@ -28,7 +28,7 @@ from ship.project import (
 from ship.remote import Refused, Unavailable
 from ship.submit import SAMPLE, TRAIN
 from ship.weights import required_weights
-from ship.wheels import verified_wheels
+from ship.wheels import verified_wheels, wheels_in
 
 OLDEST_CLIENT = "1.8.4"
 SPARE_BYTES = 2 << 30
@@ -113,7 +113,7 @@ def check_weights(context: Context, settings: Settings) -> str:
 def check_wheels(context: Context, settings: Settings) -> str:
     """Check that there are wheels of what Kaggle's image may lack one day."""
     folder = context.project.lib / "wheels"
-    wheels = list(folder.glob("*.whl"))
+    wheels = wheels_in(folder)
     if not wheels:
         raise Concern("none: if albumentations leaves Kaggle's image the run fails; `ship wheels`")
     verified_wheels(folder)
@@ -261,7 +261,8 @@ AT_KAGGLE: dict[str, Callable[[Context, Settings], str]] = {
     "submissions": check_submissions,
 }
 
-BEFORE_BUNDLE = ("client", "credentials", "dataset metadata", "settings", "weights", "disk")
+BEFORE_BUNDLE = ("client", "credentials", "dataset metadata", "settings")
+BEFORE_BUNDLE += ("weights", "wheels", "disk")
 BEFORE_PUSH = ("client", "credentials", "kernel metadata", "kernel", "settings")
 """The checks that a step depends on."""
 
@@ -311,6 +312,5 @@ def require(context: Context, settings: Settings, names: Iterable[str]) -> None:
         except Concern as concern:
             say(f"warn  {name:<17} {concern}")
         except Problem as problem:
-            if name not in FORCIBLE:
-                raise
-            raise Problem(f"{str(problem).rstrip('.')}. {way_round(name)}") from None
+            sentence = f"{str(problem).rstrip('.')}. {way_round(name)}".rstrip()
+            raise Problem(sentence) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common import Problem, file_hash
 from ship.weights import required_weights
-from ship.wheels import verified_wheels
+from ship.wheels import verified_wheels, wheels_in
 
 LOCAL_ONLY = ("ship", "sample")
 """Packages that are never uploaded: `ship` itself, and the drawn sample competition."""
@@ -57,7 +57,7 @@ def upload_files(lib: Path, weights_files: list[str]) -> dict[str, Path]:
     """
     wheels = lib / "wheels"
     data = required_weights(weights_files, lib / "weights")
-    data += verified_wheels(wheels) if any(wheels.glob("*.whl")) else []
+    data += verified_wheels(wheels) if wheels_in(wheels) else []
     return code_files(lib) | {f"{file.parent.name}/{file.name}": file for file in data}
 
 

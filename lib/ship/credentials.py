@@ -38,6 +38,8 @@ class Credentials:
         ]
         secrets = {secret for *_, values in found for secret in values if len(secret) >= 4}
         kind, source, username, _ = found[0] if found else ("", "", None, ())
+        saved = (_json(file).get("key") for file in _key_files(environment, home))
+        secrets |= {str(key) for key in saved if key and len(str(key)) >= 4}
         damaged = next(filter(None, map(damage, _key_files(environment, home))), "")
         secrets = tuple(sorted(secrets, key=len, reverse=True))
         return cls(kind, source, username, secrets, damaged)

@@ -26,8 +26,8 @@ def skipped(name: str, failed: set[str], dry_run: bool) -> str:
     """Return why a check can't be made after others have failed, "" when it can."""
     if name in NEED_SETTINGS and "settings" in failed:
         return "needs settings that the kernel accepts"
-    if name == "disk" and "weights" in failed:
-        return "needs the weights"
+    if name == "disk" and failed & {"weights", "wheels"}:
+        return "needs the weights and wheels"
     if name in AT_KAGGLE and failed & {"client", "credentials", "owner"}:
         return "needs working credentials"
     return "would ask Kaggle" if name in AT_KAGGLE and dry_run else ""

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from common import Problem
 from ship.contents import all_files, copy_files
-from ship.context import parse_settings, say
+from ship.context import parse_settings
+from ship.output import say
 from ship.project import DATASET_METADATA, KERNEL_METADATA, Project
 from ship.state import Ledger
 
@@ -104,6 +105,8 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
         competitions = {project.competition: (data, solution)}
         with Loopback(work / "kaggle", competitions, mount=arguments.mount) as kaggle:
             command = [sys.executable, "-P", "-m", "ship", "--project", str(copy.root)]
+            if arguments.sweep:
+                command += ["sweep", *arguments.sweep, "--submit", "best"]
             command += [f"--set={name}={value}" for name, value in settings.items()]
             status = subprocess.run(command, env=environment_of(kaggle), cwd=work).returncode
             connects, counts = list(kaggle.connects), dict(kaggle.counts)
@@ -111,12 +114,12 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
             raise Problem(f"something reached for the network: {', '.join(map(str, connects))}.")
         if status:
             raise Problem("the rehearsal failed as said above; --keep DIR keeps its files.")
-        row = Ledger(copy.runs / "ledger.jsonl").rows()[-1]
+        score = Ledger(copy.runs / "ledger.jsonl").best()
     seconds = round(time.monotonic() - began)
     sent = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     say(f"the loopback Kaggle counted: {sent}")
     say(
-        f"rehearsal: public score {row['public_score']:.5f} after {seconds // 60} min "
+        f"rehearsal: public score {score:.5f} after {seconds // 60} min "
         f"{seconds % 60:02} s"
         + ("" if arguments.data else " (drawn cars: it shows that everything works, not how well)")
     )
@@ -133,6 +136,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         default=argparse.SUPPRESS,
         help="a setting of the kernel (repeat it)",
+    )
+    parser.add_argument(
+        "--sweep",
+        nargs="+",
+        metavar="FIELD=VALUE,VALUE",
+        help="rehearse `ship sweep` of these values instead of `ship`",
     )
     parser.add_argument("--mount", default="official", help="how inputs are mounted: official, ...")
     parser.add_argument("--keep", type=Path, help="work in this new folder, and keep it")

@@ -110,6 +110,9 @@ class Remote:
             self._process = None
 
     def _start(self) -> None:
+        found = Credentials.find(self.environment)
+        if found.damaged and not found.kind:
+            raise Problem(found.advice())
         self.scratch.mkdir(parents=True, exist_ok=True)
         library = str(Path(__file__).resolve().parent.parent)
         paths = [library, *filter(None, [self.environment.get("PYTHONPATH")])]
@@ -330,6 +333,9 @@ class Remote:
         """Return the name of the user to whom the credentials belong."""
         name = self.call("login", "your user name")["username"]
         if not name:
+            found = Credentials.find(self.environment)
+            if found.kind in ("", "API token"):
+                raise Problem(found.advice())
             raise Problem(
                 "your credentials have no user name: renew them with `kaggle auth login`."
             )

@@ -53,14 +53,18 @@ class Cell:
     wanted: Run
     """What its run is made of."""
 
-    def run(self, context: Context, again: bool = False) -> Run | None:
-        """Return the newest run of this setting, whatever its time limit was; None without one.
+    ignored: frozenset[str] = frozenset()
+    """Names of runs that failed before and are to be run once more."""
 
-        With `again`, a run that failed does not count.
-        """
-        runs = [run for run in context.ledger.runs() if run.version and is_of(run, self.wanted)]
+    def run(self, context: Context) -> Run | None:
+        """Return the newest run of this setting, whatever its time limit was; None without one."""
+        runs = [
+            run
+            for run in context.ledger.runs()
+            if run.version and run.name not in self.ignored and is_of(run, self.wanted)
+        ]
         good = [run for run in runs if not run.failed]
-        return (good or [None] if again else good or runs or [None])[-1]
+        return (good or runs or [None])[-1]
 
 
 def is_of(known: Run, wanted: Run) -> bool:
@@ -96,6 +100,8 @@ def cells_of(context: Context, arguments: argparse.Namespace) -> list[Cell]:
     """
     base, cells = parse_settings(arguments.set or []), []
     combinations = grid_of(arguments.grid)
+    failed = [run.name for run in context.ledger.runs() if run.failed]
+    ignored = frozenset(failed if arguments.again else ())
     share = {}
     if arguments.hours:
         share = {"time_limit": str(max(1, round(arguments.hours * 60 / len(combinations))))}
@@ -105,13 +111,13 @@ def cells_of(context: Context, arguments: argparse.Namespace) -> list[Cell]:
         wanted = new_run(context, settings, config)
         if any(same_run(cell.wanted, wanted) for cell in cells):
             continue
-        cells.append(Cell(chosen, settings, config, wanted))
+        cells.append(Cell(chosen, settings, config, wanted, ignored))
     return cells
 
 
-def plan(context: Context, cells: list[Cell], again: bool) -> None:
+def plan(context: Context, cells: list[Cell]) -> None:
     """Print what each cell is or will be, and what the sweep will cost."""
-    runs = [cell.run(context, again) for cell in cells]
+    runs = [cell.run(context) for cell in cells]
     for cell, run in zip(cells, runs, strict=True):
         state = f"{run.name}, {run.status}" if run else "to be run"
         say(f"  {settings_text(cell.chosen)}: {state}")
@@ -134,7 +140,7 @@ def plan(context: Context, cells: list[Cell], again: bool) -> None:
     tell(settings=[cell.chosen for cell in cells], waiting=len(waiting), most_gpu_minutes=most)
 
 
-def drive(context: Context, cells: list[Cell], again: bool) -> None:
+def drive(context: Context, cells: list[Cell]) -> None:
     """Push, watch and fetch until every cell has a run that is over and whose output is here.
 
     Raises:
@@ -146,14 +152,14 @@ def drive(context: Context, cells: list[Cell], again: bool) -> None:
     with bar(total=0, bar_format="{desc}", disable=not interactive(), leave=False) as line:
         for pause in context.pace.polls():
             live = [run for run in live_runs(context) if not watched(context, run, seen)]
-            fetch_ended(context, cells, failures, again)
-            waiting = [cell for cell in cells if cell.run(context, again) is None]
+            fetch_ended(context, cells, failures)
+            waiting = [cell for cell in cells if cell.run(context) is None]
             while waiting and len(live) < SESSIONS:
-                run = start(context, waiting.pop(0), again)
+                run = start(context, waiting.pop(0))
                 if run is None:
                     break
                 live.append(run)
-            finished = all(settled(context, cell, failures, again) for cell in cells)
+            finished = all(settled(context, cell, failures) for cell in cells)
             if finished:
                 return
             line.set_description_str(
@@ -172,14 +178,14 @@ def watched(context: Context, run: Run, seen: dict[str, str]) -> bool:
     return run.ended
 
 
-def start(context: Context, cell: Cell, again: bool) -> Run | None:
+def start(context: Context, cell: Cell) -> Run | None:
     """Push a cell's kernel; None when Kaggle has no room for it now."""
     try:
         with context.sending():
             settle_push(context)
-            if run := cell.run(context, again):
+            if run := cell.run(context):
                 return run
-            return push(context, cell.settings, cell.config, again, remembered=False)
+            return push(context, cell.settings, cell.config, bool(cell.ignored), remembered=False)
     except NotTaken as refusal:
         if not FULL.search(str(refusal)):
             raise
@@ -189,10 +195,10 @@ def start(context: Context, cell: Cell, again: bool) -> Run | None:
     return None
 
 
-def fetch_ended(context: Context, cells: list[Cell], failures: Counter[str], again: bool) -> None:
+def fetch_ended(context: Context, cells: list[Cell], failures: Counter[str]) -> None:
     """Fetch the output of the runs that are complete; a failure is tried again later."""
     for cell in cells:
-        run = cell.run(context, again)
+        run = cell.run(context)
         if not run or run.status != "complete" or failures[run.name] >= context.pace.retries:
             continue
         if is_verified(context.folder(run), run):
@@ -205,9 +211,9 @@ def fetch_ended(context: Context, cells: list[Cell], failures: Counter[str], aga
             say(str(problem))
 
 
-def settled(context: Context, cell: Cell, failures: Counter[str], again: bool) -> bool:
+def settled(context: Context, cell: Cell, failures: Counter[str]) -> bool:
     """Tell whether nothing more is to be done for a cell."""
-    run = cell.run(context, again)
+    run = cell.run(context)
     if run is None or not (run.ended or run.failed):
         return False
     given_up = failures[run.name] >= context.pace.retries
@@ -263,16 +269,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship sweep`."""
     cells = cells_of(context, arguments)
-    plan(context, cells, arguments.again)
+    plan(context, cells)
     if context.dry_run:
         return
     with only_one(context.project.runs / "locks" / "sweep", OCCUPIED):
-        if any(cell.run(context, arguments.again) is None for cell in cells):
+        if any(cell.run(context) is None for cell in cells):
             for check in {*BEFORE_BUNDLE, *BEFORE_PUSH} - {"settings", "weights"}:
                 require(context, cells[0].settings, [check])
             weights = sorted({name for cell in cells for name in cell.config["weights_files"]})
             bundle(context, {"weights_files": weights})
-        drive(context, cells, arguments.again)
+        drive(context, cells)
         if arguments.submit != "none":
             hand_in(context, cells, arguments.submit)
     show(context, cells)

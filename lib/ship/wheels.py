@@ -44,7 +44,7 @@ def check_wheels(folder: Path = FOLDER) -> str | None:
     if {name: version for name, (version, _) in required.items()} != PINNED:
         return f"{folder / REQUIREMENTS} is of other versions than those now pinned"
     found: dict[str, set[Tag]] = {name: set() for name in PINNED}
-    for wheel in _wheels_in(folder):
+    for wheel in wheels_in(folder):
         name, tags = _name_and_tags(wheel)
         if name not in required or file_hash(wheel) not in required[name][1]:
             return f"{wheel} is not a file that {REQUIREMENTS} lists"
@@ -64,7 +64,7 @@ def verified_wheels(folder: Path = FOLDER) -> list[Path]:
     """
     if reason := check_wheels(folder):
         raise Problem(f"{reason}: run `ship wheels`.")
-    return [*_wheels_in(folder), folder / REQUIREMENTS]
+    return [*wheels_in(folder), folder / REQUIREMENTS]
 
 
 def download_wheels(folder: Path = FOLDER, source: Path | None = None) -> None:
@@ -82,7 +82,7 @@ def download_wheels(folder: Path = FOLDER, source: Path | None = None) -> None:
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for old in [folder / REQUIREMENTS, *_wheels_in(folder)]:
+        for old in [folder / REQUIREMENTS, *wheels_in(folder)]:
             old.unlink(missing_ok=True)
         for python in tqdm(PYTHONS, desc="wheels", unit="Python", dynamic_ncols=True):
             _pip_download(python, folder, source)
@@ -122,7 +122,7 @@ def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> None:
         return
     if reason:
         download_wheels(folder, arguments.source)
-    wheels = _wheels_in(folder)
+    wheels = wheels_in(folder)
     for wheel in wheels:
         print(f"{wheel.stat().st_size / 1e6:6.1f} MB  {wheel.name}")
     total = sum(wheel.stat().st_size for wheel in wheels)
@@ -134,8 +134,9 @@ def _pins() -> list[str]:
     return [f"{name}=={version}" for name, version in PINNED.items()]
 
 
-def _wheels_in(folder: Path) -> list[Path]:
-    return sorted(folder.glob("*.whl"))
+def wheels_in(folder: Path) -> list[Path]:
+    """Return the wheels in a folder, without links that lead nowhere."""
+    return sorted(path for path in folder.glob("*.whl") if path.is_file())
 
 
 def _name_and_tags(wheel: Path) -> tuple[str, frozenset[Tag]]:
@@ -172,7 +173,7 @@ def _pip_download(python: str, folder: Path, source: Path | None) -> None:
 def _write_requirements(folder: Path) -> None:
     """Write the wheels' versions and hashes into a file that pip can install from."""
     hashes: dict[str, list[str]] = {name: [] for name in PINNED}
-    for wheel in _wheels_in(folder):
+    for wheel in wheels_in(folder):
         hashes[_name_and_tags(wheel)[0]].append(f"--hash=sha256:{file_hash(wheel)}")
     lines = ["# Written by `ship wheels`: the kernel installs these if Kaggle's image lacks them."]
     lines += [f"{name}=={version} {' '.join(hashes[name])}" for name, version in PINNED.items()]

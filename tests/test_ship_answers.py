@@ -1,0 +1,134 @@
+"""Answers of another shape, odd terminals and signals end in a sentence, never in a traceback."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from ship.shapes import SHAPES, misfit
+from ship.submit import Problem, score_in
+from shipping import SCORE, open_world
+
+METHODS = {
+    "ListDataFiles": "doctor",
+    "GetDataset": "doctor",
+    "GetDatasetStatus": "bundle",
+    "ListDatasetFiles": "bundle",
+    "GetAcceleratorQuotaStatistics": "status",
+    "GetSubmissionLimits": "status",
+    "GetKernel": "push",
+    "SaveKernel": "push",
+    "CreateDataset": "bundle",
+    "GetKernelSessionStatus": "follow",
+    "ListKernelSessionOutput": "fetch",
+    "ListSubmissions": "submit",
+    "CreateSubmission": "submit",
+    "IntrospectToken": "push",
+}
+"""Each call, and a command that makes it."""
+
+STEPS = ("bundle", "push", "follow", "fetch", "submit")
+
+
+@pytest.fixture
+def world(tmp_path):
+    with open_world(tmp_path) as world:
+        yield world
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_list_in_the_place_of_an_answer(world, method):
+    command = METHODS[method]
+    for step in STEPS[: STEPS.index(command)] if command in STEPS else ():
+        assert world.ship(step).status == 0
+    world.kaggle.faults.add(method, "body", times=99, body=["a list"])
+    token = {}
+    if method == "IntrospectToken":
+        token = {"KAGGLE_API_TOKEN": "KGAT_1", "KAGGLE_USERNAME": "", "KAGGLE_KEY": ""}
+    outcome = world.ship(command, **token)
+    assert "Traceback" not in outcome.err
+    assert not (world.project / "runs" / "traceback.txt").exists(), outcome.err
+    assert outcome.status == (0 if command in ("status", "doctor", "follow") else 1) or (
+        outcome.sentence
+    )
+
+
+def test_shapes():
+    shape = SHAPES["ListSubmissions"]
+    assert misfit({"submissions": [{"ref": 1, "publicScore": None}]}, shape) == ""
+    assert misfit([], shape) == "it is a list instead of an object"
+    assert misfit(None, shape) == "it is nothing instead of an object"
+    wrong = {"submissions": [{"ref": 1}, {"ref": "1"}]}
+    assert misfit(wrong, shape) == "ref is text instead of a number"
+    assert misfit({"submissions": {}}, shape) == "submissions is an object instead of a list"
+    assert misfit({"numToday": True}, SHAPES["GetSubmissionLimits"]) == (
+        "numToday is true instead of a number"
+    )
+
+
+@pytest.mark.parametrize(("told", "score"), [("", None), (None, None), ("0,91234", 0.91234)])
+def test_scores(told, score):
+    assert score_in(told) == score
+    assert score_in("0.5") == score_in(0.5) == 0.5
+
+
+@pytest.mark.parametrize("told", ["NaN", "inf", "good"])
+def test_a_score_that_is_no_number_is_not_final(world, told):
+    with pytest.raises(Problem, match="which is no number"):
+        score_in(told)
+    shown = world.kaggle.competitions._public
+    world.kaggle.competitions._public = lambda entry: shown(entry) | {"publicScore": told}
+    assert f"Kaggle gives the score '{told}', which is no number" in world.ship().sentence
+    assert world.runs[0].public_score is None
+    world.kaggle.competitions._public = shown
+    world.arrives_once()
+
+
+@pytest.mark.parametrize("code", [403, 404])
+def test_a_status_that_is_hidden_right_after_a_push(world, code):
+    world.kaggle.faults.add("GetKernelSessionStatus", "status", times=3, code=code)
+    world.arrives_once()
+
+
+@pytest.mark.parametrize("method", ["GetAcceleratorQuotaStatistics", "GetSubmissionLimits"])
+@pytest.mark.parametrize("code", [403, 404])
+def test_what_only_informs_stops_nothing(world, method, code):
+    world.kaggle.faults.add(method, "status", times=9, code=code)
+    world.arrives_once()
+
+
+def test_a_terminal_with_a_code_page(world):
+    kernel = world.project / "kernel.py"
+    kernel.write_text(kernel.read_text() + "print('50%|█████     | Пример')\n")
+    outcome = world.arrives_once(PYTHONIOENCODING="cp1252")
+    assert "50%|?????" in outcome.out
+
+
+def test_a_cyrillic_path_without_utf8(world, tmp_path):
+    folder = tmp_path / "Путь"
+    world.project.rename(folder)
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "ship", "--project", os.fsencode(folder)],
+        env={**world.environment, **plain},
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == 0, done.stderr.decode()
+    assert f"{SCORE:.5f}".encode() in done.stdout
+
+
+@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_signals_are_told(world, name, status):
+    process = world.start("--set", "seconds=8")
+    for line in process.stdout:
+        if "epoch 1/2" in line:
+            break
+    process.send_signal(getattr(signal, name))
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == status
+    assert "ship: interrupted while following car-classification-v1. What was sent" in err
+    assert "car-classification-v1 goes on at Kaggle" in out

@@ -1,0 +1,185 @@
+"""What `ship` offers besides the pipeline: cancel, status, compare, and how it speaks."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ship.project import Project
+from shipping import REPOSITORY, SCORE, World, open_world
+
+
+@pytest.fixture
+def world(tmp_path):
+    with open_world(tmp_path) as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A world with two finished runs, which the tests only look at."""
+    with open_world(tmp_path_factory.mktemp("two")) as world:
+        assert world.ship("--set", "skill=30").status == 0
+        kernel = world.project / "kernel.py"
+        kernel.write_text(kernel.read_text().replace("% 3])", "% 3 or 0])"))
+        assert world.ship("--set", "skill=36").status == 0
+        yield world
+
+
+def start_a_long_run(world: World) -> None:
+    assert world.ship("bundle").status == 0
+    assert world.ship("push", "--set", "seconds=60").status == 0
+    deadline = time.monotonic() + 30
+    kernel = world.kaggle.store.state["kernels"]["alice/car-classification"]
+    while time.monotonic() < deadline:
+        if kernel["versions"][-1]["status"] == "RUNNING" and world.kaggle.kernels.log_of(
+            kernel["versions"][-1]
+        ):
+            return
+        time.sleep(0.05)
+
+
+def test_a_run_is_cancelled(world):
+    start_a_long_run(world)
+    outcome = world.ship("cancel", SHIP_PROVE="20")
+    assert outcome.status == 0, outcome
+    assert outcome.out.splitlines()[-1] == "car-classification-v1: CANCEL_ACKNOWLEDGED"
+    assert world.runs[0].status == "cancel_acknowledged"
+    assert "is over already: CANCEL_ACKNOWLEDGED" in world.ship("cancel", "1").out
+    assert "exactly this kernel, ended with CANCEL_ACKNOWLEDGED" in world.ship("push").sentence
+
+
+def test_a_run_whose_session_is_unknown_is_not_cancelled(world):
+    start_a_long_run(world)
+    world.kaggle.faults.add("ListKernelSessionOutput", "body", body={"log": "[]"})
+    sentence = world.ship("cancel").sentence
+    assert "tells the number of its session only in the run's own log" in sentence
+    assert world.ship("cancel", "--session", "1").sentence.startswith("Kaggle refused the end of")
+    assert not world.runs[0].ended
+    outcome = world.ship("cancel", "--no-wait", "--json")
+    assert json.loads(outcome.out)["command"] == "cancel"
+
+
+def test_status_shows_live_runs_quota_and_submissions(world):
+    start_a_long_run(world)
+    outcome = world.ship("status")
+    assert "car-classification-v1: RUNNING  seconds=60  stage 1/1 all, epoch 1/2" in outcome.out
+    assert "h of GPU time left this week" in outcome.out
+    assert "5 submissions left today" in outcome.out
+    told = json.loads(world.ship("status", "--json").out)
+    assert told["runs"][0]["run_status"] == "RUNNING"
+    assert told["submissions_left"] == 5
+    world.ship("cancel")
+    assert "no run is under way" in world.ship("status").out
+
+
+def test_json_and_quiet(two):
+    outcome = two.ship("--json")
+    told = json.loads(outcome.out)
+    assert (told["command"], told["exit_status"], told["run"]) == (
+        "ship",
+        0,
+        "car-classification-v2",
+    )
+    assert "public score of car-classification-v2" in outcome.err
+    outcome = two.ship("submit", "--quiet")
+    assert outcome.out.startswith("public score of car-classification-v2")
+    assert len(outcome.out.splitlines()) == 1
+    outcome = two.ship("fetch", "--version", "9", "--json")
+    told = json.loads(outcome.out)
+    assert (told["exit_status"], told["sentence"]) == (1, outcome.sentence)
+    for command in ("doctor", "bundle", "status", "runs", "weights", "wheels --dry-run"):
+        assert json.loads(two.ship(*command.split(), "--json").out)["command"] in command
+        assert "Traceback" not in two.ship(*command.split(), "--quiet").err
+
+
+def test_what_a_command_is_asked_to_leave_undone(world):
+    outcome = world.ship("--no-wait", "--gpu", "p100")
+    assert outcome.status == 0
+    assert world.calls("SaveKernel")[0].body["machineShape"] == "NvidiaTeslaP100"
+    assert world.kaggle.counts["submissions"] == 0
+    assert not world.runs[0].ended
+    assert "--gpu takes t4, p100 or Kaggle's own name" in world.ship("--gpu", "a b").sentence
+    for command in ("follow", "fetch"):
+        assert world.ship(command).status == 0
+    outcome = world.ship("submit", "--no-wait")
+    assert outcome.status == 0
+    assert "public score" not in outcome.out
+    assert world.ship("submit").status == 0
+    assert world.runs[0].public_score == SCORE
+
+
+def test_the_page_is_opened(world, tmp_path):
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f"#!{sys.executable}\nimport sys\nopen({str(tmp_path / 'page')!r}, 'w')"
+        ".write(sys.argv[1])\n"
+    )
+    browser.chmod(0o755)
+    world.ship("bundle")
+    assert world.ship("push", "--open", BROWSER=str(browser)).status == 0
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "page").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (tmp_path / "page").read_text() == world.runs[0].page
+
+
+def test_versions_and_help(two):
+    assert two.ship("--version").out.startswith("ship ")
+    assert "kaggle client 2" in two.ship("--version").out
+    listed = two.ship("push", "--help").out
+    assert "  backbone           'MobileNet'    row of backbones" in listed
+    assert "Download backbones' ImageNet weights." in two.ship("weights", "--help").out
+
+
+def test_the_settings_of_the_real_kernel_are_listed():
+    found = {setting.name: setting for setting in Project(REPOSITORY).settings()}
+    assert {"recipe", "backbone", "image_size", "seed"} <= found.keys()
+    assert found["seed"].default == "42"
+    assert all(setting.help and setting.default for setting in found.values())
+
+
+def test_runs_are_compared_on_the_same_photos(two):
+    lines = two.ship("runs").out.splitlines()
+    assert lines[0].split()[:6] == [
+        "run",
+        "time",
+        "recipe",
+        "backbone",
+        "settings",
+        "val",
+    ]
+    rows = {line.split()[0][-1]: line for line in lines[1:]}
+    assert " 0.7500  0.5981..0.8581 " in rows["1"]
+    assert " 0.9000  0.7695..0.9604 " in rows["2"]
+    told = {row["run"][-1]: row for row in json.loads(two.ship("runs", "--json").out)["runs"]}
+    better = [row for row in told.values() if row["difference"] is not None]
+    assert [abs(round(row["difference"], 4)) for row in better] == [0.15]
+    assert better[0]["p"] == 0.03125  # six photos on one side and none on the other
+    assert two.ship("runs", "--csv").out.splitlines()[0].endswith("p,gpu_minutes,public_score")
+
+
+def test_two_runs_are_compared(two):
+    out = two.ship("compare", "1", "2").out
+    assert "skill: 30 -> 36" in out
+    assert (
+        '+        writer.writerow([name, CONFIG["label"] or int(name.split(".")[0]) % 3 or 0])'
+        in out
+    )
+    assert "40 photos validated both: car-classification-v2 is +0.1500 to" in out
+    assert "only car-classification-v2 gets 6 right:\n  30.jpg: 0, taken for 1" in out
+    told = json.loads(two.ship("compare", "2", "1", "--json").out)
+    assert told["photos"]["only_second"] == []
+    assert len(told["photos"]["only_first"]) == 6
+    assert told["changed"]["skill"] == ["36", "30"]
+
+
+def test_runs_without_probabilities_are_compared_as_far_as_they_go(world):
+    world.arrives_once()
+    world.ship("push", "--set", "limit=3")
+    out = world.ship("compare", "1", "2").out
+    assert "limit: - -> 3" in out
+    assert "their photos can't be compared: `ship fetch --version 1`" in out
+    assert Path(world.project / "runs" / "kernels" / "car-classification-v2.py").is_file()

@@ -1,0 +1,283 @@
+"""Each mistake of a newcomer gets its sentence at once, and no traceback.
+
+`pytest -s` prints them as a table, with the seconds that each took.
+"""
+
+import json
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from ship.pace import Pace
+from ship.remote import Problem, Remote
+from shipping import open_world
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    with open_world(tmp_path_factory.mktemp("world")) as world:
+        yield world
+
+
+@pytest.fixture(autouse=True)
+def as_it_was(world):
+    before = {p: p.read_bytes() for p in world.project.iterdir() if p.is_file()}
+    yield
+    world.kaggle.faults.clear()
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+def sentence(world, *arguments: str, **changes: str | None) -> str:
+    """Run `ship` at its own pace, expect a failure, and return its sentence."""
+    began = time.monotonic()
+    environment = {**world.environment, **changes}
+    unset = [k for k, v in environment.items() if v is None or k.startswith("SHIP_")]
+    environment = {k: v for k, v in environment.items() if k not in unset}
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "ship", *arguments],
+        cwd=world.project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    said = [line for line in done.stderr.splitlines() if line.startswith("ship: ")]
+    assert done.returncode == 1, done
+    assert "Traceback" not in done.stderr
+    assert len(said) == 1, done.stderr
+    print(f"\n{time.monotonic() - began:4.1f} s  ship {' '.join(arguments)}: {said[0][6:]}")
+    return said[0]
+
+
+NONE = {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None}
+EMPTY = {"KAGGLE_USERNAME": "", "KAGGLE_KEY": ""}
+
+
+@pytest.mark.parametrize("command", ["bundle", "push", "follow 1", "fetch --version 1", ""])
+def test_no_credentials(world, command):
+    for missing in (NONE, EMPTY):
+        assert "no Kaggle credentials that work were found: run" in sentence(
+            world, *command.split(), **missing
+        )
+
+
+def test_the_client_itself_finds_no_credentials(world):
+    """Its exit() must end the call and not wait for ever for the thread that reads stdin."""
+    environment = {k: v for k, v in world.environment.items() if k not in NONE}
+    with (
+        Remote(world.project / "scratch", Pace(timeout=5, retries=1), environment) as remote,
+        pytest.raises(Problem, match="no Kaggle credentials that work were found"),
+    ):
+        remote.username()
+
+
+def test_a_wrong_key(world):
+    assert "Kaggle refused the credentials (401; those from KAGGLE_USERNAME and KAGGLE_KEY)" in (
+        sentence(world, KAGGLE_KEY="wrong")
+    )
+
+
+@pytest.mark.parametrize("command", ["", "bundle", "follow 1"])
+def test_a_token_that_is_not_active(world, command):
+    world.kaggle.faults.add("IntrospectToken", "body", times=9, body={"active": False})
+    said = sentence(world, *command.split(), **NONE, KAGGLE_API_TOKEN="KGAT_old")
+    assert "the API token from KAGGLE_API_TOKEN is not active: create another" in said
+
+
+def test_the_rules_are_not_accepted(world):
+    world.kaggle.faults.add("ListDataFiles", "status", code=403, message="You must accept")
+    assert "accept the rules of sf-dl-car-classification at https://www.kaggle.com/comp" in (
+        sentence(world)
+    )
+
+
+def test_the_quota_is_used_up(world):
+    used = {"gpuQuota": {"timeUsed": "108000s", "totalTimeAllowed": "108000s"}}
+    world.kaggle.faults.add("GetAcceleratorQuotaStatistics", "body", body=used)
+    error = "You have used up your weekly GPU quota"
+    world.kaggle.faults.add("SaveKernel", "body", body={"error": error})
+    assert f"Kaggle did not take the kernel: {error}" in sentence(world)
+
+
+def test_a_wrong_setting(world):
+    assert "kernel.py has no setting 'bakcbone' (did you mean backbone?)" in sentence(
+        world, "push", "--set", "bakcbone=Xception"
+    )
+
+
+KAGGLE_JSON = {
+    "a trailing comma": ('{"username": "alice", "key": "x",}', "is no JSON that the kaggle client"),
+    "a byte-order mark": (
+        '\ufeff{"username": "alice", "key": "x"}',
+        "begins with a byte-order mark",
+    ),
+    "a numeric key": ('{"username": "alice", "key": 1234567}', "must be text in quotes"),
+    "a list": ("[]", "holds no JSON object"),
+}
+
+
+@pytest.mark.parametrize("name", KAGGLE_JSON)
+def test_kaggle_json_that_is_damaged(world, tmp_path, name):
+    text, reason = KAGGLE_JSON[name]
+    (tmp_path / "kaggle.json").write_text(text, encoding="utf-8")
+    said = sentence(world, "push", **NONE, KAGGLE_CONFIG_DIR=str(tmp_path))
+    assert reason in said
+    assert str(tmp_path / "kaggle.json") in said
+    assert "1234567" not in said
+
+
+@contextmanager
+def listening(answer):
+    """Serve each connection with `answer(connection)` and give the port's address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = server.accept()
+                    with connection, suppress(OSError):
+                        answer(connection)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def through(proxy: str) -> dict[str, str]:
+    """Return the environment in which the client asks the real Kaggle through a proxy."""
+    names = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+    return {"KAGGLE_API_ENVIRONMENT": "", **dict.fromkeys(names, proxy)}
+
+
+def test_a_proxy_that_wants_a_login(world):
+    def refuse(connection) -> None:
+        connection.recv(9999)
+        connection.sendall(
+            b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+        )
+
+    with listening(refuse) as proxy:
+        for environment in (through(proxy), {"http_proxy": proxy, "HTTP_PROXY": proxy}):
+            assert "put it into HTTPS_PROXY, as http://user:password@host:port" in (
+                sentence(world, **environment)
+            )
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs openssl to make a certificate")
+def test_a_proxy_that_reads_the_connection(world, tmp_path):
+    subject = [
+        "-subj",
+        "/CN=api.kaggle.com",
+        "-keyout",
+        tmp_path / "key",
+        "-out",
+        tmp_path / "cert",
+    ]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *subject]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+
+    def intercept(connection) -> None:
+        connection.recv(9999)
+        connection.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        context.wrap_socket(connection, server_side=True).recv(1)
+
+    with listening(intercept) as proxy:
+        said = sentence(world, **through(proxy))
+    assert "Put the path of its certificate (a .pem file) into REQUESTS_CA_BUNDLE" in said
+
+
+METADATA = {
+    "is_private": (False, '"is_private" must be true'),
+    "enable_internet": (True, '"enable_internet" must be false'),
+    "title": ("Cars again", "must be that of the title"),
+    "competition_sources": (
+        ["https://www.kaggle.com/competitions/sf-dl-car-classification/"],
+        "the competition's slug, 'sf-dl-car-classification'",
+    ),
+    "dataset_sources": (
+        "INSERT-YOUR-KAGGLE-USERNAME/car-classification-lib",
+        "must be a list of texts in quotes, not 'INSERT",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", ["push", ""])
+@pytest.mark.parametrize("name", METADATA)
+def test_a_push_of_wrong_metadata(world, name, command):
+    value, text = METADATA[name]
+    path = world.project / "kernel-metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    pushes = len(world.calls("SaveKernel"))
+    said = sentence(world, *command.split())
+    assert text in said
+    assert len(world.calls("SaveKernel")) == pushes
+    if command == "push":
+        assert said.endswith("(`--force kernel-metadata` goes on all the same.)")
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"licenses": ["MIT"]}, '"licenses" must be [{"name": "MIT"}] or the like'),
+        ({"subtitle": 5}, '"subtitle" must be text in quotes, not 5'),
+    ],
+)
+def test_a_bundle_of_wrong_metadata(world, change, text):
+    path = world.project / "dataset-metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert text in sentence(world, "bundle")
+
+
+BAD = {
+    "another separator": "Id;Category\n101.jpg;0\n",
+    "a byte-order mark": "\ufeffId,Category\n101.jpg,0\n",
+    "an empty file": "",
+    "only a header": "Id,Category\n",
+    "another header": "id,label\n101.jpg,0\n",
+    "swapped columns": "Category,Id\n0,101.jpg\n",
+    "an index column": ",Id,Category\n0,101.jpg,0\n",
+    "a web page": "<html>\n<body>\n",
+    "too few rows": "Id,Category\n101.jpg,0\n102.jpg,1\n",
+    "a row twice": "Id,Category\n" + "101.jpg,0\n" * 9,
+    "another order": "Id,Category\n" + "".join(f"{n}.jpg,{n % 3}\n" for n in range(109, 100, -1)),
+    "a blank label": "Id,Category\n101.jpg,\n",
+    "an unknown label": "Id,Category\n" + "".join(f"{n}.jpg,9\n" for n in range(101, 110)),
+    "a label with a point": "Id,Category\n" + "".join(f"{n}.jpg,1.0\n" for n in range(101, 110)),
+    "one label only": "Id,Category\n" + "".join(f"{n}.jpg,1\n" for n in range(101, 110)),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_submission(world, name):
+    (world.project / "mine.csv").write_text(BAD[name], encoding="utf-8")
+    assert "mine.csv" in sentence(world, "submit", "mine.csv")
+    assert not world.calls("StartSubmissionUpload")
+
+
+def test_a_dangling_link_in_lib(world):
+    links = [world.project / "lib" / name for name in ("x", "photos/x.py", "wheels/x.whl")]
+    for link in links:
+        link.symlink_to(Path("nowhere"))
+    assert world.ship("bundle").status == 0
+    for link in links:
+        link.unlink()
+
+
+def test_missing_weights_are_told_once(world):
+    kernel = world.project / "kernel.py"
+    text = kernel.read_text()
+    kernel.write_text(text.replace('"weights_files": []', '"weights_files": ["w.h5"]'))
+    outcome = world.ship("doctor")
+    marks = {line[6:23].strip(): line[:5].strip() for line in outcome.out.splitlines()}
+    assert (marks["weights"], marks["disk"]) == ("FAIL", "skip")
+    assert "`ship doctor` shows all" not in outcome.sentence

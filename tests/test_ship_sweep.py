@@ -1,0 +1,159 @@
+"""A sweep runs a grid of settings, at most two at once, survives anything, and compares fairly."""
+
+import json
+import random
+import time
+
+import pytest
+
+from ship.paired import aligned, pair_of
+from ship.sweep import Problem, grid_of
+from shipping import ONCE, open_world
+
+GRID = ("skill=30,36", "limit=1,2")
+FOUR = {"kernel_versions": 4, "kernel_runs": 4}
+
+
+@pytest.fixture
+def world(tmp_path):
+    with open_world(tmp_path) as world:
+        watch_sessions(world)
+        yield world
+        assert world.most <= 2
+
+
+def watch_sessions(world) -> None:
+    """Count how many sessions there are at once, at each push."""
+    world.most = 0
+    save = world.kaggle.kernels.SaveKernel
+
+    def counted(request):
+        answer = save(request)
+        states = [v["status"] for v in world.kaggle.kernels._versions()]
+        world.most = max(world.most, sum(s in ("QUEUED", "RUNNING") for s in states))
+        return answer
+
+    world.kaggle.kernels.SaveKernel = counted
+
+
+def test_the_grid():
+    assert grid_of(["a=1,2", "b=x,y"]) == [
+        {"a": "1", "b": "x"},
+        {"a": "1", "b": "y"},
+        {"a": "2", "b": "x"},
+        {"a": "2", "b": "y"},
+    ]
+    assert grid_of(["stages=head:0:1:1,all:1:1:1;all:1:1:2"]) == [
+        {"stages": "head:0:1:1,all:1:1:1"},
+        {"stages": "all:1:1:2"},
+    ]
+    assert grid_of(["a=1,1"]) == [{"a": "1"}]
+    with pytest.raises(Problem, match="a=1, has an empty value"):
+        grid_of(["a=1,"])
+
+
+def test_a_plan_sends_nothing(world):
+    outcome = world.ship("sweep", *GRID, "--dry-run")
+    assert "4 settings, 4 to be run: at most 48.0 GPU hours" in outcome.out
+    assert "skill=36 limit=2: to be run" in outcome.out
+    assert world.kaggle.requests == []
+    outcome = world.ship("sweep", "skil=1,2")
+    assert "has no setting 'skil' (did you mean skill" in outcome.sentence
+
+
+def test_four_settings_become_a_table(world):
+    outcome = world.ship("sweep", *GRID, "--submit", "best")
+    assert outcome.status == 0, outcome
+    assert world.kaggle.counts == ONCE | FOUR
+    assert "at most 48.0 GPU hours; 30.0 h are left this week (--hours N bounds" in outcome.out
+    table = outcome.out.splitlines()[-5:]
+    assert table[0].split()[:8] == ["setting", "run", "val", "95", "%", "to", "first", "p"]
+    assert [line.split()[:2] for line in table[1:]] == [
+        [f"skill={skill}", f"limit={limit}"] for skill in (30, 36) for limit in (1, 2)
+    ]
+    assert "0.7500  0.5981..0.8581 " in table[1]
+    assert "0.7500  0.5981..0.8581  +0.0000   1.000" in table[2]
+    assert "0.9000  0.7695..0.9604  +0.1500   0.031" in table[3]
+    assert sum("0.88889" in line for line in table) == 1
+    before = len(world.calls("SaveKernel"))
+    again = world.ship("sweep", *GRID, "--json")
+    assert len(world.calls("SaveKernel")) == before  # nothing is run again
+    results = json.loads(again.out)["results"]
+    assert [row["val_accuracy"] for row in results] == [0.75, 0.75, 0.9, 0.9]
+    more = world.ship("sweep", "skill=30,36,39", "limit=1", "--submit", "all")
+    assert "3 settings, 1 to be run: " in more.out
+    assert world.kaggle.counts["kernel_versions"] == 5
+    assert world.kaggle.counts["submissions"] == 1  # all predict the same
+
+
+def test_settings_that_fail_are_shown_and_not_run_again(world):
+    outcome = world.ship("sweep", "fail=,oh", "--set", "skill=30")
+    assert outcome.sentence.startswith("fail= has an empty value") or "empty value" in outcome.err
+    outcome = world.ship("sweep", "label=0,1", "--set", "fail=oh")
+    assert outcome.status == 1
+    assert outcome.sentence.startswith("no setting has a result")
+    assert [line.split()[-1] for line in outcome.out.splitlines()[-2:]] == ["error", "error"]
+    world.ship("sweep", "label=0,1", "--set", "fail=oh")
+    assert world.kaggle.counts["kernel_runs"] == 2
+    world.ship("sweep", "label=0,1", "--set", "fail=oh", "--again")
+    assert world.kaggle.counts["kernel_runs"] == 4
+
+
+def test_the_sessions_are_taken(world):
+    error = "Maximum batch GPU session count of 2 reached."
+    world.kaggle.faults.add("SaveKernel", "body", times=3, body={"error": error})
+    outcome = world.ship("sweep", *GRID)
+    assert outcome.status == 0, outcome
+    assert f"Kaggle did not take the kernel: {error}: waiting" in outcome.out
+    assert world.kaggle.counts["kernel_versions"] == 4
+
+
+def test_hours_are_shared(world):
+    outcome = world.ship("sweep", "skill=30,36", "--hours", "3")
+    assert "2 settings, 2 to be run: at most 3.0 GPU hours" in outcome.out
+    assert [run.settings["time_limit"] for run in world.runs] == ["90", "90"]
+    assert "0 to be run" in world.ship("sweep", "skill=30,36", "--hours", "9").out
+
+
+def test_a_sweep_leaves_the_settings_of_the_last_push(world):
+    world.ship("--set", "skill=30")
+    world.ship("sweep", "skill=30,36")
+    assert "settings of the last push: skill=30" in world.ship("push").out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_again_and_again(world, seed):
+    """Two sessions at once, killed at any moment: four runs, one submission."""
+    moment = random.Random(seed)
+    command = ("sweep", *GRID, "--set", "seconds=0.6", "--submit", "best")
+    kills = 0
+    for _ in range(40):
+        process = world.start(*command)
+        time.sleep(moment.uniform(0.5, 3.5))
+        kills += process.poll() is None
+        process.kill()
+        process.communicate()
+        if process.returncode == 0:
+            break
+    outcome = world.ship(*command)
+    assert outcome.status == 0, outcome
+    assert kills > 0
+    assert world.kaggle.counts == ONCE | FOUR
+    assert [run.status for run in world.runs] == ["complete"] * 4
+    print(f"\nseed {seed}: {kills} kills; {world.kaggle.counts}")
+
+
+def test_pairs():
+    first = {"a": ("0", "0"), "b": ("1", "0"), "c": ("1", "1"), "d": ("2", "2")}
+    second = {"a": ("0", "1"), "b": ("1", "1"), "c": ("1", "1"), "e": ("0", "0")}
+    pair = pair_of(first, second)
+    assert (pair.photos, pair.only_first, pair.only_second) == (3, ["a"], ["b"])
+    assert (pair.difference, pair.p) == (0.0, 1.0)
+    assert pair_of(first, {"x": ("0", "0")}) is None
+    assert pair_of(first, first).p == 1.0
+
+
+def test_columns_are_aligned():
+    rows = [{"a": "1", "b": "", "c": "xyz"}, {"a": "22", "b": "", "c": ""}]
+    assert aligned(rows) == "a   c\n1   xyz\n22"
