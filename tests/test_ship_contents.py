@@ -6,10 +6,10 @@ import json
 import pytest
 
 from common import Problem
-from ship.bundle import missing_files
 from ship.contents import all_files, code_files, copy_files, not_sent, upload_files
 from ship.project import Project
 from ship.rehearse import copy_project
+from ship.staging import missing_files
 from shipping import SENT, make_project
 
 

@@ -66,6 +66,17 @@ def test_each_call_fails_once_and_ship_arrives(world, name):
     assert world.kaggle.faults.take("*") is None  # each of them happened
 
 
+@pytest.mark.parametrize("name", FAULTS)
+def test_each_call_fails_once_while_two_runs_are_under_way(world, name):
+    kind, details = FAULTS[name]
+    world.ship("bundle")
+    for call in [*READS, *CHANGES[1:]]:
+        if name == "no JSON" and call.startswith(("GET ", "PUT ")):
+            continue
+        world.kaggle.faults.add(call, kind, **details)
+    world.both_arrive(SHIP_TIMEOUT="0.6" if name == "hang" else "2")
+
+
 @pytest.mark.parametrize("call", [*READS, *CHANGES])
 def test_a_call_fails_for_long_and_a_later_ship_continues(world, call):
     world.kaggle.faults.add(call, "status", times=1000, code=503)

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from shipping import ONCE, SCORE, open_world
+from shipping import ONCE, SCORE, TWO, open_world
 
 REQUESTS = 74
 """Roughly how many requests a whole shipment makes."""
@@ -69,7 +69,25 @@ def test_killed_while_a_call_that_changes_something_is_under_way(world, call, fa
     assert sum(entry.name == call for entry in world.kaggle.requests) == 1
 
 
-def test_a_lost_state_is_said_and_costs_a_new_run(world):
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_two_runs_at_once_are_killed_at_random_moments(world, seed):
+    """Two processes, each killed two times wherever it is."""
+    moment = random.Random(seed)
+    world.ship("bundle")
+    for _ in range(2):
+        both = [world.start(*one) for one in TWO]
+        for process in both:
+            time.sleep(moment.uniform(0.1, 1.8))
+            process.kill()
+        for process in both:
+            process.communicate()
+    seen = len(world.kaggle.requests)
+    world.both_arrive()
+    print(f"\nseed {seed}: {seen} requests before; {world.kaggle.counts}")
+
+
+def test_a_damaged_state_is_said_and_a_lost_one_costs_nothing(world):
     world.arrives_once()
     (world.project / "runs" / "state.json").write_text("{")
     outcome = world.ship()
@@ -77,6 +95,6 @@ def test_a_lost_state_is_said_and_costs_a_new_run(world):
     assert "state.json can't be read" in outcome.sentence
     (world.project / "runs" / "state.json").unlink()
     outcome = world.ship()
-    assert "submitted before" in outcome.sentence  # Kaggle's list knows the file
-    assert world.kaggle.counts["submissions"] == ONCE["submissions"]
-    assert world.ledger_rows[0]["public_score"] == SCORE
+    assert outcome.status == 0, outcome
+    assert f"public score of car-classification-v1: {SCORE}" in outcome.out
+    assert world.kaggle.counts == ONCE | {"dataset_versions": 2}

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from common import Problem
 from ship.pace import Pace
-from ship.remote import Problem, Remote
+from ship.remote import Remote
 from shipping import open_world
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from common import Problem
 from ship.fetch import inside
-from ship.submit import check
+from ship.submission import check
 
 IDS = ["3.jpg", "1.jpg", "2.jpg"]
 

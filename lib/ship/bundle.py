@@ -1,102 +1,29 @@
-"""`ship bundle`: stage what the kernel needs offline, upload it as a dataset, and verify it there.
-
-Each package of lib/, the weights and the wheels become one zip archive, which Kaggle unpacks into a
-folder of the archive's name. The archives are made here and not by the client, because the client
-packs folders into a new temporary file each time and so can't resume an upload in another process.
-"""
+"""`ship bundle`: stage what the kernel needs offline, upload it as a dataset, and verify it there."""
 
 import argparse
 import contextlib
-import json
 import secrets
 import shutil
 import time
-import zipfile
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-from common import Problem, write_atomically
-from ship.contents import DATA_FOLDERS, content_hash, not_sent, sha256, upload_files
+from common import Problem
+from ship.contents import DATA_FOLDERS
 from ship.context import Context
-from ship.credentials import refuse_secrets
+from ship.line import Refused
 from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.output import bar, say, tell
-from ship.project import DATASET_METADATA
-from ship.remote import Refused
-
-EPOCH = (1980, 1, 1, 0, 0, 0)
-STORED = (".h5", ".whl", ".npz", ".png", ".jpg")
+from ship.staging import (
+    StagedDataset,
+    checked_files,
+    hashes_of,
+    missing_files,
+    stage_dataset,
+)
 
 NOT_THERE = (403, 404)
 """HTTP statuses that Kaggle may answer about a dataset that is just being made."""
-
-
-@dataclass(frozen=True)
-class StagedDataset:
-    """A dataset ready to be uploaded: the folder of its archives.
-
-    `files` maps each path in the dataset to its size in bytes, `hashes` to a hash of its content.
-    """
-
-    folder: Path
-    files: dict[str, int]
-    hashes: dict[str, str]
-
-
-def checked_files(context: Context, weights_files: list[str]) -> dict[str, Path]:
-    """Return the files of the dataset by their path in it.
-
-    Raises:
-        Problem: a file is missing or holds a secret.
-    """
-    files = upload_files(context.project.lib, weights_files)
-    if others := not_sent(context.project.lib):
-        say(f"not sent, because it is no package: {', '.join(others)} in {context.project.lib}")
-    for name, file in files.items():
-        refuse_secrets(name, file.read_bytes(), context.remote.secrets)
-    return files
-
-
-def stage_dataset(context: Context, weights_files: list[str]) -> StagedDataset:
-    """Pack the dataset into a folder that is named by its content; one that is there is reused."""
-    files = checked_files(context, weights_files)
-    folder = context.project.runs / "staged" / f"dataset-{content_hash(files)[:16]}"
-    sizes = {name: file.stat().st_size for name, file in files.items()}
-    staged = StagedDataset(folder, sizes, hashes_of(files))
-    if not staged.folder.exists():
-        part = staged.folder.with_suffix(".part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        for archive in sorted({name.split("/")[0] for name in files}):
-            inside = {n: f for n, f in files.items() if n.split("/")[0] == archive}
-            pack(inside, part / f"{archive}.zip")
-        part.rename(staged.folder)
-    metadata = context.project.owned(context.project.dataset_metadata, context.owner)
-    write_atomically(staged.folder / DATASET_METADATA, json.dumps(metadata, indent=2) + "\n")
-    return staged
-
-
-def pack(files: dict[str, Path], archive: Path) -> None:
-    """Write files into a zip archive, without the first folder of their paths.
-
-    The same files always give the same bytes.
-    """
-    with zipfile.ZipFile(archive, "w") as out:
-        for name, file in sorted(files.items()):
-            info = zipfile.ZipInfo(name.split("/", 1)[1], EPOCH)
-            info.external_attr = 0o644 << 16
-            stored = file.suffix in STORED
-            info.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
-            info.file_size = file.stat().st_size
-            with open(file, "rb") as source, out.open(info, "w") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-
-
-def hashes_of(files: dict[str, Path]) -> dict[str, str]:
-    """Return a hash of each file's content by its path in the dataset."""
-    return {name: sha256(file)[:16] for name, file in files.items()}
 
 
 def is_up_to_date(context: Context, files: dict[str, Path]) -> bool:
@@ -367,34 +294,6 @@ def verify(context: Context) -> None:
             )
         context.remote.wait(pause)
         waited += pause
-
-
-def missing_files(sent: dict[str, int], listed: list[tuple[str, int]]) -> list[str]:
-    """Return which of the files that were sent Kaggle does not list.
-
-    Kaggle lists the files of an unpacked archive by their path. Bare names without folders, sizes
-    of 0 and an archive that is listed as it was sent are accepted too. Files without content need
-    not be listed.
-
-    Args:
-        sent: path in the dataset to size in bytes.
-        listed: Kaggle's list of names and sizes in bytes; a bare name may occur several times.
-    """
-    left = Counter(listed)
-    names = {name for name, _ in listed}
-    bare = not any("/" in name for name in names)
-    missing = []
-    for name, size in sent.items():
-        archive, _, rest = name.partition("/")
-        if not size or f"{archive}.zip" in names:
-            continue
-        shown = rest.split("/")[-1] if bare else name
-        entry = (shown, size) if left[(shown, size)] else (shown, 0)
-        if left[entry]:
-            left[entry] -= 1
-        else:
-            missing.append(name)
-    return missing
 
 
 def tidy(context: Context) -> None:

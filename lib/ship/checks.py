@@ -17,6 +17,7 @@ from ship.bundle import remote_version
 from ship.contents import upload_files
 from ship.context import Context
 from ship.credentials import Credentials
+from ship.line import Refused, Unavailable
 from ship.output import say
 from ship.project import (
     DATASET_METADATA,
@@ -25,8 +26,7 @@ from ship.project import (
     kernel_metadata_errors,
     syntax_error,
 )
-from ship.remote import Refused, Unavailable
-from ship.submit import SAMPLE, TRAIN
+from ship.submission import SAMPLE, TRAIN
 from ship.weights import required_weights
 from ship.wheels import verified_wheels, wheels_in
 

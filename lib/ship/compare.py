@@ -5,11 +5,11 @@ import difflib
 from pathlib import Path
 
 from ship.context import Context
+from ship.line import Refused, Unavailable
 from ship.output import say, tell
 from ship.paired import Pair, aligned, answers, columns, pair_of, texts
 from ship.push import chosen_run
 from ship.record import Run
-from ship.remote import Refused, Unavailable
 
 MOST = 20
 """How many photos of a kind are listed; --json has all."""

@@ -15,10 +15,10 @@ from typing import Any
 from common import Problem
 from ship.context import Context
 from ship.follow import refresh
+from ship.line import Refused
 from ship.output import bar, say, tell
 from ship.push import chosen_run
 from ship.record import Run
-from ship.remote import Refused
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
 """File names, without an ending, that Windows keeps for devices."""

@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from common import EpochProgress, Problem, clock_text
 from ship.context import Context
+from ship.line import Refused, Unavailable
 from ship.output import bar, interactive, say, tell
 from ship.push import chosen_run, open_page
 from ship.record import Run
-from ship.remote import Refused, Unavailable
 
 WAITING = ("QUEUED", "NEW_SCRIPT", "RUNNING", "CANCEL_REQUESTED")
 """Status words of runs that have not ended."""

@@ -12,8 +12,8 @@ from typing import Any
 
 from common import Problem
 from ship.context import Context
+from ship.line import AnswerLost, Refused, Unavailable
 from ship.output import say
-from ship.remote import AnswerLost, Refused, Unavailable
 
 LONG_AGO = 3600.0
 """Seconds after which a lost answer is old: what was sent has arrived by then or never will."""

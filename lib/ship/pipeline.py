@@ -13,9 +13,10 @@ from ship.context import Context
 from ship.fetch import fetch
 from ship.follow import follow
 from ship.output import say
-from ship.push import known_run, new_run, open_page, push
+from ship.push import open_page, push
 from ship.record import Run
 from ship.submit import submit
+from ship.versions import known_run, new_run
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:

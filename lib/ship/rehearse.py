@@ -18,7 +18,7 @@ from pathlib import Path
 from common import Problem
 from ship.contents import all_files, copy_files
 from ship.context import parse_settings
-from ship.output import say
+from ship.output import say, tell
 from ship.project import DATASET_METADATA, KERNEL_METADATA, Project
 from ship.state import Ledger
 
@@ -108,7 +108,10 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
             if arguments.sweep:
                 command += ["sweep", *arguments.sweep, "--submit", "best"]
             command += [f"--set={name}={value}" for name, value in settings.items()]
-            status = subprocess.run(command, env=environment_of(kaggle), cwd=work).returncode
+            command += ["--quiet"] if arguments.quiet else []
+            spoken = sys.stderr if arguments.json else None
+            done = subprocess.run(command, env=environment_of(kaggle), cwd=work, stdout=spoken)
+            status = done.returncode
             connects, counts = list(kaggle.connects), dict(kaggle.counts)
         if connects:
             raise Problem(f"something reached for the network: {', '.join(map(str, connects))}.")
@@ -118,12 +121,10 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
     seconds = round(time.monotonic() - began)
     sent = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     say(f"the loopback Kaggle counted: {sent}")
-    say(
-        f"rehearsal: public score {score:.5f} after {seconds // 60} min "
-        f"{seconds % 60:02} s"
-        + ("" if arguments.data else " (drawn cars: it shows that everything works, not how well)")
-    )
-    return None
+    drawn = "" if arguments.data else " (drawn cars: it shows that everything works, not how well)"
+    took = f"{seconds // 60} min {seconds % 60:02} s"
+    say(f"rehearsal: public score {score:.5f} after {took}{drawn}", result=True)
+    return tell(public_score=score, seconds=seconds, counts=counts)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

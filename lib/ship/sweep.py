@@ -26,14 +26,15 @@ from ship.checks import (
 from ship.context import Context, parse_settings
 from ship.fetch import SUBMISSION, fetch, is_verified
 from ship.follow import refresh
+from ship.line import Unavailable
 from ship.output import bar, interactive, say, tell
 from ship.paired import aligned, columns, texts
-from ship.push import NotTaken, new_run, push, same_run, settle_push
+from ship.push import NotTaken, push, settle_push
 from ship.record import Run
-from ship.remote import Unavailable
 from ship.runs import settings_text
 from ship.status import live_runs, told
 from ship.submit import submit
+from ship.versions import new_run, same_run
 
 SESSIONS = 2
 """How many GPU sessions Kaggle lets one user have at once."""

@@ -1,0 +1,285 @@
+"""Calls to Kaggle through the client's process: deadlines, repetition, and what errors mean.
+
+Reads and uploads are repeated with growing pauses when Kaggle is busy or out of reach. A call that
+changes something is sent once. When its answer is lost, `AnswerLost` is raised, and the caller asks
+Kaggle what it has before anything is sent again.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from common import Problem
+from ship.credentials import Credentials, redact
+from ship.output import say
+from ship.pace import Pace
+
+BUSY = (408, 425, 429, 500, 502, 503, 504)
+"""HTTP statuses after which another attempt may succeed."""
+CAUSES = {
+    "tls": (
+        "the certificate of the server that answers in Kaggle's place can't be verified: a company "
+        "proxy or a virus scanner reads the connection. Put the path of its certificate (a .pem "
+        "file) into REQUESTS_CA_BUNDLE."
+    ),
+    "proxy": (
+        "the proxy wants a login (407): put it into HTTPS_PROXY, as http://user:password@host:port."
+    ),
+}
+"""What no other attempt can cure, and the cure."""
+
+
+class AnswerLost(Exception):
+    """The answer to a call that changes something was lost: nobody knows whether it took effect.
+
+    `late` tells that no answer came in time, so that the call may still take effect.
+    """
+
+    def __init__(self, reason: str, late: bool):
+        super().__init__(reason)
+        self.late = late
+
+
+class Refused(Problem):
+    """Kaggle answered with an HTTP 4xx, whose status is kept."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
+class Unavailable(Problem):
+    """Kaggle gave no usable answer in all attempts."""
+
+
+class ClientDied(Problem):
+    """The client's process ended in the middle of a call."""
+
+
+class Line:
+    """The line to Kaggle: one process of the client, which starts at the first call.
+
+    `scratch` is a folder in which the client keeps the addresses of unfinished uploads;
+    `environment` holds the client's variables.
+    """
+
+    def __init__(self, scratch: Path, pace: Pace, environment: Mapping[str, str] = os.environ):
+        self.scratch, self.pace = scratch, pace
+        self.environment = dict(environment)
+        self.secrets = Credentials.find(environment).secrets
+        self.on_log: Callable[[str, int, str | None], None] = lambda kernel, version, data: None
+        self.on_progress: Callable[[int, int], None] = lambda done, total: None
+        self._process: subprocess.Popen | None = None
+        self._errors: Any = None
+        self._calls = 0
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    # --- the process ---
+
+    def close(self) -> None:
+        """End the client's process."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            self._process.stdout.close()
+            self._errors.close()
+            self._process = None
+
+    def _start(self) -> None:
+        found = Credentials.find(self.environment)
+        if found.damaged and not found.kind:
+            raise Problem(found.advice())
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        library = str(Path(__file__).resolve().parent.parent)
+        paths = [library, *filter(None, [self.environment.get("PYTHONPATH")])]
+        folders = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self.scratch.resolve()))
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ship.client"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=self.environment
+            | folders
+            | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
+            | {"SHIP_TIMEOUT": str(self.pace.timeout)},
+        )
+        self._received: queue.SimpleQueue = queue.SimpleQueue()
+        reading = threading.Thread(target=self._read, args=(self._process.stdout, self._received))
+        reading.daemon = True
+        reading.start()
+
+    def _read(self, stream, received: queue.SimpleQueue) -> None:
+        with contextlib.suppress(ValueError, OSError):
+            for line in stream:
+                received.put(json.loads(redact(line.decode(), self.secrets)))
+        received.put(None)
+
+    def _died(self) -> ClientDied:
+        self._process.wait()
+        self._errors.seek(0)
+        last = redact(self._errors.read().decode(errors="replace"), self.secrets).strip()
+        self.close()
+        return ClientDied(
+            "the kaggle client ended without an answer "
+            f"({last.splitlines()[-1] if last else 'it said nothing'}); "
+            "reinstall it with: pip install --upgrade kaggle six"
+        )
+
+    def _message(self, until: float) -> dict | None:
+        """Pass events on and return the client's next answer, None when the time is over.
+
+        Args:
+            until: the deadline in seconds of the monotonic clock; progress extends it.
+        """
+        while True:
+            try:
+                message = self._received.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                return None
+            if message is None:
+                raise self._died()
+            if message.get("event") == "log":
+                self.on_log(*message["run"], message["data"])
+            elif message.get("event") == "progress":
+                self.on_progress(message["done"], message["total"])
+                until = max(until, time.monotonic() + 2 * self.pace.timeout)
+            else:
+                return message
+
+    def wait(self, seconds: float) -> None:
+        """Pause while what the client reports is passed on."""
+        if self._process:
+            self._message(time.monotonic() + seconds)
+        else:
+            time.sleep(seconds)
+
+    def _ask(self, op: str, args: dict) -> dict:
+        """Make one attempt at a call and return the client's answer, which may be an error."""
+        if self._process is None:
+            self._start()
+        self._calls += 1
+        request = {"id": self._calls, "op": op, "args": args}
+        try:
+            self._process.stdin.write((json.dumps(request) + "\n").encode())
+            self._process.stdin.flush()
+        except OSError:
+            raise self._died() from None
+        # The client's own timeout comes first; this one ends a client that hangs in spite of it.
+        until = time.monotonic() + 2 * self.pace.timeout + 5
+        while (answer := self._message(until)) is not None:
+            if answer.get("id") == self._calls:
+                return answer
+        self.close()
+        return {"error": {"kind": "late", "message": "no answer in time", "sent": True}}
+
+    def call(self, op: str, what: str, once: bool = False, **args) -> Any:
+        """Make a call and return its result.
+
+        Args:
+            op: the operation, a method of `client.Client`.
+            what: names the call in sentences, such as "the run's status".
+            once: never repeat the call after Kaggle may have received it.
+            args: the operation's arguments.
+
+        Raises:
+            AnswerLost: with `once`, when the call may have taken effect.
+            Refused: Kaggle answered with an HTTP 4xx.
+            Unavailable: Kaggle gave no usable answer in all attempts.
+            Problem: the client can't be used.
+        """
+        for attempt in range(1, self.pace.retries + 1):
+            try:
+                answer = self._ask(op, args)
+            except ClientDied as died:
+                if once:
+                    raise AnswerLost(str(died), late=True) from None
+                raise
+            if "ok" in answer:
+                return answer["ok"]
+            error = answer["error"]
+            if once and error["sent"] and (error["kind"] != "http" or error["status"] in BUSY):
+                raise AnswerLost(
+                    error["message"] or f"HTTP {error['status']}", error["kind"] == "late"
+                )
+            reason = self._reason(error, what, args)
+            if attempt < self.pace.retries:
+                if op == "upload" and error["kind"] == "dropped" and attempt > 1:
+                    self.forget_uploads()
+                pause = error.get("retry_after") or self.pace.backoff * 2 ** (attempt - 1)
+                pause = min(pause, 120.0) * random.uniform(1.0, 1.25)
+                if attempt > 1 or pause > 10 or error["kind"] == "late":
+                    say(f"no usable answer about {what} ({reason}); again in {pause:.0f} s")
+                self.wait(pause)
+        raise Unavailable(
+            f"Kaggle gave no usable answer about {what} in {self.pace.retries} attempts "
+            f"(the last: {reason}); run the same command again later: it goes on from here."
+        )
+
+    def _reason(self, error: dict, what: str, args: dict) -> str:
+        """Return the reason for an error that another attempt may cure.
+
+        Raises:
+            Problem: no attempt can cure the error.
+        """
+        kind, status, message = error["kind"], error.get("status"), error["message"]
+        if kind in CAUSES:
+            raise Problem(CAUSES[kind])
+        if kind == "login":
+            raise Problem(Credentials.find(self.environment).advice())
+        if kind == "disk":
+            folder = Path(args["path"]).parent if "path" in args else self.scratch
+            raise Problem(
+                f"the disk of {message if message not in ('', '.') else folder} is full (during "
+                f"{what}): free some space and run the same command again; it goes on from here."
+            )
+        if kind == "client":
+            raise Problem(f"the kaggle client can't handle {what}: {message}")
+        if kind == "dropped":
+            return f"the upload of {message} failed"
+        if kind == "http" and status == 401:
+            source = Credentials.find(self.environment).source
+            raise Refused(
+                f"Kaggle refused the credentials (401; those from {source}): renew them with "
+                "`kaggle auth login` or at https://www.kaggle.com/settings/api.",
+                401,
+            )
+        if kind == "http" and status not in BUSY:
+            raise Refused(
+                f"Kaggle refused {what} ({status}): {message or 'no reason given'}", status
+            )
+        if message == "ProxyError":
+            return f"no connection to the proxy {self._proxy()}, which HTTPS_PROXY names"
+        return f"HTTP {status} {message}".strip() if kind == "http" else message
+
+    def _proxy(self) -> str:
+        """Return the address of the proxy that the client uses, without its login."""
+        names = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")
+        found = next(filter(None, (self.environment.get(name) for name in names)), "")
+        return found.rpartition("@")[2]
+
+    def forget_uploads(self) -> None:
+        """Drop the addresses of unfinished uploads, so that the next upload begins anew.
+
+        The client keeps them in `.kaggle/uploads`, since version 2.2.5 in `.kaggle-uploads-UID`.
+        """
+        for folder in self.scratch.glob(".kaggle*"):
+            shutil.rmtree(folder, ignore_errors=True)

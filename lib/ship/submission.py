@@ -1,0 +1,116 @@
+"""What a submission must be so that its competition can score it, checked before it is sent."""
+
+import codecs
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+from common import Problem
+from ship.context import Context
+from ship.fetch import read_metrics
+from ship.output import say
+
+SAMPLE = "sample-submission.csv"
+TRAIN = "train.csv"
+
+
+def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Return the column names and the rows of a CSV file, every value as text.
+
+    Raises:
+        Problem: the file can't be read or has no rows.
+    """
+    from common.tables import read_csv  # imports pandas, which takes half a second
+
+    table = read_csv(path, advice="nothing was submitted")
+    return list(table.columns), table.to_numpy().tolist()
+
+
+def check(path: Path, sample: Path, classes: set[str]) -> None:
+    """Check that the competition can score a submission.
+
+    Args:
+        path: the submission.
+        sample: the competition's sample submission.
+        classes: the known labels.
+
+    Raises:
+        Problem: columns, number of rows, Ids or their order differ from the sample's; a value is
+            blank; a label is unknown; or every row has the same label.
+    """
+    with path.open("rb") as file:
+        if file.read(3) == codecs.BOM_UTF8:
+            raise Problem(
+                f"{path} begins with a byte-order mark, which becomes part of the first column's "
+                'name: write it with encoding="utf-8". Nothing was submitted.'
+            )
+    header, rows = read_table(path)
+    expected_header, expected = read_table(sample)
+    if header != expected_header:
+        separator = next((mark for mark in ";\t|" if mark in header[0]), None)
+        cure = f' Write it with commas, sep=",", not {separator!r}.' if separator else ""
+        raise Problem(
+            f"{path} has the columns {header}, not {expected_header}: nothing was submitted.{cure}"
+        )
+    for number, row in enumerate(rows, start=2):
+        if not all(value.strip() for value in row):
+            raise Problem(f"{path} line {number} has a blank value: nothing was submitted.")
+    check_ids(path, [row[0] for row in rows], [row[0] for row in expected])
+    labels = Counter(value for row in rows for value in row[1:])
+    if unknown := sorted(labels.keys() - classes):
+        raise Problem(
+            f"{path} has the label {unknown[0]!r}, which is none of the classes "
+            f"{', '.join(sorted(classes))}: nothing was submitted."
+        )
+    if len(labels) == 1:
+        raise Problem(f"{path} has the label {rows[0][1]!r} in every row: nothing was submitted.")
+
+
+def check_ids(path: Path, found: list[str], expected: list[str]) -> None:
+    """Raise Problem when the Ids are not those of the sample in the sample's order."""
+    if found == expected:
+        return
+    kinds = {
+        "an Id twice": [name for name, count in Counter(found).items() if count > 1],
+        "an Id that is not in the sample": sorted(set(found) - set(expected)),
+        "no row for an Id of the sample": sorted(set(expected) - set(found)),
+        "the Ids in another order than the sample, first at": [
+            a for a, b in zip(found, expected, strict=False) if a != b
+        ],
+    }
+    what, names = next((what, names) for what, names in kinds.items() if names)
+    raise Problem(
+        f"{path} has {what} ({names[0]}; {len(found)} rows, the sample {len(expected)}): "
+        "nothing was submitted."
+    )
+
+
+def data_file(context: Context, folder: Path, name: str) -> Path:
+    """Return a small file of the competition: the one in the run's folder, or else a download.
+
+    The download is kept in runs/<competition>/.
+    """
+    if (folder / name).is_file():
+        return folder / name
+    competition = context.project.competition
+    kept = context.project.runs / competition / name
+    if not kept.exists():
+        say(f"downloading {name} of {competition}")
+        new = kept.with_name(name + ".new")
+        context.remote.call(
+            "download_data", name, competition=competition, name=name, path=str(new)
+        )
+        if zipfile.is_zipfile(new):  # Kaggle packs some files
+            with zipfile.ZipFile(new) as archive:
+                new.write_bytes(archive.read(name))
+        read_table(new)
+        new.replace(kept)
+    return kept
+
+
+def known_classes(context: Context, folder: Path) -> set[str]:
+    """Return the competition's labels as text: those in the run's metrics, or in train.csv."""
+    classes = read_metrics(folder).get("classes")
+    if isinstance(classes, list) and classes:
+        return {str(label) for label in classes}
+    return {row[1] for row in read_table(data_file(context, folder, TRAIN))[1]}

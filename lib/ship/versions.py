@@ -1,0 +1,140 @@
+"""A kernel's versions: what each is made of, and how one becomes a run's record.
+
+The script that is pushed carries a random mark and a hash of all that the run depends on. By the
+mark a push whose answer was lost is found; by the hash a version that this machine does not know.
+"""
+
+import ast
+import json
+import re
+import secrets
+import time
+
+from common import write_atomically
+from ship.contents import content_hash, sha256, upload_files
+from ship.context import Context
+from ship.output import say, tell
+from ship.project import KERNEL_METADATA
+from ship.record import Run, run_name
+
+MARK = re.compile(r"^# ship: (\S+)(?: (\S+))?$", re.MULTILINE)
+"""A push's mark and its key in the script."""
+
+
+def code_hash(context: Context) -> str:
+    """Return a hash of the script without its overrides, and of its metadata."""
+    text = context.project.script({}, "") + json.dumps(context.metadata, sort_keys=True)
+    return sha256(text.encode())[:16]
+
+
+def data_hash(context: Context, weights_files: list[str]) -> str:
+    """Return a hash of what a run with these weights needs of the dataset."""
+    return content_hash(upload_files(context.project.lib, weights_files))[:16]
+
+
+def key_of(run: Run) -> str:
+    """Return a hash of all that a run depends on."""
+    return sha256(json.dumps([run.code, run.data, run.settings], sort_keys=True).encode())[:16]
+
+
+def new_run(context: Context, settings: dict[str, str], config: dict) -> Run:
+    """Return the record of a run that is to be pushed, still without a version."""
+    values = config.get("config") or {}
+    size, limit = values.get("image_size"), values.get("time_limit")
+    return Run(
+        name="",
+        kernel=context.kernel_ref,
+        commit=context.project.commit(),
+        recipe=str(config["recipe"]),
+        backbone=str(config["backbone"]),
+        image_size="x".join(map(str, size)) if isinstance(size, list) else str(size or ""),
+        settings=dict(settings),
+        time_limit=float(limit) if isinstance(limit, int | float) else None,
+        code=code_hash(context),
+        data=data_hash(context, config["weights_files"]),
+        mark=secrets.token_hex(8),
+    )
+
+
+def known_run(context: Context, run: Run) -> Run | None:
+    """Return the newest run that was made of exactly the same, None when there is none."""
+    same = [known for known in context.ledger.runs() if known.version and same_run(known, run)]
+    return same[-1] if same else None
+
+
+def same_run(known: Run, run: Run) -> bool:
+    """Tell whether two runs are made of the same code, data and settings."""
+    return (known.code, known.data, known.settings) == (run.code, run.data, run.settings)
+
+
+def forget(context: Context) -> None:
+    """Note that no push is on its way."""
+    context.state.push = {}
+
+
+def note(
+    context: Context, run: Run, kernel: str, version: int, verified: str, status: str = "pushed"
+) -> Run:
+    """Save that a push has arrived as this version, and return the run's record."""
+    if kernel != run.kernel:
+        say(
+            f"Kaggle calls this kernel {kernel}, not {run.kernel}: write that slug and its title "
+            f"into {KERNEL_METADATA}, or each push makes another kernel."
+        )
+    run.kernel, run.version, run.status = kernel, version, status
+    run.name, run.time = run_name(kernel, version), time.strftime("%Y-%m-%d %H:%M:%S")
+    run.verified["pushed"] = verified
+    context.ledger.keep(run)
+    staged = context.project.runs / "staged" / "kernel" / context.project.code.name
+    if staged.is_file() and run.mark in (text := staged.read_text("utf-8")):
+        write_atomically(context.project.runs / "kernels" / f"{run.name}.py", text)
+    forget(context)
+    say(f"pushed {kernel} version {version}: {run.page}")
+    tell(run=run.name, version=version, page=run.page)
+    return run
+
+
+def run_at_kaggle(context: Context, run: Run) -> Run | None:
+    """Take up Kaggle's newest version when it was made of exactly the same, and return it."""
+    shown = context.remote.kernel(run.kernel)
+    found = MARK.search(shown[1]) if shown else None
+    if not found or found[2] != key_of(run):
+        return None
+    run.mark = found[1]
+    say(f"version {shown[0]} at Kaggle is of exactly this kernel")
+    return note(context, run, run.kernel, shown[0], "its key in the version's source")
+
+
+def adopt(context: Context, version: int) -> Run:
+    """Take up a version that this machine does not know, and return its record.
+
+    Raises:
+        Problem: Kaggle does not show such a version.
+    """
+    kernel = context.kernel_ref
+    name = run_name(kernel, version)
+    pending = context.state.push
+    source = context.remote.source(kernel, version)
+    found = MARK.search(source)
+    run = next((run for run in context.ledger.runs() if run.name == name), None)
+    if run is None:
+        run = Run(name, settings=overrides_in(source), mark=found[1] if found else "")
+        mine = new_run(context, run.settings, context.shown_config(run.settings))
+        if found and found[2] == key_of(mine):
+            mark, run = run.mark, mine
+            run.mark = mark
+        run.kernel = kernel
+    if pending and pending["kernel"] == kernel:  # a person has said what became of it
+        forget(context)
+    write_atomically(context.project.runs / "kernels" / f"{name}.py", source)
+    return note(context, run, kernel, version, "the version's source", run.status or "pushed")
+
+
+def overrides_in(source: str) -> dict[str, str]:
+    """Return the settings in the marked block of a script, {} when it has none."""
+    found = re.search(r"^OVERRIDES(?:: dict\[str, str\])? = (\{.*?\})\n", source, re.M | re.S)
+    try:
+        values = ast.literal_eval(found[1]) if found else {}
+    except (ValueError, SyntaxError):
+        return {}
+    return {str(name): str(value) for name, value in values.items()}
