@@ -3,11 +3,11 @@
     python tests/benchmarks/presets.py [--train 13227 --validation 2334 --test 6675]
 
 The photos are the home competition's. Minutes are the multiply-adds of the recipe's own schedule
-over the rate that published throughputs give (`training.plan.GPU_RATE`, give or take half; depthwise
-convolutions, of which EfficientNets have many, are slower: expect two to four times as long). The
-memory of a device is what the outputs of all layers take for its share of a batch in float16, kept
-for the backward pass, and sixteen bytes a weight: itself, its gradient and Adam's two averages. The
-framework's own buffers, some 1 to 2 GB, come on top.
+over the rate that published throughputs give (`training.plan.GPU_RATE`, give or take half).
+Depthwise convolutions, of which EfficientNets have many, are slower: expect two to four times as
+long. The memory of a device is what the outputs of all layers take for its share of a batch in
+float16, kept for the backward pass, and sixteen bytes a weight: itself, its gradient and Adam's two
+averages. The framework's own buffers, some 1 to 2 GB, come on top.
 """
 
 import argparse
