@@ -158,7 +158,9 @@ def test_runs_are_compared_on_the_same_photos(two):
     better = [row for row in told.values() if row["difference"] is not None]
     assert [abs(round(row["difference"], 4)) for row in better] == [0.15]
     assert better[0]["p"] == 0.03125  # six photos on one side and none on the other
-    assert two.ship("runs", "--csv").out.splitlines()[0].endswith("p,gpu_minutes,public_score")
+    assert (
+        two.ship("runs", "--csv").out.splitlines()[0].endswith("p,photos,gpu_minutes,public_score")
+    )
 
 
 def test_two_runs_are_compared(two):

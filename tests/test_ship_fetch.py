@@ -1,5 +1,7 @@
 """A run's output counts as fetched when its files are verified; whatever else is fetched anew."""
 
+import shutil
+
 import pytest
 
 from shipping import open_world
@@ -13,10 +15,31 @@ def world(tmp_path):
         yield world
 
 
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory):
+    """A world whose run is complete, and a copy of all that a test may change of it."""
+    folder = tmp_path_factory.mktemp("followed")
+    with open_world(folder) as world:
+        for command in ("bundle", "push", "follow"):
+            assert world.ship(command).status == 0
+        shutil.copytree(world.project / "runs", folder / "runs")
+        shutil.copytree(output_of(world), folder / "working")
+        yield world, folder
+
+
+def output_of(world):
+    return world.kaggle.store.path("kernels", "alice", "car-classification", 1, "working")
+
+
 @pytest.fixture
-def complete(world):
-    for command in ("bundle", "push", "follow"):
-        assert world.ship(command).status == 0
+def complete(followed):
+    """The world as it was when the run was complete."""
+    world, folder = followed
+    world.kaggle.faults.clear()
+    world.kaggle.store.state["submissions"].clear()
+    for kept, place in (("runs", world.project / "runs"), ("working", output_of(world))):
+        shutil.rmtree(place, ignore_errors=True)
+        shutil.copytree(folder / kept, place)
     return world
 
 
@@ -53,7 +76,7 @@ def test_bodies_that_are_cut(complete, fault):
     complete.arrives_once()
     folder, sent = (
         complete.project / "runs" / NAME,
-        complete.kaggle.store.path("kernels", "alice", "car-classification", 1, "working"),
+        output_of(complete),
     )
     for file in [path for path in sent.rglob("*") if path.is_file()]:
         assert (folder / file.relative_to(sent)).read_bytes() == file.read_bytes()
@@ -71,7 +94,7 @@ def test_a_file_goes_on_where_it_was_cut(complete):
 def test_only_a_known_end_lets_the_output_be_fetched(complete):
     path = complete.project / "runs" / "ledger.jsonl"
     complete.kaggle.faults.add("GetKernelSessionStatus", "body", times=1, body={})
-    path.write_text(path.read_text().replace("complete", "pushed"))
+    path.write_text(path.read_text().replace('"ended"', '"begun"').replace("complete", "pushed"))
     outcome = complete.ship("fetch")
     assert outcome.sentence.startswith(f"{NAME} is in a state that Kaggle does not tell")
     assert not (complete.project / "runs" / NAME).exists()
@@ -93,7 +116,7 @@ def test_a_folder_that_was_damaged_is_fetched_anew(complete):
 
 def test_a_submission_that_is_short_of_rows_is_fetched_anew_by_the_next_ship(complete):
     complete.ship("fetch")
-    working = complete.kaggle.store.path("kernels", "alice", "car-classification", 1, "working")
+    working = output_of(complete)
     whole = (working / "submission.csv").read_text()
     (working / "submission.csv").write_text("\n".join(whole.splitlines()[:5]) + "\n")
     complete.ship("fetch", "--again")
@@ -102,8 +125,8 @@ def test_a_submission_that_is_short_of_rows_is_fetched_anew_by_the_next_ship(com
     complete.arrives_once()
 
 
-def test_odd_names_and_entries_on_two_pages_block_nothing(complete):
-    working = complete.kaggle.store.path("kernels", "alice", "car-classification", 1, "working")
+def test_odd_names_and_entries_on_two_pages_block_nothing(complete, monkeypatch):
+    working = output_of(complete)
     (working / "log 12:30.txt").write_text("x")
     (working / "File3.txt").write_text("another")
     listed = complete.kaggle.kernels.ListKernelSessionOutput
@@ -112,7 +135,7 @@ def test_odd_names_and_entries_on_two_pages_block_nothing(complete):
         page = listed(request)
         return page | {"files": page["files"] + page["files"][:1]}
 
-    complete.kaggle.kernels.ListKernelSessionOutput = twice
+    monkeypatch.setattr(complete.kaggle.kernels, "ListKernelSessionOutput", twice)
     outcome = complete.arrives_once()
     assert (
         "Kaggle lists File3.txt of car-classification-v1 twice: the first is taken" in outcome.out

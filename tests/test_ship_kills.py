@@ -31,7 +31,7 @@ def kill_at(world, reached, delay: float = 0.0) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_killed_at_a_random_moment(world, seed):
     moment = random.Random(seed)
     request, delay = moment.randrange(REQUESTS), moment.uniform(0, 0.05)
@@ -70,7 +70,7 @@ def test_killed_while_a_call_that_changes_something_is_under_way(world, call, fa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_two_runs_at_once_are_killed_at_random_moments(world, seed):
     """Two processes, each killed two times wherever it is."""
     moment = random.Random(seed)

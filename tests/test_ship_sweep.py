@@ -122,15 +122,15 @@ def test_a_sweep_leaves_the_settings_of_the_last_push(world):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(1))
 def test_killed_again_and_again(world, seed):
     """Two sessions at once, killed at any moment: four runs, one submission."""
     moment = random.Random(seed)
     command = ("sweep", *GRID, "--set", "seconds=0.6", "--submit", "best")
     kills = 0
-    for _ in range(40):
+    for _ in range(5):
         process = world.start(*command)
-        time.sleep(moment.uniform(0.5, 3.5))
+        time.sleep(moment.uniform(0.5, 3.0))
         kills += process.poll() is None
         process.kill()
         process.communicate()

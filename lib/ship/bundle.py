@@ -1,4 +1,4 @@
-"""`ship bundle`: stage what the kernel needs offline, upload it as a dataset, and verify it there."""
+"""`ship bundle`: upload what the kernel needs offline as a dataset, and verify it there."""
 
 import argparse
 import contextlib
@@ -286,6 +286,8 @@ def verify(context: Context) -> None:
         missing = missing_files(known["files"], listed)
         if not missing:
             return
+        if not waited:
+            say(f"Kaggle does not list all files of dataset {known['ref']} yet; asking again")
         if waited >= context.pace.prove:
             raise Problem(
                 f"Kaggle lists dataset {known['ref']} version {known['version']} without "

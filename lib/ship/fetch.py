@@ -128,6 +128,8 @@ def complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dict
             files.setdefault(name, url)
         if SUBMISSION in files or run.failed:
             return files, log
+        if not waited:
+            say(f"Kaggle does not list {SUBMISSION} of {run.name} yet; asking again")
         if waited >= context.pace.prove:
             raise Problem(
                 f"Kaggle lists {len(files)} output files of {run.name} and no {SUBMISSION}: see "

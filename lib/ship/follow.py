@@ -14,7 +14,7 @@ from ship.context import Context
 from ship.line import Refused, Unavailable
 from ship.output import bar, interactive, say, tell
 from ship.push import chosen_run, open_page
-from ship.record import Run
+from ship.record import REFUSED, Run
 
 WAITING = ("QUEUED", "NEW_SCRIPT", "RUNNING", "CANCEL_REQUESTED")
 """Status words of runs that have not ended."""
@@ -158,7 +158,8 @@ class Watch:
 
 def note_end(context: Context, run: Run, status: str, failure: str, entries: list[dict]) -> None:
     """Write a run's known end into its record."""
-    run.status, run.failure = status.lower(), failure
+    if run.status != REFUSED:  # it is without a source, however it ends
+        run.status, run.failure = status.lower(), failure
     run.gpu_minutes = minutes(entries)
     run.verified["ended"] = f"Kaggle's status {status}"
     context.ledger.keep(run)

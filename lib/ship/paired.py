@@ -83,7 +83,8 @@ def columns(runs: list[Run], output: Path) -> list[dict[str, Any]]:
 
     Returns:
         A dict a run: val_accuracy, low and high of its 95 % interval, difference to the first run
-        and p of the exact McNemar test, gpu_minutes, public_score; None where unknown.
+        and p of the exact McNemar test on the photos that validated both, how many these are,
+        gpu_minutes, public_score; None where unknown.
     """
     first = answers(output / runs[0].name) if runs else {}
     rows = []
@@ -98,6 +99,7 @@ def columns(runs: list[Run], output: Path) -> list[dict[str, Any]]:
                 "high": high,
                 "difference": pair.difference if pair else None,
                 "p": pair.p if pair else None,
+                "photos": pair.photos if pair else None,
                 "gpu_minutes": run.gpu_minutes,
                 "public_score": run.public_score,
             }
@@ -117,6 +119,7 @@ def texts(row: dict[str, Any]) -> dict[str, str]:
         "95 %": between,
         "to first": text("difference", "{:+.4f}"),
         "p": text("p", "{:.3f}"),
+        "on photos": text("photos", "{}"),
         "GPU min": text("gpu_minutes", "{:.1f}"),
         "score": text("public_score", "{:.5f}"),
     }

@@ -89,7 +89,7 @@ class Run:
     @property
     def ended(self) -> bool:
         """Whether the run is over, by a status that Kaggle has told."""
-        return self.status in ENDED
+        return self.status in ENDED or "ended" in self.verified
 
     @property
     def failed(self) -> bool:

@@ -24,6 +24,7 @@ CSV_COLUMNS = (
     "high",
     "difference",
     "p",
+    "photos",
     "gpu_minutes",
     "public_score",
 )

@@ -5,12 +5,13 @@ mark a push whose answer was lost is found; by the hash a version that this mach
 """
 
 import ast
+import contextlib
 import json
 import re
 import secrets
 import time
 
-from common import write_atomically
+from common import Problem, write_atomically
 from ship.contents import content_hash, sha256, upload_files
 from ship.context import Context
 from ship.output import say, tell
@@ -118,12 +119,11 @@ def adopt(context: Context, version: int) -> Run:
     found = MARK.search(source)
     run = next((run for run in context.ledger.runs() if run.name == name), None)
     if run is None:
-        run = Run(name, settings=overrides_in(source), mark=found[1] if found else "")
-        mine = new_run(context, run.settings, context.shown_config(run.settings))
-        if found and found[2] == key_of(mine):
-            mark, run = run.mark, mine
-            run.mark = mark
-        run.kernel = kernel
+        run = Run(name, kernel, settings=overrides_in(source))
+        with contextlib.suppress(Problem):  # the kernel here may not know these settings
+            mine = new_run(context, run.settings, context.shown_config(run.settings))
+            run = mine if found and found[2] == key_of(mine) else run
+        run.mark = found[1] if found else ""
     if pending and pending["kernel"] == kernel:  # a person has said what became of it
         forget(context)
     write_atomically(context.project.runs / "kernels" / f"{name}.py", source)
