@@ -19,6 +19,15 @@ CLASS_LABELS = ("categorical", "binary", "sparse")
 # From this ratio of sizes on, nearest-neighbour resizing skips whole rows of pixels.
 _MUCH_SMALLER = 1.5
 
+_LISTED_AT_MOST = 8
+
+
+def listed(names) -> str:
+    """Return the first of some names, for a message."""
+    names = list(names)
+    more = f" and {len(names) - _LISTED_AT_MOST} more" if len(names) > _LISTED_AT_MOST else ""
+    return ", ".join(map(repr, names[:_LISTED_AT_MOST])) + more if names else "none"
+
 
 class FileIterator(Iterator):
     """An iterator over image files.
@@ -36,11 +45,11 @@ class FileIterator(Iterator):
         saver: ImageSaver,
     ):
         self.loader = loader
-        self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
         super().__init__(len(self.filenames), image_data_generator, settings, saver)
 
-    def _start(self):
-        super()._start()
+    def _renew(self):
+        super()._renew()
+        self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
         self.cache = self.image_data_generator.open_cache()
         pictures = self.class_mode in {"color_target", "grayscale_target"}
         self._source = FileSource(
@@ -60,7 +69,8 @@ class FileIterator(Iterator):
         )
 
     def __getstate__(self):
-        return {k: v for k, v in super().__getstate__().items() if k not in {"cache", "_source"}}
+        derived = {"cache", "_source", "_filepaths"}
+        return {k: v for k, v in super().__getstate__().items() if k not in derived}
 
     @property
     def target_size(self) -> tuple[int, int]:

@@ -1,8 +1,10 @@
 """The base of all iterators: the order of the samples, the batches and the ways to read them."""
 
+import operator
 import os
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -57,10 +59,14 @@ class Iterator(keras.utils.PyDataset):
     batch at (`it.epoch`, `it.batch_index`) and advances for ever. Set both to resume.
 
     A few batches are computed ahead of the reader, so a file that changes meanwhile may still be
-    seen as it was. `next(it)` computes ahead across the end of an epoch too.
+    seen as it was. `next(it)` computes ahead across the end of an epoch too. A public attribute of
+    the iterator or its augmentor counts from the next batch on if it is assigned. An array that is
+    changed in place may count later.
     """
 
     white_list_formats = reading.SUFFIXES
+    # Public attributes that do not change what a batch holds.
+    _NEUTRAL = frozenset({"epoch", "batch_index", "total_batches_seen", "lock", "cache"})
 
     def __init__(
         self,
@@ -70,11 +76,8 @@ class Iterator(keras.utils.PyDataset):
         saver: ImageSaver,
     ):
         super().__init__()
-        if settings.batch_size < 1:
-            raise ValueError(f"batch_size={settings.batch_size}: give a positive number")
         self.n = self.samples = n
         self.image_data_generator = image_data_generator
-        self.data_format = image_data_generator.data_format
         self.batch_size = settings.batch_size
         self.shuffle = settings.shuffle
         self.class_mode = settings.class_mode
@@ -85,29 +88,76 @@ class Iterator(keras.utils.PyDataset):
                 f"dtype={self.dtype!r} cannot hold standardised values: leave out rescale, "
                 "the centering, the normalisation and the whitening, or ask for a float dtype."
             )
+        if n == 0:
+            warnings.warn(
+                "There are no samples, so Keras can't read this flow: look at the folder, the "
+                "names and validation_split.",
+                stacklevel=5,
+            )
         self.saver = saver
-        self.seed = image_data_generator.seed
         self.epoch = 0
-        self.batch_index = 0
         self.total_batches_seen = 0
         self._within_epoch = self._ended_unread = False
-        self._batch_spec: BatchSpec | None = None  # It is that of the first batch.
-        self._known_order = (None, None, None)
         self._start()
 
     def _start(self) -> None:
         """Create the attributes that are not pickled."""
         self.lock = threading.Lock()
-        self._pickled: PickledPipeline | None = None
         self._lookahead = self._new_lookahead()
+        self._renew()
+        self._settings = self._read_settings()
+
+    def _renew(self) -> None:
+        """Derive anew what follows from the public attributes."""
+        self._batch_spec: BatchSpec | None = None  # It is that of the first batch.
+        self._known_order = (None, None)
+        self._pickled: PickledPipeline | None = None
+
+    def _read_settings(self) -> tuple:
+        """Return everything that determines the batches."""
+        own = (v for k, v in vars(self).items() if k[0] != "_" and k not in self._NEUTRAL)
+        return (self._batch_size, *own, *self.image_data_generator.settings.values())
+
+    def _current_settings(self) -> tuple:
+        """Return the settings, the same tuple until one of them is assigned anew."""
+        settings, known = self._read_settings(), self._settings
+        if len(settings) != len(known) or not all(map(operator.is_, settings, known)):
+            self._renew()
+            self._settings = known = settings
+        return known
 
     def __getstate__(self):
-        unpicklable = {"lock", "_lookahead", "_pickled"}
+        unpicklable = {"lock", "_lookahead", "_pickled", "_settings"}
         return {k: v for k, v in self.__dict__.items() if k not in unpicklable}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
         self._start()
+
+    @property
+    def batch_size(self) -> int:
+        """The number of samples in a batch; the last one of an epoch may be smaller.
+
+        Setting it makes `next` begin its epoch again. Raises ValueError if it is not positive.
+        """
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, value: int) -> None:
+        if value < 1:
+            raise ValueError(f"batch_size={value}: give a positive number")
+        self._batch_size = value
+        self.batch_index = 0
+
+    @property
+    def seed(self) -> int | None:
+        """The augmentor's seed."""
+        return self.image_data_generator.seed
+
+    @property
+    def data_format(self) -> str:
+        """The augmentor's data format, "channels_last" or "channels_first"."""
+        return self.image_data_generator.data_format
 
     # Reading.
 
@@ -129,6 +179,8 @@ class Iterator(keras.utils.PyDataset):
         if self.n == 0:
             raise StopIteration
         with self.lock:
+            if self.batch_index >= len(self):  # Somebody has made `n` smaller.
+                self.epoch, self.batch_index = self.epoch + 1, 0
             epoch, number = self.epoch, self.batch_index
             self.total_batches_seen += 1
             self.batch_index = (number + 1) % len(self)
@@ -166,12 +218,13 @@ class Iterator(keras.utils.PyDataset):
         Each pass over it is another epoch, beginning with `self.epoch`. Under tf.distribute each
         batch is split among the replicas of one process (Keras requires their number to divide the
         batch size). Several processes would each read everything. Raises ValueError if there are
-        no samples.
+        no samples, and when it is read after another batch size was set.
         """
         import tensorflow as tf
 
         if self.n == 0:
             raise ValueError("There are no samples to make a dataset of.")
+        batches = len(self)
 
         def one_epoch():
             with self.lock:
@@ -179,7 +232,9 @@ class Iterator(keras.utils.PyDataset):
                 self.epoch += 1
             ahead = self._new_lookahead()
             try:
-                for number in range(len(self)):
+                for number in range(batches):
+                    if len(self) != batches:
+                        raise ValueError("The batch size was changed: make a new dataset.")
                     yield _tuples(self._read(ahead, epoch, number))
             finally:
                 ahead.close()
@@ -190,7 +245,7 @@ class Iterator(keras.utils.PyDataset):
             _tuples(self._compute_batch(self.epoch, np.zeros(1, int))),
         )
         dataset = tf.data.Dataset.from_generator(one_epoch, output_signature=signature)
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(self)))
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(batches))
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         return dataset.prefetch(2).with_options(options)
@@ -203,11 +258,11 @@ class Iterator(keras.utils.PyDataset):
         return self._order(self.epoch)
 
     def _order(self, epoch: int) -> np.ndarray:
-        known_epoch, shuffled, order = self._known_order
-        if (known_epoch, shuffled) != (epoch, self.shuffle):
-            entropy = self.image_data_generator.entropy
-            order = epoch_order(entropy, epoch, self.n, self.shuffle)
-            self._known_order = (epoch, self.shuffle, order)
+        key = epoch, self.n, self.shuffle, self.image_data_generator.entropy
+        known_key, order = self._known_order
+        if known_key != key:
+            order = epoch_order(self.image_data_generator.entropy, *key[:3])
+            self._known_order = key, order
         return order
 
     def _indices(self, epoch: int, number: int) -> np.ndarray:
@@ -218,18 +273,22 @@ class Iterator(keras.utils.PyDataset):
     def _read(self, ahead: Lookahead, epoch: int, number: int, endless: bool = False):
         if self.image_data_generator.workers == 0:
             return self._compute_batch(epoch, self._indices(epoch, number))
+        settings = self._current_settings()
         if self.saver.folder:  # Save only pictures that the reader gets.
             return self._start_batch(epoch, number, False).result()
-        settings = (self.shuffle, *self.image_data_generator.settings.values())
         return ahead.take(epoch, number, settings, endless)
 
     def _new_lookahead(self) -> Lookahead:
-        ahead = self.image_data_generator.threads.batches_ahead(self.batch_size)
-        return Lookahead(self._start_batch, len(self), ahead)
+        return Lookahead(self._start_batch, self._extent)
+
+    def _extent(self) -> tuple[int, int]:
+        """Return the number of batches in an epoch, and of those to start ahead."""
+        return len(self), self.image_data_generator.threads.batches_ahead(self.batch_size)
 
     def _start_batch(self, epoch: int, number: int, ahead: bool) -> PendingBatch:
         """Have the threads start to fill a batch, themselves or through worker processes."""
         threads = self.image_data_generator.threads
+        settings = self._settings
         indices = self._indices(epoch, number)
         pipeline = self._pickled_pipeline()
         batch = self._new_batch(indices, buffers=threads.pool.buffers if pipeline else None)
@@ -248,13 +307,15 @@ class Iterator(keras.utils.PyDataset):
                 threads.note(time.thread_time() - started)
 
         def finish():
-            self._batch_spec = batch.spec
+            if settings is self._settings:
+                self._batch_spec = batch.spec
             return self._assemble(*batch.arrays, indices)
 
         return PendingBatch(threads, fill, len(indices), finish, ahead)
 
     def _compute_batch(self, epoch: int, indices: np.ndarray, standardize: bool = True):
         """Compute a batch in the calling thread."""
+        self._current_settings()
         batch = self._new_batch(indices, standardize)
         self._fill(batch, epoch, indices, range(len(indices)), standardize)
         return self._assemble(*batch.arrays, indices)

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
+from .clutter import is_clutter
+
 SUFFIXES = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
 CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1, "gray": 1}
 TRUNCATED = ("load", "error")
@@ -124,16 +126,27 @@ def resize(image: np.ndarray, target_size: tuple[int, int] | None, interpolation
 
 
 def validate_filename(filename: str, white_list_formats=SUFFIXES) -> bool:
-    """Return whether the name has one of the suffixes and the file exists."""
-    return filename.lower().endswith(tuple(white_list_formats)) and os.path.isfile(filename)
+    """Return whether the name has one of the suffixes, is no clutter, and the file exists."""
+    return (
+        filename.lower().endswith(tuple(white_list_formats))
+        and not is_clutter(os.path.basename(filename))
+        and os.path.isfile(filename)
+    )
+
+
+def walk(directory: str, follow_links: bool = False):
+    """Yield (folder, file names) for a folder and those within it, without clutter."""
+    for folder, folders, names in os.walk(directory, followlinks=follow_links):
+        folders[:] = [name for name in folders if not is_clutter(name)]
+        yield folder, [name for name in names if not is_clutter(name)]
 
 
 def list_pictures(directory: str, ext=SUFFIXES) -> list[str]:
-    """Return the paths of all pictures in a folder and its sub-folders."""
+    """Return the paths of all pictures in a folder and its sub-folders, without clutter."""
     suffixes = tuple(f".{suffix}" for suffix in ((ext,) if isinstance(ext, str) else ext))
     return [
         os.path.join(folder, name)
-        for folder, _, names in os.walk(directory)
+        for folder, names in walk(directory)
         for name in names
         if name.lower().endswith(suffixes)
     ]

@@ -1,13 +1,14 @@
 """Threads that compute batches ahead of the reader, delivered in order.
 
 Each thread fills a share of a batch's samples. Where there is enough work, it has a process fill
-the share instead (see processes.py).
+the share instead (see processes.py). All augmentors with the same number of workers share their
+threads: TensorFlow keeps the iterators that it has read, so threads of their own would pile up.
 """
 
-import operator
 import os
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -18,6 +19,11 @@ from .processes import IN_FLIGHT, WorkerPool
 # The number of samples in a share. Smaller shares would lose more time to cold caches.
 _SAMPLES_PER_SHARE = 32
 _BATCHES_AHEAD = 3
+_executors: "weakref.WeakValueDictionary[tuple, ThreadPoolExecutor]" = weakref.WeakValueDictionary()
+_executors_lock = threading.Lock()
+_here = (
+    threading.local()
+)  # `depth` is 1 in the threads of an executor, 2 in those that they wait for.
 
 
 def available_cores() -> int:
@@ -27,12 +33,33 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-class WorkerThreads:
-    """The threads of one augmentor, and its access to the shared pool of worker processes.
+def _shared_executor(workers: int) -> ThreadPoolExecutor:
+    """Return the executor of all augmentors with this number of workers.
 
-    The threads start when they are needed and end with their owner. The object can be pickled and
-    used in a forked child, where the threads start anew. Several threads switch off OpenCV's own
-    threads, which is possible only for the whole process.
+    A function of the user's that reads another augmentor's batches runs in such a thread. It gets
+    an executor of its own, because waiting for its own executor might never end.
+    """
+    depth = getattr(_here, "depth", 0)
+    key = os.getpid(), workers, depth
+    with _executors_lock:
+        executor = _executors.get(key)
+        if executor is None:
+            if workers > 1:  # OpenCV's own threads would compete with these.
+                cv2.setNumThreads(1)
+            executor = _executors[key] = ThreadPoolExecutor(
+                IN_FLIGHT * workers,  # There is one for each task that processes can have.
+                "ImageDataAugmentor",
+                initializer=lambda: setattr(_here, "depth", depth + 1),
+            )
+    return executor
+
+
+class WorkerThreads:
+    """The threads that one augmentor uses, and its access to the shared pool of worker processes.
+
+    The threads start when they are needed and end with the last augmentor that used them. The
+    object can be pickled and used in a forked child, where the threads start anew. Several threads
+    switch off OpenCV's own threads, which is possible only for the whole process.
 
     Attributes:
         workers: the number of threads that work at the same time.
@@ -52,8 +79,7 @@ class WorkerThreads:
 
     def _start(self) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._executor: ThreadPoolExecutor | None = None
+        self._executors: set[ThreadPoolExecutor] = set()  # This keeps them alive.
         self.turn = threading.Semaphore(self.workers)
         self.pool = WorkerPool.shared()
 
@@ -61,15 +87,9 @@ class WorkerThreads:
         """Queue a call for the next free thread."""
         if self._pid != os.getpid():
             self._start()
-        with self._lock:
-            if self._executor is None:
-                if self.workers > 1:  # OpenCV's own threads would compete with these.
-                    cv2.setNumThreads(1)
-                threads = (
-                    IN_FLIGHT * self.workers
-                )  # There is one for each task that processes can have.
-                self._executor = ThreadPoolExecutor(threads, "ImageDataAugmentor")
-            return self._executor.submit(function, *arguments)
+        executor = _shared_executor(self.workers)
+        self._executors.add(executor)
+        return executor.submit(function, *arguments)
 
     def shares(self, size: int, ahead: bool) -> int:
         """Return the number of shares of a batch of `size` samples.
@@ -152,11 +172,19 @@ class Lookahead:
     """Starts the next batches while the reader uses the current one.
 
     Batches can be taken in any order, but only those taken in sequence are started ahead.
+
+    Arguments:
+        start: a function of (epoch, number, ahead) that starts a batch.
+        extent: a function that returns how many batches an epoch has now, and how many of them to
+            start ahead.
     """
 
-    def __init__(self, start: Callable[[int, int, bool], PendingBatch], length: int, ahead: int):
-        self._start_batch = start
-        self._length, self._ahead = length, ahead
+    def __init__(
+        self,
+        start: Callable[[int, int, bool], PendingBatch],
+        extent: Callable[[], tuple[int, int]],
+    ):
+        self._start_batch, self._extent = start, extent
         self._start()
 
     def _start(self) -> None:
@@ -164,18 +192,18 @@ class Lookahead:
         self._lock = threading.Lock()
         self._pending: dict[tuple[int, int], PendingBatch] = {}
         self._previous: tuple[int, int] | None = None
-        self._settings: tuple = ()
+        self._settings: object = None
 
-    def take(self, epoch: int, number: int, settings: tuple, endless: bool = False):
+    def take(self, epoch: int, number: int, settings: object, endless: bool = False):
         """Return batch `number` of `epoch`. Several threads may call this.
 
-        Batches started under other `settings` are dropped. If `endless`, the next epoch's batches
-        are started after the last one of an epoch.
+        Batches that were started under another object of `settings` are dropped. If `endless`, the
+        next epoch's batches are started after the last one of an epoch.
         """
         if self._pid != os.getpid():  # A forked child lacks the threads that fill the batches.
             self._start()
         with self._lock:
-            if not all(map(operator.is_, settings, self._settings)):
+            if settings is not self._settings:
                 self._drop()
             self._settings = settings
             batch = self._pending.pop((epoch, number), None)
@@ -186,10 +214,11 @@ class Lookahead:
         return batch.result()
 
     def _prepare(self, epoch: int, number: int, endless: bool) -> None:
+        length, ahead = self._extent()
         wanted = [
-            (epoch + following // self._length, following % self._length)
-            for following in range(number + 1, number + self._ahead + 1)
-            if endless or following < self._length
+            (epoch + following // length, following % length)
+            for following in range(number + 1, number + ahead + 1)
+            if endless or following < length
         ]
         for key in self._pending.keys() - set(wanted):
             self._pending.pop(key).cancel()
@@ -205,3 +234,13 @@ class Lookahead:
     def _drop(self) -> None:
         while self._pending:
             self._pending.popitem()[1].cancel()
+
+
+def _renew_lock() -> None:
+    """Replace the lock, in a forked child where no thread is left that could release it."""
+    global _executors_lock
+    _executors_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
