@@ -67,7 +67,7 @@ class TestPositions:
         frame = table(photos)
         frame.loc[1, "filename"] = "c/missing.png"
         augmentor = ImageDataAugmentor(validation_split=0.4)
-        with pytest.warns(UserWarning, match="1 rows are left out"):
+        with pytest.warns(UserWarning, match="1 rows are left out|only the validation subset"):
             rest = augmentor.flow_from_dataframe(
                 frame, photos, classes=CLASSES, subset="training", class_mode="sparse"
             )

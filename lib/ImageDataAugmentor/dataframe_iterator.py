@@ -7,7 +7,7 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 
-from .file_iterator import CLASS_LABELS, FileIterator
+from .file_iterator import CLASS_LABELS, FileIterator, listed
 from .iterator import FlowSettings, ImageSaver
 from .reading import ImageLoader, validate_filename
 
@@ -20,18 +20,20 @@ class DataFrameIterator(FileIterator):
         y_col: the column of the targets, or a list of columns. Not used with class_mode "input" or
             None.
         weight_col: the column of the sample weights, which make the batches triples.
-        classes: the labels in the order that numbers them. Rows with other labels are left out.
-            None takes all labels, sorted. If `classes` is given, `y_col` may hold whole numbers
-            instead of strings: the positions of the labels in `classes`, counted from 0.
-        validate_filenames: whether to leave out, with a warning, rows whose file does not exist or
-            has an unknown suffix.
+        classes: the labels in the order that numbers them. Rows with other labels are left out,
+            with a warning. None takes all labels, sorted. If `classes` is given, `y_col` may hold
+            whole numbers instead of strings: the positions of the labels in `classes`, counted
+            from 0.
+        validate_filenames: whether to leave out, with a warning, rows whose file does not exist,
+            has an unknown suffix or is clutter, such as macOS's "._cat.jpg".
         class_mode (in the settings): as for a DirectoryIterator, where "categorical" also takes
             lists of labels; "multi_output" (a list with one array for each column), "raw" (the
             values unchanged), or "color_target" and "grayscale_target" (the column holds the full
             path of a target picture, which label_augment_mode says how to transform).
 
-    Raises ValueError for a column that does not exist and for a position outside `classes`, and
-    TypeError for a column with values of another type than the class mode needs.
+    Raises ValueError for a column that does not exist, for a position outside `classes` and for
+    `classes` that no row has, and TypeError for a column with values of another type than the class
+    mode needs.
     """
 
     allowed_class_modes = (
@@ -66,6 +68,8 @@ class DataFrameIterator(FileIterator):
         labelled = self.class_mode in CLASS_LABELS
         if labelled:
             labels = _labels_among(frame[y_col], classes)
+            if classes and not _are_positions(frame[y_col], classes):
+                _tell_of_other_labels(frame[y_col], labels, classes)
             frame, labels = frame[labels.notna()], labels.dropna()
             names = list(dict.fromkeys(classes)) if classes else sorted(set(labels.explode()))
             self.class_indices = {name: number for number, name in enumerate(names)}
@@ -73,6 +77,9 @@ class DataFrameIterator(FileIterator):
         chosen = image_data_generator.subset_slice(settings.subset, len(frame))
         frame = frame.iloc[chosen]
         if labelled:
+            if settings.subset:
+                held_out = image_data_generator.subset_slice("validation", len(labels))
+                _tell_of_whole_classes(labels, held_out.stop)
             self.classes = self._numbers_of(labels.iloc[chosen], classes)
         self.filenames = frame[x_col].tolist()
         self._targets = self._read_targets(frame, y_col)
@@ -138,8 +145,9 @@ class DataFrameIterator(FileIterator):
         if not valid.all():
             missing = frame[x_col][~valid]
             warnings.warn(
-                f"{len(missing)} rows are left out, whose file does not exist or has none of the "
-                f"suffixes {', '.join(self.white_list_formats)}: {', '.join(missing[:3])}"
+                f"{len(missing)} rows are left out, whose file does not exist, is hidden or has "
+                f"none of the suffixes {', '.join(self.white_list_formats)}: "
+                f"{', '.join(missing[:3])}"
                 f"{' ...' if len(missing) > 3 else ''}",
                 stacklevel=4,
             )
@@ -199,6 +207,43 @@ def _labels_among(labels: pd.Series, classes: list[str] | None) -> pd.Series:
         return label if label in known else None
 
     return labels.map(kept)
+
+
+def _tell_of_other_labels(labels: pd.Series, kept: pd.Series, classes: list[str]) -> None:
+    """Warn of rows that `classes` leaves out, and of classes that have no row.
+
+    Raises ValueError if all rows are left out.
+    """
+    if labels.empty:
+        return
+    found = set(labels.explode())
+    missing = [name for name in dict.fromkeys(classes) if name not in found]
+    others = listed(sorted(found - set(classes), key=str))
+    left_out = int(kept.isna().sum())
+    if left_out == len(labels):
+        raise ValueError(
+            f"none of the {left_out} rows has a label in `classes` ({listed(classes)}); their "
+            f"labels are {others}: correct the names."
+        )
+    parts = []
+    if left_out:
+        parts.append(f"{left_out} rows are left out, whose labels are not in `classes`: {others}")
+    if missing:
+        parts.append(f"no row has the label {listed(missing)} of `classes`: check its spelling")
+    if parts:
+        warnings.warn("; ".join(parts), stacklevel=4)
+
+
+def _tell_of_whole_classes(labels: pd.Series, held_out: int) -> None:
+    """Warn if the validation subset, the first rows, has classes that the rest lacks."""
+    lacking = set(labels.iloc[:held_out].explode()) - set(labels.iloc[held_out:].explode())
+    if lacking:
+        warnings.warn(
+            f"only the validation subset has {listed(sorted(lacking, key=str))}, so training "
+            "never sees them: it is the first part of the table, so shuffle that first, with "
+            "dataframe.sample(frac=1, random_state=0).",
+            stacklevel=4,
+        )
 
 
 def _check_types(column: pd.Series, types, rule: str) -> None:
