@@ -1,8 +1,11 @@
 """Replacements for the names and arguments of albumentations 1 that version 2 dropped."""
 
+import functools
+import sys
 import warnings
 
 import albumentations
+from albumentations.core import validation
 
 _TRANSFORMS = {
     "Cutout": "CoarseDropout(num_holes_range=..., hole_height_range=..., hole_width_range=...)",
@@ -92,24 +95,86 @@ _ARGUMENTS_OF = {
 
 
 def name_replacements() -> None:
-    """Make the AttributeError for `albumentations.Flip` and the like name the replacement.
+    """Make the errors for `albumentations.Flip` and the like name the replacement.
 
     Python calls a module's `__getattr__` (PEP 562) only for names that the module lacks, and it
-    can be set from outside. `from albumentations import Flip` keeps Python's own message.
+    can be set from outside. For `from albumentations import Flip` it then looks for a module of
+    that name.
     """
+    sys.meta_path.append(_DroppedNames)
     if "__getattr__" in vars(albumentations):  # A later albumentations may have its own.
         return
 
     def __getattr__(name: str):
         message = f"module 'albumentations' has no attribute {name!r}"
         if name in _TRANSFORMS:
-            message += (
-                f": albumentations {albumentations.__version__} dropped it; "
-                f"write {_TRANSFORMS[name]} instead"
-            )
+            message += _replacement(name)
         raise AttributeError(message, name=name, obj=albumentations)
 
     albumentations.__getattr__ = __getattr__
+
+
+def _replacement(name: str) -> str:
+    version = albumentations.__version__
+    return f": albumentations {version} dropped it; write {_TRANSFORMS[name]} instead"
+
+
+class _DroppedNames:
+    """A finder of modules that finds none, but knows what became of a dropped transform."""
+
+    @staticmethod
+    def find_spec(fullname: str, path=None, target=None) -> None:
+        """Raise ImportError for the name of a dropped transform."""
+        package, _, name = fullname.partition(".")
+        if package == "albumentations" and name in _TRANSFORMS:
+            raise ImportError(
+                f"cannot import name {name!r} from 'albumentations'" + _replacement(name)
+            )
+
+
+def explain_refusals() -> None:
+    """Make the error for `RandomResizedCrop(height=8, width=8)` and the like name the way out.
+
+    albumentations checks arguments in one private function; without it the errors stay as they are.
+    """
+    checks = getattr(validation, "ValidatedTransformMeta", None)
+    original = getattr(checks, "_validate_parameters", None)
+    if original is None:
+        return
+
+    @functools.wraps(original)
+    def validate(schema_cls, full_kwargs, param_names, *args, **kwargs):
+        try:
+            return original(schema_cls, full_kwargs, param_names, *args, **kwargs)
+        except ValueError as error:
+            name = schema_cls.__qualname__.partition(".")[0]
+            unknown = [argument for argument in full_kwargs if argument not in param_names]
+            advice = _advice_on_refusal(name, unknown)
+            if advice is None:
+                raise
+            raise ValueError(advice if unknown else f"{error}\n{advice}") from error
+
+    checks._validate_parameters = staticmethod(validate)
+
+
+def _advice_on_refusal(name: str, unknown: list[str]) -> str | None:
+    """Return the way out of refused arguments, of which albumentations does not know some."""
+    version = albumentations.__version__
+    instead = dict.fromkeys(filter(None, (_instead_of(name, argument) for argument in unknown)))
+    if instead:
+        given = ", ".join(f"{argument}=..." for argument in unknown)
+        return (
+            f"albumentations {version} refuses {name}({given}); write {', '.join(instead)} instead."
+        )
+    if name in _ARGUMENTS_OF and not unknown:
+        instead = ", ".join(dict.fromkeys(_ARGUMENTS_OF[name].values()))
+        return f"The arguments of {name} have changed since albumentations 1: write {instead}."
+    return None
+
+
+def _instead_of(name: str, argument: str) -> str | None:
+    """Return what replaces an argument of a transform, or None if that is not known."""
+    return _ARGUMENTS_OF.get(name, {}).get(argument) or _ARGUMENTS.get(argument)
 
 
 def check_arguments(compose: albumentations.BaseCompose) -> None:
@@ -117,7 +182,7 @@ def check_arguments(compose: albumentations.BaseCompose) -> None:
     for transform in _leaves(compose):
         name = type(transform).__name__
         for argument in getattr(transform, "invalid_args", None) or ():
-            instead = _ARGUMENTS_OF.get(name, {}).get(argument) or _ARGUMENTS.get(argument)
+            instead = _instead_of(name, argument)
             advice = f"write {instead}" if instead else "see its documentation"
             warnings.warn(
                 f"albumentations.{name}({argument}=...) is ignored by albumentations "
