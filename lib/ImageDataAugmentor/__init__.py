@@ -19,6 +19,7 @@ _MODULES = {
     "load_img": "utils",
     "save_img": "utils",
     "validate_filename": "utils",
+    "zip_flows": "zipping",
 }
 __all__ = list(_MODULES)
 

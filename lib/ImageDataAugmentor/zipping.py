@@ -1,0 +1,93 @@
+"""Flows read side by side, such as pictures and their masks."""
+
+import keras
+import numpy as np
+
+from .iterator import Iterator
+
+_ALIKE = ("batch_size", "shuffle")
+
+
+class ZippedFlows(keras.utils.PyDataset):
+    """Batches of two or three flows as pairs or triples, as a Keras sequence and for ever.
+
+    Like its flows it has `n`, `batch_size`, `epoch`, `next` and `reset`.
+    """
+
+    def __init__(self, *flows: Iterator):
+        super().__init__()
+        if len(flows) not in {2, 3} or not all(isinstance(flow, Iterator) for flow in flows):
+            raise TypeError("zip_flows takes two or three flows: pictures, targets and weights")
+        self.flows = flows
+        self.n = self.samples = flows[0].n
+        self._check()
+
+    def _check(self) -> None:
+        first = self.flows[0]
+        for other in self.flows[1:]:
+            if other.n != first.n:
+                raise ValueError(
+                    f"The flows have {first.n} and {other.n} samples: give each picture its target."
+                )
+            for name in _ALIKE:
+                one, two = getattr(first, name), getattr(other, name)
+                if one != two:
+                    raise ValueError(f"The flows differ in {name}, {one} and {two}: make it equal.")
+            if not np.array_equal(first.index_array, other.index_array):
+                raise ValueError(
+                    "The flows visit their samples in different orders: give both augmentors the "
+                    "same seed, as in ImageDataAugmentor(seed=1)."
+                )
+        for flow in self.flows:
+            if getattr(flow, "class_mode", None) or getattr(flow, "y", None) is not None:
+                raise ValueError("A flow of zip_flows must have no labels: pass class_mode=None.")
+
+    @property
+    def batch_size(self) -> int:
+        """The number of samples in a batch."""
+        return self.flows[0].batch_size
+
+    @property
+    def epoch(self) -> int:
+        """The number of the current epoch."""
+        return self.flows[0].epoch
+
+    def __len__(self) -> int:
+        return len(self.flows[0])
+
+    def __getitem__(self, idx: int) -> tuple:
+        return tuple(flow[idx] for flow in self.flows)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> tuple:
+        return tuple(next(flow) for flow in self.flows)
+
+    def next(self) -> tuple:
+        """Return the next pair or triple of batches, without end."""
+        return next(self)
+
+    def reset(self) -> None:
+        """Make `next` begin its epoch again."""
+        for flow in self.flows:
+            flow.reset()
+
+    def on_epoch_begin(self) -> None:
+        """Note that Keras begins an epoch."""
+        for flow in self.flows:
+            flow.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        """Advance to the next epoch."""
+        for flow in self.flows:
+            flow.on_epoch_end()
+
+
+def zip_flows(*flows: Iterator) -> ZippedFlows:
+    """Return the batches of two or three flows as pairs or triples, for `fit`.
+
+    Keras 3 refuses Python's zip(images, masks), which Keras 2 took. Raises ValueError for flows of
+    different lengths, batch sizes or orders, and for flows with labels.
+    """
+    return ZippedFlows(*flows)
