@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from . import fusing, guide
+from . import fusing, guide, keras_changes
 from .cache import open_cache
 from .dataframe_iterator import DataFrameIterator
 from .directory_iterator import DirectoryIterator
@@ -23,6 +23,7 @@ from .reading import ImageLoader
 from .transforming import TINY, SampleTransformer
 from .transforms import quicken
 from .workers import WorkerThreads
+from .zipping import zip_flows
 
 # Notebooks use `import *` from here and rely on these names.
 __all__ = [
@@ -35,9 +36,14 @@ __all__ = [
     "np",
     "pd",
     "warnings",
+    "zip_flows",
 ]
 
 guide.name_replacements()
+guide.explain_refusals()
+keras_changes.begin_each_epoch_anew()
+keras_changes.explain_zip()
+keras_changes.explain_generator_methods()
 
 
 class ImageDataAugmentor(SampleTransformer):
@@ -50,17 +56,20 @@ class ImageDataAugmentor(SampleTransformer):
     Arguments:
         featurewise_center, featurewise_std_normalization: subtract the mean of each channel over
             the data given to `fit`, and divide by its standard deviation. The second implies the
-            first.
+            first. `fit` takes the statistics after all earlier steps, where the original library
+            took those of the values that it was given.
         samplewise_center, samplewise_std_normalization: do the same with the statistics of each
             picture.
         zca_whitening: multiply by the principal components found by `fit`.
         augment: an albumentations transform, a list of them, or a Compose. Results are not
-            reproducible if a transform draws from a global random state.
+            reproducible if a transform draws from a global random state. While it changes colours,
+            float pictures of 0..255 are rounded to whole numbers; other floats must be 0..1.
         input_augment_mode: the role of the pictures in albumentations: "image", "mask", or the name
             of one of its additional targets.
         label_augment_mode: the role of the targets, if they are transformed: as above, or
             "same_as_input". None leaves targets unchanged.
-        seed: the seed of the order and the transforms. None draws one from the system.
+        seed: the seed of the order and the transforms. None takes the seed of the Compose, or draws
+            one from Python's `random`, so that `keras.utils.set_random_seed` counts.
         rescale: a factor for the values. None or 0 leaves them unchanged.
         preprocess_input, preprocess_labels: functions of one picture and of one target. The worker
             threads call them.
@@ -121,7 +130,7 @@ class ImageDataAugmentor(SampleTransformer):
         self.input_augment_mode = input_augment_mode
         self.label_augment_mode = label_augment_mode
         self.augment = None if augment is None else self._as_compose(augment)
-        self.seed, self.entropy = seed, entropy_of(seed)
+        self.seed = self._choose_seed(seed)
         self.rescale = rescale
         self.preprocess_input, self.preprocess_labels = preprocess_input, preprocess_labels
         _check_settings(data_format, validation_split, truncated)
@@ -170,6 +179,26 @@ class ImageDataAugmentor(SampleTransformer):
         quicken(augment)
         self._add_label_target(augment)
         return augment
+
+    def _choose_seed(self, seed: int | None) -> int | None:
+        """Return the seed that counts: the argument or, without one, that of the Compose."""
+        of_compose = getattr(self.augment, "seed", None)
+        if seed is None or of_compose in {None, seed}:
+            return of_compose if seed is None else seed
+        warnings.warn(
+            f"Compose(seed={of_compose}) is ignored: ImageDataAugmentor(seed={seed}) counts.",
+            stacklevel=3,
+        )
+        return seed
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the order and the transforms, or None if it was drawn."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, value: int | None) -> None:
+        self._seed, self.entropy = value, entropy_of(value)
 
     def _add_label_target(self, compose: albumentations.Compose) -> None:
         """Check both modes, and make the Compose transform labels as the mode says."""
@@ -365,6 +394,8 @@ class ImageDataAugmentor(SampleTransformer):
     def fit(self, x: np.ndarray, augment: bool = False, rounds: int = 1) -> None:
         """Compute `mean`, `std` and `principal_components`, as far as the settings need them.
 
+        They are those of pictures after all steps that come before in `standardize`.
+
         Some of the arguments:
             x: pictures [n, height, width, channels], or [n, channels, height, width] if the data
                 format is "channels_first". Raises ValueError if it has not four axes.
@@ -388,6 +419,8 @@ class ImageDataAugmentor(SampleTransformer):
                     for epoch, i in itertools.product(range(rounds), range(len(x)))
                 ]
             )
+        if self.scales:
+            x = np.stack([self.scale(picture.copy()) for picture in x])
         self._compute_statistics(x)
 
     def _compute_statistics(self, x: np.ndarray) -> None:

@@ -12,8 +12,11 @@ _GOLDEN_RATIO = 0x9E3779B97F4A7C15F39CC0605CEDC835  # 2**128 / phi spreads the g
 
 
 def entropy_of(seed: int | None) -> int:
-    """Return a non-negative number for `seed`, or a random one from the system for None."""
-    return SeedSequence().entropy if seed is None else int(seed) % _WORD
+    """Return a non-negative number for `seed`, or one drawn from Python's `random` for None.
+
+    Keras draws its default seeds there too, so `keras.utils.set_random_seed` counts for both.
+    """
+    return random.getrandbits(64) if seed is None else int(seed) % _WORD
 
 
 def epoch_order(entropy: int, epoch: int, n: int, shuffle: bool) -> np.ndarray:

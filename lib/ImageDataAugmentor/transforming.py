@@ -4,6 +4,7 @@ import copy
 import threading
 import warnings
 
+import albumentations as A
 import numpy as np
 
 from .drawn_transform import DrawnTransform
@@ -70,6 +71,16 @@ class SampleTransformer:
         )
 
     @property
+    def scales(self) -> bool:
+        """Whether `scale` does anything."""
+        return bool(
+            self.preprocess_input
+            or self.rescale
+            or self.samplewise_center
+            or self.samplewise_std_normalization
+        )
+
+    @property
     def can_draw(self) -> bool:
         """Whether `draw` can replace `augment_sample`."""
         return (
@@ -83,7 +94,7 @@ class SampleTransformer:
         self, epoch: int, indices: list[int], shape: tuple, resizing: bool
     ) -> list[DrawnTransform]:
         """Draw the transforms of these samples in `epoch`; see FusedCompose.draw."""
-        compose, randomness = self._own_compose()
+        compose, randomness, _ = self._own_compose()
         drawn = []
         for index in indices:
             randomness.set(self.entropy, epoch, index)
@@ -97,7 +108,7 @@ class SampleTransformer:
         """
         if self.augment is None:
             return x, y
-        compose, randomness = self._own_compose()
+        compose, randomness, colours = self._own_compose()
         randomness.set(self.entropy, epoch, index)
         with_target = y is not None and self.label_augment_mode is not None
         data = {self.input_augment_mode: x}
@@ -105,7 +116,7 @@ class SampleTransformer:
             data[self.label_augment_mode] = y
         if "image" not in data:  # albumentations requires one, mostly with three channels.
             data["image"] = np.zeros((*x.shape[:2], 3), np.uint8)
-        data = compose(**data)
+        data = _with_whole_colours(compose, data) if colours else compose(**data)
         return data[self.input_augment_mode], data[self.label_augment_mode] if with_target else y
 
     def _own_compose(self):
@@ -113,7 +124,7 @@ class SampleTransformer:
         mine = self._of_thread
         if getattr(mine, "source", None) is not self.augment:
             compose = copy.deepcopy(self.augment)
-            mine.compose = compose, TransformRandomness(compose)
+            mine.compose = compose, TransformRandomness(compose), _changes_colours(compose)
             mine.source = self.augment
         return mine.compose
 
@@ -123,18 +134,9 @@ class SampleTransformer:
         The steps are preprocess_input, preprocess_labels, rescale, samplewise, featurewise and
         whitening, as far as they are set.
         """
-        if self.preprocess_input:
-            x = self.preprocess_input(x)
+        x = self.scale(x)
         if self.preprocess_labels and y is not None:
             y = self.preprocess_labels(y)
-        if self.standardizes and x.dtype.kind != "f":
-            x = x.astype(np.float32)
-        if self.rescale:
-            x = x * x.dtype.type(self.rescale)
-        if self.samplewise_center:
-            x = x - x.mean()
-        if self.samplewise_std_normalization:
-            x = x / (x.std() + TINY)
         if self.featurewise_center and self._is_fitted("mean", "featurewise_center"):
             x = x - self._for_picture(self.mean, x)
         if self.featurewise_std_normalization and self._is_fitted(
@@ -144,6 +146,20 @@ class SampleTransformer:
         if self.zca_whitening and self._is_fitted("principal_components", "zca_whitening"):
             x = (x.reshape(-1) @ np.asarray(self.principal_components, x.dtype)).reshape(x.shape)
         return x, y
+
+    def scale(self, x: np.ndarray) -> np.ndarray:
+        """Return one picture [height, width, channels] after the steps before featurewise ones."""
+        if self.preprocess_input:
+            x = self.preprocess_input(x)
+        if self.standardizes and x.dtype.kind != "f":
+            x = x.astype(np.float32)
+        if self.rescale:
+            x = x * x.dtype.type(self.rescale)
+        if self.samplewise_center:
+            x = x - x.mean()
+        if self.samplewise_std_normalization:
+            x = x / (x.std() + TINY)
+        return x
 
     def _is_fitted(self, statistic: str, option: str) -> bool:
         if getattr(self, statistic) is not None:
@@ -171,3 +187,39 @@ class SampleTransformer:
         if standardize:
             x, y = self.standardize(x, y)
         return self.outward(x), self.outward(y)
+
+
+def _changes_colours(transform) -> bool:
+    """Return whether a transform, or one within it, takes floats for colours of 0..1."""
+    if any(map(_changes_colours, getattr(transform, "transforms", ()))):
+        return True
+    return isinstance(transform, A.ImageOnlyTransform) and not isinstance(
+        transform, (A.Normalize, A.ToFloat)
+    )
+
+
+def _with_whole_colours(compose: A.Compose, data: dict) -> dict:
+    """Transform pictures and masks; give float pictures of 0..255 to albumentations as uint8.
+
+    Its colour transforms take floats for 0..1 and would clip these.
+    """
+    dtypes = {}
+    for key, value in data.items():
+        is_picture = compose.additional_targets.get(key, key) == "image"
+        if not is_picture or value.dtype.kind != "f":
+            continue
+        low, high = value.min(initial=0), value.max(initial=0)
+        if low < 0 or high > 255:
+            warnings.warn(
+                f"Float pictures for colour transforms must hold 0..1 or 0..255, but these reach "
+                f"from {low:g} to {high:g}: move what scales them to preprocess_input.",
+                stacklevel=2,
+            )
+        elif high > 1:
+            dtypes[key] = value.dtype
+            data[key] = np.rint(value).astype(np.uint8)
+    data = compose(**data)
+    for key, dtype in dtypes.items():
+        if data[key].dtype == np.uint8:
+            data[key] = data[key].astype(dtype)
+    return data
