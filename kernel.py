@@ -58,6 +58,7 @@ def find_lib() -> Path:
 LIB = find_lib()
 sys.path.insert(0, str(LIB))
 
+import report
 import settings
 from common import Boundary, clock_text, scratch_folder
 from common.locks import only_one
@@ -355,6 +356,7 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
     parser.add_argument("--output", type=Path, help="where results go (./output)")
     parser.add_argument("--fresh", action="store_true", help="throw an unfinished run away")
     parser.add_argument("--show-config", action="store_true", help="print the settings as JSON")
+    parser.add_argument("--report", type=Path, metavar="DIR", help="remake DIR's report, and end")
     config, options = settings.read_settings(
         parser,
         RECIPES,
@@ -363,6 +365,8 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
         argv,
         {"backbone": BACKBONES, "augmentation": AUGMENTATIONS},
     )
+    if options.report:
+        parser.exit(report.remake(options.report))
     limit = KAGGLE_MINUTES if ON_KAGGLE else None
     config = dataclasses.replace(config, time_limit=config.time_limit or limit)
     config = settings.resolved(config, BACKBONES)
@@ -459,6 +463,7 @@ def train(
             break
         else:
             print(results.stage_sentence(stage, clock, opened), flush=True)
+        report.write_report(state.folder.parent)
     best = settings.at_scale(config, config.stages[state.best_stage].scale)
     network = network_for(best, classes, weights, network)
     state.load_best(network)
@@ -521,6 +526,7 @@ def finish(config: Config, members, parts: list[PhotoTables], portfolio, state: 
     results.write_results(output, config, members, parts, state, outcome, took)
     results.decorate(output, config, parts[0], state.rows, outcome, augmentation)
     state.discard()
+    report.write_report(output)
     print(f"{output / 'submission.csv'} is ready after {clock_text(took)}")
 
 
@@ -555,6 +561,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
     files = photos.CompetitionFiles(**COMPETITION_FILES)
     parts = photos.load_tables(folder, files, scratch, config)
+    results.note_photos(output, parts)
     same, found = settings.decisive(config, MAY_CHANGE), photos.fingerprint(parts)
     state = training.open_state(output / "state", same, found, options.fresh)
     portfolio = inference.Portfolio(output / "members", ROOT / "input", parts, state)

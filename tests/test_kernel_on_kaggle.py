@@ -83,7 +83,9 @@ def test_all_four_stages_leave_nothing_but_results(tmp_path, sources):
     check_submission(working, sources[1])
     check_packages(STAGED, log)
     made = {path.relative_to(working).as_posix() for path in working.rglob("*")}
-    assert made - {"suspects.csv"} == {  # which there may be or not
+    lists = {name for name in made if name.startswith("report/")}
+    assert {"report/least_sure.csv", "report/thumbnails.zip"} <= lists
+    assert made - lists - {"suspects.csv"} == {  # the last may be there or not
         "members",
         "members/Plain",
         "members/Plain/probabilities.npz",
@@ -96,6 +98,9 @@ def test_all_four_stages_leave_nothing_but_results(tmp_path, sources):
         "augmented.png",
         "learning_curves.png",
         "confusion_matrix.png",
+        "photos.csv",
+        "report.html",
+        "report",
     }
     stages = json.loads((working / "metrics.json").read_text())["stages"]
     assert [stage["epochs_run"] for stage in stages] == [1, 1, 1, 1]

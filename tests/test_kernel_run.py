@@ -69,6 +69,9 @@ def test_every_output_is_there_and_the_state_is_gone(finished):
         "augmented.png",
         "learning_curves.png",
         "confusion_matrix.png",
+        "photos.csv",
+        "report.html",
+        "report",
     }
 
 
@@ -76,8 +79,8 @@ def test_metrics_keep_the_contract(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     names = """recipe backbone image_size weights seed train_images val_images test_images
         excluded_images classes stages val_accuracy val_accuracy_tta tta_used
-        val_accuracy_submitted folds members blend calibration_error seconds peak_memory_mb
-        resumed stopped_by_time_limit devices versions"""
+        val_accuracy_submitted folds members blend calibration_error command time_limit jobs
+        seconds peak_memory_mb resumed stopped_by_time_limit devices versions"""
     assert list(metrics) == names.split()
     assert metrics["image_size"] == [24, 32]  # not square: height, then width
     assert metrics["classes"] == [0, 1, 2, 10]

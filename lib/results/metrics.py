@@ -153,6 +153,12 @@ class Metrics:
     """How the weights were found: "single", "mean" or "greedy"."""
     calibration_error: float
     """The expected calibration error of what is submitted, on the validation photos, 0 to 1."""
+    command: str
+    """The command line that made the run, as a shell reads it."""
+    time_limit: float | None
+    """Minutes that the session might last; None without a limit."""
+    jobs: list[dict]
+    """One row for each network that trained: member, fold, cost (see `training.Plan`), seconds."""
     seconds: float
     """Time of the run, including finished epochs of earlier sessions."""
     peak_memory_mb: float

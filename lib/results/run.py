@@ -1,5 +1,7 @@
 """Writing the results of a run: what counts first, then what decorates it."""
 
+import shlex
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -101,6 +103,9 @@ def metrics_of(
         members=[member_metrics(name, outcome) for name in outcome.members],
         blend=outcome.blend.method,
         calibration_error=expected_calibration_error(outcome.validation, truth),
+        command=shlex.join(["python", *sys.argv]),
+        time_limit=config.time_limit,
+        jobs=state.jobs,
         seconds=seconds + state.earlier_seconds,
         peak_memory_mb=peak_memory_mb(),
         resumed=state.resumed,

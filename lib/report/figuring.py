@@ -1,0 +1,172 @@
+"""The figures of a report that follow from what a run has saved."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from report.saved import Run
+
+Z = 1.96  # standard errors to either side of a 95 % interval
+BINS = 10  # of the calibration chart
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A fraction with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(right: int, photos: int) -> Interval:
+    """Return a fraction of photos with Wilson's 95 % interval (1927), 0 to 1.
+
+    Raises:
+        ValueError: there are no photos.
+    """
+    if photos < 1:
+        raise ValueError("there are no photos")
+    share, z = right / photos, Z**2 / photos
+    centre = (share + z / 2) / (1 + z)
+    half = Z / (1 + z) * np.sqrt(share * (1 - share) / photos + z / (4 * photos))
+    return Interval(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+
+
+def paired(ours: np.ndarray, theirs: np.ndarray) -> Interval:
+    """Return by how much our accuracy exceeds theirs on the same photos, with its 95 % interval.
+
+    Args:
+        ours: bool [photos], whether each is right.
+        theirs: the same of the other prediction.
+    """
+    difference = ours.astype(float) - theirs
+    half = Z * difference.std() / np.sqrt(max(1, len(difference)))
+    mean = float(difference.mean())
+    return Interval(mean, float(mean - half), float(mean + half))
+
+
+def class_table(run: Run) -> pd.DataFrame:
+    """Return a row a class: precision, recall, f1 (0 to 1, NaN where undefined) and support."""
+    best, numbers = run.validation.argmax(1), range(len(run.classes))
+    hits = np.bincount(run.truth[best == run.truth], minlength=len(run.classes))
+    support = np.bincount(run.truth, minlength=len(run.classes))
+    chosen = np.bincount(best, minlength=len(run.classes))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall, f1 = hits / chosen, hits / support, 2 * hits / (chosen + support)
+    names = [run.classes[number] for number in numbers]
+    return pd.DataFrame(
+        {"class": names, "precision": precision, "recall": recall, "f1": f1, "support": support}
+    )
+
+
+def confusion(run: Run) -> np.ndarray:
+    """Return how many held-out photos of each class (row) were taken for each (column)."""
+    counts = np.zeros((len(run.classes),) * 2, int)
+    np.add.at(counts, (run.truth, run.validation.argmax(1)), 1)
+    return counts
+
+
+def confused_pairs(run: Run) -> pd.DataFrame:
+    """Return the pairs of classes that were taken for each other, the most often first.
+
+    Columns first, second, first_as_second, second_as_first and mistakes (both together).
+    """
+    counts = confusion(run)
+    both = np.triu(counts + counts.T, 1)
+    rows, columns = np.nonzero(both)
+    table = pd.DataFrame(
+        {
+            "first": [run.classes[i] for i in rows],
+            "second": [run.classes[i] for i in columns],
+            "first_as_second": counts[rows, columns],
+            "second_as_first": counts[columns, rows],
+            "mistakes": both[rows, columns],
+        }
+    )
+    return table.sort_values("mistakes", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def calibration(run: Run) -> pd.DataFrame:
+    """Return a row for each bin of confidence that has photos: confidence, accuracy, photos.
+
+    `centre` is the bin's own confidence.
+    """
+    confidence = run.validation.max(1)
+    bins = np.ceil(confidence * BINS).clip(1, BINS)
+    rows = pd.DataFrame({"confidence": confidence, "accuracy": run.right}).groupby(bins)
+    table = rows.mean().assign(photos=rows.size())
+    return table.assign(centre=(table.index - 0.5) / BINS).reset_index(drop=True)
+
+
+def by_size(run: Run) -> pd.DataFrame:
+    """Return the accuracy of the smallest, middle and largest third of the held-out photos.
+
+    Columns pixels (the median's square root: the side of a square photo), right, photos. Empty
+    where sizes are not known, or all much the same.
+    """
+    if "width" not in run.held_out:
+        return pd.DataFrame()
+    pixels = (run.held_out.width * run.held_out.height).to_numpy(float)
+    known = np.isfinite(pixels)
+    if known.sum() < 30:
+        return pd.DataFrame()
+    low, high = np.quantile(pixels[known], (1 / 3, 2 / 3))
+    third = np.where(pixels < low, 0, np.where(pixels < high, 1, 2))[known]
+    table = pd.DataFrame({"pixels": pixels[known], "right": run.right[known]}).groupby(third)
+    if table.ngroups < 3:
+        return pd.DataFrame()
+    return pd.DataFrame(
+        {
+            "pixels": np.sqrt(table.pixels.median()),
+            "right": table.right.sum(),
+            "photos": table.size(),
+        }
+    )
+
+
+def stage_table(history: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each stage that ran.
+
+    Columns member, fold, stage, epochs, seconds, speed (photos a second), best (val_accuracy,
+    0 to 1) and before (the best of the stages before; NaN for the first).
+    """
+    rows = []
+    for (member, fold), network in history.groupby(["member", "fold"], sort=False):
+        before = np.nan
+        for stage, epochs in network.groupby("stage", sort=False):
+            best = epochs.val_accuracy.max()
+            rows.append(
+                (member, fold, stage, len(epochs), epochs.seconds.sum(),
+                 epochs.images_per_second.mean(), best, before)
+            )  # fmt: skip
+            before = np.nanmax([before, best])
+    columns = ["member", "fold", "stage", "epochs", "seconds", "speed", "best", "before"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def conflicts(photos: pd.DataFrame) -> pd.DataFrame:
+    """Return the training photos that are near-identical but have different labels, by group."""
+    train = photos[(photos.set == "train") & (photos.group >= 0)]
+    several = train.groupby("group")["label"].transform("nunique") > 1
+    return train[several].sort_values("group", kind="stable")
+
+
+def mistakes(run: Run) -> pd.DataFrame:
+    """Return the held-out photos that are wrong, those first that the blend is surest of."""
+    wrong = run.held_out[~run.right]
+    margin = wrong.probability_of_predicted - wrong.probability_of_label
+    return wrong.loc[margin.sort_values(ascending=False, kind="stable").index]
+
+
+def resembling_none(run: Run) -> pd.DataFrame:
+    """Return the held-out photos in which no class reaches one half, the least sure first."""
+    unsure = run.held_out[run.held_out.probability_of_predicted < 0.5]
+    return unsure.sort_values("probability_of_predicted", kind="stable")
+
+
+def least_sure(run: Run) -> pd.DataFrame:
+    """Return the test photos, those first whose two most probable classes are closest."""
+    margin = run.test.probability_of_predicted - run.test.probability_of_second
+    return run.test.loc[margin.sort_values(kind="stable").index]

@@ -1,0 +1,49 @@
+"""The lists behind a report, as CSV files beside it."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from common import write_atomically
+from report.figuring import (
+    class_table,
+    conflicts,
+    confused_pairs,
+    least_sure,
+    mistakes,
+    resembling_none,
+)
+from report.saved import Run
+
+FOLDER = "report"  # beside report.html
+
+
+def write_lists(run: Run) -> dict[str, pd.DataFrame]:
+    """Write the lists of a run and return them by the names of their files, whole.
+
+    A list without rows has no file; one that an earlier report left is removed.
+
+    Raises:
+        OSError: a file can't be written.
+    """
+    lists = {"duplicates.csv": conflicts(run.photos).drop(columns=["set"])}
+    if run.finished:
+        lists |= {
+            "mistakes.csv": mistakes(run),
+            "least_sure.csv": least_sure(run),
+            "resembling_none.csv": resembling_none(run),
+            "confused_pairs.csv": confused_pairs(run),
+            "classes.csv": class_table(run),
+        }
+    for name, table in lists.items():
+        write_list(table, run.folder / FOLDER / name)
+    return lists
+
+
+def write_list(table: pd.DataFrame, path: Path) -> None:
+    """Write a list, or remove its file where it has no rows."""
+    if table.empty:
+        path.unlink(missing_ok=True)
+    else:
+        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        write_atomically(path, text)

@@ -1,0 +1,230 @@
+"""What stands on the page: everything that the template shows, from what a run has saved."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from common import clock_text
+from report import charts
+from report.advice import advise
+from report.figuring import (
+    calibration,
+    class_table,
+    confused_pairs,
+    confusion,
+    paired,
+    stage_table,
+    wilson,
+)
+from report.pictures import WIDE, Thumbnails
+from report.saved import Run
+from report.sheets import add_thumbnails, examples, pair_sheets, sheets_of
+
+MATRIX = 30  # classes up to which the whole confusion matrix is shown
+PAIRS_LISTED = 20
+CLASSES_OPEN = 30  # classes up to which the table of classes is open
+HOME = (6675, 10)  # test photos and classes of sf-dl-car-classification
+PUBLISHED = ((0.97827, "the best published score"), (0.96838, "the reference recipe"))
+COUNTS_SHOWN = 60  # classes whose balance is drawn
+
+
+def contents(run: Run, thumbnails: Thumbnails) -> dict:
+    """Return what the template shows; `thumbnails` gets the photos that it needs."""
+    shown = {
+        "run": run,
+        "state": state_of(run),
+        "networks": charts.networks(run),
+        "stages": stage_rows(run),
+        "settings": {k: v for k, v in run.settings.items() if k != "stages"},
+        "sheets": sheets_of(run),
+        "examples": examples(run),
+        "balance": balance(run),
+        "recipe": run.metrics.get("recipe") or run.settings.get("recipe", "unknown"),
+        "backbones": backbones(run),
+        "seen": image_size(run),
+        "sizes": charts.size_cloud(run.photos, image_size(run)) if image_size(run) else None,
+        "counts": counts_of(run),
+        "pairs": [],
+        "augmented": "",
+        "advice": advise(run),
+    }
+    if run.finished:
+        pairs = confused_pairs(run)
+        shown |= judged(run, pairs) | {"pairs": pair_sheets(run, pairs)}
+    augmented = str(run.folder / "augmented.png")
+    if run.finished:
+        thumbnails.add([augmented], WIDE)
+        shown["augmented"] = augmented if thumbnails.uri(augmented) else ""
+    add_thumbnails(thumbnails, [*shown["sheets"].values(), shown["examples"]], shown["pairs"])
+    return shown
+
+
+def image_size(run: Run) -> list[int] | None:
+    """Return the height and width of the photos as the network sees them, where it is known."""
+    return run.metrics.get("image_size") or run.settings.get("image_size")
+
+
+def backbones(run: Run) -> list[str]:
+    """Return the backbones of a run, of the members where it is finished."""
+    named = [member["backbone"] for member in run.metrics.get("members", [])]
+    return list(dict.fromkeys(named or [run.settings.get("backbone", "A run")]))
+
+
+def judged(run: Run, pairs) -> dict:
+    """Return what only a finished run can show."""
+    table = class_table(run)
+    interval, tests = wilson(int(run.right.sum()), len(run.right)), run.metrics["test_images"]
+    return {
+        "accuracy": interval,
+        "strip": strip(run, interval),
+        "wrong": [round(tests * (1 - v)) for v in (interval.value, interval.high, interval.low)],
+        "published": published(run, interval.value),
+        "views": views_of(run),
+        "members": member_rows(run),
+        "minutes": gpu_minutes(run),
+        "matrix": matrix_rows(run) if len(run.classes) <= MATRIX else None,
+        "pair_rows": pairs.head(PAIRS_LISTED).to_dict("records"),
+        "pair_total": len(pairs),
+        "class_rows": table.to_dict("records"),
+        "classes_open": len(run.classes) <= CLASSES_OPEN,
+        "calibration": charts.calibration_chart(calibration(run)),
+    }
+
+
+def state_of(run: Run) -> dict:
+    """Return how the run ended, or where it stands: a word, a sentence, and its tone."""
+    if not run.finished:
+        epochs = len(run.history)
+        best = f", best validation accuracy {run.history.val_accuracy.max():.2%}" if epochs else ""
+        said = f"{epochs} epochs are finished{best}. This page is made anew after every stage."
+        return {"word": "Under way", "text": said, "tone": "busy"}
+    metrics = run.metrics
+    resumed = " It went on from an earlier session." if metrics.get("resumed") else ""
+    if metrics.get("stopped_by_time_limit"):
+        said = "The session's end cut it short; the submission is complete."
+        return {"word": "Cut short", "text": said + resumed, "tone": "warn"}
+    text = "The whole schedule ran." + resumed
+    return {"word": "Finished", "text": text, "tone": "good"}
+
+
+def strip(run: Run, interval) -> dict:
+    """Return the geometry of the strip below the headline: interval, point, published scores."""
+    marks = [score for score, _ in PUBLISHED] if is_home(run) else []
+    low = math.floor(20 * min([interval.low, *marks])) / 20
+    axis = charts.Axis(max(0.0, min(low, 0.95)), 1.0, 4, 356)
+    return {
+        "low": axis.at(interval.low),
+        "high": axis.at(interval.high),
+        "at": axis.at(interval.value),
+        "marks": [axis.at(mark) for mark in marks],
+        "ends": (f"{axis.low:.0%}", "100%"),
+    }
+
+
+def is_home(run: Run) -> bool:
+    """Return whether the run is of the competition whose scores are published."""
+    return (run.metrics.get("test_images"), len(run.classes)) == HOME
+
+
+def published(run: Run, accuracy: float) -> list[dict]:
+    """Return the distance to each published score in points; none for other competitions."""
+    if not is_home(run):
+        return []
+    return [
+        {"score": score, "of": of, "distance": 100 * (accuracy - score)} for score, of in PUBLISHED
+    ]
+
+
+def gpu_minutes(run: Run) -> float | None:
+    """Return the run's time on all its GPUs together in minutes; None without a GPU."""
+    gpus = sum("GPU" in name.upper() for name in run.metrics.get("devices", []))
+    return gpus * run.metrics["seconds"] / 60 if gpus else None
+
+
+def views_of(run: Run) -> dict:
+    """Return what test-time augmentation brought, in points and photos."""
+    plain, mean = run.metrics["val_accuracy"], run.metrics["val_accuracy_tta"]
+    names = [view for m in run.metrics["members"] for fold in m["views"] for view in fold]
+    return {
+        "plain": plain,
+        "tta": mean,
+        "points": 100 * (mean - plain),
+        "photos": round((mean - plain) * run.metrics["val_images"]),
+        "names": list(dict.fromkeys(names)),
+    }
+
+
+def member_rows(run: Run) -> list[dict]:
+    """Return a row a member: what it is, its accuracies, and the blend's advantage over it."""
+    known, rows = {member.name: member for member in run.members}, []
+    for row in run.metrics["members"]:
+        member, lead = known.get(row["name"]), None
+        if member and np.array_equal(member.ids, run.held_out.Id.to_numpy(str)):
+            lead = paired(run.right, member.right)
+        plain = member.accuracy_plain if member else None
+        rows.append(row | {"plain": plain, "lead": lead})
+    return rows
+
+
+def matrix_rows(run: Run) -> list[dict]:
+    """Return the rows of the confusion matrix; each count with its share of the row."""
+    counts = confusion(run)
+    sums = counts.sum(1)
+    return [
+        {
+            "class": name,
+            "cells": [
+                {"count": int(n), "share": n / max(1, sums[i]), "right": i == j}
+                for j, n in enumerate(counts[i])
+            ],
+        }
+        for i, name in enumerate(run.classes)
+    ]
+
+
+def stage_rows(run: Run) -> list[dict]:
+    """Return a row a stage that ran, beside what was planned for it."""
+    if run.history.empty:
+        return []
+    planned = {
+        s["name"]: 1 if s.get("views") else s["epochs"] for s in run.settings.get("stages", [])
+    }
+    photos = run.metrics.get("val_images") or 0
+    rows = stage_table(run.history).to_dict("records")
+    for row in rows:
+        p, row["planned"] = row["best"], planned.get(row["stage"])
+        # Of two independent measurements; on the same photos chance is smaller.
+        row["chance"] = 196 * math.sqrt(2 * p * (1 - p) / photos) if photos else None
+        row["points"] = 100 * (row["best"] - row["before"])
+        row["clock"] = clock_text(row["seconds"])
+    return rows
+
+
+def balance(run: Run) -> list[dict]:
+    """Return how many training photos each class has, the most first, and the share of the most."""
+    counts = run.photos[run.photos.set == "train"].label.value_counts()
+    most = counts.max() if len(counts) else 1
+    rows = [{"class": n, "photos": int(c), "share": c / most} for n, c in counts.items()]
+    if len(rows) <= COUNTS_SHOWN:
+        return rows
+    return rows[: COUNTS_SHOWN // 2] + rows[-COUNTS_SHOWN // 2 :]
+
+
+def counts_of(run: Run) -> dict:
+    """Return how many photos train, validate and are predicted, where that is known."""
+    train, test = (int((run.photos.set == name).sum()) for name in ("train", "test"))
+    held = int(((run.photos.set == "train") & run.photos.fold.notna()).sum())
+    metrics = run.metrics
+    return {
+        "train": metrics.get("train_images", train - held),
+        "validation": metrics.get("val_images", held),
+        "test": metrics.get("test_images", test),
+        "left out": metrics.get("excluded_images"),
+        "classes": len(run.classes),
+    }
+
+
+def relative(path: str, folder: Path) -> str:
+    """Return a path as it is from a folder, where it lies in it."""
+    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path

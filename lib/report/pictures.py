@@ -1,0 +1,80 @@
+"""Small pictures of photos, kept beside the report for the day when the photos are gone."""
+
+import base64
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from common import write_atomically
+
+SIDE = 160  # pixels of the longer side
+WIDE = 960  # pixels of the width of the picture of augmented photos
+QUALITY = 60
+
+
+class Thumbnails:
+    """WebP thumbnails by the photos' paths, from the photos or, where they are gone, from a zip."""
+
+    def __init__(self, file: Path):
+        self.file, self.pictures, self.kept = file, {}, {}
+        try:
+            with zipfile.ZipFile(file) as stored:
+                self.kept = {name: stored.read(name) for name in stored.namelist()}
+        except (OSError, zipfile.BadZipFile):
+            pass  # none yet, or a damaged one: they are made anew
+
+    def add(self, paths: Iterable[str], side: int = SIDE) -> None:
+        """Make the thumbnails of photos; those that can't be read have none."""
+        new = [path for path in dict.fromkeys(paths) if path and path not in self.pictures]
+        with ThreadPoolExecutor() as pool:
+            made = pool.map(lambda path: thumbnail(path, side), new)
+            for path, picture in zip(new, made, strict=True):
+                picture = picture or self.kept.get(key_of(path))
+                if picture:
+                    self.pictures[path] = picture
+
+    def uri(self, path: str) -> str:
+        """Return a photo's thumbnail as a data URI, "" where it has none."""
+        picture = self.pictures.get(path)
+        return "data:image/webp;base64," + base64.b64encode(picture).decode() if picture else ""
+
+    def size(self, path: str) -> tuple[int, int]:
+        """Return a thumbnail's width and height in pixels."""
+        with Image.open(io.BytesIO(self.pictures[path])) as image:
+            return image.size
+
+    def save(self) -> None:
+        """Write the thumbnails into the zip.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as stored:
+            for path, picture in self.pictures.items():
+                stored.writestr(key_of(path), picture)
+        write_atomically(self.file, content.getvalue())
+
+
+def key_of(path: str) -> str:
+    """Return the name of a photo's thumbnail in the zip."""
+    return hashlib.sha256(path.encode()).hexdigest()[:20] + ".webp"
+
+
+def thumbnail(path: str, side: int) -> bytes | None:
+    """Return a photo as WebP, at most `side` pixels wide and high; None where it can't be read."""
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (2 * side, 2 * side))
+            picture = ImageOps.exif_transpose(image).convert("RGB")
+            picture.thumbnail((side, side))
+            content = io.BytesIO()
+            picture.save(content, "WEBP", quality=QUALITY, method=3)
+            return content.getvalue()
+    except Exception:  # decoders raise many types, and no photo may end the report
+        return None

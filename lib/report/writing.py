@@ -1,0 +1,88 @@
+"""Writing report.html, and the lists and thumbnails beside it."""
+
+import sys
+from pathlib import Path
+
+from common import Boundary, Problem, clock_text, write_atomically
+
+PAGE = "report.html"
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(output: Path) -> None:
+    """Write the report of a run in its output folder; print a sentence where that fails.
+
+    Whatever goes wrong here, a package that is missing included, the run goes on.
+    """
+    try:
+        make_report(output)
+    except Exception as error:
+        said = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
+        print(f"{output / PAGE} could not be written ({said}); the run goes on.", flush=True)
+
+
+def remake(output: Path) -> int:
+    """Write the report of a run anew, for a person who asked for it; return the exit status."""
+    safe = "The run's results are as they were."
+    boundary = Boundary("kernel.py", output / "traceback.txt", safe)
+    boundary.doing = "making the report"
+
+    def work() -> None:
+        if not output.is_dir():
+            raise Problem(f"There is no folder {output}: give the folder of a run's results.")
+        make_report(output)
+        print(output / PAGE)
+
+    return boundary.run(work)
+
+
+def make_report(output: Path) -> None:
+    """Write report.html and the folder report/ beside it.
+
+    Raises:
+        Problem: there is nothing of a run, a file is damaged, or a package is missing.
+        OSError: a file can't be written.
+    """
+    # Imported late: what is wrong with them must not end a run.
+    from report.lists import FOLDER, write_lists
+    from report.page import contents
+    from report.pictures import Thumbnails
+    from report.saved import read_run
+
+    run = read_run(output)
+    thumbnails = Thumbnails(output / FOLDER / "thumbnails.zip")
+    write_lists(run)
+    shown = contents(run, thumbnails)
+    write_atomically(output / PAGE, render(shown, thumbnails))
+    thumbnails.save()
+
+
+def signed(points: float) -> str:
+    """Return points with their sign, as they are typeset; what rounds to 0 has a plus."""
+    return f"{round(points, 2) + 0.0:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def render(shown: dict, thumbnails) -> str:
+    """Return the page.
+
+    Raises:
+        Problem: Jinja2 is not installed.
+    """
+    try:
+        import jinja2
+    except ImportError:
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise Problem(f"Python {python} has no Jinja2 here: pip install jinja2") from None
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["pct"] = lambda value, digits=2: f"{100 * value:.{digits}f}%"
+    environment.filters["points"] = signed
+    environment.filters["whole"] = lambda value: f"{value:,}"
+    environment.filters["clock"] = clock_text
+    page = environment.get_template("report.html.j2")
+    return page.render(**shown, thumbnail=thumbnails.uri, size=thumbnails.size)

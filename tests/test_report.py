@@ -1,0 +1,323 @@
+"""The report is made from saved results alone, stays small, and can never fail a run."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import report
+from report import figuring, writing
+from report.charts import nice_ticks
+from report.saved import read_run
+from saved_run import COMMAND, SETTINGS, history_of, write_photos, write_run
+
+KERNEL = Path(__file__).parents[1] / "kernel.py"
+WRONG = {row: (row // 20 + 1) % 4 for row in range(0, 78, 2)}  # more mistakes than a sheet shows
+VOID = {"meta", "link", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Collects what tests ask of a page; raises where its tags do not match."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.headings, self.tags, self.words = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "title"} & set(self.open):
+            self.words.append(data)
+
+    def all(self, tag: str) -> list[dict]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def page_of(folder: Path) -> Page:
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run of two members with photos and mistakes, and its report. Read-only."""
+    folder = tmp_path_factory.mktemp("made")
+    photos = write_photos(folder / "photos", 4, 20, 30)
+    photos.loc[[3, 25], "group"] = 900
+    write_run(
+        folder / "run", wrong=WRONG, members={"b3": WRONG, "next": {}}, photos=photos,
+        suspects=[0, 2, 4], excluded_images=1,
+    )  # fmt: skip
+    (folder / "run" / "excluded.csv").write_text(
+        "Id,set,label,path,reason\nx.jpg,train,class 1,gone/x.jpg,its file is empty\n"
+    )
+    report.write_report(folder / "run")
+    return folder / "run"
+
+
+def test_the_page_is_one_file_without_network_or_scripts(made):
+    page = page_of(made)
+    assert page.all("script") == []
+    links = [a[name] for _, a in page.tags for name in ("src", "href") if name in a]
+    assert all(re.match(r"data:|#|(report/)?\w+\.csv$", link) for link in links)
+    beside = [link for link in links if link.endswith(".csv")]
+    assert beside
+    assert all((made / link).is_file() for link in beside)
+
+
+def test_landmarks_headings_and_pictures_are_accessible(made):
+    page = page_of(made)
+    assert page.headings[0] == 1
+    assert page.headings.count(1) == 1
+    steps = zip(page.headings, page.headings[1:], strict=False)
+    assert all(after <= before + 1 for before, after in steps)
+    assert [len(page.all(tag)) for tag in ("main", "nav", "header", "footer")] == [1, 1, 1, 1]
+    assert all(image["alt"] for image in page.all("img"))
+    drawn = [svg for svg in page.all("svg") if "aria-hidden" not in svg]
+    assert drawn
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in drawn)
+    targets = {a["id"] for _, a in page.tags if "id" in a}
+    assert {a["href"][1:] for a in page.all("a") if a["href"].startswith("#")} <= targets
+
+
+def test_the_headline_has_its_interval_and_what_it_means_on_the_test_set(made):
+    text = page_of(made).text
+    assert "51.25%" in text  # 39 of 80 are wrong
+    interval = figuring.wilson(41, 80)
+    assert f"{interval.low:.2%} to {interval.high:.2%}" in text
+    assert "15 wrong of 30 photos" in text
+
+
+def test_the_members_have_paired_intervals(made):
+    text = page_of(made).text
+    right = np.asarray([row not in WRONG for row in range(80)])
+    lead = figuring.paired(right, np.ones(80, bool))
+    low, high = (writing.signed(100 * value) for value in (lead.low, lead.high))
+    assert f"{writing.signed(100 * lead.value)} ({low} to {high})" in text
+    assert "+0.00 (+0.00 to +0.00)" in text  # over the member that says the same
+
+
+def test_sheets_say_how_many_are_shown_and_the_list_has_all(made):
+    text = page_of(made).text
+    assert "24 of 39 shown" in text
+    listed = pd.read_csv(made / "report" / "mistakes.csv")
+    assert len(listed) == 39
+    assert listed.probability_of_predicted.tolist() == pytest.approx([0.9] * 39)
+    assert "24 of 30 shown" in text
+    assert "label class 0 3.3% predicted class 1 90.0%" in text  # both probabilities, labelled
+
+
+def test_the_lists_are_what_exclude_reads(made):
+    for name in ("suspects.csv", "report/duplicates.csv", "report/mistakes.csv", "excluded.csv"):
+        assert "Id" in pd.read_csv(made / name)
+    assert pd.read_csv(made / "report" / "duplicates.csv").Id.tolist() == [
+        "v00003.jpg",
+        "v00025.jpg",
+    ]
+
+
+def test_suspects_of_an_earlier_run_are_not_shown(tmp_path):
+    write_run(tmp_path, wrong={1: 1}, suspects=[1])
+    table = pd.read_csv(tmp_path / "suspects.csv")
+    earlier = table.assign(Id="of-before.jpg")
+    pd.concat([table, earlier]).to_csv(tmp_path / "suspects.csv", index=False)
+    assert read_run(tmp_path).suspects.Id.tolist() == ["v00001.jpg"]
+
+
+def test_names_from_outside_are_escaped(tmp_path):
+    names = ["<b>bold</b>", "a&b", "c", "d"]
+    write_run(tmp_path, names=names, wrong={1: 1})
+    report.write_report(tmp_path)
+    assert "<b>" not in (tmp_path / "report.html").read_text()
+    assert "<b>bold</b>" in page_of(tmp_path).text
+
+
+def test_the_home_competition_is_compared_with_the_published_scores(tmp_path):
+    write_run(tmp_path / "home", classes=10, per_class=20, tests=6675, wrong={1: 1})
+    report.write_report(tmp_path / "home")
+    text = page_of(tmp_path / "home").text
+    assert "+1.67 points from 0.97827, the best published score" in text
+    assert "+2.66 points from 0.96838, the reference recipe" in text
+    write_run(tmp_path / "other", classes=10, per_class=20, tests=6674)
+    report.write_report(tmp_path / "other")
+    assert "published" not in page_of(tmp_path / "other").text
+
+
+def test_many_classes_show_the_most_confused_pairs(tmp_path):
+    wrong = {row: (row // 2 + 1) % 40 for row in range(0, 60, 2)}
+    write_run(tmp_path, classes=40, per_class=2, tests=5, wrong=wrong)
+    report.write_report(tmp_path)
+    text = page_of(tmp_path).text
+    assert "20 of 30 pairs shown" in text
+    assert "Confusion matrix" not in text
+    assert len(pd.read_csv(tmp_path / "report" / "confused_pairs.csv")) == 30
+
+
+def test_200_classes_and_7000_photos_stay_below_5_mb(tmp_path):
+    # Noise compresses worse than any photo: 160 pixels of it are the most that a thumbnail takes.
+    photos = write_photos(tmp_path / "photos", 200, 25, 2000, 200, (240, 320))
+    wrong = {row: (row // 25 + 1 + row % 3) % 200 for row in range(0, 5000, 9)}
+    write_run(
+        tmp_path / "run", classes=200, per_class=25, tests=2000, wrong=wrong, photos=photos,
+        suspects=list(range(0, 5000, 18)),
+    )  # fmt: skip
+    report.write_report(tmp_path / "run")
+    page = page_of(tmp_path / "run")
+    assert (tmp_path / "run" / "report.html").stat().st_size < 5_000_000
+    assert len([i for i in page.all("img") if i["src"].startswith("data:image/webp")]) > 120
+    assert "24 of 556 shown" in page.text
+
+
+def test_the_report_is_remade_without_photos_or_tensorflow(made, tmp_path):
+    folder = tmp_path / "fetched"
+    shutil.copytree(made, folder)
+    photos = pd.read_csv(folder / "photos.csv")
+    assert "data:image/webp" in (folder / "report.html").read_text()
+    before = len(page_of(folder).all("img"))
+    (folder / "report.html").unlink()
+    for path in photos.path.unique():
+        Path(path).rename(Path(path).with_suffix(".away"))
+    try:
+        watched = "import sys; sys.modules['tensorflow'] = sys.modules['keras'] = None; "
+        run = "import runpy; runpy.run_path(sys.argv[0], run_name='__main__')"
+        code = f"{watched}sys.argv = {[str(KERNEL), '--report', str(folder)]}; {run}"
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    finally:
+        for path in photos.path.unique():
+            Path(path).with_suffix(".away").rename(path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.strip() == str(folder / "report.html")
+    assert len(page_of(folder).all("img")) == before
+
+
+def under_way(folder: Path, epochs: int) -> Path:
+    """Write what a run that is under way has saved after some epochs."""
+    photos = write_photos(folder.parent / "photos", 4, 20, 30)
+    state = {
+        "settings": SETTINGS,
+        "fingerprint": "other",
+        "history": history_of().head(epochs).to_dict("records"),
+    }
+    (folder / "state").mkdir(parents=True)
+    (folder / "state" / "state.json").write_text(json.dumps(state))
+    photos.to_csv(folder / "photos.csv", index=False)
+    return folder
+
+
+def test_a_run_under_way_has_a_report_and_shows_nothing_of_an_earlier_one(tmp_path):
+    folder = under_way(tmp_path / "run", 4)
+    write_run(folder, wrong=WRONG)  # an earlier run's results, which lie there until the end
+    report.write_report(folder)
+    page = page_of(folder)
+    assert "Under way" in page.text
+    assert "4 epochs are finished, best validation accuracy 91.00%" in page.text
+    assert "Worst mistakes" not in page.text
+    assert "60 training photos of 4 classes" not in page.text
+    assert len(page.all("img")) == 4  # one of each class
+
+
+def test_a_run_without_a_finished_epoch_has_a_report(tmp_path):
+    folder = write_run(tmp_path, history=history_of().head(0))
+    report.write_report(folder)
+    assert "100.00%" in page_of(folder).text
+
+
+def test_whatever_goes_wrong_is_one_sentence_and_the_run_goes_on(tmp_path, capsys):
+    folder = write_run(tmp_path / "run")
+    (folder / "probabilities.npz").write_bytes(b"no archive")
+    report.write_report(folder)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1
+    assert said.startswith(f"{folder / 'report.html'} could not be written (")
+    assert "probabilities.npz can't be read" in said
+    assert said.endswith("; the run goes on.\n")
+
+
+def test_a_missing_jinja2_is_a_sentence(tmp_path, capsys, monkeypatch):
+    folder = write_run(tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    report.write_report(folder)
+    assert "pip install jinja2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: folder, "There is no folder"),
+        (lambda folder: folder.mkdir(), "holds no run"),
+        (lambda folder: write_run(folder) / "metrics.json", "metrics.json can't be read"),
+    ],
+)
+def test_remaking_what_is_no_run_says_so(tmp_path, capsys, make, said):
+    spoiled = make(tmp_path / "run")
+    if spoiled and spoiled.is_file():
+        spoiled.write_text("{")
+    assert report.remake(tmp_path / "run") == 1
+    assert said in capsys.readouterr().err
+
+
+def test_photos_that_are_gone_or_damaged_have_no_picture(tmp_path):
+    photos = write_photos(tmp_path / "photos", 4, 20, 30)
+    Path(photos.path[0]).write_bytes(b"no photo")
+    write_run(tmp_path / "run", wrong={0: 1}, photos=photos)
+    (tmp_path / "run" / "report").mkdir()
+    (tmp_path / "run" / "report" / "thumbnails.zip").write_bytes(b"no zip")
+    report.write_report(tmp_path / "run")
+    assert "no picture" in page_of(tmp_path / "run").text
+
+
+def test_intervals_are_the_published_ones():
+    # Newcombe, "Two-sided confidence intervals for the single proportion" (1998), table 1, method 3
+    for right, photos, low, high in ((81, 263, 0.2553, 0.3662), (0, 20, 0, 0.1611)):
+        interval = figuring.wilson(right, photos)
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
+    lead = figuring.paired(np.asarray([True] * 9 + [False]), np.asarray([True] * 5 + [False] * 5))
+    assert lead.value == pytest.approx(0.4)
+    assert (lead.low, lead.high) == pytest.approx((0.4 - 0.3036, 0.4 + 0.3036), abs=1e-3)
+
+
+def test_the_table_of_classes_counts_precision_and_recall(tmp_path):
+    run = read_run(write_run(tmp_path, classes=3, per_class=4, wrong={0: 1, 1: 1, 4: 2}))
+    table = figuring.class_table(run).set_index("class")
+    assert table.recall.tolist() == [0.5, 0.75, 1.0]
+    assert table.precision.tolist() == pytest.approx([1.0, 3 / 5, 4 / 5])
+    assert table.f1["class 1"] == pytest.approx(2 * 3 / (4 + 5))
+    assert table.support.tolist() == [4, 4, 4]
+    pairs = figuring.confused_pairs(run)
+    assert pairs.iloc[0].tolist() == ["class 0", "class 1", 2, 0, 2]
+
+
+def test_ticks_are_round_and_cover_the_values():
+    assert nice_ticks(0.71, 0.98) == pytest.approx([0.7, 0.8, 0.9, 1.0])
+    assert nice_ticks(0.0, 0.0)[0] == 0
+    for low, high in ((0.123, 0.456), (1e-4, 1e3), (-2, 5)):
+        ticks = nice_ticks(low, high)
+        assert ticks[0] <= low
+        assert ticks[-1] >= high
+        assert 2 <= len(ticks) <= 7
+
+
+def test_the_command_of_the_run_is_shown(made):
+    assert COMMAND in page_of(made).text
