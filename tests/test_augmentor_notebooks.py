@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import math
 import random
 import threading
 import warnings
@@ -15,6 +16,8 @@ import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor, list_pictures, zip_flows
 from ImageDataAugmentor.clutter import is_clutter
+from ImageDataAugmentor.keras_changes import Steps
+from ImageDataAugmentor.reading import ImageLoader
 
 N = 30
 NUMBERED = np.broadcast_to(np.arange(N, dtype=np.uint8)[:, None, None, None], (N, 8, 8, 3))
@@ -96,6 +99,18 @@ class TestKeras:
         assert counter.trained == [7, 7, 7, 7]
         assert counter.tested == [7, 7, 7, 7]
         assert training.epoch == 4
+
+    @pytest.mark.parametrize("steps", [9, 17, N / 4])
+    def test_more_steps_than_batches_and_fractions(self, steps):
+        flow, counter = ImageDataAugmentor(seed=1).flow(NUMBERED, np.zeros(N), 4), Counter()
+        model_of().fit(flow, steps_per_epoch=steps, epochs=2, callbacks=[counter], verbose=0)
+        assert counter.trained == [math.ceil(steps)] * 2
+        assert flow.epoch == 2 * math.ceil(steps / 8)
+
+    @pytest.mark.parametrize("workers", [0, 2])
+    def test_steps_take_the_batches_in_order(self, workers):
+        steps = Steps(numbered(8, workers=workers), 6)
+        assert numbers(steps[i] for i in range(6)) == [*range(N), *range(16)]
 
     def test_a_zip_is_refused_with_the_way_out(self):
         with pytest.raises(ValueError, match=r"zip_flows\(images, masks\)"):
@@ -301,6 +316,8 @@ class TestChanges:
         reversed_first = flow[0][0]
         flow.filenames = flow.filenames[::-1]
         np.testing.assert_array_equal(reversed_first, flow[2][-1])
+        flow.loader = ImageLoader("gray", (3, 5))
+        assert (flow[0].shape, flow.target_size) == ((4, 3, 5, 1), (3, 5))
 
 
 class TestGuide:

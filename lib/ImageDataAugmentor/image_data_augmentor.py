@@ -41,8 +41,7 @@ __all__ = [
 
 guide.name_replacements()
 guide.explain_refusals()
-keras_changes.begin_each_epoch_anew()
-keras_changes.explain_zip()
+keras_changes.prepare_data()
 keras_changes.explain_generator_methods()
 
 

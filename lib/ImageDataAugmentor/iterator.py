@@ -168,9 +168,14 @@ class Iterator(keras.utils.PyDataset):
         length = len(self)
         if not -length <= idx < length:
             raise ValueError(f"Asked for batch {idx} of an iterator of {length} batches.")
+        return self.batch(idx % length)
+
+    def batch(self, number: int):
+        """Return a batch, counted from the current epoch's first on into the next epochs."""
         self.total_batches_seen += 1
         self._ended_unread = False
-        return self._read(self._lookahead, self.epoch, idx % length)
+        more_epochs, number = divmod(number, len(self))
+        return self._read(self._lookahead, self.epoch + more_epochs, number)
 
     def __iter__(self):
         return self
@@ -322,7 +327,8 @@ class Iterator(keras.utils.PyDataset):
 
     def _new_batch(self, indices: np.ndarray, standardize: bool = True, buffers=None) -> Batch:
         dtypes = (self.dtype, self._target_dtype()) if standardize else (None, None)
-        return Batch(len(indices), dtypes, self._batch_spec, buffers)
+        spec = self._batch_spec  # Another thread may find changed settings, and reset it.
+        return Batch(len(indices), dtypes, spec, spec and buffers)
 
     def _fill(
         self,

@@ -5,6 +5,8 @@ goes without.
 """
 
 import functools
+import inspect
+import math
 
 import keras
 
@@ -17,42 +19,66 @@ except ImportError:
     EpochIterator = None
 
 
-def begin_each_epoch_anew() -> None:
-    """Let each epoch of fit and each evaluation begin a flow anew.
+def prepare_data() -> None:
+    """Let fit, evaluate and predict make of a flow as many steps as they are asked for.
 
-    With fewer steps than batches Keras 3 would go on with the rest of the flow, then stop early:
-    8 batches and steps_per_epoch=7 give epochs of 7, 1, 7 and 1 batches.
+    Keras 3 would continue a flow where the last epoch ended, and end the epoch with the flow:
+    8 batches and steps_per_epoch=7 would give epochs of 7, 1, 7 and 1 batches. Also make the error
+    for the result of zip name the way out.
     """
-    original = getattr(EpochIterator, "_enumerate_iterator", None)
-    if original is None:
-        return
-
-    @functools.wraps(original)
-    def enumerate_iterator(self):
-        flow = getattr(self.data_adapter, "py_dataset", None)
-        if isinstance(flow, (Iterator, ZippedFlows)):
-            self._current_iterator = None
-        return original(self)
-
-    EpochIterator._enumerate_iterator = enumerate_iterator
-
-
-def explain_zip() -> None:
-    """Make the error for fit(zip(...)) name the way out."""
     if EpochIterator is None:
         return
     original = EpochIterator.__init__
+    signature = inspect.signature(original)
 
     @functools.wraps(original)
     def init(self, *args, **kwargs):
-        if isinstance(kwargs.get("x", args[0] if args else None), zip):
+        given = signature.bind(self, *args, **kwargs)
+        data, steps = given.arguments.get("x"), given.arguments.get("steps_per_epoch")
+        if isinstance(data, zip):
             raise ValueError(
                 "Keras 3 does not take the result of zip: write zip_flows(images, masks), "
                 "after `from ImageDataAugmentor import zip_flows`."
             )
-        original(self, *args, **kwargs)
+        if steps and isinstance(data, (Iterator, ZippedFlows)) and len(data):
+            # Old notebooks also pass fractions, such as len(x_train) / 32.
+            given.arguments["steps_per_epoch"] = steps = math.ceil(steps)
+            given.arguments["x"] = Steps(data, steps)
+        original(*given.args, **given.kwargs)
 
     EpochIterator.__init__ = init
+
+
+class Steps(keras.utils.PyDataset):
+    """The first batches of each epoch of a flow, or all of them and some of the next epochs'.
+
+    Arguments:
+        flow: what the batches are taken from.
+        steps: the number of batches in an epoch of Keras.
+    """
+
+    def __init__(self, flow: Iterator | ZippedFlows, steps: int):
+        super().__init__(flow.workers, flow.use_multiprocessing, flow.max_queue_size)
+        self.flow, self.steps = flow, steps
+        self._within_epoch = False
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __getitem__(self, idx: int):
+        return self.flow.batch(idx)
+
+    def on_epoch_begin(self) -> None:
+        """Note that Keras begins an epoch."""
+        self._within_epoch = True
+        self.flow.on_epoch_begin()
+
+    def on_epoch_end(self) -> None:
+        """Advance to the first epoch of which nothing was read."""
+        if self._within_epoch:
+            self.flow.epoch += -(-self.steps // len(self.flow)) - 1
+        self._within_epoch = False
+        self.flow.on_epoch_end()
 
 
 class _Dropped:
@@ -63,8 +89,8 @@ class _Dropped:
 
     def __get__(self, model, owner):
         raise AttributeError(
-            f"Keras 3 has no {self._name}: write model.{self._instead}(flow, ...), which takes a "
-            "flow as it takes arrays, without workers and max_queue_size.",
+            f"Keras 3 has no {self._name}: write model.{self._instead}(flow, ...) with the same "
+            "arguments, but without workers, use_multiprocessing and max_queue_size.",
             name=self._name,
             obj=model or owner,
         )

@@ -211,8 +211,8 @@ def _with_whole_colours(compose: A.Compose, data: dict) -> dict:
         low, high = value.min(initial=0), value.max(initial=0)
         if low < 0 or high > 255:
             warnings.warn(
-                f"Float pictures for colour transforms must hold 0..1 or 0..255, but these reach "
-                f"from {low:g} to {high:g}: move what scales them to preprocess_input.",
+                "Float pictures for colour transforms must hold 0..1 or 0..255, or they are "
+                "clipped: leave what scales them to preprocess_input.",
                 stacklevel=2,
             )
         elif high > 1:

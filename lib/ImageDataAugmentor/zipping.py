@@ -52,11 +52,20 @@ class ZippedFlows(keras.utils.PyDataset):
         """The number of the current epoch."""
         return self.flows[0].epoch
 
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        for flow in self.flows:
+            flow.epoch = value
+
     def __len__(self) -> int:
         return len(self.flows[0])
 
     def __getitem__(self, idx: int) -> tuple:
         return tuple(flow[idx] for flow in self.flows)
+
+    def batch(self, number: int) -> tuple:
+        """Return a batch as Iterator.batch does."""
+        return tuple(flow.batch(number) for flow in self.flows)
 
     def __iter__(self):
         return self
