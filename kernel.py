@@ -222,6 +222,7 @@ class Config:
     folds: int = setting(1, "networks a member, each validated on its part", least=1, most=20)
     validation_share: float = setting(0.15, "held out where folds is 1", least=0.02, most=0.5)
     exclude: str | None = setting(None, "CSV of the Ids of training photos to leave out")
+    most_excluded: float = setting(0.02, "share of unusable rows that stops", least=0, most=1)
     patience: int = setting(5, "plateau: epochs without a better val_accuracy", least=1)
     plateau_patience: int = setting(2, "plateau: epochs without a lower val_loss", least=1)
     plateau_factor: float = setting(0.25, "which then lowers the rate", least=0.01, below=1)

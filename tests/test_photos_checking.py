@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from common import Problem
+from ImageDataAugmentor import load_img
 from photos import CompetitionFiles, check_photos, conflicting_labels, read_competition
 from tiny_competition import photo, write_competition, write_csv, write_photo
 
@@ -45,31 +46,25 @@ def not_a_picture(path):
     path.write_text("<html>Not Found</html>")
 
 
-def tiny(path):
-    write_photo(path, photo(path.name, (20, 300)))
-
-
-def unreadable_format(path):
-    Image.fromarray(photo(path.name)).save(path, "PCX")
-
-
 def truncated_png(path):
     Image.fromarray(photo(path.name, (200, 200))).save(path, "PNG")
     path.write_bytes(path.read_bytes()[:-2000])
 
 
-BAD = {
-    truncated: "can't be decoded (image file is truncated",
-    zeros_at_the_end: "is incomplete (it ends in zeros)",
+def cut_to_its_header(path):
+    write_photo(path)
+    path.write_bytes(path.read_bytes()[:100])
+
+
+UNREADABLE = {
     empty: "its file is empty",
-    not_a_picture: "can't be decoded (cannot identify image file",
-    tiny: "measures only 300 x 20 pixels",
-    unreadable_format: "is a PCX file, which OpenCV does not read",
-    truncated_png: "can't be decoded",
+    not_a_picture: "it can't be decoded (not an image that can be decoded)",
+    cut_to_its_header: "it can't be decoded (not an image that can be decoded)",
 }
+TRUNCATED = [truncated, zeros_at_the_end, truncated_png]
 
 
-@pytest.mark.parametrize("spoil", BAD, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize("spoil", UNREADABLE, ids=lambda spoil: spoil.__name__)
 def test_a_bad_photo_is_named_and_only_a_training_one_loses_its_row(folder, spoil):
     spoil(folder / "train" / "10" / "21.jpg")
     spoil(folder / "test_upload" / "91.jpg")
@@ -85,7 +80,59 @@ def test_a_bad_photo_is_named_and_only_a_training_one_loses_its_row(folder, spoi
         ["91.jpg", "test", ""],
     ]
     assert excluded["path"].map(os.path.basename).tolist() == ["21.jpg", "91.jpg"]
-    assert excluded["reason"].map(lambda reason: BAD[spoil] in reason).all()
+    assert set(excluded["reason"]) == {UNREADABLE[spoil]}
+
+
+@pytest.mark.parametrize("spoil", TRUNCATED, ids=lambda spoil: spoil.__name__)
+def test_a_truncated_photo_does_not_train_but_is_predicted(folder, spoil, capsys):
+    spoil(folder / "train" / "10" / "21.jpg")
+    spoil(folder / "test_upload" / "91.jpg")
+    competition = check(folder)
+    assert competition.excluded[["Id", "reason"]].values.tolist() == [
+        ["21.jpg", "its file is truncated"]
+    ]
+    assert (competition.test["path"] != "").all()
+    assert "predicted from what is there: 1 (91.jpg)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("form", ["TIFF", "WEBP", "PCX", "GIF", "BMP"])
+def test_whatever_the_library_reads_is_read(folder, form):
+    Image.fromarray(photo("x")).save(folder / "train" / "10" / "21.jpg", form)
+    Image.fromarray(photo("x")).save(folder / "test_upload" / "91.jpg", form)
+    assert check(folder).excluded.empty
+
+
+def test_photos_of_28_by_28_pixels_are_data(folder):
+    for path in folder.rglob("*.jpg"):
+        write_photo(path, photo(path.name, (28, 28)))
+    competition = check(folder)
+    assert competition.excluded.empty
+    assert competition.train["group"].is_unique
+
+
+def test_sixteen_bit_grey_photos_are_told_apart(folder):
+    for path in folder.rglob("*.jpg"):
+        deep = photo(path.name)[..., 0].astype(np.uint16) * 257
+        path.write_bytes(cv2.imencode(".png", deep)[1].tobytes())
+    assert check(folder).train["group"].is_unique
+
+
+def test_a_photo_is_hashed_the_way_up_that_it_trains(folder):
+    upright, turned = (folder / "train" / "2" / name for name in ("30.jpg", "31.jpg"))
+    picture = photo("turned", (480, 640))
+    write_photo(upright, picture)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees
+    lying = Image.fromarray(np.rot90(picture)[..., ::-1].copy())
+    lying.save(turned, "JPEG", exif=exif)
+    assert load_img(str(turned)).shape == (480, 640, 3)
+    train = check(folder).train.set_index("Id")
+    assert train.loc["30.jpg", "group"] == train.loc["31.jpg", "group"]
+
+
+def test_a_photo_larger_than_pillow_allows_is_read(folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert check(folder).excluded.empty
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK"])
@@ -111,7 +158,7 @@ def test_earlier_exclusions_stay_and_the_input_is_not_changed(folder):
 
 
 def test_the_number_of_workers_changes_nothing(folder):
-    tiny(folder / "train" / "10" / "21.jpg")
+    empty(folder / "train" / "10" / "21.jpg")
     one, four = check(folder, 1), check(folder, 4)
     assert one.train.equals(four.train)
     assert one.excluded.equals(four.excluded)

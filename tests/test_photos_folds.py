@@ -23,6 +23,7 @@ class Settings:
     """The settings that `load_tables` reads."""
 
     limit, exclude, folds, validation_share, seed, workers = None, None, 3, 0.25, 0, 1
+    most_excluded = 0.1
 
     def __init__(self, **others):
         vars(self).update(others)
@@ -96,6 +97,14 @@ def test_rows_of_a_fold_keep_their_order_and_get_a_fresh_index():
             assert side["Id"].tolist() == sorted(side["Id"], key=order.index)
 
 
+def test_a_class_of_one_photo_trains_in_every_fold_and_is_named(folder, tmp_path, capsys):
+    write_csv(tmp_path / "bad.csv", [(f"2{i}.jpg",) for i in range(5)], ("Id",))
+    for part in load(folder, exclude=str(tmp_path / "bad.csv")):
+        assert 10 in set(part.train["label"])
+        assert set(part.validation["label"]) == {0, 1, 2}
+    assert "Classes with too few photos to validate: 10\n" in capsys.readouterr().out
+
+
 def test_a_small_class_trains_in_every_fold():
     train = table({0: 60, 1: 60, 2: 2})
     for rest, _ in divide(train, 5, 0):
@@ -105,7 +114,7 @@ def test_a_small_class_trains_in_every_fold():
 @pytest.mark.parametrize(
     ("sizes", "number", "said"),
     [
-        ({0: 20, 4: 1}, 2, r"Class 4 has 1 photo and can't be split .*: add photos of it, remove"),
+        ({4: 1, 5: 1}, 2, r"No class has two photos .*: add photos, or raise the limit"),
         ({0: 3, 4: 2}, 5, r"into 5 folds .*class 4 is the smallest: ask for fewer --folds, or add"),
     ],
 )
@@ -247,9 +256,8 @@ def test_the_list_may_name_the_column_as_the_competition_does(own_folder, tmp_pa
         (("name", "why"), [("00.jpg", "x")], r"bad\.csv has no column Id; .* are name, why"),
         (("Id",), [(f"2{i}.jpg",) for i in range(6)], r"bad\.csv lists every photo of class 10"),
         (("Id",), [], r"bad\.csv has no rows: give --exclude a CSV of the Ids"),
-        (("Id",), [(f"2{i}.jpg",) for i in range(5)], r"Class 10 has 1 photo and can't be split"),
     ],
-    ids=["no file", "no column", "a whole class", "no rows", "all but one of a class"],
+    ids=["no file", "no column", "a whole class", "no rows"],
 )
 def test_a_list_that_cannot_be_used_is_a_problem(folder, tmp_path, columns, rows, said):
     if columns:

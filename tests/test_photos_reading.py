@@ -242,7 +242,7 @@ def test_an_unpacking_that_is_killed_leaves_no_part_of_a_photo(tmp_path):
         for i in range(300):
             bundle.writestr(f"train/{i}.jpg", os.urandom(200_000))
     code = "import sys; from pathlib import Path; from photos.unpacking import unpack;"
-    code += "unpack(Path(sys.argv[1]), Path(sys.argv[2]))"
+    code += "unpack(Path(sys.argv[1]), Path(sys.argv[2]), bool)"
     environment = {**os.environ, "PYTHONPATH": str(LIB)}
     command = [sys.executable, "-c", code, str(archive), str(scratch)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
@@ -254,7 +254,7 @@ def test_an_unpacking_that_is_killed_leaves_no_part_of_a_photo(tmp_path):
     assert 20 <= len(done) < 300
     assert {path.stat().st_size for path in done} == {200_000}
     kept = {path: path.stat().st_mtime_ns for path in done}
-    target = photos.unpacking.unpack(archive, scratch)
+    target, _ = photos.unpacking.unpack(archive, scratch, bool)
     assert len(list(target.rglob("[0-9]*.jpg"))) == 300
     assert {path: path.stat().st_mtime_ns for path in done} == kept  # only the rest was unpacked
 
@@ -307,10 +307,10 @@ def test_a_full_disk_is_named_before_anything_is_written(folder, monkeypatch):
 def test_a_disk_that_fills_up_while_unpacking_is_named(folder, monkeypatch):
     zip_photos(folder)
 
-    def full(self, content):
+    def full(packed, file, length):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(photos.unpacking.shutil, "copyfileobj", full)
     with pytest.raises(Problem, match=r"train.zip does not fit into"):
         read(folder)
 

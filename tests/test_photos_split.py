@@ -86,16 +86,24 @@ def test_small_classes_are_on_both_sides(sizes):
     assert set(kept["label"]) == set(held["label"]) == set(sizes)
 
 
-def test_a_class_of_one_photo_is_a_problem():
-    with pytest.raises(Problem, match=r"Class 4 has 1 photo and can't be split .*: add photos"):
-        split(table({0: 20, 4: 1}), 0.15, 0)
+def test_a_class_of_one_photo_is_trained():
+    kept, held = split(table({0: 20, 3: 20, 4: 1}), 0.15, 0)
+    assert set(kept["label"]) == {0, 3, 4}
+    assert set(held["label"]) == {0, 3}
 
 
-def test_a_class_whose_photos_are_all_alike_is_a_problem():
-    train = table({0: 20, 4: 5})
+def test_a_class_whose_photos_are_all_alike_is_trained_with_those_that_are_like_it():
+    train = table({0: 20, 3: 20, 4: 5})
     train.loc[train["label"] == 4, "group"] = 99
-    with pytest.raises(Problem, match=r"Class 4 has 5 photos, all near-identical, and can't"):
-        split(train, 0.15, 0)
+    train.loc[train.index[train["label"] == 3][0], "group"] = 99
+    kept, held = split(train, 0.15, 0)
+    assert (kept["group"] == 99).sum() == 6
+    assert set(held["label"]) == {0, 3}
+
+
+def test_classes_of_one_photo_each_are_a_problem():
+    with pytest.raises(Problem, match=r"No class has two photos that are not near-identical"):
+        split(table({0: 1, 1: 1}), 0.15, 0)
 
 
 def test_groups_that_tie_classes_together_are_a_problem():

@@ -6,6 +6,7 @@ import cv2
 import pandas as pd
 
 from ImageDataAugmentor import ImageDataAugmentor
+from photos.reading import SurvivingLoader, stand_ins
 from photos.tables import PhotoTables
 
 FILTERS = {"area": cv2.INTER_AREA, "nearest": cv2.INTER_NEAREST}
@@ -21,7 +22,8 @@ def make_iterator(
     """Return an iterator over the photos of one of `tables`.
 
     Its batches are (uint8 [n, h, w, 3] in 0..255, float32 one-hot [n, classes]), the columns in the
-    order of the competition's classes. A table without labels gives the photos alone.
+    order of the competition's classes. A table without labels gives the photos alone. A photo that
+    was deleted or spoilt since it was checked is replaced: see `SurvivingLoader`.
 
     Args:
         config: the kernel's settings: image_size, batch_size, interpolation, fuse, cache, workers
@@ -39,7 +41,7 @@ def make_iterator(
     augmentor = ImageDataAugmentor(
         augment=transform, seed=config.seed, cache=config.cache or None, workers=config.workers
     )
-    return augmentor.flow_from_dataframe(
+    flow = augmentor.flow_from_dataframe(
         table,
         x_col="path",
         y_col="position",
@@ -53,3 +55,6 @@ def make_iterator(
         validate_filenames=False,
         verbose=False,
     )
+    others = stand_ins(table["path"].tolist(), table["position"].tolist()) if labelled else {}
+    flow.loader = SurvivingLoader(flow.loader, others)
+    return flow

@@ -1,7 +1,6 @@
 """Read a competition's folder into tables, in which every row is matched with its photo."""
 
-import os
-import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import pandas as pd
 
 from common import Problem
 from common.tables import read_csv
-from photos.unpacking import unpack
+from photos.labels import class_names, folder_labels, missing
+from photos.matching import PhotoIndex, find_files, folders_of, with_labels
+from photos.reading import printable
+from photos.spelling import WAYS_OF_FILES, WAYS_OF_LABELS, WHOLE_NUMBER, Spellings
 
-# Names of files and folders that macOS and Windows leave among photos.
-CLUTTER = {"__MACOSX", "Thumbs.db", "desktop.ini"}
-WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}")
 EXCLUDED_COLUMNS = ["Id", "set", "label", "path", "reason"]
 
 
@@ -44,17 +43,22 @@ class Competition:
     """Where it was read from."""
     train: pd.DataFrame
     """Columns Id (str), label (an element of `classes`), path (str) and group (int). Photos that
-    are near-identical have the same group."""
+    are near-identical have the same group. Where photos in several class folders have the same Id,
+    it has the folder before it."""
     test: pd.DataFrame
     """Columns Id (str) and path (str, "" where there is no usable photo), one row for each row of
     the sample submission, in its order."""
     classes: list
     """The label values as Python scalars of the competition's own type, sorted by value."""
     sample: pd.DataFrame
-    """The sample submission as read; Ids are strings."""
+    """The sample submission as read: its header and Ids count, its labels may be anything."""
     excluded: pd.DataFrame
     """The rows and photos that can't be used. Columns Id, set ("train" or "test"), label, path and
     reason (all str)."""
+    rows: pd.DataFrame | None = None
+    """Every row of the training table, in its order: Id and label (str, as they stand there), class
+    (an element of `classes`, or None), path, reason (why it is left out, or "") and counts (whether
+    it is a loss if it is left out). `train` holds those without a reason."""
 
     def submission(self, probabilities: np.ndarray) -> pd.DataFrame:
         """Return the sample submission with the most probable labels.
@@ -71,10 +75,11 @@ def read_competition(
 ) -> Competition:
     """Read a competition's tables and find the photo of every row.
 
-    Photos are looked for in the folders that `files` names. There they lie in a folder for each
-    class or all together, possibly one level deeper, as some programs unpack them. Where there are
-    none, the zips are unpacked below `scratch`; the next run finds the photos there. Nothing is
-    decoded yet: see `check_photos`.
+    Photos are looked for in the folders that `files` names, at any depth, in class folders or all
+    together. Where there are none, the zips are unpacked below `scratch`; the next run finds the
+    photos there. Names are compared exactly first, and then without case, folders, suffix and the
+    ways of writing a number, as long as only one photo or class is meant. Nothing is decoded yet:
+    see `check_photos`.
 
     Args:
         folder: the competition's folder; never written to.
@@ -92,43 +97,79 @@ def read_competition(
     sample = read_sample(folder / files.sample_csv)
     id_column, label_column = sample.columns
     rows = read_labels(folder / files.train_csv, id_column, label_column, files.sample_csv)
-    classes, train, excluded_train = read_train(folder, files, scratch, rows)
+    rows, classes, orphans = read_train(folder, files, scratch, rows, sample[label_column])
     test, excluded_test = read_test(folder, files, scratch, sample[id_column])
-    if classes and isinstance(classes[0], int):
-        train["label"] = train["label"].astype("int64")
+    if isinstance(classes[0], int):
         sample[label_column] = as_integers(sample[label_column])
-    train["group"] = np.arange(len(train))
-    excluded = pd.concat([excluded_train, excluded_test], ignore_index=True)
-    return Competition(folder, train, test, classes, sample, excluded)
+    excluded = [excluded_rows(rows[rows["reason"] != ""]), excluded_rows(orphans), excluded_test]
+    excluded = pd.concat(excluded, ignore_index=True)
+    return Competition(folder, used_rows(rows, classes), test, classes, sample, excluded, rows)
 
 
 def read_train(
-    folder: Path, files: CompetitionFiles, scratch: Path, rows: pd.DataFrame
-) -> tuple[list, pd.DataFrame, pd.DataFrame]:
-    """Return the classes, the training rows with their photos, and the excluded ones."""
-    photos = find_photos(folder, files.train_photos, files.train_zip, scratch)
-    classes, rows = judge_labels(rows, set(photos["folder"]))
-    train, excluded = match_train(rows, photos, files)
-    if train.empty:
+    folder: Path, files: CompetitionFiles, scratch: Path, rows: pd.DataFrame, sample: pd.Series
+) -> tuple[pd.DataFrame, list, pd.DataFrame]:
+    """Return the rows as `Competition.rows`, the classes and the photos without a row.
+
+    Args:
+        folder: the competition's.
+        files: the names of its files.
+        scratch: where zips are unpacked.
+        rows: columns Id and label.
+        sample: the labels of the sample submission.
+    """
+    asked = asked_for(rows["Id"])
+    photos = find_photos(folder, files.train_photos, files.train_zip, scratch, asked)
+    rows, of_folder = judge_labels(rows, folders_of(photos["name"]), set(sample.str.strip()))
+    rows, orphans = match_train(rows, with_labels(photos, of_folder), files)
+    used = rows[rows["reason"] == ""]
+    if used.empty:
         raise Problem(
             f"No row of {folder / files.train_csv} can be used for training: of the first, "
-            f"{excluded['Id'].iloc[0]}, {excluded['reason'].iloc[0]}."
+            f"{rows['Id'].iloc[0]}, {rows['reason'].iloc[0]}."
         )
-    return classes, train, excluded
+    return rows, sorted(set(used["class"])), orphans
+
+
+def used_rows(rows: pd.DataFrame, classes: list) -> pd.DataFrame:
+    """Return `Competition.train` of `Competition.rows`; each photo is a group of its own."""
+    used = rows[rows["reason"] == ""].reset_index(drop=True)
+    train = used[["Id", "class", "path"]].rename(columns={"class": "label"})
+    if isinstance(classes[0], int):
+        train["label"] = train["label"].astype("int64")
+    return train.assign(group=np.arange(len(train)))
+
+
+def excluded_rows(rows: pd.DataFrame, part: str = "train") -> pd.DataFrame:
+    """Return rows as `Competition.excluded` has them; a column that is missing is "" there."""
+    rows = rows.assign(set=part).reindex(columns=EXCLUDED_COLUMNS).fillna("").astype(str)
+    return rows.assign(Id=rows["Id"].map(printable), path=rows["path"].map(printable))
+
+
+def asked_for(ids: pd.Series) -> Callable[[str], bool]:
+    """Return a function that tells whether any of the Ids may mean a file of some name."""
+    spellings = Spellings(ids, WAYS_OF_FILES)
+    return lambda name: bool(spellings.find(name)[0])
 
 
 def read_test(
     folder: Path, files: CompetitionFiles, scratch: Path, ids: pd.Series
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the test table and the excluded Ids and photos."""
-    photos = find_photos(folder, files.test_photos, files.test_zip, scratch)
-    test, excluded = match_test(ids, photos, files)
+    photos = find_photos(folder, files.test_photos, files.test_zip, scratch, asked_for(ids))
+    index = PhotoIndex(photos.assign(folder=""))
+    found = index.match(ids)
+    test = pd.DataFrame({"Id": ids, "path": found["path"]})
     if (test["path"] == "").all():
         raise Problem(
             f"None of the {len(test)} Ids of {folder / files.sample_csv} has a photo among the "
             f"{len(photos)} test photos: is {files.test_zip} of the same competition?"
         )
-    return test, excluded
+    gone = test["path"] == ""
+    reasons = "its photo is missing" + found.loc[gone, "near"]
+    orphans = index.without_row(test["path"], files.sample_csv)
+    parts = [excluded_rows(part, "test") for part in (test[gone].assign(reason=reasons), orphans)]
+    return test, pd.concat(parts, ignore_index=True)
 
 
 def read_sample(path: Path) -> pd.DataFrame:
@@ -139,9 +180,9 @@ def read_sample(path: Path) -> pd.DataFrame:
             f"{path} has {sample.shape[1]} columns ({', '.join(sample.columns)}); a table of two, "
             "Id and label, separated by a comma is needed: download it again."
         )
-    ids = sample.iloc[:, 0]
-    if (ids.str.strip() == "").any():
-        row = int(np.argmax(ids.str.strip() == "")) + 2
+    ids = sample.iloc[:, 0].str.strip()
+    if (ids == "").any():
+        row = int(np.argmax(ids == "")) + 2
         raise Problem(f"{path} has no Id in line {row}: download it again.")
     if ids.duplicated().any():
         twice = ids[ids.duplicated()].iloc[0]
@@ -155,149 +196,115 @@ def read_sample(path: Path) -> pd.DataFrame:
 def read_labels(path: Path, id_column: str, label_column: str, sample_csv: str) -> pd.DataFrame:
     """Read the training rows as columns Id and label, both str and stripped."""
     table = read_csv(path)
-    for column in (id_column, label_column):
-        if column not in table.columns:
+    spellings = Spellings(table.columns, WAYS_OF_LABELS)
+    names = [spellings.only(column) for column in (id_column, label_column)]
+    for column, name in zip((id_column, label_column), names, strict=True):
+        if name is None:
             raise Problem(
                 f"{path} has no column {column}, which {sample_csv} has; its columns are "
                 f"{', '.join(table.columns)}: take both files from the same competition."
             )
-    rows = pd.DataFrame({"Id": table[id_column], "label": table[label_column]})
+    rows = pd.DataFrame({"Id": table[names[0]], "label": table[names[1]]})
     return rows.apply(lambda column: column.str.strip())
 
 
-def find_photos(folder: Path, photos: str, archive: str, scratch: Path) -> pd.DataFrame:
+def find_photos(
+    folder: Path, photos: str, archive: str, scratch: Path, asked: Callable[[str], bool]
+) -> pd.DataFrame:
     """List the photos of the training or test set, unpacking the archive where there are none.
 
     They are looked for in the folder `photos` and in one named like the archive, into which some
     programs unpack it (`test/test_upload/`).
 
     Returns:
-        Columns name (of the file), folder (the class folder, or "") and path, all str.
+        Columns name (below that folder, with /), path and packed, as `find_files` has them.
     """
     for name in (photos, Path(archive).stem):
-        found = list_photos(folder / name, photos)
-        if len(found):
-            return found
+        if (folder / name).is_dir():
+            found = find_files(folder / name, scratch, asked)
+            if len(found):
+                return found
     if not (folder / archive).is_file():
         raise Problem(
             f"{folder} holds neither photos in {photos}/ nor {archive}: download the competition's "
             "photos into it."
         )
-    found = list_photos(unpack(folder / archive, scratch), photos)
+    found = find_files(folder / archive, scratch, asked)
     if found.empty:
         raise Problem(f"{folder / archive} holds no photos: download it again.")
     return found
 
 
-def list_photos(root: Path, photos: str) -> pd.DataFrame:
-    """List the files below `root` in a stable order, without hidden ones and clutter."""
-    found = []
-    for parent, folders, names in os.walk(root):
-        folders[:] = sorted(f for f in folders if f not in CLUTTER and not f.startswith("."))
-        here = Path(parent)
-        class_folder = "" if here == root or here.name == photos else here.name
-        found += [
-            (name, class_folder, os.path.join(parent, name))
-            for name in sorted(names)
-            if name not in CLUTTER and not name.startswith(".")
-        ]
-    return pd.DataFrame(found, columns=["name", "folder", "path"], dtype=object)
-
-
-def judge_labels(rows: pd.DataFrame, folders: set[str]) -> tuple[list, pd.DataFrame]:
+def judge_labels(
+    rows: pd.DataFrame, folders: set[str], sample: set[str]
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """Find the classes and judge the label of every training row.
 
-    Where class folders exist, only labels that name one are classes, so that a mistyped label does
+    Where class folders exist, only labels that have one are classes, so that a mistyped label does
     not become a class. Otherwise every label is a class.
 
+    Args:
+        rows: columns Id and label.
+        folders: the names of all folders that photos lie in.
+        sample: the labels of the sample submission.
+
     Returns:
-        The sorted classes (int where all are whole numbers, else str), and the rows with a column
-        reason: why the label can't be used, "" where it can.
+        The rows with the columns class and reason (why the label can't be used, "" where it can),
+        and the classes of the class folders, as text, by the folders' names.
     """
-    labels = set(rows["label"]) - {""}
-    classes = (labels & folders) or labels
+    blank = missing(rows["label"], folders)
+    names = class_names(set(rows["label"]) - blank, folders, sample - {""})
+    of_folder = folder_labels(folders, map(str, names.values()))
+    known = set(of_folder.values()) or {str(name) for name in names.values()}
+    names = {label: name for label, name in names.items() if str(name) in known}
     reason = "its label " + rows["label"] + " names no class folder"
+    reason = reason.mask(rows["label"].isin(blank), "its label " + rows["label"] + " means none")
     reason = reason.mask(rows["label"] == "", "its label is blank")
-    rows = rows.assign(reason=reason.mask(rows["label"].isin(classes), ""))
-    if all(WHOLE_NUMBER.fullmatch(label) for label in classes):
-        return sorted(int(label) for label in classes), rows
-    return sorted(classes), rows
+    reason = reason.mask(rows["label"].isin(names), "")
+    kinds = pd.Series([names.get(label) for label in rows["label"]], rows.index, dtype=object)
+    return rows.assign(**{"class": kinds, "reason": reason}), of_folder
 
 
 def match_train(
     rows: pd.DataFrame, photos: pd.DataFrame, files: CompetitionFiles
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Match every usable row with its photo; return the used rows and the excluded ones."""
+    """Match every row with its photo; return `Competition.rows` and the photos without a row."""
     index = PhotoIndex(photos)
-    class_folders = set(rows.loc[rows["reason"] == "", "label"]) & set(photos["folder"])
-    matched = [index.find(Id, label) for Id, label in zip(rows["Id"], rows["label"], strict=True)]
-    rows = rows.assign(path=[path for path, _ in matched], folder=[f for _, f in matched])
+    labels = rows["class"].map(lambda name: "" if name is None else str(name))
+    found = index.match(rows["Id"], labels)
+    rows = rows.assign(path=found["path"], counts=True)
 
     def exclude(where: pd.Series, reason: str | pd.Series) -> None:
         rows["reason"] = rows["reason"].mask(where & (rows["reason"] == ""), reason)
 
     exclude(rows["Id"] == "", f"its row of {files.train_csv} has no Id")
-    exclude(rows["path"] == "", f"its row of {files.train_csv} has no photo")
+    exclude(rows["path"] == "", f"its row of {files.train_csv} has no photo" + found["near"])
     exclude(
-        rows["folder"].isin(class_folders) & (rows["folder"] != rows["label"]),
-        "its label " + rows["label"] + " disagrees with the folder " + rows["folder"] + " it is in",
+        (found["folder"] != "") & (found["folder"] != labels),
+        "its label "
+        + rows["label"]
+        + " disagrees with the folder "
+        + found["folder"]
+        + " it is in",
     )
     usable = rows[rows["reason"] == ""]
-    contradicted = usable.groupby("Id")["label"].nunique().loc[lambda count: count > 1].index
+    contradicted = usable.groupby("path")["class"].nunique().loc[lambda count: count > 1].index
     exclude(
-        rows["Id"].isin(contradicted), f"{files.train_csv} gives its Id several different labels"
+        rows["path"].isin(contradicted), f"{files.train_csv} gives its Id several different labels"
     )
-    exclude(
-        rows["Id"].where(rows["reason"] == "").duplicated(),
-        f"{files.train_csv} repeats its Id; the first of the rows is used",
-    )
-
+    again = (rows["reason"] == "") & rows["path"].where(rows["reason"] == "").duplicated()
+    exclude(again, f"{files.train_csv} repeats its Id; the first of the rows is used")
+    rows["counts"] = ~again  # the photo is used
     used = rows["reason"] == ""
-    train = rows.loc[used, ["Id", "label", "path"]].reset_index(drop=True)
-    orphans = index.without_row(rows["path"], files.train_csv)
-    excluded = pd.concat([rows[~used], orphans], ignore_index=True).assign(set="train")
-    return train, excluded[EXCLUDED_COLUMNS].fillna("")
-
-
-def match_test(
-    ids: pd.Series, photos: pd.DataFrame, files: CompetitionFiles
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Match every Id with its photo; return the test table and the excluded Ids and photos."""
-    index = PhotoIndex(photos)
-    test = pd.DataFrame({"Id": ids, "path": [index.find(Id)[0] for Id in ids]})
-    missing = test[test["path"] == ""].assign(reason="its photo is missing")
-    orphans = index.without_row(test["path"], files.sample_csv)
-    excluded = pd.concat([missing, orphans], ignore_index=True).assign(set="test", label="")
-    return test, excluded[EXCLUDED_COLUMNS].fillna("")
-
-
-class PhotoIndex:
-    """Finds photos by Id: the name of the file, with or without its suffix."""
-
-    def __init__(self, photos: pd.DataFrame):
-        self.photos = photos
-        self.by_id: dict[str, list[tuple[str, str]]] = {}
-        for name, folder, path in photos.itertuples(index=False):
-            for key in {name, Path(name).stem}:
-                self.by_id.setdefault(key, []).append((path, folder))
-
-    def find(self, Id: str, label: str = "") -> tuple[str, str]:
-        """Return the path and class folder of a photo, or "" and "" where there is none.
-
-        Of several photos with the same Id, the one in the class folder `label` is preferred.
-        """
-        found = self.by_id.get(Id, [("", "")])
-        return next((photo for photo in found if photo[1] == label), found[0])
-
-    def without_row(self, used: pd.Series, csv: str) -> pd.DataFrame:
-        """Return the photos whose path is not in `used` as rows to exclude."""
-        orphans = self.photos[~self.photos["path"].isin(used)]
-        return orphans.rename(columns={"name": "Id"}).assign(reason=f"{csv} has no row for it")
+    several = used & rows["Id"].where(used).duplicated(keep=False)  # the label's folder tells which
+    rows["Id"] = rows["Id"].mask(several, found["folder"] + "/" + rows["Id"])
+    return rows, index.without_row(rows["path"], files.train_csv)
 
 
 def as_integers(values: pd.Series) -> pd.Series:
     """Return a column of text as int64 if all of it is whole numbers, else unchanged."""
-    return values.astype("int64") if values.map(WHOLE_NUMBER.fullmatch).all() else values
+    whole = all(WHOLE_NUMBER.fullmatch(value) for value in values)
+    return values.astype("int64") if whole else values
 
 
 def draw_limit(competition: Competition, limit: int, seed: int) -> Competition:
@@ -311,5 +318,6 @@ def draw_limit(competition: Competition, limit: int, seed: int) -> Competition:
     if limit < 1:
         raise Problem(f"limit is {limit}: give the most training photos of a class, 1 or more.")
     shuffled = competition.train.sample(frac=1, random_state=seed)
-    drawn = shuffled.groupby("label").head(limit).sort_index().reset_index(drop=True)
-    return replace(competition, train=drawn)
+    drawn = shuffled.groupby("label").head(limit).sort_index().index
+    rows = competition.rows[competition.rows["reason"] == ""].iloc[drawn].reset_index(drop=True)
+    return replace(competition, train=used_rows(rows, competition.classes), rows=rows)

@@ -27,22 +27,23 @@ def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame
             split.
 
     Returns:
-        The training and the validation rows, in the order they had, each with every class.
+        The training and the validation rows, in the order they had, each with every class; only
+        the classes of `only_trained` are not validated.
 
     Raises:
-        Problem: a class has too few photos, or too few that are not near-identical.
+        Problem: the photos can't be split so.
     """
     if not 0 < fraction <= 0.5:
         raise Problem(
             f"The validation fraction is {fraction}: give a number above 0 and up to 0.5."
         )
-    check_class_sizes(train)
-    smallest = train.groupby("label")["group"].nunique()
+    free = free_to_validate(train)
+    smallest = free.groupby("label")["group"].nunique()
     for held_out, folds in fold_counts(fraction, smallest.min()):
-        for validation in validation_sets(train, held_out, folds, seed):
-            rest = train.drop(train.index[validation])
-            held = train.iloc[validation]
-            if held["label"].nunique() == rest["label"].nunique() == train["label"].nunique():
+        for validation in validation_sets(free, held_out, folds, seed):
+            held = free.iloc[validation]
+            rest = train.drop(held.index)
+            if held["label"].nunique() == free["label"].nunique() and whole(rest, train):
                 return rest.reset_index(drop=True), held.reset_index(drop=True)
     raise Problem(
         "The photos can't be split so that training and validation both hold every class; class "
@@ -54,8 +55,9 @@ def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame
 def divide(train: pd.DataFrame, number: int, seed: int) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """Divide photos into folds; return the training and the validation rows of each.
 
-    Every photo validates exactly once. Folds are stratified by label, groups are kept whole, and
-    every class is in every training part; a small class may be missing in a validation part.
+    Every photo validates exactly once, but for those of classes that are only trained (see
+    `only_trained`). Folds are stratified by label, groups are kept whole, and every class is in
+    every training part; a small class may be missing in a validation part.
 
     Args:
         train: columns label and group, as `Competition.train` has them.
@@ -64,19 +66,17 @@ def divide(train: pd.DataFrame, number: int, seed: int) -> list[tuple[pd.DataFra
             folds.
 
     Raises:
-        Problem: the number is out of range, or a class has too few photos, or too few that are not
-            near-identical.
+        Problem: the number is out of range, or a class is too small for it.
     """
     if not 2 <= number <= MOST_FOLDS:
         raise Problem(f"The number of folds is {number}: give a number from 2 to {MOST_FOLDS}.")
-    check_class_sizes(train)
-    pairs = []
-    for validation in validation_sets(train, 1, number, seed):
-        rest = train.drop(train.index[validation]).reset_index(drop=True)
-        pairs.append((rest, train.iloc[validation].reset_index(drop=True)))
-    whole = train["label"].nunique()
-    if not pairs or any(rest["label"].nunique() < whole for rest, _ in pairs):
-        smallest = train.groupby("label")["group"].nunique()
+    free, pairs = free_to_validate(train), []
+    for validation in validation_sets(free, 1, number, seed):
+        held = free.iloc[validation]
+        rest = train.drop(held.index).reset_index(drop=True)
+        pairs.append((rest, held.reset_index(drop=True)))
+    if not pairs or not all(whole(rest, train) for rest, _ in pairs):
+        smallest = free.groupby("label")["group"].nunique()
         raise Problem(
             f"The photos can't be divided into {number} folds so that each training part holds "
             f"every class; class {smallest.idxmin()} is the smallest: ask for fewer --folds, or "
@@ -85,15 +85,37 @@ def divide(train: pd.DataFrame, number: int, seed: int) -> list[tuple[pd.DataFra
     return pairs
 
 
-def check_class_sizes(train: pd.DataFrame) -> None:
-    """Raise a Problem for the first class that can't be in both training and validation."""
-    for label, rows in train.groupby("label"):
-        if rows["group"].nunique() < 2:
-            photos = f"{len(rows)} photos, all near-identical," if len(rows) > 1 else "1 photo"
-            raise Problem(
-                f"Class {label} has {photos} and can't be split into training and validation: add "
-                "photos of it, remove its rows, or raise the limit of photos of a class."
-            )
+def whole(part: pd.DataFrame, train: pd.DataFrame) -> bool:
+    """Tell whether a part has every class."""
+    return part["label"].nunique() == train["label"].nunique()
+
+
+def free_to_validate(train: pd.DataFrame) -> pd.DataFrame:
+    """Return the photos that may be held out: a class with only one group of photos is trained.
+
+    The other photos of these groups are trained too, and so may be other classes for want of them.
+
+    Raises:
+        Problem: none is left.
+    """
+    free = train
+    while True:
+        groups = free.groupby("label")["group"].transform("nunique")
+        tied = free["group"].isin(free.loc[groups < 2, "group"])
+        if not tied.any():
+            break
+        free = free[~tied]
+    if free.empty:
+        raise Problem(
+            "No class has two photos that are not near-identical, so none can be held out for "
+            "validation: add photos, or raise the limit of photos of a class."
+        )
+    return free
+
+
+def only_trained(train: pd.DataFrame) -> list:
+    """Return the classes that are too small to validate, in order."""
+    return sorted(set(train["label"]) - set(free_to_validate(train)["label"]))
 
 
 def fold_counts(fraction: float, smallest: int) -> list[tuple[int, int]]:

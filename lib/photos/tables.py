@@ -9,12 +9,20 @@ import pandas as pd
 
 from common import Problem
 from common.tables import read_csv
+from photos import reading
 from photos.checking import check_photos
-from photos.competition import Competition, CompetitionFiles, draw_limit, read_competition
+from photos.competition import (
+    Competition,
+    CompetitionFiles,
+    draw_limit,
+    excluded_rows,
+    read_competition,
+    used_rows,
+)
 from photos.duplicates import conflicting_labels
-from photos.splitting import divide, split
-
-NAMED = 9  # photos that a line of the log names
+from photos.judging import first_names, judge, print_left_out
+from photos.memory import Memory
+from photos.splitting import divide, only_trained, split
 
 
 @dataclass(frozen=True)
@@ -73,14 +81,18 @@ class PhotoTables:
             probabilities: float [readable test photos, classes].
 
         Returns:
-            float32 [Ids, classes]: photos that can't be read get the classes' fractions among the
-            training photos.
+            float32 [Ids, classes]: photos that can't be read, or could not when they were needed,
+            get the classes' fractions among the training photos.
         """
-        if unreadable := len(self.competition.test) - len(self.test):
+        paths = self.competition.test.path
+        usual = (paths == "") | paths.isin(reading.lost)
+        if unreadable := usual.sum():
             print(f"{unreadable} test photos can't be read: they get the most frequent class.")
         counts = self.class_counts()["train"].to_numpy()
-        rows = np.tile(np.float32(counts / counts.sum()), (len(self.competition.test), 1))
-        rows[(self.competition.test.path != "").to_numpy()] = probabilities
+        prior = np.float32(counts / counts.sum())
+        rows = np.tile(prior, (len(paths), 1))
+        rows[(paths != "").to_numpy()] = probabilities
+        rows[usual.to_numpy()] = prior
         return rows
 
 
@@ -96,8 +108,8 @@ def load_tables(folder: Path, files: CompetitionFiles, scratch: Path, config) ->
         folder: the competition's folder.
         files: the names of its files.
         scratch: where zips are unpacked.
-        config: has limit, exclude, folds, validation_share, seed and workers; see
-            `draw_limit`, `leave_out`, `divide`, `split` and `check_photos`.
+        config: has limit, exclude, folds, validation_share, seed, workers and most_excluded; see
+            `draw_limit`, `leave_out`, `divide`, `split`, `check_photos` and `judge`.
 
     Returns:
         The tables of each fold; of one split where `folds` is 1. They share the competition.
@@ -106,11 +118,16 @@ def load_tables(folder: Path, files: CompetitionFiles, scratch: Path, config) ->
         Problem: a file is missing or unreadable, or too little is left.
     """
     competition = read_competition(folder, files, scratch)
+    memory = Memory.of(scratch / "usable-photos.npz", competition)
+    competition = memory.restored(competition)
     if config.exclude:  # before the draw, which then gives as many photos as without it
         competition = leave_out(competition, Path(config.exclude))
+    judge(competition, config.most_excluded)
     if config.limit is not None:
         competition = draw_limit(competition, config.limit, config.seed)
-    competition = check_photos(competition, config.workers)
+    competition = check_photos(competition, config.workers, memory)
+    judge(competition, config.most_excluded)
+    print_left_out(competition)
     if config.folds > 1:
         pairs = divide(competition.train, config.folds, config.seed)
     else:
@@ -141,12 +158,15 @@ def leave_out(competition: Competition, file: Path) -> Competition:
     known = {*train["Id"], *before.loc[before["set"] == "train", "Id"]}
     if unknown := sorted(ids - known):
         print(f"Ids in {file} of no training photo: {len(unknown)} ({first_names(unknown)})")
-    rows = train[out].assign(set="train", reason=f"it is listed in {file.name}")
-    excluded = pd.concat([before, rows], ignore_index=True)
+    rows, listed = competition.rows, competition.rows["Id"].isin(ids)
+    reason = rows["reason"].mask(listed & (rows["reason"] == ""), f"it is listed in {file.name}")
+    new = excluded_rows(rows[listed & (rows["reason"] == "")].assign(reason=reason))
+    rows = rows.assign(reason=reason, counts=rows["counts"] & ~listed)
     return replace(
         competition,
-        train=train[~out].reset_index(drop=True),
-        excluded=excluded[before.columns].astype(str),
+        train=used_rows(rows, competition.classes),
+        rows=rows,
+        excluded=pd.concat([before, new], ignore_index=True),
     )
 
 
@@ -168,17 +188,13 @@ def listed_ids(file: Path, id_column: str) -> set[str]:
     return set(listed[names[0]].str.strip()) - {""}
 
 
-def first_names(names: list[str]) -> str:
-    """Return the first of many names, and how many more there are."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
-
-
 def summary(parts: list[PhotoTables]) -> str:
-    """Return the numbers of photos in one line, after one about labels that contradict."""
+    """Return the numbers of photos in one line, after those about labels and small classes."""
     competition, photos = parts[0].competition, len(parts[0].competition.train)
     conflicts = list(conflicting_labels(competition.train).Id)
     named = f"Nearly the same photo, another label: {first_names(conflicts)}\n"
+    small = only_trained(competition.train)
+    too_small = f"Classes with too few photos to validate: {first_names(list(map(str, small)))}\n"
     divided = f"{len(parts[0].train)} photos to train, {len(parts[0].validation)} to validate"
     if len(parts) > 1:
         held = round(photos / len(parts))
@@ -186,7 +202,11 @@ def summary(parts: list[PhotoTables]) -> str:
             f"{photos} photos in {len(parts)} folds: about {photos - held} to train and {held} to "
             "validate in each"
         )
-    return (named if conflicts else "") + (
-        f"{divided}, {len(competition.test)} to predict, {len(competition.classes)} classes; "
-        f"{len(competition.excluded)} left out"
+    return (
+        (named if conflicts else "")
+        + (too_small if small else "")
+        + (
+            f"{divided}, {len(competition.test)} to predict, {len(competition.classes)} classes; "
+            f"{len(competition.excluded)} left out"
+        )
     )

@@ -6,6 +6,7 @@ import os
 import shutil
 import zipfile
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,14 +14,28 @@ from tqdm import tqdm
 
 from common import Problem
 
+LARGEST_PHOTO = 300_000_000  # bytes; what is larger is unpacked only where a row asks for it
+UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8
 
-def unpack(archive: Path, scratch: Path) -> Path:
-    """Unpack `archive` into a folder of its own below `scratch` and return that folder.
+
+def unpack(
+    archive: Path, scratch: Path, asked: Callable[[str], bool]
+) -> tuple[Path, list[tuple[str, int]]]:
+    """Unpack `archive` into a folder of its own below `scratch`.
 
     The folder's name is made of the zip's path, size and time, so that a changed zip is unpacked
     anew. Files are renamed to their names once they are complete. Only files that are missing or of
     another size are unpacked: after an interruption the rest, or what the system has deleted from
     its temporary folder since.
+
+    Args:
+        archive: a zip.
+        scratch: gets the folder.
+        asked: tells whether a row asks for the photo of a name; members too large for a photo for
+            which none does are left packed.
+
+    Returns:
+        The folder, and the names and sizes in bytes of the members that were left packed.
 
     Raises:
         Problem: the zip is corrupt, encrypted or names a file outside its folder, or the disk is
@@ -31,11 +46,9 @@ def unpack(archive: Path, scratch: Path) -> Path:
     target = scratch / f"{archive.stem}-{key.hexdigest()[:12]}"
     try:
         with zipfile.ZipFile(archive) as bundle:
-            missing = [
-                member
-                for member in bundle.infolist()
-                if not member.is_dir() and not is_unpacked(member, destination(member, target))
-            ]
+            members, left = wanted_members(bundle, asked)
+            whole = {destination(member, target): member for member in members}
+            missing = {path: part for path, part in whole.items() if not is_unpacked(part, path)}
             if missing:
                 unpack_members(bundle, missing, target)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
@@ -46,7 +59,36 @@ def unpack(archive: Path, scratch: Path) -> Path:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Problem(disk_full(archive, scratch)) from None
         raise Problem(f"{archive} can't be unpacked into {scratch}: {error}.") from None
-    return target
+    return target, [(name_of(member), member.file_size) for member in left]
+
+
+def wanted_members(
+    bundle: zipfile.ZipFile, asked: Callable[[str], bool]
+) -> tuple[list[zipfile.ZipInfo], list[zipfile.ZipInfo]]:
+    """Return the members to unpack, and those that are too large and not asked for."""
+    files = [member for member in bundle.infolist() if not member.is_dir()]
+    left = [
+        member
+        for member in files
+        if member.file_size > LARGEST_PHOTO
+        and not member.filename.lower().endswith(".zip")  # which may hold the photos
+        and not asked(name_of(member))
+    ]
+    return [member for member in files if member not in left], left
+
+
+def name_of(member: zipfile.ZipInfo) -> str:
+    """Return a member's name, in which Windows' old Russian code page is recognised.
+
+    A zip says only of UTF-8 that a name is in it. Python takes all others for cp437.
+    """
+    if member.flag_bits & UTF8_NAME or member.filename.isascii():
+        return member.filename
+    raw = member.filename.encode("cp437")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("cp866")
 
 
 def destination(member: zipfile.ZipInfo, target: Path) -> Path:
@@ -55,9 +97,9 @@ def destination(member: zipfile.ZipInfo, target: Path) -> Path:
     Raises:
         BadZipFile: the member's name leads out of `target`.
     """
-    path = target / member.filename
+    path = target / name_of(member)
     if ".." in path.parts or not path.is_relative_to(target):
-        raise zipfile.BadZipFile(f"its member {member.filename!r} lies outside")
+        raise zipfile.BadZipFile(f"its member {name_of(member)!r} lies outside")
     return path
 
 
@@ -69,19 +111,18 @@ def is_unpacked(member: zipfile.ZipInfo, path: Path) -> bool:
         return False
 
 
-def unpack_members(bundle: zipfile.ZipFile, members: list[zipfile.ZipInfo], target: Path) -> None:
+def unpack_members(
+    bundle: zipfile.ZipFile, members: dict[Path, zipfile.ZipInfo], target: Path
+) -> None:
     """Unpack members in parallel: reading, inflating and writing release Python's global lock."""
-    paths = [destination(member, target) for member in members]
-    for parent in {path.parent for path in paths}:
+    for parent in {path.parent for path in members}:
         parent.mkdir(parents=True, exist_ok=True)
-    if sum(member.file_size for member in members) > shutil.disk_usage(target).free:
+    if sum(member.file_size for member in members.values()) > shutil.disk_usage(target).free:
         raise OSError(errno.ENOSPC, "no space")
     name = Path(bundle.filename).name
     pool = ThreadPoolExecutor()
     try:
-        unpacked = pool.map(
-            lambda pair: unpack_member(bundle, *pair), zip(members, paths, strict=True)
-        )
+        unpacked = pool.map(lambda path: unpack_member(bundle, members[path], path), members)
         for _ in tqdm(unpacked, f"Unpacking {name}", len(members), unit=" files"):
             pass
     finally:
@@ -96,7 +137,8 @@ def unpack_member(bundle: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_bytes(bundle.read(member))  # `read` checks the CRC
+        with bundle.open(member) as packed, beside.open("wb") as file:
+            shutil.copyfileobj(packed, file, 1 << 20)  # to its end, where zipfile checks the CRC
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""From the labels of a table to classes."""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from photos.spelling import WAYS_OF_LABELS, WHOLE_NUMBER, Spellings, number_of
+
+# What programs write where a value is missing.
+MISSING = {"", "nan", "null", "n/a", "#n/a", "<na>"}
+MISSING_AMONG_NUMBERS = MISSING | {"na", "none", "?", "-"}
+
+
+def missing(labels: Iterable[str], folders: set[str]) -> set[str]:
+    """Return the labels that stand for none.
+
+    A word such as NaN is a label where a folder has that name; None is one among other words.
+    """
+    labels = set(labels)
+    rest = {label for label in labels if label.casefold() not in MISSING_AMONG_NUMBERS}
+    numbers = rest and all(number_of(label) is not None for label in rest)
+    words = MISSING_AMONG_NUMBERS if numbers else MISSING
+    return {label for label in labels if label.casefold() in words and label not in folders}
+
+
+def class_names(
+    labels: Iterable[str], folders: set[str], sample: Iterable[str]
+) -> dict[str, int | str]:
+    """Return the class of each label.
+
+    Labels that are all whole numbers are classes of that value, however they are spelt: where they
+    have one usual spelling (7), or the sample submission has (7 for 7.0 or 007), as int. Two
+    spellings of one number are two classes only where there is a folder for each.
+
+    Args:
+        labels: as the table has them, without missing ones.
+        folders: the names of the class folders.
+        sample: the labels of the sample submission, which may be anything.
+    """
+    labels = set(labels)
+    values = {label: number_of(label) for label in labels}
+    apart = [number_of(folder) for folder in folders if number_of(folder) in values.values()]
+    if None in values.values() or len(set(apart)) < len(apart):
+        return {label: label for label in labels}
+    usual = [label for label in labels if WHOLE_NUMBER.fullmatch(label)]
+    in_sample = [text for text in sample if WHOLE_NUMBER.fullmatch(text)]
+    several = len(set(values.values())) < len(labels)
+    if len(usual) == len(labels) or several or (in_sample and not usual):
+        return dict(values)
+    return {label: label for label in labels}
+
+
+def folder_labels(folders: Iterable[str], labels: Iterable[str]) -> dict[str, str]:
+    """Return the label that each class folder is of, without the folders that are of none.
+
+    A folder 01 is of the label 1 where no label is spelt 01, and no other folder is of that label.
+    """
+    known, names = Spellings(sorted(set(labels)), WAYS_OF_LABELS), sorted(set(folders))
+    of_folder = {name: label for name in names if (label := known.only(name)) is not None}
+    exact = set(of_folder.values()) & set(names)
+    claims = pd.Series(list(of_folder.values()), dtype=object).value_counts()
+    return {
+        name: label
+        for name, label in of_folder.items()
+        if name == label or (label not in exact and claims[label] == 1)
+    }

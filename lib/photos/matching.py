@@ -1,0 +1,176 @@
+"""Find the photo of every row."""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from ImageDataAugmentor.clutter import is_clutter
+from photos.reading import printable
+from photos.spelling import WAYS_OF_FILES, Spellings
+from photos.unpacking import unpack
+
+NEAR = 3  # near misses that a reason names
+DEEPEST = 3  # levels of zips within zips
+
+
+def find_files(
+    root: Path, scratch: Path, asked: Callable[[str], bool], depth: int = 1
+) -> pd.DataFrame:
+    """List the files below `root`, and those in zips among them as if these were folders.
+
+    Args:
+        root: a folder or a zip.
+        scratch: where zips are unpacked.
+        asked: as in `unpack`.
+        depth: the level of a zip within others, from 1.
+
+    Returns:
+        The columns of `list_files`, and packed: the size in bytes of what was left packed, else 0.
+
+    Raises:
+        Problem: as `unpack` does.
+    """
+    left: list[tuple[str, int]] = []
+    folder = root
+    if root.is_file():
+        folder, left = unpack(root, scratch, asked)
+    found = list_files(folder).assign(packed=0)
+    zips = found[is_zip(found)] if depth < DEEPEST else found[:0]
+    packed = [(name, str(root), size) for name, size in left]
+    parts = [found.drop(zips.index), pd.DataFrame(packed, columns=found.columns)]
+    for name, path in zips[["name", "path"]].itertuples(index=False):
+        inner = find_files(Path(path), scratch, asked, depth + 1)
+        parts.append(inner.assign(name=name[: -len(".zip")] + "/" + inner["name"]))
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+
+
+def is_zip(files: pd.DataFrame) -> pd.Series:
+    """Tell of each file whether its name is a zip's."""
+    return files["name"].str.lower().str.endswith(".zip").astype(bool)
+
+
+def list_files(root: Path) -> pd.DataFrame:
+    """List the files below `root` in a stable order, without hidden ones and clutter.
+
+    Links to folders are followed, each folder once.
+
+    Returns:
+        Columns name (below `root`, with /) and path, both str.
+    """
+    found, seen = [], set()
+    for parent, folders, names in os.walk(root, followlinks=True):
+        seen.add(os.path.realpath(parent))
+        folders[:] = [
+            name
+            for name in sorted(folders)
+            if not is_clutter(name) and os.path.realpath(os.path.join(parent, name)) not in seen
+        ]
+        here = os.path.relpath(parent, root).replace(os.sep, "/")
+        inside = "" if here == "." else f"{here}/"
+        found += [
+            (inside + name, os.path.join(parent, name))
+            for name in sorted(names)
+            if not is_clutter(name)
+        ]
+    return pd.DataFrame(found, columns=["name", "path"], dtype=object)
+
+
+def folders_of(names: pd.Series) -> set[str]:
+    """Return the names of all folders that photos lie in, at any depth."""
+    return {
+        folder for parent in {n.rpartition("/")[0] for n in names} for folder in parent.split("/")
+    }
+
+
+def with_labels(photos: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
+    """Return the photos with a column folder: the label of the class folder they lie in, or "".
+
+    Of several class folders within each other the innermost counts.
+
+    Args:
+        photos: as `list_files` returns them.
+        labels: the label of each class folder, by the folder's name.
+    """
+
+    def label_of(parent: str) -> str:
+        return next((labels[f] for f in reversed(parent.split("/")) if f in labels), "")
+
+    parents = [name.rpartition("/")[0] for name in photos["name"]]
+    of_parent = {parent: label_of(parent) for parent in set(parents)}
+    return photos.assign(folder=[of_parent[parent] for parent in parents])
+
+
+class PhotoIndex:
+    """Finds photos by Id: the name of the file, with or without its folders and its suffix.
+
+    Args:
+        photos: columns name, path, folder and packed.
+    """
+
+    def __init__(self, photos: pd.DataFrame):
+        self.packed, photos = photos[photos["packed"] > 0], photos[photos["packed"] == 0]
+        self.paths, self.folders = photos["path"].tolist(), photos["folder"].tolist()
+        self.names = photos["name"].tolist()
+        self.spellings = Spellings(self.names, WAYS_OF_FILES)
+
+    def match(self, ids: pd.Series, labels: pd.Series | None = None) -> pd.DataFrame:
+        """Find the photos of Ids.
+
+        Of several photos with the same Id, the one in the class folder of the row's label is taken,
+        and then the one whose folders the Id names. Where two Ids are near the same photo, it
+        belongs to the one that is spelt as the photo is.
+
+        Returns:
+            Columns path and folder, "" where no one photo is meant, and near: the names of photos
+            that may be meant, as a clause of a reason, or "".
+        """
+        labels = pd.Series("", ids.index) if labels is None else labels
+        found = [self.find(Id, label) for Id, label in zip(ids, labels, strict=True)]
+        table = pd.DataFrame(found, columns=["position", "way", "near"], index=ids.index)
+        claimed = table[table["position"] >= 0].assign(Id=ids.str.strip())
+        firsts = claimed.groupby("position")["way"].transform("min")
+        several = claimed[claimed["way"] == firsts].groupby("position")["Id"].nunique() > 1
+        lost = claimed[(claimed["way"] > firsts) | claimed["position"].map(several)]
+        for row, position in lost["position"].items():
+            table.at[row, "near"] = (
+                f"; {printable(self.names[position])} is nearly its name, and that of another row"
+            )
+            table.at[row, "position"] = -1
+        return table.assign(
+            path=[self.paths[p] if p >= 0 else "" for p in table["position"]],
+            folder=[self.folders[p] if p >= 0 else "" for p in table["position"]],
+        )
+
+    def find(self, Id: str, label: str) -> tuple[int, int, str]:
+        """Return the position of an Id's photo or -1, how it was found, and near misses."""
+        found, way = self.spellings.find(Id)
+        meant = [p for p in found if label and self.folders[p] == label] or found
+        if len(meant) > 1:
+            inside = re.split(r"[/\\]", Id.strip())
+            meant = [
+                p for p in meant if self.names[p].split("/")[-len(inside) :] == inside
+            ] or meant
+        if len(meant) == 1:
+            return meant[0], way, ""
+        if not meant:
+            return -1, -1, ""
+        names = [printable(self.names[p]) for p in meant]
+        more = f" and {len(names) - NEAR} more" if len(names) > NEAR else ""
+        return -1, -1, f"; it may be any of {', '.join(names[:NEAR])}{more}"
+
+    def without_row(self, used: pd.Series, csv: str) -> pd.DataFrame:
+        """Return the photos whose path is not in `used` as rows to exclude."""
+        orphans = pd.DataFrame({"Id": self.names, "path": self.paths}, dtype=object)
+        orphans = orphans[~orphans["path"].isin(set(used))]
+        names = [name.rpartition("/")[2] for name in orphans["Id"]]
+        orphans = orphans.assign(Id=names, reason=f"{csv} has no row for it")
+        left = self.packed.rename(columns={"name": "Id"})[["Id", "path"]].assign(
+            reason=[
+                f"{csv} has no row for it; its {size / 1e9:.1f} GB stay packed"
+                for size in self.packed["packed"]
+            ]
+        )
+        return pd.concat([orphans, left], ignore_index=True)

@@ -1,0 +1,172 @@
+"""How photos are decoded: as `ImageDataAugmentor` does, in the check as in training.
+
+The library alone decides what can be read, and how depth, orientation and colours are treated.
+"""
+
+import io
+import os
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from ImageDataAugmentor import UnreadableImage
+from ImageDataAugmentor.reading import ImageLoader, read_image
+
+THUMBNAIL = 48  # pixels to which the shorter side may be reduced: enough to hash a photo's crops
+REDUCED = {
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+}
+JPEG_BEGINS, JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
+MOST_STAND_INS = 3  # that are tried in place of a photo
+UNSEEN = 128  # the grey of a photo that can't be read and has no stand-in
+
+lost: dict[str, str] = {}
+"""The photos that could not be read when they were needed, and why."""
+_lost_lock = threading.Lock()
+
+
+def read_small(path: str) -> np.ndarray:
+    """Decode a photo in grey, its shorter side reduced to `THUMBNAIL` pixels or a little more.
+
+    A large JPEG is reduced while it is decoded: every byte is still read, in a fraction of the
+    time. All else is decoded by the library in full.
+
+    Returns:
+        uint8 [height, width].
+
+    Raises:
+        UnreadableImage: there is no such file, it is no image, or it is truncated.
+    """
+    small = read_reduced_jpeg(path)
+    if small is None:
+        small = read_image(path, "gray", truncated="error")[..., 0]
+    scale = THUMBNAIL / min(small.shape)
+    if scale > 0.5:
+        return small
+    size = [max(1, round(side * scale)) for side in small.shape[::-1]]
+    return cv2.resize(small, size, interpolation=cv2.INTER_AREA)
+
+
+def read_reduced_jpeg(path: str) -> np.ndarray | None:
+    """Return a large JPEG in grey, reduced; None for another file, or one that may be damaged."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            data = file.read()
+        if not (data.startswith(JPEG_BEGINS) and data.endswith(JPEG_ENDS)):
+            return None
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as header:  # decodes nothing
+            warnings.simplefilter("ignore")  # about sizes that OpenCV reads well
+            side = min(header.size)
+        flag = next(flag for factor, flag in REDUCED.items() if side >= factor * THUMBNAIL)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except (OSError, SyntaxError, ValueError, StopIteration, Image.DecompressionBombError):
+        return None
+    except cv2.error:
+        return None
+
+
+def is_readable_in_part(path: str) -> bool:
+    """Tell whether the library decodes what is there of a truncated photo."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is truncated
+            read_image(path)
+    except UnreadableImage:
+        return False
+    return True
+
+
+def reason_of(error: UnreadableImage, path: str) -> str:
+    """Return why a photo can't be used, as excluded.csv has it."""
+    said = str(error).removeprefix(f"{path}: ")
+    if said == "the file is empty":
+        return "its file is empty"
+    if said == "the file is truncated":
+        return "its file is truncated"
+    return f"it can't be decoded ({said})"
+
+
+class SurvivingLoader(ImageLoader):
+    """Reads photos, and goes on where one was deleted or spoilt since it was checked.
+
+    Another photo of the same class then takes its place, or where there is none a grey picture. A
+    line is printed, and the photo is noted in `lost`. Worker processes get a plain loader: what
+    fails there is repeated in this process.
+
+    Args:
+        plain: the loader to equal.
+        stand_ins: the path of another photo of the same class, by path; may be empty.
+    """
+
+    def __init__(self, plain: ImageLoader, stand_ins: Mapping[str, str]):
+        super().__init__(*(getattr(plain, field.name) for field in fields(ImageLoader)))
+        object.__setattr__(self, "stand_ins", stand_ins)
+
+    def decode(self, path: str) -> np.ndarray:
+        """Return a photo, or what stands in for it, as uint8 [height, width, 3]."""
+        try:
+            return super().decode(path)
+        except UnreadableImage as error:
+            return self.decode_another(path, error)
+
+    def decode_another(self, path: str, error: UnreadableImage) -> np.ndarray:
+        """Return the first stand-in that can be read, or a grey picture; name the photo once."""
+        another, found = path, None
+        for _ in range(MOST_STAND_INS):
+            another = self.stand_ins.get(another, "")
+            if another in ("", path):
+                break
+            try:
+                found = super().decode(another)
+                break
+            except UnreadableImage:
+                continue
+        note_lost(path, reason_of(error, path), another if found is not None else "")
+        if found is not None:
+            return found
+        return np.full((*(self.target_size or (THUMBNAIL, THUMBNAIL)), 3), UNSEEN, np.uint8)
+
+    def __eq__(self, other):
+        names = [field.name for field in fields(ImageLoader)]
+        return isinstance(other, ImageLoader) and all(
+            getattr(self, name) == getattr(other, name) for name in names
+        )
+
+    __hash__ = ImageLoader.__hash__
+
+    def __reduce__(self):
+        return ImageLoader, tuple(getattr(self, field.name) for field in fields(ImageLoader))
+
+
+def note_lost(path: str, reason: str, stand_in: str) -> None:
+    """Print a line about a photo that can't be read any more, once."""
+    with _lost_lock:
+        if path in lost:
+            return
+        lost[path] = reason
+    instead = f"{os.path.basename(stand_in)} stands in for it" if stand_in else "grey stands for it"
+    print(f"{printable(path)} can't be read any more: {reason}; {instead}.", flush=True)
+
+
+def printable(name: str) -> str:
+    r"""Return a name with its bytes that are not UTF-8 as \xNN, which any report can hold."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def stand_ins(paths: list[str], labels: list) -> dict[str, str]:
+    """Return for each photo the path of the next one with the same label, in a circle."""
+    of_label: dict[object, list[str]] = {}
+    for path, label in zip(paths, labels, strict=True):
+        of_label.setdefault(label, []).append(path)
+    return {
+        path: chain[(number + 1) % len(chain)]
+        for chain in of_label.values()
+        for number, path in enumerate(chain)
+    }
