@@ -109,7 +109,6 @@ class Browser:
         for kind in ("rawKeyDown", "keyUp"):
             self.call("Input.dispatchKeyEvent", type=kind, key=key, windowsVirtualKeyCode=code)
 
-    def screenshot(self, path: Path, form: str = "png", whole: bool = True) -> None:
-        """Write a picture of the page, of all of it or of what fits into the window."""
-        taken = self.call("Page.captureScreenshot", format=form, captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(taken["data"]))
+    def screenshot(self) -> bytes:
+        """Return a PNG of what fits into the window."""
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])

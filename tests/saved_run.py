@@ -194,18 +194,25 @@ def write_metrics(folder, names, members, accuracy, held_out, tests, history, ot
 
 
 def write_photos(
-    folder: Path, classes: int, per_class: int, tests: int, pictures: int = 40, size=(60, 80)
+    folder: Path,
+    classes: int,
+    per_class: int,
+    tests: int,
+    pictures: int = 40,
+    size=(60, 80),
+    noise=40,
 ) -> pd.DataFrame:
     """Write JPEGs and return photos.csv for a run of `write_run`.
 
-    Photos share `pictures` different files, so that thousands are quickly there.
+    `noise` of 255 makes pictures that no format compresses well. Photos share `pictures` different
+    files, so that thousands are quickly there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rng, files = np.random.default_rng(0), []
     for number in range(pictures):
         blobs = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
         picture = cv2.resize(blobs, size[::-1], interpolation=cv2.INTER_CUBIC)
-        picture = cv2.add(picture, rng.integers(0, 40, picture.shape, dtype=np.uint8))
+        picture = cv2.add(picture, rng.integers(0, noise, picture.shape, dtype=np.uint8))
         files.append(str(folder / f"{number}.jpg"))
         assert cv2.imwrite(files[-1], picture)
     held = classes * per_class

@@ -175,8 +175,8 @@ def test_many_classes_show_the_most_confused_pairs(tmp_path):
 
 
 def test_200_classes_and_7000_photos_stay_below_5_mb(tmp_path):
-    # Noise compresses worse than any photo: 160 pixels of it are the most that a thumbnail takes.
-    photos = write_photos(tmp_path / "photos", 200, 25, 2000, 200, (240, 320))
+    # Noise of a thumbnail's own size compresses worse than any photo.
+    photos = write_photos(tmp_path / "photos", 200, 25, 2000, 200, (120, 160), 255)
     wrong = {row: (row // 25 + 1 + row % 3) % 200 for row in range(0, 5000, 9)}
     write_run(
         tmp_path / "run", classes=200, per_class=25, tests=2000, wrong=wrong, photos=photos,
