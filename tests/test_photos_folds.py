@@ -1,13 +1,15 @@
 """Every photo validates once; listed photos are left out; test photos may train."""
 
 import shutil
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import tiny_competition
 from common import Problem
-from photos import CompetitionFiles, divide, load_tables
+from photos import divide
 from tiny_competition import write_competition, write_csv, write_photo
 
 
@@ -19,19 +21,7 @@ def table(sizes, seed=0):
     return rows.sample(frac=1, random_state=seed).reset_index(drop=True)
 
 
-class Settings:
-    """The settings that `load_tables` reads."""
-
-    limit, exclude, folds, validation_share, seed, workers = None, None, 3, 0.25, 0, 1
-    most_excluded = 0.1
-
-    def __init__(self, **others):
-        vars(self).update(others)
-
-
-def load(folder, **settings):
-    scratch = folder.parent / "scratch"
-    return load_tables(folder, CompetitionFiles(), scratch, Settings(**settings))
+load = partial(tiny_competition.load, folds=3, most_excluded=0.1)
 
 
 @pytest.fixture(scope="module")

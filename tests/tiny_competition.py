@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from photos import CompetitionFiles, load_tables
+
 
 def photo(name: str, size: tuple[int, int] = (48, 64)) -> np.ndarray:
     """Return a picture of blurred blobs that depends on the name alone, uint8 [h, w, 3]."""
@@ -57,3 +59,19 @@ def zip_photos(folder: Path) -> None:
     for archive, name in (("train", "train"), ("test", "test_upload")):
         shutil.make_archive(str(folder / archive), "zip", folder, name)
         shutil.rmtree(folder / name)
+
+
+class Settings:
+    """The settings that `load_tables` and `make_iterator` read."""
+
+    limit, exclude, folds, validation_share, seed, workers = None, None, 1, 0.25, 0, 1
+    most_excluded = 0.02
+    image_size, batch_size, interpolation, fuse, cache = (24, 32), 4, "area", True, False
+
+    def __init__(self, **others):
+        vars(self).update(others)
+
+
+def load(folder: Path, **settings) -> list:
+    """Return what `load_tables` makes of an unpacked competition."""
+    return load_tables(folder, CompetitionFiles(), folder.parent / "scratch", Settings(**settings))

@@ -1,17 +1,20 @@
 """CSV files that people and Kaggle write, read as text."""
 
+import codecs
 from pathlib import Path
 
 import pandas as pd
 
 from common.problem import Problem
 
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
 
 def read_csv(path: Path, advice: str = "download it again") -> pd.DataFrame:
     """Read a CSV with every value as the text that stands there.
 
     Args:
-        path: a comma-separated UTF-8 file, with or without a byte order mark.
+        path: a comma-separated file in UTF-8, or in UTF-16 with a byte order mark.
         advice: what the sentence about an unusable file ends with.
 
     Returns:
@@ -22,12 +25,15 @@ def read_csv(path: Path, advice: str = "download it again") -> pd.DataFrame:
             than the header.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        encoding = encoding_of(path)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding=encoding)
     except FileNotFoundError:
         raise Problem(
             f"There is no {path.name} in {path.parent}: give the folder into which the "
             "competition's files were downloaded."
         ) from None
+    except UnicodeError:
+        raise Problem(f"{path} is in an unknown encoding: save it as UTF-8.") from None
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         reason = " ".join(str(error).split())
         raise Problem(f"{path} can't be read ({reason}): {advice}.") from None
@@ -36,3 +42,19 @@ def read_csv(path: Path, advice: str = "download it again") -> pd.DataFrame:
     if not isinstance(table.index, pd.RangeIndex):  # how pandas reads rows longer than the header
         raise Problem(f"{path} has more values in a row than column names: {advice}.")
     return table.fillna("")
+
+
+def encoding_of(path: Path) -> str:
+    """Return a text file's encoding, UTF-8 where its beginning does not say another.
+
+    Raises:
+        OSError: it can't be read.
+        UnicodeError: it holds zeros, as UTF-16 does, but no byte order mark.
+    """
+    with path.open("rb") as file:
+        head = file.read(4096)
+    if head.startswith(UTF16):
+        return "utf-16"
+    if b"\0" in head:
+        raise UnicodeError
+    return "utf-8-sig"

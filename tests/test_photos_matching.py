@@ -1,0 +1,267 @@
+"""Rows and photos are matched as people's files are: whatever is unambiguous is found."""
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import photos.unpacking
+from common import Problem
+from photos import CompetitionFiles, read_competition
+from tiny_competition import write_competition, write_csv, write_photo, zip_photos
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_competition(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def read(folder):
+    return read_competition(folder, CompetitionFiles(), folder.parent / "scratch")
+
+
+def reasons(competition):
+    return dict(zip(competition.excluded["Id"], competition.excluded["reason"], strict=True))
+
+
+def change(folder, name, function):
+    """Replace the rows of a CSV by what a function makes of each."""
+    table = pd.read_csv(folder / name, dtype=str, keep_default_na=False)
+    write_csv(folder / name, [function(*row) for row in table.values.tolist()], table.columns)
+
+
+def labels_of_files(competition):
+    """Return the label of each training photo by the name of its file."""
+    names = competition.train["path"].map(lambda path: Path(path).stem)
+    return dict(zip(names, competition.train["label"], strict=True))
+
+
+# --------------------------------------------------------------------------------- labels
+
+
+def test_folders_and_labels_may_write_numbers_differently(tmp_path):
+    write_competition(tmp_path / "data", labels=("01", "02", "10"))
+    expected = {f"{n}{i}": (1, 2, 10)[n] for n in range(3) for i in range(4)}
+    for spell in (lambda label: int(label), lambda label: f"{int(label)}.0"):
+        rows = [(f"{name}.jpg", spell(label)) for name, label in expected.items()]
+        write_csv(tmp_path / "data" / "train.csv", rows)
+        write_csv(tmp_path / "data" / "sample-submission.csv", [("90.jpg", 1)])
+        competition = read(tmp_path / "data")
+        assert competition.classes == [1, 2, 10]
+        assert labels_of_files(competition) == expected
+
+
+def test_a_folder_for_each_of_two_spellings_makes_two_classes(tmp_path):
+    write_competition(tmp_path / "data", labels=("1", "01", "2"))
+    competition = read(tmp_path / "data")
+    assert competition.classes == ["01", "1", "2"]
+    assert labels_of_files(competition)["10"] == "01"
+
+
+def test_a_class_folder_may_be_a_link_and_links_in_a_circle_end(folder):
+    shutil.move(folder / "train" / "10", folder.parent / "elsewhere")
+    (folder / "train" / "10").symlink_to(folder.parent / "elsewhere")
+    (folder / "train" / "0" / "circle").symlink_to(folder / "train")
+    competition = read(folder)
+    assert competition.excluded.empty
+    assert len(competition.train) == 16
+
+
+@pytest.mark.parametrize("word", ["NaN", "nan", "NA", "None", "<NA>", "null"])
+def test_a_missing_label_among_numbers_is_no_class(tmp_path, word):
+    write_competition(tmp_path / "data", class_folders=False)
+    change(tmp_path / "data", "train.csv", lambda Id, la: (Id, word if Id == "00.jpg" else la))
+    competition = read(tmp_path / "data")
+    assert competition.classes == [0, 1, 2, 10]
+    assert reasons(competition) == {"00.jpg": f"its label {word} means none"}
+
+
+@pytest.mark.parametrize(("word", "folders"), [("None", False), ("NaN", True)])
+def test_a_word_that_may_be_a_class_is_one(tmp_path, word, folders):
+    write_competition(tmp_path / "data", labels=("audi", word), class_folders=folders)
+    assert read(tmp_path / "data").classes == sorted(["audi", word])
+
+
+@pytest.mark.parametrize("said", ["", "0.0", "NA", "word", "0"])
+def test_only_the_header_and_the_ids_of_the_sample_matter(folder, said):
+    change(folder, "sample-submission.csv", lambda Id, _: (Id, said))
+    competition = read(folder)
+    assert competition.classes == [0, 1, 2, 10]
+    made = competition.submission(np.eye(4)[[3, 0, 1]])
+    assert made["Category"].tolist() == [10, 0, 1]
+
+
+@pytest.mark.parametrize(("sample", "submitted"), [("0", 1), ("1", 1), ("", "1.0"), ("0.0", "1.0")])
+def test_the_sample_s_spelling_of_labels_wins_where_it_has_one(tmp_path, sample, submitted):
+    write_competition(tmp_path / "data", labels=("0.0", "1.0"), class_folders=False)
+    change(tmp_path / "data", "sample-submission.csv", lambda Id, _: (Id, sample))
+    competition = read(tmp_path / "data")
+    assert competition.submission(np.eye(2)[[1, 1, 1]])["Category"].tolist() == 3 * [submitted]
+
+
+# ------------------------------------------------------------------------------------ Ids
+
+
+SPELLINGS = {
+    "a path": lambda Id: f"train/{Id}",
+    "a path with backslashes": lambda Id: f"C:\\photos\\{Id}",
+    "an upper suffix": lambda Id: Id.replace(".jpg", ".JPG"),
+    "another suffix": lambda Id: Id.replace(".jpg", ".png"),
+    "no suffix": lambda Id: Id[:-4],
+    "a float": lambda Id: f"{int(Id[:-4])}.0",
+    "no leading zeros": lambda Id: str(int(Id[:-4])),
+    "spaces": lambda Id: f" {Id}  ",
+}
+
+
+@pytest.mark.parametrize("spell", SPELLINGS.values(), ids=SPELLINGS)
+@pytest.mark.parametrize("class_folders", [True, False])
+def test_ids_are_found_as_people_spell_them(tmp_path, spell, class_folders):
+    folder = tmp_path / "data"
+    write_competition(folder, class_folders=class_folders)
+    expected = labels_of_files(read(folder))
+    change(folder, "train.csv", lambda Id, label: (spell(Id), label))
+    change(folder, "sample-submission.csv", lambda Id, label: (spell(Id), label))
+    competition = read(folder)
+    assert competition.excluded.empty
+    assert labels_of_files(competition) == expected
+    assert competition.sample["Id"].tolist() == [spell(f"9{i}.jpg") for i in (2, 1, 0)]
+    assert [Path(path).stem for path in competition.test["path"]] == ["92", "91", "90"]
+
+
+def test_headers_may_differ_by_spaces_and_case(folder):
+    text = (folder / "train.csv").read_text()
+    (folder / "train.csv").write_text(text.replace("Id,Category", "id ,Category "))
+    assert read(folder).excluded.empty
+
+
+def test_an_id_near_several_photos_takes_none_and_names_them(tmp_path):
+    folder = tmp_path / "data"
+    write_competition(folder, class_folders=False)
+    for name in ("007.jpg", "0007.jpg", "a/8.jpg", "b/8.jpg"):
+        write_photo(folder / "train" / name)
+    rows = [("7", 0), ("8.jpg", 1), ("00.jpg", 0), ("10.jpg", 1)]
+    write_csv(folder / "train.csv", rows)
+    excluded = read(folder).excluded.drop_duplicates("Id")
+    found = dict(zip(excluded["Id"], excluded["reason"], strict=True))
+    assert found["7"] == "its row of train.csv has no photo; it may be any of 0007.jpg, 007.jpg"
+    assert found["8.jpg"].endswith("has no photo; it may be any of a/8.jpg, b/8.jpg")
+    write_csv(folder / "train.csv", [("a/8.jpg", 1), ("00.jpg", 0), ("10.jpg", 1)])
+    assert "8" in labels_of_files(read(folder))
+
+
+def test_a_photo_belongs_to_the_row_that_spells_it_as_it_is(tmp_path):
+    folder = tmp_path / "data"
+    write_competition(folder, class_folders=False)
+    write_csv(folder / "train.csv", [("0.jpg", 1), ("00.jpg", 0), ("10.jpg", 1)])
+    competition = read(folder)
+    assert labels_of_files(competition) == {"00": 0, "10": 1}
+    assert "00.jpg is nearly its name, and that of another row" in reasons(competition)["0.jpg"]
+
+
+def test_one_file_name_in_two_class_folders_is_two_photos(folder):
+    write_photo(folder / "train" / "1" / "00.jpg")  # another one is in folder 0
+    rows = pd.read_csv(folder / "train.csv").values.tolist()
+    write_csv(folder / "train.csv", [*rows, ("00.jpg", 1)])
+    competition = read(folder)
+    assert competition.excluded.empty
+    both = competition.train[competition.train["Id"].isin(["0/00.jpg", "1/00.jpg"])]
+    assert both["label"].tolist() == [0, 1]
+    assert competition.train["Id"].is_unique
+
+
+# ---------------------------------------------------------------------------------- files
+
+
+def test_class_folders_may_lie_deep_and_hold_folders(folder):
+    shutil.move(folder / "train", folder / "inner")
+    shutil.move(folder / "inner", folder / "train" / "train" / "photos")
+    deep = folder / "train" / "train" / "photos" / "10"
+    for path in list(deep.iterdir()):
+        write_photo(deep / "2019" / path.name)
+        path.unlink()
+    competition = read(folder)
+    assert competition.excluded.empty
+    assert len(competition.train) == 16
+
+
+def test_zips_within_zips_are_unpacked(folder):
+    for label in ("0", "10"):
+        shutil.make_archive(str(folder / "train" / label), "zip", folder / "train" / label)
+        shutil.rmtree(folder / "train" / label)
+    loose = read(folder)
+    zip_photos(folder)
+    for competition in (loose, read(folder), read(folder)):
+        assert competition.excluded.empty
+        assert len(competition.train) == 16
+
+
+class OldZipInfo(zipfile.ZipInfo):
+    """A member whose name is in a code page of which the zip says nothing."""
+
+    def _encodeFilenameFlags(self):
+        return self.comment, 0
+
+
+def zip_with_names(path, files, code_page):
+    """Write a zip as old programs do."""
+    with zipfile.ZipFile(path, "w") as bundle:
+        for number, (name, content) in enumerate(files.items()):
+            member = OldZipInfo(f"{number}")
+            member.comment = name.encode(code_page)
+            bundle.writestr(member, content)
+
+
+@pytest.mark.parametrize("code_page", ["cp866", "utf-8"])
+def test_russian_names_in_old_zips_are_read(folder, code_page):
+    files = {
+        f"train/Лада/машина{i}.jpg": path.read_bytes()
+        for i, path in enumerate(sorted((folder / "train").rglob("*.jpg"))[:4])
+    }
+    files |= {name.replace("Лада", "Ёж").replace("на", "ня"): data for name, data in files.items()}
+    shutil.rmtree(folder / "train")
+    zip_with_names(folder / "train.zip", files, code_page)
+    rows = [(Path(name).name, Path(name).parent.name) for name in files]
+    write_csv(folder / "train.csv", rows)
+    competition = read(folder)
+    assert competition.excluded.empty
+    assert competition.classes == ["Ёж", "Лада"]
+
+
+def test_a_huge_member_is_unpacked_only_where_a_row_asks_for_it(folder, monkeypatch):
+    monkeypatch.setattr(photos.unpacking, "LARGEST_PHOTO", 50_000)
+    for name in ("01.jpg", "video.mp4"):
+        (folder / "train" / "0" / name).write_bytes(bytes(60_000))
+    zip_photos(folder)
+    competition = read(folder)
+    assert "01" in labels_of_files(competition)
+    assert reasons(competition) == {
+        "train/0/video.mp4": "train.csv has no row for it; its 0.0 GB stay packed"
+    }
+    assert not list((folder.parent / "scratch").rglob("*.mp4"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows' names are always Unicode")
+def test_names_that_are_not_utf_8_are_escaped_in_reports(folder):
+    spare = os.path.join(os.fsencode(folder), b"train", b"0", b"\xff\xe0.jpg")
+    shutil.copy(folder / "train" / "0" / "00.jpg", spare)
+    excluded = read(folder).excluded
+    assert excluded["Id"].tolist() == ["\\xff\\xe0.jpg"]
+    excluded.to_csv(folder.parent / "excluded.csv", index=False)  # in UTF-8
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp1251", "utf-8-sig"])
+def test_a_table_in_another_encoding_is_read_or_told_how_to_be_saved(tmp_path, encoding):
+    write_competition(tmp_path / "data", labels=("Лада", "Нива"))
+    file = tmp_path / "data" / "train.csv"
+    file.write_bytes(file.read_text(encoding="utf-8").encode(encoding))
+    if encoding in ("utf-16", "utf-8-sig"):
+        assert read(tmp_path / "data").classes == ["Лада", "Нива"]
+    else:
+        with pytest.raises(Problem, match=r"train\.csv .*save it as UTF-8"):
+            read(tmp_path / "data")
