@@ -165,6 +165,8 @@ class TestZip:
             np.testing.assert_array_equal(image, mask)
         pairs.on_epoch_end()
         np.testing.assert_array_equal(*pairs[1])
+        pairs.batch_size = 7
+        assert len(pairs) == 2
         pairs.reset()
         np.testing.assert_array_equal(*pairs.next())
 
@@ -316,7 +318,7 @@ class TestChanges:
         reversed_first = flow[0][0]
         flow.filenames = flow.filenames[::-1]
         np.testing.assert_array_equal(reversed_first, flow[2][-1])
-        flow.loader = ImageLoader("gray", (3, 5))
+        flow.loader = ImageLoader("gray", (3, 5), "area")
         assert (flow[0].shape, flow.target_size) == ((4, 3, 5, 1), (3, 5))
 
 

@@ -47,6 +47,11 @@ class ZippedFlows(keras.utils.PyDataset):
         """The number of samples in a batch."""
         return self.flows[0].batch_size
 
+    @batch_size.setter
+    def batch_size(self, value: int) -> None:
+        for flow in self.flows:
+            flow.batch_size = value
+
     @property
     def epoch(self) -> int:
         """The number of the current epoch."""
