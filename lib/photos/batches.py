@@ -55,6 +55,5 @@ def make_iterator(
         validate_filenames=False,
         verbose=False,
     )
-    others = stand_ins(table["path"].tolist(), table["position"].tolist()) if labelled else {}
-    flow.loader = SurvivingLoader(flow.loader, others)
+    flow.loader = SurvivingLoader(flow.loader, stand_ins(table) if labelled else {})
     return flow

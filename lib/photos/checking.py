@@ -51,58 +51,67 @@ def check_photos(
         Problem: no training photo or no test photo is usable.
     """
     memory = memory or Memory()
-    rows, test = competition.rows.copy(), competition.test.copy()
+    rows, test = competition.rows.copy(), competition.test.assign(reason="")
     used, tested = rows.index[rows["reason"] == ""], test.index[test["path"] != ""]
     paths = [(path, False) for path in rows.loc[used, "path"]]
     paths += [(path, True) for path in test.loc[tested, "path"]]
     found = examine_all(paths, workers)
-    hashes = []
-    for row, one in zip(used, found[: len(used)], strict=True):
-        hashes.append(memory.hashes_of(rows.loc[row]) if one.reason else one.hashes)
-        rows.at[row, "reason"] = one.reason if hashes[-1] is None else ""
-    test["reason"], cut_short = "", []
-    for row, one in zip(tested, found[len(used) :], strict=True):
-        known = test.at[row, "Id"] in memory.test_paths
-        test.at[row, "reason"] = "" if known else one.reason
-        cut_short += [test.at[row, "Id"]] * one.truncated
-    bad, unread = rows.loc[used].query("reason != ''"), test.query("reason != ''")
-    check_some_are_left(competition, bad, unread)
-    name_truncated(cut_short)
-    hashes = [known for known in hashes if known is not None]
+    of_train = dict(zip(used, found[: len(used)], strict=True))
+    of_test = dict(zip(tested, found[len(used) :], strict=True))
+    hashes = {row: one.hashes for row, one in of_train.items() if not one.reason}
+    hashes |= memory.hashes_of(rows.loc[[row for row in used if row not in hashes]])
+    known = {row for row in tested if memory.has_test(test.at[row, "Id"])}
+    rows.loc[used, "reason"] = ["" if r in hashes else one.reason for r, one in of_train.items()]
+    test.loc[tested, "reason"] = ["" if r in known else one.reason for r, one in of_test.items()]
+    cut = [test.at[row, "Id"] for row, one in of_test.items() if one.truncated]
+    lost = [rows.at[row, "Id"] for row, one in of_train.items() if one.reason and row in hashes]
+    lost += [test.at[row, "Id"] for row, one in of_test.items() if one.reason and row in known]
+    name_photos("Truncated test photos, predicted from what is there", cut)
+    name_photos("Photos lost since this run began, for which others stand in", lost)
+    checked = without_unusable(competition, rows, test, [hashes[r] for r in used if r in hashes])
+    memory.keep(checked, [hashes[row] for row in used if row in hashes])
+    return checked
+
+
+def without_unusable(
+    competition: Competition, rows: pd.DataFrame, test: pd.DataFrame, hashes: list[np.ndarray]
+) -> Competition:
+    """Return the competition without what can't be used.
+
+    Args:
+        competition: before the check.
+        rows: `Competition.rows` after it.
+        test: the test table with a column reason: why a photo can't be used, or "".
+        hashes: of each row without a reason.
+
+    Raises:
+        Problem: nothing is left of the training photos, or of the test photos.
+    """
+    bad = rows[(rows["reason"] != "") & (competition.rows["reason"] == "")]
+    unread = test[test["reason"] != ""]
+    parts = [("training", bad, competition.train), ("test", unread, test[test["path"] != ""])]
+    for name, unusable, whole in parts:
+        if len(unusable) == len(whole):
+            raise Problem(
+                f"None of the {len(whole)} {name} photos in {competition.folder} can be used: of "
+                f"the first, {unusable['path'].iloc[0]}, {unusable['reason'].iloc[0]}. Download "
+                "them again."
+            )
     new = [excluded_rows(bad), excluded_rows(unread, "test")]
-    checked = replace(
+    groups = near_duplicate_groups(np.stack(hashes))
+    return replace(
         competition,
-        train=used_rows(rows, competition.classes).assign(
-            group=near_duplicate_groups(np.stack(hashes))
-        ),
+        train=used_rows(rows, competition.classes).assign(group=groups),
         test=test.assign(path=test["path"].mask(test["reason"] != "", ""))[["Id", "path"]],
         rows=rows,
         excluded=pd.concat([competition.excluded, *new], ignore_index=True),
     )
-    memory.keep(checked, hashes)
-    return checked
 
 
-def check_some_are_left(competition: Competition, train: pd.DataFrame, test: pd.DataFrame) -> None:
-    """Raise a Problem where all training photos or all test photos are among the unusable ones."""
-    if len(train) == len(competition.train):
-        raise Problem(
-            f"None of the {len(train)} training photos in {competition.folder} can be used: of the "
-            f"first, {train['path'].iloc[0]}, {train['reason'].iloc[0]}. Download them again."
-        )
-    if len(test) == (competition.test["path"] != "").sum():
-        raise Problem(
-            f"None of the {len(competition.test)} test photos in {competition.folder} can be read: "
-            f"of the first, {test['path'].iloc[0]}, {test['reason'].iloc[0]}. Download them again."
-        )
-
-
-def name_truncated(ids: list[str]) -> None:
-    """Print a line about the test photos of which a part is missing."""
+def name_photos(what: str, ids: list[str]) -> None:
+    """Print a line about photos, if there are any."""
     if ids:
-        print(
-            f"Truncated test photos, predicted from what is there: {len(ids)} ({first_names(ids)})"
-        )
+        print(f"{what}: {len(ids)} ({first_names(ids)})")
 
 
 def examine_all(photos: list[tuple[str, bool]], workers: int | None) -> list[Examined]:

@@ -15,7 +15,6 @@ import pandas as pd
 
 from common import write_atomically
 from photos.competition import Competition, used_rows
-from photos.judging import first_names
 
 # What NumPy, zipfile and zlib raise for files that are cut short, damaged or of another kind.
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -51,15 +50,17 @@ class Memory:
             pass
         return memory
 
-    def hashes_of(self, row: pd.Series) -> np.ndarray | None:
-        """Return the hashes of the photo of one of a competition's rows, or None."""
-        return self.train.get((row["Id"], row["label"]), (None, None))[1]
+    def hashes_of(self, rows: pd.DataFrame) -> dict[int, np.ndarray]:
+        """Return the hashes of photos of some of a competition's rows, by the row."""
+        keys = zip(rows.index, rows["Id"], rows["label"], strict=True)
+        return {row: self.train[Id, la][1] for row, Id, la in keys if (Id, la) in self.train}
+
+    def has_test(self, Id: str) -> bool:
+        """Tell whether the run could use the test photo of an Id."""
+        return Id in self.test_paths
 
     def restored(self, competition: Competition) -> Competition:
-        """Return the competition with the rows whose photos an earlier session found.
-
-        A line is printed about photos that have gone since.
-        """
+        """Return the competition with the rows whose photos an earlier session found."""
         rows, test = competition.rows.copy(), competition.test.copy()
         keys = list(zip(rows["Id"], rows["label"], strict=True))
         gone = (rows["path"] == "") & pd.Series([key in self.train for key in keys], rows.index)
@@ -70,7 +71,6 @@ class Memory:
         names = [*rows.loc[gone, "Id"], *test.loc[gone_test, "Id"]]
         if not names:
             return competition
-        print(f"Photos that have gone since this run began: {len(names)} ({first_names(names)})")
         excluded = competition.excluded
         back = (excluded["path"] == "") & excluded["Id"].isin(names)
         return replace(

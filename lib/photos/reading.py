@@ -12,6 +12,7 @@ from dataclasses import fields
 
 import cv2
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from ImageDataAugmentor import UnreadableImage
@@ -160,13 +161,11 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def stand_ins(paths: list[str], labels: list) -> dict[str, str]:
-    """Return for each photo the path of the next one with the same label, in a circle."""
-    of_label: dict[object, list[str]] = {}
-    for path, label in zip(paths, labels, strict=True):
-        of_label.setdefault(label, []).append(path)
-    return {
-        path: chain[(number + 1) % len(chain)]
-        for chain in of_label.values()
-        for number, path in enumerate(chain)
-    }
+def stand_ins(table: pd.DataFrame) -> dict[str, str]:
+    """Return for each photo the path of the next one with the same label, in a circle.
+
+    Args:
+        table: columns path and label.
+    """
+    following = table.groupby("label")["path"].transform(lambda paths: np.roll(paths, -1))
+    return dict(zip(table["path"], following, strict=True))
