@@ -33,16 +33,14 @@ from settings.values import text_of  # noqa: E402
 
 SETTINGS = {
     "reference": ["--recipe", "reference"],
-    "BatchNorm trains": ["--batchnorm", "train"],
-    "BatchNorm trains, momentum .99": ["--batchnorm", "train", "--norm-momentum", "0.99"],
-    "BatchNorm trains, re-estimated": ["--batchnorm", "train", "--reestimate", "yes"],
-    "BatchNorm frozen": ["--batchnorm", "frozen"],
+    "BatchNorm's momentum .99": ["--norm-momentum", "0.99"],
+    "BatchNorm re-estimated": ["--reestimate", "yes"],
     "a cosine a stage": ["--schedule", "restarts"],
     "plateau": ["--schedule", "plateau"],
     "no warm-up": ["--warmup", "0"],
     "no average": ["--ema", "0"],
     "no clipping": ["--clip-norm", "0"],
-    "AdamW": ["--weight-decay", "0.01"],
+    "no weight decay": ["--weight-decay", "0"],
     "the head ten times faster": ["--head-rate", "10"],
     "layer-wise decay": ["--layer-decay", "0.9"],
     "label smoothing": ["--label-smoothing", "0.1"],
@@ -63,6 +61,7 @@ def ingredients(stages: Sequence[kernel.Stage]) -> dict[str, list[str]]:
     sizes = np.linspace(0.6, 1, len(opened)).round(2).tolist()
     schedules = {
         "head alone": [],
+        "rate a fifth": [at_rate(stage, 0.2) for stage in opened],
         "rate halved": [at_rate(stage, 0.5) for stage in opened],
         "rate doubled": [at_rate(stage, 2) for stage in opened],
         "all open at once": [replace(stage, fraction=1.0) for stage in opened],
@@ -74,6 +73,7 @@ def ingredients(stages: Sequence[kernel.Stage]) -> dict[str, list[str]]:
         "pseudo-labels": [*early, replace(last, pseudo=0.9)],
     }
     options = {name: ["--stages", text_of((head, *rest))] for name, rest in schedules.items()}
+    options["BatchNorm frozen, rate a fifth"] = [*options["rate a fifth"], "--batchnorm", "frozen"]
     return {"default": []} | options | SETTINGS
 
 
