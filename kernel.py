@@ -591,6 +591,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
         training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
         portfolio.add(job.member, same, fold)
         state.finish_job(job.cost, time.monotonic() - began)
+        report.note_attention(output, network, parts[job.fold], fold)
     boundary.doing = "writing the results"
     finish(config, members, parts, portfolio, state, output)
     shutil.rmtree(scratch, ignore_errors=True)

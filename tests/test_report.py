@@ -1,5 +1,6 @@
 """The report is made from saved results alone, stays small, and can never fail a run."""
 
+import io
 import json
 import re
 import shutil
@@ -11,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import report
-from report import figuring, writing
+from report import figuring, pictures, writing
 from report.charts import nice_ticks
 from report.saved import read_run
 from saved_run import COMMAND, SETTINGS, history_of, write_photos, write_run
@@ -286,6 +288,38 @@ def test_photos_that_are_gone_or_damaged_have_no_picture(tmp_path):
     (tmp_path / "run" / "report" / "thumbnails.zip").write_bytes(b"no zip")
     report.write_report(tmp_path / "run")
     assert "no picture" in page_of(tmp_path / "run").text
+
+
+def test_where_a_network_looked_is_shown_for_this_run_alone(tmp_path):
+    photos = write_photos(tmp_path / "photos", 4, 20, 30)
+    write_run(tmp_path / "run", wrong={0: 1}, photos=photos)
+    (network,) = read_run(tmp_path / "run").members[0].signatures
+    folder = tmp_path / "run" / "report" / "attention"
+    folder.mkdir(parents=True)
+    keys, maps = ["train/v00000.jpg", "test/t00000.jpg"], np.eye(5, dtype=np.uint8)[None] * 255
+    np.savez(folder / "of-an-earlier-run.npz", keys=keys, maps=np.repeat(maps, 2, 0))
+    report.write_report(tmp_path / "run")
+    assert "Where the network looked in" not in (tmp_path / "run" / "report.html").read_text()
+    np.savez(folder / f"{network}.npz", keys=keys, maps=np.repeat(maps, 2, 0))
+    report.write_report(tmp_path / "run")
+    looked = [i for i in page_of(tmp_path / "run").all("img") if "looked" in i["alt"]]
+    assert [i["alt"][-10:] for i in looked] == ["v00000.jpg", "t00000.jpg"]
+    (folder / f"{network}.npz").write_bytes(b"damaged")
+    report.write_report(tmp_path / "run")
+    assert "Where the network looked in" not in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_picture_is_bright_where_the_network_looked(tmp_path):
+    path = write_photos(tmp_path, 1, 1, 0, 1).path[0]
+    thumbnails = pictures.Thumbnails(tmp_path / "none.zip")
+    thumbnails.add([path])
+    heat = np.zeros((4, 4), np.uint8)
+    heat[:, 2:] = 255
+    thumbnails.add_looked(path, heat)
+    with Image.open(io.BytesIO(thumbnails.pictures[path + pictures.LOOKED])) as image:
+        seen = np.asarray(image.convert("RGB"), float)
+    assert seen.shape == (60, 80, 3)
+    assert seen[:, 50:].mean() > 1.5 * seen[:, :30].mean()
 
 
 def test_intervals_are_the_published_ones():

@@ -1,12 +1,13 @@
 """report.html: what a run did and what to do next, from its saved results and the photos alone.
 
+note_attention(output, network, tables, fold)  # while the network is loaded
 write_report(output)        # while and after a run; can't fail it
 status = remake(output)     # anew, later, without TensorFlow
 """
 
 from common import import_lazily
 
-MODULES = {"remake": "writing", "write_report": "writing"}
+MODULES = {"note_attention": "attention", "remake": "writing", "write_report": "writing"}
 
 __all__ = list(MODULES)
 __getattr__ = import_lazily(__name__, MODULES)  # the kernel imports it before the command line

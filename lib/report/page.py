@@ -19,7 +19,7 @@ from report.figuring import (
 )
 from report.pictures import WIDE, Thumbnails
 from report.saved import Run
-from report.sheets import add_thumbnails, examples, pair_sheets, sheets_of
+from report.sheets import add_looked, add_thumbnails, examples, pair_sheets, sheets_of
 
 MATRIX = 30  # classes up to which the whole confusion matrix is shown
 PAIRS_LISTED = 20
@@ -57,6 +57,7 @@ def contents(run: Run, thumbnails: Thumbnails) -> dict:
         thumbnails.add([augmented], WIDE)
         shown["augmented"] = augmented if thumbnails.uri(augmented) else ""
     add_thumbnails(thumbnails, [*shown["sheets"].values(), shown["examples"]], shown["pairs"])
+    shown["looked"] = add_looked(thumbnails, run, shown["sheets"])
     return shown
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from common import write_atomically
@@ -15,6 +16,7 @@ from common import write_atomically
 SIDE = 160  # pixels of the longer side
 WIDE = 960  # pixels of the width of the picture of augmented photos
 QUALITY = 60
+LOOKED = "#looked"  # after a photo's path: the thumbnail of where the network looked
 
 
 class Thumbnails:
@@ -38,6 +40,11 @@ class Thumbnails:
                 if picture:
                     self.pictures[path] = picture
 
+    def add_looked(self, path: str, heat: np.ndarray) -> None:
+        """Make a thumbnail that shows where the network looked: `heat` is uint8 [h, w]."""
+        if path in self.pictures:
+            self.pictures[path + LOOKED] = overlaid(self.pictures[path], heat)
+
     def uri(self, path: str) -> str:
         """Return a photo's thumbnail as a data URI, "" where it has none."""
         picture = self.pictures.get(path)
@@ -59,6 +66,19 @@ class Thumbnails:
             for path, picture in self.pictures.items():
                 stored.writestr(key_of(path), picture)
         write_atomically(self.file, content.getvalue())
+
+
+def overlaid(picture: bytes, heat: np.ndarray) -> bytes:
+    """Return a thumbnail, dimmed but for where `heat`, uint8 [h, w], is high, and tinted there."""
+    with Image.open(io.BytesIO(picture)) as image:
+        photo = np.asarray(image.convert("RGB"), np.float32)
+    large = Image.fromarray(heat).resize(photo.shape[1::-1], Image.Resampling.BICUBIC)
+    share = np.asarray(large, np.float32)[..., None] / 255
+    grey = photo.mean(2, keepdims=True) * 0.55
+    mixed = (1 - share) * grey + share * (0.75 * photo + 0.25 * np.float32([255, 140, 40]))
+    content = io.BytesIO()
+    Image.fromarray(np.uint8(mixed.clip(0, 255))).save(content, "WEBP", quality=QUALITY, method=3)
+    return content.getvalue()
 
 
 def key_of(path: str) -> str:

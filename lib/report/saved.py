@@ -10,6 +10,7 @@ import pandas as pd
 from common import Problem
 from common.tables import read_csv
 from inference.portfolio import FILE, UNREADABLE
+from report.attention import signature
 
 PHOTO_COLUMNS = ["Id", "set", "label", "fold", "group", "width", "height", "path"]
 LATER = {"command": "", "time_limit": None, "jobs": []}  # what runs of earlier versions lack
@@ -31,6 +32,8 @@ class SavedMember:
     """0 to 1, of the plain pass."""
     accuracy_tta: float
     """0 to 1, of the mean over the chosen views."""
+    signatures: list[str]
+    """Of its networks, after `report.attention.signature`."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +203,7 @@ def saved_member(name: str, arrays: dict[str, np.ndarray]) -> SavedMember:
         predicted=predicted,
         accuracy_plain=float(np.average(arrays["accuracy"], weights=photos)),
         accuracy_tta=float(np.average(arrays["accuracy_tta"], weights=photos)),
+        signatures=[signature(test) for test in arrays["test"]],
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from report.attention import read_attention
 from report.figuring import conflicts, least_sure, mistakes, resembling_none
 from report.pictures import Thumbnails
 from report.saved import Run
@@ -148,3 +149,15 @@ def add_thumbnails(thumbnails: Thumbnails, sheets: list[Sheet], pairs: list[Pair
     shown = [photo for one in sheets for photo in one.photos]
     shown += [photo for pair in pairs for _, side in pair.sides for photo in side]
     thumbnails.add(photo.path for photo in shown)
+
+
+def add_looked(thumbnails: Thumbnails, run: Run, sheets: dict[str, Sheet]) -> bool:
+    """Make the thumbnails of where the network looked; return whether any photo has a map."""
+    networks = [name for member in run.members for name in member.signatures]
+    maps = read_attention(run.folder, networks)
+    for name, part in (("mistakes", "train"), ("least_sure", "test")):
+        for photo in sheets[name].photos if name in sheets else []:
+            heat = maps.get(f"{part}/{photo.Id}")
+            if heat is not None:
+                thumbnails.add_looked(photo.path, heat)
+    return bool(maps)
