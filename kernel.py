@@ -586,7 +586,6 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
         keras.utils.clear_session()  # of the network before; inside the scope it would break it
         with strategy.scope(), training.out_of_memory_explained(config.batch_size):
             fold, network = run_job(job, member, parts[job.fold], plan, portfolio.tests(), boundary)
-        report.note_attention(output, network, parts[job.fold], fold)
         alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
         training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
         portfolio.add(job.member, same, fold)

@@ -73,6 +73,8 @@ def test_every_output_is_there_and_the_state_is_gone(finished):
         "report.html",
         "report",
     }
+    assert len(list((finished / "report" / "attention").iterdir())) == 1
+    assert "Finished" in (finished / "report.html").read_text()
 
 
 def test_metrics_keep_the_contract(finished):
