@@ -54,7 +54,7 @@ def test_another_photo_of_the_class_stands_in_while_training(folder, capsys, spo
     flow[0]
     said = capsys.readouterr().out
     assert said.count(f"{part.train.at[row, 'path']} can't be read any more: ") == 1
-    assert " stands in for it." in said
+    assert "jpg stands in." in said
 
 
 def test_a_lost_test_photo_is_grey_and_gets_the_usual_answer(folder):

@@ -63,6 +63,26 @@ def test_a_folder_for_each_of_two_spellings_makes_two_classes(tmp_path):
     assert labels_of_files(competition)["10"] == "01"
 
 
+def test_a_label_near_a_folder_or_near_several_names_them(tmp_path):
+    folder = tmp_path / "data"
+    write_competition(folder, labels=("audi", "priora", "01"))
+    (folder / "train" / "1.0").mkdir()
+    write_photo(folder / "train" / "1.0" / "50.jpg")
+    spelt = {"priora": "prioro", "01": "1"}
+    change(folder, "train.csv", lambda Id, label: (Id, spelt.get(label, label)))
+    found = reasons(read(folder))
+    assert found["10.jpg"] == "its label prioro names no class folder; it may be priora"
+    assert found["20.jpg"] == "its label 1 names no class folder; it may be 01 or 1.0"
+
+
+def test_words_may_differ_from_their_folders_by_case_and_spaces(tmp_path):
+    write_competition(tmp_path / "data", labels=("Audi", "BMW X5 ", "vw"))
+    change(tmp_path / "data", "train.csv", lambda Id, label: (Id, label.strip().lower()))
+    competition = read(tmp_path / "data")
+    assert competition.excluded.empty
+    assert competition.classes == ["audi", "bmw x5", "vw"]
+
+
 def test_a_class_folder_may_be_a_link_and_links_in_a_circle_end(folder):
     shutil.move(folder / "train" / "10", folder.parent / "elsewhere")
     (folder / "train" / "10").symlink_to(folder.parent / "elsewhere")

@@ -15,7 +15,7 @@ from photos.competition import Competition, excluded_rows, used_rows
 from photos.duplicates import near_duplicate_groups, perceptual_hashes
 from photos.judging import first_names
 from photos.memory import Memory
-from photos.reading import is_readable_in_part, read_small, reason_of
+from photos.reading import is_readable_in_part, printable, read_small, reason_of
 
 
 @dataclass(frozen=True)
@@ -92,10 +92,10 @@ def without_unusable(
     parts = [("training", bad, competition.train), ("test", unread, test[test["path"] != ""])]
     for name, unusable, whole in parts:
         if len(unusable) == len(whole):
+            first, reason = printable(unusable["path"].iloc[0]), unusable["reason"].iloc[0]
             raise Problem(
                 f"None of the {len(whole)} {name} photos in {competition.folder} can be used: of "
-                f"the first, {unusable['path'].iloc[0]}, {unusable['reason'].iloc[0]}. Download "
-                "them again."
+                f"the first, {first}, {reason}. Download them again."
             )
     new = [excluded_rows(bad), excluded_rows(unread, "test")]
     groups = near_duplicate_groups(np.stack(hashes))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from common import Problem
 from common.tables import read_csv
-from photos.labels import class_names, folder_labels, missing
+from photos.labels import class_names, folder_labels, missing, near_folders
 from photos.matching import PhotoIndex, find_files, folders_of, with_labels
 from photos.reading import printable
 from photos.spelling import WAYS_OF_FILES, WAYS_OF_LABELS, WHOLE_NUMBER, Spellings
@@ -257,7 +257,9 @@ def judge_labels(
     of_folder = folder_labels(folders, map(str, names.values()))
     known = set(of_folder.values()) or {str(name) for name in names.values()}
     names = {label: name for label, name in names.items() if str(name) in known}
-    reason = "its label " + rows["label"] + " names no class folder"
+    near = near_folders(set(rows["label"]) - set(names) - blank, folders)
+    near = rows["label"].map(lambda label: near.get(label, ""))
+    reason = "its label " + rows["label"] + " names no class folder" + near
     reason = reason.mask(rows["label"].isin(blank), "its label " + rows["label"] + " means none")
     reason = reason.mask(rows["label"] == "", "its label is blank")
     reason = reason.mask(rows["label"].isin(names), "")

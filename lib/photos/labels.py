@@ -1,9 +1,11 @@
 """From the labels of a table to classes."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 import pandas as pd
 
+from photos.reading import printable
 from photos.spelling import WAYS_OF_LABELS, WHOLE_NUMBER, Spellings, number_of
 
 # What programs write where a value is missing.
@@ -64,3 +66,15 @@ def folder_labels(folders: Iterable[str], labels: Iterable[str]) -> dict[str, st
         for name, label in of_folder.items()
         if name == label or (label not in exact and claims[label] == 1)
     }
+
+
+def near_folders(labels: Iterable[str], folders: set[str]) -> dict[str, str]:
+    """Return for labels without a folder what a reason adds: the folders that may be meant."""
+    known = Spellings(sorted(folders), WAYS_OF_LABELS)
+
+    def near(label: str) -> str:
+        found = [known.names[position] for position in known.find(label)[0]]
+        found = found or get_close_matches(label, known.names)
+        return f"; it may be {' or '.join(map(printable, found))}" if found else ""
+
+    return {label: near(label) for label in labels}

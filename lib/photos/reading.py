@@ -91,6 +91,8 @@ def reason_of(error: UnreadableImage, path: str) -> str:
         return "its file is empty"
     if said == "the file is truncated":
         return "its file is truncated"
+    if said.startswith("cannot be read"):
+        return f"its file {said}"
     return f"it can't be decoded ({said})"
 
 
@@ -152,8 +154,8 @@ def note_lost(path: str, reason: str, stand_in: str) -> None:
         if path in lost:
             return
         lost[path] = reason
-    instead = f"{os.path.basename(stand_in)} stands in for it" if stand_in else "grey stands for it"
-    print(f"{printable(path)} can't be read any more: {reason}; {instead}.", flush=True)
+    another = printable(os.path.basename(stand_in)) or "a grey picture"
+    print(f"{printable(path)} can't be read any more: {reason}; {another} stands in.", flush=True)
 
 
 def printable(name: str) -> str:

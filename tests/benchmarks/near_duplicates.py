@@ -7,17 +7,17 @@ pairs to expect among as many photos as the real competition has, and for severa
 fraction of photos that are found to be near-identical to their altered copies.
 """
 
-import io
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "lib"))
-from photos.checking import DRAFT, examine
-from photos.duplicates import THRESHOLD, perceptual_hashes
+from photos.checking import examine
+from photos.duplicates import THRESHOLD
 
 COMPETITION = 15_561  # photos for training in the real competition
 
@@ -62,11 +62,10 @@ ALTERATIONS = {
 
 def hashes_of(photo: Image.Image, quality: int) -> np.ndarray:
     """Write a photo as a JPEG and hash it as `check_photos` does: uint64 [crops, words]."""
-    file = io.BytesIO()
-    photo.save(file, "JPEG", quality=quality)
-    with Image.open(file) as written:
-        written.draft("L", (DRAFT, DRAFT))
-        return perceptual_hashes(written.convert("L"))
+    with tempfile.NamedTemporaryFile(suffix=".jpg") as file:
+        photo.save(file, "JPEG", quality=quality)
+        file.flush()
+        return examine(file.name).hashes
 
 
 def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -84,9 +83,9 @@ def distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Hash and alter all photos of the folder and print what was measured."""
     paths = sorted(str(path) for path in Path(os.environ["PHOTOS"]).rglob("*.jpg"))
-    paths = [path for path in paths if examine(path)[0] == ""]
+    paths = [path for path in paths if not examine(path).reason]
     photos = [Image.open(path).convert("RGB") for path in paths]
-    hashes = np.stack([examine(path)[1] for path in paths])
+    hashes = np.stack([examine(path).hashes for path in paths])
     pairs = np.concatenate([distance(hashes[i], hashes[i + 1 :]) for i in range(len(hashes))])
     pairs = np.sort(pairs)
     print(f"{len(photos)} photos, {len(pairs):,} pairs; the closest: {pairs[:14].tolist()}")
