@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from browser import MISSING, Browser, find_browser
 
-WIDTH, HEIGHT = 1280, 1000
+WIDTH, HEIGHT = 1280, 1260
 SHOWN = 960  # pixels of the picture's width
 QUALITY = 82
 
@@ -34,8 +34,8 @@ def main() -> None:
     if find_browser() is None:
         parser.error(MISSING)
     with Browser() as browser:
-        browser.open(arguments.report, WIDTH, arguments.scheme, HEIGHT)
         browser.call("Emulation.setScrollbarsHidden", hidden=True)
+        browser.open(arguments.report, WIDTH, arguments.scheme, HEIGHT)
         taken = Image.open(io.BytesIO(browser.screenshot()))
     size = SHOWN, round(SHOWN * taken.height / taken.width)
     taken.resize(size, Image.Resampling.LANCZOS).save(arguments.picture, "WEBP", quality=QUALITY)
