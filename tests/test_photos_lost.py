@@ -94,6 +94,15 @@ def test_a_run_goes_on_with_the_same_tables_where_photos_are_lost(folder, capsys
     assert len(pictures(again, again.train)) == len(again.train)
 
 
+def test_a_row_that_is_there_twice_comes_back_once(folder):
+    rows = pd.read_csv(folder / "train.csv").values.tolist()
+    write_csv(folder / "train.csv", [*rows, rows[0]])
+    (first,) = load(folder)
+    (folder / "train" / "0" / "00.jpg").unlink()
+    (again,) = load(folder, most_excluded=0.1)
+    assert again.train.equals(first.train)
+
+
 def test_what_was_lost_before_the_run_began_is_left_out(folder):
     (folder / "train" / "0" / "00.jpg").unlink()
     with pytest.raises(Problem, match="1 of the 16 training rows"):

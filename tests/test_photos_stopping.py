@@ -39,14 +39,17 @@ def problem(folder, **settings) -> str:
 def test_a_class_whose_photos_are_all_unreadable_stops_the_run(folder):
     spoil(folder, "20.jpg", "21.jpg", "22.jpg", "23.jpg")
     said = problem(folder, most_excluded=1)
-    assert "these classes would be missing: 10 (4 rows); its file is empty (4: 20.jpg, 2" in said
+    assert said.startswith(f"In {folder}, classes would be missing because none of their rows can")
+    assert (
+        "be used: 10 (4 rows); its file is empty (4: 20.jpg, 21.jpg, 22.jpg and 1 more). " in said
+    )
     assert "leave them out with --exclude" in said
 
 
 def test_classes_without_a_folder_stop_the_run(folder):
     change(folder, lambda Id, label: (Id, {"0": "77", "10": "ten"}.get(label, label)))
     said = problem(folder, most_excluded=1)
-    assert "would be missing: 77 (4 rows), ten (4 rows)" in said
+    assert "can be used: 77 (4 rows), ten (4 rows); " in said
     assert "its label 77 names no class folder (4: 00.jpg, 01.jpg, 02.jpg and 1 more)" in said
 
 
@@ -81,7 +84,7 @@ def test_more_than_the_share_that_was_allowed_stops_the_run(folder, capsys, most
     next((folder / "train").rglob("30.jpg")).unlink()  # 3 of 16 are 18.8 %
     if stops:
         said = problem(folder, most_excluded=most)
-        assert said.startswith("3 of the 16 training rows can't be used (18.8%, more than 10.0%): ")
+        assert said.startswith(f"3 of the 16 training rows in {folder} can't be used (18.8%, more ")
         assert "its file is empty (2: 00.jpg, 21.jpg)" in said
         assert "its row of train.csv has no photo (1: 30.jpg)" in said
         assert said.endswith("or allow more with --most-excluded.")

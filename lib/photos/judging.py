@@ -33,7 +33,11 @@ def judge(competition: Competition, most: float) -> None:
     )
     unusable = out[labels.loc[out.index].isin(gone) & ~is_without_label(out)]
     if len(unusable):
-        raise Problem(class_sentence(unusable, labels.loc[unusable.index]))
+        names = class_counts(labels.loc[unusable.index])
+        raise Problem(
+            f"In {competition.folder}, classes would be missing because none of their rows can be "
+            f"used: {names}; {counted_reasons(unusable)}. {WAY_OUT}."
+        )
     if len(competition.classes) < 2:
         raise Problem(
             f"The training table in {competition.folder} has only the class "
@@ -41,9 +45,9 @@ def judge(competition: Competition, most: float) -> None:
         )
     if len(out) > most * len(rows):
         raise Problem(
-            f"{len(out)} of the {len(rows)} training rows can't be used ({len(out) / len(rows):.1%}"
-            f", more than {most:.1%}): {counted_reasons(out)}. {WAY_OUT}; or allow more with "
-            "--most-excluded."
+            f"{len(out)} of the {len(rows)} training rows in {competition.folder} can't be used "
+            f"({len(out) / len(rows):.1%}, more than {most:.1%}): {counted_reasons(out)}. "
+            f"{WAY_OUT}; or allow more with --most-excluded."
         )
 
 
@@ -52,14 +56,10 @@ def is_without_label(rows: pd.DataFrame) -> pd.Series:
     return rows["reason"].str.endswith(("its label is blank", " means none"))
 
 
-def class_sentence(rows: pd.DataFrame, labels: pd.Series) -> str:
-    """Return the sentence about rows of classes of which nothing is left."""
+def class_counts(labels: pd.Series) -> str:
+    """Return the first classes of rows, each with the number of its rows."""
     counts = labels.value_counts(sort=False)
-    names = first_names([f"{label} ({count} rows)" for label, count in counts.items()])
-    return (
-        f"None of their rows can be used, and so these classes would be missing: {names}; "
-        f"{counted_reasons(rows)}. {WAY_OUT}."
-    )
+    return first_names([f"{label} ({count} rows)" for label, count in counts.items()])
 
 
 def counted_reasons(rows: pd.DataFrame) -> str:

@@ -63,7 +63,8 @@ class Memory:
         """Return the competition with the rows whose photos an earlier session found."""
         rows, test = competition.rows.copy(), competition.test.copy()
         keys = list(zip(rows["Id"], rows["label"], strict=True))
-        gone = (rows["path"] == "") & pd.Series([key in self.train for key in keys], rows.index)
+        gone = (rows["path"] == "") & rows["class"].notna() & ~rows[["Id", "label"]].duplicated()
+        gone &= [key in self.train for key in keys]
         rows.loc[gone, "path"] = [self.train[keys[row]][0] for row in rows.index[gone]]
         rows.loc[gone, "reason"] = ""
         gone_test = (test["path"] == "") & test["Id"].isin(self.test_paths)

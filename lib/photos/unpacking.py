@@ -84,7 +84,10 @@ def name_of(member: zipfile.ZipInfo) -> str:
     """
     if member.flag_bits & UTF8_NAME or member.filename.isascii():
         return member.filename
-    raw = member.filename.encode("cp437")
+    try:
+        raw = member.filename.encode("cp437")
+    except UnicodeEncodeError:  # newer versions of Python heed a field with the Unicode name
+        return member.filename
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
