@@ -111,6 +111,15 @@ def test_what_was_lost_before_the_run_began_is_left_out(folder):
         load(folder)
 
 
+def test_a_run_that_was_stopped_remembers_nothing(folder):
+    (folder / "train" / "0" / "00.jpg").write_bytes(b"")
+    with pytest.raises(Problem, match="1 of the 16 training rows"):
+        load(folder)
+    (folder / "train" / "0" / "01.jpg").unlink()
+    with pytest.raises(Problem, match="2 of the 16 training rows"):
+        load(folder, most_excluded=0.1)
+
+
 def test_other_tables_remember_nothing(folder):
     load(folder)
     (folder / "train" / "0" / "00.jpg").unlink()

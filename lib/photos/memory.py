@@ -25,7 +25,7 @@ class Memory:
     """The photos that the sessions of a run could use, kept in a file."""
 
     file: Path | None = None
-    """Where it is kept; None where nothing is."""
+    """Where it is kept; None where it is not."""
     tables: str = ""
     """A hash of the tables that it belongs to."""
     train: dict[tuple[str, str], tuple[str, np.ndarray]] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Memory:
         rows, test = competition.rows.copy(), competition.test.copy()
         keys = list(zip(rows["Id"], rows["label"], strict=True))
         gone = (rows["path"] == "") & rows["class"].notna() & ~rows[["Id", "label"]].duplicated()
-        gone &= [key in self.train for key in keys]
+        gone &= pd.Series([key in self.train for key in keys], rows.index)
         rows.loc[gone, "path"] = [self.train[keys[row]][0] for row in rows.index[gone]]
         rows.loc[gone, "reason"] = ""
         gone_test = (test["path"] == "") & test["Id"].isin(self.test_paths)
@@ -83,22 +83,24 @@ class Memory:
         )
 
     def keep(self, competition: Competition, hashes: list[np.ndarray]) -> None:
-        """Add the usable photos of a checked competition, and write the file.
+        """Add the usable photos of a checked competition.
 
         Args:
             competition: after the check.
             hashes: of the rows of its `train`.
-
-        Raises:
-            OSError: the file can't be written.
         """
-        if self.file is None:
-            return
         rows = competition.rows[competition.rows["reason"] == ""]
         keys = zip(rows["Id"], rows["label"], strict=True)
         self.train |= dict(zip(keys, zip(rows["path"], hashes, strict=True), strict=True))
         test = competition.test[competition.test["path"] != ""]
         self.test_paths |= dict(zip(test["Id"], test["path"], strict=True))
+
+    def write(self) -> None:
+        """Write the file, once nothing stops the run.
+
+        Raises:
+            OSError: it can't be written.
+        """
         arrays = {
             "tables": self.tables,
             "ids": [Id for Id, _ in self.train],

@@ -127,6 +127,7 @@ def load_tables(folder: Path, files: CompetitionFiles, scratch: Path, config) ->
         competition = draw_limit(competition, config.limit, config.seed)
     competition = check_photos(competition, config.workers, memory)
     judge(competition, config.most_excluded)
+    memory.write()
     print_left_out(competition)
     if config.folds > 1:
         pairs = divide(competition.train, config.folds, config.seed)
