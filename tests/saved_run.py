@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -91,42 +92,49 @@ def write_run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = names or [f"class {number}" for number in range(classes)]
-    truth = np.repeat(np.arange(classes), per_class)
-    wrong = wrong or {}
-    ids = np.asarray([f"v{row:05d}.jpg" for row in range(len(truth))])
-    said = probabilities_of(truth, wrong, classes)
-    test = probabilities_of(np.arange(tests) % classes, {}, classes)
-    test_ids = np.asarray([f"t{row:05d}.jpg" for row in range(tests)])
-    shared = {
-        "validation_ids": ids,
-        "validation_labels": np.asarray(names)[truth],
-        "validation_folds": np.zeros(len(ids), int),
-        "test_ids": test_ids,
-        "classes": np.asarray(names),
-    }
-    np.savez_compressed(folder / "probabilities.npz", test=test, validation=said, **shared)
+    truth, wrong = np.repeat(np.arange(classes), per_class), wrong or {}
     members = members or {"b3": wrong}
-    for name, theirs in members.items():
-        write_member(folder, name, probabilities_of(truth, theirs, classes), test, shared)
     history = history_of() if history is None else history
+    write_probabilities(folder, names, truth, tests, wrong, members)
     history.to_csv(folder / "history.csv", index=False)
-    rows = [row for row, position in wrong.items() if row in set(suspects)]
     if suspects:
-        pd.DataFrame(
-            {
-                "Id": ids[rows],
-                "label": [names[truth[row]] for row in rows],
-                "suggested": [names[wrong[row]] for row in rows],
-                "probability_of_label": 0.03,
-                "probability_of_suggested": 0.9,
-                "path": "",
-            }
-        ).to_csv(folder / "suspects.csv", index=False)
+        write_suspects(folder, names, truth, {r: c for r, c in wrong.items() if r in suspects})
     if photos is not None:
         photos.to_csv(folder / "photos.csv", index=False)
     accuracy = 1 - len(wrong) / len(truth)
     write_metrics(folder, names, members, accuracy, len(truth), tests, history, metrics)
     return folder
+
+
+def write_probabilities(folder: Path, names, truth, tests: int, wrong, members) -> None:
+    """Write probabilities.npz of the blend, and of each member."""
+    classes = len(names)
+    test = probabilities_of(np.arange(tests) % classes, {}, classes)
+    shared = {
+        "validation_ids": np.asarray([f"v{row:05d}.jpg" for row in range(len(truth))]),
+        "validation_labels": np.asarray(names)[truth],
+        "validation_folds": np.zeros(len(truth), int),
+        "test_ids": np.asarray([f"t{row:05d}.jpg" for row in range(tests)]),
+        "classes": np.asarray(names),
+    }
+    said = probabilities_of(truth, wrong, classes)
+    np.savez_compressed(folder / "probabilities.npz", test=test, validation=said, **shared)
+    for name, theirs in members.items():
+        write_member(folder, name, probabilities_of(truth, theirs, classes), test, shared)
+
+
+def write_suspects(folder: Path, names: list[str], truth, suspects: dict[int, int]) -> None:
+    """Write suspects.csv: rows of held-out photos, with the class that each looks like."""
+    pd.DataFrame(
+        {
+            "Id": [f"v{row:05d}.jpg" for row in suspects],
+            "label": [names[truth[row]] for row in suspects],
+            "suggested": [names[position] for position in suspects.values()],
+            "probability_of_label": 0.03,
+            "probability_of_suggested": 0.9,
+            "path": "",
+        }
+    ).to_csv(folder / "suspects.csv", index=False)
 
 
 def write_member(folder: Path, name: str, said, test, shared: dict) -> None:
@@ -149,12 +157,8 @@ def write_member(folder: Path, name: str, said, test, shared: dict) -> None:
 
 def write_metrics(folder, names, members, accuracy, held_out, tests, history, others) -> None:
     """Write metrics.json."""
-    stages = [
-        StageMetrics.of(
-            type("Stage", (), s), history[history.stage == s["name"]].to_dict("records"), "b3", 0
-        )
-        for s in STAGES
-    ]
+    epochs = history.to_dict("records")
+    stages = [StageMetrics.of(SimpleNamespace(**stage), epochs, "b3", 0) for stage in STAGES]
     share = 1 / len(members)
     rows = [
         MemberMetrics(n, "MobileNet", [160, 160], [0], [["plain", "flipped"]], accuracy, 1.0, share)
