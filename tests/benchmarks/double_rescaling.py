@@ -6,7 +6,8 @@
 The network contains its own scaling and expects 0..255. It gets that, and 0..1 as `rescale=1/255`
 before it makes it: a nearly black picture. Nothing else differs. Printed is, for several seeds,
 the accuracy on held-out photos of a linear head on the network's frozen features, which is what
-the first stage of gradual unfreezing trains, and with --epochs after fine-tuning all of it. DIR is a competition's folder with train.zip or class folders, FILE MobileNet's weights.
+the first stage of gradual unfreezing trains, and with --epochs after fine-tuning
+all of it. DIR is a competition's folder with train.zip or class folders, FILE MobileNet's weights.
 """
 
 import argparse
