@@ -1,7 +1,7 @@
 """Take the picture of a report that the README shows.
 
     python kernel.py --output output --seed 4
-    python tests/benchmarks/report_screenshot.py output/report.html report.webp
+    python tests/benchmarks/report_screenshot.py output/report.html tests/benchmarks/report.webp
 
 Only a report on drawn cars may be published: other photos have owners. Needs Chromium.
 """
