@@ -234,7 +234,12 @@ class Config:
     workers: int = setting(min(os.cpu_count() or 1, 256), "threads that read", least=1, most=256)
 
 
-MAY_CHANGE = {"time_limit", "workers", "cache"}  # from one session of a run to the next
+MAY_CHANGE = {
+    "time_limit",
+    "workers",
+    "cache",
+    "most_excluded",
+}  # from one session of a run to the next
 # What a member takes from the session and not from its own recipe.
 SHARED = ("recipe", "weights", "folds", "validation_share", "exclude", "limit", "seed", "epochs")
 SHARED += ("tta", "time_limit", "mixed_precision", "cache", "workers")
@@ -560,7 +565,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     boundary.doing = "looking for accelerators"
     strategy = training.use_devices(config.mixed_precision, config.batch_size)
     boundary.doing = "reading the photos"
-    scratch = scratch_folder("car-classification", output)
+    scratch = scratch_folder("car-classification", output, options.fresh)
     folder = find_competition(options.data, scratch, config.seed)
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
     files = photos.CompetitionFiles(**COMPETITION_FILES)

@@ -50,6 +50,9 @@ def test_scratch_belongs_to_the_output_folder(tmp_path):
     assert one.is_dir()
     assert one != other
     assert scratch_folder("test", tmp_path / "a") == one
+    (one / "unpacked").touch()
+    assert list(scratch_folder("test", tmp_path / "a").iterdir())
+    assert not list(scratch_folder("test", tmp_path / "a", fresh=True).iterdir())
     one.rmdir()
     other.rmdir()
 

@@ -3,7 +3,10 @@
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 
+from PIL import Image
+
 from results import StageMetrics, stage_sentence
+from results.photos import size_of
 
 
 @dataclass
@@ -45,3 +48,12 @@ def test_the_line_of_a_stage_has_the_best_of_all_stages_and_the_time_left():
         "stage all is over: all layers train, 1 epochs in 3 s, best val_accuracy 0.5000 "
         "(of all stages 0.7500), 7 images/s, left 0:01:01"
     )
+
+
+def test_the_size_of_a_photo_that_is_lost_is_unknown(tmp_path):
+    photo = tmp_path / "a.png"
+    Image.new("RGB", (5, 3)).save(photo)
+    assert size_of(str(photo)) == (5, 3)
+    photo.write_bytes(b"no photo")
+    assert size_of(str(photo)) == (None, None)
+    assert size_of(str(tmp_path / "lost.png")) == (None, None)

@@ -54,10 +54,15 @@ def file_hash(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
-def scratch_folder(prefix: str, output: Path) -> Path:
-    """Return a temporary folder that belongs to an output folder: the same one at each call."""
+def scratch_folder(prefix: str, output: Path, fresh: bool = False) -> Path:
+    """Return a temporary folder that belongs to an output folder: the same one at each call.
+
+    With `fresh`, what an earlier run left in it is thrown away.
+    """
     key = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"{prefix}-{key}"
+    if fresh:
+        shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(exist_ok=True)
     return folder
 

@@ -45,7 +45,10 @@ def photo_table(parts: "list[PhotoTables]") -> pd.DataFrame:
     return table[["Id", "set", "label", "fold", "group", "width", "height", "path"]]
 
 
-def size_of(path: str) -> tuple[int, int]:
-    """Return a photo's width and height in pixels, from its header alone."""
-    with Image.open(path) as image:
-        return image.size
+def size_of(path: str) -> tuple[int | None, int | None]:
+    """Return a photo's width and height in pixels, from its header; None where it can't be read."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, ValueError):
+        return None, None
