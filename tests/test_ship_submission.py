@@ -62,10 +62,17 @@ def test_a_bad_one_is_named(tmp_path, sample, text, sentence):
     assert sentence in problem_of(tmp_path, sample, text)
 
 
-def test_a_binary_file(tmp_path, sample):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"\x89PNG\r\n\x1a\n\x00\xff\xfe", "unknown encoding|can't be read"),
+        ("Id,Category\n3.jpg,0\n".encode("utf-16"), "begins with a byte-order mark"),
+    ],
+)
+def test_a_file_that_is_no_utf8(tmp_path, sample, content, reason):
     path = tmp_path / "submission.csv"
-    path.write_bytes(b"\xff\xfe\x00\x00")
-    with pytest.raises(Problem, match=r"can't be read \(.*: nothing was submitted"):
+    path.write_bytes(content)
+    with pytest.raises(Problem, match=reason):
         check(path, sample, {"0"})
 
 

@@ -12,6 +12,8 @@ from ship.output import say
 
 SAMPLE = "sample-submission.csv"
 TRAIN = "train.csv"
+MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""With what files begin that Excel and PowerShell write; Kaggle takes it for a column's name."""
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -39,7 +41,7 @@ def check(path: Path, sample: Path, classes: set[str]) -> None:
             blank; a label is unknown; or every row has the same label.
     """
     with path.open("rb") as file:
-        if file.read(3) == codecs.BOM_UTF8:
+        if file.read(3).startswith(MARKS):
             raise Problem(
                 f"{path} begins with a byte-order mark, which becomes part of the first column's "
                 'name: write it with encoding="utf-8". Nothing was submitted.'
