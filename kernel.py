@@ -451,7 +451,7 @@ def train(
     """Run the schedule from where the clock's state stands.
 
     `others` are the finished members' probabilities of the test photos, for pseudo-labels. Returns
-    the network at its best epoch, and the settings for the size of photos that it had.
+    the network of its chosen epoch, and the settings for the size of photos that it had.
     """
     state, classes, network = clock.state, len(tables.competition.classes), None
     while state.stage < len(config.stages):

@@ -35,7 +35,7 @@ def test_stage_metrics_sum_up_what_ran():
     }
     assert metrics.sentence("the head trains", 0.9, "0:01:00") == (
         "stage half is over: the head trains, 2 epochs in 20 s, best val_accuracy 0.8000 "
-        "(of all stages 0.9000), 100 images/s, left 0:01:00"
+        "(chosen so far 0.9000), 100 images/s, left 0:01:00"
     )
     assert "0 epochs" in StageMetrics.of(Stage("all"), rows, "b3", 2).sentence("all", 0.9, "-")
 
@@ -46,7 +46,7 @@ def test_the_line_of_a_stage_has_the_best_of_all_stages_and_the_time_left():
     clock = SimpleNamespace(state=state, remaining=lambda: 61.0)
     assert stage_sentence(Stage("all"), clock, "all layers train") == (
         "stage all is over: all layers train, 1 epochs in 3 s, best val_accuracy 0.5000 "
-        "(of all stages 0.7500), 7 images/s, left 0:01:01"
+        "(chosen so far 0.7500), 7 images/s, left 0:01:01"
     )
 
 

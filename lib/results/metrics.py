@@ -60,18 +60,19 @@ class StageMetrics:
             images_per_second=speed,
         )
 
-    def sentence(self, opened: str, best_accuracy: float, left: str) -> str:
+    def sentence(self, opened: str, chosen_accuracy: float, left: str) -> str:
         """Return the line that ends a stage in the log.
 
         Args:
             opened: which layers trained.
-            best_accuracy: the best validation accuracy over all stages, 0 to 1.
+            chosen_accuracy: the validation accuracy of the epoch, of all stages so far, whose
+                network is chosen, 0 to 1.
             left: the most time that the rest of the run can take, h:mm:ss.
         """
         return (
             f"stage {self.name} is over: {opened}, {self.epochs_run} epochs in "
-            f"{self.seconds:.0f} s, best val_accuracy {self.best_val_accuracy or 0:.4f} (of all "
-            f"stages {best_accuracy:.4f}), {self.images_per_second or 0:.0f} images/s, left {left}"
+            f"{self.seconds:.0f} s, best val_accuracy {self.best_val_accuracy or 0:.4f} "
+            f"(chosen so far {chosen_accuracy:.4f}), {self.images_per_second or 0:.0f} images/s, left {left}"
         )
 
 

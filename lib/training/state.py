@@ -196,7 +196,7 @@ class State:
         self.save()
 
     def next_stage(self, go_on: bool = False) -> None:
-        """Advance to the next stage from the last weights or, by default, from the best so far."""
+        """Advance to the next stage from the last weights or, by default, from the chosen ones."""
         self.stage, self.epoch, self.counters, self.divergences = self.stage + 1, 0, {}, 0
         self.optimizer = ""
         if not go_on:
@@ -204,7 +204,7 @@ class State:
         self.learning_rate = None
 
     def go_back(self) -> None:
-        """Go back to the best weights so far, with a new optimizer."""
+        """Go back to the chosen weights, with a new optimizer."""
         self.last, self.optimizer, self.average = self.best or self.last, "", ""
 
     def diverge(self, learning_rate: float) -> str:
