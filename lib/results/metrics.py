@@ -71,8 +71,8 @@ class StageMetrics:
         """
         return (
             f"stage {self.name} is over: {opened}, {self.epochs_run} epochs in "
-            f"{self.seconds:.0f} s, best val_accuracy {self.best_val_accuracy or 0:.4f} "
-            f"(chosen so far {chosen_accuracy:.4f}), {self.images_per_second or 0:.0f} images/s, left {left}"
+            f"{self.seconds:.0f} s, best val_accuracy {self.best_val_accuracy or 0:.4f} (chosen so "
+            f"far {chosen_accuracy:.4f}), {self.images_per_second or 0:.0f} images/s, left {left}"
         )
 
 
