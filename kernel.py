@@ -234,12 +234,8 @@ class Config:
     workers: int = setting(min(os.cpu_count() or 1, 256), "threads that read", least=1, most=256)
 
 
-MAY_CHANGE = {
-    "time_limit",
-    "workers",
-    "cache",
-    "most_excluded",
-}  # from one session of a run to the next
+# What may differ from one session of a run to the next.
+MAY_CHANGE = {"time_limit", "workers", "cache", "most_excluded"}
 # What a member takes from the session and not from its own recipe.
 SHARED = ("recipe", "weights", "folds", "validation_share", "exclude", "limit", "seed", "epochs")
 SHARED += ("tta", "time_limit", "mixed_precision", "cache", "workers")

@@ -71,13 +71,13 @@ def overfitting(run: Run):
     gap = last.accuracy - last.val_accuracy
     if gap < GAP or last.val_loss < RISE * lowest:
         return None
-    decay = 10 * run.settings.get("weight_decay", 0) or 0.01
+    decay = {} if run.settings.get("weight_decay") else {"weight_decay": 0.05}
     return (
         "Regularise: the network learns its training photos by heart.",
         f"At the end it has {last.accuracy:.1%} of the training photos right and "
         f"{last.val_accuracy:.1%} of the held-out ones, a gap of {100 * gap:.1f} points; the "
         f"validation loss rose from {lowest:.3f} to {last.val_loss:.3f}.",
-        again(run, weight_decay=decay, label_smoothing=0.1),
+        again(run, **decay, label_smoothing=0.1),
     )
 
 
