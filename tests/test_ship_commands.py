@@ -164,6 +164,18 @@ def test_runs_are_compared_on_the_same_photos(two):
     )
 
 
+def test_a_report_is_shown(two):
+    folder = two.project / "runs" / "car-classification-v1"
+    assert "`ship fetch --version 1` fetches the run's output" in two.ship("open", "1").sentence
+    (folder / "report.html").write_text("<p>report</p>")
+    try:
+        outcome = two.ship("open", "1", BROWSER="echo opened %s")
+    finally:
+        (folder / "report.html").unlink()
+    assert f"opened {(folder / 'report.html').resolve().as_uri()}" in outcome.out
+    assert outcome.out.splitlines()[-1] == str(folder / "report.html")
+
+
 def test_two_runs_are_compared(two):
     out = two.ship("compare", "1", "2").out
     assert "skill: 30 -> 36" in out

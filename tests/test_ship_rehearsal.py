@@ -37,7 +37,8 @@ def data(tmp_path):
 @pytest.mark.slow
 def test_the_real_kernel_from_nothing_to_a_score():
     runs = REPOSITORY / "runs"
-    before = runs.stat().st_mtime_ns if runs.exists() else None
+    ledger = runs / "ledger.jsonl"
+    before = ledger.read_bytes() if ledger.exists() else None
     outcome = rehearse(REPOSITORY)
     assert outcome.status == 0, outcome.out[-3000:] + outcome.err
     found = re.search(r"rehearsal: public score (\d\.\d{5}) after (\d+) min", outcome.out)
@@ -47,7 +48,9 @@ def test_the_real_kernel_from_nothing_to_a_score():
     )  # 0.40 to 0.43 where inputs have a wrong range, which later stages mend
     assert 0.85 <= float(found[1]) <= 1, outcome.out[-3000:]  # drawn cars are told apart
     assert "to the reference's" not in outcome.out  # whose score is of real photos
-    assert (runs.stat().st_mtime_ns if runs.exists() else None) == before
+    assert (ledger.read_bytes() if ledger.exists() else None) == before
+    assert f"its report, for a browser: {runs / 'rehearsal' / 'report.html'}" in outcome.out
+    assert (runs / "rehearsal" / "report.html").is_file()
 
 
 def test_a_folder_of_ones_own(project, data):
@@ -56,7 +59,10 @@ def test_a_folder_of_ones_own(project, data):
     last = outcome.out.splitlines()[-1]
     assert re.fullmatch(r"rehearsal: public score 0\.88889 after 0 min \d\d s", last)
     assert "1 dataset versions, 1 kernel versions, 1 kernel runs, 1 submissions" in outcome.out
-    assert not (project / "runs").exists()
+    assert [file.name for file in (project / "runs").iterdir()] == ["rehearsal"]
+    kept = project / "runs" / "rehearsal" / "submission.csv"
+    assert f"its submission: {kept}" in outcome.out
+    assert kept.is_file()
 
 
 def test_settings_pass_through(project, data):

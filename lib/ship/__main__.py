@@ -20,6 +20,7 @@ from ship import (
     doctor,
     fetch,
     follow,
+    opening,
     pipeline,
     push,
     rehearse,
@@ -164,6 +165,7 @@ COMMANDS = {
     "submit": Command(
         "submit, and wait for the score", submit.run, (submit.add_arguments, wait_arguments)
     ),
+    "open": Command("show a run's report in a browser", opening.run, (opening.add_arguments,)),
     "status": Command("show live runs, GPU quota and submissions left", status.run),
     "sweep": Command(
         "run a grid of settings and compare the results",

@@ -2,6 +2,7 @@
 
 It draws the small sample competition (or takes a real folder), copies the project into a temporary
 folder, starts the loopback Kaggle, and runs the unchanged `ship` and the real client against it.
+The results of the run stay in runs/rehearsal.
 """
 
 import argparse
@@ -18,6 +19,8 @@ from pathlib import Path
 from common import Problem
 from ship.contents import all_files, copy_files
 from ship.context import parse_settings
+from ship.fetch import SUBMISSION
+from ship.opening import REPORT
 from ship.output import say, tell
 from ship.project import DATASET_METADATA, KERNEL_METADATA, Project
 from ship.state import Ledger
@@ -81,6 +84,13 @@ def environment_of(kaggle) -> dict[str, str]:
     return {**PACE, **inherited, **kaggle.environment, "PYTHONPATH": os.pathsep.join(paths)}
 
 
+def keep(results: Path, folder: Path) -> Path:
+    """Copy the results of a run to a folder, instead of those of the last rehearsal; return it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(results, folder)
+    return folder
+
+
 def rehearse(arguments: argparse.Namespace, project: Project) -> None:
     """Run the whole pipeline against a loopback Kaggle and print the score.
 
@@ -117,10 +127,17 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
             raise Problem(f"something reached for the network: {', '.join(map(str, connects))}.")
         if status:
             raise Problem("the rehearsal failed as said above; --keep DIR keeps its files.")
-        score = Ledger(copy.runs / "ledger.jsonl").best()
+        best = max(Ledger(copy.runs / "ledger.jsonl").runs(), key=lambda run: run.public_score or 0)
+        results = copy.runs / best.name
+        if arguments.keep is None:
+            results = keep(results, project.runs / "rehearsal")
     seconds = round(time.monotonic() - began)
     sent = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     say(f"the loopback Kaggle counted: {sent}")
+    score, report = best.public_score, results / REPORT
+    say(f"its submission: {results / SUBMISSION}")
+    if report.is_file():
+        say(f"its report, for a browser: {report}")
     drawn = "" if arguments.data else " (drawn cars: it shows that everything works, not how well)"
     took = f"{seconds // 60} min {seconds % 60:02} s"
     say(f"rehearsal: public score {score:.5f} after {took}{drawn}", result=True)

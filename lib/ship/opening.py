@@ -1,0 +1,36 @@
+"""`ship open`: show the report of a run in a browser."""
+
+import argparse
+import webbrowser
+
+from common import Problem
+from ship.context import Context
+from ship.output import say, tell
+from ship.push import chosen_run
+
+REPORT = "report.html"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship open`."""
+    parser.add_argument("version", type=int, nargs="?", help="the kernel's version (the newest)")
+
+
+def run(context: Context, arguments: argparse.Namespace) -> None:
+    """Run `ship open`.
+
+    Raises:
+        Problem: the run's output was not fetched, or has no report.
+    """
+    chosen = chosen_run(context, arguments.version)
+    report = context.folder(chosen) / REPORT
+    if not report.is_file():
+        raise Problem(
+            f"{report} is not there: `ship fetch --version {chosen.version}` fetches the run's "
+            f"output; `python kernel.py --report {report.parent}` makes the report anew."
+        )
+    tell(report=str(report))
+    if context.dry_run:
+        return say(f"would open {report}")
+    webbrowser.open(report.resolve().as_uri())  # False where there is no browser
+    return say(str(report), result=True)
