@@ -397,7 +397,7 @@ import photos
 import results
 import training
 from ImageDataAugmentor.transforms import FancyPCA
-from photos import PhotoTables, make_iterator
+from photos import CompetitionFiles, PhotoTables, make_iterator
 from training import Clock, State
 
 # --------------------------------------------------------------------------------------- data
@@ -564,8 +564,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     scratch = scratch_folder("car-classification", output, options.fresh)
     folder = find_competition(options.data, scratch, config.seed)
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
-    files = photos.CompetitionFiles(**COMPETITION_FILES)
-    parts = photos.load_tables(folder, files, scratch, config)
+    parts = photos.load_tables(folder, CompetitionFiles(**COMPETITION_FILES), scratch, config)
     results.note_photos(output, parts)
     same, found = settings.decisive(config, MAY_CHANGE), photos.fingerprint(parts)
     state = training.open_state(output / "state", same, found, options.fresh)

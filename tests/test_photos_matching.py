@@ -11,22 +11,20 @@ import pytest
 
 import photos.unpacking
 from common import Problem
-from photos import CompetitionFiles, read_competition
-from tiny_competition import write_competition, write_csv, write_photo, zip_photos
+from tiny_competition import (
+    read,
+    reasons,
+    write_competition,
+    write_csv,
+    write_photo,
+    zip_photos,
+)
 
 
 @pytest.fixture
 def folder(tmp_path):
     write_competition(tmp_path / "data")
     return tmp_path / "data"
-
-
-def read(folder):
-    return read_competition(folder, CompetitionFiles(), folder.parent / "scratch")
-
-
-def reasons(competition):
-    return dict(zip(competition.excluded["Id"], competition.excluded["reason"], strict=True))
 
 
 def change(folder, name, function):

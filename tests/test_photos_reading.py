@@ -15,8 +15,15 @@ import pytest
 
 import photos.unpacking
 from common import Problem
-from photos import CompetitionFiles, draw_limit, read_competition
-from tiny_competition import write_competition, write_csv, write_photo, zip_photos
+from photos import draw_limit
+from tiny_competition import (
+    read,
+    reasons,
+    write_competition,
+    write_csv,
+    write_photo,
+    zip_photos,
+)
 
 LIB = Path(__file__).parents[1] / "lib"
 
@@ -25,14 +32,6 @@ LIB = Path(__file__).parents[1] / "lib"
 def folder(tmp_path):
     write_competition(tmp_path / "data")
     return tmp_path / "data"
-
-
-def read(folder):
-    return read_competition(folder, CompetitionFiles(), folder.parent / "scratch")
-
-
-def reasons(competition):
-    return dict(zip(competition.excluded["Id"], competition.excluded["reason"], strict=True))
 
 
 def rewrite(folder, change):

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from photos import CompetitionFiles, load_tables
+from photos import Competition, CompetitionFiles, load_tables, read_competition
 
 
 def photo(name: str, size: tuple[int, int] = (48, 64)) -> np.ndarray:
@@ -70,6 +70,16 @@ class Settings:
 
     def __init__(self, **others):
         vars(self).update(others)
+
+
+def read(folder: Path) -> Competition:
+    """Read a competition's folder; its zips are unpacked beside it."""
+    return read_competition(folder, CompetitionFiles(), folder.parent / "scratch")
+
+
+def reasons(competition: Competition) -> dict[str, str]:
+    """Return why each excluded row or photo is left out, by its Id."""
+    return dict(zip(competition.excluded["Id"], competition.excluded["reason"], strict=True))
 
 
 def load(folder: Path, **settings) -> list:

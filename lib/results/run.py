@@ -76,8 +76,7 @@ def metrics_of(
     seconds: float,
 ) -> Metrics:
     """Return the metrics of a run; the arguments are those of `write_results`."""
-    competition = parts[0].competition
-    truth = parts[0].positions(outcome.held_out)
+    competition, truth = parts[0].competition, parts[0].positions(outcome.held_out)
     networks = dict.fromkeys((row["member"], row["fold"]) for row in state.history)
     return Metrics(
         recipe=config.recipe,

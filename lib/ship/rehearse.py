@@ -84,6 +84,15 @@ def environment_of(kaggle) -> dict[str, str]:
     return {**PACE, **inherited, **kaggle.environment, "PYTHONPATH": os.pathsep.join(paths)}
 
 
+def ship_command(arguments: argparse.Namespace, copy: Project, settings: dict) -> list[str]:
+    """Return the command that ships the copied project with some settings."""
+    command = [sys.executable, "-P", "-m", "ship", "--project", str(copy.root)]
+    if arguments.sweep:
+        command += ["sweep", *arguments.sweep, "--submit", "best"]
+    command += [f"--set={name}={value}" for name, value in settings.items()]
+    return command + (["--quiet"] if arguments.quiet else [])
+
+
 def keep(results: Path, folder: Path) -> Path:
     """Copy the results of a run to a folder, instead of those of the last rehearsal; return it."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -114,34 +123,28 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
             say(f"not guaranteed on this machine: {missing}")
         competitions = {project.competition: (data, solution)}
         with Loopback(work / "kaggle", competitions, mount=arguments.mount) as kaggle:
-            command = [sys.executable, "-P", "-m", "ship", "--project", str(copy.root)]
-            if arguments.sweep:
-                command += ["sweep", *arguments.sweep, "--submit", "best"]
-            command += [f"--set={name}={value}" for name, value in settings.items()]
-            command += ["--quiet"] if arguments.quiet else []
+            command = ship_command(arguments, copy, settings)
             spoken = sys.stderr if arguments.json else None
             done = subprocess.run(command, env=environment_of(kaggle), cwd=work, stdout=spoken)
-            status = done.returncode
             connects, counts = list(kaggle.connects), dict(kaggle.counts)
         if connects:
             raise Problem(f"something reached for the network: {', '.join(map(str, connects))}.")
-        if status:
+        if done.returncode:
             raise Problem("the rehearsal failed as said above; --keep DIR keeps its files.")
         best = max(Ledger(copy.runs / "ledger.jsonl").runs(), key=lambda run: run.public_score or 0)
         results = copy.runs / best.name
         if arguments.keep is None:
             results = keep(results, project.runs / "rehearsal")
-    seconds = round(time.monotonic() - began)
     sent = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     say(f"the loopback Kaggle counted: {sent}")
-    score, report = best.public_score, results / REPORT
     say(f"its submission: {results / SUBMISSION}")
-    if report.is_file():
-        say(f"its report, for a browser: {report}")
+    if (results / REPORT).is_file():
+        say(f"its report, for a browser: {results / REPORT}")
+    seconds = round(time.monotonic() - began)
     drawn = "" if arguments.data else " (drawn cars: it shows that everything works, not how well)"
     took = f"{seconds // 60} min {seconds % 60:02} s"
-    say(f"rehearsal: public score {score:.5f} after {took}{drawn}", result=True)
-    return tell(public_score=score, seconds=seconds, counts=counts)
+    say(f"rehearsal: public score {best.public_score:.5f} after {took}{drawn}", result=True)
+    return tell(public_score=best.public_score, seconds=seconds, counts=counts)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

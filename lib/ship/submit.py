@@ -70,14 +70,18 @@ def submit(
     with context.sending():
         if adopted:
             take(context, run, path, entry_of(context, adopted), "a person's word")
-        elif again or not settled(context, run, path):
-            known = None if again else known_submission(context, digest)
-            if known:
-                say(f"this very file was submitted before, as {known['ref']}: it is not sent again")
-                take(context, run, path, known, "the hash in its message")
-            else:
-                send(context, run, path, digest, code)
+        elif again or not (settled(context, run, path) or sent_before(context, run, path)):
+            send(context, run, path, digest, code)
     return wait_for_score(context, run) if wait else None
+
+
+def sent_before(context: Context, run: Run, path: Path) -> bool:
+    """Tell whether an identical file was submitted before, and take that submission up."""
+    known = known_submission(context, sha256(path)[:16])
+    if known:
+        say(f"this very file was submitted before, as {known['ref']}: it is not sent again")
+        take(context, run, path, known, "the hash in its message")
+    return bool(known)
 
 
 def settled(context: Context, run: Run, path: Path) -> bool:
