@@ -176,6 +176,21 @@ def test_a_report_is_shown(two):
     assert outcome.out.splitlines()[-1] == str(folder / "report.html")
 
 
+def test_all_runs_are_a_page(two):
+    folder = two.project / "runs"
+    (folder / "car-classification-v2" / "report.html").write_text("<p>report</p>")
+    assert two.ship("runs", "--html").out.splitlines()[-1] == str(folder / "runs.html")
+    page = (folder / "runs.html").read_text(encoding="utf-8")
+    first, second = sorted(re.findall(r"<tr><th scope=.row.>.*", page))
+    assert "car-classification-v1" in first
+    assert "the first run" in first
+    assert "skill: 30 to 36, the kernel" in second
+    assert 'href="car-classification-v2/report.html"' in second
+    assert "car-classification-v1/report.html" not in page
+    assert page.count("<circle") == 2
+    assert "public score" in page
+
+
 def test_two_runs_are_compared(two):
     out = two.ship("compare", "1", "2").out
     assert "skill: 30 -> 36" in out

@@ -63,7 +63,17 @@ def signed(points: float) -> str:
 
 
 def render(shown: dict, thumbnails) -> str:
-    """Return the page.
+    """Return the page of a run.
+
+    Raises:
+        Problem: Jinja2 is not installed.
+    """
+    page = template("report.html.j2")
+    return page.render(**shown, thumbnail=thumbnails.uri, size=thumbnails.size)
+
+
+def template(name: str):
+    """Return a template of this package.
 
     Raises:
         Problem: Jinja2 is not installed.
@@ -84,5 +94,4 @@ def render(shown: dict, thumbnails) -> str:
     environment.filters["points"] = signed
     environment.filters["whole"] = lambda value: f"{value:,}"
     environment.filters["clock"] = clock_text
-    page = environment.get_template("report.html.j2")
-    return page.render(**shown, thumbnail=thumbnails.uri, size=thumbnails.size)
+    return environment.get_template(name)

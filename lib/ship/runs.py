@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 from ship.context import Context
+from ship.opening import REPORT
 from ship.output import say, tell
 from ship.paired import aligned, columns, texts
 from ship.record import Run
@@ -83,14 +84,55 @@ def csv_text(runs: list[Run], output: Path) -> str:
     return text.getvalue()
 
 
+def changed(run: Run, before: Run | None) -> str:
+    """Return what makes a run differ from the one before it, as a text."""
+    if before is None:
+        return "the first run"
+    news = [f"{name}={text}" for name, text in run.settings.items() if name not in before.settings]
+    for name, text in before.settings.items():
+        if run.settings.get(name) != text:
+            news.append(f"{name}: {text} to {run.settings.get(name, 'its default')}")
+    if run.code != before.code:
+        news.append("the kernel")
+    if run.data != before.data:
+        news.append("lib/, weights or wheels")
+    return ", ".join(news) or "nothing"
+
+
+def overview_rows(runs: list[Run], output: Path) -> list[dict]:
+    """Return the rows of the page of all runs; see `report.overview.write_overview`.
+
+    Args:
+        runs: in the order in which they began.
+        output: the folder that holds each run's folder.
+    """
+    before = dict(zip((run.name for run in runs), [None, *runs], strict=False))
+    shown = sorted_runs(runs)
+    return [
+        row
+        | {
+            "changed": changed(run, before[run.name]),
+            "page": run.page if run.version else "",
+            "report": f"{run.name}/{REPORT}" if (output / run.name / REPORT).is_file() else "",
+        }
+        for run, row in zip(shown, csv_rows(shown, output), strict=True)
+    ]
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship runs`."""
     parser.add_argument("--csv", action="store_true", help="print CSV instead of a table")
+    parser.add_argument("--html", action="store_true", help="write runs/runs.html to look at")
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship runs`."""
     runs, output = sorted_runs(context.ledger.runs()), context.project.runs
+    if arguments.html:
+        from report.overview import write_overview  # which imports pandas
+
+        write_overview(overview_rows(context.ledger.runs(), output), output / "runs.html")
+        return say(str(output / "runs.html"), result=True)
     if arguments.json:
         return tell(runs=csv_rows(runs, output))
     if arguments.csv:
