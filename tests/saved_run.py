@@ -144,6 +144,7 @@ def write_member(folder: Path, name: str, said, test, shared: dict) -> None:
     np.savez_compressed(
         folder / "members" / name / "probabilities.npz",
         validation=said,
+        validation_plain=said,
         test=test[None],
         folds=np.asarray([0]),
         accuracy=np.asarray([right]),

@@ -49,6 +49,7 @@ def make_fold(part, right=0.8, seed=0, views=("plain", "flipped")):
     return Fold(
         fold=part.fold,
         validation=validation,
+        validation_plain=probabilities(truth, right, 100 * seed + part.fold + 25),
         validation_ids=part.validation.Id.to_numpy(str),
         validation_positions=truth,
         test=probabilities(np.array([0, 2]), 1, 100 * seed + part.fold + 50),

@@ -111,6 +111,23 @@ def test_the_headline_has_its_interval_and_what_it_means_on_the_test_set(made):
     assert "15 wrong of 30 photos" in text
 
 
+def test_the_gain_of_views_has_a_paired_interval(tmp_path):
+    write_run(tmp_path, wrong=WRONG)
+    file = next(tmp_path.glob("members/*/probabilities.npz"))
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    said = arrays["validation"]
+    worse = np.roll(said[:10], 1, axis=1)  # ten photos that the plain pass has otherwise
+    np.savez(file, **arrays | {"validation_plain": np.concatenate([worse, said[10:]])})
+    report.write_report(tmp_path)
+    truth = [list(arrays["classes"]).index(label) for label in arrays["validation_labels"]]
+    right = said.argmax(1) == truth
+    plain = np.concatenate([worse, said[10:]]).argmax(1) == truth
+    gain = figuring.paired(right, plain)
+    low, high = (writing.signed(100 * value) for value in (gain.low, gain.high))
+    assert f"paired by photo: {low} to {high}." in page_of(tmp_path).text
+
+
 def test_the_members_have_paired_intervals(made):
     text = page_of(made).text
     right = np.asarray([row not in WRONG for row in range(80)])

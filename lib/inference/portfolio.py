@@ -5,6 +5,7 @@ members/<member>/probabilities.npz is the contract with later sessions and other
 | array | shape | what it is |
 |---|---|---|
 | validation | float32 [photos, classes] | of photos that their network did not train on |
+| validation_plain | float32 [photos, classes] | the same without test-time augmentation |
 | validation_ids, validation_labels, validation_folds | [photos] | their Ids, labels and folds |
 | test | float32 [folds, rows, classes] | of the test photos that can be read, one network a fold |
 | test_ids | [rows] | their Ids |
@@ -44,6 +45,7 @@ class Fold:
 
     fold: int
     validation: np.ndarray
+    validation_plain: np.ndarray
     validation_ids: np.ndarray
     validation_positions: np.ndarray
     """The positions of the photos' labels among the classes, int [photos]."""
@@ -151,6 +153,7 @@ def write_member(file: Path, member: Member, identity: Mapping[str, object]) -> 
     positions = np.concatenate([f.validation_positions for f in folds])
     arrays = {
         "validation": np.concatenate([f.validation for f in folds]),
+        "validation_plain": np.concatenate([f.validation_plain for f in folds]),
         "validation_ids": np.concatenate([f.validation_ids for f in folds]),
         "validation_labels": identity["classes"][positions],
         "validation_folds": np.repeat([f.fold for f in folds], [len(f.validation) for f in folds]),
@@ -191,6 +194,7 @@ def folds_of(arrays: Mapping[str, np.ndarray]) -> dict[int, Fold]:
         folds[fold] = Fold(
             fold=fold,
             validation=arrays["validation"][inside],
+            validation_plain=arrays["validation_plain"][inside],
             validation_ids=arrays["validation_ids"][inside],
             validation_positions=np.asarray(
                 [position[str(label)] for label in arrays["validation_labels"][inside]]

@@ -100,6 +100,7 @@ def choose_prediction(
     return Fold(
         fold=tables.fold,
         validation=np.asarray(mean[0], np.float32),
+        validation_plain=np.asarray(held[0], np.float32),
         validation_ids=tables.validation.Id.to_numpy(str),
         validation_positions=truth,
         test=np.asarray(mean[1], np.float32),

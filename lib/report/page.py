@@ -144,7 +144,7 @@ def gpu_minutes(run: Run) -> float | None:
 
 
 def views_of(run: Run) -> dict:
-    """Return what test-time augmentation brought, in points and photos."""
+    """Return what test-time augmentation brought, in points, photos and each network's interval."""
     plain, mean = run.metrics["val_accuracy"], run.metrics["val_accuracy_tta"]
     names = [view for m in run.metrics["members"] for fold in m["views"] for view in fold]
     return {
@@ -153,6 +153,7 @@ def views_of(run: Run) -> dict:
         "points": 100 * (mean - plain),
         "photos": round((mean - plain) * run.metrics["val_images"]),
         "names": list(dict.fromkeys(names)),
+        "gains": {m.name: paired(m.right, m.right_plain) for m in run.members},
     }
 
 

@@ -26,6 +26,8 @@ class SavedMember:
     """str [photos]."""
     right: np.ndarray
     """bool [photos], whether the most probable class is the label."""
+    right_plain: np.ndarray
+    """The same without test-time augmentation."""
     predicted: np.ndarray
     """int [photos], positions among the classes."""
     accuracy_plain: float
@@ -200,6 +202,7 @@ def saved_member(name: str, arrays: dict[str, np.ndarray]) -> SavedMember:
         settings=json.loads(str(arrays["settings"])),
         ids=arrays["validation_ids"].astype(str),
         right=predicted == truth,
+        right_plain=arrays["validation_plain"].argmax(1) == truth,
         predicted=predicted,
         accuracy_plain=float(np.average(arrays["accuracy"], weights=photos)),
         accuracy_tta=float(np.average(arrays["accuracy_tta"], weights=photos)),
