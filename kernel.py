@@ -231,14 +231,15 @@ class Config:
     seed: int = setting(42, "decides split, head and augmentation", least=0, most=2**32 - 1)
     mixed_precision: Literal["auto", "yes", "no"] = setting("auto", "float16, where GPUs gain")
     cache: bool = setting(True, "keep decoded photos in memory: yes, no")
+    tensorboard: bool = setting(False, "write logs for TensorBoard too: yes, no")
     workers: int = setting(min(os.cpu_count() or 1, 256), "threads that read", least=1, most=256)
 
 
 # What may differ from one session of a run to the next.
-MAY_CHANGE = {"time_limit", "workers", "cache", "most_excluded"}
+MAY_CHANGE = {"time_limit", "workers", "cache", "tensorboard", "most_excluded"}
 # What a member takes from the session and not from its own recipe.
 SHARED = ("recipe", "weights", "folds", "validation_share", "exclude", "limit", "seed", "epochs")
-SHARED += ("tta", "time_limit", "mixed_precision", "cache", "workers")
+SHARED += ("tta", "time_limit", "mixed_precision", "cache", "tensorboard", "workers")
 
 RECIPES = {
     # One strong member: linear head on cached features, then unfreezing, averaged. Its choices were

@@ -105,7 +105,7 @@ STAGES = (  # smaller photos first, mixed; the test photos' own labels; last the
 INGREDIENTS = [
     *("--reestimate", "yes", "--weight-decay", "0.01", "--clip-norm", "1"),
     *("--label-smoothing", "0.1", "--head-rate", "5", "--layer-decay", "0.8"),
-    *("--schedule", "restarts", "--tta", "4"),
+    *("--schedule", "restarts", "--tta", "4", "--tensorboard", "yes"),
 ]
 
 
@@ -124,6 +124,8 @@ def test_every_ingredient_runs(competition, with_everything):
     history = pd.read_csv(output / "history.csv")
     assert list(history.stage) == ["head", "small", "small", "cut", "sure"]
     assert np.isfinite(history.loss).all()
+    logs = {file.parts[-3] for file in output.glob("tensorboard/*/*/events.*")}
+    assert logs == {f"TinyNet-0-{stage}" for stage in ("small", "cut", "sure")}
 
 
 def test_sure_test_photos_train_in_a_stage_that_asks_for_it(with_everything):

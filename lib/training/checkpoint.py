@@ -38,8 +38,8 @@ def make_callbacks(
     """Return the callbacks of the stage at which `state` stands; the last is the `Checkpoint`.
 
     Args:
-        config: the kernel's settings: schedule, warmup, ema, reestimate, seed, and those of
-            `make_counters`.
+        config: the kernel's settings: schedule, warmup, ema, reestimate, tensorboard, seed, and
+            those of `make_counters`.
         state: has been restored.
         clock: has the stages.
         network: the model that trains, but uncompiled.
@@ -64,6 +64,9 @@ def make_callbacks(
         callbacks.append(averaging)
     if config.reestimate:
         callbacks.append(Reestimate(network, batches))
+    if config.tensorboard:
+        logs = state.folder.parent / "tensorboard" / f"{state.member}-{state.fold}-{stage.name}"
+        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
     saver = Checkpoint(
         state, clock, network, batches, validation_images, counters, config.seed, averaging, go_on
     )
