@@ -31,12 +31,6 @@ METHODS = {
 """Each call, and a command that makes it."""
 
 
-@pytest.fixture
-def world(tmp_path):
-    with open_world(tmp_path) as world:
-        yield world
-
-
 @pytest.fixture(scope="module")
 def fetched(tmp_path_factory):
     """A world in which everything but the submission is done."""

@@ -12,12 +12,6 @@ from ship.project import Project
 from shipping import REPOSITORY, SCORE, World, open_world
 
 
-@pytest.fixture
-def world(tmp_path):
-    with open_world(tmp_path) as world:
-        yield world
-
-
 @pytest.fixture(scope="module")
 def two(tmp_path_factory):
     """A world with two finished runs, which the tests only look at."""

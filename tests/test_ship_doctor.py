@@ -4,14 +4,6 @@ import json
 
 import pytest
 
-from shipping import open_world
-
-
-@pytest.fixture
-def world(tmp_path):
-    with open_world(tmp_path) as world:
-        yield world
-
 
 def spoil(world, name: str, **changes) -> None:
     path = world.project / name

@@ -12,13 +12,7 @@ import pytest
 
 from common import Boundary
 from ship.client import describe
-from shipping import KEY, open_world
-
-
-@pytest.fixture
-def world(tmp_path):
-    with open_world(tmp_path) as world:
-        yield world
+from shipping import KEY
 
 
 def remember(world, **values) -> Path:

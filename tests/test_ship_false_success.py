@@ -5,13 +5,7 @@ Each test ends with another `ship`, which must bring exactly one of everything t
 
 import pytest
 
-from shipping import ONCE, World, open_world
-
-
-@pytest.fixture
-def world(tmp_path):
-    with open_world(tmp_path) as world:
-        yield world
+from shipping import ONCE, World
 
 
 def fails_then_goes_on(world: World, sentence: str, **counts: int) -> None:

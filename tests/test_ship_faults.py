@@ -9,8 +9,6 @@ import time
 import psutil
 import pytest
 
-from shipping import open_world
-
 READS = [
     "ListDataFiles",
     "GetDataset",
@@ -45,12 +43,6 @@ FAULTS = {
     "hang": ("hang", {"seconds": 60}),
     "no JSON": ("body", {"body": "<html>busy</html>", "content_type": "text/html"}),
 }
-
-
-@pytest.fixture
-def world(tmp_path):
-    with open_world(tmp_path) as world:
-        yield world
 
 
 @pytest.mark.parametrize("name", FAULTS)

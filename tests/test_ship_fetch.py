@@ -9,12 +9,6 @@ from shipping import open_world
 NAME = "car-classification-v1"
 
 
-@pytest.fixture
-def world(tmp_path):
-    with open_world(tmp_path) as world:
-        yield world
-
-
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory):
     """A world whose run is complete, and a copy of all that a test may change of it."""

@@ -5,18 +5,12 @@ import time
 
 import pytest
 
-from shipping import ONCE, SCORE, TWO, open_world
+from shipping import ONCE, SCORE, TWO
 
 REQUESTS = 74
 """Roughly how many requests a whole shipment makes."""
 
 SETTINGS = ("--set", "seconds=0.4")
-
-
-@pytest.fixture
-def world(tmp_path):
-    with open_world(tmp_path) as world:
-        yield world
 
 
 def kill_at(world, reached, delay: float = 0.0) -> None:

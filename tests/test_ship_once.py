@@ -15,12 +15,6 @@ PATIENT = {"SHIP_PROVE": "4"}
 
 
 @pytest.fixture
-def world(tmp_path):
-    with open_world(tmp_path) as world:
-        yield world
-
-
-@pytest.fixture
 def lagging(tmp_path):
     with open_world(tmp_path, lag=LAG) as world:
         yield world

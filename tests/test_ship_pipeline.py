@@ -9,13 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shipping import COMPETITION, ONCE, SCORE, SENT, open_world
-
-
-@pytest.fixture
-def world(tmp_path):
-    with open_world(tmp_path) as world:
-        yield world
+from shipping import COMPETITION, ONCE, SCORE, SENT
 
 
 def test_one_command_goes_from_the_repository_to_a_score(world):

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import secrets
 import shutil
 import time
@@ -125,7 +126,7 @@ def send(context: Context, staged: StagedDataset, base: int) -> None:
     errand = errand_of(context)
     answer = send_once(
         context,
-        Errand(**vars(errand) | {"send": lambda: upload(context, staged, what), "begin": begin}),
+        dataclasses.replace(errand, send=lambda: upload(context, staged, what), begin=begin),
     )
     if isinstance(answer, Found):
         return
@@ -145,9 +146,7 @@ def errand_of(context: Context) -> Errand:
     ref = context.state.dataset["ref"]
     return Errand(
         what=f"the upload of dataset {ref}",
-        send=dict,
         look=lambda: look(context),
-        begin=lambda: None,
         forget=lambda: forget_sending(context),
         decide=f"see https://www.kaggle.com/datasets/{ref}; `ship bundle --again` uploads it anew.",
     )

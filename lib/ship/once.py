@@ -51,16 +51,16 @@ class Errand:
 
     what: str
     """Names it in sentences."""
-    send: Callable[[], dict]
-    """Makes the one call; raises AnswerLost when nobody knows whether it took effect."""
     look: Callable[[], Verdict]
     """Asks every witness once."""
-    begin: Callable[[], None]
-    """Saves that it is being sent."""
     forget: Callable[[], None]
     """Saves that it is not there."""
     decide: str
     """Follows "nobody knows whether ... arrived": where to look, and how to go on."""
+    begin: Callable[[], None] | None = None
+    """Saves that it is being sent; None where it can only be asked about."""
+    send: Callable[[], dict] | None = None
+    """Makes the one call; raises AnswerLost when nobody knows whether it took effect."""
 
 
 def send_once(context: Context, errand: Errand) -> Any:

@@ -153,9 +153,7 @@ def errand_of(context: Context, kernel: str) -> Errand:
     """Return the pending push as an errand, which can be asked about."""
     return Errand(
         what=f"the push of kernel {kernel}",
-        send=dict,
         look=lambda: look(context),
-        begin=lambda: None,
         forget=lambda: forget(context),
         decide=(
             f"see the versions at https://www.kaggle.com/code/{kernel}; `ship adopt VERSION` takes "

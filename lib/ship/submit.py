@@ -6,6 +6,7 @@ when Kaggle's answer was lost.
 """
 
 import argparse
+import dataclasses
 import html
 import math
 import re
@@ -164,7 +165,7 @@ def send(context: Context, run: Run, path: Path, digest: str, code: bool) -> Non
 
     errand = errand_of(context, run, path)
     say(f"submitting {path} to {competition}")
-    answer = send_once(context, Errand(**vars(errand) | {"send": hand_in, "begin": begin}))
+    answer = send_once(context, dataclasses.replace(errand, send=hand_in, begin=begin))
     if isinstance(answer, Found):
         return take(context, run, path, *answer.what)
     if answer["ref"]:
@@ -186,9 +187,7 @@ def errand_of(context: Context, run: Run, path: Path) -> Errand:
     name = f"submit --version {run.version}" if run.version else f"submit {path}"
     return Errand(
         what=f"the submission of {path.name}",
-        send=dict,
         look=lambda: look(context, run.submission),
-        begin=lambda: None,
         forget=lambda: forget(context, run),
         decide=(
             f"see {page}; `ship {name} --adopt REF` takes up the one that arrived, `ship {name} "
