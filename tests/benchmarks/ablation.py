@@ -68,12 +68,13 @@ def ingredients(stages: Sequence[kernel.Stage]) -> dict[str, list[str]]:
         "smaller photos first": [
             replace(stage, scale=size) for stage, size in zip(opened, sizes, strict=True)
         ],
-        "mixup, then a clean tail": [*(replace(stage, mixup=0.2) for stage in early), last],
-        "CutMix, then a clean tail": [*(replace(stage, cutmix=1.0) for stage in early), last],
+        "mixup before a clean tail": [*(replace(stage, mixup=0.2) for stage in early), last],
+        "CutMix before a clean tail": [*(replace(stage, cutmix=1.0) for stage in early), last],
         "pseudo-labels": [*early, replace(last, pseudo=0.9)],
     }
     options = {name: ["--stages", text_of((head, *rest))] for name, rest in schedules.items()}
-    options["BatchNorm frozen, rate a fifth"] = [*options["rate a fifth"], "--batchnorm", "frozen"]
+    frozen = [*options["rate a fifth"], "--batchnorm", "frozen"]
+    options["BatchNorm frozen at a fifth of the rate"] = frozen
     return {"default": []} | options | SETTINGS
 
 
@@ -165,6 +166,8 @@ def main() -> None:
     config, _ = kernel.read_arguments(["--data", str(options.data), *rest])
     tried = ingredients(config.stages)
     names = [name for name in options.only.split(",") if name] or list(tried)
+    if unknown := [name for name in names if name not in tried]:
+        parser.error(f"--only has no ingredient {unknown[0]!r}; there are: {', '.join(tried)}")
     seeds = [int(seed) for seed in options.seeds.split(",")]
     options.output.mkdir(parents=True, exist_ok=True)
     folds = "1" if options.test else options.folds
