@@ -82,7 +82,7 @@ def test_metrics_keep_the_contract(finished):
     names = """recipe backbone image_size weights seed train_images val_images test_images
         excluded_images classes stages val_accuracy val_accuracy_tta tta_used
         val_accuracy_submitted folds members blend calibration_error command time_limit jobs
-        seconds peak_memory_mb resumed stopped_by_time_limit devices versions"""
+        seconds peak_memory_mb resumed stopped_by_time_limit devices versions preflight"""
     assert list(metrics) == names.split()
     assert metrics["image_size"] == [24, 32]  # not square: height, then width
     assert metrics["classes"] == [0, 1, 2, 10]

@@ -172,6 +172,8 @@ class Metrics:
     """TensorFlow's logical devices."""
     versions: dict[str, str]
     """Versions of Python and of the packages that decide the result."""
+    preflight: dict
+    """What was measured before the first stage, as `training.State` has it; {} if nothing was."""
 
     def write(self, path: Path) -> None:
         """Write the file.

@@ -111,6 +111,7 @@ def metrics_of(
         stopped_by_time_limit=state.stopped_by_time_limit,
         devices=device_names(),
         versions=versions(PACKAGES),
+        preflight=state.preflight,
     )
 
 

@@ -61,6 +61,13 @@ class State:
     """One row for each finished epoch, of all jobs."""
     predict_rate: float = 0.0
     """Prediction speed in photos a second; 0 while it is unknown."""
+    preflight: dict = field(default_factory=dict)
+    """What was measured on this machine before the first stage; empty where nothing was. It has
+    machine (a text that identifies devices and versions); rows (one for each candidate tried:
+    member, stage, image_size, devices, precision, micro_batch, recompute, xla, images_per_second,
+    peak_bytes or None, outcome); chosen (the settings of the step that all members go on with);
+    speeds ("MEMBER/STAGE": photos a second of a training step); predict ("MEMBER": of a
+    prediction)."""
     resumed: bool = False
     """Whether this session goes on with an earlier one's run."""
     earlier_seconds: float = 0.0
