@@ -203,7 +203,9 @@ class Config:
     head: Literal["linear", "hidden"] = setting("linear", "Dense alone, or a hidden layer before")
     dropout: float = setting(0.25, "before the last layer", least=0, below=1)
     l2: float = setting(0.0, "L2 penalty on the head's hidden layer", least=0, most=1)
-    label_smoothing: float = setting(0.0, "share of every label spread evenly", least=0, below=1)
+    label_smoothing: float | None = setting(
+        None, "share of every label spread evenly; from 20 epochs on 0.1", least=0, below=1
+    )
     schedule: Literal["cosine", "restarts", "plateau"] = setting(
         "cosine", "the rate: one cosine, one a stage, or lowered on a plateau of val_loss"
     )
@@ -254,7 +256,6 @@ RECIPES = {
             Member("b3", "EfficientNetB3", (512, 682)),
             Member("v2s", "EfficientNetV2S"),
         ),
-        label_smoothing=0.1,  # which pays in long schedules
         schedule="restarts",
         stages=MAX_STAGES,
     ),
@@ -269,6 +270,7 @@ RECIPES = {
         batchnorm="train",
         norm_momentum=0.99,
         head="hidden",
+        label_smoothing=0,
         schedule="plateau",
         weight_decay=0,
         clip_norm=0,
@@ -279,7 +281,9 @@ RECIPES = {
         tta_style="training",
     ),
     # The same code at a size that a CPU finishes in a minute.
-    "dry": Config(backbone="Plain", weights="drawn", batch_size=16, stages=DRY_STAGES),
+    "dry": Config(
+        backbone="Plain", weights="drawn", batch_size=16, stages=DRY_STAGES, label_smoothing=0
+    ),
 }
 
 

@@ -51,6 +51,18 @@ def test_epochs_is_the_most_a_stage_may_run():
     ]
 
 
+def test_labels_are_smoothed_in_long_schedules_alone():
+    def smoothing(*words):
+        return kernel.read_arguments(["--data", "photos", *words])[0].label_smoothing
+
+    assert smoothing() == 0.1
+    assert smoothing("--epochs", "3") == 0
+    assert smoothing("--epochs", "3", "--label-smoothing", "0.05") == 0.05
+    assert smoothing("--label-smoothing", "0") == 0
+    assert smoothing("--recipe", "reference") == 0
+    assert smoothing("--recipe", "max") == 0.1
+
+
 def test_the_reference_is_as_it_scored():
     reference = kernel.RECIPES["reference"]
     assert reference.backbone == "InceptionV3"

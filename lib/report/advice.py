@@ -71,13 +71,19 @@ def overfitting(run: Run):
     gap = last.accuracy - last.val_accuracy
     if gap < GAP or last.val_loss < RISE * lowest:
         return None
-    decay = {} if run.settings.get("weight_decay") else {"weight_decay": 0.05}
+    wanted = {} if run.settings.get("weight_decay") else {"weight_decay": 0.05}
+    stages = run.settings.get("stages")
+    if not run.settings.get("label_smoothing"):
+        wanted["label_smoothing"] = 0.1
+    elif stages:  # mixup pays on top of smoothing, with a clean stage at the end
+        *early, last = stages
+        wanted["stages"] = ",".join(map(stage_text, [*(s | {"mixup": 0.2} for s in early), last]))
     return (
         "Regularise: the network learns its training photos by heart.",
         f"At the end it has {last.accuracy:.1%} of the training photos right and "
         f"{last.val_accuracy:.1%} of the held-out ones, a gap of {100 * gap:.1f} points; the "
         f"validation loss rose from {lowest:.3f} to {last.val_loss:.3f}.",
-        again(run, **decay, label_smoothing=0.1),
+        again(run, **wanted),
     )
 
 

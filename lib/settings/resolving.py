@@ -4,19 +4,30 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
+LONG_SCHEDULE = 20
+"""Epochs through the network, all stages together, from which label smoothing pays: on three sets
+of car photos it was ahead on each after 36 epochs, and behind on one after 9."""
+SMOOTHING = 0.1
+"""As in the published fine-tuning of EfficientNetV2 on cars (Tan and Le 2021)."""
+
 
 def resolved(config, backbones: Mapping):
-    """Return the settings with the backbone's own size, and no stage above the most epochs.
+    """Return the settings with those that follow from others: no stage above the most epochs.
 
     Args:
         config: has backbone, image_size (height and width in pixels, or None for the backbone's
-            own), stages, and epochs (the most of a stage, or None).
+            own), stages, epochs (the most of a stage, or None) and label_smoothing (None leaves it
+            to the length of the schedule).
         backbones: rows by name, each with a size.
     """
     most = config.epochs or math.inf
-    stages = (dataclasses.replace(s, epochs=min(s.epochs, most)) for s in config.stages)
+    stages = tuple(dataclasses.replace(s, epochs=min(s.epochs, most)) for s in config.stages)
     size = config.image_size or backbones[config.backbone].size
-    return dataclasses.replace(config, image_size=size, stages=tuple(stages))
+    smoothing = config.label_smoothing
+    if smoothing is None:
+        epochs = sum(stage.epochs for stage in stages if not stage.views)
+        smoothing = SMOOTHING if epochs >= LONG_SCHEDULE else 0.0
+    return dataclasses.replace(config, image_size=size, stages=stages, label_smoothing=smoothing)
 
 
 def at_scale(config, scale: float):

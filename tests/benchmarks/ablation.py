@@ -44,6 +44,7 @@ SETTINGS = {
     "the head ten times faster": ["--head-rate", "10"],
     "layer-wise decay": ["--layer-decay", "0.9"],
     "label smoothing": ["--label-smoothing", "0.1"],
+    "no label smoothing": ["--label-smoothing", "0"],
     "dropout .5": ["--dropout", "0.5"],
     "batches of 16": ["--batch-size", "16"],
     "no TTA": ["--tta", "1"],
