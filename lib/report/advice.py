@@ -76,8 +76,9 @@ def overfitting(run: Run):
     if not run.settings.get("label_smoothing"):
         wanted["label_smoothing"] = 0.1
     elif stages:  # mixup pays on top of smoothing, with a clean stage at the end
-        *early, last = stages
-        wanted["stages"] = ",".join(map(stage_text, [*(s | {"mixup": 0.2} for s in early), last]))
+        *early, clean = stages
+        mixed = [s if s.get("views") else s | {"mixup": 0.2} for s in early]
+        wanted["stages"] = ",".join(map(stage_text, [*mixed, clean]))
     return (
         "Regularise: the network learns its training photos by heart.",
         f"At the end it has {last.accuracy:.1%} of the training photos right and "
