@@ -108,7 +108,7 @@ counts = pd.DataFrame(rng.integers(1, 999, ({classes}, 2)), names, ["train", "va
 true = np.repeat(names, 3)
 predicted = np.where(rng.random(len(true)) < 0.2, rng.permutation(true), true)
 arguments = {{"class_balance": (counts,), "confusion_matrix": (true, predicted, names)}}
-figures.photo_grid(np.zeros((1, 9, 9, 3), np.uint8), ["warm up"], sys.argv[1])
+figures.photo_grid(np.zeros((1, 9, 9, 3), np.uint8), ["warm up"], sys.argv[1], 1)
 before = peak()
 getattr(figures, "{function}")(*arguments["{function}"], sys.argv[1])
 print(peak() - before)
@@ -189,10 +189,11 @@ def test_learning_curves_of_odd_histories(tmp_path, rows):
 
 
 @pytest.mark.parametrize(("count", "shape"), [(1, (40, 60)), (15, (48, 64)), (7, (90, 30))])
-def test_photo_grid(tmp_path, count, shape, drawing):
+@pytest.mark.parametrize("columns", [1, 5])
+def test_photo_grid(tmp_path, count, shape, columns, drawing):
     images = np.random.default_rng(0).integers(0, 256, (count, *shape, 3), dtype=np.uint8)
     titles = [f"class {n}" for n in range(count)]
-    figures.photo_grid(images, titles, tmp_path / "grid.png")
+    figures.photo_grid(images, titles, tmp_path / "grid.png", columns)
     size_of(tmp_path / "grid.png")
     axes = drawing[0].axes
     shown = [a for a in axes if a.images]

@@ -3,10 +3,14 @@
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 
+import albumentations as A
 from PIL import Image
 
+from photos import CompetitionFiles, load_tables
 from results import StageMetrics, stage_sentence
 from results.photos import size_of
+from results.run import augmented
+from tiny_competition import Settings, write_competition
 
 
 @dataclass
@@ -57,3 +61,15 @@ def test_the_size_of_a_photo_that_is_lost_is_unknown(tmp_path):
     photo.write_bytes(b"no photo")
     assert size_of(str(photo)) == (None, None)
     assert size_of(str(tmp_path / "lost.png")) == (None, None)
+
+
+def test_photos_before_and_after_augmentation_stand_side_by_side(tmp_path):
+    write_competition(tmp_path / "data")
+    config = Settings()
+    tables = load_tables(tmp_path / "data", CompetitionFiles(), tmp_path / "scratch", config)[0]
+    images, titles = augmented(config, tables, lambda config: A.Compose([A.InvertImg(p=1)]))
+    rows = images.reshape(4, 5, 24, 32, 3)  # a photo of each class, and four versions
+    assert titles[::5] == [0, 1, 10, 2]
+    assert titles[1:5] == ["augmented"] * 4
+    assert (rows[:, 1:] == 255 - rows[:, :1]).all()
+    assert len({row[0].tobytes() for row in rows}) == 4

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from training import State
 
 PACKAGES = ("tensorflow", "keras", "albumentations", "numpy", "pandas", "opencv-python-headless")
-MOST_PHOTOS = 25  # in the picture of augmented photos
+MOST_PHOTOS = 5  # in the picture of augmented photos, one of each class
+AUGMENTED = 4  # versions of each
 
 
 def write_results(
@@ -158,7 +159,7 @@ def decorate(
         "class_balance.png": partial(draw, "class_balance", tables.class_counts()),
         "confusion_matrix.png": partial(draw, "confusion_matrix", truth, predicted, classes),
         "augmented.png": lambda path: draw(
-            "photo_grid", *first_photos(augmented(config, tables, augment), classes), path
+            "photo_grid", *augmented(config, tables, augment), path, AUGMENTED + 1
         ),
     }
     if history:
@@ -182,14 +183,18 @@ def draw(figure: str, *content: object) -> None:
     getattr(figures, figure)(*content)
 
 
-def augmented(config, tables: "PhotoTables", augment: Callable):
-    """Return an iterator over augmented training photos."""
-    return photos.make_iterator(config, tables, tables.train, augment(config), shuffle=True)
+def augmented(config, tables: "PhotoTables", augment: Callable) -> tuple[np.ndarray, list[str]]:
+    """Return a few training photos, each before its augmented versions, and their titles.
 
-
-def first_photos(iterator, classes: Sequence) -> tuple[np.ndarray, list]:
-    """Return the first photos of an iterator, uint8 [n, height, width, 3], and their labels."""
-    needed = -(-min(MOST_PHOTOS, iterator.n) // iterator.batch_size)
-    batches = [iterator[number] for number in range(needed)]
-    images, labels = (np.concatenate(part)[:MOST_PHOTOS] for part in zip(*batches, strict=True))
-    return images, [classes[position] for position in labels.argmax(1)]
+    Returns:
+        uint8 [photos * (1 + AUGMENTED), height, width, 3] and as many titles.
+    """
+    table = tables.train.drop_duplicates("label").head(MOST_PHOTOS)
+    labels, table = table.label, table.drop(columns="label")
+    columns = []
+    for number in range(AUGMENTED + 1):
+        flow = photos.make_iterator(config, tables, table, augment(config) if number else None)
+        flow.epoch = number  # the versions differ from each other
+        columns.append(np.concatenate([flow[batch] for batch in range(len(flow))]))
+    titles = [title for label in labels for title in (label, *["augmented"] * AUGMENTED)]
+    return np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:]), titles

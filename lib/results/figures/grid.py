@@ -1,6 +1,5 @@
 """Draw photos side by side."""
 
-import math
 import os
 from collections.abc import Sequence
 
@@ -9,17 +8,17 @@ import numpy as np
 from results.figures.drawing import lettering, new_figure, save
 
 
-def photo_grid(images: np.ndarray, titles: Sequence, path: str | os.PathLike) -> None:
-    """Draw photos in a grid, each under its title.
+def photo_grid(images: np.ndarray, titles: Sequence, path: str | os.PathLike, columns: int) -> None:
+    """Draw photos in a grid, row by row, each under its title.
 
     Args:
         images: uint8 [n, height, width, 3], RGB.
         titles: n titles, shortened where they are longer than a photo is wide.
         path: the PNG to write.
+        columns: how many photos stand side by side.
     """
     count, height, width, _ = images.shape
-    columns = min(count, math.ceil(math.sqrt(count)))
-    rows = math.ceil(count / columns)
+    rows = -(-count // columns)
     cell = 10 / columns
     figure = new_figure(10, rows * (cell * height / width + 0.2))
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
