@@ -534,7 +534,7 @@ def finish(config: Config, members, parts: list[PhotoTables], portfolio, state: 
     print(outcome.sentence(), flush=True)
     took = time.monotonic() - START
     results.write_results(output, config, members, parts, state, outcome, took)
-    results.decorate(output, config, parts[0], state.rows, outcome, augmentation)
+    results.decorate(output, config, parts[0], state, outcome, augmentation)
     state.discard()
     report.write_report(output)
     print(f"{output / 'submission.csv'} is ready after {clock_text(took)}")

@@ -74,6 +74,9 @@ def made(tmp_path_factory):
     (folder / "run" / "excluded.csv").write_text(
         "Id,set,label,path,reason\nx.jpg,train,class 1,gone/x.jpg,its file is empty\n"
     )
+    (folder / "run" / "unlike.csv").write_text(
+        "Id,label,distance,path\nv00007.jpg,class 0,0.8125,\n"
+    )
     report.write_report(folder / "run")
     return folder / "run"
 
@@ -148,12 +151,18 @@ def test_sheets_say_how_many_are_shown_and_the_list_has_all(made):
 
 
 def test_the_lists_are_what_exclude_reads(made):
-    for name in ("suspects.csv", "report/duplicates.csv", "report/mistakes.csv", "excluded.csv"):
+    beside = ("suspects.csv", "unlike.csv", "excluded.csv")
+    for name in (*beside, "report/duplicates.csv", "report/mistakes.csv"):
         assert "Id" in pd.read_csv(made / name)
     assert pd.read_csv(made / "report" / "duplicates.csv").Id.tolist() == [
         "v00003.jpg",
         "v00025.jpg",
     ]
+
+
+def test_photos_unlike_all_others_are_shown_with_their_distance(made):
+    assert "1 of 1 shown unlike.csv, all of them" in page_of(made).text
+    assert "v00007.jpg label class 0 distance 0.81" in page_of(made).text
 
 
 def test_suspects_of_an_earlier_run_are_not_shown(tmp_path):

@@ -4,10 +4,12 @@ from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 
 import albumentations as A
+import pandas as pd
 from PIL import Image
 
 from photos import CompetitionFiles, load_tables
 from results import StageMetrics, stage_sentence
+from results.files import write_list
 from results.photos import size_of
 from results.run import augmented
 from tiny_competition import Settings, write_competition
@@ -73,3 +75,11 @@ def test_photos_before_and_after_augmentation_stand_side_by_side(tmp_path):
     assert titles[1:5] == ["augmented"] * 4
     assert (rows[:, 1:] == 255 - rows[:, :1]).all()
     assert len({row[0].tobytes() for row in rows}) == 4
+
+
+def test_a_list_without_rows_leaves_no_file_of_an_earlier_run(tmp_path):
+    table = pd.DataFrame({"Id": ["a.jpg"]})
+    write_list(table, tmp_path / "list.csv")
+    assert (tmp_path / "list.csv").read_text() == "Id\na.jpg\n"
+    write_list(table.head(0), tmp_path / "list.csv")
+    assert not (tmp_path / "list.csv").exists()

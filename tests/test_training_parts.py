@@ -38,6 +38,7 @@ from training.batchnorm import MOMENTUM, Reestimate
 from training.checkpoint import reseed
 from training.head import STRENGTHS, Watch, best_regression, fit_on_flows, judge
 from training.rates import cosine_span, paths
+from training.unlike import unlike_others
 
 SIDE = 16
 
@@ -608,6 +609,17 @@ def coloured(rng, classes, n):
     return photos.astype("uint8"), labels
 
 
+def test_photos_far_from_all_others_are_found_also_in_pairs():
+    rng = np.random.default_rng(0)
+    features = np.float32(rng.normal(0, 0.05, (200, 300))) + np.eye(300)[rng.integers(0, 4, 200)]
+    features[[20, 150]] = 3 * rng.normal(0, 1, 300)  # an odd photo and its copy
+    features[90] = rng.normal(0, 1, 300)
+    found = unlike_others([f"{row}.jpg" for row in range(200)], np.float32(features))
+    assert {name for name, _ in found} == {"20.jpg", "150.jpg", "90.jpg"}
+    assert found == sorted(found, key=lambda row: -row[1])
+    assert unlike_others(list("abcdefghij"), np.float32(features[:10])) == []
+
+
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys, classes):
     rng, stages = np.random.default_rng(0), [Stage("cached", views=1), Stage("all", 1.0)]
@@ -619,8 +631,10 @@ def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys
     clock = Clock(state, stages, 50, 1, math.inf)
     state.begin_job("one", 2)
     flows = [Flow(train), Flow(view), Flow(held)]
-    fit_on_flows(network, flows, [labels, held_labels], clock)
+    features = fit_on_flows(network, flows, [labels, held_labels], clock)
 
+    pooled = keras.Model(network.inputs, network.get_layer("pool").output)
+    assert_equal([features], [pooled.predict(np.concatenate([train, held]), verbose=0)])
     (row,) = state.history
     told = network.predict(held, verbose=0)
     assert row["val_accuracy"] == pytest.approx((told.argmax(1) == held_labels).mean())

@@ -1,10 +1,7 @@
 """The lists behind a report, as CSV files beside it."""
 
-from pathlib import Path
-
 import pandas as pd
 
-from common import write_atomically
 from report.figuring import (
     class_table,
     conflicts,
@@ -14,6 +11,7 @@ from report.figuring import (
     resembling_none,
 )
 from report.saved import Run
+from results.files import write_list
 
 FOLDER = "report"  # beside report.html
 
@@ -36,14 +34,5 @@ def write_lists(run: Run) -> dict[str, pd.DataFrame]:
             "classes.csv": class_table(run),
         }
     for name, table in lists.items():
-        write_list(table, run.folder / FOLDER / name)
+        write_list(table, run.folder / FOLDER / name, "%.6g")
     return lists
-
-
-def write_list(table: pd.DataFrame, path: Path) -> None:
-    """Write a list, or remove its file where it has no rows."""
-    if table.empty:
-        path.unlink(missing_ok=True)
-    else:
-        text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
-        write_atomically(path, text)

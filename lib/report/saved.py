@@ -65,6 +65,8 @@ class Run:
     test: pd.DataFrame = field(default_factory=pd.DataFrame)
     """A row for each test photo: Id, predicted, second, both probabilities, path."""
     suspects: pd.DataFrame = field(default_factory=pd.DataFrame)
+    unlike: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """As unlike.csv has it: Id, label, distance, path."""
     excluded: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
@@ -110,6 +112,7 @@ def read_run(folder: Path) -> Run:
         arrays["validation"], truth, held_out,
         predicted(arrays["test_ids"], arrays["test"], classes, photos),
         read_suspects(folder / "suspects.csv", held_out),
+        read_table(folder / "unlike.csv"),
         read_table(folder / "excluded.csv") if metrics.get("excluded_images") else pd.DataFrame(),
     )  # fmt: skip
 

@@ -79,6 +79,12 @@ def suspect_photo(row) -> Photo:
     return Photo(row.Id, row.path, lines, f"{row.Id}: labelled {row.label}, like {row.suggested}")
 
 
+def unlike_photo(row) -> Photo:
+    """Return a photo that is unlike all others."""
+    lines = [("label", row.label, ""), ("distance", f"{float(row.distance):.2f}", "")]
+    return Photo(row.Id, row.path, lines, f"{row.Id}: labelled {row.label}, unlike all others")
+
+
 def copy_photo(row) -> Photo:
     """Return a photo of a group of near-identical ones."""
     lines = [("label", row.label, ""), ("group", f"{row.group:.0f}", "")]
@@ -102,12 +108,13 @@ def sheets_of(run: Run) -> dict[str, Sheet]:
     found = {"copies": sheet(conflicts(run.photos), copy_photo, "report/duplicates.csv")}
     if not run.finished:
         return found
-    unlike = "report/resembling_none.csv"
+    none = "report/resembling_none.csv"
     return found | {
         "mistakes": sheet(mistakes(run), predicted_photo, "report/mistakes.csv"),
         "least_sure": sheet(least_sure(run), test_photo, "report/least_sure.csv"),
         "suspects": sheet(run.suspects, suspect_photo, "suspects.csv"),
-        "unlike": sheet(resembling_none(run), predicted_photo, unlike),
+        "none": sheet(resembling_none(run), predicted_photo, none),
+        "unlike": sheet(run.unlike, unlike_photo, "unlike.csv"),
         "excluded": sheet(run.excluded, excluded_photo, "excluded.csv"),
     }
 

@@ -9,13 +9,32 @@ import pandas as pd
 from common import write_atomically
 
 
-def write_table(table: pd.DataFrame, path: Path) -> None:
+def write_table(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
     """Write a table as CSV without its index.
 
     Raises:
         OSError: the file can't be written.
     """
-    write_atomically(path, lambda beside: table.to_csv(beside, index=False))
+    write_atomically(
+        path, lambda beside: table.to_csv(beside, index=False, float_format=float_format)
+    )
+
+
+def write_list(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
+    """Write a table, or remove the file that an earlier run left where it has no rows.
+
+    Args:
+        table: what to write.
+        path: the CSV.
+        float_format: of numbers, for example "%.6g"; None writes every digit.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    if table.empty:
+        path.unlink(missing_ok=True)
+    else:
+        write_table(table, path, float_format)
 
 
 def write_arrays(arrays: Mapping[str, np.ndarray], path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import pandas as pd
 
 import photos
 from inference import expected_calibration_error, label_suspects
-from results.files import write_arrays, write_table
+from results.files import write_arrays, write_list, write_table
 from results.machine import device_names, peak_memory_mb, versions
 from results.metrics import MemberMetrics, Metrics, StageMetrics
 
@@ -135,17 +135,17 @@ def decorate(
     output: Path,
     config,
     tables: "PhotoTables",
-    history: Sequence[dict],
+    state: "State",
     outcome: "Outcome",
     augment: Callable,
 ) -> None:
-    """Write the list of what was left out and the pictures; warn where that fails.
+    """Write the lists of doubtful photos and the pictures; warn where that fails.
 
     Args:
         output: the folder of the results.
         config: the kernel's settings.
         tables: the photos of the run, of one fold.
-        history: one row for each epoch of one network; may be empty.
+        state: the finished run's state.
         outcome: what the members say together.
         augment: returns the training's augmentation for settings.
     """
@@ -162,18 +162,27 @@ def decorate(
             "photo_grid", *augmented(config, tables, augment), path, AUGMENTED + 1
         ),
     }
-    if history:
-        writers["learning_curves.png"] = partial(draw, "learning_curves", pd.DataFrame(history))
-    if len(excluded):
-        writers["excluded.csv"] = partial(write_table, excluded)
-    if len(suspects):
-        writers["suspects.csv"] = partial(write_table, suspects)
+    if state.rows:
+        writers["learning_curves.png"] = partial(draw, "learning_curves", pd.DataFrame(state.rows))
+    lists = {
+        "excluded.csv": excluded,
+        "suspects.csv": suspects,
+        "unlike.csv": unlike_table(state, tables),
+    }
+    writers |= {name: partial(write_list, table) for name, table in lists.items()}
     for name, write in writers.items():
         try:
             write(output / name)
         except Exception as error:
             path = output / name
             print(f"{path} could not be written ({error}); the results are complete.", flush=True)
+
+
+def unlike_table(state: "State", tables: "PhotoTables") -> pd.DataFrame:
+    """Return the photos unlike all others with Id, label, distance and path, the farthest first."""
+    distances = pd.DataFrame(state.unlike, columns=["Id", "distance"])
+    table = distances.merge(tables.competition.train, on="Id")
+    return table[["Id", "label", "distance", "path"]]
 
 
 def draw(figure: str, *content: object) -> None:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from photos import PhotoTables, make_iterator
 from training.checkpoint import epoch_row, progress_line
 from training.clock import Clock, Stage
+from training.unlike import unlike_others
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)  # inverse, on standardised features
 STEPS = 300  # of the solver, at most
@@ -86,7 +87,11 @@ def fit_head(
         flows[-1].epoch = number  # random views differ from each other
     flows.append(make_iterator(config, tables, tables.validation.drop(columns="label")))
     labels = [tables.positions(table) for table in (tables.train, tables.validation)]
-    fit_on_flows(network, flows, labels, clock)
+    features = fit_on_flows(network, flows, labels, clock)
+    if not clock.state.unlike:
+        Ids = [*tables.train.Id, *tables.validation.Id]
+        clock.state.unlike = unlike_others(Ids, features)
+        clock.state.save()
     return "the head trains on cached features"
 
 
@@ -95,7 +100,7 @@ def fit_on_flows(
     flows: Sequence,
     labels: Sequence[np.ndarray],
     clock: Clock,
-) -> None:
+) -> np.ndarray:
     """Fit the linear head on cached features, and count that as the one epoch of the stage.
 
     Args:
@@ -104,6 +109,10 @@ def fit_on_flows(
             training photos, then the validation photos.
         labels: positions of the classes, int [n], of the training and of the validation photos.
         clock: of the job; its state stands at the stage.
+
+    Returns:
+        The features of the training photos as they are, then of the validation photos, float32
+        [photos, features].
 
     Raises:
         OutOfTime: as `clock` says.
@@ -124,6 +133,7 @@ def fit_on_flows(
     state.store(network)
     state.commit(row, stage_is_over=True)
     print(progress_line(clock, number, row), flush=True)
+    return np.concatenate([seen[0], held])
 
 
 def compute_features(network: keras.Model, flows: Sequence, clock: Clock) -> list[np.ndarray]:

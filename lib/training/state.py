@@ -68,6 +68,8 @@ class State:
     peak_bytes or None, outcome); chosen (the settings of the step that all members go on with);
     speeds ("MEMBER/STAGE": photos a second of a training step); predict ("MEMBER": of a
     prediction)."""
+    unlike: list[tuple[str, float]] = field(default_factory=list)
+    """Id and distance of the training photos that are unlike all others (see `unlike_others`)."""
     resumed: bool = False
     """Whether this session goes on with an earlier one's run."""
     earlier_seconds: float = 0.0
