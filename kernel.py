@@ -50,7 +50,7 @@ def find_lib() -> Path:
     if len(found) != 1:
         raise SystemExit(
             f"Found {len(found)} folders with our packages below {ROOT / 'input'}, not one: attach "
-            "the dataset car-classification-lib (`ship bundle` makes it) to the kernel, only once."
+            "the dataset of lib/ (`ship bundle` makes it) to the kernel, only once."
         )
     return found[0].parents[1]
 
@@ -63,20 +63,18 @@ import settings
 from common import Boundary, clock_text, scratch_folder
 from common.locks import only_one
 from inference.view import View
+from photos.layout import Layout
 from settings import setting, size_text
 
 # ------------------------------------------------------------------------------------- config
 
-# Another competition is another block like this one.
-COMPETITION = "sf-dl-car-classification"
-COMPETITION_FILES = {
-    "train_csv": "train.csv",
-    "sample_csv": "sample-submission.csv",
-    "train_photos": "train",
-    "test_photos": "test_upload",
-    "train_zip": "train.zip",
-    "test_zip": "test.zip",
-}
+COMPETITION = Layout(  # `ship init SLUG` proposes another competition's block
+    slug="sf-dl-car-classification",
+    sample_csv="sample-submission.csv",
+    train_csv="train.csv",
+    train_photos=("train", "train.zip"),
+    test_photos=("test_upload", "test.zip"),
+)
 KAGGLE_MINUTES = 11.5 * 60  # a session may last 12 hours
 
 
@@ -381,7 +379,7 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
     config = dataclasses.replace(config, time_limit=config.time_limit or limit)
     config = settings.resolved(config, BACKBONES)
     if options.show_config:
-        settings.show_config(config, COMPETITION, RECIPES, SHARED, BACKBONES)
+        settings.show_config(config, COMPETITION.slug, RECIPES, SHARED, BACKBONES)
         parser.exit()
     return config, options
 
@@ -402,7 +400,7 @@ import photos
 import results
 import training
 from ImageDataAugmentor.transforms import FancyPCA
-from photos import CompetitionFiles, PhotoTables, make_iterator
+from photos import PhotoTables, make_iterator
 from training import Clock, State
 
 # --------------------------------------------------------------------------------------- data
@@ -413,9 +411,9 @@ def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
     if data:
         return data
     if ON_KAGGLE:
-        csvs = COMPETITION_FILES["train_csv"], COMPETITION_FILES["sample_csv"]
-        attach = f"attach the competition {COMPETITION} to the kernel (competition_sources)"
-        return find_mounted(ROOT / "input", COMPETITION, csvs, "competition data", attach)
+        slug, csvs = COMPETITION.slug, COMPETITION.tables
+        attach = f"attach the competition {slug} to the kernel (competition_sources)"
+        return find_mounted(ROOT / "input", slug, csvs, "competition data", attach)
     from sample import drawn_competition  # which stays on this machine
 
     return drawn_competition(scratch / "drawn", seed)
@@ -569,7 +567,8 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     scratch = scratch_folder("car-classification", output, options.fresh)
     folder = find_competition(options.data, scratch, config.seed)
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
-    parts = photos.load_tables(folder, CompetitionFiles(**COMPETITION_FILES), scratch, config)
+    layout = photos.layout_of(folder, COMPETITION)
+    parts = photos.load_tables(folder, layout, scratch, config)
     results.note_photos(output, parts)
     same, found = settings.decisive(config, MAY_CHANGE), photos.fingerprint(parts)
     state = training.open_state(output / "state", same, found, options.fresh)

@@ -97,6 +97,6 @@ def test_a_dry_run_tells_the_drawn_cars_apart(tmp_path):
     assert metrics["val_accuracy_submitted"] >= 0.85
     answers = pd.read_csv(tmp_path / "output" / "submission.csv").set_index("Id").Category
     assert set(answers) == set(range(len(CARS)))
-    truth = {photo.Id: photo.label for photo in plan(60, 10, metrics["seed"])[1]}
+    truth = {f"{photo.name}.jpg": int(photo.label) for photo in plan(60, 10, metrics["seed"])[1]}
     assert sorted(answers.index) == sorted(truth)
     assert answers.eq(pd.Series(truth)).mean() >= 0.85

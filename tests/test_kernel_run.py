@@ -43,8 +43,7 @@ def finished(competition, tmp_path_factory):
 def best(competition, finished):
     """The settings, photos and network of that run, the network at its best epoch."""
     config, _ = kernel.read_arguments([*TINY, "--data", str(competition)])
-    files = kernel.photos.CompetitionFiles(**kernel.COMPETITION_FILES)
-    (tables,) = kernel.photos.load_tables(competition, files, finished, config)
+    (tables,) = kernel.photos.load_tables(competition, kernel.COMPETITION, finished, config)
     network = kernel.build_model(config, 4, None)
     network.load_weights(finished / "best.weights.h5")
     return config, tables, network

@@ -11,8 +11,8 @@ from PIL import Image
 
 from common import Problem
 from ImageDataAugmentor import load_img
-from photos import CompetitionFiles, check_photos, conflicting_labels, read_competition
-from tiny_competition import photo, write_competition, write_csv, write_photo
+from photos import check_photos, conflicting_labels, read_competition
+from tiny_competition import HOME, photo, write_competition, write_csv, write_photo
 
 
 @pytest.fixture
@@ -22,9 +22,7 @@ def folder(tmp_path):
 
 
 def check(folder, workers=2):
-    return check_photos(
-        read_competition(folder, CompetitionFiles(), folder.parent / "scratch"), workers
-    )
+    return check_photos(read_competition(folder, HOME, folder.parent / "scratch"), workers)
 
 
 def truncated(path):
@@ -149,7 +147,7 @@ def test_grey_cmyk_and_misnamed_photos_are_fine(folder, mode, form):
 def test_earlier_exclusions_stay_and_the_input_is_not_changed(folder):
     write_photo(folder / "train" / "10" / "extra.jpg")
     empty(folder / "train" / "10" / "21.jpg")
-    before = read_competition(folder, CompetitionFiles(), folder.parent / "scratch")
+    before = read_competition(folder, HOME, folder.parent / "scratch")
     train, excluded = before.train.copy(), before.excluded.copy()
     after = check_photos(before, 1)
     assert after.excluded["Id"].tolist() == ["extra.jpg", "21.jpg"]
@@ -213,7 +211,7 @@ def test_one_photo_under_two_labels_is_kept_and_reported(folder):
 @pytest.mark.skipif("PHOTOS" not in os.environ, reason="PHOTOS names no folder of real photos")
 def test_real_photos_are_not_merged_across_classes(tmp_path):
     folder = Path(os.environ["PHOTOS"])
-    competition = check_photos(read_competition(folder, CompetitionFiles(), tmp_path))
+    competition = check_photos(read_competition(folder, HOME, tmp_path))
     assert conflicting_labels(competition.train).empty
     assert competition.train["group"].nunique() > 0.99 * len(competition.train)
 

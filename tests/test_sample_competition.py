@@ -9,13 +9,14 @@ import pytest
 from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 
-from photos import CompetitionFiles, check_photos, read_competition, split
+from photos import check_photos, read_competition, split
 from sample import draw_competition
 from sample.bodies import CARS
 from sample.cars import draw_photo
 from sample.equipment import EQUIPMENT
 from sample.features import FEATURES
 from sample.vehicles import VEHICLES
+from tiny_competition import HOME
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_the_solution_holds_the_test_photos_labels(drawn):
 
 
 def test_it_reads_checks_and_splits(drawn, tmp_path):
-    competition = read_competition(drawn / "data", CompetitionFiles(), tmp_path)
+    competition = read_competition(drawn / "data", HOME, tmp_path)
     competition = check_photos(competition, 2)
     assert competition.excluded.empty
     assert competition.classes == list(range(10))
@@ -91,7 +92,7 @@ def edges(photo):
 
 
 def test_kinds_are_told_apart_by_shape_and_not_by_colour(drawn, tmp_path):
-    competition = read_competition(drawn / "data", CompetitionFiles(), tmp_path)
+    competition = read_competition(drawn / "data", HOME, tmp_path)
     truth = pd.read_csv(drawn / "solution.csv")["Category"]
 
     def accuracy(feature):

@@ -7,7 +7,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from photos import Competition, CompetitionFiles, load_tables, read_competition
+from photos import Competition, Layout, load_tables, read_competition
+
+HOME = Layout(
+    sample_csv="sample-submission.csv",
+    train_csv="train.csv",
+    train_photos=("train", "train.zip"),
+    test_photos=("test_upload", "test.zip"),
+)
 
 
 def photo(name: str, size: tuple[int, int] = (48, 64)) -> np.ndarray:
@@ -74,7 +81,7 @@ class Settings:
 
 def read(folder: Path) -> Competition:
     """Read a competition's folder; its zips are unpacked beside it."""
-    return read_competition(folder, CompetitionFiles(), folder.parent / "scratch")
+    return read_competition(folder, HOME, folder.parent / "scratch")
 
 
 def reasons(competition: Competition) -> dict[str, str]:
@@ -84,4 +91,4 @@ def reasons(competition: Competition) -> dict[str, str]:
 
 def load(folder: Path, **settings) -> list:
     """Return what `load_tables` makes of an unpacked competition."""
-    return load_tables(folder, CompetitionFiles(), folder.parent / "scratch", Settings(**settings))
+    return load_tables(folder, HOME, folder.parent / "scratch", Settings(**settings))

@@ -17,7 +17,8 @@ def find_mounted(inputs: Path, slug: str, marker: Sequence[str], what: str, atta
     Args:
         inputs: the folder below which sources are mounted.
         slug: the source's name at Kaggle.
-        marker: files that the folder holds, relative to it.
+        marker: files that the folder holds, relative to it; each may be packed in a zip of its
+            name.
         what: what the source is, for the sentence.
         attach: how to attach it, for the sentence.
 
@@ -29,10 +30,15 @@ def find_mounted(inputs: Path, slug: str, marker: Sequence[str], what: str, atta
     sought = f"{what} (a folder that holds {' and '.join(marker)}) below {inputs}"
     for pattern in known + anywhere:
         places = sorted(inputs.glob(pattern))
-        found = [place for place in places if all((place / file).exists() for file in marker)]
+        found = [place for place in places if all(lies_in(place, file) for file in marker)]
         if len(found) == 1:
             return found[0]
         if found:
             several = ", ".join(map(str, found))
             raise Problem(f"Found more than one {sought}: {several}. Detach all but one.")
     raise Problem(f"Found no {sought}: {attach}.")
+
+
+def lies_in(place: Path, file: str) -> bool:
+    """Tell whether a folder holds a file, or a zip of its name."""
+    return (place / file).exists() or (place / f"{file}.zip").exists()

@@ -1,6 +1,7 @@
 """Read a Kaggle competition's folder into checked tables of photos, and these into batches.
 
-competition = read_competition(folder, CompetitionFiles(), scratch)
+layout = layout_of(folder, Layout(...))
+competition = read_competition(folder, layout, scratch)
 competition = check_photos(competition, workers=4)
 train, validation = split(competition.train, fraction=0.15, seed=42)
 batches = make_iterator(config, tables, tables.train, transform, shuffle=True)
@@ -10,7 +11,7 @@ from common import import_lazily
 
 MODULES = {
     "Competition": "competition",
-    "CompetitionFiles": "competition",
+    "Layout": "layout",
     "PhotoTables": "tables",
     "load_tables": "tables",
     "divide": "splitting",
@@ -18,6 +19,7 @@ MODULES = {
     "check_photos": "checking",
     "conflicting_labels": "duplicates",
     "fingerprint": "tables",
+    "layout_of": "recognising",
     "make_iterator": "batches",
     "read_competition": "competition",
     "split": "splitting",

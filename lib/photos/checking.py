@@ -12,7 +12,7 @@ from tqdm import tqdm
 from common import Problem
 from ImageDataAugmentor import UnreadableImage
 from photos.competition import Competition, excluded_rows, used_rows
-from photos.duplicates import near_duplicate_groups, perceptual_hashes
+from photos.duplicates import join_groups, near_duplicate_groups, perceptual_hashes
 from photos.judging import first_names
 from photos.memory import Memory
 from photos.reading import is_readable_in_part, printable, read_small, reason_of
@@ -45,7 +45,7 @@ def check_photos(
         memory: of the photos that the run could use before; these are not excluded.
 
     Returns:
-        The competition without the unusable photos; the column group of `train` is set.
+        The competition without the unusable photos; group and near of `train` are set.
 
     Raises:
         Problem: no training photo or no test photo is usable.
@@ -98,10 +98,13 @@ def without_unusable(
                 f"the first, {first}, {reason}. Download them again."
             )
     new = [excluded_rows(bad), excluded_rows(unread, "test")]
-    groups = near_duplicate_groups(np.stack(hashes))
+    near = near_duplicate_groups(np.stack(hashes))
+    given = rows.loc[rows["reason"] == "", "group"].to_numpy(str)
     return replace(
         competition,
-        train=used_rows(rows, competition.classes).assign(group=groups),
+        train=used_rows(rows, competition.classes).assign(
+            group=join_groups(near, given), near=near
+        ),
         test=test.assign(path=test["path"].mask(test["reason"] != "", ""))[["Id", "path"]],
         rows=rows,
         excluded=pd.concat([competition.excluded, *new], ignore_index=True),

@@ -1,38 +1,24 @@
 """Read a competition's folder into tables, in which every row is matched with its photo."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from common import Problem
-from common.tables import read_csv
+from photos.duplicates import join_groups
 from photos.labels import class_names, folder_labels, missing, near_folders
-from photos.matching import PhotoIndex, find_files, folders_of, with_labels
+from photos.layout import Layout
+from photos.matching import PhotoIndex, folders_of, with_labels
+from photos.places import find_photos, read_table
 from photos.reading import printable
-from photos.spelling import WAYS_OF_FILES, WAYS_OF_LABELS, WHOLE_NUMBER, Spellings
+from photos.rows import rows_of_photos, rows_of_table
+from photos.spelling import WAYS_OF_FILES, WHOLE_NUMBER, Spellings
+from photos.submitting import check_form, fill
 
 EXCLUDED_COLUMNS = ["Id", "set", "label", "path", "reason"]
-
-
-@dataclass(frozen=True)
-class CompetitionFiles:
-    """The names of a competition's files, which all lie in one folder."""
-
-    train_csv: str = "train.csv"
-    """The table of labels: an id column and a label column, named as in `sample_csv`."""
-    sample_csv: str = "sample-submission.csv"
-    """The sample submission: its first column holds Ids, its second labels."""
-    train_photos: str = "train"
-    """The folder of training photos, with or without a folder for each class."""
-    test_photos: str = "test_upload"
-    """The folder of test photos."""
-    train_zip: str = "train.zip"
-    """The archive that is unpacked where the folder `train_photos` is missing."""
-    test_zip: str = "test.zip"
-    """The archive that is unpacked where the folder `test_photos` is missing."""
 
 
 @dataclass
@@ -42,48 +28,48 @@ class Competition:
     folder: Path
     """Where it was read from."""
     train: pd.DataFrame
-    """Columns Id (str), label (an element of `classes`), path (str) and group (int). Photos that
-    are near-identical have the same group. Where photos in several class folders have the same Id,
-    it has the folder before it."""
+    """Columns Id (str), label (an element of `classes`), path (str), group and near (int). Photos
+    that are near-identical have the same number in near; these, and photos of which the table names
+    the same group, are in one group. Where photos in several class folders have the same Id, it has
+    the folder before it."""
     test: pd.DataFrame
     """Columns Id (str) and path (str, "" where there is no usable photo), one row for each row of
     the sample submission, in its order."""
     classes: list
     """The label values as Python scalars of the competition's own type, sorted by value."""
     sample: pd.DataFrame
-    """The sample submission as read: its header and Ids count, its labels may be anything."""
+    """The sample submission as read: its header and Ids count, its labels may be anything. Where
+    there is none, a row a test photo."""
     excluded: pd.DataFrame
     """The rows and photos that can't be used. Columns Id, set ("train" or "test"), label, path and
     reason (all str)."""
     rows: pd.DataFrame | None = None
-    """Every row of the training table, in its order: Id and label (str, as they stand there), class
-    (an element of `classes`, or None), path, reason (why it is left out, or "") and counts (whether
-    it is a loss if it is left out). `train` holds those without a reason."""
+    """Every row of the training set, in its order: Id, label and group (str, as they stand there),
+    class (an element of `classes`, or None), path, reason (why it is left out, or "") and counts
+    (whether it is a loss if it is left out). `train` holds those without a reason."""
+    layout: Layout = field(default_factory=Layout)
+    """The block that it was read by."""
 
     def submission(self, probabilities: np.ndarray) -> pd.DataFrame:
-        """Return the sample submission with the most probable labels.
+        """Return the submission, in the rows and columns of the sample.
 
         Args:
             probabilities: float [rows of the sample, classes], in the order of `classes`.
         """
-        labels = np.asarray(self.classes)[probabilities.argmax(1)]
-        return self.sample.assign(**{self.sample.columns[1]: labels})
+        return fill(self.sample, self.layout, self.classes, probabilities)
 
 
-def read_competition(
-    folder: str | Path, files: CompetitionFiles, scratch: str | Path
-) -> Competition:
+def read_competition(folder: str | Path, layout: Layout, scratch: str | Path) -> Competition:
     """Read a competition's tables and find the photo of every row.
 
-    Photos are looked for in the folders that `files` names, at any depth, in class folders or all
-    together. Where there are none, the zips are unpacked below `scratch`; the next run finds the
-    photos there. Names are compared exactly first, and then without case, folders, suffix and the
-    ways of writing a number, as long as only one photo or class is meant. Nothing is decoded yet:
-    see `check_photos`.
+    Photos are looked for in the places that `layout` names, at any depth, in class folders or all
+    together. Zips are unpacked below `scratch`; the next run finds the photos there. Names are
+    compared exactly first, and then without case, folders, suffix and the ways of writing a number,
+    as long as only one photo or class is meant. Nothing is decoded yet: see `check_photos`.
 
     Args:
         folder: the competition's folder; never written to.
-        files: the names of its files.
+        layout: the competition's block.
         scratch: where zips are unpacked; needs about the zips' size, and must not be a folder whose
             contents are kept as the output of a run.
 
@@ -91,53 +77,98 @@ def read_competition(
         The tables; the rows and photos that can't be used are in `excluded`, with the reason.
 
     Raises:
-        Problem: a file is missing or unreadable, or nothing usable is left.
+        Problem: a file is missing or unreadable, photos have several labels, or nothing usable is
+            left.
     """
     folder, scratch = Path(folder).resolve(), Path(scratch).resolve()
-    sample = read_sample(folder / files.sample_csv)
-    id_column, label_column = sample.columns
-    rows = read_labels(folder / files.train_csv, id_column, label_column, files.sample_csv)
-    rows, classes, orphans = read_train(folder, files, scratch, rows, sample[label_column])
-    test, excluded_test = read_test(folder, files, scratch, sample[id_column])
-    if isinstance(classes[0], int):
-        sample[label_column] = as_integers(sample[label_column])
-    excluded = [excluded_rows(rows[rows["reason"] != ""]), excluded_rows(orphans), excluded_test]
+    if layout.packed:
+        folder, layout = unpacked(folder, layout, scratch)
+    sample = read_sample(folder, layout, scratch)
+    rows, classes, orphans = read_train(folder, layout, scratch, sample)
+    sample, tests = find_tests(folder, layout, scratch, sample)
+    check_form(sample, layout, classes)
+    test, orphans_of_test = read_test(folder, layout, tests, sample.iloc[:, 0])
+    if layout.submission == "label" and isinstance(classes[0], int):
+        sample[sample.columns[1]] = as_integers(sample.iloc[:, 1])
+    if layout.train_photos == layout.test_photos:  # neither set lacks the other's photos
+        both = {*test["path"], *rows["path"]}
+        orphans, orphans_of_test = (
+            part[(part["path"] == "") | ~part["path"].isin(both)]
+            for part in (orphans, orphans_of_test)
+        )
+    parts = [rows[rows["reason"] != ""], orphans]
+    excluded = [*map(excluded_rows, parts), excluded_rows(orphans_of_test, "test")]
     excluded = pd.concat(excluded, ignore_index=True)
-    return Competition(folder, used_rows(rows, classes), test, classes, sample, excluded, rows)
+    train = used_rows(rows, classes)
+    return Competition(folder, train, test, classes, sample, excluded, rows, layout)
+
+
+def unpacked(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, Layout]:
+    """Unpack photos that are pixels of a table or TFRecords; return the folder and its layout."""
+    from photos import pixels, records  # which other competitions do not need
+
+    unpack = {"pixels": pixels.unpack_pixels, "tfrecords": records.unpack_records}
+    return unpack[layout.packed](folder, layout, scratch)
 
 
 def read_train(
-    folder: Path, files: CompetitionFiles, scratch: Path, rows: pd.DataFrame, sample: pd.Series
+    folder: Path, layout: Layout, scratch: Path, sample: pd.DataFrame
 ) -> tuple[pd.DataFrame, list, pd.DataFrame]:
     """Return the rows as `Competition.rows`, the classes and the photos without a row.
 
     Args:
         folder: the competition's.
-        files: the names of its files.
+        layout: its block.
         scratch: where zips are unpacked.
-        rows: columns Id and label.
-        sample: the labels of the sample submission.
+        sample: the sample submission.
     """
-    asked = asked_for(rows["Id"])
-    photos = find_photos(folder, files.train_photos, files.train_zip, scratch, asked)
-    rows, of_folder = judge_labels(rows, folders_of(photos["name"]), set(sample.str.strip()))
-    rows, orphans = match_train(rows, with_labels(photos, of_folder), files)
+    places = folder, layout.train_photos, scratch
+    spelt = spelt_in_sample(sample, layout)
+    if layout.train_csv:
+        rows = rows_of_table(folder, layout, scratch, sample)
+        photos = find_photos(*places, asked_for(rows["Id"]))
+        rows, of_folder = judge_labels(rows, folders_of(photos["name"]), spelt)
+        rows, orphans = match_train(rows, with_labels(photos, of_folder), layout)
+    else:
+        photos = find_photos(*places, lambda name: False, layout.test_photos)
+        rows, orphans = rows_of_photos(photos, layout)
+        rows, _ = judge_labels(rows, set() if layout.pattern else set(rows["label"]), spelt)
+        rows["counts"] = True
     used = rows[rows["reason"] == ""]
+    if used.empty and len(rows):
+        raise Problem(
+            f"No row of {folder / layout.table_name} can be used for training: of the first, "
+            f"{rows['Id'].iloc[0]}, {rows['reason'].iloc[0]}."
+        )
     if used.empty:
         raise Problem(
-            f"No row of {folder / files.train_csv} can be used for training: of the first, "
-            f"{rows['Id'].iloc[0]}, {rows['reason'].iloc[0]}."
+            f"None of the {len(photos)} photos in {folder} has a label: of the first, "
+            f"{orphans['Id'].iloc[0]}, {orphans['reason'].iloc[0]}."
         )
     return rows, sorted(set(used["class"])), orphans
 
 
+def spelt_in_sample(sample: pd.DataFrame, layout: Layout) -> set[str]:
+    """Return the labels as the sample submission spells them, as far as it has any."""
+    if layout.submission == "probability":
+        return set()
+    if layout.submission == "probabilities":
+        return {name.strip() for name in sample.columns[1:]}
+    cells = set(sample.iloc[:, 1].str.strip())
+    return (
+        {word for cell in cells for word in cell.split()} if layout.submission == "best" else cells
+    )
+
+
 def used_rows(rows: pd.DataFrame, classes: list) -> pd.DataFrame:
-    """Return `Competition.train` of `Competition.rows`; each photo is a group of its own."""
+    """Return `Competition.train` of `Competition.rows`; no photo is near another yet."""
     used = rows[rows["reason"] == ""].reset_index(drop=True)
     train = used[["Id", "class", "path"]].rename(columns={"class": "label"})
     if isinstance(classes[0], int):
         train["label"] = train["label"].astype("int64")
-    return train.assign(group=np.arange(len(train)))
+    near = np.arange(len(train))
+    given = used["group"] if "group" in used else pd.Series("", used.index)
+    return train.assign(group=join_groups(near, given.to_numpy(str)), near=near)
 
 
 def excluded_rows(rows: pd.DataFrame, part: str = "train") -> pd.DataFrame:
@@ -152,33 +183,44 @@ def asked_for(ids: pd.Series) -> Callable[[str], bool]:
     return lambda name: bool(spellings.find(name)[0])
 
 
-def read_test(
-    folder: Path, files: CompetitionFiles, scratch: Path, ids: pd.Series
+def read_sample(folder: Path, layout: Layout, scratch: Path) -> pd.DataFrame:
+    """Return the sample submission, without rows where there is none.
+
+    Raises:
+        Problem: it has not the columns that its form needs, or Ids are blank or repeated.
+    """
+    if not layout.sample_csv:
+        return pd.DataFrame({"Id": [], "label": []}, dtype=object)
+    sample = read_table(folder, layout.sample_csv, scratch)
+    check_sample(sample, folder / layout.sample_csv, layout)
+    return sample
+
+
+def find_tests(
+    folder: Path, layout: Layout, scratch: Path, sample: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the test table and the excluded Ids and photos."""
-    photos = find_photos(folder, files.test_photos, files.test_zip, scratch, asked_for(ids))
-    index = PhotoIndex(photos.assign(folder=""))
-    found = index.match(ids)
-    test = pd.DataFrame({"Id": ids, "path": found["path"]})
-    if (test["path"] == "").all():
-        raise Problem(
-            f"None of the {len(test)} Ids of {folder / files.sample_csv} has a photo among the "
-            f"{len(photos)} test photos: is {files.test_zip} of the same competition?"
-        )
-    gone = test["path"] == ""
-    reasons = "its photo is missing" + found.loc[gone, "near"]
-    orphans = index.without_row(test["path"], files.sample_csv)
-    parts = [excluded_rows(part, "test") for part in (test[gone].assign(reason=reasons), orphans)]
-    return test, pd.concat(parts, ignore_index=True)
+    """Return the sample submission and the test photos, as `find_photos` lists them.
+
+    Without a sample submission each test photo is a row, with the name of its file.
+    """
+    places = folder, layout.test_photos, scratch
+    if layout.sample_csv:
+        return sample, find_photos(*places, asked_for(sample.iloc[:, 0]))
+    if not layout.test_photos:
+        return sample, pd.DataFrame({"name": [], "path": [], "packed": []}, dtype=object)
+    photos = find_photos(*places, lambda name: False)
+    return pd.DataFrame({"Id": photos["name"], "label": ""}, dtype=object), photos
 
 
-def read_sample(path: Path) -> pd.DataFrame:
-    """Read the sample submission: an id column without blanks or duplicates, and a label column."""
-    sample = read_csv(path)
-    if sample.shape[1] != 2:
+def check_sample(sample: pd.DataFrame, path: Path, layout: Layout) -> None:
+    """Raise a Problem where a sample submission can't be filled in."""
+    columns = sample.shape[1]
+    if (columns < 3) if layout.submission == "probabilities" else (columns != 2):
+        needed = {"probabilities": "Id and a column for each of several classes"}
         raise Problem(
-            f"{path} has {sample.shape[1]} columns ({', '.join(sample.columns)}); a table of two, "
-            "Id and label, separated by a comma is needed: download it again."
+            f"{path} has {columns} columns ({', '.join(sample.columns[:9])}); a table of "
+            f"{needed.get(layout.submission, 'two, Id and label')}, separated by a comma is "
+            "needed: download it again, or mend COMPETITION's submission."
         )
     ids = sample.iloc[:, 0].str.strip()
     if (ids == "").any():
@@ -190,49 +232,24 @@ def read_sample(path: Path) -> pd.DataFrame:
             f"{path} has the Id {twice} more than once ({ids.duplicated().sum()} rows too many): "
             "download it again."
         )
-    return sample
 
 
-def read_labels(path: Path, id_column: str, label_column: str, sample_csv: str) -> pd.DataFrame:
-    """Read the training rows as columns Id and label, both str and stripped."""
-    table = read_csv(path)
-    spellings = Spellings(table.columns, WAYS_OF_LABELS)
-    names = [spellings.only(column) for column in (id_column, label_column)]
-    for column, name in zip((id_column, label_column), names, strict=True):
-        if name is None:
-            raise Problem(
-                f"{path} has no column {column}, which {sample_csv} has; its columns are "
-                f"{', '.join(table.columns)}: take both files from the same competition."
-            )
-    rows = pd.DataFrame({"Id": table[names[0]], "label": table[names[1]]})
-    return rows.apply(lambda column: column.str.strip())
-
-
-def find_photos(
-    folder: Path, photos: str, archive: str, scratch: Path, asked: Callable[[str], bool]
-) -> pd.DataFrame:
-    """List the photos of the training or test set, unpacking the archive where there are none.
-
-    They are looked for in the folder `photos` and in one named like the archive, into which some
-    programs unpack it (`test/test_upload/`).
-
-    Returns:
-        Columns name (below that folder, with /), path and packed, as `find_files` has them.
-    """
-    for name in (photos, Path(archive).stem):
-        if (folder / name).is_dir():
-            found = find_files(folder / name, scratch, asked)
-            if len(found):
-                return found
-    if not (folder / archive).is_file():
+def read_test(
+    folder: Path, layout: Layout, photos: pd.DataFrame, ids: pd.Series
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the test table and the excluded Ids and photos."""
+    index = PhotoIndex(photos.assign(folder=""))
+    found = index.match(ids)
+    test = pd.DataFrame({"Id": ids, "path": found["path"]}, dtype=object)
+    if len(test) and (test["path"] == "").all():
         raise Problem(
-            f"{folder} holds neither photos in {photos}/ nor {archive}: download the competition's "
-            "photos into it."
+            f"None of the {len(test)} Ids of {folder / layout.sample_csv} has a photo among the "
+            f"{len(photos)} test photos: is {layout.test_photos[-1]} of the same competition?"
         )
-    found = find_files(folder / archive, scratch, asked)
-    if found.empty:
-        raise Problem(f"{folder / archive} holds no photos: download it again.")
-    return found
+    gone = test["path"] == ""
+    reasons = "its photo is missing" + found.loc[gone, "near"]
+    orphans = index.without_row(test["path"], layout.sample_csv)
+    return test, pd.concat([test[gone].assign(reason=reasons), orphans], ignore_index=True)
 
 
 def judge_labels(
@@ -268,7 +285,7 @@ def judge_labels(
 
 
 def match_train(
-    rows: pd.DataFrame, photos: pd.DataFrame, files: CompetitionFiles
+    rows: pd.DataFrame, photos: pd.DataFrame, layout: Layout
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Match every row with its photo; return `Competition.rows` and the photos without a row."""
     index = PhotoIndex(photos)
@@ -279,8 +296,8 @@ def match_train(
     def exclude(where: pd.Series, reason: str | pd.Series) -> None:
         rows["reason"] = rows["reason"].mask(where & (rows["reason"] == ""), reason)
 
-    exclude(rows["Id"] == "", f"its row of {files.train_csv} has no Id")
-    exclude(rows["path"] == "", f"its row of {files.train_csv} has no photo" + found["near"])
+    exclude(rows["Id"] == "", f"its row of {layout.train_csv} has no Id")
+    exclude(rows["path"] == "", f"its row of {layout.train_csv} has no photo" + found["near"])
     exclude(
         (found["folder"] != "") & (found["folder"] != labels),
         "its label "
@@ -292,15 +309,15 @@ def match_train(
     usable = rows[rows["reason"] == ""]
     contradicted = usable.groupby("path")["class"].nunique().loc[lambda count: count > 1].index
     exclude(
-        rows["path"].isin(contradicted), f"{files.train_csv} gives its Id several different labels"
+        rows["path"].isin(contradicted), f"{layout.train_csv} gives its Id several different labels"
     )
     again = (rows["reason"] == "") & rows["path"].where(rows["reason"] == "").duplicated()
-    exclude(again, f"{files.train_csv} repeats its Id; the first of the rows is used")
+    exclude(again, f"{layout.train_csv} repeats its Id; the first of the rows is used")
     rows["counts"] = ~again  # the photo is used
     used = rows["reason"] == ""
     several = used & rows["Id"].where(used).duplicated(keep=False)  # the label's folder tells which
     rows["Id"] = rows["Id"].mask(several, found["folder"] + "/" + rows["Id"])
-    return rows, index.without_row(rows["path"], files.train_csv)
+    return rows, index.without_row(rows["path"], layout.train_csv)
 
 
 def as_integers(values: pd.Series) -> pd.Series:

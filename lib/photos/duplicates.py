@@ -68,6 +68,26 @@ def near_duplicate_groups(hashes: np.ndarray, threshold: int = THRESHOLD) -> np.
     return connected_components(graph, directed=False)[1]
 
 
+def join_groups(near: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Join the groups of near-identical photos by the groups that a table names.
+
+    Args:
+        near: the number of each photo's group, int [photos].
+        given: the name of its group in the table, str [photos]; "" where it has none.
+
+    Returns:
+        The number of each photo's joined group, from 0: int [photos].
+    """
+    photos, named = np.arange(len(near)), given != ""
+    names = pd.factorize(given)[0] + near.max(initial=-1) + 1
+    rows = np.concatenate([photos, photos[named]])
+    columns = len(near) + np.concatenate([near, names[named]])
+    size = int(columns.max(initial=0)) + 1
+    graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(size, size))
+    joined = connected_components(graph, directed=False)[1][: len(near)]
+    return pd.factorize(joined)[0]
+
+
 def pairs_of(words: np.ndarray, start: int, threshold: int) -> np.ndarray:
     """Compare the photos of one chunk with all photos and their crops.
 
@@ -92,9 +112,9 @@ def pairs_of(words: np.ndarray, start: int, threshold: int) -> np.ndarray:
 
 
 def conflicting_labels(train: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of `train` whose group holds more than one label, sorted by group.
+    """Return the rows of `train` that are near-identical with one of another label, by near.
 
     Where the same photo has two labels, at least one of them is wrong.
     """
-    several = train.groupby("group")["label"].transform("nunique") > 1
-    return train[several].sort_values("group", kind="stable")
+    several = train.groupby("near")["label"].transform("nunique") > 1
+    return train[several].sort_values("near", kind="stable")

@@ -13,7 +13,6 @@ from photos import reading
 from photos.checking import check_photos
 from photos.competition import (
     Competition,
-    CompetitionFiles,
     draw_limit,
     excluded_rows,
     read_competition,
@@ -21,6 +20,7 @@ from photos.competition import (
 )
 from photos.duplicates import conflicting_labels
 from photos.judging import first_names, judge, print_left_out
+from photos.layout import Layout
 from photos.memory import Memory
 from photos.splitting import divide, only_trained, split
 
@@ -32,7 +32,7 @@ class PhotoTables:
     competition: Competition
     """The whole competition, including what was left out."""
     train: pd.DataFrame
-    """Columns Id, label, path, group: the photos to train on."""
+    """Columns Id, label, path, group, near: the photos to train on."""
     validation: pd.DataFrame
     """The same columns: the photos held out."""
     test: pd.DataFrame
@@ -60,7 +60,7 @@ class PhotoTables:
             classes: positions among the classes, one for each of them.
         """
         labels = np.asarray(self.competition.classes, dtype=object)[classes]
-        more = self.test.iloc[rows].assign(label=labels, group=-1)
+        more = self.test.iloc[rows].assign(label=labels, group=-1, near=-1)
         more["label"] = more["label"].astype(self.train["label"].dtype)
         return replace(self, train=pd.concat([self.train, more], ignore_index=True))
 
@@ -101,12 +101,12 @@ def fingerprint(parts: list[PhotoTables]) -> str:
     return hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest()
 
 
-def load_tables(folder: Path, files: CompetitionFiles, scratch: Path, config) -> list[PhotoTables]:
+def load_tables(folder: Path, layout: Layout, scratch: Path, config) -> list[PhotoTables]:
     """Read, check and split a competition, and print what was found.
 
     Args:
         folder: the competition's folder.
-        files: the names of its files.
+        layout: its block.
         scratch: where zips are unpacked.
         config: has limit, exclude, folds, validation_share, seed, workers and most_excluded; see
             `draw_limit`, `leave_out`, `divide`, `split`, `check_photos` and `judge`.
@@ -117,7 +117,7 @@ def load_tables(folder: Path, files: CompetitionFiles, scratch: Path, config) ->
     Raises:
         Problem: a file is missing or unreadable, or too little is left.
     """
-    competition = read_competition(folder, files, scratch)
+    competition = read_competition(folder, layout, scratch)
     memory = Memory.of(scratch / "usable-photos.npz", competition)
     competition = memory.restored(competition)
     if config.exclude:  # before the draw, which then gives as many photos as without it

@@ -37,6 +37,7 @@ def photo_table(parts: "list[PhotoTables]") -> pd.DataFrame:
     folds = {Id: part.fold for part in parts for Id in part.validation.Id}
     train, test = competition.train, competition.test[competition.test.path != ""]
     train = train.assign(set="train", label=train.label.astype(str), fold=train.Id.map(folds))
+    train["group"] = train.near
     test = test.assign(set="test")
     table = pd.concat([train, test], ignore_index=True)
     with ThreadPoolExecutor(READERS) as pool:

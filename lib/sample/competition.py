@@ -3,32 +3,21 @@
 import csv
 import os
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from photos import CompetitionFiles
 from sample.bodies import CARS
 from sample.cars import draw_photo
 from sample.features import FEATURES
+from sample.layouts import LAYOUTS, Drawn, Planned, solution_row
 
 QUALITY = 85  # the real competition's JPEGs have this quality
-COLUMNS = ("Id", "Category")
 KINDS = tuple(CARS)  # the position of a kind is its label
-
-
-@dataclass(frozen=True)
-class Planned:
-    """A photo that is still to be drawn."""
-
-    number: int
-    """Its position among the photos of the seed; it decides what varies in the photo."""
-    Id: str
-    label: int
+SAMPLE_CSV = LAYOUTS["home"].sample_csv
 
 
 def draw_competition(
@@ -38,58 +27,87 @@ def draw_competition(
     size: tuple[int, int] = (480, 640),
     seed: int = 0,
     solution: Path | None = None,
+    layout: str = "home",
 ) -> None:
-    """Draw a competition of ten kinds of cars in the layout of the real one.
+    """Draw a competition of up to ten kinds of cars in the layout of a real one.
 
-    The same arguments give the same photos. `sample-submission.csv`, which marks a competition's
+    The same arguments give the same photos. The sample submission, which marks a competition's
     folder, is written last.
 
     Args:
-        folder: gets train.zip, test.zip, train.csv and sample-submission.csv; made if missing.
+        folder: gets the competition's files; made if missing.
         train_per_class: number of training photos of each class.
         test_per_class: number of test photos of each class.
         size: height and width of the photos in pixels.
         seed: seed of everything that varies.
-        solution: a CSV to write the labels of the test photos to.
+        solution: a CSV to write the truth of the test photos to, in the submission's columns.
+        layout: row of LAYOUTS.
     """
-    folder, files = Path(folder), CompetitionFiles()
+    folder, drawn = Path(folder), LAYOUTS[layout]
     folder.mkdir(parents=True, exist_ok=True)
-    train, test = plan(train_per_class, test_per_class, seed)
-    archives = {
-        files.train_zip: {
-            f"{files.train_photos}/{photo.label}/{photo.Id}": photo for photo in train
-        },
-        files.test_zip: {f"{files.test_photos}/{photo.Id}": photo for photo in test},
-    }
+    train, test = plan(train_per_class, test_per_class, seed, drawn.labels)
+    places = {drawn.train(photo): photo for photo in train}
+    places |= {drawn.test(photo): photo for photo in test}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for archive, members in archives.items():
-            jpegs = pool.map(lambda photo: draw_jpeg(photo, seed, size), members.values())
-            write_zip(folder / archive, zip(members, jpegs, strict=True))
+        pictures = pool.map(lambda item: draw_file(*item, seed, size), places.items())
+        write_photos(folder, drawn, zip(places, pictures, strict=True))
     if solution is not None:
-        write_csv(Path(solution), [(photo.Id, photo.label) for photo in test])
-    write_csv(folder / files.train_csv, [(photo.Id, photo.label) for photo in train])
-    write_csv(folder / files.sample_csv, [(photo.Id, 0) for photo in test])
+        write_csv(Path(solution), [drawn.header, *(solution_row(drawn, photo) for photo in test)])
+    if drawn.table:
+        write_csv(folder / drawn.train_csv, drawn.table(train))
+    guess = (drawn.sample_value,) * (len(drawn.header) - 1)
+    rows = [(drawn.Id(photo), *guess) for photo in test]
+    write_csv(folder / drawn.sample_csv, [drawn.header, *rows])
 
 
-def plan(train_per_class: int, test_per_class: int, seed: int) -> tuple[list[Planned], ...]:
-    """Return the training and the test photos, each in a random order."""
+def plan(
+    train_per_class: int, test_per_class: int, seed: int, labels: Sequence[str] = ()
+) -> tuple[list[Planned], ...]:
+    """Return the training and the test photos, each in a random order.
+
+    Args:
+        train_per_class: of each kind.
+        test_per_class: of each kind.
+        seed: of names and order.
+        labels: of the first kinds, which alone are drawn; none are all kinds' positions.
+    """
+    labels = labels or LAYOUTS["home"].labels
     rng = np.random.default_rng(seed)
     per_class = train_per_class + test_per_class
-    count = per_class * len(KINDS)
+    count = per_class * len(labels)
     names = rng.choice(np.arange(100_000, 400_000), count, replace=False)
     order = [int(number) for number in rng.permutation(count)]
-    photos = [Planned(number, f"{names[number]}.jpg", number // per_class) for number in order]
+    photos = [
+        Planned(number, str(names[number]), number // per_class, labels[number // per_class])
+        for number in order
+    ]
     train = [photo for photo in photos if photo.number % per_class < train_per_class]
     test = [photo for photo in photos if photo.number % per_class >= train_per_class]
     return train, test
 
 
-def draw_jpeg(photo: Planned, seed: int, size: tuple[int, int]) -> bytes:
-    """Return a photo as a JPEG."""
-    rng, kind = np.random.default_rng([seed, photo.number]), KINDS[photo.label]
+def draw_file(path: str, photo: Planned, seed: int, size: tuple[int, int]) -> bytes:
+    """Return a photo's file, a JPEG or PNG as its path says."""
+    rng, kind = np.random.default_rng([seed, photo.number]), KINDS[photo.kind]
     picture = draw_photo(rng, CARS[kind], FEATURES.get(kind), size)
-    _, jpeg = cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
-    return jpeg.tobytes()
+    flags = [cv2.IMWRITE_JPEG_QUALITY, QUALITY] if path.endswith(".jpg") else []
+    _, encoded = cv2.imencode(Path(path).suffix, picture[..., ::-1], flags)
+    return encoded.tobytes()
+
+
+def write_photos(folder: Path, drawn: Drawn, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write photos into their folders or zips."""
+    archives = {f"{inside}/": folder / archive for inside, archive in drawn.zips}
+    members: dict[Path, list[tuple[str, bytes]]] = {path: [] for path in archives.values()}
+    for name, content in files:
+        inside = next((start for start in archives if name.startswith(start)), None)
+        if inside is not None:
+            members[archives[inside]].append((name, content))
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    for archive, parts in members.items():
+        write_zip(archive, parts)
 
 
 def write_zip(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
@@ -99,8 +117,7 @@ def write_zip(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
             bundle.writestr(zipfile.ZipInfo(name), content)
 
 
-def write_csv(path: Path, rows: list[tuple[str, int]]) -> None:
-    """Write Ids and labels."""
+def write_csv(path: Path, rows: Sequence[tuple]) -> None:
+    """Write a header and rows."""
     with open(path, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([COLUMNS, *rows])
+        csv.writer(file, lineterminator="\n").writerows(rows)

@@ -77,7 +77,13 @@ def load(arguments, scratch: Path):
     config = argparse.Namespace(
         limit=None, exclude=None, folds=1, validation_share=0.25, seed=42, workers=2
     )
-    return photos.load_tables(folder, photos.CompetitionFiles(), scratch, config)[0]
+    layout = photos.Layout(
+        sample_csv="sample-submission.csv",
+        train_csv="train.csv",
+        train_photos=("train", "train.zip"),
+        test_photos=("test_upload", "test.zip"),
+    )
+    return photos.load_tables(folder, layout, scratch, config)[0]
 
 
 def main() -> None:

@@ -1,0 +1,70 @@
+"""Photos in TFRecords."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from common import Problem
+from photos.layout import Layout
+from photos.packing import UNPACKED, converted
+
+BEGINNINGS = {b"\xff\xd8": "jpg", b"\x89P": "png", b"BM": "bmp"}
+LABELS = ("class", "label", "target", "category")
+IDS = ("id", "image_name", "image_id", "filename")
+
+
+def unpack_records(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, Layout]:
+    """Write the photos of both sets' records as files, once; return their folder and its layout.
+
+    Raises:
+        Problem: there are no records, or they lack a picture, a label or an Id.
+    """
+    train, test = (records(folder, places) for places in (layout.train_photos, layout.test_photos))
+
+    def convert(target: Path) -> pd.DataFrame:
+        write_pictures(test, target / "test", IDS)
+        ids, labels = write_pictures(train, target / "train", LABELS)
+        return pd.DataFrame({"Id": ids, "label": labels})
+
+    names = [str(file.relative_to(folder)) for file in (*train, *test)]
+    target = converted(folder, [layout.sample_csv, *names], layout.sample_csv, scratch, convert)
+    return target, replace(layout, **UNPACKED)
+
+
+def records(folder: Path, places: tuple[str, ...]) -> list[Path]:
+    """Return the record files of all places."""
+    found = [file for place in places for file in sorted((folder / place).rglob("*.tfrec*"))]
+    if not found:
+        raise Problem(f"{folder} holds no TFRecords in {', '.join(places)}: download them again.")
+    return found
+
+
+def write_pictures(files: list[Path], target: Path, wanted: tuple[str, ...]) -> tuple[list, list]:
+    """Write the pictures of records; return their Ids and the first feature that is wanted."""
+    target.mkdir(parents=True)
+    ids, values = [], []
+    for number, example in enumerate(examples(files)):
+        picture = next(
+            (v for v in example.values() if type(v) is bytes and v[:2] in BEGINNINGS), b""
+        )
+        value = next((example[name] for name in wanted if name in example), None)
+        if not picture or value is None:
+            raise Problem(f"The records in {files[0].parent} lack a picture or {wanted[0]}.")
+        text = value.decode() if isinstance(value, bytes) else str(value)
+        name = text if wanted is IDS else str(number)
+        (target / f"{name}.{BEGINNINGS[picture[:2]]}").write_bytes(picture)
+        ids.append(name)
+        values.append(text)
+    return ids, values
+
+
+def examples(files: list[Path]) -> Iterator[dict[str, bytes | int]]:
+    """Yield the first value of each feature of each record, by its name."""
+    import tensorflow as tf  # which nothing else here needs
+
+    for raw in tf.data.TFRecordDataset([str(file) for file in files]).as_numpy_iterator():
+        features = tf.train.Example.FromString(raw).features.feature
+        kinds = {name: f.bytes_list.value or f.int64_list.value for name, f in features.items()}
+        yield {name: values[0] for name, values in kinds.items() if values}

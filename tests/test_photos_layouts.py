@@ -1,0 +1,258 @@
+"""Every single-label layout of real competitions is recognised, read and filled in."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from common import Problem
+from common.tables import read_csv
+from photos import Layout, check_photos, conflicting_labels, layout_of, read_competition, split
+from photos.layout import literal
+from photos.recognising import Source, names_below, propose, table_below
+from photos.rows import class_folders, refuse_several
+from real_layouts import ALL
+from tiny_competition import HOME, write_competition, write_csv, write_photo
+
+
+def proposed(folder, metric="", given=None):
+    source = Source(
+        names_below(folder), lambda name: table_below(folder, name), "slug", metric, given or {}
+    )
+    return propose(source)
+
+
+@pytest.fixture(scope="module", params=ALL)
+def recognised(request, tmp_path_factory):
+    """A layout's folder, what is expected of it, and what is made of it."""
+    folder = tmp_path_factory.mktemp("layouts") / "data"
+    folder.mkdir()
+    expected = ALL[request.param](folder)
+    proposal = proposed(folder, expected.metric, expected.given)
+    competition = read_competition(folder, proposal.layout, folder.parent / "scratch")
+    return expected, proposal, check_photos(competition, 1)
+
+
+def test_each_is_recognised_and_read_whole(recognised):
+    expected, proposal, competition = recognised
+    assert not proposal.doubts
+    assert proposal.layout.submission == expected.submission
+    assert proposal.layout.group == expected.group
+    assert competition.classes == expected.classes
+    assert (len(competition.train), len(competition.test)) == (expected.train, expected.test)
+    assert (competition.test["path"] != "").all()
+    assert competition.excluded.empty, competition.excluded
+
+
+def test_its_block_is_the_layout_again(recognised):
+    _, proposal, _ = recognised
+    told = {"Layout": Layout}
+    exec(proposal.layout.block(), told)
+    assert told["COMPETITION"] == proposal.layout
+    assert max(map(len, proposal.layout.block().splitlines())) <= 100
+
+
+def test_its_submission_has_the_shape_of_the_sample(recognised):
+    expected, proposal, competition = recognised
+    rng, count = np.random.default_rng(0), len(competition.classes)
+    probabilities = np.float32(rng.dirichlet(np.ones(count), expected.test))
+    made, sample = competition.submission(probabilities), competition.sample
+    assert made.columns.tolist() == sample.columns.tolist()
+    assert made.iloc[:, 0].tolist() == sample.iloc[:, 0].tolist()
+    best = np.asarray(competition.classes, object)[probabilities.argmax(1)]
+    form = proposal.layout.submission
+    if form == "label":
+        assert made.iloc[:, 1].tolist() == best.tolist()
+    elif form == "best":
+        assert [cell.split()[0] for cell in made.iloc[:, 1]] == best.tolist()
+        assert {len(set(cell.split())) for cell in made.iloc[:, 1]} == {5}
+    elif form == "probability":
+        positive = competition.classes.index(proposal.layout.positive or 1)
+        assert (np.float32(made.iloc[:, 1]) == probabilities[:, positive]).all()
+    else:
+        assert made.columns[1:][np.float64(made.iloc[:, 1:]).argmax(1)].tolist() == best.tolist()
+        values = np.float32(made[[str(name) for name in competition.classes]])
+        assert (values == probabilities).all()
+
+
+def test_groups_are_never_on_both_sides_of_a_split(tmp_path):
+    ALL["state-farm"](tmp_path / "data")
+    layout = proposed(tmp_path / "data").layout
+    competition = check_photos(read_competition(tmp_path / "data", layout, tmp_path), 1)
+    rows = read_csv(tmp_path / "data" / "driver_imgs_list.csv").set_index("img")["subject"]
+    train, validation = split(competition.train, 0.2, 0)
+    drivers = [set(rows[part["Id"]]) for part in (train, validation)]
+    assert drivers[0]
+    assert drivers[1]
+    assert not drivers[0] & drivers[1]
+    assert conflicting_labels(competition.train).empty  # a driver's photos are not near-identical
+
+
+def test_several_labels_a_photo_are_refused_by_name(tmp_path):
+    labels = ["healthy", "scab", "rust", "scab frog_eye_leaf_spot complex", "frog_eye_leaf_spot"]
+    labels += ["complex"]
+    write_competition(tmp_path, labels=range(6), class_folders=False)
+    rows = read_csv(tmp_path / "train.csv")
+    rows["Category"] = [labels[int(label)] for label in rows["Category"]]
+    rows.to_csv(tmp_path / "train.csv", index=False)
+    for refused in (
+        lambda: proposed(tmp_path),
+        lambda: read_competition(tmp_path, HOME, tmp_path / "scratch"),
+    ):
+        with pytest.raises(Problem, match=r"several labels in one text .*'scab frog_eye_leaf_spot"):
+            refused()
+    refuse_several(["Small-flowered Cranesbill", "Sugar beet", "Common Chickweed"], "names")
+
+
+def test_several_ones_in_a_row_are_refused(tmp_path):
+    ALL["plant-pathology"](tmp_path)
+    rows = read_csv(tmp_path / "train.csv")
+    rows.loc[3, ["rust", "scab"]] = "1"
+    rows.to_csv(tmp_path / "train.csv", index=False)
+    with pytest.raises(Problem, match=r"several labels \(line 5: .*rust, scab"):
+        proposed(tmp_path)
+
+
+def test_which_class_a_probability_is_of_must_be_told(tmp_path):
+    ALL["dogs-vs-cats"](tmp_path)
+    assert "which of cat and dog the probability is of" in proposed(tmp_path).doubts[0]
+    with pytest.raises(Problem, match=r"its own is in doubt .*cat and dog"):
+        layout_of(tmp_path, HOME)
+    cats = proposed(tmp_path, given={"positive": "cat"})
+    assert (cats.layout.positive, cats.doubts) == ("cat", [])
+    wrong = dataclasses.replace(cats.layout, positive="bird")
+    with pytest.raises(Problem, match="positive='bird' and the classes are cat, dog"):
+        read_competition(tmp_path, wrong, tmp_path / "scratch")
+
+
+def test_labels_or_probabilities_must_be_told(tmp_path):
+    ALL["histopathologic-cancer-detection"](tmp_path)
+    assert "whether labels or probabilities" in proposed(tmp_path).doubts[0]
+    assert not proposed(tmp_path, "accuracy").doubts
+
+
+def test_a_folder_of_class_folders_without_any_table(tmp_path, capsys):
+    for name in ("cat 1", "dog", "emu"):
+        for number in range(8):
+            write_photo(tmp_path / "pets" / name / f"{name}{number}.jpg")
+    layout = layout_of(tmp_path / "pets", HOME)
+    competition = read_competition(tmp_path / "pets", layout, tmp_path)
+    assert (competition.classes, len(competition.train)) == (["cat 1", "dog", "emu"], 24)
+    assert len(competition.test) == 0
+    assert "3 classes" in capsys.readouterr().out
+    for number in range(2):
+        write_photo(tmp_path / "pets" / "test" / f"{number}.jpg")
+    layout = layout_of(tmp_path / "pets", HOME)
+    competition = read_competition(tmp_path / "pets", layout, tmp_path)
+    assert (len(competition.train), len(competition.test)) == (24, 2)
+    assert competition.excluded.empty
+
+
+def test_a_block_that_fits_is_kept(tmp_path, capsys):
+    write_competition(tmp_path)
+    assert layout_of(tmp_path, HOME) is HOME
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        ({}, "its 0 files hold no photos"),
+        ({"train.7z": "x"}, "train.7z must be unpacked first"),
+        ({"a.csv": "x"}, "a.csv has no rows"),
+    ],
+)
+def test_a_folder_that_is_no_competition(tmp_path, names, sentence):
+    for name, text in names.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(Problem, match=rf"There is no .*\.csv in .*{sentence}.*mend the block"):
+        layout_of(tmp_path, HOME)
+
+
+def test_a_column_that_the_block_names_and_the_table_lacks(tmp_path):
+    write_competition(tmp_path)
+    wrong = dataclasses.replace(HOME, label="breed")
+    with pytest.raises(Problem, match="no column breed, which the block COMPETITION has"):
+        read_competition(tmp_path, wrong, tmp_path / "scratch")
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"submission": "logits"}, "submission='logits': give one of 'label', 'probability'"),
+        ({"train_photos": "train"}, r"give a tuple, \('train',\)"),
+        ({"pattern": "dog|cat"}, "without a group"),
+        ({"pattern": "(dog"}, "wrong pattern"),
+    ],
+)
+def test_a_wrong_block_is_told(fields, sentence):
+    with pytest.raises(Problem, match=sentence):
+        Layout(**fields)
+
+
+def test_a_class_without_a_column_is_told_before_training(tmp_path):
+    ALL["dog-breed"](tmp_path)
+    sample = read_csv(tmp_path / "sample_submission.csv")
+    layout = proposed(tmp_path).layout
+    sample.drop(columns="van").to_csv(tmp_path / "sample_submission.csv", index=False)
+    with pytest.raises(Problem, match="has no column for the class van"):
+        read_competition(tmp_path, layout, tmp_path / "scratch")
+
+
+def test_a_column_without_photos_gets_0(tmp_path, capsys):
+    ALL["dog-breed"](tmp_path)
+    sample = read_csv(tmp_path / "sample_submission.csv")
+    layout = proposed(tmp_path).layout
+    sample.assign(zeppelin="0").to_csv(tmp_path / "sample_submission.csv", index=False)
+    competition = read_competition(tmp_path, layout, tmp_path / "scratch")
+    assert "get the probability 0: zeppelin" in capsys.readouterr().out
+    made = competition.submission(np.full((len(sample), 10), 0.1, np.float32))
+    assert set(made["zeppelin"]) == {"0"}
+
+
+def test_the_level_of_the_class_folders():
+    def levels(*names):
+        return class_folders(pd.Series(names)).tolist()
+
+    assert levels("train/cat/1.jpg", "train/dog/2.jpg") == ["cat", "dog"]
+    assert levels("cat/photos/1.jpg", "dog/photos/2.jpg") == ["cat", "dog"]
+    assert levels("cat/1.jpg", "2.jpg", "dog/3.jpg") == ["cat", "", "dog"]
+
+
+def test_texts_of_a_block():
+    assert literal(r"^(cat|dog)\.") == r'r"^(cat|dog)\."'
+    assert literal(("a", "b")) == '("a", "b")'
+    assert eval(literal("it's")) == "it's"
+
+
+def test_tfrecords_are_unpacked_once(tmp_path, capsys):
+    tf = pytest.importorskip("tensorflow")
+    from tiny_competition import photo
+
+    def write(place, count, first, told):
+        file = tmp_path / "data" / "tfrecords-jpeg-512x512" / place / "00.tfrec"
+        file.parent.mkdir(parents=True)
+        with tf.io.TFRecordWriter(str(file)) as writer:
+            for n in range(count):
+                picture = tf.io.encode_jpeg(photo(f"{place}{n}", (24, 32))).numpy()
+                features = {"image": tf.train.Feature(bytes_list={"value": [picture]})}
+                features |= told(first + n)
+                features = tf.train.Features(feature=features)
+                writer.write(tf.train.Example(features=features).SerializeToString())
+
+    def label(n):
+        return {"class": tf.train.Feature(int64_list={"value": [n % 3]})}
+
+    write("train", 12, 0, label)
+    write("val", 3, 0, label)
+    write("test", 4, 50, lambda n: {"id": tf.train.Feature(bytes_list={"value": [b"%d" % n]})})
+    sample = [(n, 0) for n in range(50, 54)]
+    write_csv(tmp_path / "data" / "sample_submission.csv", sample, ("id", "label"))
+    layout = proposed(tmp_path / "data", "macro-f1").layout
+    assert layout.packed == "tfrecords"
+    for _ in range(2):
+        competition = read_competition(tmp_path / "data", layout, tmp_path / "scratch")
+        assert (competition.classes, len(competition.train)) == ([0, 1, 2], 15)
+        assert (competition.test["path"] != "").all()
+    assert capsys.readouterr().out.count("Unpacking photos") == 1
