@@ -7,12 +7,12 @@ import albumentations as A
 import pandas as pd
 from PIL import Image
 
-from photos import CompetitionFiles, load_tables
+from photos import load_tables
 from results import StageMetrics, stage_sentence
 from results.files import write_list
 from results.photos import size_of
 from results.run import augmented
-from tiny_competition import Settings, write_competition
+from tiny_competition import HOME, Settings, write_competition
 
 
 @dataclass
@@ -68,7 +68,7 @@ def test_the_size_of_a_photo_that_is_lost_is_unknown(tmp_path):
 def test_photos_before_and_after_augmentation_stand_side_by_side(tmp_path):
     write_competition(tmp_path / "data")
     config = Settings()
-    tables = load_tables(tmp_path / "data", CompetitionFiles(), tmp_path / "scratch", config)[0]
+    tables = load_tables(tmp_path / "data", HOME, tmp_path / "scratch", config)[0]
     images, titles = augmented(config, tables, lambda config: A.Compose([A.InvertImg(p=1)]))
     rows = images.reshape(4, 5, 24, 32, 3)  # a photo of each class, and four versions
     assert titles[::5] == [0, 1, 10, 2]
