@@ -470,7 +470,7 @@ def train(
             state.run_out_of_time()
             break
         else:
-            print(results.stage_sentence(stage, clock, opened), flush=True)
+            print(results.stage_sentence(config, stage, clock, opened), flush=True)
         report.write_report(state.folder.parent)
     best = settings.at_scale(config, config.stages[state.best_stage].scale)
     network = network_for(best, classes, weights, network)
@@ -569,6 +569,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
     layout = photos.layout_of(folder, COMPETITION)
     parts = photos.load_tables(folder, layout, scratch, config)
+    parts = photos.keep_decoded(parts, members.values(), VIEWS, scratch)
     results.note_photos(output, parts)
     same, found = settings.decisive(config, MAY_CHANGE), photos.fingerprint(parts)
     state = training.open_state(output / "state", same, found, options.fresh)

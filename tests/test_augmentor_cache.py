@@ -5,7 +5,9 @@ import gc
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import albumentations as A
 import cv2
@@ -169,6 +171,69 @@ class TestBoth:
         np.testing.assert_array_equal(epoch(cached), some)
         once = epoch(flow(photos, **options | {"cache": None}))
         assert 0 < np.abs(once.astype(int) - some).mean() < 10
+
+
+def keeping(photos, size, kept=(36, 48), interpolation=cv2.INTER_AREA, **options):
+    """Return a flow of photos that are kept at a larger size than its own."""
+    iterator = flow(photos, size, interpolation, **options)
+    iterator.loader = replace(iterator.loader, kept_size=kept)
+    return iterator
+
+
+def test_photos_are_decoded_once_for_flows_of_several_sizes(photos, decoded):
+    sizes = (36, 48), (24, 32), (12, 16)
+    kept = [keeping(photos, size, cache=True) for size in sizes]
+    made = [epoch(one) for one in kept]
+    assert len(decoded) == 12
+    assert kept[0].cache.used >= 12 * 36 * 48 * 3
+    for size, pictures in zip(sizes, made, strict=True):
+        np.testing.assert_array_equal(epoch(keeping(photos, size)), pictures)  # without a cache
+        directly = epoch(flow(photos, size)).astype(int)
+        assert np.abs(pictures - directly).mean() < 3
+
+
+def test_a_kept_photo_is_made_smaller_within_the_fused_warp(photos):
+    fused = ImageDataAugmentor.fuse(A.Compose([A.Affine(rotate=(20, 20), p=1)]))
+    made = epoch(keeping(photos, SIZE, augment=fused, cache=True))
+    np.testing.assert_array_equal(epoch(keeping(photos, SIZE, augment=fused)), made)
+    one_by_one = epoch(keeping(photos, SIZE, augment=A.Compose(fused.transforms[0].transforms)))
+    assert np.abs(made.astype(int) - one_by_one).mean() < 3
+
+
+def test_processes_make_the_same_of_kept_photos(photos):
+    plain = epoch(keeping(photos, SIZE))
+    iterator = keeping(photos, SIZE, cache=True, workers=1, processes=True)
+    iterator.image_data_generator.threads.pool.wait()
+    for _ in range(2):
+        np.testing.assert_array_equal(epoch(iterator), plain)
+
+
+def test_what_memory_does_not_hold_goes_to_files(photos, tmp_path, decoded, monkeypatch):
+    monkeypatch.setattr("ImageDataAugmentor.photo_cache.available_memory", lambda: 11 * PICTURE)
+    disk = SimpleNamespace(free=30 * PICTURE)
+    monkeypatch.setattr("ImageDataAugmentor.photo_cache.shutil.disk_usage", lambda _: disk)
+    folder = tmp_path / "overflow"
+    folder.mkdir()
+    cache_module.overflow_to(folder)
+    iterator = flow(photos, cache=True)
+    plain = epoch(iterator)
+    decoded.clear()
+    np.testing.assert_array_equal(epoch(iterator), plain)
+    assert not decoded
+    (section,) = iterator.cache._sections.values()
+    assert 0 < section.in_memory < 6 * PICTURE < section.used
+    assert not list(folder.iterdir())  # nothing that a kill could leave behind
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_photo_whose_file_is_gone_is_served(photos, processes):
+    iterator = flow(photos, cache=True, workers=1, processes=processes)
+    if processes:
+        iterator.image_data_generator.threads.pool.wait()
+    plain = epoch(iterator)
+    for path in photos.rglob("*.png"):
+        path.unlink()
+    np.testing.assert_array_equal(epoch(iterator), plain)
 
 
 def reopen(photos, folder):

@@ -102,6 +102,9 @@ def test_history_has_a_row_an_epoch(finished):
         for epoch in range(1, epochs + 1)
     ]
     assert (history.images_per_second > 0).all()
+    assert history.input_bound.between(0, 1).all()
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert all(0 <= stage["input_bound"] <= 1 for stage in metrics["stages"])
 
 
 def test_probabilities_agree_with_the_submission(competition, finished):

@@ -124,6 +124,15 @@ SILENT = {
 }
 
 
+@pytest.mark.parametrize(("waited", "says"), [(0.2, True), (0.04, False)])
+def test_what_steps_waited_decides_where_it_was_measured(tmp_path, waited, says):
+    history = history_of().assign(input_bound=[0.9, *[waited] * 6])  # the first epoch decodes
+    found = rules_of(read_run(write_run(tmp_path, history=history)))
+    assert ("input_bound" in found) == says
+    if says:
+        assert f"{waited:.0%} of the training time" in found["input_bound"].evidence
+
+
 @pytest.mark.parametrize("rule", CASES)
 def test_a_rule_speaks_with_its_evidence_and_a_command(tmp_path, rule):
     changes, command, evidence = CASES[rule]

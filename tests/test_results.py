@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import albumentations as A
 import pandas as pd
+import pytest
 from PIL import Image
 
 from photos import load_tables
@@ -24,8 +25,14 @@ class Stage:
 
 def test_stage_metrics_sum_up_what_ran():
     rows = [
-        {"stage": "half", "val_accuracy": accuracy, "seconds": 10.0, "images_per_second": speed}
-        for accuracy, speed in ((0.6, 90.0), (0.8, 110.0))
+        {
+            "stage": "half",
+            "val_accuracy": accuracy,
+            "seconds": 10.0,
+            "images_per_second": speed,
+            "input_bound": waited,
+        }
+        for accuracy, speed, waited in ((0.6, 90.0, 0.04), (0.8, 110.0, 0.02))
     ]
     metrics = StageMetrics.of(Stage("half"), rows, "b3", 2)
     assert asdict(metrics) == {
@@ -38,10 +45,11 @@ def test_stage_metrics_sum_up_what_ran():
         "best_val_accuracy": 0.8,
         "seconds": 20,
         "images_per_second": 100,
+        "input_bound": pytest.approx(0.03),
     }
     assert metrics.sentence("the head trains", 0.9, "0:01:00") == (
         "stage half is over: the head trains, 2 epochs in 20 s, best val_accuracy 0.8000 "
-        "(chosen so far 0.9000), 100 images/s, left 0:01:00"
+        "(chosen so far 0.9000), 100 images/s, input-bound 3%, left 0:01:00"
     )
     assert "0 epochs" in StageMetrics.of(Stage("all"), rows, "b3", 2).sentence("all", 0.9, "-")
 
@@ -50,10 +58,36 @@ def test_the_line_of_a_stage_has_the_best_of_all_stages_and_the_time_left():
     row = {"stage": "all", "val_accuracy": 0.5, "seconds": 3.0, "images_per_second": 7.0}
     state = SimpleNamespace(rows=[row], member="b3", fold=2, best_accuracy=0.75)
     clock = SimpleNamespace(state=state, remaining=lambda: 61.0)
-    assert stage_sentence(Stage("all"), clock, "all layers train") == (
+    config = SimpleNamespace(cache=True, fuse=True, workers=10**6)
+    said = stage_sentence(config, Stage("all"), clock, "all layers train")
+    assert said == (  # a row of an earlier version does not tell how long steps waited
         "stage all is over: all layers train, 1 epochs in 3 s, best val_accuracy 0.5000 "
-        "(chosen so far 0.7500), 7 images/s, left 0:01:01"
+        "(chosen so far 0.7500), 7 images/s, input-bound 0%, left 0:01:01"
     )
+
+
+@pytest.mark.parametrize(
+    ("waited", "changed", "helps"),
+    [
+        ((0.5, 0.04), {}, "in the first epoch alone"),
+        ((0.5, 0.5), {"cache": False}, "--cache yes"),
+        ((0.0, 0.5), {"fuse": False}, "--fuse yes"),
+        ((0.5,), {"workers": 0}, "--workers"),
+        ((0.5,), {}, "--image-size"),
+        ((0.04, 0.05), {"cache": False}, None),
+    ],
+)
+def test_where_steps_wait_for_photos_a_line_says_what_would_help(waited, changed, helps):
+    rows = [
+        {"stage": "all", "val_accuracy": 0.5, "seconds": 3.0, "images_per_second": 7.0}
+        | {"input_bound": share}
+        for share in waited
+    ]
+    state = SimpleNamespace(rows=rows, member="b3", fold=2, best_accuracy=0.75)
+    clock = SimpleNamespace(state=state, remaining=lambda: 61.0)
+    config = SimpleNamespace(**{"cache": True, "fuse": True, "workers": 10**6} | changed)
+    _, *more = stage_sentence(config, Stage("all"), clock, "all layers train").splitlines()
+    assert [helps in line for line in more] == ([True] if helps else [])
 
 
 def test_the_size_of_a_photo_that_is_lost_is_unknown(tmp_path):

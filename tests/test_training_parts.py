@@ -17,6 +17,7 @@ import tensorflow as tf
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from ImageDataAugmentor import ImageDataAugmentor
 from training import (
     Averaging,
     Clock,
@@ -36,6 +37,7 @@ from training import (
 )
 from training.batchnorm import MOMENTUM, Reestimate
 from training.checkpoint import reseed
+from training.feeding import waiting_share
 from training.head import STRENGTHS, Watch, best_regression, fit_on_flows, judge
 from training.rates import cosine_span, paths
 from training.unlike import unlike_others
@@ -592,7 +594,7 @@ def test_the_head_predicts_what_the_best_regression_predicts(classes):
 class Flow:
     """Stands for an iterator over photos without labels."""
 
-    batch_size = 8
+    batch_size, ready_times = 8, ()
 
     def __init__(self, photos):
         self.photos = photos
@@ -652,6 +654,7 @@ def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys
     network.get_layer("head").set_weights([w * 0 for w in network.get_layer("head").get_weights()])
     state.load_best(network)
     assert_equal([network.predict(held, verbose=0)], [told])
+    assert row["input_bound"] == 0
     assert "cached" in capsys.readouterr().out
 
 
@@ -728,6 +731,36 @@ def test_the_average_is_validated_and_kept_with_statistics_estimated_anew():
     assert_equal(network.get_weights(), raw, rtol=0, atol=0)
     averaging.swap()
     assert_equal([opened.moving_mean.numpy()], [anew], rtol=0, atol=0)
+
+
+# ------------------------------------------------------------------------------------- feeding
+
+
+def test_steps_wait_for_batches_that_are_ready_after_they_were_asked_for():
+    assert waiting_share([0, 1, 2], [0.5, 0.9, 2.5], 4) == 0.25
+    assert waiting_share([0, 1], [0.5], 2) == 0.25  # the last one's time is not known yet
+    assert waiting_share([0], [9], 2) == 1
+    assert waiting_share([], [], 0) == 0
+
+
+@pytest.mark.parametrize(("step", "photo", "low", "high"), [(0.05, 0, 0, 0.5), (0, 0.05, 0.5, 1)])
+def test_the_share_tells_whether_photos_or_steps_are_slow(tmp_path, step, photo, low, high):
+    """A real iterator, through a dataset that prefetches."""
+    (tmp_path / "a").mkdir()
+    for number in range(8):
+        keras.utils.save_img(tmp_path / "a" / f"{number}.png", np.zeros((SIDE, SIDE, 3)))
+    slow = {"preprocess_input": lambda x: (time.sleep(photo), x)[1]}
+    augmentor = ImageDataAugmentor(workers=1, processes=False, **slow)
+    flow = augmentor.flow_from_directory(
+        tmp_path, target_size=(SIDE, SIDE), batch_size=1, class_mode=None, verbose=False
+    )
+    batches, asked, began = iter(flow.as_tf_dataset()), [], time.monotonic()
+    for _ in range(len(flow)):
+        asked.append(time.monotonic())
+        next(batches)
+        time.sleep(step)
+    took = time.monotonic() - began
+    assert low <= waiting_share(asked, flow.ready_times, took) <= high
 
 
 # ---------------------------------------------------------------------------------------- plan

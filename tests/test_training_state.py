@@ -55,7 +55,7 @@ class Network:
 class Batches:
     """Stands for the iterator of the training photos."""
 
-    epoch, n, batch_size = 0, 4, 4
+    epoch, n, batch_size, ready_times = 0, 4, 4, ()
 
     def __len__(self):
         return 1

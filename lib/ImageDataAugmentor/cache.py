@@ -30,6 +30,11 @@ def open_cache(option: bool | str | os.PathLike | None, megabytes: float | None)
     return cache
 
 
+def overflow_to(folder: Path) -> None:
+    """Let the cache in memory go on in files of a folder that end with the process."""
+    open_cache(True, None).overflow_to(folder)
+
+
 def _open_folder(folder: Path) -> Cache:
     from .folder_cache import FolderCache  # It imports filelock, which nothing else here needs.
 

@@ -61,7 +61,7 @@ class FileIterator(Iterator):
             cache=self.cache,
         )
         if self.cache:
-            for loader in (self.loader, self._target_loader):
+            for loader in (self._source.keeper, self._target_loader):
                 self.cache.register(loader, self)
         self._warn_of_nearest = (
             self.loader.interpolation == cv2.INTER_NEAREST

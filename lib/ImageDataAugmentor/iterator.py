@@ -98,6 +98,7 @@ class Iterator(keras.utils.PyDataset):
         self.epoch = 0
         self.total_batches_seen = 0
         self._within_epoch = self._ended_unread = False
+        self._ready: list[float] = []
         self._start()
 
     def _start(self) -> None:
@@ -235,12 +236,14 @@ class Iterator(keras.utils.PyDataset):
             with self.lock:
                 epoch = self.epoch
                 self.epoch += 1
+                self._ready = ready = []
             ahead = self._new_lookahead()
             try:
                 for number in range(batches):
                     if len(self) != batches:
                         raise ValueError("The batch size was changed: make a new dataset.")
                     yield _tuples(self._read(ahead, epoch, number))
+                    ready.append(time.monotonic())
             finally:
                 ahead.close()
 
@@ -254,6 +257,14 @@ class Iterator(keras.utils.PyDataset):
         options = tf.data.Options()
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
         return dataset.prefetch(2).with_options(options)
+
+    @property
+    def ready_times(self) -> list[float]:
+        """When the batches of the dataset's newest pass were handed on, by time.monotonic().
+
+        A reader that asks for a batch before that waits for it.
+        """
+        return list(self._ready)
 
     # The order.
 

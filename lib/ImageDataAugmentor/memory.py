@@ -25,7 +25,8 @@ class SharedMemory:
     The system frees an anonymous one when no process maps it any more.
     """
 
-    def __init__(self, descriptor: int, size: int, writable: bool = True):
+    def __init__(self, descriptor: int, size: int, writable: bool = True, on_disk: bool = False):
+        self.on_disk = on_disk
         self.number = next(_numbers)  # It identifies this memory in messages to other processes.
         self.descriptor, self.size, self.writable = descriptor, size, writable
         access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ

@@ -1,15 +1,18 @@
 """Decoded and resized photos in shared memory, within a budget."""
 
 import os
+import shutil
+import tempfile
 import threading
 import warnings
 import weakref
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from .free_memory import available_memory
-from .memory import SharedMemory
+from .memory import SharedMemory, allocate
 from .reading import CHANNELS, ImageLoader
 
 _SEGMENT_BYTES = 64 << 20
@@ -48,12 +51,14 @@ class Cache:
                 self._sections[loader] = self._open_section(loader)
 
     def picture(self, path: str, loader: ImageLoader) -> np.ndarray:
-        """Return the photo as `loader(path)` would, read-only. Raises UnreadableImage."""
-        stamp = stamp_of(path)
-        if stamp is None:
-            return loader(path)  # The loader's error says what is wrong with the file.
-        section = self._sections[loader]
+        """Return the photo as `loader(path)` would, read-only. Raises UnreadableImage.
+
+        A photo whose file is gone meanwhile is served as it was.
+        """
+        stamp, section = stamp_of(path), self._sections[loader]
         known = section.get(path, stamp)
+        if known is None and stamp is None:
+            return loader(path)  # The loader's error says what is wrong with the file.
         if known is not None:
             return known
         image = loader(path)
@@ -120,10 +125,27 @@ class Cache:
 
 
 class MemoryCache(Cache):
-    """A cache in memory, which ends with the process."""
+    """A cache in memory, which ends with the process. It may go on in files of a folder."""
 
     def __init__(self):
         super().__init__(int(available_memory() * DEFAULT_FRACTION))
+        self._overflow: Path | None = None
+        self._memory_budget = self.budget
+
+    def overflow_to(self, folder: Path) -> None:
+        """Take a part of the free disk of `folder` too, once the budget of memory is spent."""
+        if self._overflow is None:
+            self._overflow, self._memory_budget = folder, self.budget
+            self.budget += int(shutil.disk_usage(folder).free * DEFAULT_FRACTION)
+
+    def new_segment(self, size: int) -> SharedMemory:
+        """Return new memory or, where its budget is spent, a mapped file. Raises OSError."""
+        spent = sum(section.in_memory for section in list(self._sections.values()))
+        if self._overflow is None or spent + size <= self._memory_budget:
+            return SharedMemory.anonymous(size)
+        with tempfile.TemporaryFile(dir=self._overflow) as file:  # which no kill leaves behind
+            allocate(file, size)
+            return SharedMemory(os.dup(file.fileno()), size, on_disk=True)
 
     def _open_section(self, loader):
         return Section(self, loader)
@@ -188,14 +210,19 @@ class Section:
         """Size in bytes of all segments."""
         return len(self._segments) * self._segment_bytes
 
+    @property
+    def in_memory(self) -> int:
+        """Size in bytes of the segments that are no files on the disk."""
+        return sum(segment.size for segment in self._segments if not segment.on_disk)
+
     def entry(self, path: str) -> Entry | None:
         """Return the entry of a file's photo, or None."""
         return self._entries.get(path)
 
-    def get(self, path: str, stamp: Stamp) -> np.ndarray | None:
-        """Return the photo, read-only, if it was made of the file with this stamp."""
+    def get(self, path: str, stamp: Stamp | None) -> np.ndarray | None:
+        """Return the photo, read-only, if it was made of the file with this stamp, or of any."""
         entry = self.entry(path)
-        if entry is None or entry.stamp != stamp:
+        if entry is None or stamp not in (entry.stamp, None):
             return None
         picture = self._picture(entry.slot)
         picture.flags.writeable = False
@@ -260,7 +287,7 @@ class Section:
         return True
 
     def _new_segment(self, size: int) -> SharedMemory:
-        return SharedMemory.anonymous(size)
+        return self._cache.new_segment(size)
 
     def _stop(self, error: OSError) -> None:
         self._full = True

@@ -24,7 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.reduction import send_handle
@@ -106,7 +106,7 @@ class PickledPipeline:
         self.number = next(_numbers)
         self._settings = transformer.settings
         self.refused: str | None = None
-        plain = FileSource(**{**vars(source), "cache": None})
+        plain = replace(source, cache=None)
         try:
             self.payload = pickle.dumps(SamplePipeline(plain, transformer.snapshot()))
         except Exception as error:  # Pickling a user's objects may raise anything.

@@ -3,7 +3,7 @@
 import os
 import threading
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import cv2
@@ -26,6 +26,12 @@ _INTERPOLATIONS = {
     "lanczos": cv2.INTER_LANCZOS4,
 }
 _JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG", (b"II*\0", b"MM\0*")
+_JPEG_END = b"\xff\xd9"
+_REDUCED = {
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+}
 _pillow_lock = threading.Lock()
 
 
@@ -42,6 +48,8 @@ class ImageLoader:
         target_size: (height, width), or None to keep each file's size.
         interpolation: a cv2.INTER_... constant or its name.
         truncated: "load" or "error"; see `read_image`.
+        kept_size: (height, width) to which photos are resized first, for a cache that keeps them
+            for flows of several sizes; None for `target_size`.
 
     Raises ValueError for a colour mode, an interpolation or a `truncated` that does not exist.
     """
@@ -50,6 +58,7 @@ class ImageLoader:
     target_size: tuple[int, int] | None = None
     interpolation: int = cv2.INTER_NEAREST
     truncated: str = "load"
+    kept_size: tuple[int, int] | None = None
 
     def __post_init__(self):
         if self.color_mode not in CHANNELS:
@@ -65,13 +74,39 @@ class ImageLoader:
                     f"or one of {', '.join(_INTERPOLATIONS)}"
                 )
             object.__setattr__(self, "interpolation", _INTERPOLATIONS[self.interpolation])
-        if self.target_size is not None:
-            height, width = self.target_size
-            object.__setattr__(self, "target_size", (int(height), int(width)))
+        for name in ("target_size", "kept_size"):
+            if getattr(self, name) is not None:
+                height, width = getattr(self, name)
+                object.__setattr__(self, name, (int(height), int(width)))
+        if self.kept_size == self.target_size:
+            object.__setattr__(self, "kept_size", None)
 
     def __call__(self, path: str) -> np.ndarray:
         """Return one file as uint8 [height, width, channels], 0..255. Raises UnreadableImage."""
-        return resize(self.decode(path), self.target_size, self.interpolation)
+        image = resize(self.decode(path), self.kept_size or self.target_size, self.interpolation)
+        return self.from_kept(image)
+
+    def keeper(self) -> "ImageLoader":
+        """Return the loader of the pictures that a cache keeps: this one, or of the kept size."""
+        if self.kept_size is None:
+            return self
+        return replace(self, target_size=self.kept_size, kept_size=None)
+
+    def from_kept(self, image: np.ndarray) -> np.ndarray:
+        """Return what `keeper()` loaded in the target size."""
+        return resize(image, self.target_size, self.second_interpolation)
+
+    @property
+    def second_interpolation(self) -> int:
+        """The interpolation from the kept to the target size.
+
+        Down to half the size linear resizing still sees every pixel, in a sixth of the time that
+        area resizing takes.
+        """
+        if self.interpolation != cv2.INTER_AREA or self.kept_size is None:
+            return self.interpolation
+        halved = any(2 * t < k for t, k in zip(self.target_size, self.kept_size, strict=True))
+        return cv2.INTER_AREA if halved else cv2.INTER_LINEAR
 
     def decode(self, path: str) -> np.ndarray:
         """Return one file, as __call__ does but in its own size."""
@@ -115,6 +150,35 @@ def read_image(path: str, color_mode: str = "rgb", truncated: str = "load") -> n
     if cut_off:
         warnings.warn(f"{path}: the file is truncated; what is missing is blank.", stacklevel=2)
     return image
+
+
+def read_reduced(path: str, side: int) -> np.ndarray | None:
+    """Decode a large JPEG in grey, reduced by 2, 4 or 8 while it is decoded.
+
+    Every byte is still read, in a fraction of the time.
+
+    Args:
+        path: of the file.
+        side: pixels that the shorter side keeps at least.
+
+    Returns:
+        uint8 [height, width]; None for another kind of file, a smaller one, and one that may be
+        damaged, for which `read_image` knows more.
+    """
+    try:
+        with open(path, "rb", buffering=0) as file:
+            data = file.read()
+        if not (data.startswith(_JPEG) and data.endswith(_JPEG_END)):
+            return None
+        with warnings.catch_warnings(), Image.open(BytesIO(data)) as header:  # decodes nothing
+            warnings.simplefilter("ignore")  # about sizes that OpenCV reads well
+            shorter = min(header.size)
+        flag = next(flag for factor, flag in _REDUCED.items() if shorter >= factor * side)
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except (OSError, SyntaxError, ValueError, StopIteration, Image.DecompressionBombError):
+        return None
+    except cv2.error:
+        return None
 
 
 def resize(image: np.ndarray, target_size: tuple[int, int] | None, interpolation: int):
@@ -210,10 +274,10 @@ def _is_truncated(data: np.ndarray) -> bool:
     """Return whether the file ends before its picture does."""
     start, end = data[:4].tobytes(), data[-16:].tobytes()
     if start.startswith(_JPEG):
-        if end.endswith(b"\xff\xd9"):
+        if end.endswith(_JPEG_END):
             return False
         whole = data.tobytes()  # Padding or an attachment may follow the end marker.
-        return whole.rfind(b"\xff\xd9") < whole.rfind(b"\xff\xda")
+        return whole.rfind(_JPEG_END) < whole.rfind(b"\xff\xda")
     if start == _PNG:
         return b"IEND" not in end and b"IEND\xaeB`\x82" not in data.tobytes()
     try:

@@ -80,10 +80,11 @@ class _OwnersCache:
         """Return the photo, from the cache unless its file changed, and store it if it is new."""
         spot: Spot | None = self._spots.get((path, loader))
         stamp = stamp_of(path)
-        if spot is None or stamp is None:
+        gone = stamp is None and (spot is None or spot.stamp is None)
+        if spot is None or gone:
             return loader(path)  # If there is no such file, this says what is wrong.
         view = self._memories[spot.memory].array(spot.shape, offset=spot.offset)
-        if spot.stamp == stamp:
+        if stamp in (spot.stamp, None):
             return view
         image = loader(path)
         if spot.stamp is None:

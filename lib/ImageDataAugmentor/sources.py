@@ -1,6 +1,6 @@
 """The samples of an iterator over files, before they are augmented."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -28,10 +28,15 @@ class FileSource:
     target_loader: ImageLoader | None = None
     input_is_target: bool = False
     cache: object = None
+    keeper: ImageLoader = field(init=False)
+    """Loads what the cache keeps of the photos."""
+
+    def __post_init__(self):
+        self.keeper = self.loader.keeper()
 
     def files(self, index: int) -> list[tuple[str, ImageLoader]]:
         """Return the files that sample `index` is made of, each with its loader."""
-        files = [(self.paths[index], self.loader)]
+        files = [(self.paths[index], self.keeper)]
         if self.target_loader:
             files.append((self.targets[index], self.target_loader))
         return files
@@ -40,11 +45,13 @@ class FileSource:
     def resizing_can_wait(self) -> bool:
         """Whether the resizing may be left to a later step, which does it linearly.
 
-        With a cache it may not, because a batch must not depend on which photos fit in the cache.
+        With a cache of pictures in the target size it may not, because a batch must not depend on
+        which photos fit in the cache.
         """
+        waits = self.cache is None or self.keeper is not self.loader
         return (
-            self.cache is None
-            and self.loader.interpolation == cv2.INTER_LINEAR
+            waits
+            and self.loader.second_interpolation == cv2.INTER_LINEAR
             and not self.target_loader
             and not self.input_is_target
         )
@@ -56,16 +63,20 @@ class FileSource:
         return size and (*size, CHANNELS[self.loader.color_mode])
 
     def decode(self, index: int) -> tuple:
-        """Return the picture of sample `index` in its file's size, and the target or None."""
-        return self.loader.decode(self.paths[index]), self._value(index)
+        """Return the picture of sample `index` in the kept or its file's size, and the target."""
+        path = self.paths[index]
+        kept = self.keeper is not self.loader
+        picture = self._kept(path, self.keeper) if kept else self.loader.decode(path)
+        return picture, self._value(index)
 
     def load(self, index: int, writable: bool) -> tuple:
         """Return the resized picture of sample `index`, and the target or None.
 
         A picture of the cache is copied if the caller wants it writable.
         """
-        x, *target = (self._picture(*file) for file in self.files(index))
-        if self.cache and writable:
+        kept, *target = (self._kept(*file) for file in self.files(index))
+        x = self.loader.from_kept(kept) if self.keeper is not self.loader else kept
+        if self.cache and writable and x is kept:
             x = x.copy()
         if self.input_is_target:
             return x, x.copy()
@@ -76,5 +87,5 @@ class FileSource:
     def _value(self, index: int):
         return None if self.targets is None else self.targets[index]
 
-    def _picture(self, path: str, loader: ImageLoader) -> np.ndarray:
+    def _kept(self, path: str, loader: ImageLoader) -> np.ndarray:
         return self.cache.picture(path, loader) if self.cache else loader(path)

@@ -19,6 +19,7 @@ MODULES = {
     "check_photos": "checking",
     "conflicting_labels": "duplicates",
     "fingerprint": "tables",
+    "keep_decoded": "batches",
     "layout_of": "recognising",
     "make_iterator": "batches",
     "read_competition": "competition",

@@ -1,13 +1,17 @@
 """From a table of photos to batches."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import pandas as pd
 
 from ImageDataAugmentor import ImageDataAugmentor
+from ImageDataAugmentor.cache import overflow_to
 from photos.reading import SurvivingLoader, stand_ins
 from photos.tables import PhotoTables
+from settings import at_scale
 
 FILTERS = {"area": cv2.INTER_AREA, "nearest": cv2.INTER_NEAREST}
 
@@ -55,5 +59,37 @@ def make_iterator(
         validate_filenames=False,
         verbose=False,
     )
-    flow.loader = SurvivingLoader(flow.loader, stand_ins(table) if labelled else {})
+    loader = replace(flow.loader, kept_size=tables.kept_size and larger(config, tables))
+    flow.loader = SurvivingLoader(loader, stand_ins(table) if labelled else {})
     return flow
+
+
+def larger(config, tables: PhotoTables) -> tuple[int, int]:
+    """Return the size at which photos are kept for the settings: no smaller than theirs."""
+    return tuple(map(max, tables.kept_size, config.image_size))
+
+
+def keep_decoded(
+    parts: Sequence[PhotoTables], members: Iterable, views: Iterable, scratch: Path
+) -> list[PhotoTables]:
+    """Return the tables of all folds so that each photo is decoded once for all that a run needs.
+
+    It is kept at the largest size that any stage or view needs: in memory, or where its budget is
+    spent in files of `scratch` that end with the process. All other sizes are made from that.
+
+    Args:
+        parts: the tables of every fold.
+        members: their settings: image_size, and stages with a scale.
+        views: of test-time augmentation, with a scale.
+        scratch: a folder on the session's disk.
+    """
+    scales = [1.0, *(view.scale for view in views)]
+    sizes = [
+        at_scale(at_scale(member, stage.scale), scale).image_size
+        for member in members
+        for stage in member.stages
+        for scale in scales
+    ]
+    overflow_to(scratch)
+    kept = tuple(map(max, zip(*sizes, strict=True)))
+    return [replace(part, kept_size=kept) for part in parts]

@@ -3,7 +3,6 @@
 The library alone decides what can be read, and how depth, orientation and colours are treated.
 """
 
-import io
 import os
 import threading
 import warnings
@@ -13,19 +12,13 @@ from dataclasses import fields
 import cv2
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from ImageDataAugmentor import UnreadableImage
-from ImageDataAugmentor.reading import ImageLoader, read_image
+from ImageDataAugmentor.reading import ImageLoader, read_image, read_reduced
 
 THUMBNAIL = 48  # pixels to which the shorter side may be reduced: enough to hash a photo's crops
-REDUCED = {
-    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
-    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
-}
-JPEG_BEGINS, JPEG_ENDS = b"\xff\xd8", b"\xff\xd9"
 MOST_STAND_INS = 3  # that are tried in place of a photo
+FIELDS = fields(ImageLoader)
 UNSEEN = 128  # the grey of a photo that can't be read and has no stand-in
 
 lost: dict[str, str] = {}
@@ -45,7 +38,7 @@ def read_small(path: str) -> np.ndarray:
     Raises:
         UnreadableImage: there is no such file, it is no image, or it is truncated.
     """
-    small = read_reduced_jpeg(path)
+    small = read_reduced(path, THUMBNAIL)
     if small is None:
         small = read_image(path, "gray", truncated="error")[..., 0]
     scale = THUMBNAIL / min(small.shape)
@@ -53,24 +46,6 @@ def read_small(path: str) -> np.ndarray:
         return small
     size = [max(1, round(side * scale)) for side in small.shape[::-1]]
     return cv2.resize(small, size, interpolation=cv2.INTER_AREA)
-
-
-def read_reduced_jpeg(path: str) -> np.ndarray | None:
-    """Return a large JPEG in grey, reduced; None for another file, or one that may be damaged."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            data = file.read()
-        if not (data.startswith(JPEG_BEGINS) and data.endswith(JPEG_ENDS)):
-            return None
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as header:  # decodes nothing
-            warnings.simplefilter("ignore")  # about sizes that OpenCV reads well
-            side = min(header.size)
-        flag = next(flag for factor, flag in REDUCED.items() if side >= factor * THUMBNAIL)
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    except (OSError, SyntaxError, ValueError, StopIteration, Image.DecompressionBombError):
-        return None
-    except cv2.error:
-        return None
 
 
 def is_readable_in_part(path: str) -> bool:
@@ -109,7 +84,7 @@ class SurvivingLoader(ImageLoader):
     """
 
     def __init__(self, plain: ImageLoader, stand_ins: Mapping[str, str]):
-        super().__init__(*(getattr(plain, field.name) for field in fields(ImageLoader)))
+        super().__init__(*(getattr(plain, field.name) for field in FIELDS))
         object.__setattr__(self, "stand_ins", stand_ins)
 
     def decode(self, path: str) -> np.ndarray:
@@ -136,8 +111,16 @@ class SurvivingLoader(ImageLoader):
             return found
         return np.full((*(self.target_size or (THUMBNAIL, THUMBNAIL)), 3), UNSEEN, np.uint8)
 
+    def keeper(self) -> ImageLoader:
+        """Return the loader of the pictures that a cache keeps, which survives too."""
+        if self.kept_size is None:
+            return self
+        size = {"target_size": self.kept_size, "kept_size": None}
+        plain = ImageLoader(**{field.name: getattr(self, field.name) for field in FIELDS} | size)
+        return SurvivingLoader(plain, self.stand_ins)
+
     def __eq__(self, other):
-        names = [field.name for field in fields(ImageLoader)]
+        names = [field.name for field in FIELDS]
         return isinstance(other, ImageLoader) and all(
             getattr(self, name) == getattr(other, name) for name in names
         )
@@ -145,7 +128,7 @@ class SurvivingLoader(ImageLoader):
     __hash__ = ImageLoader.__hash__
 
     def __reduce__(self):
-        return ImageLoader, tuple(getattr(self, field.name) for field in fields(ImageLoader))
+        return ImageLoader, tuple(getattr(self, field.name) for field in FIELDS)
 
 
 def note_lost(path: str, reason: str, stand_in: str) -> None:

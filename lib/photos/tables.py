@@ -39,6 +39,9 @@ class PhotoTables:
     """Columns Id, path: the rows of the sample submission whose photo can be read."""
     fold: int = 0
     """Which of the run's divisions into training and validation photos it is."""
+    kept_size: tuple[int, int] | None = None
+    """Height and width at which decoded photos are kept, see `keep_decoded`; None for those at
+    which each network sees them."""
 
     @property
     def fingerprint(self) -> str:

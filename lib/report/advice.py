@@ -17,6 +17,7 @@ LEARNED = 0.9  # training accuracy below which a network may have more to learn
 FASTER = 1.15  # times that a stage of fewer trained layers is faster, at least, on a busy GPU
 DOMINANT = 0.25  # share of all mistakes that one pair of classes makes
 FEW = 4  # photos: a difference of fewer is chance, even if none went the other way
+INPUT_BOUND = 0.05  # share of the time that steps wait for photos
 RESCUED = 0.01  # share of the photos that some member has right and the blend wrong
 
 
@@ -168,6 +169,22 @@ def smaller(run: Run, factor: float) -> str:
 
 
 def input_bound(run: Run):
+    """Steps wait for photos: as measured or, in runs before that was, by the stages' speeds."""
+    rows = last_network(run)
+    if "input_bound" in rows and len(rows) > 1:
+        waited = np.average(rows.input_bound[1:], weights=rows.seconds[1:])
+        if not waited > INPUT_BOUND:
+            return None
+        return (
+            "Feed the network faster: its steps wait for photos.",
+            f"After the first epoch, which decodes them, {waited:.0%} of the training time went by "
+            "waiting for photos.",
+            again(run, cache="yes", fuse="yes"),
+        )
+    return slow_for_its_work(run)
+
+
+def slow_for_its_work(run: Run):
     """On a GPU, stages that train more layers are no slower: the steps wait for photos."""
     gpus = [name for name in run.metrics.get("devices", []) if "GPU" in name.upper()]
     rows, shares = last_network(run), {s["name"]: s for s in run.settings.get("stages", [])}

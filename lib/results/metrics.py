@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from common import clock_text, write_atomically
 
 if TYPE_CHECKING:
     from training import Clock
+
+INPUT_BOUND = 0.05  # share of the time that steps wait for photos, above which the log says so
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class StageMetrics:
     """Time of these epochs, training and validation."""
     images_per_second: float | None
     """Training speed, the mean over the epochs; None when no epoch was finished."""
+    input_bound: float | None
+    """The fraction of the epochs' time in which steps waited for photos, 0 to 1; None when no epoch
+    was finished."""
 
     @classmethod
     def of(cls, stage, history: Sequence[dict], member: str, fold: int) -> "StageMetrics":
@@ -48,6 +54,8 @@ class StageMetrics:
         """
         rows = [row for row in history if row["stage"] == stage.name]
         speed = sum(row["images_per_second"] for row in rows) / len(rows) if rows else None
+        seconds = sum(row["seconds"] for row in rows)
+        waited = sum(row.get("input_bound", 0.0) * row["seconds"] for row in rows)
         return cls(
             member=member,
             fold=fold,
@@ -56,8 +64,9 @@ class StageMetrics:
             learning_rate=stage.learning_rate,
             epochs_run=len(rows),
             best_val_accuracy=max((row["val_accuracy"] for row in rows), default=None),
-            seconds=sum(row["seconds"] for row in rows),
+            seconds=seconds,
             images_per_second=speed,
+            input_bound=waited / seconds if seconds else None,
         )
 
     def sentence(self, opened: str, chosen_accuracy: float, left: str) -> str:
@@ -72,21 +81,41 @@ class StageMetrics:
         return (
             f"stage {self.name} is over: {opened}, {self.epochs_run} epochs in "
             f"{self.seconds:.0f} s, best val_accuracy {self.best_val_accuracy or 0:.4f} (chosen so "
-            f"far {chosen_accuracy:.4f}), {self.images_per_second or 0:.0f} images/s, left {left}"
+            f"far {chosen_accuracy:.4f}), {self.images_per_second or 0:.0f} images/s, input-bound "
+            f"{self.input_bound or 0:.0%}, left {left}"
         )
 
 
-def stage_sentence(stage, clock: "Clock", opened: str) -> str:
-    """Return the line that ends a stage in the log.
+def stage_sentence(config, stage, clock: "Clock", opened: str) -> str:
+    """Return the line that ends a stage in the log, and one of what would help if it waited.
 
     Args:
+        config: the kernel's settings: cache, fuse and workers.
         stage: as in `StageMetrics.of`.
         clock: of the job.
         opened: which layers trained.
     """
     state = clock.state
     ran = StageMetrics.of(stage, state.rows, state.member, state.fold)
-    return ran.sentence(opened, state.best_accuracy, clock_text(clock.remaining()))
+    said = ran.sentence(opened, state.best_accuracy, clock_text(clock.remaining()))
+    if (ran.input_bound or 0) <= INPUT_BOUND:
+        return said
+    later = [row.get("input_bound", 0.0) for row in state.rows if row["stage"] == stage.name][1:]
+    return f"{said}\n{feeding_advice(config, bool(later) and max(later) <= INPUT_BOUND)}"
+
+
+def feeding_advice(config, only_first: bool) -> str:
+    """Return what would help where steps wait for photos; the first epoch decodes them."""
+    cores = os.cpu_count() or 1
+    if only_first:
+        return "Steps waited for photos in the first epoch alone, which decodes them."
+    if not config.cache:
+        return "Steps waited for photos: `--cache yes` decodes each once."
+    if not config.fuse:
+        return "Steps waited for photos: `--fuse yes` runs the augmentation's transforms together."
+    if config.workers < cores:
+        return f"Steps waited for photos: `--workers {cores}` uses every core."
+    return "Steps waited for photos: smaller ones (`--image-size`) or a stronger backbone help."
 
 
 @dataclass(frozen=True)

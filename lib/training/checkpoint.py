@@ -12,6 +12,7 @@ from common import EpochProgress, clock_text
 from training.averaging import Averaging
 from training.batchnorm import Reestimate
 from training.clock import Clock, Stage, passes_of
+from training.feeding import waiting_share
 from training.rates import WarmCosine, cosine_span
 from training.state import State
 
@@ -133,8 +134,11 @@ class Checkpoint(keras.callbacks.Callback):
         reseed(self.model, self.seed, finished)
         # The epoch's own rate: at its end the plateau's callback may have lowered it already.
         self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-        self.began = time.monotonic()
+        self.began, self.asked = time.monotonic(), []
         self.bar = tqdm(total=len(self.batches), leave=False, disable=None, unit="batch")
+
+    def on_train_batch_begin(self, batch, logs=None):  # noqa: D102
+        self.asked.append(time.monotonic())
 
     def on_train_batch_end(self, batch, logs=None):  # noqa: D102
         self.check_finite(logs["loss"])
@@ -154,7 +158,8 @@ class Checkpoint(keras.callbacks.Callback):
         state, number = self.state, self.state.stage
         stage = self.clock.stages[number]
         seconds, speed = time.monotonic() - self.began, self.batches.n / self.trained
-        row = epoch_row(state, stage, epoch + 1, logs, self.learning_rate, seconds, speed)
+        waited = waiting_share(self.asked, self.batches.ready_times, self.trained)
+        row = epoch_row(state, stage, epoch + 1, logs, self.learning_rate, seconds, speed, waited)
         state.history.append(row)
         state.store(self.network, self.model.optimizer, self.averaging)
         state.counters = {
@@ -177,7 +182,14 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 def epoch_row(
-    state: State, stage: Stage, epoch: int, logs: dict, rate: float, seconds: float, speed: float
+    state: State,
+    stage: Stage,
+    epoch: int,
+    logs: dict,
+    rate: float,
+    seconds: float,
+    speed: float,
+    waited: float,
 ) -> dict:
     """Return the row of the history that tells of an epoch of `stage`.
 
@@ -189,6 +201,7 @@ def epoch_row(
         rate: the learning rate at the epoch's beginning.
         seconds: that training and validation took.
         speed: photos a second while training.
+        waited: the fraction of that time in which steps waited for photos.
     """
     return {
         "member": state.member,
@@ -199,6 +212,7 @@ def epoch_row(
         "learning_rate": rate,
         "seconds": seconds,
         "images_per_second": speed,
+        "input_bound": waited,
     }
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from photos import PhotoTables, make_iterator
 from training.checkpoint import epoch_row, progress_line
 from training.clock import Clock, Stage
+from training.feeding import waiting_share
 from training.unlike import unlike_others
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)  # inverse, on standardised features
@@ -47,18 +48,26 @@ def build_head(kind: str, classes: int, dropout: float, l2: float) -> keras.Sequ
 
 
 class Watch(keras.callbacks.Callback):
-    """Stops a pass over the photos where the session's end comes too near."""
+    """Stops a pass over the photos where the session's end comes too near; times its waiting."""
 
     def __init__(self, clock: Clock, batch_size: int):
         super().__init__()
-        self.clock, self.batch_size = clock, batch_size
+        self.clock, self.batch_size, self.asked = clock, batch_size, []
 
     def on_predict_begin(self, logs=None):  # noqa: D102
         self.began = time.monotonic()
 
+    def on_predict_batch_begin(self, batch, logs=None):  # noqa: D102
+        self.asked.append(time.monotonic())
+
     def on_predict_batch_end(self, batch, logs=None):  # noqa: D102
         photos = (batch + 1) * self.batch_size
-        self.clock.check_batch(photos / (time.monotonic() - self.began))
+        self.took = time.monotonic() - self.began
+        self.clock.check_batch(photos / self.took)
+
+    def waited(self, ready: Sequence[float]) -> float:
+        """Return the seconds in which the pass waited for batches that were ready then."""
+        return self.took * waiting_share(self.asked, ready, self.took)
 
 
 def fit_head(
@@ -118,7 +127,7 @@ def fit_on_flows(
         OutOfTime: as `clock` says.
     """
     began, state = time.monotonic(), clock.state
-    *seen, held = compute_features(network, flows, clock)
+    (*seen, held), waited = compute_features(network, flows, clock)
     features, positions = np.concatenate(seen), np.tile(labels[0], len(seen))
     classes = network.output_shape[-1]
     kernel, bias = best_regression(features, positions, held, labels[1], classes)
@@ -128,7 +137,7 @@ def fit_on_flows(
     }
     seconds = time.monotonic() - began
     number, speed = state.stage, len(features) / seconds
-    row = epoch_row(state, clock.stages[number], 1, logs, np.nan, seconds, speed)
+    row = epoch_row(state, clock.stages[number], 1, logs, np.nan, seconds, speed, waited / seconds)
     state.history.append(row)
     state.store(network)
     state.commit(row, stage_is_over=True)
@@ -136,18 +145,22 @@ def fit_on_flows(
     return np.concatenate([seen[0], held])
 
 
-def compute_features(network: keras.Model, flows: Sequence, clock: Clock) -> list[np.ndarray]:
+def compute_features(
+    network: keras.Model, flows: Sequence, clock: Clock
+) -> tuple[list[np.ndarray], float]:
     """Run the network up to its head over each of `flows`, with a progress bar.
 
     Returns:
-        float32 [photos, features] for each.
+        float32 [photos, features] for each, and the seconds in which all of them waited for photos.
     """
     model = keras.Model(network.inputs, network.get_layer("pool").output)
-    found = []
+    found, waited = [], 0.0
     for flow in tqdm(flows, "features", leave=False, disable=None, unit="pass"):
-        watch = [Watch(clock, flow.batch_size)]
-        found.append(np.float32(model.predict(flow.as_tf_dataset(), verbose=0, callbacks=watch)))
-    return found
+        watch = Watch(clock, flow.batch_size)
+        features = model.predict(flow.as_tf_dataset(), verbose=0, callbacks=[watch])
+        found.append(np.float32(features))
+        waited += watch.waited(flow.ready_times)
+    return found, waited
 
 
 def best_regression(
