@@ -60,6 +60,7 @@ sys.path.insert(0, str(LIB))
 
 import report
 import settings
+import training
 from common import Boundary, clock_text, scratch_folder
 from common.locks import only_one
 from inference.view import View
@@ -75,6 +76,7 @@ COMPETITION = Layout(  # `ship init SLUG` proposes another competition's block
     train_photos=("train", "train.zip"),
     test_photos=("test_upload", "test.zip"),
 )
+PHOTOS = 15_561, 6_675  # that are labelled and to be predicted, to reckon before they are read
 KAGGLE_MINUTES = 11.5 * 60  # a session may last 12 hours
 
 
@@ -364,6 +366,7 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
     parser.add_argument("--output", type=Path, help="where results go (./output)")
     parser.add_argument("--fresh", action="store_true", help="throw an unfinished run away")
     parser.add_argument("--show-config", action="store_true", help="print the settings as JSON")
+    parser.add_argument("--plan", action="store_true", help="print what a run costs, and end")
     parser.add_argument("--report", type=Path, metavar="DIR", help="remake DIR's report, and end")
     config, options = settings.read_settings(
         parser,
@@ -379,7 +382,9 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
     config = dataclasses.replace(config, time_limit=config.time_limit or limit)
     config = settings.resolved(config, BACKBONES)
     if options.show_config:
-        settings.show_config(config, COMPETITION.slug, RECIPES, SHARED, BACKBONES)
+        members = settings.members_of(config, RECIPES, SHARED, BACKBONES)
+        minutes = training.gpu_minutes(config, members, BACKBONES, VIEWS, PHOTOS)
+        settings.show_config(config, COMPETITION.slug, RECIPES, SHARED, BACKBONES, minutes)
         parser.exit()
     return config, options
 
@@ -398,7 +403,6 @@ import keras
 import inference
 import photos
 import results
-import training
 from ImageDataAugmentor.transforms import FancyPCA
 from photos import PhotoTables, make_iterator
 from training import Clock, State
@@ -454,7 +458,7 @@ def train(
     """
     state, classes, network = clock.state, len(tables.competition.classes), None
     while state.stage < len(config.stages):
-        stage = config.stages[state.stage]
+        stage = clock.next_stage()
         sized = settings.at_scale(config, stage.scale)
         network = network_for(sized, classes, weights, network)
         state.keep_first(network)
@@ -570,23 +574,22 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     layout = photos.layout_of(folder, COMPETITION)
     parts = photos.load_tables(folder, layout, scratch, config)
     parts = photos.keep_decoded(parts, members.values(), VIEWS, scratch)
-    results.note_photos(output, parts)
     same, found = settings.decisive(config, MAY_CHANGE), photos.fingerprint(parts)
     state = training.open_state(output / "state", same, found, options.fresh)
+    plan = training.make_plan(members, BACKBONES, VIEWS, parts, state, START, config.time_limit)
+    if options.plan:
+        return print(plan.table())
+    results.note_photos(output, parts)
     portfolio = inference.Portfolio(output / "members", ROOT / "input", parts, state)
-    passes = {name: inference.passes_of(member, VIEWS) for name, member in members.items()}
-    plan = training.make_plan(members, BACKBONES, passes, parts, state, START, config.time_limit)
-    for job in plan.jobs:
-        member = members[job.member]
-        same = settings.decisive(member, MAY_CHANGE)
-        if portfolio.has(job.member, same, job.fold):
-            continue
+    known = {name: settings.decisive(member, MAY_CHANGE) for name, member in members.items()}
+    plan.done = [job for job in plan.jobs if portfolio.has(job.member, known[job.member], job.fold)]
+    for job in plan.unfinished():
+        member, same = members[job.member], known[job.member]
         if not plan.fits(job):
             print(f"Time is up: {job.member}, fold {job.fold}, is left out.", flush=True)
             state.run_out_of_time()
             continue
-        if len(plan.jobs) > 1:
-            print(plan.table(), flush=True)
+        print(plan.table(), flush=True)
         boundary.doing, began = "building the network", time.monotonic()
         keras.utils.clear_session()  # of the network before; inside the scope it would break it
         with strategy.scope(), training.out_of_memory_explained(config.batch_size):

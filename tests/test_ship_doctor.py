@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from ship.checks import computed_hours
+
 
 def spoil(world, name: str, **changes) -> None:
     path = world.project / name
@@ -186,3 +188,17 @@ def test_a_failing_doctor_stops_ship(world):
         '1 of 14 checks failed; dataset metadata: dataset-metadata.json: "title"'
     )
     assert not [call for call in world.kaggle.requests if call.name == "StartBlobUpload"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [
+        ([{"gpu_minutes": 90}, {"gpu_minutes": 30.0}], "2.0 h (from published throughputs"),
+        ([{"gpu_minutes": 90}, {}], ""),  # a kernel that does not tell
+        ([], ""),
+    ],
+)
+def test_computed_gpu_hours_are_the_kernel_s_own(shown, said):
+    found = computed_hours(*shown)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)

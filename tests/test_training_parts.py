@@ -1,4 +1,4 @@
-"""The parts of the training loop, each by itself: rates, average, mixing, head, BatchNorm, plan."""
+"""The parts of the training loop, each by itself: rates, average, mixing, head, BatchNorm."""
 
 import math
 import os
@@ -21,17 +21,13 @@ from ImageDataAugmentor import ImageDataAugmentor
 from training import (
     Averaging,
     Clock,
-    Job,
-    JobShape,
     Mixing,
     OutOfTime,
-    Plan,
     WarmCosine,
     build_head,
     layer_factors,
     load_backbone,
     make_optimizer,
-    make_plan,
     open_state,
     write_weights,
 )
@@ -761,124 +757,6 @@ def test_the_share_tells_whether_photos_or_steps_are_slow(tmp_path, step, photo,
         time.sleep(step)
     took = time.monotonic() - began
     assert low <= waiting_share(asked, flow.ready_times, took) <= high
-
-
-# ---------------------------------------------------------------------------------------- plan
-
-
-def fold(number, train, validation=0, test=0):
-    """Stand for the photos of a fold."""
-    return SimpleNamespace(
-        fold=number, train=train * [0], validation=validation * [0], test=test * [0]
-    )
-
-
-def test_every_member_has_a_fold_before_any_has_the_next(state):
-    members = {
-        name: SimpleNamespace(backbone="Net", image_size=(8, 8), stages=[Stage()])
-        for name in ("a", "b")
-    }
-    backbones, passes = {"Net": SimpleNamespace(gmacs=1.0, size=(8, 8))}, {"a": 1, "b": 1}
-    parts = [fold(0, 10), fold(1, 20)]
-    plan = make_plan(members, backbones, passes, parts, state, 0.0, None)
-    assert [(job.member, job.fold) for job in plan.jobs] == [("a", 0), ("b", 0), ("a", 1), ("b", 1)]
-    assert plan.jobs[2].cost == 2 * plan.jobs[0].cost > 0
-    assert plan.end == math.inf
-
-
-def test_a_job_s_cost_and_clock_are_those_of_its_photos_size_and_passes(state):
-    members = {"a": SimpleNamespace(backbone="Net", image_size=(8, 24), stages=[Stage()])}
-    backbones = {"Net": SimpleNamespace(gmacs=2.0, size=(8, 8))}
-    part = fold(0, 10, 4, 6)
-    plan = make_plan(members, backbones, {"a": 1.5}, [part], state, 100.0, 2)
-    (job,) = plan.jobs
-    assert job.cost == JobShape([Stage()], 2.0 * 3, 1.5).cost(10, 4, 6)
-    clock = plan.clock(job, [Stage()])
-    assert (clock.images, clock.passes, clock.end, clock.later) == (10, 1.5, 220.0, 0)
-
-
-@pytest.mark.parametrize(
-    ("changed", "times"),
-    [
-        ({"scale": 2.0}, 4),
-        ({"fraction": 0.5}, 2),  # a whole forward pass, and half of a backward one
-        ({"fraction": 1.0}, 3),
-        ({"epochs": 6}, 2),
-        ({"views": 5}, 2),  # three epochs against six passes, once
-        ({"views": 5, "epochs": 50}, 2),
-    ],
-)
-def test_a_stage_costs_what_its_passes_cost(changed, times):
-    plain = JobShape([Stage(epochs=3)], 2.0, 0).cost(100, 0, 0)
-    assert plain == 2.0 * 3 * 100
-    assert JobShape([Stage(**{"epochs": 3} | changed)], 2.0, 0).cost(100, 0, 0) == times * plain
-
-
-def test_validation_is_a_forward_pass_an_epoch_and_predictions_come_on_top():
-    shape = JobShape([Stage(fraction=1.0, epochs=3, scale=2.0)], 2.0, passes=1.5)
-    assert shape.cost(0, 10, 0) == 2.0 * (3 * 4 * 10 + 1.5 * 10)
-    assert shape.cost(0, 0, 10) == 2.0 * 1.5 * 10
-    assert JobShape([Stage(), Stage()], 1.0, 0).cost(7, 0, 0) == 2 * 3 * 7
-
-
-def job(member, number, cost):
-    return Job(member, number, cost, images=0, passes=0)
-
-
-def plan_of(state, left, rate=None):
-    jobs = [
-        job(name, number, cost) for number in (0, 1) for name, cost in (("a", 100.0), ("b", 300.0))
-    ]
-    return Plan(jobs, state, time.monotonic() + left, rate)
-
-
-def finish(state, member, number, cost, seconds):
-    state.begin_job(member, number)
-    state.finish_job(cost, seconds)
-
-
-def test_the_first_job_always_fits_and_a_later_one_only_in_the_time_left(state):
-    assert all(plan_of(state, 1, rate=1.0).fits(one) for one in plan_of(state, 1).jobs)
-    finish(state, "a", 0, 100.0, 50.0)  # 2 a second
-    plan = plan_of(state, 100)
-    assert [plan.fits(one) for one in plan.jobs[1:]] == [False, True, False]
-    assert plan_of(state, 151).fits(plan.jobs[1])
-
-
-def test_a_member_is_reckoned_by_its_own_speed_and_a_new_one_by_the_slowest(state):
-    plan = plan_of(state, math.inf)
-    assert plan.seconds(plan.jobs[0]) == 0
-    assert plan_of(state, 1, rate=10.0).seconds(plan.jobs[0]) == 10
-    finish(state, "a", 0, 100.0, 50.0)
-    finish(state, "b", 0, 300.0, 600.0)
-    assert [plan.seconds(one) for one in plan.jobs[2:]] == [50, 600]
-    assert plan.seconds(job("c", 0, 10.0)) == 20
-    assert plan.later(plan.jobs[1]) == 650
-    assert plan.later(plan.jobs[3]) == 0
-
-
-def test_the_table_has_a_line_a_job_and_says_what_may_not_fit(state):
-    before = plan_of(state, math.inf).table().splitlines()
-    assert before == [
-        "plan: 4 networks, 0 finished",
-        "  a, fold 0: 12% of the work",
-        "  b, fold 0: 38% of the work",
-        "  a, fold 1: 12% of the work",
-        "  b, fold 1: 38% of the work",
-    ]
-    finish(state, "a", 0, 100.0, 600.0)
-    first, *lines, last = plan_of(state, 2500).table().splitlines()
-    assert first == "plan: 4 networks, 1 finished"
-    assert [line.split(":")[0].strip() for line in lines] == [
-        *("a, fold 0", "b, fold 0", "a, fold 1", "b, fold 1")
-    ]
-    assert [("took" in line, "about" in line, "may not fit" in line) for line in lines] == [
-        (True, False, False),
-        (False, True, False),  # 1800 of 2500 seconds
-        (False, True, False),  # 2400
-        (False, True, True),  # 4200
-    ]
-    assert "of the session are left" in last
 
 
 if __name__ == "__main__":

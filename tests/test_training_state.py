@@ -113,6 +113,32 @@ def test_a_stage_that_trains_more_is_reckoned_slower(state):
     assert costs == [10, 20, 30]
 
 
+def test_the_first_epoch_begins_also_where_it_is_forecast_not_to_fit(state):
+    forecast = Clock(state, STAGES, 100, 4, time.monotonic() + 5, forecast=lambda _: 60.0)
+    assert forecast.epoch_seconds(0) == 60
+    forecast.check_epoch()
+    state.history = [row("head", seconds=10)]
+    assert [forecast.epoch_seconds(stage) for stage in range(3)] == [10, 60, 60]
+    with pytest.raises(OutOfTime):
+        forecast.check_epoch()
+
+
+@pytest.mark.parametrize(("left", "epochs"), [(35.5, 3), (29.5, 2), (19.5, 1), (5, 1)])
+def test_the_last_stage_has_the_epochs_that_fit_beside_all_views(state, left, epochs, capsys):
+    state.history, state.predict_rate, state.stage = [row("all", seconds=10)], 88, 2  # 5 s for four
+    last = Clock(state, list(STAGES), 100, 4, time.monotonic() + left)
+    assert last.next_stage().epochs == epochs
+    assert ("stage all runs" in capsys.readouterr().out) == (epochs < 3)
+    assert state.stopped_by_time_limit == (epochs < 3)
+    later = Clock(state, list(STAGES), 100, 4, math.inf)  # goes on with the same number
+    assert later.next_stage().epochs == epochs
+
+
+def test_stages_before_the_last_keep_their_epochs(state):
+    state.history, state.predict_rate = [row("head", seconds=10)], 88
+    assert Clock(state, list(STAGES), 100, 4, time.monotonic() + 6).next_stage().epochs == 3
+
+
 def test_an_epoch_under_way_stops_before_the_prediction_is_in_danger(state):
     endangered = clock(state, 10, passes=4)  # one pass at 20 photos a second: 5.5 s; four: 22 s
     endangered.check_batch(rate=20)  # nothing validated yet: one plain pass will do

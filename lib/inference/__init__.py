@@ -24,12 +24,12 @@ MODULES = {
     "combine_members": "outcome",
     "expected_calibration_error": "calibration",
     "label_suspects": "suspects",
-    "passes_of": "views",
+    "passes_of": "view",
     "predict": "prediction",
     "predict_views": "views",
     "pseudo_labels": "pseudo",
     "temperature": "calibration",
-    "views_of": "views",
+    "views_of": "view",
     "with_pseudo_labels": "prediction",
 }
 

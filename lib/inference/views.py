@@ -18,27 +18,6 @@ if TYPE_CHECKING:
     from training import Clock
 
 
-def views_of(config, views: Sequence[View]) -> list[View]:
-    """Return the prediction passes of a config; the first is always the plain photo.
-
-    Args:
-        config: has tta, the number of passes, and tta_style: "weak" takes the first of `views`,
-            "training" adds as many passes as trained to the plain one.
-        views: the first is the plain one.
-    """
-    if config.tta_style == "training" and config.tta > 1:
-        return [views[0], *(View(f"as trained {n}", trained=True) for n in range(config.tta))]
-    return list(views[: config.tta])
-
-
-def passes_of(config, views: Sequence[View]) -> float:
-    """Return what all prediction passes cost, in passes over photos of the trained size.
-
-    The arguments are those of `views_of`.
-    """
-    return sum(view.scale**2 for view in views_of(config, views))
-
-
 def predict_views(
     views: Sequence[View],
     clock: "Clock",

@@ -8,7 +8,12 @@ from settings.members import members_of
 
 
 def show_config(
-    config, competition: str, recipes: Mapping, shared: Iterable[str], backbones: Mapping
+    config,
+    competition: str,
+    recipes: Mapping,
+    shared: Iterable[str],
+    backbones: Mapping,
+    gpu_minutes: float,
 ) -> None:
     """Print the settings as one JSON object, with the files of weights that they need.
 
@@ -19,6 +24,7 @@ def show_config(
         recipes: as in `members_of`.
         shared: as in `members_of`.
         backbones: rows by name, each with a size and a file of weights.
+        gpu_minutes: that a run takes on two T4s, computed and not measured.
     """
     members = members_of(config, recipes, shared, backbones)
     own = sorted({backbones[member.backbone].file for member in members.values()})
@@ -29,6 +35,7 @@ def show_config(
         "backbone": config.backbone,
         "weights_files": files.get(config.weights, [config.weights]),
         "competition": competition,
+        "gpu_minutes": gpu_minutes,
         "recipes": list(recipes),
         "backbones": list(backbones),
     }

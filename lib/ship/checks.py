@@ -194,7 +194,9 @@ def gpu_minutes_left(context: Context) -> float:
 def check_quota(context: Context, settings: Settings) -> str:
     """Check that the GPU time that is left this week suffices for the run's time limit."""
     left = gpu_minutes_left(context)
-    limit = context.shown_config(settings).get("config", {}).get("time_limit") or SESSION_MINUTES
+    shown = context.shown_config(settings)
+    limit = shown.get("config", {}).get("time_limit") or SESSION_MINUTES
+    needs = f" and computes to {hours}" if (hours := computed_hours(shown)) else ""
     if left < 30:
         raise Concern(
             f"{max(0, left):.0f} minutes of GPU time are left this week: Kaggle may refuse the run "
@@ -202,10 +204,21 @@ def check_quota(context: Context, settings: Settings) -> str:
         )
     if left < limit:
         raise Concern(
-            f"{left / 60:.1f} h of GPU time left, the run may take {limit / 60:.1f} h: wait, or "
-            f"push with --set time_limit={max(1, int(left) - 10)}"
+            f"{left / 60:.1f} h of GPU time left, the run may take {limit / 60:.1f} h{needs}: "
+            f"wait, or push with --set time_limit={max(1, int(left) - 10)}"
         )
-    return f"{left / 60:.1f} h of GPU time left, the run may take {limit / 60:.1f} h"
+    return f"{left / 60:.1f} h of GPU time left, the run may take {limit / 60:.1f} h{needs}"
+
+
+def computed_hours(*shown: dict) -> str:
+    """Return the GPU hours of runs with these answers to --show-config; "" where one has none.
+
+    They are computed from published throughputs by the kernel's own arithmetic.
+    """
+    minutes = [config.get("gpu_minutes") for config in shown]
+    if not minutes or not all(isinstance(one, int | float) for one in minutes):
+        return ""
+    return f"{sum(minutes) / 60:.1f} h (from published throughputs, give or take half)"
 
 
 def submissions_left(context: Context) -> int:

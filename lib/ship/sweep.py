@@ -19,6 +19,7 @@ from ship.checks import (
     BEFORE_BUNDLE,
     BEFORE_PUSH,
     SESSION_MINUTES,
+    computed_hours,
     gpu_minutes_left,
     require,
     submissions_left,
@@ -129,16 +130,24 @@ def plan(context: Context, cells: list[Cell]) -> None:
     if known and waiting:
         hours = len(waiting) * median(known) / 60
         guess = f", about {hours:.1f} h if they take as long as the runs before"
+    computed = computed_hours(*(cell.config for cell in waiting))
     text = (
         f"{len(cells)} settings, {len(waiting)} to be run: at most {most / 60:.1f} GPU hours{guess}"
     )
+    text += f", computed {computed}" if computed else ""
     left = None if context.dry_run else told(gpu_minutes_left, context)
     if left is not None:
         text += f"; {left / 60:.1f} h are left this week"
         if most > left:
             text += " (--hours N bounds what all of them together may take)"
     say(text, result=True)
-    tell(settings=[cell.chosen for cell in cells], waiting=len(waiting), most_gpu_minutes=most)
+    minutes = [cell.config.get("gpu_minutes") for cell in waiting]
+    tell(
+        settings=[cell.chosen for cell in cells],
+        waiting=len(waiting),
+        most_gpu_minutes=most,
+        computed_gpu_minutes=None if None in minutes else sum(minutes),
+    )
 
 
 def drive(context: Context, cells: list[Cell]) -> None:

@@ -8,42 +8,38 @@ model.compile(make_optimizer(config, rate, layer_factors(network, 10, 1)), loss)
 model.fit(..., callbacks=make_callbacks(config, state, clock, network, batches, validation.n))
 """
 
-from training.averaging import Averaging
-from training.backbones import layers_of, load_backbone, open_backbone, unfreeze
-from training.checkpoint import Checkpoint, Diverged, make_callbacks, make_counters
-from training.clock import Clock, OutOfTime
-from training.devices import out_of_memory_explained, use_devices
-from training.head import build_head, fit_head
-from training.mixing import Mixing
-from training.plan import Job, JobShape, Plan, make_plan
-from training.rates import WarmCosine, layer_factors, make_optimizer
-from training.state import State, open_state, write_weights
+from common import import_lazily
 
-__all__ = [
-    "Averaging",
-    "Checkpoint",
-    "Clock",
-    "Diverged",
-    "Job",
-    "JobShape",
-    "Mixing",
-    "OutOfTime",
-    "Plan",
-    "State",
-    "WarmCosine",
-    "build_head",
-    "fit_head",
-    "layer_factors",
-    "layers_of",
-    "load_backbone",
-    "make_callbacks",
-    "make_counters",
-    "make_optimizer",
-    "make_plan",
-    "open_backbone",
-    "open_state",
-    "out_of_memory_explained",
-    "unfreeze",
-    "use_devices",
-    "write_weights",
-]
+MODULES = {
+    "Averaging": "averaging",
+    "Checkpoint": "checkpoint",
+    "Clock": "clock",
+    "Diverged": "checkpoint",
+    "Job": "plan",
+    "JobShape": "costs",
+    "Mixing": "mixing",
+    "OutOfTime": "clock",
+    "Plan": "plan",
+    "State": "state",
+    "WarmCosine": "rates",
+    "build_head": "head",
+    "fit_head": "head",
+    "gpu_minutes": "costs",
+    "layer_factors": "rates",
+    "layers_of": "backbones",
+    "load_backbone": "backbones",
+    "make_callbacks": "checkpoint",
+    "make_counters": "checkpoint",
+    "make_optimizer": "rates",
+    "make_plan": "plan",
+    "open_backbone": "backbones",
+    "open_state": "state",
+    "out_of_memory_explained": "devices",
+    "published_rate": "costs",
+    "unfreeze": "backbones",
+    "use_devices": "devices",
+    "write_weights": "state",
+}
+
+__all__ = list(MODULES)
+__getattr__ = import_lazily(__name__, MODULES)  # costs are computed before TensorFlow is imported

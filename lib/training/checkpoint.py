@@ -11,7 +11,8 @@ from tqdm import tqdm
 from common import EpochProgress, clock_text
 from training.averaging import Averaging
 from training.batchnorm import Reestimate
-from training.clock import Clock, Stage, passes_of
+from training.clock import Clock
+from training.costs import Stage, epochs_of
 from training.feeding import waiting_share
 from training.rates import WarmCosine, cosine_span
 from training.state import State
@@ -150,7 +151,9 @@ class Checkpoint(keras.callbacks.Callback):
         self.validation_began = time.monotonic()
 
     def on_test_end(self, logs=None):  # noqa: D102
-        self.clock.note_prediction(self.validation_images, time.monotonic() - self.validation_began)
+        scale = self.clock.stages[self.state.stage].scale
+        took = time.monotonic() - self.validation_began
+        self.clock.note_prediction(self.validation_images * scale**2, took)
 
     def on_epoch_end(self, epoch, logs=None):  # noqa: D102
         self.bar.close()
@@ -169,6 +172,8 @@ class Checkpoint(keras.callbacks.Callback):
         over = self.model.stop_training or epoch + 1 >= stage.epochs
         state.commit(row, over, self.go_on, self.validation_images if self.go_on else None)
         print(progress_line(self.clock, number, row), flush=True)
+        if news := self.clock.news():
+            print(news, flush=True)
         if not over:
             self.clock.check_epoch()
 
@@ -225,7 +230,7 @@ def progress_line(clock: Clock, number: int, row: dict) -> str:
         stages=len(clock.stages),
         stage=stage.name,
         epoch=row["epoch"],
-        epochs=passes_of(stage),
+        epochs=epochs_of(stage),
         left=clock_text(clock.remaining()),
         **{name: row[name] for name in measured},
     ).line()

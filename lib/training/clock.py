@@ -1,10 +1,12 @@
 """What the rest of a run costs, estimated from measured speed, against the end of the session."""
 
+import dataclasses
+import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
+from training.costs import Stage, epoch_cost, epochs_of
 from training.state import State
 
 PREDICTION_OVERHEAD = 1.1  # loading weights and writing files come on top of the passes
@@ -12,32 +14,6 @@ PREDICTION_OVERHEAD = 1.1  # loading weights and writing files come on top of th
 
 class OutOfTime(Exception):
     """Training must stop so that the prediction still fits into the session."""
-
-
-class Stage(Protocol):
-    """The parts of a stage of the schedule that the clock and the checkpoint use."""
-
-    name: str
-    fraction: float
-    learning_rate: float
-    epochs: int
-    scale: float
-    views: int
-
-
-def passes_of(stage: Stage) -> int:
-    """Return how many epochs' time a stage takes: one where it trains on cached features."""
-    return 1 if stage.views else stage.epochs
-
-
-def epoch_cost(stage: Stage) -> float:
-    """Return what one photo costs in an epoch of a stage, in forward passes of the full size.
-
-    A forward pass costs 1. A backward pass costs 2 for the fraction that trains: as many
-    multiplications as the forward pass for the inputs, and again for the weights. A stage on cached
-    features passes forward over the photos and their augmented views, once.
-    """
-    return (stage.views + 1 if stage.views else 1 + 2 * stage.fraction) * stage.scale**2
 
 
 @dataclass
@@ -54,8 +30,12 @@ class Clock:
     """How many prediction passes the run wants; a pass over larger photos counts for more."""
     end: float
     """When the session ends, in seconds of time.monotonic(); infinity without a limit."""
-    later: float = 0.0
-    """The seconds that the jobs after this one are expected to take."""
+    later: Callable[[], float] = lambda: 0.0
+    """Returns the seconds that the jobs after this one are expected to take."""
+    forecast: Callable[[Stage], float] = lambda _: 0.0
+    """Returns the seconds of an epoch of a stage before one is measured; 0 while unknown."""
+    news: Callable[[], str] = lambda: ""
+    """Returns what is new about the plan, after an epoch; "" where nothing is."""
 
     def left(self) -> float:
         """Return the seconds until the session ends."""
@@ -74,26 +54,59 @@ class Clock:
         return PREDICTION_OVERHEAD * passes * self.images / rate if rate else 0.0
 
     def epoch_seconds(self, stage: int) -> float:
-        """Return the cost of an epoch of a stage: the last epoch's, scaled by `epoch_cost`."""
-        rows = self.state.rows
+        """Return the seconds of an epoch of a stage: of its last one, or as forecast.
+
+        Where there is neither it is the last epoch of any stage, scaled by `epoch_cost`.
+        """
+        rows, wanted = self.state.rows, self.stages[stage]
+        if own := [row["seconds"] for row in rows if row["stage"] == wanted.name]:
+            return own[-1]
+        if forecast := self.forecast(wanted):
+            return forecast
         if not rows:
             return 0.0
         cost = {stage.name: epoch_cost(stage) for stage in self.stages}
-        return rows[-1]["seconds"] * cost[self.stages[stage].name] / cost[rows[-1]["stage"]]
+        return rows[-1]["seconds"] * cost[wanted.name] / cost[rows[-1]["stage"]]
 
-    def remaining(self) -> float:
-        """Return the most seconds that the rest of the run can take."""
+    def next_stage(self) -> Stage:
+        """Return the stage at which the state stands; the last one with as many epochs as fit.
+
+        Its rate then still falls to its end. The number is kept: a later session goes on with it.
+        """
+        state, last = self.state, len(self.stages) - 1
+        stage = self.stages[state.stage]
+        if state.stage == last and not state.last_epochs and (one := self.epoch_seconds(last)):
+            free = self.left() - self.predict_seconds(self.passes)
+            fitting = max(1, math.floor(free / one)) if free < stage.epochs * one else stage.epochs
+            if fitting < epochs_of(stage):
+                print(f"stage {stage.name} runs {fitting} of {stage.epochs} epochs: no more fit.")
+                state.last_epochs = fitting
+                state.run_out_of_time()
+        if state.last_epochs and not stage.views:
+            epochs = min(state.last_epochs, self.stages[last].epochs)
+            self.stages[last] = dataclasses.replace(self.stages[last], epochs=epochs)
+        return self.stages[state.stage]
+
+    def rest(self) -> float:
+        """Return the most seconds that the rest of the job can take."""
         state = self.state
         seconds = self.predict_seconds(self.passes)
         for index in range(state.stage, len(self.stages)):
             done = state.epoch if index == state.stage else 0
-            seconds += (passes_of(self.stages[index]) - done) * self.epoch_seconds(index)
-        return min(seconds + self.later, self.left())
+            seconds += (epochs_of(self.stages[index]) - done) * self.epoch_seconds(index)
+        return seconds
+
+    def remaining(self) -> float:
+        """Return the most seconds that the rest of the run can take."""
+        return min(self.rest() + self.later(), self.left())
 
     def check_epoch(self) -> None:
-        """Raise OutOfTime when the next epoch and the prediction do not both fit."""
-        need = self.predict_seconds(self.passes)
-        if need + self.epoch_seconds(self.state.stage) > self.left():
+        """Raise OutOfTime when the next epoch and the prediction do not both fit.
+
+        The first epoch of all begins in any case: `check_batch` watches over it.
+        """
+        need = self.predict_seconds(self.passes) + self.epoch_seconds(self.state.stage)
+        if self.state.rows and need > self.left():
             raise OutOfTime
 
     def check_batch(self, rate: float) -> None:

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from photos import PhotoTables, make_iterator
 from training.checkpoint import epoch_row, progress_line
-from training.clock import Clock, Stage
+from training.clock import Clock
+from training.costs import Stage
 from training.feeding import waiting_share
 from training.unlike import unlike_others
 

@@ -53,6 +53,8 @@ class State:
     """The file of the averaged weights; "" where the average begins with the weights."""
     counters: dict = field(default_factory=dict)
     """The counters of early stopping and of the plateau, by callback."""
+    last_epochs: int = 0
+    """How many epochs the last stage has, where its own do not fit into a session; 0: its own."""
     learning_rate: float | None = None
     """The rate at which this stage starts, after a divergence lowered it; None for its own."""
     divergences: int = 0
@@ -104,7 +106,7 @@ class State:
         self.highest_accuracy = self.best_accuracy = -1.0
         self.predict_rate = 0.0
         self.best = self.last = self.optimizer = self.average = ""
-        self.counters, self.learning_rate, self.divergences = {}, None, 0
+        self.counters, self.learning_rate, self.divergences, self.last_epochs = {}, None, 0, 0
         for file in self.folder.glob("pseudo-*"):  # an earlier job's choice
             file.unlink()
 

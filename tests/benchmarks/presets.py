@@ -1,9 +1,9 @@
 """What each recipe asks of two T4s, computed and not measured: minutes and memory.
 
-    python tests/benchmarks/presets.py [--train 13227 --validation 2334 --test 6675]
+    python tests/benchmarks/presets.py
 
-The photos are the home competition's. Minutes are the multiply-adds of the recipe's own schedule
-over the rate that published throughputs give (`training.plan.GPU_RATE`, give or take half).
+The photos are as many as the home competition's. Minutes are those of `training.gpu_minutes`, from
+published throughputs, give or take half.
 Depthwise convolutions, of which EfficientNets have many, are slower: expect two to four times as
 long. The memory of a device is what the outputs of all layers take for its share of a batch in
 float16, kept for the backward pass, and sixteen bytes a weight: itself, its gradient and Adam's two
@@ -22,9 +22,8 @@ import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import kernel  # noqa: E402 - found in the repository
-from inference import passes_of  # noqa: E402
 from settings import members_of, resolved, size_text  # noqa: E402
-from training.plan import GPU_RATE, shape_of  # noqa: E402
+from training.costs import gpu_minutes  # noqa: E402
 
 GPUS = 2
 WHY = {
@@ -59,24 +58,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--train", type=int, default=13_227)
-    parser.add_argument("--validation", type=int, default=2_334)
-    parser.add_argument("--test", type=int, default=6_675)
-    options = parser.parse_args()
-    photos = options.train, options.validation, options.test
+    parser.parse_args()
     print("| recipe | networks | GPU minutes | GB a GPU | why |\n|---|---|---|---|---|", flush=True)
     for name, why in WHY.items():
-        members = members_of(
-            resolved(kernel.RECIPES[name], kernel.BACKBONES),
-            kernel.RECIPES,
-            kernel.SHARED,
-            kernel.BACKBONES,
-        )
-        networks, minutes, most = [], 0.0, 0.0
+        config = resolved(kernel.RECIPES[name], kernel.BACKBONES)
+        members = members_of(config, kernel.RECIPES, kernel.SHARED, kernel.BACKBONES)
+        networks, most = [], 0.0
+        minutes = gpu_minutes(config, members, kernel.BACKBONES, kernel.VIEWS, kernel.PHOTOS)
         for member in members.values():
-            row = kernel.BACKBONES[member.backbone]
-            cost = shape_of(member, row, passes_of(member, kernel.VIEWS)).cost(*photos)
-            minutes += cost / GPU_RATE / 60
             most = max(most, memory(member))
             networks.append(f"{member.backbone} {size_text(member.image_size)}")
         cells = f"`{name}`", ", ".join(networks), f"{minutes:.0f}", f"{most:.1f}", why
