@@ -537,7 +537,7 @@ def finish(config: Config, members, parts: list[PhotoTables], portfolio, state: 
     took = time.monotonic() - START
     results.write_results(output, config, members, parts, state, outcome, took)
     results.decorate(output, config, parts[0], state, outcome, augmentation)
-    state.discard()
+    state.end()
     report.write_report(output)
     print(f"{output / 'submission.csv'} is ready after {clock_text(took)}")
 
@@ -575,7 +575,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     parts = photos.load_tables(folder, layout, scratch, config)
     parts = photos.keep_decoded(parts, members.values(), VIEWS, scratch)
     same, found = settings.decisive(config, MAY_CHANGE), photos.fingerprint(parts)
-    state = training.open_state(output / "state", same, found, options.fresh)
+    state = training.open_state(output / "state", same, found, options.fresh, ROOT / "input")
     plan = training.make_plan(members, BACKBONES, VIEWS, parts, state, START, config.time_limit)
     if options.plan:
         return print(plan.table())
@@ -596,8 +596,9 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
             fold, network = run_job(job, member, parts[job.fold], plan, portfolio.tests(), boundary)
         alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
         training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
-        portfolio.add(job.member, same, fold)
-        state.finish_job(job.cost, time.monotonic() - began)
+        cut = state.stage < len(member.stages)  # time was up
+        portfolio.add(job.member, same, fold, cut)
+        state.finish_job(job.cost, time.monotonic() - began, cut)
         report.note_attention(output, network, parts[job.fold], fold)
     boundary.doing = "writing the results"
     finish(config, members, parts, portfolio, state, output)

@@ -166,3 +166,37 @@ def test_killed_while_predicting_trains_nothing_again(competition, tmp_path, mon
     monkeypatch.setattr(kernel.training, "unfreeze", lambda *_: pytest.fail("trained again"))
     assert run(competition, tmp_path, *SHORT) == 0
     assert len(schedule(tmp_path)) == 3
+
+
+def test_a_session_that_time_cut_short_goes_on_in_the_next_one(
+    competition, tmp_path, monkeypatch, capsys
+):
+    """The first one's output is mounted like any other input, where nothing can be written."""
+    first, mounted = tmp_path / "first", tmp_path / "root" / "input" / "notebooks" / "me" / "cars"
+
+    def time_is_up(clock, rate):
+        if (clock.state.stage, clock.state.epoch) == (1, 1):
+            raise kernel.training.OutOfTime
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kernel.training.Clock, "check_batch", time_is_up)
+        assert run(competition, first, *SHORT) == 0
+    earlier = schedule(first)
+    assert list(earlier.stage) == ["head", "half"]
+    assert "Time cut this run short" in capsys.readouterr().out
+    shutil.copytree(first, mounted)
+    for path in mounted.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+    monkeypatch.setattr(kernel, "ROOT", tmp_path / "root")
+    later = tmp_path / "later"
+    assert run(competition, later, *SHORT) == 0
+    assert "going on after 2 epochs of an earlier session" in capsys.readouterr().out
+    history = schedule(later)
+    pd.testing.assert_frame_equal(history[:2], earlier)  # nothing is trained twice
+    assert list(history.stage[2:]) == ["half"]
+    metrics = json.loads((later / "metrics.json").read_text())
+    assert metrics["resumed"]
+    assert not metrics["stopped_by_time_limit"]
+    assert [job.get("cut") for job in metrics["jobs"]] == [None]
+    assert not (later / "state").exists()

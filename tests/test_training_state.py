@@ -225,6 +225,48 @@ def test_another_unfinished_run_is_refused(state, settings, photos, named):
     assert not fresh.history
 
 
+def test_the_furthest_unfinished_run_that_is_mounted_goes_on(state, tmp_path, capsys):
+    """Only one with the same settings and photos, and only where none lies here already."""
+    inputs = tmp_path / "input"
+    for number, (name, epochs, settings) in enumerate(
+        [("one", 1, {"seed": 1}), ("deep/er", 2, {"seed": 1}), ("other", 3, {"seed": 2})]
+    ):
+        earlier = open_state(inputs / name / "state", settings, "photos", fresh=False)
+        for _ in range(epochs):
+            finish_epoch(earlier, 0.5 + number / 10)
+        earlier.finish_job(1.0, 2.0, cut=True)
+    (inputs / "bad" / "state").mkdir(parents=True)
+    (inputs / "bad" / "state" / "state.json").write_text("{")
+
+    folder = tmp_path / "new" / "state"
+    found = open_state(folder, {"seed": 1}, "photos", fresh=False, inputs=inputs)
+    assert len(found.history) == 2
+    assert found.resumed
+    assert found.jobs == []  # a job that was cut is not finished
+    assert (folder / found.best).is_file()
+    said = capsys.readouterr().out
+    assert "going on after 2 epochs of an earlier session" in said
+    assert "other/state/state.json is of a run with other settings" in said
+    assert "bad/state/state.json is damaged" in said
+
+    finish_epoch(found, 0.9)
+    again = open_state(folder, {"seed": 1}, "photos", fresh=False, inputs=inputs)
+    assert len(again.history) == 3
+    new = open_state(folder, {"seed": 1}, "photos", fresh=True, inputs=inputs)
+    assert new.history == []
+
+
+def test_a_run_that_time_cut_short_keeps_its_files(state, capsys):
+    finish_epoch(state, 0.5)
+    state.run_out_of_time()
+    state.end()
+    assert "`ship --continue`" in capsys.readouterr().out
+    again = open_state(state.folder, state.settings, "photos", fresh=False)
+    assert not again.stopped_by_time_limit
+    again.end()
+    assert not state.folder.exists()
+
+
 def test_a_damaged_state_is_named(state):
     finish_epoch(state, 0.6)
     (state.folder / "state.json").write_text('{"stage": 1')

@@ -12,6 +12,7 @@ members/<member>/probabilities.npz is the contract with later sessions and other
 | folds | int [folds] | which folds are finished |
 | accuracy, accuracy_tta | float [folds] | of the plain pass, and with test-time augmentation |
 | views | str [folds] | the views whose mean it is, as JSON |
+| cut | bool [folds] | whether time ended their training before the schedule |
 | classes | [classes] | the labels in the order of the columns |
 | fingerprint | str | a hash of the photos, labels and folds that it belongs to |
 | settings | str | the member's settings, as JSON |
@@ -22,7 +23,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ class Fold:
     accuracy: float
     accuracy_tta: float
     views: list[str]
+    cut: bool = False
 
 
 @dataclass
@@ -100,12 +102,13 @@ class Portfolio:
                 self.members.setdefault(member.name, member).folds.update(member.folds)
 
     def has(self, name: str, settings: Mapping, fold: int) -> bool:
-        """Return whether a fold of a member is finished with these settings.
+        """Return whether a fold of a member is finished, and not cut, with these settings.
 
         A mounted member of that name but with other settings is kept under another name.
         """
         self.keep_apart(name, as_json(settings))
-        return name in self.members and fold in self.members[name].folds
+        found = self.members[name].folds.get(fold) if name in self.members else None
+        return found is not None and not found.cut
 
     def keep_apart(self, name: str, settings: dict) -> None:
         """Give a member of that name but with other settings another name."""
@@ -113,14 +116,14 @@ class Portfolio:
         if known and known.settings != settings:
             self.members[f"{name} (earlier)"] = self.members.pop(name)
 
-    def add(self, name: str, settings: Mapping, fold: Fold) -> None:
-        """Keep what a finished network says, on disk too.
+    def add(self, name: str, settings: Mapping, fold: Fold, cut: bool = False) -> None:
+        """Keep what a finished network, or one that time has cut short, says, on disk too.
 
         Raises:
             OSError: the file can't be written.
         """
         member = self.members.setdefault(name, Member(name, as_json(settings)))
-        member.folds[fold.fold] = fold
+        member.folds[fold.fold] = replace(fold, cut=cut)
         write_member(self.folder / name / FILE, member, self.identity)
 
     def weights_file(self, name: str, fold: int) -> Path:
@@ -161,6 +164,7 @@ def write_member(file: Path, member: Member, identity: Mapping[str, object]) -> 
         "folds": np.asarray([f.fold for f in folds]),
         "accuracy": np.asarray([f.accuracy for f in folds]),
         "accuracy_tta": np.asarray([f.accuracy_tta for f in folds]),
+        "cut": np.asarray([f.cut for f in folds]),
         "views": np.asarray([json.dumps(f.views) for f in folds]),
         "settings": np.asarray(json.dumps(member.settings)),
         **{name: np.asarray(value) for name, value in identity.items()},
@@ -203,5 +207,6 @@ def folds_of(arrays: Mapping[str, np.ndarray]) -> dict[int, Fold]:
             accuracy=float(arrays["accuracy"][number]),
             accuracy_tta=float(arrays["accuracy_tta"][number]),
             views=json.loads(str(arrays["views"][number])),
+            cut=bool(arrays["cut"][number]) if "cut" in arrays else False,
         )
     return folds

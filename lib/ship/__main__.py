@@ -241,7 +241,7 @@ def make_parser() -> argparse.ArgumentParser:
         if name in ("push", "sweep"):
             list_settings(subparser)
     defaults = dict.fromkeys(("set", "project", "adopt", "gpu"))
-    switches = ("defaults", "dry_run", "quiet", "json", "no_wait", "again", "open")
+    switches = ("defaults", "dry_run", "quiet", "json", "no_wait", "again", "open", "goes_on")
     parser.set_defaults(**defaults, **dict.fromkeys(switches, False), force=[])
     return parser
 
@@ -262,6 +262,8 @@ def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
         forced=tuple(arguments.force),
         gpu=push.gpu_name(arguments.gpu),
     )
+    if arguments.goes_on:
+        context.continued = push.run_to_continue(context)
     with context.remote:
         if command.before:
             checks.require(context, context.settings(arguments), command.before)

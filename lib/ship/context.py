@@ -41,6 +41,8 @@ class Context:
     """Checks that a person overrides by their names."""
     gpu: str = ""
     """Kaggle's name of the accelerator that takes the place of the metadata's."""
+    continued: Run | None = None
+    """The run whose output is attached, so that the next one goes on from there."""
     _sending: int = 0
     _settings: dict[str, str] | None = None
 
@@ -120,8 +122,11 @@ class Context:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The kernel's metadata as it is pushed: with its owner, and the chosen accelerator."""
+        """The kernel's metadata as it is pushed: with owner, accelerator and the run continued."""
         metadata = self.project.owned(self.project.kernel_metadata, self.owner)
+        if self.continued:
+            sources = [*(metadata.get("kernel_sources") or []), self.continued.kernel]
+            metadata |= {"kernel_sources": list(dict.fromkeys(sources))}
         return metadata | ({"machine_shape": self.gpu} if self.gpu else {})
 
     def script(self, settings: Mapping[str, str], mark: str) -> str:
@@ -182,6 +187,8 @@ class Context:
         return self._settings
 
     def _read_settings(self, arguments: argparse.Namespace) -> dict[str, str]:
+        if self.continued:
+            return self.continued.settings | parse_settings(arguments.set or [])
         if arguments.set:
             return parse_settings(arguments.set)
         settings = {} if arguments.defaults else dict(self.state.values.get("settings") or {})

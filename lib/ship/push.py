@@ -264,6 +264,41 @@ def chosen_run(context: Context, version: int | None) -> Run:
     return runs[-1]
 
 
+def run_to_continue(context: Context) -> Run:
+    """Return the newest run of the kernel, from whose output the next one can go on.
+
+    Where that goes on from another one itself and may not have been cut short too, it is that
+    other one: the same command takes the newest up and does not push it again.
+
+    Raises:
+        Problem: there is none, it is not complete, or it has done all that it was to do.
+    """
+    runs = {run.name: run for run in context.ledger.runs() if run.version and run.kernel}
+    if not runs:
+        raise Problem("--continue needs an earlier run, and none is known here: push without it.")
+    newest = list(runs.values())[-1]
+    stopped = newest.status == "complete" and stopped_by_time(context, newest)
+    if newest.continues in runs and not stopped:
+        return runs[newest.continues]
+    if newest.status != "complete":
+        raise Problem(
+            f"--continue goes on from the output of {newest.name}, whose status is "
+            f"{newest.status or 'unknown'}: `ship follow` waits for its end."
+        )
+    if stopped is False:
+        raise Problem(f"{newest.name} has done all that it was to do: push without --continue.")
+    return newest
+
+
+def stopped_by_time(context: Context, run: Run) -> bool | None:
+    """Return whether the end of its session cut a run short; None while that is not known here."""
+    try:
+        metrics = json.loads((context.folder(run) / "metrics.json").read_text("utf-8"))
+        return metrics.get("stopped_by_time_limit")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
 def open_page(run: Run) -> None:
     """Open a run's page in a browser, where there is one."""
     if not webbrowser.open(run.page):
@@ -284,6 +319,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         default=argparse.SUPPRESS,
         help="take up version N instead of pushing",
+    )
+    parser.add_argument(
+        "--continue",
+        action="store_true",
+        dest="goes_on",
+        default=argparse.SUPPRESS,
+        help="go on from the newest run, which time cut short: its output is attached",
     )
     parser.add_argument(
         "--gpu",

@@ -63,6 +63,8 @@ class Run:
     data: str = ""
     """A hash of what the run needs of the dataset: code, weights and wheels."""
     mark: str = ""
+    continues: str = ""
+    """The name of the run whose output it goes on from; "" where there is none."""
     status: str = ""
     """"pushed", "refused", or Kaggle's last word in small letters: "complete", "error", ..."""
     failure: str = ""

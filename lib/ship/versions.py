@@ -35,7 +35,8 @@ def data_hash(context: Context, weights_files: list[str]) -> str:
 
 def key_of(run: Run) -> str:
     """Return a hash of all that a run depends on."""
-    return sha256(json.dumps([run.code, run.data, run.settings], sort_keys=True).encode())[:16]
+    made_of = [run.code, run.data, run.settings, *filter(None, [run.continues])]
+    return sha256(json.dumps(made_of, sort_keys=True).encode())[:16]
 
 
 def new_run(context: Context, settings: dict[str, str], config: dict) -> Run:
@@ -54,6 +55,7 @@ def new_run(context: Context, settings: dict[str, str], config: dict) -> Run:
         code=code_hash(context),
         data=data_hash(context, config["weights_files"]),
         mark=secrets.token_hex(8),
+        continues=context.continued.name if context.continued else "",
     )
 
 
@@ -65,7 +67,8 @@ def known_run(context: Context, run: Run) -> Run | None:
 
 def same_run(known: Run, run: Run) -> bool:
     """Tell whether two runs are made of the same code, data and settings."""
-    return (known.code, known.data, known.settings) == (run.code, run.data, run.settings)
+    one, other = ((r.code, r.data, r.settings, r.continues) for r in (known, run))
+    return one == other
 
 
 def forget(context: Context) -> None:

@@ -152,6 +152,8 @@ class Plan:
         stays, and so does the first of a run: its `Clock` cuts epochs and views.
         """
         kept, state = self.unfinished(), self.state
+        if any(row.get("cut") for row in state.jobs):  # a later session goes on where this stands
+            return []
         begun = [(state.member, state.fold)] if state.rows else []
         if not begun and not state.jobs:
             begun = [(job.member, job.fold) for job in kept[:1]]
