@@ -62,7 +62,7 @@ def test_only_the_key_and_token_that_were_set_are_accepted(tmp_path):
         assert world.ask("GetAcceleratorQuotaStatistics", auth=bearer("other")).status_code == 401
         known = world.ask("IntrospectToken", auth=None, token="secret").json()
         assert known == {"active": True, "username": "alice"}
-        assert world.ask("IntrospectToken", auth=None, token="x").json() == {"active": False}
+        assert world.ask("IntrospectToken", auth=None, token="x").json() == {}  # not active
 
 
 def test_no_secret_is_kept(tmp_path):
@@ -91,7 +91,7 @@ def test_unknown_methods_and_files_are_not_found(world):
     assert requests.get(world.kaggle.url + "/", timeout=10).status_code == 404
     method = f"{world.kaggle.url}/api/v1/kernels.KernelsApiService/GetAcceleratorQuotaStatistics"
     assert requests.post(method, data="{", timeout=10).status_code == 400
-    for name in ("output/alice/x/1/y", "data/none/x", "archive/x.zip", "archive/../state.json"):
+    for name in ("output/alice/x/1/y", "data/none/x", "archive/x.zip", "output/../state.json"):
         assert requests.get(f"{world.kaggle.url}/files/{name}", timeout=10).status_code in (
             403,
             404,
@@ -397,7 +397,7 @@ def test_only_output_can_be_fetched_as_output(world):
         "os.symlink('/etc/passwd', root + '/working/link')"
     )
     world.finish()
-    assert world.output()["files"] == []
+    assert "files" not in world.output()
     base = f"{world.kaggle.url}/files/output/alice/car-kernel/1"
     for name in ("..%2fscript.py", "%2e%2e/script.py", "link", "no-file"):
         assert requests.get(f"{base}/{name}", timeout=10).status_code == 404
@@ -453,11 +453,6 @@ def test_the_solution_is_never_shown(world):
     moved = world.ask("DownloadDataFile", **ask, fileName="train.csv")
     assert moved.status_code == 302
     assert requests.get(moved.headers["Location"], timeout=10).text.startswith("Id,Category")
-    archive = world.ask("DownloadDataFiles", **ask).headers["Location"]
-    assert archive.endswith(f"{COMPETITION}.zip")
-    content = requests.get(archive, timeout=10).content
-    assert b"train.csv" in content
-    assert b"solution.csv" not in content
 
 
 def test_a_submission_is_pending_and_then_scored(tmp_path):
@@ -469,8 +464,6 @@ def test_a_submission_is_pending_and_then_scored(tmp_path):
         assert "publicScore" not in pending
         scored = world.submission(sent["ref"])
         assert (scored["publicScore"], scored["description"]) == ("0.75000", "mine")
-        board = world.get("GetLeaderboard", competitionName=COMPETITION)["submissions"]
-        assert [row["score"] for row in board] == ["0.75000"]
 
 
 @pytest.mark.parametrize(
@@ -496,9 +489,9 @@ def test_five_submissions_a_day_and_then_a_refusal(world):
     good = "Id,Category\na,0\nb,1\nc,2\nd,3\n"
     refs = [world.submit(good, f"number {n}")["ref"] for n in range(5)]
     limits = world.get("GetSubmissionLimits", competitionName=COMPETITION)
-    assert limits == {"numToday": 5, "numTotal": 5, "numAllowedNow": 0}
+    assert limits == {"numToday": 5, "numTotal": 5}  # what is 0 is left out
     refused = world.submit(good)
-    assert refused["ref"] == 0
+    assert "ref" not in refused  # which is 0
     assert "5 a day" in refused["message"]
     assert world.kaggle.counts["submissions"] == 5
     where = {"competitionName": COMPETITION, "pageSize": 2}
@@ -524,7 +517,7 @@ def test_a_kernels_output_can_be_submitted(world):
 
 def test_rules_that_were_not_accepted_close_the_competition(tmp_path):
     with world_in(tmp_path, accepted=False) as world:
-        for method in ("ListDataFiles", "DownloadDataFiles", "StartSubmissionUpload"):
+        for method in ("ListDataFiles", "StartSubmissionUpload"):
             answer = world.ask(method, competitionName=COMPETITION)
             assert (answer.status_code, "rules" in answer.text) == (403, True)
         invalid = world.push("pass", competitionDataSources=[COMPETITION])

@@ -1,13 +1,14 @@
 """Once means once: what may not arrive twice is sent again only when its absence is proven."""
 
-import html
+import re
 import shutil
 import threading
 import time
 
 import pytest
 
-from shipping import ONCE, SCORE, open_world
+from ship.pace import Pace
+from shipping import ONCE, SCORE, open_world, until
 
 LAG = 1.2
 """Seconds for which Kaggle hides what it has."""
@@ -18,12 +19,6 @@ PATIENT = {"SHIP_PROVE": "4"}
 def lagging(tmp_path):
     with open_world(tmp_path, lag=LAG) as world:
         yield world
-
-
-def until(question) -> None:
-    deadline = time.monotonic() + 30
-    while not question() and time.monotonic() < deadline:
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("call", ["SaveKernel", "CreateSubmission"])
@@ -56,7 +51,8 @@ def test_somebody_else_pushes_on_top_of_a_push_whose_answer_is_lost(lagging):
 DESCRIPTIONS = {
     "cut": lambda text: text[:50],
     "cut short": lambda text: text[:16] + "…",
-    "escaped": lambda text: html.escape(text.replace(" ", " [", 1)),
+    "escaped": lambda text: text.replace(".", "&#46;").replace(" ", "&nbsp;"),
+    "escaped with slashes": lambda text: re.sub(r"(\W)", r"\\\1", text),
 }
 
 
@@ -126,6 +122,7 @@ def test_kaggle_gives_the_kernel_another_slug(world, lost):
     outcome = world.arrives_once("--force", "kernel-metadata")
     assert "Kaggle calls this kernel alice/car-classification-2, not alice/car-class" in outcome.out
     assert world.runs[0].name == "car-classification-2-v1"
+    world.arrives_once("--force", "kernel-metadata")
 
 
 def lose_the_push(world) -> str:
@@ -177,6 +174,21 @@ def test_all_that_this_machine_knew_is_lost(world):
     assert "submitted before, as 40000001" in outcome.out
     assert world.kaggle.counts == ONCE | {"dataset_versions": 2}  # the dataset is sent anew
     assert world.runs[0].public_score == SCORE
+
+
+def test_a_second_machine_takes_up_a_run(world):
+    world.arrives_once()
+    shutil.rmtree(world.project / "runs")
+    assert world.ship("adopt", "1").status == 0
+    assert world.runs[0].verified == {"pushed": "the version's source"}
+    for command in ("follow", "fetch", "submit"):
+        assert world.ship(command).status == 0
+    assert world.kaggle.counts == ONCE
+    assert world.runs[0].public_score == SCORE
+
+
+def test_absence_is_proven_over_minutes():
+    assert Pace().prove >= 120
 
 
 def test_settings_that_come_back(world):

@@ -217,10 +217,9 @@ def wait_ready(context: Context) -> None:
         Problem: it does not become READY in time, or lacks a file.
     """
     known = context.state.dataset
-    waited = 0.0
     context.doing("waiting for the dataset")
     say(f"waiting until dataset {known['ref']} is READY")
-    for pause in context.pace.polls():
+    for waited in context.asking():
         status = known_status(context)
         version = known.get("version") if "sending" not in known else sent_version(context)
         if status == "READY" and version:
@@ -230,8 +229,6 @@ def wait_ready(context: Context) -> None:
                 f"dataset {known['ref']} is still {status or 'unknown'} after {waited / 60:.0f} "
                 "minutes: see its page at Kaggle, and run the same command again."
             )
-        context.remote.wait(pause)
-        waited += pause
     sending = known.pop("sending", {})
     known.update({k: sending[k] for k in ("hashes", "files") if k in sending}, version=version)
     known["ready"] = False
@@ -274,8 +271,7 @@ def verify(context: Context) -> None:
         Problem: it lacks a file for long; nothing is uploaded again without a person's word.
     """
     known = context.state.dataset
-    waited = 0.0
-    for pause in context.pace.polls():
+    for waited in context.asking():
         try:
             listed = context.remote.dataset_files(known["ref"], known["version"])
         except Refused as refusal:
@@ -293,8 +289,6 @@ def verify(context: Context) -> None:
                 f"{len(missing)} of the {len(known['files'])} files, {missing[0]} among them: the "
                 "same command looks again, `ship bundle --again` uploads it anew."
             )
-        context.remote.wait(pause)
-        waited += pause
 
 
 def tidy(context: Context) -> None:

@@ -33,15 +33,12 @@ def cancel(context: Context, run: Run, session: int | None = None, wait: bool = 
     if refusal := context.remote.cancel(number):
         raise Problem(f"Kaggle does not end {run.name} ({refusal}): end it at {run.page}.")
     say(f"Kaggle was asked to end {run.name}")
-    waited = 0.0
-    for pause in context.pace.polls():
+    for waited in context.asking():
         status = refresh(context, run)
         if run.ended or not wait:
             break
         if waited > context.pace.prove:
             raise Problem(f"{run.name} is still {status}: see {run.page}.")
-        context.remote.wait(pause)
-        waited += pause
     tell(run=run.name, run_status=run.status)
     return say(f"{run.name}: {status}")
 

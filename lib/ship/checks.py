@@ -9,6 +9,7 @@ import importlib.metadata
 import importlib.util
 import shutil
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from packaging.version import Version
 
@@ -170,14 +171,30 @@ def check_competition(context: Context, settings: Settings) -> str:
     return f"{competition}: rules accepted, {len(files)} files"
 
 
-def gpu_minutes_left(context: Context) -> float:
-    """Return the minutes of GPU time that are left this week.
+@dataclass(frozen=True)
+class GpuTime:
+    """The GPU time of a week, in minutes."""
+
+    allowed: float
+    left: float
+    renewed: str
+    """The time of its renewal, "" when Kaggle does not tell."""
+
+    @property
+    def until(self) -> str:
+        """When it is renewed, to be put behind a sentence."""
+        return f", renewed at {self.renewed}" if self.renewed else ""
+
+
+def gpu_time(context: Context) -> GpuTime:
+    """Return how much GPU time there is, and is left, this week.
 
     Raises:
-        Concern: Kaggle does not tell them.
+        Concern: Kaggle does not tell.
     """
     try:
-        quota = context.remote.quota().get("gpuQuota") or {}
+        answer = context.remote.quota()
+        quota = answer.get("gpuQuota") or {}
         total, used, reserved = (
             float(str(quota.get(name) or "0").rstrip("s")) / 60
             for name in ("totalTimeAllowed", "timeUsed", "timeReserved")
@@ -188,19 +205,19 @@ def gpu_minutes_left(context: Context) -> float:
         raise_unless_informing(problem)
     if "totalTimeAllowed" not in quota:
         raise Concern("Kaggle gives no GPU quota: see https://www.kaggle.com/settings")
-    return total - used - reserved
+    renewed = (answer.get("quotaRefreshTime") or "")[:16].replace("T", " ")
+    return GpuTime(total, max(0.0, total - used - reserved), f"{renewed} UTC" if renewed else "")
 
 
 def check_quota(context: Context, settings: Settings) -> str:
     """Check that the GPU time that is left this week suffices for the run's time limit."""
-    left = gpu_minutes_left(context)
-    shown = context.shown_config(settings)
+    time, shown = gpu_time(context), context.shown_config(settings)
+    left, week = time.left, f"of this week's {time.allowed / 60:.0f} hours of GPU time"
     limit = shown.get("config", {}).get("time_limit") or SESSION_MINUTES
     needs = f" and computes to {hours}" if (hours := computed_hours(shown)) else ""
     if left < 30:
         raise Concern(
-            f"{max(0, left):.0f} minutes of GPU time are left this week: Kaggle may refuse the run "
-            "until they are renewed, which https://www.kaggle.com/settings tells"
+            f"{left:.0f} minutes are left {week}{time.until}: Kaggle may refuse a run until then"
         )
     if left < limit:
         raise Concern(
@@ -231,7 +248,7 @@ def submissions_left(context: Context) -> int:
         limits = context.remote.submissions_left(context.project.competition)
     except Problem as problem:
         raise_unless_informing(problem)
-    if limits.get("numAllowedNow") is None and limits.get("numToday") is None:
+    if not limits:
         raise Concern("Kaggle does not tell how many submissions are left today")
     return limits.get("numAllowedNow") or 0
 
@@ -276,7 +293,7 @@ AT_KAGGLE: dict[str, Callable[[Context, Settings], str]] = {
 
 BEFORE_BUNDLE = ("client", "credentials", "dataset metadata", "settings")
 BEFORE_BUNDLE += ("weights", "wheels", "disk")
-BEFORE_PUSH = ("client", "credentials", "kernel metadata", "kernel", "settings")
+BEFORE_PUSH = ("client", "credentials", "kernel metadata", "kernel", "settings", "GPU quota")
 """The checks that a step depends on."""
 
 FORCIBLE = ("kernel metadata", "dataset metadata", "disk", "competition")
@@ -318,7 +335,7 @@ def require(context: Context, settings: Settings, names: Iterable[str]) -> None:
         Problem: one of them has failed; the sentence says how to override it.
     """
     for name in names:
-        if context.dry_run and name in ("client", "credentials"):
+        if context.dry_run and name in ("client", "credentials", *AT_KAGGLE):
             continue
         try:
             make(name, context, settings)

@@ -17,7 +17,7 @@ from ship.credentials import Credentials, refuse_secrets
 from ship.output import say
 from ship.pace import Pace
 from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project
-from ship.record import Run
+from ship.record import Run, settings_text
 from ship.remote import Remote
 from ship.state import Ledger, State
 
@@ -102,6 +102,14 @@ class Context:
     def pace(self) -> Pace:
         """How long to wait for Kaggle."""
         return self.remote.pace
+
+    def asking(self) -> Iterator[float]:
+        """Yield the seconds waited so far, before each of Kaggle's answers that may come late."""
+        waited = 0.0
+        for pause in self.pace.polls():
+            yield waited
+            self.remote.wait(pause)
+            waited += pause
 
     @cached_property
     def owner(self) -> str:
@@ -193,8 +201,7 @@ class Context:
             return parse_settings(arguments.set)
         settings = {} if arguments.defaults else dict(self.state.values.get("settings") or {})
         if settings:
-            shown = " ".join(f"{name}={value}" for name, value in settings.items())
-            say(f"settings of the last push: {shown} (--defaults drops them)")
+            say(f"settings of the last push: {settings_text(settings)} (--defaults drops them)")
         return settings
 
 

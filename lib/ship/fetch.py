@@ -118,8 +118,7 @@ def complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dict
     Raises:
         Problem: it is still not listed after a while.
     """
-    waited = 0.0
-    for pause in context.pace.polls():
+    for waited in context.asking():
         listed, log = context.remote.run_output(run.kernel, run.version)
         files: dict[str, str] = {}
         for name, url in listed:
@@ -135,9 +134,7 @@ def complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dict
                 f"Kaggle lists {len(files)} output files of {run.name} and no {SUBMISSION}: see "
                 f"{run.page}; the same command asks again, `ship fetch --pattern '*'` takes them."
             )
-        context.remote.wait(pause)
-        waited += pause
-    raise AssertionError("polling never ends by itself")
+    raise AssertionError("asking never ends by itself")
 
 
 def download(context: Context, run: Run, files: dict[str, str], folder: Path) -> None:
@@ -156,7 +153,7 @@ def download(context: Context, run: Run, files: dict[str, str], folder: Path) ->
     with bar(unit="B", unit_scale=True, desc="fetch") as line:
 
         def advance(received: int, total: int) -> None:
-            line.total = max(done + total, line.total or 0)
+            line.total = max(done + max(received, total), line.total or 0)
             line.update(done + received - line.n)
 
         context.remote.on_progress = advance
@@ -166,6 +163,7 @@ def download(context: Context, run: Run, files: dict[str, str], folder: Path) ->
                 if not target.exists():
                     urls = fetch_file(context, run, name, target, urls)
                 done += target.stat().st_size
+                advance(0, 0)  # what was here already is not reported
         finally:
             context.remote.on_progress = lambda done, total: None
 

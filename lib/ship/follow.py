@@ -94,15 +94,17 @@ class Watch:
             Problem: Kaggle gives no known status, or hides the run for long.
         """
         context, run = self.context, self.run
+        hidden_since = self.hidden_since or time.monotonic()
+        long = time.monotonic() - hidden_since > context.pace.prove
         try:
             status, failure = context.remote.run_status(run.kernel, run.version)
-            self.hidden_since = 0.0
-        except Refused as refusal:  # a new run may not be visible for a moment
-            self.hidden_since = self.hidden_since or time.monotonic()
-            long = time.monotonic() - self.hidden_since > context.pace.prove
+        except Refused as refusal:
             if refusal.status not in (403, 404) or long:
                 raise
-            status, failure = self.phase or "QUEUED", ""
+            status, failure = "", ""
+        self.hidden_since = 0.0 if status else hidden_since
+        if not status and not long:  # a new run may not be visible for a moment
+            status = self.phase or "QUEUED"
         if status in ENDS:
             self.end(status, failure)
             return True

@@ -243,8 +243,9 @@ class Line:
         kind, status, message = error["kind"], error.get("status"), error["message"]
         if kind in CAUSES:
             raise Problem(CAUSES[kind])
-        if kind == "login":
-            raise Problem(Credentials.find(self.environment).advice())
+        found = Credentials.find(self.environment)
+        if kind == "login" or (status == 401 and not found.kind):
+            raise Problem(found.advice())
         if kind == "disk":
             folder = Path(args["path"]).parent if "path" in args else self.scratch
             raise Problem(
@@ -256,9 +257,8 @@ class Line:
         if kind == "dropped":
             return f"the upload of {message} failed"
         if kind == "http" and status == 401:
-            source = Credentials.find(self.environment).source
             raise Refused(
-                f"Kaggle refused the credentials (401; those from {source}): renew them with "
+                f"Kaggle refused the credentials (401; those from {found.source}): renew them with "
                 "`kaggle auth login` or at https://www.kaggle.com/settings/api.",
                 401,
             )

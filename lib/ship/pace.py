@@ -17,7 +17,7 @@ class Pace:
     """The number of attempts at a call that may be repeated."""
     backoff: float = 1.0
     """The pause before the second attempt; it doubles with each further one."""
-    poll: float = 5.0
+    poll: float = 2.0
     """The first pause between two questions about a run, a dataset or a score."""
     poll_max: float = 60.0
     """The longest pause between two such questions."""

@@ -10,7 +10,7 @@ from ship import doctor
 from ship.bundle import bundle, is_up_to_date
 from ship.contents import upload_files
 from ship.context import Context
-from ship.fetch import fetch
+from ship.fetch import SUBMISSION, fetch
 from ship.follow import follow
 from ship.output import say
 from ship.push import open_page, push
@@ -40,7 +40,7 @@ def finish(context: Context, run: Run) -> None:
     with context.holding(run):
         follow(context, [run])
         folder = fetch(context, run)
-        submit(context, run, folder / "submission.csv")
+        submit(context, run, folder / SUBMISSION)
 
 
 def nothing_changed(context: Context, settings: dict[str, str]) -> bool:

@@ -19,7 +19,7 @@ from ship.context import Context
 from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.output import say
 from ship.project import KERNEL_METADATA
-from ship.record import REFUSED, Run, run_name, typed
+from ship.record import REFUSED, Run, run_name, settings_text, typed
 from ship.versions import adopt, forget, key_of, known_run, new_run, note, run_at_kaggle
 
 GPUS = {"t4": "NvidiaTeslaT4", "p100": "NvidiaTeslaP100"}
@@ -111,7 +111,7 @@ def describe(context: Context, settings: dict[str, str], config: dict) -> None:
     script = context.script(settings, "dry run")
     say(f"would push {context.project.code.name} ({len(script):,} characters) with this metadata:")
     say(json.dumps(context.metadata, indent=2))
-    overrides = " ".join(f"{name}={value}" for name, value in settings.items()) or "none"
+    overrides = settings_text(settings) or "none"
     say(f"overrides: {overrides}; recipe {config['recipe']}, backbone {config['backbone']}")
 
 

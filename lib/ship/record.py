@@ -121,6 +121,11 @@ def run_name(kernel: str, version: int) -> str:
     return f"{kernel.split('/')[-1]}-v{version}"
 
 
+def settings_text(settings: dict[str, str]) -> str:
+    """Return settings as they are given on the command line."""
+    return " ".join(f"{name}={text}" for name, text in settings.items())
+
+
 def typed(kind: type, values: dict[str, Any]) -> Any:
     """Return a dataclass filled with those values that have the type of their field.
 

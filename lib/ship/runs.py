@@ -9,7 +9,7 @@ from ship.context import Context
 from ship.opening import REPORT
 from ship.output import say, tell
 from ship.paired import aligned, columns, texts
-from ship.record import Run
+from ship.record import Run, settings_text
 
 CSV_COLUMNS = (
     "run",
@@ -39,11 +39,6 @@ def sorted_runs(runs: list[Run]) -> list[Run]:
 
     newest_first = list(reversed(runs))
     return sorted(newest_first, key=by_score)
-
-
-def settings_text(settings: dict[str, str]) -> str:
-    """Return settings as they are given on the command line."""
-    return " ".join(f"{name}={text}" for name, text in settings.items())
 
 
 def table(runs: list[Run], output: Path) -> str:

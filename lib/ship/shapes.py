@@ -6,7 +6,6 @@ missing or null, because Kaggle leaves out what is unset.
 
 from typing import Any
 
-NUMBER = (int, float)
 TEXT_OR_NUMBER = (str, int, float)
 
 SHAPES: dict[str, Any] = {

@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 from common import EpochProgress
-from ship.checks import Concern, gpu_minutes_left, submissions_left
+from ship.checks import Concern, gpu_time, submissions_left
 from ship.context import Context
 from ship.follow import refresh
 from ship.output import say, tell
-from ship.record import Run
+from ship.record import Run, settings_text
 
 
 def live_runs(context: Context) -> list[Run]:
@@ -25,7 +26,7 @@ def progress_of(context: Context, run: Run) -> str:
     return ""
 
 
-def told(question: Callable[[Context], float], context: Context) -> float | None:
+def told(question: Callable[[Context], Any], context: Context) -> Any:
     """Return what Kaggle answers, None when it does not tell."""
     try:
         return question(context)
@@ -43,16 +44,16 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     for run in live_runs(context):
         word = refresh(context, run)
         progress = progress_of(context, run) if word == "RUNNING" else ""
-        settings = " ".join(f"{name}={value}" for name, value in run.settings.items())
+        settings = settings_text(run.settings)
         shown.append({"run": run.name, "run_status": word, "progress": progress, "page": run.page})
         say("  ".join(filter(None, [f"{run.name}: {word}", settings, progress])), result=True)
     if not shown:
         say("no run is under way", result=True)
     if context.state.push:
         say("a push was cut short: the next `ship` asks Kaggle whether it arrived", result=True)
-    minutes, left = told(gpu_minutes_left, context), told(submissions_left, context)
-    if minutes is not None:
-        say(f"{minutes / 60:.1f} h of GPU time left this week", result=True)
+    gpu, left = told(gpu_time, context), told(submissions_left, context)
+    if gpu:
+        say(f"{gpu.left / 60:.1f} h of GPU time left this week{gpu.until}", result=True)
     if left is not None:
         say(f"{left} submissions left today", result=True)
-    return tell(runs=shown, gpu_minutes_left=minutes, submissions_left=left)
+    return tell(runs=shown, gpu_minutes_left=gpu and gpu.left, submissions_left=left)

@@ -119,8 +119,8 @@ def entry_of(context: Context, ref: int) -> dict:
 
 
 def described(entry: dict) -> str:
-    """Return a submission's message as it was sent, even if Kaggle escapes letters of it."""
-    return html.unescape(entry.get("description") or "")
+    """Return a submission's message as it was sent, even if Kaggle escapes signs of it."""
+    return html.unescape(entry.get("description") or "").replace("\\", "")
 
 
 def message_of(run: Run, path: Path) -> str:
@@ -137,10 +137,10 @@ def message_of(run: Run, path: Path) -> str:
 def counted(context: Context) -> int:
     """Return how many submissions Kaggle counts, -1 when it does not tell."""
     try:
-        total = context.remote.submissions_left(context.project.competition).get("numTotal")
+        limits = context.remote.submissions_left(context.project.competition)
     except (Refused, Unavailable):
         return -1
-    return -1 if total is None else total
+    return limits.get("numTotal") or 0 if limits else -1  # Kaggle leaves out what is 0
 
 
 def send(context: Context, run: Run, path: Path, digest: str, code: bool) -> None:
@@ -287,8 +287,7 @@ def wait_for_score(context: Context, run: Run) -> None:
     ref = run.submission.ref
     context.doing(f"waiting for the score of submission {ref}")
     say(f"submission {ref} was taken; waiting for its score")
-    waited = 0.0
-    for pause in context.pace.polls():
+    for waited in context.asking():
         status, score, error = scoring_of(context, ref)
         if score is not None:
             return report(context, run, score)
@@ -307,8 +306,6 @@ def wait_for_score(context: Context, run: Run) -> None:
                 f"submission {ref} has no score after {waited / 60:.0f} minutes: run the same "
                 "command again to ask for it; nothing is sent twice."
             )
-        context.remote.wait(pause)
-        waited += pause
     return None
 
 

@@ -20,7 +20,7 @@ from ship.checks import (
     BEFORE_PUSH,
     SESSION_MINUTES,
     computed_hours,
-    gpu_minutes_left,
+    gpu_time,
     require,
     submissions_left,
 )
@@ -31,8 +31,7 @@ from ship.line import Unavailable
 from ship.output import bar, interactive, say, tell
 from ship.paired import aligned, columns, texts
 from ship.push import NotTaken, push, settle_push
-from ship.record import Run
-from ship.runs import settings_text
+from ship.record import Run, settings_text
 from ship.status import live_runs, told
 from ship.submit import submit
 from ship.versions import new_run, same_run
@@ -135,10 +134,10 @@ def plan(context: Context, cells: list[Cell]) -> None:
         f"{len(cells)} settings, {len(waiting)} to be run: at most {most / 60:.1f} GPU hours{guess}"
     )
     text += f", computed {computed}" if computed else ""
-    left = None if context.dry_run else told(gpu_minutes_left, context)
-    if left is not None:
-        text += f"; {left / 60:.1f} h are left this week"
-        if most > left:
+    gpu = None if context.dry_run else told(gpu_time, context)
+    if gpu:
+        text += f"; {gpu.left / 60:.1f} h are left this week{gpu.until}"
+        if most > gpu.left:
             text += " (--hours N bounds what all of them together may take)"
     say(text, result=True)
     minutes = [cell.config.get("gpu_minutes") for cell in waiting]
@@ -284,8 +283,10 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         return
     with only_one(context.project.runs / "locks" / "sweep", OCCUPIED):
         if any(cell.run(context) is None for cell in cells):
-            for check in {*BEFORE_BUNDLE, *BEFORE_PUSH} - {"settings", "weights"}:
-                require(context, cells[0].settings, [check])
+            told_by_the_plan = ("settings", "weights", "GPU quota")
+            checks = dict.fromkeys((*BEFORE_BUNDLE, *BEFORE_PUSH))
+            checks = [name for name in checks if name not in told_by_the_plan]
+            require(context, cells[0].settings, checks)
             weights = sorted({name for cell in cells for name in cell.config["weights_files"]})
             bundle(context, {"weights_files": weights})
         drive(context, cells)

@@ -16,8 +16,8 @@
 - `.requests` lists the calls in order, each with `name`, `method`, `path`, `body` (JSON), `status`.
 - `.connects` lists the addresses outside that somebody tried to reach; it should stay empty.
 - `.faults.add(call, kind, times=1, after=0, **details)` makes calls fail on purpose. Calls are
-  named by their method ("SaveKernel"), or are "PUT blob", "GET output", "GET log", "GET data",
-  "GET archive", or "*" for all.
+  named by their method ("SaveKernel"), or are "PUT blob", "GET output", "GET log", "GET data", or
+  "*" for all.
 - `.url` and `.file_url(kind, name)` are addresses; `.store.state` is what the server knows;
   `.kernels`, `.datasets` and `.competitions` are the services.
 

@@ -2,7 +2,6 @@
 
 import csv
 import shutil
-import zipfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,20 +53,6 @@ class Competitions:
         self.data_file(slug, name)
         return self._file_url("data", f"{slug}/{name}")
 
-    def DownloadDataFiles(self, request: dict) -> str:
-        """Return the address of one zip archive of all files."""
-        slug = self._entered(request)
-        folder = self._competitions[slug][0]
-        archive = self._store.path("archives", f"{slug}.zip")
-        with self._store.lock:
-            if not archive.exists():
-                beside = archive.with_suffix(".new")
-                with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as zipped:
-                    for path in self._data_files(slug):
-                        zipped.write(path, path.relative_to(folder).as_posix())
-                beside.replace(archive)
-        return self._file_url("archive", f"{slug}.zip")
-
     def StartSubmissionUpload(self, request: dict) -> dict:
         """Return a token and an address for the upload of a submission file."""
         self._entered(request)
@@ -102,16 +87,6 @@ class Competitions:
         submissions = [s for s in submissions if now() - s["date"] >= self._settings.lag]
         page, next_page = page_of(submissions, request)
         return {"submissions": [self._public(s) for s in page], **next_page}
-
-    def GetLeaderboard(self, request: dict) -> dict:
-        """Return the public leaderboard, which holds this user's best score."""
-        scored = [self._public(s) for s in self._of(self._slug(request))]
-        scored = [s for s in scored if s["status"] == "COMPLETE"]
-        if not scored:
-            return {"submissions": []}
-        best = max(scored, key=lambda s: float(s["publicScore"]))
-        row = {"teamId": 1, "teamName": self._settings.user, "submissionDate": best["date"]}
-        return {"submissions": [{**row, "score": best["publicScore"]}]}
 
     def exists(self, slug: str) -> bool:
         """Tell whether there is such a competition, whose rules the user has accepted."""

@@ -130,14 +130,11 @@ class Loopback:
         """
         if kind == "data":
             return self.competitions.data_file(*name.split("/", 1))
-        if kind == "archive" and "/" not in name:
-            path, folder = self.store.path("archives", name), self.folder
-        elif kind == "output" and name.count("/") >= 3:
-            owner, slug, number, inner = name.split("/", 3)
-            folder = self.kernels.output_of(self.kernels.find(owner, slug, int(number)))
-            path = (folder / inner).resolve()
-        else:
+        if kind != "output" or name.count("/") < 3:
             raise ApiError(404, "Not found")
+        owner, slug, number, inner = name.split("/", 3)
+        folder = self.kernels.output_of(self.kernels.find(owner, slug, int(number)))
+        path = (folder / inner).resolve()
         if not path.is_file() or not path.is_relative_to(folder):
             raise ApiError(404, "Not found")
         return path

@@ -191,8 +191,9 @@ class Handler(BaseHTTPRequestHandler):
             raise ApiError(404, f"The loopback Kaggle has no method {service}/{name}")
         with site.store.lock:
             result = method(request)
-        moved = isinstance(result, str)
-        return Answer(302, headers={"Location": result}) if moved else Answer.of(result)
+        if isinstance(result, str):
+            return Answer(302, headers={"Location": result})
+        return Answer.of(without_defaults(result))
 
     def _authenticate(self) -> None:
         if not self.server.site.allows(self.headers.get("Authorization", "")):
@@ -396,6 +397,17 @@ class Handler(BaseHTTPRequestHandler):
             while left > 0 and (chunk := file.read(min(CHUNK, left))):
                 self.wfile.write(chunk)
                 left -= len(chunk)
+
+
+def without_defaults(value: Any) -> Any:
+    """Return a JSON value as Kaggle tells it: fields that have their default are left out."""
+    if isinstance(value, dict):
+        return {
+            k: without_defaults(v)
+            for k, v in value.items()
+            if v not in (None, "", 0, False, [], {})
+        }
+    return [without_defaults(entry) for entry in value] if isinstance(value, list) else value
 
 
 def made_up(body: Any = "", code: int = 200, content_type: str | None = None) -> Answer:
