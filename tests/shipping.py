@@ -1,13 +1,22 @@
 """A project, a competition and a loopback Kaggle for the tests of `ship`."""
 
+import atexit
+import functools
 import json
 import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ship.loopback import Loopback
 from ship.record import Run
@@ -24,6 +33,8 @@ PACE = {
     "SHIP_POLL_MAX": "0.2",
     "SHIP_PROVE": "0.5",
 }
+FORKS = hasattr(os, "fork") and "WHOLE_PROCESSES" not in os.environ
+"""Whether `World.ship` does without starting Python anew, which WHOLE_PROCESSES=1 forbids."""
 KERNEL = '''
 """A quick stand-in for kernel.py with the same command line, log and output."""
 
@@ -147,6 +158,7 @@ ONCE = {
     "kernel_runs": 1,
     "submissions": 1,
 }
+BOTH_ONCE = ONCE | {"kernel_versions": 2, "kernel_runs": 2, "submissions": 2}
 TWO = (
     ("--set", "seconds=0.4", "--set", "shift=0"),
     ("--set", "seconds=0.4", "--set", "shift=1"),
@@ -193,6 +205,14 @@ def open_world(folder: Path, **settings) -> Iterator["World"]:
     assert not kaggle.connects
 
 
+def until(question: Callable[[], Any]) -> None:
+    """Wait until a question has a true answer."""
+    deadline = time.monotonic() + 60
+    while not question():
+        assert time.monotonic() < deadline, "it never came true"
+        time.sleep(0.01)
+
+
 @dataclass
 class World:
     """A project and a loopback Kaggle, between which `ship` runs."""
@@ -203,23 +223,32 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         """The environment of `ship` in this world."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_")}
-        library = str(REPOSITORY / "lib")
-        return {**inherited, **PACE, **self.kaggle.environment, "PYTHONPATH": library}
+        return self.changed_environment({})
 
-    def start(self, *arguments: str, **changes: str) -> subprocess.Popen:
+    def changed_environment(self, changes: dict[str, str | None]) -> dict[str, str]:
+        """Return the environment of `ship` with other variables; None takes one out."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_")}
+        library = {"PYTHONPATH": str(REPOSITORY / "lib")}
+        variables = {**inherited, **PACE, **self.kaggle.environment, **library, **changes}
+        return {name: text for name, text in variables.items() if text is not None}
+
+    def start(
+        self, *arguments: str, stderr: int = subprocess.PIPE, **changes: str | None
+    ) -> subprocess.Popen:
         """Start `ship` as a process."""
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "ship", *arguments],
             cwd=self.project,
-            env={**self.environment, **changes},
+            env=self.changed_environment(changes),
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
 
-    def ship(self, *arguments: str, **changes: str) -> "Outcome":
+    def ship(self, *arguments: str, **changes: str | None) -> "Outcome":
         """Run `ship` to its end."""
+        if FORKS and not any(name.startswith("PYTHON") for name in changes):
+            return forked(arguments, self.changed_environment(changes), self.project)
         process = self.start(*arguments, **changes)
         out, err = process.communicate(timeout=120)
         return Outcome(process.returncode, out, err)
@@ -251,26 +280,28 @@ class World:
 
         A failure must end in one sentence.
         """
-        waiting = list(TWO)
-        for _ in range(attempts):
-            started = [(one, self.start(*one, **changes)) for one in waiting]
-            for one, process in started:
-                out, err = process.communicate(timeout=120)
-                outcome = Outcome(process.returncode, out, err)
-                assert outcome.status in (0, 1), outcome
-                if outcome.status:
-                    assert outcome.sentence, outcome
-                else:
-                    waiting.remove(one)
-            if not waiting:
-                break
-        assert not waiting, outcome
-        assert self.kaggle.counts == ONCE | {
-            "kernel_versions": 2,
-            "kernel_runs": 2,
-            "submissions": 2,
-        }
+        self.until_done(TWO, attempts, **changes)
+        assert self.kaggle.counts == BOTH_ONCE
         assert sorted(run.public_score for run in self.runs) == [0.11111, SCORE]
+
+    def until_done(self, commands: Iterable, attempts: int, **changes: str) -> list[str]:
+        """Run commands side by side, and those that fail again, until all of them succeed.
+
+        Returns:
+            The sentences of those that failed.
+        """
+        waiting, sentences = list(commands), []
+        for _ in range(attempts):
+            with ThreadPoolExecutor() as pool:
+                outcomes = list(pool.map(lambda one: self.ship(*one, **changes), waiting))
+            assert all(outcome.status in (0, 1) for outcome in outcomes), outcomes
+            failed = [outcome for outcome in outcomes if outcome.status]
+            assert all(outcome.sentence for outcome in failed), failed
+            sentences += [outcome.sentence for outcome in failed]
+            waiting = [one for one, o in zip(waiting, outcomes, strict=True) if o.status]
+            if not waiting:
+                return sentences
+        raise AssertionError(sentences)
 
     @property
     def state(self) -> dict:
@@ -290,6 +321,51 @@ class World:
     def ledger_rows(self) -> list[dict]:
         """The rows of the ledger."""
         return Ledger(self.project / "runs" / "ledger.jsonl").rows()
+
+
+@functools.cache
+def server() -> str:
+    """Start the process that runs `ship` without starting Python anew, and return its address."""
+    folder = tempfile.mkdtemp(prefix="ship-")
+    program = Path(__file__).with_name("ship_server.py")
+    process = subprocess.Popen(
+        [sys.executable, "-P", program, f"{folder}/socket"],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "lib"), "OPENBLAS_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+
+    def end() -> None:
+        process.stdin.close()
+        process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    assert process.stdout.readline() == b"ready\n"
+    return f"{folder}/socket"
+
+
+def forked(arguments: tuple[str, ...], environment: dict[str, str], folder: Path) -> "Outcome":
+    """Run `ship` to its end in a process that is forked from the server."""
+    request = {"arguments": arguments, "environment": environment, "folder": str(folder)}
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as out,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as err,
+        socket.socket(socket.AF_UNIX) as connection,
+    ):
+        connection.connect(server())
+        socket.send_fds(connection, [b" "], [out.fileno(), err.fileno()])
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        connection.settimeout(120)
+        with connection.makefile() as answers:
+            pid = int(answers.readline())
+            try:
+                status = int(answers.readline())
+            except TimeoutError:
+                os.kill(pid, signal.SIGKILL)
+                raise
+        out.seek(0), err.seek(0)
+        return Outcome(status, out.read(), err.read())
 
 
 @dataclass(frozen=True)

@@ -92,9 +92,10 @@ def test_a_score_that_is_no_number_is_not_final(world, told):
     world.arrives_once()
 
 
-@pytest.mark.parametrize("code", [403, 404])
+@pytest.mark.parametrize("code", [403, 404, 200])
 def test_a_status_that_is_hidden_right_after_a_push(world, code):
-    world.kaggle.faults.add("GetKernelSessionStatus", "status", times=3, code=code)
+    kind = ("body", {"body": {}}) if code == 200 else ("status", {"code": code})
+    world.kaggle.faults.add("GetKernelSessionStatus", kind[0], times=3, **kind[1])
     world.arrives_once()
 
 

@@ -3,13 +3,13 @@
 import json
 import re
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from ship.__main__ import COMMANDS, LOCAL_COMMANDS, make_parser
 from ship.project import Project
-from shipping import REPOSITORY, SCORE, World, open_world
+from shipping import REPOSITORY, SCORE, World, open_world, until
 
 
 @pytest.fixture(scope="module")
@@ -26,14 +26,8 @@ def two(tmp_path_factory):
 def start_a_long_run(world: World) -> None:
     assert world.ship("bundle").status == 0
     assert world.ship("push", "--set", "seconds=60").status == 0
-    deadline = time.monotonic() + 30
-    kernel = world.kaggle.store.state["kernels"]["alice/car-classification"]
-    while time.monotonic() < deadline:
-        if kernel["versions"][-1]["status"] == "RUNNING" and world.kaggle.kernels.log_of(
-            kernel["versions"][-1]
-        ):
-            return
-        time.sleep(0.05)
+    [version] = world.kaggle.store.state["kernels"]["alice/car-classification"]["versions"]
+    until(lambda: version["status"] == "RUNNING" and world.kaggle.kernels.log_of(version))
 
 
 def test_a_run_is_cancelled(world):
@@ -115,10 +109,8 @@ def test_the_page_is_opened(world, tmp_path):
     browser.chmod(0o755)
     world.ship("bundle")
     assert world.ship("push", "--open", BROWSER=str(browser)).status == 0
-    deadline = time.monotonic() + 10
-    while not (tmp_path / "page").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert (tmp_path / "page").read_text() == world.runs[0].page
+    until((tmp_path / "page").exists)
+    until(lambda: (tmp_path / "page").read_text() == world.runs[0].page)
 
 
 def test_versions_and_help(two):
@@ -127,6 +119,14 @@ def test_versions_and_help(two):
     listed = two.ship("push", "--help").out
     assert "  backbone           'MobileNet'    row of backbones" in listed
     assert "Download backbones' ImageNet weights." in two.ship("weights", "--help").out
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS, *LOCAL_COMMANDS])
+def test_each_command_can_be_quiet_or_speak_json(name):
+    needed = {"adopt": ["1"], "compare": ["1", "2"], "sweep": ["backbone=a,b"]}
+    words = [*([name] if name else []), *needed.get(name, []), "--quiet", "--json", "--dry-run"]
+    arguments = make_parser().parse_args(words)
+    assert (arguments.quiet, arguments.json, arguments.dry_run) == (True, True, True)
 
 
 def test_the_settings_of_the_real_kernel_are_listed():

@@ -1,6 +1,7 @@
 """`ship doctor` finds what would fail later, and says how to mend it."""
 
 import json
+import re
 
 import pytest
 
@@ -101,12 +102,6 @@ def test_metadata_that_is_no_json(world):
     assert "dataset-metadata.json can't be read" in world.ship("bundle").sentence
 
 
-def test_no_credentials(world):
-    assert "no Kaggle credentials that work were found" in failed(
-        world, "credentials", KAGGLE_USERNAME="", KAGGLE_KEY=""
-    )
-
-
 def test_credentials_that_kaggle_refuses(world):
     outcome = world.ship("doctor", KAGGLE_KEY="wrong-key")
     assert outcome.status == 1
@@ -150,6 +145,10 @@ def test_a_competition_that_is_not_there_or_not_accepted(world):
     assert "accept the rules of sf-dl-car-classification at https://" in failed(
         world, "competition"
     )
+    world.kaggle.faults.add("ListDataFiles", "status", code=403, message="accept the rules")
+    overridden = world.ship("doctor", "--force", "competition")
+    assert overridden.status == 0
+    assert re.search(r"^warn  competition .*\(overridden\)$", overridden.out, re.MULTILINE)
     world.kaggle.faults.add("ListDataFiles", "status", code=404)
     assert "there is no competition" in failed(world, "competition")
     world.kaggle.faults.add("ListDataFiles", "body", body={"files": [{"name": "cars.csv"}]})
@@ -162,7 +161,9 @@ def test_the_gpu_time_that_is_left(world):
         world.kaggle.faults.add("GetAcceleratorQuotaStatistics", "body", body={"gpuQuota": hours})
 
     quota(107000)
-    assert "17 minutes of GPU time are left" in marked(world, "warn", "GPU quota")
+    assert "17 minutes are left of this week's 30 hours of GPU time" in marked(
+        world, "warn", "GPU quota"
+    )
     quota(90000)
     assert "5.0 h of GPU time left, the run may take 12.0 h" in marked(world, "warn", "GPU quota")
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from common import Boundary
+from common import Boundary, Problem
 from ship.client import describe
+from ship.line import Line
+from ship.pace import Pace
 from shipping import KEY
 
 
@@ -32,13 +34,13 @@ def test_an_unexpected_error_is_one_sentence_with_a_traceback_in_a_file(world):
     assert outcome.status == 1
     assert len(outcome.err.splitlines()) == 1
     assert outcome.sentence.startswith(
-        "an unexpected error while pushing the kernel (AttributeError: 'list' object has no"
+        "an unexpected error while checking the GPU quota (AttributeError: 'list' object has no"
     )
     assert f"the full traceback is in {runs / 'traceback.txt'}. What was sent" in outcome.sentence
     assert outcome.sentence.endswith("`ship doctor` checks everything.")
     text = (runs / "traceback.txt").read_text()
     assert text.startswith("Traceback (most recent call last)")
-    assert "in new_run" in text
+    assert "in check_quota" in text
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,13 @@ def test_a_full_disk_is_one_sentence(world):
 def test_the_client_tells_of_a_full_disk():
     error = OSError(errno.ENOSPC, "No space left on device", "submission.csv.part")
     assert describe(error)["kind"] == "disk"
+
+
+def test_a_full_disk_of_the_client_is_named(tmp_path):
+    error = describe(OSError(errno.ENOSPC, "No space left on device"))
+    path = {"path": str(tmp_path / "submission.csv")}
+    with pytest.raises(Problem, match=f"the disk of {tmp_path} is full .during file x.: free some"):
+        Line(tmp_path / "scratch", Pace(), {})._reason(error, "file x", path)
 
 
 def test_an_error_before_the_project_is_found_is_one_sentence(world):

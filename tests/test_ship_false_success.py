@@ -168,7 +168,7 @@ def test_a_run_that_did_not_complete(world, word):
 
 
 def test_a_status_is_missing(world):
-    world.kaggle.faults.add("GetKernelSessionStatus", "body", body={})
+    world.kaggle.faults.add("GetKernelSessionStatus", "body", times=999, body={})
     fails_then_goes_on(world, "Kaggle gives no status for car-classification-v1")
 
 

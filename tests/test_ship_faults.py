@@ -4,10 +4,11 @@ Before it repeats a call that changes something, it asks Kaggle whether the call
 """
 
 import threading
-import time
 
 import psutil
 import pytest
+
+from shipping import until
 
 READS = [
     "ListDataFiles",
@@ -120,11 +121,7 @@ def test_the_answer_is_lost_and_so_is_what_kaggle_has(world, call):
 def test_the_client_is_killed_in_the_middle_of_a_push(world):
     world.kaggle.faults.add("SaveKernel", "late", seconds=1)
     process = world.start()
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if any(call.name == "SaveKernel" for call in world.kaggle.requests):
-            break
-        time.sleep(0.01)
+    until(lambda: world.calls("SaveKernel"))
     [client] = psutil.Process(process.pid).children()
     client.kill()
     out, _ = process.communicate()
@@ -135,12 +132,6 @@ def test_the_client_is_killed_in_the_middle_of_a_push(world):
 def test_a_busy_kaggle_says_when_to_come_back(world):
     world.kaggle.faults.add("GetDataset", "status", code=429, retry_after=1)
     assert world.ship("bundle").status == 0
-
-
-def test_wrong_credentials(world):
-    outcome = world.ship("bundle", KAGGLE_KEY="wrong")
-    assert outcome.status == 1
-    assert outcome.sentence.startswith("Kaggle refused the credentials (401; those")
 
 
 def test_kaggle_is_away(world):

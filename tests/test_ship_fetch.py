@@ -1,8 +1,13 @@
 """A run's output counts as fetched when its files are verified; whatever else is fetched anew."""
 
+import contextlib
+import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
+from tqdm import tqdm
 
 from shipping import open_world
 
@@ -83,6 +88,37 @@ def test_a_file_goes_on_where_it_was_cut(complete):
     assert complete.ship("fetch").status == 0
     picture = complete.project / "runs" / NAME / "pictures" / "curve.png"
     assert picture.read_bytes() == b"x" * 100 + bytes(range(100, 256))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of Unix")
+def test_the_bar_counts_all_bytes(complete):
+    """Also those that an attempt before has left, in a whole file and in a part of one."""
+    import pty
+    import termios
+
+    sent = {p.relative_to(output_of(complete)): p for p in output_of(complete).rglob("*.*")}
+    part = complete.project / "runs" / f"{NAME}.part"
+    for name, kept, size in (
+        ("file1.txt", "file1.txt", 6),
+        ("metrics.json", "metrics.json.part", 9),
+    ):
+        part.mkdir(exist_ok=True)
+        (part / kept).write_bytes(sent[Path(name)].read_bytes()[:size])
+    complete.kaggle.faults.add("GET output", "cut", after=3, fraction=0.4)
+    terminal, other_end = pty.openpty()
+    termios.tcsetwinsize(other_end, (24, 100))
+    process = complete.start("fetch", stderr=other_end)
+    os.close(other_end)
+    shown = ""
+    with contextlib.suppress(OSError):  # the terminal is closed
+        while text := os.read(terminal, 9999).decode():
+            shown += text
+    os.close(terminal)
+    assert process.wait() == 0
+    total = tqdm.format_sizeof(sum(path.stat().st_size for path in sent.values()))
+    last = shown.replace("\r", "\n").strip().splitlines()[-1]
+    assert last.startswith(f"fetch {len(sent)}/{len(sent)}: 100%"), shown
+    assert f" {total}/{total} [" in last
 
 
 def test_only_a_known_end_lets_the_output_be_fetched(complete):

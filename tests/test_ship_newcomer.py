@@ -1,6 +1,6 @@
 """Each mistake of a newcomer gets its sentence at once, and no traceback.
 
-`pytest -s` prints them as a table, with the seconds that each took.
+`WHOLE_PROCESSES=1 pytest -s` prints them as a table, with the seconds that each took.
 """
 
 import json
@@ -8,7 +8,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -19,7 +18,7 @@ import pytest
 from common import Problem
 from ship.pace import Pace
 from ship.remote import Remote
-from shipping import open_world
+from shipping import PACE, Outcome, open_world
 
 
 @pytest.fixture(scope="module")
@@ -37,34 +36,35 @@ def as_it_was(world):
         path.write_bytes(content)
 
 
+def failure(world, *arguments: str, **changes: str | None) -> Outcome:
+    """Run `ship` at its own pace, and expect a failure of one sentence."""
+    began = time.monotonic()
+    done = world.ship(*arguments, **OWN_PACE, **changes)
+    said = [line for line in done.err.splitlines() if line.startswith("ship: ")]
+    assert done.status == 1, done
+    assert "Traceback" not in done.err
+    assert len(said) == 1, done.err
+    print(f"\n{time.monotonic() - began:4.1f} s  ship {' '.join(arguments)}: {said[0][6:]}")
+    return done
+
+
 def sentence(world, *arguments: str, **changes: str | None) -> str:
     """Run `ship` at its own pace, expect a failure, and return its sentence."""
-    began = time.monotonic()
-    environment = {**world.environment, **changes}
-    unset = [k for k, v in environment.items() if v is None or k.startswith("SHIP_")]
-    environment = {k: v for k, v in environment.items() if k not in unset}
-    done = subprocess.run(
-        [sys.executable, "-P", "-m", "ship", *arguments],
-        cwd=world.project,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    said = [line for line in done.stderr.splitlines() if line.startswith("ship: ")]
-    assert done.returncode == 1, done
-    assert "Traceback" not in done.stderr
-    assert len(said) == 1, done.stderr
-    print(f"\n{time.monotonic() - began:4.1f} s  ship {' '.join(arguments)}: {said[0][6:]}")
-    return said[0]
+    return failure(world, *arguments, **changes).sentence
 
 
+OWN_PACE = dict.fromkeys(PACE)
 NONE = {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None}
 EMPTY = {"KAGGLE_USERNAME": "", "KAGGLE_KEY": ""}
 
 
-@pytest.mark.parametrize("command", ["bundle", "push", "follow 1", "fetch --version 1", ""])
+NEED_KAGGLE = ["", "bundle", "push", "follow 1", "fetch --version 1", "submit mine.csv"]
+NEED_KAGGLE += ["cancel 1", "adopt 1", "status"]
+
+
+@pytest.mark.parametrize("command", NEED_KAGGLE)
 def test_no_credentials(world, command):
+    (world.project / "mine.csv").write_text("Id,Category\n101.jpg,0\n")
     for missing in (NONE, EMPTY):
         assert "no Kaggle credentials that work were found: run" in sentence(
             world, *command.split(), **missing
@@ -101,12 +101,24 @@ def test_the_rules_are_not_accepted(world):
     )
 
 
-def test_the_quota_is_used_up(world):
+@pytest.mark.parametrize("command", ["push", ""])
+def test_the_quota_is_used_up(world, command):
+    """It is said before anything is sent, and a refusal is not asked for twice."""
+    assert world.ship("bundle").status == 0
     used = {"gpuQuota": {"timeUsed": "108000s", "totalTimeAllowed": "108000s"}}
-    world.kaggle.faults.add("GetAcceleratorQuotaStatistics", "body", body=used)
+    used["quotaRefreshTime"] = "2026-12-05T00:00:00.000Z"
+    world.kaggle.faults.add("GetAcceleratorQuotaStatistics", "body", times=9, body=used)
     error = "You have used up your weekly GPU quota"
-    world.kaggle.faults.add("SaveKernel", "body", body={"error": error})
-    assert f"Kaggle did not take the kernel: {error}" in sentence(world)
+    world.kaggle.faults.add("SaveKernel", "body", times=9, body={"error": error})
+    pushes = len(world.calls("SaveKernel"))
+    warning = (
+        "0 minutes are left of this week's 30 hours of GPU time, renewed at 2026-12-05 00:00 UTC: "
+        "Kaggle may refuse a run until then"
+    )
+    outcome = failure(world, *command.split())
+    assert warning in outcome.out
+    assert outcome.sentence == f"Kaggle did not take the kernel: {error}"
+    assert len(world.calls("SaveKernel")) == pushes + 1
 
 
 def test_a_wrong_setting(world):

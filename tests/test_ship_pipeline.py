@@ -4,12 +4,11 @@ import importlib.metadata
 import json
 import os
 import re
-import time
 from pathlib import Path
 
 import pytest
 
-from shipping import COMPETITION, ONCE, SCORE, SENT
+from shipping import COMPETITION, ONCE, SCORE, SENT, until
 
 
 def test_one_command_goes_from_the_repository_to_a_score(world):
@@ -283,9 +282,7 @@ def test_two_ships_at_once_in_one_project(world):
     world.ship("bundle")
     world.kaggle.faults.add("SaveKernel", "late", seconds=1.5)
     first = world.start("--set", "seconds=3")
-    deadline = time.monotonic() + 20
-    while not world.calls("SaveKernel") and time.monotonic() < deadline:
-        time.sleep(0.02)
+    until(lambda: world.calls("SaveKernel"))
     second = world.ship("push", "--set", "seconds=3")
     assert f"another ship is sending something of this project (process {first.pid}" in (
         second.sentence
@@ -331,9 +328,7 @@ def test_an_upload_goes_on_in_another_process(world):
     world.kaggle.faults.add("PUT blob", "partial", after=1, fraction=0.5)
     world.kaggle.faults.add("PUT blob", "hang", after=1, seconds=30)
     process = world.start("bundle", SHIP_TIMEOUT="30")
-    deadline = time.monotonic() + 20
-    while len(world.calls("PUT blob")) < 3 and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: len(world.calls("PUT blob")) == 3)
     process.kill()
     process.communicate()
     world.kaggle.faults.clear()

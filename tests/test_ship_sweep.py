@@ -99,8 +99,14 @@ def test_settings_that_fail_are_shown_and_not_run_again(world):
     assert world.kaggle.counts["kernel_runs"] == 4
 
 
-def test_the_sessions_are_taken(world):
-    error = "Maximum batch GPU session count of 2 reached."
+@pytest.mark.parametrize(
+    "error",
+    [
+        "Maximum batch GPU session count of 2 reached.",
+        "You have used up your weekly GPU quota",
+    ],
+)
+def test_the_sessions_or_the_quota_are_taken(world, error):
     world.kaggle.faults.add("SaveKernel", "body", times=3, body={"error": error})
     outcome = world.ship("sweep", *GRID)
     assert outcome.status == 0, outcome
