@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import time
 
 import pytest
@@ -65,7 +66,7 @@ def test_four_settings_become_a_table(world):
     outcome = world.ship("sweep", *GRID, "--submit", "best")
     assert outcome.status == 0, outcome
     assert world.kaggle.counts == ONCE | FOUR
-    assert "at most 48.0 GPU hours; 30.0 h are left this week (--hours N bounds" in outcome.out
+    assert re.search(r"at most 48\.0 GPU hours; 30\.0 h .* UTC \(--hours N bounds", outcome.out)
     table = outcome.out.splitlines()[-5:]
     assert table[0].split()[:8] == ["setting", "run", "val", "95", "%", "to", "first", "p"]
     assert [line.split()[:2] for line in table[1:]] == [
