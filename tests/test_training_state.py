@@ -256,6 +256,36 @@ def test_the_furthest_unfinished_run_that_is_mounted_goes_on(state, tmp_path, ca
     assert new.history == []
 
 
+@pytest.mark.parametrize(
+    ("cut", "epochs", "last", "best", "said"),
+    [
+        ("last", 2, "epoch-0002.weights.h5", "epoch-0002.weights.h5", "from the chosen epoch"),
+        ("best", 2, "epoch-0003.weights.h5", "epoch-0003.weights.h5", "last epoch is the chosen"),
+        ("best last", 0, "", "", "begins anew"),
+        ("", 2, "epoch-0003.weights.h5", "epoch-0002.weights.h5", None),
+    ],
+)
+def test_a_checkpoint_cut_in_half_costs_its_own_job_at_most(
+    state, cut, epochs, last, best, said, capsys
+):
+    finish_epoch(state, 0.5)
+    state.finish_job(1.0, 2.0)
+    state.begin_job("second", 0)
+    for accuracy in (0.9, 0.6):
+        state.history.append(row("head", accuracy) | {"member": "second"})
+        state.store(Network())
+        state.commit(state.history[-1], stage_is_over=False)
+    for name in cut.split():
+        file = state.folder / getattr(state, name)
+        file.write_bytes(file.read_bytes()[:3])
+    again = open_state(state.folder, state.settings, "photos", fresh=False)
+    assert (len(again.rows), again.last, again.best) == (epochs, last, best)
+    assert (again.member, again.epoch) == ("second", epochs)
+    assert len(again.history) == 1 + epochs
+    assert [job["member"] for job in again.jobs] == [""]
+    assert said in capsys.readouterr().out if said else not capsys.readouterr().out
+
+
 def test_a_run_that_time_cut_short_keeps_its_files(state, capsys):
     finish_epoch(state, 0.5)
     state.run_out_of_time()

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import shutil
+import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import numpy as np
 from common import Problem, write_atomically
 
 DIVERGED_FACTOR = 0.1  # by which the learning rate shrinks after a non-finite loss
+# What h5py, NumPy, zipfile and zlib raise for files that are cut short or damaged.
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 MOUNTED = "state/state.json"  # in the output of an earlier session
 DEEPEST = 6  # levels below Kaggle's inputs at which it may lie
 DIVERGENCES = 3  # in one stage, after which the schedule goes on to the next
@@ -53,6 +57,8 @@ class State:
     """The file of the optimizer's variables; "" where a stage starts with a new optimizer."""
     average: str = ""
     """The file of the averaged weights; "" where the average begins with the weights."""
+    sizes: dict[str, int] = field(default_factory=dict)
+    """The sizes in bytes of these files, by which one that was cut is known."""
     counters: dict = field(default_factory=dict)
     """The counters of early stopping and of the plateau, by callback."""
     last_epochs: int = 0
@@ -83,11 +89,46 @@ class State:
 
     def save(self) -> None:
         """Write state.json, then drop the files that it no longer names."""
+        self.sizes = {name: self.size_of(name) for name in self.files}
         content = dataclasses.asdict(self) | {"folder": None}
         write_atomically(self.folder / "state.json", json.dumps(content, indent=1))
         for file in self.folder.glob("*epoch-*"):
-            if file.name not in (self.best, self.last, self.optimizer, self.average):
+            if file.name not in self.files:
                 file.unlink()
+
+    @property
+    def files(self) -> list[str]:
+        """The names of the files that count."""
+        return list(filter(None, (self.best, self.last, self.optimizer, self.average)))
+
+    def size_of(self, name: str) -> int:
+        """Return a file's size in bytes; -1 where it is missing."""
+        file = self.folder / name
+        return file.stat().st_size if file.is_file() else -1
+
+    def mend(self) -> None:
+        """Go on without the files that are cut or missing, and say so.
+
+        The job goes on from the chosen epoch, from the last one where that is lost, or from its
+        beginning; what other jobs have finished is not in these files.
+        """
+        bad = [name for name in self.files if self.sizes.get(name, 0) != self.size_of(name)]
+        bad = [name for name in bad if name in self.sizes]  # an earlier version's has none
+        if not bad:
+            return
+        if self.best and self.best not in bad:
+            said = "its training goes on from the chosen epoch"
+            self.go_back()
+        elif self.last not in bad:
+            said = "its last epoch is the chosen one"
+            self.best, self.optimizer, self.average = self.last, "", ""
+            self.best_accuracy, self.best_stage = self.rows[-1]["val_accuracy"], self.stage
+        else:
+            said, member, fold = "its training begins anew", self.member, self.fold
+            self.history = [row for row in self.history if row not in self.rows]
+            self.member = ""
+            self.begin_job(member, fold)
+        print(f"{self.folder / bad[0]} is cut or missing: {said}.")
 
     @property
     def rows(self) -> list[dict]:
@@ -178,13 +219,20 @@ class State:
             if self.optimizer and optimizer:
                 with np.load(self.folder / self.optimizer) as stored:
                     optimizer.load_own_variables(dict(stored))
-        except (OSError, ValueError, KeyError) as error:
+        except UNREADABLE as error:
             raise damaged(self.folder / (self.optimizer or self.last)) from error
 
     def load_best(self, network) -> None:
-        """Load the weights of the chosen epoch, if any epoch is finished."""
-        if self.best:
-            network.load_weights(self.folder / self.best)
+        """Load the weights of the chosen epoch, if any epoch is finished.
+
+        Raises:
+            Problem: its file is missing or damaged.
+        """
+        try:
+            if self.best:
+                network.load_weights(self.folder / self.best)
+        except UNREADABLE as error:
+            raise damaged(self.folder / self.best) from error
 
     def commit(
         self, row: dict, stage_is_over: bool, go_on: bool = False, images: int | None = None
@@ -309,6 +357,7 @@ def open_state(
         )
     state.resumed, state.stopped_by_time_limit = True, False
     state.jobs = [job for job in state.jobs if not job.get("cut")]
+    state.mend()
     state.earlier_seconds = sum(row["seconds"] for row in state.history)
     return state
 

@@ -20,12 +20,13 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # FancyPCA would take all cores
+sys.path.insert(0, str(Path(__file__).parents[2]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "lib"))
 
 import albumentations as A
@@ -45,6 +46,7 @@ from peers import (
 )
 from tqdm import tqdm
 
+import kernel
 from ImageDataAugmentor import ImageDataAugmentor
 
 SLICE = 1.0  # seconds that a pipeline is measured before the next one's turn
@@ -135,7 +137,15 @@ def in_threads(work: Callable[[int], object], n: int, workers: int) -> Iterator[
 
 
 def ours(
-    folder: Path, augment, workers: int, cache: bool, processes: bool = True, dtype: str = "uint8"
+    folder: Path,
+    augment,
+    workers: int,
+    cache: bool,
+    processes: bool = True,
+    dtype: str = "uint8",
+    size: tuple[int, int] = (SIZE, SIZE),
+    filter: int = cv2.INTER_LINEAR,
+    kept: tuple[int, int] | None = None,
 ) -> Iterator[int]:
     """Yield the sizes of this library's batches, without end."""
     augmentor = ImageDataAugmentor(
@@ -143,13 +153,14 @@ def ours(
     )
     flow = augmentor.flow_from_directory(
         folder,
-        target_size=(SIZE, SIZE),
+        target_size=size,
         batch_size=BATCH,
-        interpolation=cv2.INTER_LINEAR,
+        interpolation=filter,
         dtype=dtype,
         verbose=False,
         class_mode="sparse",
     )
+    flow.loader = replace(flow.loader, kept_size=kept)
     if cache:
         for _ in range(len(flow)):
             next(flow)
@@ -244,7 +255,19 @@ def our_pipelines(folder: Path, workers: int) -> dict[str, Iterator[int]]:
         ),
         "ours fused, cached": ours(folder, fused, workers, True),
         "ours fused, cached, threads": ours(folder, fused, workers, True, processes=False),
+        "kernel's default at 384x512, cached": kernels_default(folder, workers, None),
+        "kernel's default, kept at 442x589": kernels_default(folder, workers, (442, 589)),
     }
+
+
+def kernels_default(folder: Path, workers: int, kept: tuple[int, int] | None) -> Iterator[int]:
+    """Yield the sizes of the kernel's own batches at 384x512, without end.
+
+    `kept` is the size at which decoded photos are kept where another view needs a larger one.
+    """
+    augment = ImageDataAugmentor.fuse(kernel.default_augmentation(384, 512))
+    size = {"size": (384, 512), "filter": cv2.INTER_AREA, "kept": kept}
+    yield from ours(folder, augment, workers, True, **size)
 
 
 def peer_pipelines(folder: Path, paths: list[str]) -> list[Measured]:

@@ -1,0 +1,153 @@
+"""What can go wrong around a run: a disk that fills, a clock that jumps, memory that grows."""
+
+import ast
+import errno
+import json
+import os
+import random
+import resource
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import pandas as pd
+import psutil
+import pytest
+
+from inference.prediction import predict_photos
+from tiny_kernel import TINY, kernel
+
+ROOT = Path(kernel.__file__).parent
+SHORT = ["--stages", "head:0:3e-2:1:views=1,all:1:1e-2:2", "--tta", "2"]
+EPOCHS = [("head", 1), ("all", 1), ("all", 2)]
+
+
+def run(data, output, *arguments) -> int:
+    return kernel.main([*TINY, *SHORT, "--data", str(data), "--output", str(output), *arguments])
+
+
+@contextmanager
+def full_disk(moment: int):
+    """Let the disk be full at the writing moment of this number, from 1, of the files that count.
+
+    Yields:
+        A list that will hold the paths that were written, the one that failed last.
+    """
+    written, put = [], os.replace
+
+    def replacing(source, target, *more, **options):
+        if Path(source).name.startswith("partial-"):
+            written.append(str(target))
+            if len(written) == moment:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        return put(source, target, *more, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", replacing)
+        yield written
+
+
+def check_full_disk(data: Path, output: Path, moment: int, say) -> str:
+    """Run with a disk that fills at a moment, then again; return what failed, "" if nothing did.
+
+    `say` returns what was printed since it was called last, (out, err).
+    """
+    with full_disk(moment) as written:
+        status = run(data, output)
+    out, err = say()
+    if len(written) < moment:
+        return ""
+    name = Path(written[-1]).name
+    if status:
+        assert status == 1
+        assert f"the disk of {written[-1]} is full (while " in err
+        assert "Traceback" not in err
+    else:  # what decorates the results ends nothing
+        assert f"{name} could not be" in out
+    state = output / "state" / "state.json"
+    before = json.loads(state.read_text())["history"] if state.is_file() else []
+    if status:
+        assert run(data, output) == 0
+        say()
+    history = pd.read_csv(output / "history.csv")
+    assert list(zip(history.stage, history.epoch, strict=True)) == EPOCHS
+    kept = [row["seconds"] for row in before]
+    assert list(history.seconds[: len(kept)]) == pytest.approx(kept)  # not trained again
+    assert len(pd.read_csv(output / "submission.csv")) == 12
+    return (
+        f"{name}: {'goes on when called again' if status else 'goes on'}, {len(kept)} epochs kept"
+    )
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_at_any_moment_loses_nothing(competition, tmp_path, capsys):
+    """One of the moments; `tests/benchmarks/faults.py` tries all of them."""
+    seed = time.time_ns()
+    moment = random.Random(seed).randint(1, 20)
+    with capsys.disabled():
+        print("moment:", moment)
+    assert check_full_disk(competition, tmp_path, moment, capsys.readouterr)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder in which nobody can write")
+def test_a_folder_that_is_read_only_is_named(competition, capsys):
+    assert run(competition, "/sys/kernel/output") == 1
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "/sys/kernel/output can't be used" in said
+    assert "check the path and its permissions" in said
+
+
+def test_no_decision_depends_on_a_clock_that_may_jump():
+    """Only what is shown may: the time of day at which a run ends."""
+    shown = {"lib/training/plan.py"}
+    rooms = ("training", "inference", "photos", "results", "common", "ImageDataAugmentor")
+    files = [
+        ROOT / "kernel.py",
+        *(f for room in rooms for f in (ROOT / "lib" / room).rglob("*.py")),
+    ]
+    asking = set()
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                *("time.time", "time.time_ns", "datetime.now", "datetime.datetime.now"),
+            ):
+                asking.add(file.relative_to(ROOT).as_posix())
+    assert asking <= shown
+
+
+def resident_mb() -> float:
+    return psutil.Process().memory_info().rss / 2**20
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_thirty_epochs(competition, tmp_path, monkeypatch):
+    sizes, revise = [], kernel.Clock.remaining
+    monkeypatch.setattr(
+        kernel.Clock, "remaining", lambda clock: (sizes.append(resident_mb()), revise(clock))[1]
+    )
+    stages = ["--stages", "all:1:1e-3:30", "--tta", "1", "--limit", "4"]
+    assert run(competition, tmp_path, *stages) == 0
+    assert len(sizes) >= 30
+    assert max(sizes[25:30]) - min(sizes[8:12]) < 25
+
+
+def test_memory_does_not_grow_with_the_test_set(competition, tmp_path):
+    """1,900 more photos of 96x128 would take 70 MB, in floats 280."""
+    config, _ = kernel.read_arguments([*TINY, "--data", str(competition), "--cache", "no"])
+    config = replace(config, image_size=(96, 128), batch_size=16)
+    files = kernel.photos.layout_of(competition, kernel.COMPETITION)
+    (tables,) = kernel.photos.load_tables(competition, files, tmp_path, config)
+    inputs = keras.Input((96, 128, 3), dtype="uint8")
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
+    network = keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(pooled))
+
+    def peak(photos: int) -> float:
+        table = pd.concat([tables.test] * (photos // len(tables.test) + 1))[:photos]
+        assert predict_photos(config, tables, table, network, None).shape == (photos, 4)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+
+    few = peak(100)
+    assert peak(2000) - few < 30
