@@ -733,9 +733,9 @@ def test_the_average_is_validated_and_kept_with_statistics_estimated_anew():
 
 
 def test_steps_wait_for_batches_that_are_ready_after_they_were_asked_for():
-    assert waiting_share([0, 1, 2], [0.5, 0.9, 2.5], 4) == 0.25
-    assert waiting_share([0, 1], [0.5], 2) == 0.25  # the last one's time is not known yet
-    assert waiting_share([0], [9], 2) == 1
+    assert waiting_share([0, 3, 4, 5], [3.5, 3.5, 3.9, 5.5], 4) == 0.25  # the first one compiles
+    assert waiting_share([0, 3, 4], [3.5, 3.5], 2) == 0.25  # the last one's time is not known yet
+    assert waiting_share([0, 1], [0, 9], 2) == 1
     assert waiting_share([], [], 0) == 0
 
 
