@@ -114,7 +114,10 @@ def main() -> None:
         for number in range(options.repeats):
             folder = Path(work) / str(number)
             folder.mkdir()
-            found = [measure(command(options, folder)) for command in (ours, plain)]
+            found = []
+            for command in (ours, plain):
+                found.append(measure(command(options, folder)))
+                print({name: round(value, 1) for name, value in found[-1].items()}, flush=True)
             print("| phase | kernel, s | plain Keras, s | plain over kernel |\n|---|---|---|---|")
             for phase in phases:
                 one, other = (each.get(phase, 0.0) for each in found)

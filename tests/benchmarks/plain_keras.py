@@ -86,7 +86,7 @@ for name, fraction in (("head", 0), ("half", 0.5), ("all", 1)):
     backbone.trainable = True
     for layer in backbone.layers[:opened]:
         layer.trainable = False
-    model.compile(keras.optimizers.AdamW(1e-3), "categorical_crossentropy", ["accuracy"])
+    model.compile(keras.optimizers.AdamW(1e-3), "categorical_crossentropy", metrics=["accuracy"])
     model.fit(train, validation_data=validation, epochs=EPOCHS, verbose=0)
 print("predicting", flush=True)
 views = [(size, flip) for size in (SIZE, LARGER) for flip in (False, True)]
