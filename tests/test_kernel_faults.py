@@ -3,11 +3,13 @@
 import ast
 import errno
 import json
+import math
 import os
 import random
 import resource
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +19,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from inference.prediction import predict_photos
+from ImageDataAugmentor.reading import ImageLoader
+from inference.prediction import predict, predict_photos
 from tiny_kernel import TINY, kernel
 
 ROOT = Path(kernel.__file__).parent
@@ -134,15 +137,45 @@ def test_memory_does_not_grow_over_thirty_epochs(competition, tmp_path, monkeypa
     assert max(sizes[25:30]) - min(sizes[8:12]) < 25
 
 
-def test_memory_does_not_grow_with_the_test_set(competition, tmp_path):
-    """1,900 more photos of 96x128 would take 70 MB, in floats 280."""
-    config, _ = kernel.read_arguments([*TINY, "--data", str(competition), "--cache", "no"])
+def small_network(config, classes=4, weights=None):
+    """Return a network of the settings' size that takes no time."""
+    inputs = keras.Input((*config.image_size, 3), dtype="uint8")
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(pooled))
+
+
+def settings_and_tables(competition, scratch, *arguments):
+    """Return the settings for larger photos, and the tables of a competition."""
+    config, _ = kernel.read_arguments([*TINY, "--data", str(competition), *arguments])
     config = replace(config, image_size=(96, 128), batch_size=16)
     files = kernel.photos.layout_of(competition, kernel.COMPETITION)
-    (tables,) = kernel.photos.load_tables(competition, files, tmp_path, config)
-    inputs = keras.Input((96, 128, 3), dtype="uint8")
-    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
-    network = keras.Model(inputs, keras.layers.Dense(4, activation="softmax")(pooled))
+    return config, kernel.photos.load_tables(competition, files, scratch, config)
+
+
+def test_each_photo_is_decoded_once_for_all_views(competition, tmp_path, monkeypatch):
+    config, parts = settings_and_tables(competition, tmp_path, "--tta", "4")
+    (tables,) = kernel.photos.keep_decoded(parts, [config], kernel.VIEWS, tmp_path)
+    decoded, decode = Counter(), ImageLoader.decode
+    monkeypatch.setattr(
+        ImageLoader, "decode", lambda self, path: (decoded.update([path]), decode(self, path))[1]
+    )
+    state = kernel.training.open_state(tmp_path / "state", {}, "", fresh=False)
+    clock = kernel.Clock(state, config.stages, 24, 4, math.inf)
+    fold = predict(
+        *(config, tables, small_network(config), clock, kernel.VIEWS[:4]),
+        small_network,
+        kernel.augmentation,
+    )
+    assert fold.test.shape == (12, 4)
+    tested = [decoded[path] for path in tables.test.path]
+    assert set(tested) <= {1, 2}  # the first is looked at to know the shape of a batch
+    assert sum(tested) <= len(tested) + 1
+
+
+def test_memory_does_not_grow_with_the_test_set(competition, tmp_path):
+    """1,900 more photos of 96x128 would take 70 MB, in floats 280."""
+    config, (tables,) = settings_and_tables(competition, tmp_path, "--cache", "no")
+    network = small_network(config)
 
     def peak(photos: int) -> float:
         table = pd.concat([tables.test] * (photos // len(tables.test) + 1))[:photos]
