@@ -27,6 +27,7 @@ from ship.rehearse import SAMPLE_SETTINGS, copy_project, environment_of  # noqa:
 from ship.state import Ledger  # noqa: E402
 
 SESSIONS = 12  # at most
+STAGES = "head:0:1e-2:2,half:0.5:2e-3:2,all:1:3e-4:2"
 
 
 def ship(project: Project, kaggle: Loopback, *arguments: str) -> None:
@@ -47,7 +48,10 @@ def main() -> None:
     parser.add_argument("settings", nargs="*", help="of the kernel, as field=value")
     options = parser.parse_args()
     settings = [f"{name}={value}" for name, value in SAMPLE_SETTINGS.items()]
-    sets = [f"--set={s}" for s in [*settings, f"time_limit={options.minutes}", *options.settings]]
+    sets = [
+        f"--set={s}"
+        for s in [*settings, f"time_limit={options.minutes}", f"stages={STAGES}", *options.settings]
+    ]
     with tempfile.TemporaryDirectory() as folder:
         work, before = Path(folder), []
         project = copy_project(Project(REPOSITORY), work / "project")
