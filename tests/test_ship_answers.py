@@ -100,9 +100,10 @@ def test_a_status_that_is_hidden_right_after_a_push(world, code):
 
 
 @pytest.mark.parametrize("method", ["GetAcceleratorQuotaStatistics", "GetSubmissionLimits"])
-@pytest.mark.parametrize("code", [403, 404])
-def test_what_only_informs_stops_nothing(world, method, code):
-    world.kaggle.faults.add(method, "status", times=9, code=code)
+@pytest.mark.parametrize("answer", [403, 404, None])
+def test_what_only_informs_stops_nothing(world, method, answer):
+    details = ("status", {"code": answer}) if answer else ("body", {"body": answer})
+    world.kaggle.faults.add(method, details[0], times=99, **details[1])
     world.arrives_once()
 
 

@@ -77,6 +77,7 @@ def test_four_settings_become_a_table(world):
     assert "0.9000  0.7695..0.9604  +0.1500   0.031" in table[3]
     assert sum("0.88889" in line for line in table) == 1
     before = len(world.calls("SaveKernel"))
+    assert before == 4  # none was pushed while the sessions were taken
     again = world.ship("sweep", *GRID, "--json")
     assert len(world.calls("SaveKernel")) == before  # nothing is run again
     results = json.loads(again.out)["results"]

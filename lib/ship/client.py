@@ -176,7 +176,10 @@ class Client:
     def post(self, service: str, method: str, fields: dict) -> Any:
         """Call a method of the API and return all of the answer's JSON."""
         with self.api.build_kaggle_client() as kaggle:
-            return kaggle.http_client().call(service, method, Fields(fields), Raw)
+            try:
+                return kaggle.http_client().call(service, method, Fields(fields), Raw)
+            except TypeError:  # the client looks for an error's code in whatever it gets
+                raise json.JSONDecodeError("an answer of null or a number", "", 0) from None
 
     def upload(self, folder: str, new: bool) -> list[str]:
         """Upload the files of a staged dataset and return their names; `create` then makes it.
