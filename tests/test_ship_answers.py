@@ -129,7 +129,7 @@ def test_a_cyrillic_path_without_utf8(world, tmp_path):
     assert f"{SCORE:.5f}".encode() in done.stdout
 
 
-@pytest.mark.parametrize(("name", "status"), [("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
 def test_signals_are_told(world, name, status):
     process = world.start("--set", "seconds=8")
     for line in process.stdout:
@@ -139,4 +139,5 @@ def test_signals_are_told(world, name, status):
     out, err = process.communicate(timeout=60)
     assert process.returncode == status
     assert "ship: interrupted while following car-classification-v1. What was sent" in err
-    assert "car-classification-v1 goes on at Kaggle" in out
+    assert "car-classification-v1 goes on at Kaggle: come back with `ship`" in out
+    assert "Traceback" not in err

@@ -142,16 +142,3 @@ def test_a_damaged_ledger_does_not_fail_a_run_that_has_its_score(world):
     assert outcome.status == 0, outcome
     assert "public score of car-classification-v1: 0.88889" in outcome.out
     assert world.ship("runs").status == 0
-
-
-def test_the_step_is_named_after_an_interruption(world):
-    import signal
-
-    process = world.start("--set", "seconds=8")
-    for line in process.stdout:
-        if "epoch 1/2" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "ship: interrupted while following car-classification-v1. What was sent" in err

@@ -101,14 +101,6 @@ def test_a_dataset_that_is_known_to_be_new_is_created_all_the_same(world):
     assert world.kaggle.counts["dataset_versions"] == 1
 
 
-def test_asking_for_the_dataset_fails_while_bundling(world):
-    world.kaggle.faults.add("GetDataset", "status", times=100, code=500)
-    outcome = world.ship("bundle")
-    assert outcome.status == 1
-    assert "no usable answer about dataset alice/car-classification-lib" in outcome.sentence
-    assert not any(call.name == "StartBlobUpload" for call in world.kaggle.requests)
-
-
 @pytest.mark.parametrize("code", [400, 403, 500])
 def test_a_file_of_the_dataset_is_dropped(world, code):
     world.kaggle.faults.add("PUT blob", "status", times=100, after=1, code=code)

@@ -3,8 +3,6 @@
 Before it repeats a call that changes something, it asks Kaggle whether the call took effect.
 """
 
-import threading
-
 import psutil
 import pytest
 
@@ -138,19 +136,3 @@ def test_kaggle_is_away(world):
     outcome = world.ship("bundle", http_proxy="http://127.0.0.1:9")
     assert outcome.status == 1
     assert "Kaggle gave no usable answer" in outcome.sentence
-
-
-def test_ctrl_c_leaves_the_run_going_and_says_how_to_come_back(world):
-    import signal
-
-    process = world.start("--set", "seconds=8")
-    threading.Timer(60, process.kill).start()
-    for line in process.stdout:
-        if "epoch 1/2" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate()
-    assert process.returncode == 130
-    assert "car-classification-v1 goes on at Kaggle: come back with `ship`" in out
-    assert "Traceback" not in err
-    world.arrives_once()

@@ -230,22 +230,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def fetch_some(context: Context, run: Run, pattern: str, again: bool) -> None:
+    """Fetch the output files whose names are of a pattern into the run's folder.
+
+    Raises:
+        Problem: the run is not known to be over, no name is of the pattern, or a file can't be
+            fetched.
+    """
+    require_end(context, run)
+    listed, folder = (
+        dict(context.remote.run_output(run.kernel, run.version)[0]),
+        context.folder(run),
+    )
+    files = {name: url for name, url in listed.items() if fnmatch.fnmatch(name, pattern)}
+    if not files:
+        raise Problem(f"none of the {len(listed)} files of {run.name} is of that pattern.")
+    for target in filter(None, (inside(folder, name) for name in files if again)):
+        target.unlink(missing_ok=True)
+    download(context, run, files, folder)
+    say(f"fetched {len(files)} of {len(listed)} files into {folder}")
+
+
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship fetch`."""
     chosen = chosen_run(context, arguments.version)
     if context.dry_run:
         return say(f"would fetch the output of {chosen.name} into {context.project.runs}")
     with context.holding(chosen):
-        if not arguments.pattern:
-            fetch(context, chosen, arguments.again)
-            return None
-        require_end(context, chosen)
-        listed = dict(context.remote.run_output(chosen.kernel, chosen.version)[0])
-        files = {n: url for n, url in listed.items() if fnmatch.fnmatch(n, arguments.pattern)}
-        if not files:
-            raise Problem(f"none of the {len(listed)} files of {chosen.name} is of that pattern.")
-        if arguments.again:
-            for name in files:
-                (inside(context.folder(chosen), name) or Path("/nowhere")).unlink(missing_ok=True)
-        download(context, chosen, files, context.folder(chosen))
-    return say(f"fetched {len(files)} of {len(listed)} files into {context.folder(chosen)}")
+        if arguments.pattern:
+            return fetch_some(context, chosen, arguments.pattern, arguments.again)
+        fetch(context, chosen, arguments.again)
+    return None
