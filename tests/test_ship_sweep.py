@@ -1,12 +1,15 @@
 """A sweep runs a grid of settings, at most two at once, survives anything, and compares fairly."""
 
+import contextlib
 import json
 import random
 import re
+import threading
 import time
 
 import pytest
 
+from common.locks import only_one
 from ship.paired import aligned, pair_of
 from ship.sweep import Problem, grid_of
 from shipping import ONCE, open_world
@@ -114,6 +117,41 @@ def test_the_sessions_or_the_quota_are_taken(world, error):
     assert outcome.status == 0, outcome
     assert f"Kaggle did not take the kernel: {error}: waiting" in outcome.out
     assert world.kaggle.counts["kernel_versions"] == 4
+
+
+def occupy(world, call: str, *locks: str) -> None:
+    """Hold locks for a second, as another `ship` would, from a call on (when a run has ended)."""
+    kaggle = world.kaggle.kernels if call.startswith("GetKernel") else world.kaggle.competitions
+    answer, occupied = getattr(kaggle, call), threading.Event()
+
+    def hold() -> None:
+        with contextlib.ExitStack() as stack:
+            for lock in locks:
+                stack.enter_context(only_one(world.project / "runs" / lock, ""))
+            occupied.set()
+            time.sleep(1)
+
+    def at_first(request):
+        told = answer(request)
+        if not occupied.is_set() and told.get("status", "COMPLETE") == "COMPLETE":
+            threading.Thread(target=hold).start()
+            assert occupied.wait(10)
+        return told
+
+    setattr(kaggle, call, at_first)
+
+
+def test_a_sweep_waits_for_another_ship(world):
+    runs = [f"locks/car-classification-v{number}" for number in range(1, 5)]
+    occupy(world, "GetKernelSessionStatus", ".lock", *runs)
+    occupy(world, "GetSubmissionLimits", *runs)
+    outcome = world.ship("sweep", *GRID, "--submit", "best")
+    assert outcome.status == 0, outcome
+    assert "another ship is sending something of this project" in outcome.out
+    assert re.search("another ship is at work on car-classification-v[12]", outcome.out)
+    assert "another ship is at work on car-classification-v3" in outcome.out
+    assert world.kaggle.counts == ONCE | FOUR
+    assert all(run.files for run in world.runs)
 
 
 def test_hours_are_shared(world):

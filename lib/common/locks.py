@@ -11,6 +11,10 @@ from filelock import FileLock, Timeout
 from common.problem import Problem
 
 
+class Occupied(Problem):
+    """Another process holds a lock."""
+
+
 @contextmanager
 def only_one(path: Path, occupied: str, remove: bool = False) -> Iterator[None]:
     """Hold the lock file `path` until the context ends.
@@ -26,7 +30,7 @@ def only_one(path: Path, occupied: str, remove: bool = False) -> Iterator[None]:
     Where the file system knows no locks, nothing is locked.
 
     Raises:
-        Problem: another process holds the lock.
+        Occupied: another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     who = path.with_name(path.name + ".who")
@@ -34,7 +38,7 @@ def only_one(path: Path, occupied: str, remove: bool = False) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise Problem(occupied.replace("{holder}", holder_of(who))) from None
+        raise Occupied(occupied.replace("{holder}", holder_of(who))) from None
     except NotImplementedError:  # some network file systems
         yield
         return

@@ -67,7 +67,7 @@ class Context:
         """Let only this `ship` send something of the project, and read what others have sent.
 
         Raises:
-            Problem: another `ship` is sending something.
+            Occupied: another `ship` is sending something.
         """
         with contextlib.ExitStack() as stack:
             if not self._sending and not self.dry_run:
@@ -82,7 +82,7 @@ class Context:
         """Let only this `ship` follow, fetch and submit a run.
 
         Raises:
-            Problem: another `ship` does so.
+            Occupied: another `ship` does so.
         """
         occupied = f"another ship is at work on {run.name} ({{holder}}): wait for it, or end it."
         with only_one(self.project.runs / "locks" / run.name, occupied):

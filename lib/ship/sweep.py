@@ -5,15 +5,17 @@ goes on where it was when the same command is given again. What was run before i
 """
 
 import argparse
+import contextlib
 import itertools
 import re
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import median
 
 from common import Problem
-from common.locks import only_one
+from common.locks import Occupied, only_one
 from ship.bundle import bundle
 from ship.checks import (
     BEFORE_BUNDLE,
@@ -199,9 +201,22 @@ def start(context: Context, cell: Cell) -> Run | None:
         if not FULL.search(str(refusal)):
             raise
         say(f"{refusal}: waiting")
-    except Unavailable as problem:
+    except (Unavailable, Occupied) as problem:
         say(str(problem))
     return None
+
+
+@contextlib.contextmanager
+def held(context: Context, run: Run) -> Iterator[None]:
+    """Hold a run as `Context.holding` does, but wait while another `ship` is at work on it."""
+    with contextlib.ExitStack() as stack:
+        for _ in context.asking():
+            try:
+                stack.enter_context(context.holding(run))
+                break
+            except Occupied as problem:
+                say(str(problem))
+        yield
 
 
 def fetch_ended(context: Context, cells: list[Cell], failures: Counter[str]) -> None:
@@ -215,6 +230,8 @@ def fetch_ended(context: Context, cells: list[Cell], failures: Counter[str]) -> 
         try:
             with context.holding(run):
                 fetch(context, run)
+        except Occupied as problem:
+            say(str(problem))
         except Problem as problem:
             failures[run.name] += 1
             say(str(problem))
@@ -237,7 +254,7 @@ def hand_in(context: Context, cells: list[Cell], which: str) -> None:
         if run.public_score is None and told(submissions_left, context) == 0:
             say("no submissions are left today: the same command goes on with them tomorrow (UTC)")
             return
-        with context.holding(run):
+        with held(context, run):
             submit(context, run, context.folder(run) / SUBMISSION)
 
 
