@@ -232,16 +232,19 @@ class Config:
     time_limit: float | None = setting(None, "minutes for the session", above=0, most=60_000)
     seed: int = setting(42, "decides split, head and augmentation", least=0, most=2**32 - 1)
     mixed_precision: Literal["auto", "yes", "no"] = setting("auto", "float16, where GPUs gain")
+    preflight: Literal["no", "quick", "full"] = setting(
+        "quick", "try steps first: on GPUs, or full"
+    )
     cache: bool = setting(True, "keep decoded photos in memory: yes, no")
     tensorboard: bool = setting(False, "write logs for TensorBoard too: yes, no")
     workers: int = setting(min(os.cpu_count() or 1, 256), "threads that read", least=1, most=256)
 
 
 # What may differ from one session of a run to the next.
-MAY_CHANGE = {"time_limit", "workers", "cache", "tensorboard", "most_excluded"}
+MAY_CHANGE = {"time_limit", "workers", "cache", "tensorboard", "most_excluded", "preflight"}
 # What a member takes from the session and not from its own recipe.
 SHARED = ("recipe", "weights", "folds", "validation_share", "exclude", "limit", "seed", "epochs")
-SHARED += ("tta", "time_limit", "mixed_precision", "cache", "tensorboard", "workers")
+SHARED += ("tta", "time_limit", "mixed_precision", "preflight", "cache", "tensorboard", "workers")
 
 RECIPES = {
     # One strong member: linear head on cached features, then unfreezing, averaged. Its choices were
@@ -438,6 +441,22 @@ def build_model(config: Config, classes: int, weights: Path | None) -> keras.Mod
     return keras.Model(inputs, head(x))
 
 
+def weights_of(config: Config) -> Path | None:
+    """Return the file of the backbone's weights; None for random ones."""
+    return find_weights(config.backbone, config.weights, LIB, ROOT / "input")
+
+
+def compile_model(config: Config, network: keras.Model, stage: Stage, rate: float, way):
+    """Return the model that `fit` trains in a stage, taking each step the way given."""
+    model = training.Mixing(network, stage.mixup, stage.cutmix, way.micro_batch)
+    factors = training.layer_factors(network, config.head_rate, config.layer_decay)
+    optimizer = training.make_optimizer(config, rate, factors)
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
+    accuracy = keras.metrics.CategoricalAccuracy("accuracy")
+    model.compile(optimizer, loss, weighted_metrics=[accuracy], jit_compile=way.xla)
+    return model
+
+
 def at_own_rate(config: Config) -> Config:
     """Return the settings with the rates of the stages that suit the backbone."""
     factor = BACKBONES[config.backbone].rate
@@ -469,6 +488,9 @@ def train(
         except training.Diverged as diverged:
             message = state.diverge(diverged.learning_rate)
             print(f"The loss of stage {stage.name} is no longer a number: {message}.")
+        except training.OutOfMemory:
+            message, network = state.step_down(stage.name, config.batch_size), None
+            print(f"Stage {stage.name} ran out of memory: {message}.")
         except training.OutOfTime:
             print(f"Time is up in stage {stage.name}: on to the prediction.")
             state.run_out_of_time()
@@ -501,15 +523,11 @@ def fit_stage(
     print(f"stage {stage.name} begins: {opened}, learning rate {rate:g}", flush=True)
     batches = make_iterator(config, tables, tables.train, augmentation(config), shuffle=True)
     validation = make_iterator(config, tables, tables.validation)
-    model = training.Mixing(network, stage.mixup, stage.cutmix)
-    factors = training.layer_factors(network, config.head_rate, config.layer_decay)
-    optimizer = training.make_optimizer(config, rate, factors)
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
-    model.compile(optimizer, loss, metrics=[keras.metrics.CategoricalAccuracy("accuracy")])
-    state.restore(network, optimizer, model.trainable_variables)
+    model = compile_model(config, network, stage, rate, state.way_of(stage.name))
+    state.restore(network, model.optimizer, model.trainable_variables)
     model.fit(
-        batches.as_tf_dataset(),
-        validation_data=validation.as_tf_dataset(),
+        training.share(batches.as_tf_dataset()),
+        validation_data=training.share(validation.as_tf_dataset()),
         initial_epoch=state.epoch,
         epochs=stage.epochs,
         callbacks=training.make_callbacks(config, state, clock, network, batches, validation.n),
@@ -550,12 +568,12 @@ def run_job(
 ) -> tuple[inference.Fold, keras.Model]:
     """Train one member on one fold and predict; return what it says and the network."""
     state, config = plan.state, at_own_rate(config)
+    config = dataclasses.replace(config, batch_size=training.shared_batch(config.batch_size))
     keras.utils.set_random_seed(config.seed)
     state.begin_job(job.member, job.fold)
-    weights = find_weights(config.backbone, config.weights, LIB, ROOT / "input")
     clock = plan.clock(job, config.stages)
     boundary.doing = f"training {job.member}"
-    network, config = train(config, tables, weights, clock, others)
+    network, config = train(config, tables, weights_of(config), clock, others)
     boundary.doing = "predicting"
     return predict(config, tables, network, clock), network
 
@@ -565,8 +583,6 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     members = settings.members_of(config, RECIPES, SHARED, BACKBONES)
     for name, row in members.items():
         print(f"recipe {row.recipe}, {name}: {row.backbone} at {size_text(row.image_size)}")
-    boundary.doing = "looking for accelerators"
-    strategy = training.use_devices(config.mixed_precision, config.batch_size)
     boundary.doing = "reading the photos"
     scratch = scratch_folder("car-classification", output, options.fresh)
     folder = find_competition(options.data, scratch, config.seed)
@@ -581,6 +597,9 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
         return print(plan.table())
     results.note_photos(output, parts)
     portfolio = inference.Portfolio(output / "members", ROOT / "input", parts, state)
+    boundary.doing = "trying steps of training"
+    make = training.Makers(weights_of, build_model, compile_model, augmentation)
+    strategy = training.choose_step(config, members, BACKBONES, parts[0], state, make)
     known = {name: settings.decisive(member, MAY_CHANGE) for name, member in members.items()}
     plan.done = [job for job in plan.jobs if portfolio.has(job.member, known[job.member], job.fold)]
     for job in plan.unfinished():
@@ -592,7 +611,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
         print(plan.table(), flush=True)
         boundary.doing, began = "building the network", time.monotonic()
         keras.utils.clear_session()  # of the network before; inside the scope it would break it
-        with strategy.scope(), training.out_of_memory_explained(config.batch_size):
+        with strategy.scope():
             fold, network = run_job(job, member, parts[job.fold], plan, portfolio.tests(), boundary)
         alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
         training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))

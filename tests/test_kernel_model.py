@@ -6,8 +6,9 @@ import pytest
 
 from common import Problem
 from tiny_kernel import TINY, kernel
-from training import layers_of, load_backbone, unfreeze, use_devices
+from training import layers_of, load_backbone, unfreeze
 from training.backbones import is_norm
+from training.precision import set_precision
 
 REAL = [n for n, row in kernel.BACKBONES.items() if row.package == "keras.applications"]
 LIGHT = {"MobileNet", "Xception", "InceptionV3", "EfficientNetB3", "ConvNeXtTiny"}
@@ -125,7 +126,7 @@ def test_head_is_float32_under_mixed_precision():
     before = keras.mixed_precision.global_policy()
     try:
         config = configure(*TINY, "--mixed-precision", "yes")
-        use_devices(config.mixed_precision, config.batch_size)
+        set_precision("float16")
         network = kernel.build_model(config, 4, None)
         assert network.get_layer("backbone").output.dtype == "float16"
         assert network.output.dtype == "float32"

@@ -350,11 +350,3 @@ def test_without_one_lib_dataset_a_sentence_says_what_to_attach(tmp_path, mounte
     assert f"Found {len(mounted) // 2 * 2} folders with our packages" in done.stderr
     assert "attach the dataset of lib/" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_a_batch_that_devices_cannot_share_is_refused(own_competition, monkeypatch, capsys):
-    devices = 3 * kernel.training.devices.tf.config.list_logical_devices("CPU")
-    monkeypatch.setattr("tensorflow.config.list_logical_devices", lambda kind=None: devices)
-    output = own_competition.parent / "out"
-    assert kernel.main(["--data", str(own_competition), "--output", str(output)]) == 1
-    assert "--batch-size 32 must be a multiple of 3 (devices)" in capsys.readouterr().err

@@ -13,6 +13,7 @@ from inference.pseudo import pseudo_labels
 from inference.view import View
 from inference.views import choose_prediction, predict_views
 from settings import at_scale
+from training.devices import predict as predict_flow
 
 if TYPE_CHECKING:
     import keras
@@ -79,7 +80,7 @@ def predict_photos(
         config, tables, table.drop(columns="label", errors="ignore"), transform
     )
     flow.epoch = number
-    return network.predict(flow.as_tf_dataset(), verbose=0)
+    return predict_flow(network, flow)
 
 
 def with_pseudo_labels(

@@ -1,7 +1,7 @@
 """What serves the training loop: devices, backbones, the clock, and a state that survives a kill.
 
-strategy = use_devices("auto")
 state = open_state(folder, settings, fingerprint, fresh=False)
+strategy = choose_step(config, members, backbones, tables, state, makers)
 plan = make_plan(members, backbones, passes, parts, state, start, minutes)
 clock = plan.clock(job, stages)
 model.compile(make_optimizer(config, rate, layer_factors(network, 10, 1)), loss)
@@ -17,12 +17,15 @@ MODULES = {
     "Diverged": "checkpoint",
     "Job": "plan",
     "JobShape": "costs",
+    "Makers": "trial",
     "Mixing": "mixing",
+    "OutOfMemory": "devices",
     "OutOfTime": "clock",
     "Plan": "plan",
     "State": "state",
     "WarmCosine": "rates",
     "build_head": "head",
+    "choose_step": "preflight",
     "fit_head": "head",
     "gpu_minutes": "costs",
     "layer_factors": "rates",
@@ -34,10 +37,10 @@ MODULES = {
     "make_plan": "plan",
     "open_backbone": "backbones",
     "open_state": "state",
-    "out_of_memory_explained": "devices",
     "published_rate": "costs",
+    "share": "devices",
+    "shared_batch": "devices",
     "unfreeze": "backbones",
-    "use_devices": "devices",
     "write_weights": "state",
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import keras
 
 from common import Problem
+from training.precision import keep_depthwise_precise
 
 
 def load_backbone(constructor: str, size: tuple[int, int], weights: Path | None) -> keras.Model:
@@ -37,6 +38,7 @@ def load_backbone(constructor: str, size: tuple[int, int], weights: Path | None)
         ) from error
     if weights and name.startswith("EfficientNetB"):
         correct_normalization(backbone)
+    keep_depthwise_precise(backbone)
     backbone.name = "backbone"
     return backbone
 

@@ -1,41 +1,26 @@
-"""Accelerators: how many train together, in which precision, and what happens without memory."""
+"""Accelerators: which there are, how a batch is shared among them, and how all of them predict."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from common import Problem
 
 TENSOR_CORES = (7, 0)  # compute capability from which float16 is faster than float32
+TPU_SIGNS = ("TPU_ACCELERATOR_TYPE", "TPU_WORKER_HOSTNAMES", "ISTPUVM", "TPU_NAME")
+OutOfMemory = tf.errors.ResourceExhaustedError
 
 
-def use_devices(mixed_precision: str, batch_size: int) -> tf.distribute.Strategy:
-    """Set the precision and return the strategy for this machine's accelerators.
-
-    Args:
-        mixed_precision: "yes" or "no"; "auto" takes float16 where every GPU has tensor cores.
-        batch_size: photos a step, which all devices must share evenly.
-
-    Returns:
-        A MirroredStrategy over all GPUs where there are several (or over several logical CPUs
-        without a GPU), else the default strategy.
-
-    Raises:
-        Problem: the devices can't share a batch evenly.
-    """
+def gpu_details() -> list[dict]:
+    """Return what the driver says of each GPU; no GPU is initialised for it."""
     gpus = tf.config.list_physical_devices("GPU")
-    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
-    gains = bool(gpus) and all(d.get("compute_capability", (0, 0)) >= TENSOR_CORES for d in details)
-    wanted = {"yes": True, "no": False, "auto": gains}[mixed_precision]
-    keras.mixed_precision.set_global_policy("mixed_float16" if wanted else "float32")
-    devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    if batch_size % len(devices):
-        raise Problem(f"--batch-size {batch_size} must be a multiple of {len(devices)} (devices).")
-    if len(devices) > 1:
-        return tf.distribute.MirroredStrategy([device.name for device in devices])
-    return tf.distribute.get_strategy()
+    return [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
 
 
 def has_gpu() -> bool:
@@ -43,38 +28,116 @@ def has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def scaled_for_float16(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Return the optimizer, with loss scaling where the global policy computes in float16."""
-    if keras.mixed_precision.global_policy().compute_dtype == "float16":
-        return LossScale(optimizer)
-    return optimizer
+def has_tensor_cores() -> bool:
+    """Return whether float16 is faster on every GPU, and there is one."""
+    details = gpu_details()
+    capabilities = [each.get("compute_capability", (0, 0)) for each in details]
+    return bool(details) and all(each >= TENSOR_CORES for each in capabilities)
 
 
-class LossScale(keras.mixed_precision.LossScaleOptimizer):
-    """Keras' loss scaling, made right for several devices.
+def device_count() -> int:
+    """Return how many GPUs there are, or logical CPUs where there is none."""
+    return len(gpu_details()) or len(tf.config.list_logical_devices("CPU"))
 
-    Keras 3 asks the first device alone whether its gradients are finite, before they are summed: an
-    overflow on another device reaches the weights as a NaN. Here an overflow on any device skips
-    the step.
+
+def machine() -> str:
+    """Return a text that tells this machine and its software from others."""
+    names = [each.get("device_name", "GPU") for each in gpu_details()]
+    devices = ", ".join(names) or f"{device_count()} x CPU ({os.cpu_count()} cores)"
+    return ", ".join([devices, *(f"{name} {version(name)}" for name in ("tensorflow", "keras"))])
+
+
+def unusable_tpu() -> str:
+    """Return a sentence on a machine with a TPU, which TensorFlow can't use there; "" elsewhere."""
+    if has_gpu() or not (any(map(os.environ.get, TPU_SIGNS)) or any(Path("/dev").glob("accel*"))):
+        return ""
+    return (
+        "This machine has a TPU, but its TensorFlow can't use one: the run goes on with the CPU. "
+        "GPUs are chosen by kernel-metadata.json's machine_shape, NvidiaTeslaT4."
+    )
+
+
+@cache
+def make_strategy(devices: int) -> tf.distribute.Strategy:
+    """Return the strategy that trains on the first `devices` GPUs, or logical CPUs.
+
+    It is made once: the sums of a second strategy of a process would be taken for the first one's.
     """
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    if devices == 1:
+        return tf.distribute.get_strategy()
+    return tf.distribute.MirroredStrategy([device.name for device in found[:devices]])
 
-    def check_finite(self, grads):
-        """Return whether the gradients are finite on every device, a bool scalar."""
-        overflow = tf.cast(tf.logical_not(super().check_finite(grads)), tf.float32)
-        return tf.equal(tf.distribute.get_replica_context().all_reduce("SUM", overflow), 0)
+
+def shared_batch(batch_size: int) -> int:
+    """Return the batch size that the devices of the strategy in force can share, not a smaller one.
+
+    A sentence is printed where it differs from `batch_size`.
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    shared = -(-batch_size // replicas) * replicas
+    if shared != batch_size:
+        print(
+            f"{replicas} devices can't share --batch-size {batch_size}: {shared} is used.",
+            flush=True,
+        )
+    return shared
 
 
-@contextmanager
-def out_of_memory_explained(batch_size: int) -> Iterator[None]:
-    """Turn TensorFlow's out-of-memory error into a sentence.
+def share(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Return batches that the devices of the strategy in force can share evenly.
+
+    TensorFlow would leave a device without a photo where a batch is small, which ends in an error.
+    So the last photo of such a batch is repeated. The repeated ones weigh 0, and the others a
+    little more than 1, so that the weights add up to the photos.
+
+    Args:
+        dataset: batches of photos, or of (photos, labels).
+
+    Returns:
+        The same where one device is in use; else photos, or (photos, labels, weights float32 [n]).
+    """
+    replicas = tf.distribute.get_strategy().num_replicas_in_sync
+    if replicas == 1:
+        return dataset
+
+    def fill(photos, labels=None):
+        count = tf.shape(photos)[0]
+        rows = tf.range(-(-count // replicas) * replicas)
+        taken = tf.minimum(rows, count - 1)
+        if labels is None:
+            return tf.gather(photos, taken)
+        weights = tf.cast(tf.where(rows < count, tf.size(rows) / count, 0), tf.float32)
+        return tf.gather(photos, taken), tf.gather(labels, taken), weights
+
+    return dataset.map(fill)
+
+
+def predict(
+    network: keras.Model, flow, callbacks: Iterable[keras.callbacks.Callback] = ()
+) -> np.ndarray:
+    """Return what a network says of all photos of `flow` on all devices, [photos, outputs].
+
+    Where memory does not suffice, the batches halve.
+
+    Args:
+        network: uint8 photos [n, h, w, 3] to outputs [n, outputs].
+        flow: an iterator over photos, with n, epoch, batch_size and `as_tf_dataset`.
+        callbacks: as Keras takes them.
 
     Raises:
-        Problem: the device's memory did not suffice.
+        Problem: not even one photo a device fits.
     """
-    try:
-        yield
-    except tf.errors.ResourceExhaustedError as error:
-        raise Problem(
-            f"Out of memory with --batch-size {batch_size}: try --batch-size "
-            f"{max(1, batch_size // 2)}, or a smaller --image-size."
-        ) from error
+    epoch, replicas = flow.epoch, tf.distribute.get_strategy().num_replicas_in_sync
+    while True:
+        try:
+            batches = share(flow.as_tf_dataset())
+            return network.predict(batches, verbose=0, callbacks=list(callbacks))[: flow.n]
+        except OutOfMemory as error:
+            if flow.batch_size <= replicas:
+                raise Problem(
+                    "Not even the prediction of one photo fits into a device's memory: try a "
+                    "smaller --image-size."
+                ) from error
+            flow.epoch, flow.batch_size = epoch, max(replicas, flow.batch_size // 2)
+            print(f"Out of memory: on with {flow.batch_size} photos at a time.", flush=True)

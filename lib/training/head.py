@@ -17,6 +17,7 @@ from photos import PhotoTables, make_iterator
 from training.checkpoint import epoch_row, progress_line
 from training.clock import Clock
 from training.costs import Stage
+from training.devices import predict
 from training.feeding import waiting_share
 from training.unlike import unlike_others
 
@@ -158,8 +159,7 @@ def compute_features(
     found, waited = [], 0.0
     for flow in tqdm(flows, "features", leave=False, disable=None, unit="pass"):
         watch = Watch(clock, flow.batch_size)
-        features = model.predict(flow.as_tf_dataset(), verbose=0, callbacks=[watch])
-        found.append(np.float32(features))
+        found.append(np.float32(predict(model, flow, [watch])))
         waited += watch.waited(flow.ready_times)
     return found, waited
 

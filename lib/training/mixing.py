@@ -3,8 +3,10 @@
 import keras
 import tensorflow as tf
 
+from training.accumulation import Accumulating
 
-class Mixing(keras.Model):
+
+class Mixing(Accumulating):
     """A network whose training steps mix the photos of a batch.
 
     Mixup (Zhang et al. 2018) blends two photos, CutMix (Yun et al. 2019) pastes a rectangle of one
@@ -15,10 +17,13 @@ class Mixing(keras.Model):
         network: the model: uint8 photos [n, h, w, 3] to probabilities.
         mixup: alpha of the Beta distribution of the shares; 0 is off.
         cutmix: the same for CutMix.
+        micro_batch: as `Accumulating` takes it.
     """
 
-    def __init__(self, network: keras.Model, mixup: float, cutmix: float):
-        super().__init__(network.inputs, network.outputs)
+    def __init__(
+        self, network: keras.Model, mixup: float, cutmix: float, micro_batch: int | None = None
+    ):
+        super().__init__(network, micro_batch)
         self.mixers = []
         if mixup:
             self.mixers.append(keras.layers.MixUp(alpha=mixup, dtype="float32"))
@@ -27,9 +32,9 @@ class Mixing(keras.Model):
             mixer.factor = (cutmix, cutmix)  # Keras draws alpha between these, and takes 0 to 1
             self.mixers.append(mixer)
 
-    def train_step(self, data):
-        """Mix the batch (uint8 [n, h, w, 3], one-hot [n, classes]), then train on it."""
-        return super().train_step(self.mix(*data) if self.mixers else data)
+    def prepare(self, photos, labels):
+        """Mix a batch (uint8 [n, h, w, 3], one-hot [n, classes]) where a mixer is on."""
+        return self.mix(photos, labels) if self.mixers else (photos, labels)
 
     def mix(self, photos, labels):
         """Return a mixed batch of the same shapes and dtypes; CutMix or mixup by chance."""

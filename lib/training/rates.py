@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import keras
 
 from training.backbones import block_starts
-from training.devices import scaled_for_float16
+from training.precision import scaled_for_float16
 
 LEVELS = 12  # into which a backbone's layers are divided for layer-wise decay
 NO_DECAY = ["bias", "gamma", "beta"]  # weight decay is for the weights that multiply

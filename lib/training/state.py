@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from common import Problem, write_atomically
+from training.candidates import Candidate
 
 DIVERGED_FACTOR = 0.1  # by which the learning rate shrinks after a non-finite loss
 # What h5py, NumPy, zipfile and zlib raise for files that are cut short or damaged.
@@ -80,6 +81,10 @@ class State:
     prediction)."""
     unlike: list[tuple[str, float]] = field(default_factory=list)
     """Id and distance of the training photos that are unlike all others (see `unlike_others`)."""
+    way: dict = field(default_factory=dict)
+    """How steps are taken in this session: the fields of a `Candidate`."""
+    micro_batches: dict[str, int] = field(default_factory=dict)
+    """How many photos a device takes at once, by "MEMBER/STAGE", where that is not as in way."""
     resumed: bool = False
     """Whether this session goes on with an earlier one's run."""
     earlier_seconds: float = 0.0
@@ -288,6 +293,28 @@ class State:
             message = "the stage ends here, on the best weights"
         self.save()
         return message
+
+    def way_of(self, stage: str) -> Candidate:
+        """Return how the job under way takes the steps of a stage."""
+        way = Candidate(**self.way)
+        micro_batch = self.micro_batches.get(f"{self.member}/{stage}", way.micro_batch)
+        return dataclasses.replace(way, micro_batch=micro_batch, xla=way.xla and not micro_batch)
+
+    def step_down(self, stage: str, batch_size: int) -> str:
+        """Take half as many photos at once in a stage that ran out of memory; return a message.
+
+        Raises:
+            Problem: it took one photo at a time already.
+        """
+        way = self.way_of(stage).halved(batch_size)
+        if way is None:
+            raise Problem(
+                f"Stage {stage} ran out of memory with one photo at a time on a device: give a "
+                "smaller --image-size, or a smaller --backbone."
+            )
+        self.micro_batches[f"{self.member}/{stage}"] = way.micro_batch
+        self.save()
+        return f"on from the last epoch with at most {way.micro_batch} photos at once"
 
     def run_out_of_time(self) -> None:
         """Note that the session's end cut training or prediction short."""

@@ -1,0 +1,174 @@
+"""Before training, real steps are tried in a child process, and what fails there harms nobody."""
+
+import dataclasses
+import json
+from types import SimpleNamespace
+
+import pytest
+
+import failing_steps
+from failing_steps import MAKERS, Settings, Stage
+from photos import PhotoTables
+from tiny_competition import load, write_competition
+from training import choose_step, open_state
+from training.candidates import Candidate, allowed_precisions, candidates, safest
+from training.child import Child
+from training.devices import unusable_tpu
+from training.precision import FLOAT16, FLOAT16_WITHOUT_DEPTHWISE, FLOAT32
+from training.preflight import Preflight
+
+BACKBONES = {"tiny": SimpleNamespace(gmacs=1.0, size=(24, 32))}
+WAYS = [Candidate(1, FLOAT16), Candidate(1, FLOAT16_WITHOUT_DEPTHWISE), Candidate(1, FLOAT32)]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory) -> PhotoTables:
+    folder = tmp_path_factory.mktemp("photos") / "data"
+    write_competition(folder)
+    return load(folder)[0]
+
+
+@pytest.fixture
+def state(tmp_path):
+    return open_state(tmp_path / "state", {}, "", fresh=False)
+
+
+def try_ways(tables, folder, ways, budget=60.0, **settings):
+    """Return the chosen way and the trials."""
+    child = Child(tables, MAKERS, folder / "said.txt")
+    trials = Preflight(child, {"one": Settings(**settings)}, {"one": 1.0}, budget)
+    try:
+        return trials.choose(ways), trials
+    finally:
+        child.stop()
+
+
+def outcomes(trials):
+    return [(row["precision"], row["micro_batch"], row["outcome"]) for row in trials.rows]
+
+
+@pytest.mark.slow
+def test_a_step_that_aborts_or_hangs_is_passed_over(tables, tmp_path):
+    fails = {FLOAT16: "abort", FLOAT16_WITHOUT_DEPTHWISE: "hang"}
+    way, trials = try_ways(tables, tmp_path, WAYS, fails=fails)
+    assert way == Candidate(1, FLOAT32)
+    assert outcomes(trials) == [
+        (FLOAT16, None, "the process ended (SIGABRT)"),
+        (FLOAT16_WITHOUT_DEPTHWISE, None, "no answer within 30 s"),
+        (FLOAT32, None, "worked"),
+        (FLOAT32, None, "worked"),  # the prediction
+    ]
+    *_, step, prediction = trials.rows
+    assert step["images_per_second"] == trials.speeds["one/all"] > 0
+    assert prediction["predict"] == trials.predict["one"] > 0
+    assert trials.micro_batches == {}
+
+
+@pytest.mark.slow
+def test_wrong_numbers_are_no_success_and_a_step_that_does_not_fit_takes_fewer_photos(
+    tables, tmp_path
+):
+    """An error says what it was."""
+    fails = {FLOAT16: "give_wrong_numbers", FLOAT32: "run_out_of_memory"}
+    way, trials = try_ways(tables, tmp_path, WAYS[::2], fails=fails, fit=2)
+    assert way == Candidate(1, FLOAT32, micro_batch=2)
+    assert outcomes(trials) == [
+        (FLOAT16, None, "wrong numbers: the loss is nan"),
+        (FLOAT32, None, "out of memory"),
+        (FLOAT32, 2, "worked"),
+        (FLOAT32, 2, "worked"),
+    ]
+    assert trials.micro_batches == {"one/all": 2}
+
+
+@pytest.mark.slow
+def test_where_everything_fails_the_safest_is_left(tables, tmp_path):
+    fails = {FLOAT16: "run_out_of_memory", FLOAT32: "raise_error"}
+    way, trials = try_ways(tables, tmp_path, WAYS[::2], fails=fails, fit=0, batch_size=1)
+    assert way == safest() == Candidate(1, FLOAT32, micro_batch=4)
+    assert outcomes(trials) == [
+        (FLOAT16, None, "out of memory"),
+        (FLOAT32, None, "failed: RuntimeError: cuDNN says no"),
+    ]
+
+
+def test_without_a_child_the_run_goes_on_with_the_safest_and_says_so(tables, state, capsys):
+    makers = dataclasses.replace(MAKERS, build=lambda *_: None)  # which no process can be sent
+    choose_step(Settings(), {"one": Settings()}, BACKBONES, tables, state, makers)
+    assert Candidate(**state.way) == safest()
+    said = capsys.readouterr().out
+    assert "no process to try steps in" in said
+    assert f"preflight: {safest().sentence()}" in said
+
+
+@pytest.mark.slow
+def test_a_resumed_session_on_the_same_machine_tries_nothing_again(
+    tables, state, capsys, monkeypatch
+):
+    choose = lambda state: choose_step(  # noqa: E731
+        Settings(), {"one": Settings()}, BACKBONES, tables, state, MAKERS
+    )
+    choose(state)
+    first = dict(state.preflight)
+    assert first["chosen"]["devices"] == 1
+    assert {"machine", "rows", "chosen", "speeds", "predict"} == set(first)
+    json.dumps(first)
+    again = open_state(state.folder, {}, "", fresh=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(failing_steps, "MAKERS", None)
+        patch.setattr("training.preflight.Child", lambda *_: pytest.fail("tried again"))
+        choose(again)
+        assert again.preflight == json.loads(json.dumps(first))
+        assert "an earlier session of this run chose: 1 device, float32" in capsys.readouterr().out
+        patch.setattr("training.preflight.machine", lambda: "another machine")
+        patch.setattr("training.preflight.Child", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            choose(again)
+
+
+def test_on_a_cpu_nothing_is_tried_unless_asked_for(tables, state):
+    config = Settings(preflight="quick")
+    choose_step(config, {"one": config}, BACKBONES, tables, state, None)
+    assert state.preflight == {}
+    assert state.way == dataclasses.asdict(Candidate(1, FLOAT32))
+    assert not (state.folder / "state.json").exists()  # another run may still begin here
+
+
+def test_the_order_of_ways_is_that_of_likelihood():
+    auto = allowed_precisions("auto", gains=True, depthwise=True)
+    assert auto == [FLOAT16, FLOAT16_WITHOUT_DEPTHWISE, FLOAT32]
+    assert allowed_precisions("auto", gains=False, depthwise=True) == [FLOAT32]
+    assert allowed_precisions("no", gains=True, depthwise=True) == [FLOAT32]
+    assert allowed_precisions("yes", gains=False, depthwise=False) == [FLOAT16]
+    ways = candidates(2, auto)
+    assert ways[:3] == [
+        Candidate(2, FLOAT16),
+        Candidate(2, FLOAT16_WITHOUT_DEPTHWISE),
+        Candidate(1, FLOAT16, xla=True),
+    ]
+    assert len(ways) == len(set(ways)) == 9
+    assert not any(way.xla and way.devices > 1 for way in ways)
+    assert candidates(1, [FLOAT32]) == [Candidate(1, FLOAT32), Candidate(1, FLOAT32, xla=True)]
+
+
+def test_photos_at_once_halve_down_to_one():
+    way, seen = Candidate(2, FLOAT16, xla=True), []
+    while way := way.halved(32):
+        assert not way.xla
+        seen.append(way.micro_batch)
+    assert seen == [8, 4, 2, 1]
+
+
+def test_a_tpu_that_can_not_be_used_gets_one_sentence(monkeypatch):
+    assert unusable_tpu() == ""
+    monkeypatch.setenv("TPU_ACCELERATOR_TYPE", "v3-8")
+    assert "has a TPU" in unusable_tpu()
+    assert "NvidiaTeslaT4" in unusable_tpu()
+
+
+def test_the_most_expensive_step_is_tried_first():
+    small, large = Stage("small", 1.0, scale=0.5), Stage("large", 0.5)
+    members = {"light": Settings(stages=(large,)), "heavy": Settings(stages=(small, large))}
+    trials = Preflight(None, members, {"light": 1.0, "heavy": 3.0}, 60)
+    named = [(name, stage.name) for name, stage in trials.tasks()]
+    assert named == [("heavy", "large"), ("heavy", "small"), ("light", "large")]
