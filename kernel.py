@@ -526,8 +526,8 @@ def fit_stage(
     model = compile_model(config, network, stage, rate, state.way_of(stage.name))
     state.restore(network, model.optimizer, model.trainable_variables)
     model.fit(
-        training.share(batches.as_tf_dataset()),
-        validation_data=training.share(validation.as_tf_dataset()),
+        photos.share(batches.as_tf_dataset()),
+        validation_data=photos.share(validation.as_tf_dataset()),
         initial_epoch=state.epoch,
         epochs=stage.epochs,
         callbacks=training.make_callbacks(config, state, clock, network, batches, validation.n),

@@ -14,8 +14,9 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
 
-from training import Averaging, Mixing, load_backbone, open_backbone, share  # noqa: E402
-from training.devices import make_strategy, predict, shared_batch  # noqa: E402
+from photos import predict, share  # noqa: E402
+from training import Averaging, Mixing, load_backbone, open_backbone  # noqa: E402
+from training.devices import make_strategy, shared_batch  # noqa: E402
 from training.precision import scaled_for_float16, set_precision  # noqa: E402
 
 SIDE, CLASSES, BATCH = 16, 3, 8

@@ -200,3 +200,25 @@ def test_a_session_that_time_cut_short_goes_on_in_the_next_one(
     assert not metrics["stopped_by_time_limit"]
     assert [job.get("cut") for job in metrics["jobs"]] == [None]
     assert not (later / "state").exists()
+
+
+def test_a_step_that_runs_out_of_memory_goes_on_from_the_last_epoch_with_fewer_photos_at_once(
+    competition, tmp_path, monkeypatch, capsys
+):
+    """It does so down to one photo, which fits here."""
+    end_of_batch = kernel.training.Checkpoint.on_train_batch_end
+
+    def run_out(callback, batch, logs=None):
+        state, at_once = callback.state, callback.model.micro_batch
+        if (state.stage, state.epoch) == (1, 1) and at_once != 1:
+            raise kernel.training.OutOfMemory(None, None, "OOM when allocating a tensor")
+        end_of_batch(callback, batch, logs)
+
+    monkeypatch.setattr(kernel.training.Checkpoint, "on_train_batch_end", run_out)
+    assert run(competition, tmp_path, *SHORT) == 0
+    said = capsys.readouterr().out
+    for number in (2, 1):
+        sentence = f"on from the last epoch with at most {number} photos at once"
+        assert f"Stage half ran out of memory: {sentence}." in said
+    assert list(schedule(tmp_path).epoch) == [1, 1, 2]
+    assert said.count("[stage 2/2 half] epoch 1/2") == 1

@@ -33,10 +33,10 @@ def state(tmp_path):
     return open_state(tmp_path / "state", {}, "", fresh=False)
 
 
-def try_ways(tables, folder, ways, budget=60.0, **settings):
+def try_ways(tables, folder, ways, patience=300.0, **settings):
     """Return the chosen way and the trials."""
     child = Child(tables, MAKERS, folder / "said.txt")
-    trials = Preflight(child, {"one": Settings(**settings)}, {"one": 1.0}, budget)
+    trials = Preflight(child, {"one": Settings(**settings)}, {"one": 1.0}, 3000.0, patience)
     try:
         return trials.choose(ways), trials
     finally:
@@ -50,7 +50,7 @@ def outcomes(trials):
 @pytest.mark.slow
 def test_a_step_that_aborts_or_hangs_is_passed_over(tables, tmp_path):
     fails = {FLOAT16: "abort", FLOAT16_WITHOUT_DEPTHWISE: "hang"}
-    way, trials = try_ways(tables, tmp_path, WAYS, fails=fails)
+    way, trials = try_ways(tables, tmp_path, WAYS, 30.0, fails=fails)
     assert way == Candidate(1, FLOAT32)
     assert outcomes(trials) == [
         (FLOAT16, None, "the process ended (SIGABRT)"),
@@ -78,7 +78,7 @@ def test_wrong_numbers_are_no_success_and_a_step_that_does_not_fit_takes_fewer_p
         (FLOAT32, 2, "worked"),
         (FLOAT32, 2, "worked"),
     ]
-    assert trials.micro_batches == {"one/all": 2}
+    assert trials.micro_batches == {}  # no stage differs from the way
 
 
 @pytest.mark.slow
@@ -169,6 +169,6 @@ def test_a_tpu_that_can_not_be_used_gets_one_sentence(monkeypatch):
 def test_the_most_expensive_step_is_tried_first():
     small, large = Stage("small", 1.0, scale=0.5), Stage("large", 0.5)
     members = {"light": Settings(stages=(large,)), "heavy": Settings(stages=(small, large))}
-    trials = Preflight(None, members, {"light": 1.0, "heavy": 3.0}, 60)
+    trials = Preflight(None, members, {"light": 1.0, "heavy": 3.0}, 60.0, 30.0)
     named = [(name, stage.name) for name, stage in trials.tasks()]
     assert named == [("heavy", "large"), ("heavy", "small"), ("light", "large")]

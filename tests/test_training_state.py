@@ -302,3 +302,16 @@ def test_a_damaged_state_is_named(state):
     (state.folder / "state.json").write_text('{"stage": 1')
     with pytest.raises(Problem, match=r"state\.json.*--fresh"):
         open_state(state.folder, {"seed": 1}, "photos", fresh=False)
+
+
+def test_a_stage_without_memory_for_one_photo_ends_in_a_sentence(state):
+    state.begin_job("one", 0)
+    state.way = {"devices": 2, "precision": "float32"}
+    assert "at most 2 photos at once" in state.step_down("all", 8)
+    assert state.way_of("all").micro_batch == 2
+    assert state.way_of("half").micro_batch is None  # another stage has its own number
+    state.step_down("all", 8)
+    with pytest.raises(Problem, match="Stage all ran out of memory with one photo"):
+        state.step_down("all", 8)
+    again = open_state(state.folder, state.settings, state.fingerprint, fresh=False)
+    assert again.micro_batches == {"one/all": 1}

@@ -13,7 +13,6 @@ from inference.pseudo import pseudo_labels
 from inference.view import View
 from inference.views import choose_prediction, predict_views
 from settings import at_scale
-from training.devices import predict as predict_flow
 
 if TYPE_CHECKING:
     import keras
@@ -80,7 +79,7 @@ def predict_photos(
         config, tables, table.drop(columns="label", errors="ignore"), transform
     )
     flow.epoch = number
-    return predict_flow(network, flow)
+    return photos.predict(network, flow)
 
 
 def with_pseudo_labels(

@@ -22,7 +22,9 @@ MODULES = {
     "keep_decoded": "batches",
     "layout_of": "recognising",
     "make_iterator": "batches",
+    "predict": "sharing",
     "read_competition": "competition",
+    "share": "sharing",
     "split": "splitting",
 }
 

@@ -38,7 +38,6 @@ MODULES = {
     "open_backbone": "backbones",
     "open_state": "state",
     "published_rate": "costs",
-    "share": "devices",
     "shared_batch": "devices",
     "unfreeze": "backbones",
     "write_weights": "state",

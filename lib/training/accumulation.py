@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import keras
 import tensorflow as tf
 
+from training.backbones import flat_layers
+
 
 class Accumulating(keras.Model):
     """A network whose training step takes few photos at a time, and weighs every photo alike.
@@ -15,7 +17,7 @@ class Accumulating(keras.Model):
     and learning rate mean what they mean without parts. Statistics of BatchNorm are those of each
     part, as they are those of each device; their moving averages move as far as in a whole step.
 
-    A batch may come with weights, as `training.share` adds them: a photo of weight 0 counts in
+    A batch may come with weights, as `photos.share` adds them: a photo of weight 0 counts in
     neither loss, gradient nor metric. Gradients are those of the mean loss of all devices' photos.
 
     Args:
@@ -119,12 +121,3 @@ def slower_norms(model: keras.Model, power) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, kept, strict=True):
             norm.momentum = momentum
-
-
-def flat_layers(model: keras.Model) -> list[keras.Layer]:
-    """Return the layers of a model, and of the models among them, in order."""
-    return [
-        inner
-        for layer in model.layers
-        for inner in (flat_layers(layer) if isinstance(layer, keras.Model) else [layer])
-    ]

@@ -1,5 +1,6 @@
 """Backbones: building them with weights from a file, and finding where their blocks begin."""
 
+import gc
 from importlib import import_module
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def load_backbone(constructor: str, size: tuple[int, int], weights: Path | None)
     Raises:
         Problem: the file does not fit the backbone, or the photos are too small for it.
     """
+    gc.collect()  # a network before this one, whose parts refer to each other, leaves the memory
     module, _, name = constructor.rpartition(".")
     build = getattr(import_module(module), name)
     path = str(weights) if weights else None
@@ -58,6 +60,15 @@ def correct_normalization(backbone: keras.Model) -> None:
 def layers_of(model: keras.Model, kind: type) -> list[keras.Layer]:
     """Return the layers of `model` that are instances of `kind`."""
     return [layer for layer in model.layers if isinstance(layer, kind)]
+
+
+def flat_layers(model: keras.Model) -> list[keras.Layer]:
+    """Return the layers of a model, and of the models among them, in order."""
+    return [
+        inner
+        for layer in model.layers
+        for inner in (flat_layers(layer) if isinstance(layer, keras.Model) else [layer])
+    ]
 
 
 def is_norm(layer: keras.Operation) -> bool:

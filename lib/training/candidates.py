@@ -22,13 +22,19 @@ class Candidate:
     micro_batch: int | None = None
     """The most photos that a device takes at once; None is its whole share of a batch."""
 
+    def at_once(self, batch_size: int) -> int:
+        """Return how many photos a device takes at once."""
+        return min(self.micro_batch or batch_size, -(-batch_size // self.devices))
+
+    def at_most(self, photos: int) -> "Candidate":
+        """Return the candidate that takes so many photos at once."""
+        # XLA can't compile parts whose number is unknown.
+        return dataclasses.replace(self, micro_batch=photos, xla=False)
+
     def halved(self, batch_size: int) -> "Candidate | None":
         """Return the candidate that takes half as many photos at once; None below one."""
-        now = min(self.micro_batch or batch_size, -(-batch_size // self.devices))
-        if now == 1:
-            return None
-        # XLA can't compile parts whose number is unknown.
-        return dataclasses.replace(self, micro_batch=-(-now // 2), xla=False)
+        now = self.at_once(batch_size)
+        return None if now == 1 else self.at_most(-(-now // 2))
 
     def sentence(self) -> str:
         """Return it in words."""

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from photos import PhotoTables
-from training.trial import WORKED, Makers, Trial, serve
+from training.trial import TOO_LARGE, WORKED, Makers, Trial, serve
 
 START_LIMIT = 120.0  # seconds in which a child must have imported what it needs
 
@@ -74,7 +74,7 @@ class Child:
         except (EOFError, OSError):
             self.process.join(10)
             found = nothing | {"outcome": f"the process ended ({self.ending()})"}
-        if found["outcome"] != WORKED:
+        if found["outcome"] not in (WORKED, TOO_LARGE):
             self.stop()
         return found
 

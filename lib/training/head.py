@@ -13,11 +13,10 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from photos import PhotoTables, make_iterator
+from photos import PhotoTables, make_iterator, predict
 from training.checkpoint import epoch_row, progress_line
 from training.clock import Clock
 from training.costs import Stage
-from training.devices import predict
 from training.feeding import waiting_share
 from training.unlike import unlike_others
 

@@ -28,7 +28,7 @@ from training.devices import (
 )
 from training.precision import set_precision
 from training.state import State
-from training.trial import NO_MEMORY, WORKED, Makers, Trial
+from training.trial import NO_MEMORY, TOO_LARGE, WORKED, Makers, Trial
 
 BUDGETS = {"quick": 180.0, "full": 3600.0}  # seconds
 TRIAL_SHARE = 0.5  # of the budget that one trial may take at most
@@ -50,10 +50,12 @@ class Preflight:
     """What a forward pass of one photo costs each member, in billions of multiply-adds."""
     budget: float
     """The seconds that all may take."""
+    patience: float
+    """The seconds that one may take at most."""
     rows: list[dict] = field(default_factory=list)
     """One for each trial, in order."""
     micro_batches: dict[str, int] = field(default_factory=dict)
-    """How many photos a device takes at once, by "MEMBER/STAGE", where that is not its share."""
+    """How many photos a device takes at once, by "MEMBER/STAGE", where the way has others."""
     speeds: dict[str, float] = field(default_factory=dict)
     """Photos a second of a training step, by "MEMBER/STAGE"."""
     predict: dict[str, float] = field(default_factory=dict)
@@ -86,7 +88,7 @@ class Preflight:
             ChildFailed: no process could be started.
         """
         trial = Trial(candidate, name, self.members[name], stage, steps)
-        limit = min(self.budget * TRIAL_SHARE, max(self.left(), self.budget / 10))
+        limit = min(self.patience, max(self.left(), self.budget / 10))
         row = trial.row() | self.child.take(trial, limit)
         self.rows.append(row)
         print(row_text(row), flush=True)
@@ -99,8 +101,11 @@ class Preflight:
             The last one tried, and its row.
         """
         row = self.take(candidate, name, stage)
-        while row["outcome"] == NO_MEMORY:
+        while row["outcome"] in (NO_MEMORY, TOO_LARGE):
+            fits = row.pop("fits", None)
             smaller = candidate.halved(self.members[name].batch_size)
+            if fits:
+                smaller = candidate.at_most(fits)
             if smaller is None:
                 break
             candidate, row = smaller, self.take(smaller, name, stage)
@@ -108,12 +113,15 @@ class Preflight:
 
     def compare(self, ways: list[Candidate]) -> list[Candidate]:
         """Try ways of taking the most expensive step; return those that work, the fastest first."""
-        (name, stage), found, most = self.tasks()[0], [], None
+        (name, stage), found, tried, most = self.tasks()[0], [], set(), None
         for way in ways:
             if found and self.left() < (1 - CHOICE_SHARE) * self.budget:
                 break
             if most:  # those that follow need no less memory
-                way = dataclasses.replace(way, micro_batch=most, xla=False)
+                way = way.at_most(most)
+            if way in tried:
+                continue
+            tried.add(way)
             fitted, row = self.fit(way, name, stage)
             if row["outcome"] == WORKED:
                 most = fitted.micro_batch
@@ -124,7 +132,7 @@ class Preflight:
         """Take the other steps in the chosen way while there is time; return whether all work."""
         self.micro_batches, self.speeds, self.predict = {}, {}, {}
         first, *others = self.tasks()
-        self.note(way, first, self.row_of(way, first))
+        self.note(way, way, first, self.row_of(way, first))
         for name in self.members:
             stage = max(self.members[name].stages, key=lambda stage: stage.scale)
             if self.left() > 0:
@@ -134,18 +142,20 @@ class Preflight:
                     return False
         for task in others:
             if self.left() > 0:
-                fitted, row = self.fit(way, *task)
+                whole = dataclasses.replace(way, micro_batch=None)
+                fitted, row = self.fit(whole, *task)
                 if row["outcome"] != WORKED:
                     return False
-                self.note(fitted, task, row)
+                self.note(way, fitted, task, row)
         return True
 
-    def note(self, way: Candidate, task: tuple, row: dict) -> None:
-        """Note how a task was done."""
+    def note(self, way: Candidate, fitted: Candidate, task: tuple, row: dict) -> None:
+        """Note how fast a task was, and how many photos at once fitted where `way` has others."""
         name, stage = task
         self.speeds[f"{name}/{stage.name}"] = row["images_per_second"]
-        if way.micro_batch:
-            self.micro_batches[f"{name}/{stage.name}"] = way.micro_batch
+        if fitted != way:
+            at_once = fitted.at_once(self.members[name].batch_size)
+            self.micro_batches[f"{name}/{stage.name}"] = at_once
 
     def row_of(self, way: Candidate, task: tuple) -> dict:
         """Return the row of a way that worked on a task."""
@@ -215,7 +225,8 @@ def preflight(config, members, backbones, tables, state, makers) -> Candidate:
     with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
         child = Child(tables, makers, Path(folder) / "said.txt")
         gmacs = {name: shape_of(m, backbones[m.backbone], 0).gmacs for name, m in members.items()}
-        trials = Preflight(child, members, gmacs, BUDGETS[config.preflight])
+        budget = BUDGETS[config.preflight]
+        trials = Preflight(child, members, gmacs, budget, TRIAL_SHARE * budget)
         try:
             way = trials.choose(candidates(device_count(), precisions))
         except ChildFailed as failed:

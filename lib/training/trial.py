@@ -15,18 +15,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from photos import PhotoTables, make_iterator
+from photos import PhotoTables, make_iterator, predict, share
 from settings import at_scale
 from training.averaging import Averaging
 from training.backbones import unfreeze
 from training.candidates import Candidate
-from training.devices import OutOfMemory, make_strategy, predict, share
+from training.devices import OutOfMemory, make_strategy
+from training.memory import memory_limit, photos_that_fit
 from training.precision import set_precision
 
 WARM_UP = 1  # passes over a trial's photos before those that are timed
 TIMED = 3  # passes that are timed
 BATCHES = 4  # in a pass
 WORKED, NO_MEMORY = "worked", "out of memory"
+TOO_LARGE = "too large for the memory (computed)"
 READY = "ready"
 
 
@@ -75,6 +77,14 @@ class Trial:
 
 class WrongNumbers(Exception):
     """A step left a loss or a weight that is no finite number."""
+
+
+class TooLarge(Exception):
+    """A step needs more memory than there is, by computation; `fits` photos at once may not."""
+
+    def __init__(self, fits: int):
+        super().__init__()
+        self.fits = fits
 
 
 class Stopwatch(keras.callbacks.Callback):
@@ -126,12 +136,17 @@ def watch_parent() -> None:
 
 
 def answer(trial: Trial, tables: PhotoTables, makers: Makers) -> dict:
-    """Return what became of a trial: outcome, images_per_second, peak_bytes and predict."""
+    """Return what became of a trial: outcome, images_per_second, peak_bytes and predict.
+
+    Where the outcome is TOO_LARGE it has `fits` too: how many photos at once may fit.
+    """
     row = {"outcome": WORKED, "images_per_second": None, "peak_bytes": None, "predict": None}
     try:
         return row | measure(trial, tables, makers)
     except (OutOfMemory, MemoryError):
         return row | {"outcome": NO_MEMORY}
+    except TooLarge as large:
+        return row | {"outcome": TOO_LARGE, "fits": large.fits}
     except WrongNumbers as wrong:
         return row | {"outcome": f"wrong numbers: {wrong}"}
     except Exception as error:
@@ -177,8 +192,14 @@ def train(trial: Trial, config, tables: PhotoTables, network, makers: Makers) ->
     """Take the steps; return the photos a second of those that are timed.
 
     Photos come through the real pipeline; the timed passes find them decoded, as most epochs do.
+
+    Raises:
+        TooLarge: it is not worth an attempt.
     """
     unfreeze(config, network.get_layer("backbone"), trial.stage)
+    fits = photos_that_fit(network, memory_limit())
+    if fits < trial.candidate.at_once(config.batch_size) > 1:
+        raise TooLarge(fits)
     model = makers.compile(config, network, trial.stage, trial.stage.learning_rate, trial.candidate)
     flow = make_iterator(config, tables, tables.train, makers.augment(config), shuffle=True)
     stopwatch = Stopwatch()

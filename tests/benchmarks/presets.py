@@ -5,13 +5,16 @@
 The photos are as many as the home competition's. Minutes are those of `training.gpu_minutes`, from
 published throughputs, give or take half.
 Depthwise convolutions, of which EfficientNets have many, are slower: expect two to four times as
-long. The memory of a device is what the outputs of all layers take for its share of a batch in
-float16, kept for the backward pass, and sixteen bytes a weight: itself, its gradient and Adam's two
-averages. The framework's own buffers, some 1 to 2 GB, come on top.
+long. The memory of a device is what `training.memory` computes for its share of a batch in float16.
+The framework's own buffers, some 1 to 2 GB, come on top.
+
+    python tests/benchmarks/presets.py --memory
+
+prints for each backbone how many photos at once the memory of a T4 lets a device take while all of
+it trains: what the preflight begins with, computed and not measured.
 """
 
 import argparse
-import math
 import sys
 from pathlib import Path
 
@@ -19,13 +22,15 @@ REPOSITORY = Path(__file__).parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "lib")]
 
 import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
 
 import kernel  # noqa: E402 - found in the repository
 from settings import members_of, resolved, size_text  # noqa: E402
 from training.costs import gpu_minutes  # noqa: E402
+from training.memory import OVERHEAD, activation_bytes, photos_that_fit, step_bytes  # noqa: E402
+from training.precision import set_precision  # noqa: E402
 
 GPUS = 2
+T4_BYTES = 16 * 2**30 * 0.93 - OVERHEAD  # of which the driver keeps some
 WHY = {
     "default": "one strong network with most of the session to spare",
     "quick": "a score within an hour",
@@ -34,23 +39,24 @@ WHY = {
 }
 
 
-def memory(config: kernel.Config) -> float:
-    """Return the GB that training a member's network takes on each of the GPUs."""
-    network = kernel.build_model(config, 10, None)
-    outputs = sum(math.prod(shape) for shape in shapes(network))
-    return (2 * outputs * config.batch_size / GPUS + 16 * network.count_params()) / 1e9
+def network_of(config: kernel.Config) -> keras.Model:
+    """Return a member's network, all of which trains in float16."""
+    keras.backend.clear_session()
+    set_precision("float16")
+    return kernel.build_model(config, 10, None)
 
 
-def shapes(model: keras.Model) -> list[tuple[int, ...]]:
-    """Return the shape of each layer's output, [height, width, channels] or less."""
-    found = []
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            found += shapes(layer)
-        elif not isinstance(layer, keras.layers.InputLayer):
-            outputs = tf.nest.flatten(layer.output)
-            found += [tuple(output.shape[1:]) for output in outputs]
-    return found
+def print_memory() -> None:
+    """Print the table of what fits."""
+    print(
+        "| backbone | size | GB of weights | MB a photo | photos at once |\n|---|---|---|---|---|"
+    )
+    for name, row in kernel.BACKBONES.items():
+        network = network_of(kernel.Config(backbone=name, image_size=row.size))
+        weights, photo = step_bytes(network, 0) / 1e9, activation_bytes(network) / 1e6
+        fits = photos_that_fit(network, T4_BYTES)
+        cells = name, size_text(row.size), f"{weights:.2f}", f"{photo:.0f}", str(fits)
+        print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
@@ -58,7 +64,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.parse_args()
+    parser.add_argument("--memory", action="store_true", help="print what fits into a T4")
+    if parser.parse_args().memory:
+        return print_memory()
     print("| recipe | networks | GPU minutes | GB a GPU | why |\n|---|---|---|---|---|", flush=True)
     for name, why in WHY.items():
         config = resolved(kernel.RECIPES[name], kernel.BACKBONES)
@@ -66,7 +74,8 @@ def main() -> None:
         networks, most = [], 0.0
         minutes = gpu_minutes(config, members, kernel.BACKBONES, kernel.VIEWS, kernel.PHOTOS)
         for member in members.values():
-            most = max(most, memory(member))
+            share = member.batch_size // GPUS
+            most = max(most, step_bytes(network_of(member), share) / 1e9)
             networks.append(f"{member.backbone} {size_text(member.image_size)}")
         cells = f"`{name}`", ", ".join(networks), f"{minutes:.0f}", f"{most:.1f}", why
         print(f"| {' | '.join(cells)} |", flush=True)
