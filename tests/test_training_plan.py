@@ -188,7 +188,19 @@ def test_a_job_that_has_begun_is_kept_and_others_need_the_time_left(state):
     state.history.append(
         {"member": "b", "fold": 0, "stage": "head", "seconds": 9.0, "images_per_second": 1.0}
     )
-    assert names(plan.kept()) == ["b0"]
+    assert names(plan.kept()) == ["b0", "a1"]
+
+
+def test_a_job_that_goes_on_takes_only_its_rest(state):
+    """Also before its clock is there: a resumed session prints its plan first."""
+    shape = JobShape((Stage(epochs=5),), 1.0, 0)
+    plan = Plan([Job("a", 0, shape, 100, 0, 0)], state, math.inf, 1.0)
+    state.begin_job("a", 0)
+    state.history.append(
+        {"member": "a", "fold": 0, "stage": "head", "seconds": 9.0, "images_per_second": 1.0}
+    )
+    state.epoch = 3
+    assert plan.seconds(plan.jobs[0]) == 18
 
 
 def test_jobs_that_were_finished_before_cost_nothing(state):

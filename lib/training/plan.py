@@ -116,8 +116,8 @@ class Plan:
     def estimate(self, job: Job) -> tuple[float, bool]:
         """Return the seconds that the rest of a job will take, and whether they are measured."""
         begun = self.state.rows and (job.member, job.fold) == (self.state.member, self.state.fold)
-        if begun and self.under_way:
-            return self.under_way.rest(), True
+        if begun:
+            return (self.under_way or self.make_clock(job, job.shape.stages)).rest(), True
         own = [row for row in self.state.jobs if row["member"] == job.member]
         if own:
             return job.cost * own[-1]["seconds"] / own[-1]["cost"], True
@@ -179,14 +179,18 @@ class Plan:
         return sum(self.seconds(other) for other in self.kept() if other in after)
 
     def clock(self, job: Job, stages: Sequence[Stage]) -> Clock:
-        """Return the clock of a job whose schedule is `stages`."""
-        self.under_way = Clock(
+        """Return the clock of a job, which begins, whose schedule is `stages`."""
+        self.under_way = self.make_clock(job, stages)
+        return self.under_way
+
+    def make_clock(self, job: Job, stages: Sequence[Stage]) -> Clock:
+        """Return a clock of a job."""
+        return Clock(
             *(self.state, list(stages), job.images, job.shape.passes, self.end),
             later=lambda: self.later(job),
             forecast=lambda stage: self.epoch_seconds(job, stage),
             news=self.news,
         )
-        return self.under_way
 
     def left_out(self) -> list[str]:
         """Return the names of the jobs that are left out by now."""
