@@ -385,6 +385,8 @@ def open_state(
     state.resumed, state.stopped_by_time_limit = True, False
     state.jobs = [job for job in state.jobs if not job.get("cut")]
     state.mend()
+    if state.epoch == 0:  # nothing of the last stage has run: what fits is to be found anew
+        state.last_epochs = 0
     state.earlier_seconds = sum(row["seconds"] for row in state.history)
     return state
 

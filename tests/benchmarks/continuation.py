@@ -57,7 +57,8 @@ def main() -> None:
         project = copy_project(Project(REPOSITORY), work / "project")
         draw_competition(work / "competition", solution=work / "solution.csv")
         competitions = {project.competition: (work / "competition", work / "solution.csv")}
-        with Loopback(work / "kaggle", competitions) as kaggle:
+        allowed = {"daily_submissions": SESSIONS}
+        with Loopback(work / "kaggle", competitions, **allowed) as kaggle:
             for session in range(SESSIONS):
                 ship(project, kaggle, *(["--continue"] if session else sets))
                 run = Ledger(project.runs / "ledger.jsonl").runs()[-1]
