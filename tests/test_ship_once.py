@@ -109,19 +109,17 @@ def test_kaggle_counts_more_submissions_than_it_lists(world):
     world.arrives_once("submit")
 
 
-def rename(world) -> None:
-    path = world.project / "kernel-metadata.json"
-    path.write_text(path.read_text().replace('"Car classification"', '"Car classification 2"'))
-
-
+@pytest.mark.parametrize("title", ["Car classification 2", "Other cars"])
 @pytest.mark.parametrize("lost", [False, True])
-def test_kaggle_gives_the_kernel_another_slug(world, lost):
-    rename(world)
+def test_kaggle_gives_the_kernel_another_slug(world, title, lost):
+    path = world.project / "kernel-metadata.json"
+    path.write_text(path.read_text().replace('"Car classification"', f'"{title}"'))
+    slug = title.lower().replace(" ", "-")
     if lost:
         world.kaggle.faults.add("SaveKernel", "drop", effect=True)
     outcome = world.arrives_once("--force", "kernel-metadata")
-    assert "Kaggle calls this kernel alice/car-classification-2, not alice/car-class" in outcome.out
-    assert world.runs[0].name == "car-classification-2-v1"
+    assert f"Kaggle calls this kernel alice/{slug}, not alice/car-classification" in outcome.out
+    assert world.runs[0].name == f"{slug}-v1"
     world.arrives_once("--force", "kernel-metadata")
 
 

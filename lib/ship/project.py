@@ -134,6 +134,11 @@ class Project:
         return self.root / str(self.kernel_metadata.get("code_file") or "kernel.py")
 
     @property
+    def title_slug(self) -> str:
+        """The slug that Kaggle makes of the kernel's title."""
+        return slugify(str(self.kernel_metadata.get("title") or ""))
+
+    @property
     def slug(self) -> str:
         """The kernel's slug."""
         return self.kernel_metadata["id"].rpartition("/")[2]

@@ -199,8 +199,10 @@ def look(context: Context) -> Verdict:
         return Absent() if newest or before else Unknown("Kaggle tells no version number")
     if before:
         return Unknown("Kaggle does not show the kernel that was there before")
-    listed = context.remote.own_kernels(kernel)
-    for other in [ref for ref in listed if ref != kernel]:  # Kaggle may have chosen another slug
+    owner = kernel.split("/")[0]
+    listed = context.remote.own_kernels(owner)
+    slugs = (kernel, f"{owner}/{context.project.title_slug}")  # Kaggle may have made another slug
+    for other in [ref for ref in listed if ref.startswith(slugs) and ref != kernel]:
         version, source = context.remote.kernel(other) or (0, "")
         if mark in source:
             return Found((other, version, "its mark in the version's source"))

@@ -128,19 +128,18 @@ class Remote(Line):
         metadata, blob = found.get("metadata") or {}, found.get("blob") or {}
         return metadata.get("currentVersionNumber") or 0, blob.get("source") or ""
 
-    def own_kernels(self, ref: str) -> list[str]:
-        """Return which of the owner's kernels have a slug that begins with that of `ref`."""
+    def own_kernels(self, owner: str) -> list[str]:
+        """Return a user's kernels as "owner/slug", the newest first."""
         pages = self.pages(
             KERNELS,
             "ListKernels",
             "your kernels",
-            user=ref.split("/")[0],
+            user=owner,
             group="PROFILE",
             sortBy="DATE_CREATED",
             pageSize=PAGE,
         )
-        found = (kernel.get("ref") or "" for page in pages for kernel in page.get("kernels") or [])
-        return [name for name in found if name.startswith(ref)]
+        return [kernel.get("ref") or "" for page in pages for kernel in page.get("kernels") or []]
 
     def cancel(self, session: int) -> str:
         """Ask Kaggle to end a session; return why it does not, "" when it will."""
