@@ -102,6 +102,15 @@ def test_a_new_version_whose_answer_is_lost(world):
     assert world.kaggle.counts["dataset_versions"] == 2
 
 
+def test_a_dataset_that_did_not_arrive_and_whose_status_is_empty(world):
+    world.kaggle.faults.add("CreateDataset", "drop")
+    world.kaggle.faults.add("GetDatasetStatus", "body", times=2, body={})
+    outcome = world.ship("bundle", SHIP_READY="0.5")
+    assert outcome.status == 0, outcome
+    assert len(world.calls("CreateDataset")) == 2
+    assert world.kaggle.counts["dataset_versions"] == 1
+
+
 @pytest.mark.parametrize("call", CHANGES)
 def test_the_answer_is_lost_and_so_is_what_kaggle_has(world, call):
     """Nothing is sent again until Kaggle has said whether it arrived."""

@@ -154,6 +154,19 @@ def test_a_sweep_waits_for_another_ship(world):
     assert all(run.files for run in world.runs)
 
 
+def test_a_sweep_waits_out_a_silence_but_not_wrong_credentials(world):
+    for call in ("GetKernelSessionStatus", "ListKernelSessionOutput"):
+        world.kaggle.faults.add(call, "status", times=7, code=503)
+    world.kaggle.faults.add("GetKernelSessionStatus", "status", after=5, code=404)
+    command = ("sweep", "skill=30,36", "--set", "seconds=0.3")
+    assert world.ship(*command).status == 0
+    world.kaggle.faults.add("GetKernelSessionStatus", "status", times=99, code=401)
+    assert "refused the credentials" in world.ship("sweep", "skill=31").sentence
+    world.kaggle.faults.clear()
+    assert world.ship("sweep", "skill=31").status == 0
+    assert world.kaggle.counts["kernel_runs"] == 3
+
+
 def test_hours_are_shared(world):
     outcome = world.ship("sweep", "skill=30,36", "--hours", "3")
     assert "2 settings, 2 to be run: at most 3.0 GPU hours" in outcome.out

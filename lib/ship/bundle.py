@@ -183,6 +183,8 @@ def look(context: Context) -> Verdict:
         if context.state.dataset["sending"]["base"]:
             return Unknown("Kaggle does not show the dataset that was there before")
         return Absent()
+    if not status:
+        return Unknown("Kaggle tells no status of the dataset")
     if status not in ("READY", "FAILED", "DELETED"):
         return Found(f"the status {status}")
     return Absent()

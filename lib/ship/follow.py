@@ -225,16 +225,21 @@ def wait_for_ends(context: Context, watches: list[Watch]) -> None:
 
 
 def refresh(context: Context, run: Run) -> str:
-    """Ask once how a run goes on, save it when it has ended, and return Kaggle's word."""
+    """Ask once how a run goes on, save it when it has ended, and return Kaggle's word.
+
+    The word is UNKNOWN when Kaggle does not tell; only wrong credentials raise a Problem.
+    """
     if run.ended:
         return run.status.upper()
     try:
         status, failure = context.remote.run_status(run.kernel, run.version)
-    except (Refused, Unavailable):
+        if status in ENDS:
+            entries = context.remote.run_output(run.kernel, run.version)[1]
+            note_end(context, run, status, failure, entries)
+    except (Refused, Unavailable) as problem:
+        if getattr(problem, "status", 0) == 401:
+            raise
         return "UNKNOWN"
-    if status in ENDS:
-        entries = context.remote.run_output(run.kernel, run.version)[1]
-        note_end(context, run, status, failure, entries)
     return status or "UNKNOWN"
 
 
