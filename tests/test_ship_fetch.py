@@ -81,6 +81,12 @@ def test_bodies_that_are_cut(complete, fault):
         assert (folder / file.relative_to(sent)).read_bytes() == file.read_bytes()
 
 
+@pytest.mark.parametrize("fault", [{"told": False}, {"told": True}])
+def test_a_sample_submission_that_is_cut_is_downloaded_anew(complete, fault):
+    complete.kaggle.faults.add("GET data", "cut", fraction=0.4, **fault)
+    complete.arrives_once()
+
+
 def test_a_file_goes_on_where_it_was_cut(complete):
     part = complete.project / "runs" / f"{NAME}.part" / "pictures" / "curve.png.part"
     part.parent.mkdir(parents=True)
@@ -99,7 +105,7 @@ def test_the_bar_counts_all_bytes(complete):
     sent = {p.relative_to(output_of(complete)): p for p in output_of(complete).rglob("*.*")}
     part = complete.project / "runs" / f"{NAME}.part"
     for name, kept, size in (
-        ("file1.txt", "file1.txt", 6),
+        ("submission.csv", "submission.csv", 9999),
         ("metrics.json", "metrics.json.part", 9),
     ):
         part.mkdir(exist_ok=True)

@@ -307,7 +307,8 @@ class Client:
         ):
             if "text/html" in response.headers.get("Content-Type", ""):
                 raise ConnectionError("a web page instead of a file")
-            return self._save(response, Path(path))
+            ended, url = self._save(response, Path(path)), response.url
+        return Path(path).stat().st_size if ended else self._confirm(url, Path(path))
 
     def _save(self, response: requests.Response, path: Path, here: int = 0) -> bool:
         """Write an answer's body to `path`, and tell whether the answer said where it ends.
