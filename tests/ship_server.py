@@ -5,7 +5,8 @@
 and so does its client; what the client reads of its environment at import is imported anew.
 
 A connection sends one line of JSON, {"arguments", "environment", "folder"}, with two files for
-stdout and stderr. It gets the process's number in a line, and at the end its exit status.
+stdout and stderr. It gets the process's number in a line, and at the end its exit status; when it
+is closed before, the process is killed.
 """
 
 import contextlib
@@ -98,7 +99,12 @@ def answer(connection: socket.socket) -> None:
         with exiting():
             sys.exit(ship.__main__.main(request["arguments"]))
     connection.sendall(f"{pid}\n".encode())
-    _, status = os.waitpid(pid, 0)
+    ended, status = 0, 0
+    while not ended:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if not ended and select.select([connection], [], [], 0.01)[0]:  # nobody waits any longer
+            os.kill(pid, signal.SIGKILL)
+            ended, status = os.waitpid(pid, 0)
     connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
 
 
