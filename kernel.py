@@ -524,6 +524,8 @@ def fit_stage(
     batches = make_iterator(config, tables, tables.train, augmentation(config), shuffle=True)
     validation = make_iterator(config, tables, tables.validation)
     model = compile_model(config, network, stage, rate, state.way_of(stage.name))
+    judge = inference.Judge(state.metric, tables.positions(tables.validation))
+    model.measure = lambda: judge(photos.predict(network, validation))
     state.restore(network, model.optimizer, model.trainable_variables)
     model.fit(
         photos.share(batches.as_tf_dataset()),
@@ -591,6 +593,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     parts = photos.load_tables(folder, layout, scratch, config)
     parts = photos.keep_decoded(parts, members.values(), VIEWS, scratch)
     same, found = settings.decisive(config, MAY_CHANGE), photos.fingerprint(parts)
+    same["metric"] = layout.metric
     state = training.open_state(output / "state", same, found, options.fresh, ROOT / "input")
     plan = training.make_plan(members, BACKBONES, VIEWS, parts, state, START, config.time_limit)
     if options.plan:

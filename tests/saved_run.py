@@ -44,6 +44,8 @@ def history_of(accuracy=TRAINING, val_accuracy=VALIDATION, val_loss=None, speed=
         "accuracy": accuracy,
         "val_loss": 1 - np.asarray(val_accuracy) if val_loss is None else val_loss,
         "val_accuracy": val_accuracy,
+        "val_score": val_accuracy,
+        "val_error": 0.01,
         "learning_rate": rates,
         "seconds": 10.0,
         "images_per_second": speed or [100.0, 90, 90, 90, 60, 60, 60],
@@ -162,7 +164,9 @@ def write_metrics(folder, names, members, accuracy, held_out, tests, history, ot
     stages = [StageMetrics.of(SimpleNamespace(**stage), epochs, "b3", 0) for stage in STAGES]
     share = 1 / len(members)
     rows = [
-        MemberMetrics(n, "MobileNet", [160, 160], [0], [["plain", "flipped"]], accuracy, 1.0, share)
+        MemberMetrics(
+            n, "MobileNet", [160, 160], [0], [["plain", "flipped"]], accuracy, accuracy, 1.0, share
+        )
         for n in members
     ]
     metrics = Metrics(
@@ -177,6 +181,14 @@ def write_metrics(folder, names, members, accuracy, held_out, tests, history, ot
         excluded_images=0,
         classes=names,
         stages=stages,
+        metric="accuracy",
+        greater_is_better=True,
+        score=accuracy,
+        score_low=accuracy - 0.02,
+        score_high=accuracy + 0.02,
+        score_plain=accuracy,
+        score_tta=accuracy,
+        submission="label",
         val_accuracy=accuracy,
         val_accuracy_tta=accuracy,
         tta_used=True,

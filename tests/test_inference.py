@@ -61,9 +61,9 @@ def test_a_blend_is_never_less_accurate_than_its_best_member(seed):
         for number in range(rng.integers(1, 6))
     }
     chosen = blend(members, truth, None, seed)
-    assert chosen.accuracy >= max(chosen.accuracies.values())
-    assert chosen.accuracy == accuracy(combine(members, chosen.weights), truth)
-    assert chosen.accuracies == {name: accuracy(members[name], truth) for name in members}
+    assert chosen.score >= max(chosen.scores.values())
+    assert chosen.score == accuracy(combine(members, chosen.weights), truth)
+    assert chosen.scores == {name: accuracy(members[name], truth) for name in members}
     assert sum(chosen.weights.values()) == pytest.approx(1)
     assert set(chosen.weights) == set(members)
 
@@ -74,7 +74,7 @@ def test_the_best_member_is_taken_alone_where_averaging_spoils_it():
     sure_and_wrong = rows(*np.eye(CLASSES)[(truth + 1) % CLASSES])
     chosen = blend({"b": sure_and_wrong, "a": good}, truth, np.zeros(20), 0)  # one group: no parts
     assert set(chosen.nested) == {"mean"}
-    assert (chosen.method, chosen.accuracy) == ("single", 1)
+    assert (chosen.method, chosen.score) == ("single", 1)
     assert chosen.weights == {"a": 1, "b": 0}
 
 
@@ -107,7 +107,7 @@ def test_a_useless_member_is_left_out_of_the_blend():
     chosen = blend(members, truth, None, 0)
     assert chosen.method == "greedy"
     assert chosen.weights["useless"] < 0.02
-    assert chosen.nested_accuracies["greedy"] > chosen.nested_accuracies["mean"] + 0.02
+    assert chosen.nested_scores["greedy"] > chosen.nested_scores["mean"] + 0.02
 
 
 def test_weights_are_finer_than_halves():

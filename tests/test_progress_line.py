@@ -23,6 +23,8 @@ HALF = EpochProgress(2, 4, "half", 3, 12, 0.412, 0.881, 0.912, 118, "0:12:34")
         {"left": clock_text(3 * 86_400)},
         {"left": "0:00:00", "val_accuracy": 1.0, "loss": 0.0, "images_per_second": 12_345.0},
         {"loss": math.inf},
+        {"metric": "log-loss", "score": 0.4125},
+        {"metric": "map@5", "score": 1.0},
     ],
 )
 def test_a_line_is_read_as_it_was_written(changes):
@@ -69,6 +71,10 @@ def test_other_lines_tell_no_progress(text):
     [
         ({}, "stage 2/4 half, epoch 3/12, val_accuracy 0.912, left 0:12:34"),
         ({"left": "-"}, "stage 2/4 half, epoch 3/12, val_accuracy 0.912"),
+        (
+            {"left": "-", "metric": "auc", "score": 0.98765},
+            "stage 2/4 half, epoch 3/12, val_accuracy 0.912, val_auc 0.9877",
+        ),
         ({"left": "1 day, 1:01:01", "val_accuracy": math.nan}, "stage 2/4 half, epoch 3/12"),
     ],
 )

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from inference.scores import METRICS
 from photos import load_tables
 from results import StageMetrics, stage_sentence
 from results.files import write_list
@@ -28,13 +29,14 @@ def test_stage_metrics_sum_up_what_ran():
         {
             "stage": "half",
             "val_accuracy": accuracy,
+            "val_score": 1 - accuracy,
             "seconds": 10.0,
             "images_per_second": speed,
             "input_bound": waited,
         }
         for accuracy, speed, waited in ((0.6, 90.0, 0.04), (0.8, 110.0, 0.02))
     ]
-    metrics = StageMetrics.of(Stage("half"), rows, "b3", 2)
+    metrics = StageMetrics.of(Stage("half"), rows, "b3", 2, METRICS["log-loss"])
     assert asdict(metrics) == {
         "member": "b3",
         "fold": 2,
@@ -43,20 +45,24 @@ def test_stage_metrics_sum_up_what_ran():
         "learning_rate": 1e-3,
         "epochs_run": 2,
         "best_val_accuracy": 0.8,
+        "best_val_score": pytest.approx(0.2),
         "seconds": 20,
         "images_per_second": 100,
         "input_bound": pytest.approx(0.03),
     }
-    assert metrics.sentence("the head trains", 0.9, "0:01:00") == (
-        "stage half is over: the head trains, 2 epochs in 20 s, best val_accuracy 0.8000 "
-        "(chosen so far 0.9000), 100 images/s, input-bound 3%, left 0:01:00"
+    assert metrics.sentence("the head trains", "log-loss", 0.3, "0:01:00") == (
+        "stage half is over: the head trains, 2 epochs in 20 s, best val_log-loss 0.2000 "
+        "(chosen so far 0.3000), 100 images/s, input-bound 3%, left 0:01:00"
     )
-    assert "0 epochs" in StageMetrics.of(Stage("all"), rows, "b3", 2).sentence("all", 0.9, "-")
+    nothing = StageMetrics.of(Stage("all"), rows, "b3", 2)
+    assert "0 epochs" in nothing.sentence("all", "accuracy", None, "-")
 
 
 def test_the_line_of_a_stage_has_the_best_of_all_stages_and_the_time_left():
     row = {"stage": "all", "val_accuracy": 0.5, "seconds": 3.0, "images_per_second": 7.0}
-    state = SimpleNamespace(rows=[row], member="b3", fold=2, best_accuracy=0.75)
+    row["val_score"] = 0.5
+    state = SimpleNamespace(rows=[row], member="b3", fold=2, best_score=0.75)
+    state.metric, state.settings = METRICS["accuracy"], {}
     clock = SimpleNamespace(state=state, remaining=lambda: 61.0)
     config = SimpleNamespace(cache=True, fuse=True, workers=10**6)
     said = stage_sentence(config, Stage("all"), clock, "all layers train")

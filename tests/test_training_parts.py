@@ -646,7 +646,7 @@ def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys
 
     assert (state.stage, state.epoch) == (1, 0)
     assert state.best == state.last == "epoch-0001.weights.h5"
-    assert state.best_accuracy == row["val_accuracy"]
+    assert state.best_score == row["val_score"] == row["val_accuracy"]
     network.get_layer("head").set_weights([w * 0 for w in network.get_layer("head").get_weights()])
     state.load_best(network)
     assert_equal([network.predict(held, verbose=0)], [told])

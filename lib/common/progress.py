@@ -15,6 +15,7 @@ LINE = re.compile(
     r"(?:  loss (?P<loss>\S+))?"
     r"(?:  accuracy (?P<accuracy>\S+))?"
     r"(?:  val_accuracy (?P<val_accuracy>\S+))?"
+    r"(?:  val_(?P<metric>(?!accuracy )\S+) (?P<score>\S+))?"
     r"(?:  (?P<images_per_second>\S+) images/s)?"
     r"(?:  left (?P<left>\d+:\d\d:\d\d|(?:\d+ days?, )\d+:\d\d:\d\d|-))?"
 )
@@ -46,15 +47,23 @@ class EpochProgress:
     """While training."""
     left: str = "-"
     """The most time that the rest of the run can take, h:mm:ss; "-" while it is unknown."""
+    metric: str = "accuracy"
+    """The competition's metric, as the row of METRICS is called."""
+    score: float | None = None
+    """Its value on the validation photos; None where it is the accuracy."""
 
     def line(self) -> str:
         """Return the line that the kernel prints."""
         return (
             f"[stage {self.number}/{self.stages} {self.stage}] epoch {self.epoch}/{self.epochs}  "
             f"loss {self.loss:.3f}  accuracy {self.accuracy:.3f}  "
-            f"val_accuracy {self.val_accuracy:.3f}  {self.images_per_second:.0f} images/s  "
-            f"left {self.left}"
+            f"val_accuracy {self.val_accuracy:.3f}  {self.measured()}"
+            f"{self.images_per_second:.0f} images/s  left {self.left}"
         )
+
+    def measured(self) -> str:
+        """Return the part of the line about a metric other than accuracy, with its blanks."""
+        return "" if self.score is None else f"val_{self.metric} {self.score:.4f}  "
 
     @classmethod
     def parse(cls, text: str) -> "EpochProgress | None":
@@ -74,6 +83,8 @@ class EpochProgress:
                     for name in ("loss", "accuracy", "val_accuracy", "images_per_second")
                 ),
                 found["left"] or "-",
+                found["metric"] or "accuracy",
+                None if found["score"] is None else float(found["score"]),
             )
         except ValueError:
             return None
@@ -83,4 +94,6 @@ class EpochProgress:
         text = f"stage {self.number}/{self.stages} {self.stage}, epoch {self.epoch}/{self.epochs}"
         if math.isfinite(self.val_accuracy):
             text += f", val_accuracy {self.val_accuracy:.3f}"
+        if self.score is not None:
+            text += f", val_{self.metric} {self.score:.4f}"
         return text + (f", left {self.left}" if self.left != "-" else "")

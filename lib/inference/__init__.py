@@ -11,6 +11,7 @@ from common import import_lazily
 MODULES = {
     "Blend": "blending",
     "Fold": "portfolio",
+    "Judge": "scores",
     "Member": "portfolio",
     "Outcome": "outcome",
     "Portfolio": "portfolio",

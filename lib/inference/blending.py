@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from common import Problem
-from inference.scores import accuracy, log_loss
+from inference.scores import METRICS, Metric, accuracy, log_loss
 
 BAGS = 20
 FEW_MEMBERS = 4  # up to here, bags are of photos: half of so few members may be the weak ones
@@ -28,26 +28,30 @@ class Blend:
     """Member to weight; they sum to 1, and a member that is not used has 0."""
     method: Literal["greedy", "mean", "single"]
     """How they were chosen; "single" is the best member alone."""
-    accuracy: float
-    """Of this blend on the out-of-fold photos, 0 to 1."""
-    accuracies: dict[str, float]
+    score: float
+    """The metric's value of this blend on the out-of-fold photos."""
+    scores: dict[str, float]
     """The same of each member."""
     nested: dict[str, float]
     """Log loss of "greedy" and "mean" on photos that did not choose the weights; without "greedy"
     where there is only one member, or too few photos to try it."""
-    nested_accuracies: dict[str, float]
-    """Accuracy of the same, 0 to 1."""
+    nested_scores: dict[str, float]
+    """The metric's value of the same."""
 
 
 def blend(
-    members: Mapping[str, np.ndarray], truth: np.ndarray, groups: np.ndarray | None, seed: int
+    members: Mapping[str, np.ndarray],
+    truth: np.ndarray,
+    groups: np.ndarray | None,
+    seed: int,
+    metric: Metric = METRICS["accuracy"],
 ) -> Blend:
     """Choose the weights with which members' probabilities are averaged.
 
     Greedy selection (see `greedy_weights`) is compared with the plain mean by nested validation:
     greedy weights are chosen on four fifths of the photos and scored on the last. They are taken
-    where their log loss is lower than the mean's and their accuracy not lower. Where that blend is
-    less accurate on all photos than the best member, this member is taken alone.
+    where their log loss is lower than the mean's and the metric not worse. Where that blend is
+    worse by the metric on all photos than the best member, this member is taken alone.
 
     Args:
         members: out-of-fold probabilities of each member, float32 [photos, classes], of the same
@@ -56,6 +60,7 @@ def blend(
         groups: of near-identical photos, [photos], which validation keeps together; None where
             each photo stands alone.
         seed: of the bags and the folds; the same arguments give the same blend.
+        metric: the competition's.
 
     Raises:
         Problem: there is no member or no photo, or a member's probabilities are of another shape or
@@ -64,20 +69,22 @@ def blend(
     check_members(members, truth)
     members = dict(sorted(members.items()))
     stack = np.stack(list(members.values()))
-    accuracies = {name: accuracy(member, truth) for name, member in members.items()}
+    merits = {name: metric.merit(member, truth) for name, member in members.items()}
     tried = nested_validation(stack, truth, groups, seed)
     nested = {method: log_loss(outside, truth) for method, outside in tried.items()}
-    nested_accuracies = {method: accuracy(outside, truth) for method, outside in tried.items()}
+    nested_merits = {method: metric.merit(outside, truth) for method, outside in tried.items()}
 
     method, weights = "mean", np.full(len(stack), 1 / len(stack))
-    if greedy_wins(nested, nested_accuracies):
+    if greedy_wins(nested, nested_merits):
         method, weights = "greedy", greedy_weights(stack, truth, seed)
-    achieved = accuracy(average(stack, weights), truth)
-    if len(stack) == 1 or achieved < max(accuracies.values()):
-        method, weights = "single", best_member(stack, truth)
-        achieved = max(accuracies.values())
-    of_names = dict(zip(members, weights.tolist(), strict=True))
-    return Blend(of_names, method, achieved, accuracies, nested, nested_accuracies)
+    achieved = metric.merit(average(stack, weights), truth)
+    if len(stack) == 1 or achieved < max(merits.values()):
+        method, weights = "single", best_member(stack, truth, metric)
+        achieved = max(merits.values())
+    of_names, sign = dict(zip(members, weights.tolist(), strict=True)), metric.sign
+    scores = {name: sign * merit for name, merit in merits.items()}
+    nested_scores = {name: sign * merit for name, merit in nested_merits.items()}
+    return Blend(of_names, method, sign * achieved, scores, nested, nested_scores)
 
 
 def combine(members: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
@@ -117,16 +124,16 @@ def check_members(members: Mapping[str, np.ndarray], truth: np.ndarray) -> None:
         raise Problem(f"The members' numbers of classes differ: {shapes}.")
 
 
-def best_member(stack: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return weight 1 for the most accurate member, of equal ones that of the lowest log loss."""
-    scores = [(accuracy(member, truth), -log_loss(member, truth)) for member in stack]
+def best_member(stack: np.ndarray, truth: np.ndarray, metric: Metric) -> np.ndarray:
+    """Return weight 1 for the best member, of equal ones for that of the lowest log loss."""
+    scores = [(metric.merit(member, truth), -log_loss(member, truth)) for member in stack]
     return np.eye(len(stack))[scores.index(max(scores))]
 
 
-def greedy_wins(losses: Mapping[str, float], accuracies: Mapping[str, float]) -> bool:
+def greedy_wins(losses: Mapping[str, float], merits: Mapping[str, float]) -> bool:
     """Tell whether greedy weights were tried and are better than the mean; on ties they aren't."""
     lower = losses.get("greedy", np.inf) < losses["mean"] - TIE
-    return lower and accuracies["greedy"] >= accuracies["mean"]
+    return lower and merits["greedy"] >= merits["mean"]
 
 
 def average(stack, weights) -> np.ndarray:

@@ -4,21 +4,26 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from inference.scores import losses
+from inference.scores import METRICS, Metric
 
 
-def choose_views(passes: Sequence[np.ndarray], truth: np.ndarray) -> list[int]:
+def choose_views(
+    passes: Sequence[np.ndarray], truth: np.ndarray, metric: Metric = METRICS["accuracy"]
+) -> list[int]:
     """Return the positions of the views that are averaged.
 
     Each view is tried in the given order. It is left out where it surely harms: where the mean with
-    it has a log loss that is more than one standard error, paired by photo, above that without. To
-    keep only views with a lower loss was worse on test photos, since a few hundred validation
-    photos are too few for it (tests/benchmarks/choices.md).
+    it has a log loss that is more than one standard error, paired by photo, above that without; or
+    a metric that is worse by as much. To keep only views with a lower loss was worse on test
+    photos, since a few hundred validation photos are too few for it (tests/benchmarks/choices.md).
+    The log loss, which every photo changes, speaks for accuracy alone; it says nothing where only
+    the order of the photos counts.
 
     Args:
         passes: probabilities of the validation photos, one float [photos, classes] a view; the
             first is the plain one.
         truth: int [photos], positions of the true classes.
+        metric: the competition's.
 
     Returns:
         Positions in `passes`, ascending; the first is always 0.
@@ -29,12 +34,15 @@ def choose_views(passes: Sequence[np.ndarray], truth: np.ndarray) -> list[int]:
     """
     if not len(passes):
         raise ValueError("there is no view to choose from")
-    kept, without = [0], losses(passes[0], truth)
+    judges = [METRICS["log-loss"]] if metric.by_loss else []
+    if metric.name not in ("accuracy", "log loss"):
+        judges.append(metric)
+    kept, without = [0], np.float64(passes[0])
+    METRICS["log-loss"].score(without, truth)  # checks what it gets
     for position in range(1, len(passes)):
         mean = np.mean([passes[view] for view in (*kept, position)], axis=0, dtype="float64")
-        with_it = losses(mean, truth)
-        harm = with_it - without
-        if harm.mean() < harm.std() / np.sqrt(len(harm)):
+        gains = [judge.gain(without, mean, truth) for judge in judges]
+        if all(gain > -error for gain, error in gains):
             kept.append(position)
-            without = with_it
+            without = mean
     return kept

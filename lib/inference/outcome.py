@@ -1,6 +1,6 @@
 """What the members of a run say together."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,8 +8,8 @@ import pandas as pd
 
 from inference.blending import Blend, blend, combine
 from inference.calibration import apply_temperature, temperature
-from inference.portfolio import Member
-from inference.scores import accuracy
+from inference.portfolio import Fold, Member
+from inference.scores import Metric, accuracy, metric_named
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,16 @@ class Outcome:
     """The same of the test photos that can be read."""
     accuracy: float
     """On the held-out photos, 0 to 1, of what is submitted."""
+    accuracies: dict[str, float]
+    """The same of each member."""
+    metric: Metric
+    """The competition's."""
+    score: float
+    """Its value on the held-out photos of what is submitted."""
+    score_plain: float
+    """The mean over all networks, by their members' weights, of the plain prediction pass."""
+    score_tta: float
+    """The same of the mean over the chosen views."""
     accuracy_plain: float
     """The mean over all networks, by their members' weights, of the plain prediction pass."""
     accuracy_tta: float
@@ -38,12 +48,12 @@ class Outcome:
     def sentence(self) -> str:
         """Return what the log says of the blend."""
         parts = [
-            f"{name} {self.blend.accuracies[name]:.4f} (weight {weight:.2f})"
+            f"{name} {self.blend.scores[name]:.4f} (weight {weight:.2f})"
             for name, weight in self.blend.weights.items()
         ]
         return (
-            f"blend of {', '.join(parts)}: {self.blend.method}, validation accuracy "
-            f"{self.accuracy:.4f} on {len(self.held_out)} photos"
+            f"blend of {', '.join(parts)}: {self.blend.method}, validation {self.metric.name} "
+            f"{self.score:.4f} on {len(self.held_out)} photos"
         )
 
 
@@ -73,27 +83,47 @@ def combine_members(members: Mapping[str, Member], parts: list, seed: int) -> Ou
     }
     degrees = {name: temperature(probabilities, truth) for name, probabilities in seen.items()}
     seen = {name: apply_temperature(seen[name], degrees[name]) for name in seen}
-    blended = blend(seen, truth, held_out.group.to_numpy(), seed)
+    metric = metric_named(parts[0].competition.layout.metric)
+    blended = blend(seen, truth, held_out.group.to_numpy(), seed, metric)
     tests = {name: apply_temperature(m.test, degrees[name]) for name, m in members.items()}
-    validation = combine(seen, blended.weights)
+    validation, test = combine(seen, blended.weights), combine(tests, blended.weights)
+    if sum(weight > 0 for weight in blended.weights.values()) > 1:  # means are not sure enough
+        degree = temperature(validation, truth)
+        validation, test = apply_temperature(validation, degree), apply_temperature(test, degree)
+
+    def plain(fold: Fold) -> float:
+        return metric.score(fold.validation_plain, fold.validation_positions)
+
+    def mean_of_views(fold: Fold) -> float:
+        return metric.score(fold.validation, fold.validation_positions)
+
     return Outcome(
         held_out=held_out,
         validation=validation,
-        test=combine(tests, blended.weights),
+        test=test,
         accuracy=accuracy(validation, truth),
-        accuracy_plain=weighted(members, blended.weights, "accuracy"),
-        accuracy_tta=weighted(members, blended.weights, "accuracy_tta"),
+        accuracies={name: accuracy(said, truth) for name, said in seen.items()},
+        metric=metric,
+        score=metric.score(validation, truth),
+        score_plain=weighted(members, blended.weights, plain),
+        score_tta=weighted(members, blended.weights, mean_of_views),
+        accuracy_plain=weighted(members, blended.weights, lambda fold: fold.accuracy),
+        accuracy_tta=weighted(members, blended.weights, lambda fold: fold.accuracy_tta),
         blend=blended,
         temperatures=degrees,
         members=dict(members),
     )
 
 
-def weighted(members: Mapping[str, Member], weights: Mapping[str, float], name: str) -> float:
+def weighted(
+    members: Mapping[str, Member],
+    weights: Mapping[str, float],
+    figure: Callable[[Fold], float],
+) -> float:
     """Return the mean over the members, by weight, of a figure of their folds, by their photos."""
     total = 0.0
     for member, weight in weights.items():
         folds = members[member].folds.values()
-        figures, photos = [getattr(f, name) for f in folds], [len(f.validation) for f in folds]
+        figures, photos = [figure(f) for f in folds], [len(f.validation) for f in folds]
         total += weight * float(np.average(figures, weights=photos))
     return total

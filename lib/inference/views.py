@@ -11,6 +11,7 @@ from common import Problem
 from inference.choosing import choose_views
 from inference.portfolio import Fold
 from inference.scores import accuracy as accuracy_of
+from inference.scores import metric_named
 from inference.view import View
 
 if TYPE_CHECKING:
@@ -67,15 +68,17 @@ def choose_prediction(
         raise Problem("The network predicts NaN, so there is no submission: try lower rates.")
     truth, held = tables.positions(tables.validation), [one[0] for one in passes]
     trained = [number for number in range(len(passes)) if views[number].trained]
-    chosen = trained or choose_views(held, truth)
+    metric = metric_named(tables.competition.layout.metric)
+    chosen = trained or choose_views(held, truth, metric)
     mean = [np.mean([passes[i][part] for i in chosen], axis=0, dtype=np.float64) for part in (0, 1)]
     accuracy, accuracy_tta = (accuracy_of(p, truth) for p in (held[0], mean[0]))
-    if trained and accuracy_tta < accuracy:
+    score, score_tta = (metric.score(p, truth) for p in (held[0], mean[0]))
+    if trained and metric.sign * (score_tta - score) < 0:
         chosen, mean = [0], passes[0]
     used = "the plain prediction is used"
     if chosen != [0]:
         used = f"used are {', '.join(views[number].name for number in chosen)}"
-    print(f"validation accuracy {accuracy:.4f}, with TTA {accuracy_tta:.4f}: {used}", flush=True)
+    print(f"validation {metric.name} {score:.4f}, with TTA {score_tta:.4f}: {used}", flush=True)
     return Fold(
         fold=tables.fold,
         validation=np.asarray(mean[0], np.float32),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import clock_text, write_atomically
+from inference.scores import METRICS, Metric
 
 if TYPE_CHECKING:
     from training import Clock
@@ -34,6 +35,8 @@ class StageMetrics:
     """How many epochs were finished."""
     best_val_accuracy: float | None
     """The best of them, 0 to 1; None when no epoch was finished."""
+    best_val_score: float | None
+    """The best value of the competition's metric; None when no epoch was finished."""
     seconds: float
     """Time of these epochs, training and validation."""
     images_per_second: float | None
@@ -43,7 +46,14 @@ class StageMetrics:
     was finished."""
 
     @classmethod
-    def of(cls, stage, history: Sequence[dict], member: str, fold: int) -> "StageMetrics":
+    def of(
+        cls,
+        stage,
+        history: Sequence[dict],
+        member: str,
+        fold: int,
+        metric: Metric = METRICS["accuracy"],
+    ) -> "StageMetrics":
         """Sum up the epochs that a stage ran.
 
         Args:
@@ -51,7 +61,9 @@ class StageMetrics:
             history: one row for each epoch of the network, as history.csv has it.
             member: the network's.
             fold: the network's.
+            metric: the competition's.
         """
+        best = max if metric.greater else min
         rows = [row for row in history if row["stage"] == stage.name]
         speed = sum(row["images_per_second"] for row in rows) / len(rows) if rows else None
         seconds = sum(row["seconds"] for row in rows)
@@ -64,25 +76,28 @@ class StageMetrics:
             learning_rate=stage.learning_rate,
             epochs_run=len(rows),
             best_val_accuracy=max((row["val_accuracy"] for row in rows), default=None),
+            best_val_score=best((row["val_score"] for row in rows), default=None),
             seconds=seconds,
             images_per_second=speed,
             input_bound=waited / seconds if seconds else None,
         )
 
-    def sentence(self, opened: str, chosen_accuracy: float, left: str) -> str:
+    def sentence(self, opened: str, metric: str, chosen: float | None, left: str) -> str:
         """Return the line that ends a stage in the log.
 
         Args:
             opened: which layers trained.
-            chosen_accuracy: the validation accuracy of the epoch, of all stages so far, whose
-                network is chosen, 0 to 1.
+            metric: the row of METRICS.
+            chosen: its value on the validation photos at the epoch, of all stages so far, whose
+                network is chosen; None before the first.
             left: the most time that the rest of the run can take, h:mm:ss.
         """
+        best = self.best_val_score or 0
         return (
             f"stage {self.name} is over: {opened}, {self.epochs_run} epochs in "
-            f"{self.seconds:.0f} s, best val_accuracy {self.best_val_accuracy or 0:.4f} (chosen so "
-            f"far {chosen_accuracy:.4f}), {self.images_per_second or 0:.0f} images/s, input-bound "
-            f"{self.input_bound or 0:.0%}, left {left}"
+            f"{self.seconds:.0f} s, best val_{metric} {best:.4f} (chosen so far {chosen or 0:.4f}),"
+            f" {self.images_per_second or 0:.0f} images/s, input-bound {self.input_bound or 0:.0%},"
+            f" left {left}"
         )
 
 
@@ -96,8 +111,9 @@ def stage_sentence(config, stage, clock: "Clock", opened: str) -> str:
         opened: which layers trained.
     """
     state = clock.state
-    ran = StageMetrics.of(stage, state.rows, state.member, state.fold)
-    said = ran.sentence(opened, state.best_accuracy, clock_text(clock.remaining()))
+    ran = StageMetrics.of(stage, state.rows, state.member, state.fold, state.metric)
+    name, left = state.settings.get("metric", "accuracy"), clock_text(clock.remaining())
+    said = ran.sentence(opened, name, state.best_score, left)
     if (ran.input_bound or 0) <= INPUT_BOUND:
         return said
     later = [row.get("input_bound", 0.0) for row in state.rows if row["stage"] == stage.name][1:]
@@ -134,6 +150,8 @@ class MemberMetrics:
     """The views of test-time augmentation that were used, of each fold."""
     val_accuracy: float
     """On the photos that all members were judged on, 0 to 1, with these views."""
+    score: float
+    """The metric's value on the same photos."""
     temperature: float
     """By which its logits are divided."""
     weight: float
@@ -166,6 +184,23 @@ class Metrics:
     """The labels in the order of the probabilities' columns."""
     stages: list[StageMetrics]
     """One entry for each stage of the schedule."""
+    metric: str
+    """The competition's, as METRICS has it: "accuracy", "log-loss", ..."""
+    greater_is_better: bool
+    """Its direction."""
+    score: float
+    """Its value on the validation photos of what is submitted: all networks blended."""
+    score_low: float
+    """The lower end of the value's 95 % interval."""
+    score_high: float
+    """The upper end."""
+    score_plain: float
+    """Its value of the plain prediction pass; of several networks the mean, by the weights of their
+    members."""
+    score_tta: float
+    """The same of the mean over the chosen views of test-time augmentation."""
+    submission: str
+    """What is submitted: "label", "probability", "probabilities" or "best"."""
     val_accuracy: float
     """Accuracy on the validation photos, 0 to 1, of the plain prediction pass; of several networks
     the mean, by the weights of their members."""

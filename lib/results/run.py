@@ -78,6 +78,7 @@ def metrics_of(
 ) -> Metrics:
     """Return the metrics of a run; the arguments are those of `write_results`."""
     competition, truth = parts[0].competition, parts[0].positions(outcome.held_out)
+    low, high = outcome.metric.interval(outcome.validation, truth)
     networks = dict.fromkeys((row["member"], row["fold"]) for row in state.history)
     return Metrics(
         recipe=config.recipe,
@@ -91,10 +92,18 @@ def metrics_of(
         excluded_images=len(competition.excluded),
         classes=competition.classes,
         stages=[
-            StageMetrics.of(stage, state.rows_of(*network), *network)
+            StageMetrics.of(stage, state.rows_of(*network), *network, outcome.metric)
             for network in networks or [(state.member, state.fold)]
             for stage in members[network[0]].stages
         ],
+        metric=competition.layout.metric,
+        greater_is_better=outcome.metric.greater,
+        score=outcome.score,
+        score_low=low,
+        score_high=high,
+        score_plain=outcome.score_plain,
+        score_tta=outcome.score_tta,
+        submission=competition.layout.submission,
         val_accuracy=outcome.accuracy_plain,
         val_accuracy_tta=outcome.accuracy_tta,
         tta_used=any(len(f.views) > 1 for m in outcome.members.values() for f in m.folds.values()),
@@ -125,7 +134,8 @@ def member_metrics(name: str, outcome: "Outcome") -> MemberMetrics:
         image_size=list(member.settings["image_size"]),
         folds=list(member.folds),
         views=[fold.views for fold in member.folds.values()],
-        val_accuracy=outcome.blend.accuracies[name],
+        val_accuracy=outcome.accuracies[name],
+        score=outcome.blend.scores[name],
         temperature=outcome.temperatures[name],
         weight=outcome.blend.weights.get(name, 0.0),
     )

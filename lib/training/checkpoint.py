@@ -9,6 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common import EpochProgress, clock_text
+from inference.scores import Metric
 from training.averaging import Averaging
 from training.batchnorm import Reestimate
 from training.clock import Clock
@@ -18,16 +19,20 @@ from training.rates import WarmCosine, cosine_span
 from training.state import State
 
 LOWEST_RATE = 1e-7  # to which a plateau lowers the learning rate at most
+MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy", "val_score", "val_error")
 COUNTED = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
 
 
-def make_counters(config) -> dict[str, keras.callbacks.Callback]:
+def make_counters(config, metric: Metric) -> dict[str, keras.callbacks.Callback]:
     """Return the callbacks that end a stage early and lower its rate, by name.
 
-    `config` has patience and plateau_patience in epochs, and plateau_factor.
+    Args:
+        config: has patience and plateau_patience in epochs, and plateau_factor.
+        metric: the competition's.
     """
+    mode = "max" if metric.greater else "min"
     return {
-        "early": keras.callbacks.EarlyStopping("val_accuracy", patience=config.patience),
+        "early": keras.callbacks.EarlyStopping("val_score", patience=config.patience, mode=mode),
         "plateau": keras.callbacks.ReduceLROnPlateau(
             "val_loss", config.plateau_factor, config.plateau_patience, min_lr=LOWEST_RATE
         ),
@@ -56,7 +61,7 @@ def make_callbacks(
         rate = state.learning_rate or stage.learning_rate
         callbacks.append(WarmCosine(rate, config.warmup, len(batches), span))
     else:
-        counters = make_counters(config)
+        counters = make_counters(config, state.metric)
         callbacks += counters.values()
     if config.ema:
         cached = {s.name for s in clock.stages if s.views}
@@ -170,7 +175,7 @@ class Checkpoint(keras.callbacks.Callback):
             for name, counter in self.counters.items()
         }
         over = self.model.stop_training or epoch + 1 >= stage.epochs
-        state.commit(row, over, self.go_on, self.validation_images if self.go_on else None)
+        state.commit(row, over, self.go_on, row["val_error"] if self.go_on else 0.0)
         print(progress_line(self.clock, number, row), flush=True)
         if news := self.clock.news():
             print(news, flush=True)
@@ -202,7 +207,8 @@ def epoch_row(
         state: has the job under way.
         stage: of the schedule.
         epoch: within the stage, from 1.
-        logs: has loss, accuracy, val_loss and val_accuracy.
+        logs: has loss, accuracy, val_loss, val_accuracy, and the metric's val_score with its
+            standard error val_error.
         rate: the learning rate at the epoch's beginning.
         seconds: that training and validation took.
         speed: photos a second while training.
@@ -213,7 +219,7 @@ def epoch_row(
         "fold": state.fold,
         "stage": stage.name,
         "epoch": epoch,
-        **{name: logs[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")},
+        **{name: logs[name] for name in MEASURED},
         "learning_rate": rate,
         "seconds": seconds,
         "images_per_second": speed,
@@ -225,6 +231,7 @@ def progress_line(clock: Clock, number: int, row: dict) -> str:
     """Return the line that tells of the epoch of `row`, in stage `number` (from 0)."""
     stage = clock.stages[number]
     measured = ("loss", "accuracy", "val_accuracy", "images_per_second")
+    metric = clock.state.settings.get("metric", "accuracy")
     return EpochProgress(
         number=number + 1,
         stages=len(clock.stages),
@@ -232,6 +239,8 @@ def progress_line(clock: Clock, number: int, row: dict) -> str:
         epoch=row["epoch"],
         epochs=epochs_of(stage),
         left=clock_text(clock.remaining()),
+        metric=metric,
+        score=None if metric == "accuracy" else row["val_score"],
         **{name: row[name] for name in measured},
     ).line()
 

@@ -13,6 +13,7 @@ from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
+from inference.scores import Judge
 from photos import PhotoTables, make_iterator, predict
 from training.checkpoint import epoch_row, progress_line
 from training.clock import Clock
@@ -133,9 +134,9 @@ def fit_on_flows(
     classes = network.output_shape[-1]
     kernel, bias = best_regression(features, positions, held, labels[1], classes)
     network.get_layer("head").layers[-1].set_weights([kernel, bias])
-    logs = judge(features @ kernel + bias, positions) | {
-        f"val_{name}": value for name, value in judge(held @ kernel + bias, labels[1]).items()
-    }
+    judged = Judge(state.metric, labels[1])(softmax(np.float64(held @ kernel + bias), axis=1))
+    logs = judge(features @ kernel + bias, positions)
+    logs |= {f"val_{name}": value for name, value in judged.items()}
     seconds = time.monotonic() - began
     number, speed = state.stage, len(features) / seconds
     row = epoch_row(state, clock.stages[number], 1, logs, np.nan, seconds, speed, waited / seconds)

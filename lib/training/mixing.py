@@ -1,5 +1,7 @@
 """Mixup and CutMix on the device: pairs of photos, and of their labels, become one."""
 
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
@@ -7,7 +9,7 @@ from training.accumulation import Accumulating
 
 
 class Mixing(Accumulating):
-    """A network whose training steps mix the photos of a batch.
+    """A network whose training steps mix the photos of a batch, and that a judge may validate.
 
     Mixup (Zhang et al. 2018) blends two photos, CutMix (Yun et al. 2019) pastes a rectangle of one
     into the other; each step does one of those that are on, drawn with equal chance. Validation and
@@ -19,6 +21,9 @@ class Mixing(Accumulating):
         cutmix: the same for CutMix.
         micro_batch: as `Accumulating` takes it.
     """
+
+    measure: Callable[[], dict[str, float]] | None = None
+    """Returns the figures of the validation photos; without it Keras computes its own."""
 
     def __init__(
         self, network: keras.Model, mixup: float, cutmix: float, micro_batch: int | None = None
@@ -35,6 +40,15 @@ class Mixing(Accumulating):
     def prepare(self, photos, labels):
         """Mix a batch (uint8 [n, h, w, 3], one-hot [n, classes]) where a mixer is on."""
         return self.mix(photos, labels) if self.mixers else (photos, labels)
+
+    def evaluate(self, x=None, *args, callbacks=None, **options):
+        """Return the figures of `measure` where it is set; Keras calls this after each epoch."""
+        if not self.measure:
+            return super().evaluate(x, *args, callbacks=callbacks, **options)
+        callbacks.on_test_begin()
+        figures = self.measure()
+        callbacks.on_test_end(figures)
+        return figures
 
     def mix(self, photos, labels):
         """Return a mixed batch of the same shapes and dtypes; CutMix or mixup by chance."""

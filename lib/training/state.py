@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import shutil
 import zipfile
 import zlib
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from common import Problem, write_atomically
+from inference.scores import Metric, metric_named
 from training.candidates import Candidate
 
 DIVERGED_FACTOR = 0.1  # by which the learning rate shrinks after a non-finite loss
@@ -44,12 +44,15 @@ class State:
     """The stage to train next, as a position in the schedule."""
     epoch: int = 0
     """How many epochs of that stage are finished."""
-    highest_accuracy: float = -1.0
-    """The highest validation accuracy over all stages; -1 before the first."""
+    highest: float | None = None
+    """The best merit over all stages, which is the metric's value with the sign by which greater is
+    better; None before the first epoch."""
+    margin: float = 0.0
+    """The standard error of that epoch's value."""
     best: str = ""
     """The weight file of the chosen epoch; "" before the first."""
-    best_accuracy: float = -1.0
-    """The validation accuracy of that epoch."""
+    best_score: float | None = None
+    """The metric's value on the validation photos at that epoch."""
     best_stage: int = 0
     """The stage of that epoch, as a position in the schedule."""
     last: str = ""
@@ -127,13 +130,18 @@ class State:
         elif self.last not in bad:
             said = "its last epoch is the chosen one"
             self.best, self.optimizer, self.average = self.last, "", ""
-            self.best_accuracy, self.best_stage = self.rows[-1]["val_accuracy"], self.stage
+            self.best_score, self.best_stage = self.rows[-1]["val_score"], self.stage
         else:
             said, member, fold = "its training begins anew", self.member, self.fold
             self.history = [row for row in self.history if row not in self.rows]
             self.member = ""
             self.begin_job(member, fold)
         print(f"{self.folder / bad[0]} is cut or missing: {said}.")
+
+    @property
+    def metric(self) -> Metric:
+        """The competition's metric: the setting `metric`, or else accuracy."""
+        return metric_named(self.settings.get("metric", "accuracy"))
 
     @property
     def rows(self) -> list[dict]:
@@ -151,8 +159,8 @@ class State:
             return
         self.member, self.fold = member, fold
         self.stage, self.epoch, self.best_stage, self.carried_seconds = 0, 0, 0, 0.0
-        self.highest_accuracy = self.best_accuracy = -1.0
-        self.predict_rate = 0.0
+        self.highest = self.best_score = None
+        self.margin = self.predict_rate = 0.0
         self.best = self.last = self.optimizer = self.average = ""
         self.counters, self.learning_rate, self.divergences, self.last_epochs = {}, None, 0, 0
         for file in self.folder.glob("pseudo-*"):  # an earlier job's choice
@@ -240,25 +248,26 @@ class State:
             raise damaged(self.folder / self.best) from error
 
     def commit(
-        self, row: dict, stage_is_over: bool, go_on: bool = False, images: int | None = None
+        self, row: dict, stage_is_over: bool, go_on: bool = False, error: float = 0.0
     ) -> None:
         """Count the epoch that `row` describes and that `store` has written.
 
         The later an epoch is, the more its network has learned. On a few hundred validation photos
-        the highest accuracy is mostly luck: to take the latest epoch within one standard error of
-        it gave 0.2 to 0.8 points more on test photos (tests/benchmarks/choices.md).
+        the best value is mostly luck: to take the latest epoch whose accuracy lies within one
+        standard error of the highest gave 0.2 to 0.8 points more on test photos
+        (tests/benchmarks/choices.md). The same rule holds for every metric.
 
         Args:
             row: the epoch's row of the history.
             stage_is_over: whether it is its stage's last.
             go_on: the next stage begins with this epoch's weights, and not with the chosen ones.
-            images: how many photos the accuracy was measured on; None takes it as exact.
+            error: the standard error of the metric's value; 0 takes it as exact.
         """
-        accuracy = row["val_accuracy"]
-        self.highest_accuracy = high = max(self.highest_accuracy, accuracy)
-        error = math.sqrt(high * (1 - high) / images) if images else 0.0
-        if accuracy >= high - error:
-            self.best_accuracy, self.best_stage = accuracy, self.stage
+        merit = self.metric.sign * row["val_score"]
+        if self.highest is None or merit > self.highest:
+            self.highest, self.margin = merit, error
+        if merit >= self.highest - self.margin:
+            self.best_score, self.best_stage = row["val_score"], self.stage
             self.best = self.average or self.last
         self.epoch += 1
         if stage_is_over:
@@ -363,10 +372,12 @@ def open_state(
             run, its unfinished one goes on.
 
     Raises:
-        Problem: an unfinished run with other settings or data lies there, or its file is damaged.
+        Problem: an unfinished run with other settings or data lies there, its file is damaged, or
+            there is no such metric.
     """
     file = folder / "state.json"
     settings = json.loads(json.dumps(settings))  # tuples read back as lists
+    metric_named(settings.get("metric", "accuracy"))
     if inputs and not fresh and not file.is_file():
         take_over(folder, settings, fingerprint, inputs)
     if fresh or not file.is_file():

@@ -1,0 +1,166 @@
+"""Every metric equals scikit-learn's, and steers what it should: epochs, views and blends."""
+
+import math
+
+import numpy as np
+import pytest
+from sklearn import metrics as sk
+
+from common import Problem
+from inference.blending import blend
+from inference.choosing import choose_views
+from inference.scores import METRICS, Judge, metric_called, metric_named
+from training import open_state
+
+PHOTOS = 240
+
+
+def said(classes=4, seed=0, skill=1.5):
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, PHOTOS)
+    logits = rng.normal(0, 1, (PHOTOS, classes))
+    logits[np.arange(PHOTOS), truth] += skill
+    exp = np.exp(logits)
+    return np.float32(exp / exp.sum(1, keepdims=True)), truth
+
+
+def top5(probabilities, truth):
+    order = np.argsort(-probabilities, axis=1)[:, :5]
+    ranks = [np.flatnonzero(row == label) for row, label in zip(order, truth, strict=True)]
+    return np.mean([1 / (rank[0] + 1) if len(rank) else 0 for rank in ranks])
+
+
+EXPECTED = {
+    "accuracy": lambda p, t: sk.accuracy_score(t, p.argmax(1)),
+    "macro-f1": lambda p, t: sk.f1_score(t, p.argmax(1), average="macro"),
+    "micro-f1": lambda p, t: sk.f1_score(t, p.argmax(1), average="micro"),
+    "log-loss": lambda p, t: sk.log_loss(t, p),
+    "auc": lambda p, t: sk.roc_auc_score(t, p[:, 1]),
+    "mean-auc": lambda p, t: np.mean([sk.roc_auc_score(t == c, p[:, c]) for c in range(4)]),
+    "kappa": lambda p, t: sk.cohen_kappa_score(t, p.argmax(1), weights="quadratic"),
+    "map@5": top5,
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_each_metric_is_what_it_is_called(name):
+    given = said(2 if name == "auc" else 9 if name == "map@5" else 4)
+    metric = METRICS[name]
+    assert metric.score(*given) == pytest.approx(EXPECTED[name](*given), abs=1e-6)
+    if metric.each:
+        assert metric.each(*given).mean() == pytest.approx(metric.score(*given), abs=1e-6)
+    better = said(2 if name == "auc" else 9 if name == "map@5" else 4, skill=4)
+    assert metric.merit(*better) > metric.merit(*given)
+    low, high = metric.interval(*given)
+    assert low < metric.score(*given) < high
+    assert 0 < metric.error(*given) < 0.1
+
+
+@pytest.mark.parametrize("name", ["macro-f1", "mean-auc", "kappa"])
+def test_the_bootstrapped_error_is_that_of_other_photos(name):
+    """The standard deviation over samples of photos is what a standard error estimates."""
+    others = [METRICS[name].score(*said(seed=seed)) for seed in range(60)]
+    assert METRICS[name].error(*said()) == pytest.approx(np.std(others), rel=0.4)
+
+
+def test_metrics_of_photos_of_one_class():
+    same = np.tile(np.float32([[0.3, 0.7]]), (5, 1)), np.ones(5, int)
+    values = {name: metric.score(*same) for name, metric in METRICS.items()}
+    assert values["auc"] == values["mean-auc"] == 0.5
+    assert values["kappa"] == values["accuracy"] == values["map@5"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Categorization Accuracy", "accuracy"),
+        ("Multiclass Loss", "log-loss"),
+        ("LogLoss", "log-loss"),
+        ("Log Loss", "log-loss"),
+        ("Area Under Receiver Operating Characteristic Curve", "auc"),
+        ("AUC", "auc"),
+        ("Mean Column-wise ROC AUC", "mean-auc"),
+        ("MCAUC", "mean-auc"),
+        ("Quadratic Weighted Kappa", "kappa"),
+        ("MAP@{K}", "map@5"),
+        ("Macro F-Score", "macro-f1"),
+        ("Mean F-Score (micro)", "micro-f1"),
+        ("Root Mean Squared Error", ""),
+    ],
+)
+def test_names_of_kaggle(text, name):
+    assert metric_called(text) == name
+
+
+def test_an_unknown_metric_is_told(tmp_path):
+    with pytest.raises(Problem, match="the metric 'rmse': give one of accuracy, macro-f1"):
+        metric_named("rmse")
+    with pytest.raises(Problem, match="'rmse'"):
+        open_state(tmp_path / "state", {"metric": "rmse"}, "photos", fresh=False)
+
+
+def test_another_metric_is_another_run(tmp_path):
+    open_state(tmp_path / "state", {"metric": "auc"}, "photos", fresh=False).save()
+    with pytest.raises(Problem, match=r"other settings \(metric\)"):
+        open_state(tmp_path / "state", {"metric": "log-loss"}, "photos", fresh=False)
+
+
+def test_a_judge_measures_and_passes_on_what_is_no_number():
+    probabilities, truth = said()
+    judge = Judge(METRICS["log-loss"], truth)
+    told = judge(probabilities)
+    assert told["score"] == told["loss"] == pytest.approx(sk.log_loss(truth, probabilities))
+    assert told["accuracy"] == sk.accuracy_score(truth, probabilities.argmax(1))
+    probabilities[3, 0] = np.nan
+    assert all(map(math.isnan, judge(probabilities).values()))
+
+
+def commit(state, score, error=0.0, over=False):
+    state.history.append({"member": "", "fold": 0, "seconds": 1.0, "val_score": score})
+    state.last = f"epoch-{len(state.history)}"
+    state.commit(state.history[-1], over, True, error)
+
+
+@pytest.mark.parametrize(
+    ("name", "scores", "error", "chosen"),
+    [
+        ("log-loss", [0.9, 0.5, 0.6, 0.7], 0.0, 2),  # the lowest
+        ("log-loss", [0.9, 0.5, 0.52, 0.7], 0.05, 3),  # the latest within one error of it
+        ("auc", [0.7, 0.9, 0.85, 0.8], 0.0, 2),
+        ("kappa", [-0.3, -0.2, -0.4], 0.0, 2),
+    ],
+)
+def test_the_metric_chooses_the_epoch(tmp_path, name, scores, error, chosen):
+    state = open_state(tmp_path / "state", {"metric": name}, "photos", fresh=False)
+    for score in scores:
+        commit(state, score, error)
+    assert (state.best, state.best_score) == (f"epoch-{chosen}", scores[chosen - 1])
+
+
+def test_a_view_that_spoils_the_metric_is_left_out():
+    """Doubling the odds of one half of the photos alone keeps every label, but spoils the order."""
+    probabilities, truth = said(2, skill=1)
+    spoilt = probabilities.copy()
+    half = np.arange(PHOTOS) % 2 == 0
+    spoilt[half, 1] = spoilt[half, 1] / 2 + 0.5
+    spoilt[~half, 1] /= 2
+    spoilt[:, 0] = 1 - spoilt[:, 1]
+    assert choose_views([probabilities, spoilt], truth, METRICS["auc"]) == [0]
+    squeezed = 0.5 + (probabilities - 0.5) * 0.01  # a worse log loss, the very same order
+    assert choose_views([probabilities, squeezed], truth, METRICS["auc"]) == [0]  # no gain
+    assert choose_views([probabilities, squeezed], truth, METRICS["log-loss"]) == [0]
+    other, _ = said(2, skill=1)
+    flipped = np.where(truth[:, None] == [0, 1], other.max(1)[:, None], other.min(1)[:, None])
+    assert choose_views([probabilities, np.float32(flipped)], truth, METRICS["auc"]) == [0, 1]
+
+
+def test_a_blend_is_judged_by_the_metric():
+    members = {"a": said(seed=1)[0], "b": said(seed=1)[0] ** 3}
+    members["b"] /= members["b"].sum(1, keepdims=True)
+    truth = said(seed=1)[1]
+    for name in ("log-loss", "mean-auc", "macro-f1"):
+        metric = METRICS[name]
+        made = blend(members, truth, None, 0, metric)
+        assert made.scores == {n: metric.score(m, truth) for n, m in sorted(members.items())}
+        best = max(made.scores.values()) if metric.greater else min(made.scores.values())
+        assert metric.sign * (made.score - best) >= -1e-12
