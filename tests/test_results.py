@@ -86,10 +86,12 @@ def test_the_line_of_a_stage_has_the_best_of_all_stages_and_the_time_left():
 def test_where_steps_wait_for_photos_a_line_says_what_would_help(waited, changed, helps):
     rows = [
         {"stage": "all", "val_accuracy": 0.5, "seconds": 3.0, "images_per_second": 7.0}
-        | {"input_bound": share}
+        | {"val_score": 0.5, "input_bound": share}
         for share in waited
     ]
-    state = SimpleNamespace(rows=rows, member="b3", fold=2, best_accuracy=0.75)
+    state = SimpleNamespace(
+        rows=rows, member="b3", fold=2, best_score=0.75, settings={}, metric=METRICS["accuracy"]
+    )
     clock = SimpleNamespace(state=state, remaining=lambda: 61.0)
     config = SimpleNamespace(**{"cache": True, "fuse": True, "workers": 10**6} | changed)
     _, *more = stage_sentence(config, Stage("all"), clock, "all layers train").splitlines()
