@@ -70,9 +70,9 @@ def test_runs_are_sorted_by_score(ledger, tmp_path):
     header, first, *others = csv_text(runs, tmp_path).splitlines()
     assert header == (
         "run,time,commit,recipe,backbone,image_size,settings,status,"
-        "val_accuracy,low,high,difference,p,photos,gpu_minutes,public_score"
+        "metric,score,low,high,difference,p,photos,gpu_minutes,public_score"
     )
-    assert first == "a-v2,,,,,,epochs=2,,,,,,,,,0.9"
+    assert first == "a-v2,,,,,,epochs=2,,,,,,,,,,0.9"
     assert len(others) == 4
 
 

@@ -7,6 +7,7 @@ from scipy.special import softmax
 
 from inference.scores import log_loss
 
+SPREAD = 0.5  # standard deviation of the prior of the temperature's logarithm
 RANGE = (0.2, 5.0)  # temperatures beyond it come from too few photos
 
 
@@ -14,7 +15,9 @@ def temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """Return the temperature that minimises log loss.
 
     After Guo et al., "On Calibration of Modern Neural Networks" (2017). Its logarithm is searched,
-    so that halving and doubling are equally far.
+    so that halving and doubling are equally far. A normal prior holds it near 0, which a few photos
+    outweigh: without one, photos that are all right would make every answer as sure as can be, and
+    the first wrong test photo would cost more than they gain.
 
     Args:
         probabilities: float [photos, classes], of photos that did not train.
@@ -27,11 +30,13 @@ def temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
     Raises:
         ValueError: the lengths differ, there are no photos, or a probability is not finite.
     """
-    found = minimize_scalar(
-        lambda logarithm: log_loss(apply_temperature(probabilities, np.exp(logarithm)), truth),
-        bounds=np.log(RANGE),
-        method="bounded",
-    )
+
+    def cost(logarithm: float) -> float:
+        prior = (logarithm / SPREAD) ** 2 / 2
+        cooled = apply_temperature(probabilities, np.exp(logarithm))
+        return log_loss(cooled, truth) + prior / len(truth)
+
+    found = minimize_scalar(cost, bounds=np.log(RANGE), method="bounded")
     return float(np.exp(found.x)) if found.fun < log_loss(probabilities, truth) else 1.0
 
 

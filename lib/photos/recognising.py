@@ -42,7 +42,7 @@ class Proposal:
     doubts: list[str]
     """What could not be told: a person must decide it."""
     rows: pd.DataFrame
-    """The first rows as they are understood: Id, label, group and photo."""
+    """The first rows as they are understood: Id, label, group and photo ("" where unknown)."""
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ def propose(source: Source) -> Proposal:
         trains = photos.of(rows["Id"], "train")
     else:
         trains = trained(photos, tests)
+        if not trains:
+            raise Problem(f"none of the {len(photos.names)} photos is one of the training set")
         rows = unlisted_rows(photos, trains, tests, fields, notes)
     if sample is None:
         if found:
@@ -153,7 +155,10 @@ def propose(source: Source) -> Proposal:
         fields[field] = (place_of(own, others),) if own else ()
     if sample is not None and not tests:
         raise Problem(f"no photo has one of the Ids of {sample_csv}, such as {sample.iat[0, 0]}")
-    return concluded(source, fields, sample, rows, notes)
+    first = rows.head(PREVIEWED)
+    found_photos = [(photos.of([Id], "train") or [""])[0] for Id in first["Id"]]
+    proposal = concluded(source, fields, sample, rows, notes)
+    return dataclasses.replace(proposal, rows=first.assign(photo=found_photos))
 
 
 def csvs_of(names: Sequence[str]) -> tuple[str, list[str]]:
@@ -283,7 +288,7 @@ def concluded(
     known = {field.name for field in dataclasses.fields(Layout)}
     if unknown := fields.keys() - known:
         raise Problem(f"a block has no field {min(unknown)}; it has {', '.join(sorted(known))}")
-    return Proposal(Layout(**fields), notes, doubts, rows.head(PREVIEWED))
+    return Proposal(Layout(**fields), notes, doubts, rows.head(PREVIEWED).assign(photo=""))
 
 
 def typed(name: str, text: str) -> str | int | tuple[str, ...]:

@@ -12,7 +12,7 @@ def write_overview(rows: Sequence[dict], file: Path) -> None:
     """Write the page.
 
     Args:
-        rows: one a run, the best first: run, time, changed (a text), status, val_accuracy, low and
+        rows: one a run, the best first: run, time, changed (a text), status, score, low and
             high (its interval), gpu_minutes, public_score (0 to 1, or None where unknown), page
             (an address, or "") and report (a path relative to the page, or "").
         file: where the page goes.
@@ -28,9 +28,9 @@ def write_overview(rows: Sequence[dict], file: Path) -> None:
 def scatter(rows: Sequence[dict]) -> dict | None:
     """Return the chart of public score by validation accuracy; None with fewer than two points."""
     points = [
-        (row["val_accuracy"], row["public_score"], row["run"])
+        (row["score"], row["public_score"], row["run"])
         for row in rows
-        if row["val_accuracy"] is not None and row["public_score"] is not None
+        if row["score"] is not None and row["public_score"] is not None
     ]
     if len(points) < 2:
         return None

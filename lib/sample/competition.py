@@ -60,6 +60,13 @@ def draw_competition(
     write_csv(folder / drawn.sample_csv, [drawn.header, *rows])
 
 
+def drawn_competition(folder: Path, seed: int) -> Path:
+    """Return `folder` with the drawn competition in it, which is drawn unless it is complete."""
+    if not (folder / SAMPLE_CSV).is_file():  # which is written last
+        draw_competition(folder, seed=seed)
+    return folder
+
+
 def plan(
     train_per_class: int, test_per_class: int, seed: int, labels: Sequence[str] = ()
 ) -> tuple[list[Planned], ...]:

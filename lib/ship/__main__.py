@@ -20,6 +20,7 @@ from ship import (
     doctor,
     fetch,
     follow,
+    init,
     opening,
     pipeline,
     push,
@@ -141,6 +142,11 @@ def common_arguments(parser: argparse.ArgumentParser) -> None:
 PIPELINE = Command("", pipeline.run)
 
 COMMANDS = {
+    "init": Command(
+        "propose the kernel's block and the metadata of a competition",
+        init.run,
+        (init.add_arguments,),
+    ),
     "doctor": Command("check everything that could fail later", doctor.run, (settings_arguments,)),
     "bundle": Command(
         "bring the lib dataset up to date",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from packaging.version import Version
 
 from common import Problem
+from ship.block import read_block
 from ship.bundle import remote_version
 from ship.contents import upload_files
 from ship.context import Context
@@ -27,7 +28,6 @@ from ship.project import (
     kernel_metadata_errors,
     syntax_error,
 )
-from ship.submission import SAMPLE, TRAIN
 from ship.weights import required_weights
 from ship.wheels import verified_wheels, wheels_in
 
@@ -163,7 +163,8 @@ def check_competition(context: Context, settings: Settings) -> str:
         if refusal.status != 403:
             raise
         raise Problem(f"accept the rules of {competition} at {page}/rules ({refusal})") from None
-    missing = [name for name in (TRAIN, SAMPLE) if name not in files]
+    tables = read_block(context.project.code).tables
+    missing = [name for name in tables if not {name, f"{name}.zip"} & set(files)]
     if missing:
         raise Problem(
             f"{competition} has no {missing[0]} but {', '.join(files[:5])}: see {page}/data"

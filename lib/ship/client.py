@@ -310,6 +310,21 @@ class Client:
             ended, url = self._save(response, Path(path)), response.url
         return Path(path).stat().st_size if ended else self._confirm(url, Path(path))
 
+    def zip_names(self, competition: str, name: str) -> list[str]:
+        """Return the names in a zip of a competition's data, of which only the end is read."""
+        from kagglesdk.common.types.http_redirect import HttpRedirect
+
+        from ship.ranged import names_in
+
+        fields = Fields(competitionName=competition, fileName=name)
+        method = ("competitions.CompetitionApiService", "DownloadDataFile")
+        with (
+            self.api.build_kaggle_client() as kaggle,
+            kaggle.http_client().call(*method, fields, HttpRedirect) as response,
+        ):
+            url, size = response.url, int(response.headers.get("Content-Length") or 0)
+        return names_in(url, size)
+
     def _save(self, response: requests.Response, path: Path, here: int = 0) -> bool:
         """Write an answer's body to `path`, and tell whether the answer said where it ends.
 

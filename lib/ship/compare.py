@@ -7,7 +7,7 @@ from pathlib import Path
 from ship.context import Context
 from ship.line import Refused, Unavailable
 from ship.output import say, tell
-from ship.paired import Pair, aligned, answers, columns, pair_of, texts
+from ship.paired import Pair, aligned, answers, columns, compared, said_of, texts
 from ship.push import chosen_run
 from ship.record import Run
 
@@ -51,8 +51,8 @@ def photo_lines(pair: Pair, first: Run, second: Run, folders: list[Path]) -> lis
     """Return which photos only one of two runs gets right, with the other one's answer."""
     said = [answers(folder) for folder in folders]
     lines = [
-        f"{pair.photos} photos validated both: {second.name} is {pair.difference:+.4f} to "
-        f"{first.name}, p = {pair.p:.3f} (exact McNemar test)"
+        f"{pair.photos} photos validated both: the {second.metric} of {second.name} is "
+        f"{pair.difference:+.4f} to {first.name}'s, p = {pair.p:.3f} ({pair.test})"
     ]
     for run, names, wrong in (
         (first, pair.only_first, said[1]),
@@ -82,7 +82,8 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     named = zip((first, second), rows, strict=True)
     say(aligned([{"run": run.name, **texts(row)} for run, row in named]), result=True)
     folders = [context.folder(run) for run in (first, second)]
-    pair = pair_of(*map(answers, folders))
+    told = [said_of(folder) for folder in folders]
+    pair = compared(*told, second.metric) if all(told) else None
     if pair is None:
         lacking = [run for run, f in zip((first, second), folders, strict=True) if not answers(f)]
         name = lacking[0].version if lacking else ""

@@ -24,6 +24,8 @@ RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for 
 """File names, without an ending, that Windows keeps for devices."""
 
 SUBMISSION = "submission.csv"
+MEASURED = ("score", "score_low", "score_high")
+MEASURED += ("val_accuracy", "val_accuracy_tta", "val_accuracy_submitted")
 
 
 def fetch(context: Context, run: Run, again: bool = False) -> Path:
@@ -88,12 +90,14 @@ def note_fetched(context: Context, run: Run, folder: Path) -> None:
     run.files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
     run.verified["fetched"] = f"the sizes of {len(found)} files"
     metrics = read_metrics(folder)
-    for name in ("val_accuracy", "val_accuracy_tta", "val_accuracy_submitted"):
+    run.metric = str(metrics.get("metric") or run.metric)
+    run.greater_is_better = metrics.get("greater_is_better") is not False
+    for name in MEASURED:
         setattr(run, name, number(metrics.get(name)))
     images = metrics.get("val_images")
     run.val_images = images if isinstance(images, int) else None
     context.ledger.keep(run)
-    tell(folder=str(folder), val_accuracy=run.accuracy)
+    tell(folder=str(folder), val_accuracy=run.val_accuracy, metric=run.metric, score=run.value)
 
 
 def number(value: Any) -> float | None:

@@ -3,6 +3,7 @@
 Read from a run's output: probabilities.npz, or members/NAME/probabilities.npz of its only member.
 """
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,29 +23,79 @@ class Pair:
     """The Ids that only the first run gets right."""
     only_second: list[str]
     difference: float
-    """The second one's accuracy less the first one's, -1 to 1."""
+    """The second one's value of the metric less the first one's."""
     p: float
-    """Of the exact McNemar test: how often chance alone gives so uneven a split."""
+    """How often chance alone gives so large a difference."""
+    test: str = "exact McNemar test"
 
 
-def answers(folder: Path) -> dict[str, tuple[str, str]]:
-    """Return (label, prediction) of each validation photo by its Id, {} when a run tells none."""
+@dataclass(frozen=True)
+class Said:
+    """What a run says of its validation photos."""
+
+    ids: list[str]
+    labels: list[str]
+    classes: list[str]
+    probabilities: Any
+    """float32 [photos, classes]."""
+
+    @property
+    def answers(self) -> dict[str, tuple[str, str]]:
+        """Label and most probable class of each photo by its Id."""
+        best = [self.classes[position] for position in self.probabilities.argmax(1)]
+        return dict(zip(self.ids, zip(self.labels, best, strict=True), strict=True))
+
+
+def said_of(folder: Path) -> Said | None:
+    """Return what a run says of its validation photos, None when it tells nothing."""
     files = [folder / "probabilities.npz", *sorted(folder.glob("members/*/probabilities.npz"))]
     files = [file for file in files if file.is_file()]
     if not files or (len(files) > 1 and files[0].parent != folder):
-        return {}
+        return None
     import zipfile
 
     import numpy as np  # takes a quarter of a second, so other commands do without it
 
     try:
         with np.load(files[0]) as stored:
-            ids, labels = stored["validation_ids"], stored["validation_labels"]
-            predicted = stored["classes"][stored["validation"].argmax(1)]
+            texts = ("validation_ids", "validation_labels", "classes")
+            ids, labels, classes = ([str(v) for v in stored[name].tolist()] for name in texts)
+            return Said(ids, labels, classes, stored["validation"])
     except (*UNREADABLE, zipfile.BadZipFile):
-        return {}
-    both = zip(map(str, labels.tolist()), map(str, predicted.tolist()), strict=True)
-    return dict(zip(map(str, ids.tolist()), both, strict=True))
+        return None
+
+
+def answers(folder: Path) -> dict[str, tuple[str, str]]:
+    """Return (label, prediction) of each validation photo by its Id, {} when a run tells none."""
+    said = said_of(folder)
+    return said.answers if said else {}
+
+
+def compared(first: Said, second: Said, metric: str) -> Pair | None:
+    """Compare two runs by a row of METRICS on the photos that both were validated on.
+
+    None where they share no photo of the same label.
+    """
+    pair = pair_of(first.answers, second.answers)
+    if pair is None or metric in ("accuracy", "micro-f1") or first.classes != second.classes:
+        return pair
+    import numpy as np
+    from scipy.stats import norm
+
+    from inference.scores import metric_named
+
+    rows = {name: number for number, name in enumerate(second.ids)}
+    both = [
+        (number, rows[name])
+        for number, name in enumerate(first.ids)
+        if name in rows and first.labels[number] == second.labels[rows[name]]
+    ]
+    ours, theirs = np.asarray(both).T
+    truth = np.asarray([first.classes.index(first.labels[number]) for number in ours])
+    row = metric_named(metric)
+    gain, error = row.gain(first.probabilities[ours], second.probabilities[theirs], truth)
+    p = float(2 * norm.sf(abs(gain) / error)) if error else 1.0
+    return dataclasses.replace(pair, difference=row.sign * gain, p=p, test="paired by photo")
 
 
 def pair_of(first: dict, second: dict) -> Pair | None:
@@ -63,17 +114,6 @@ def pair_of(first: dict, second: dict) -> Pair | None:
     return Pair(len(shared), only_first, only_second, difference, p)
 
 
-def interval(run: Run) -> tuple[float, float] | None:
-    """Return the 95 % interval (Wilson's) of a run's validation accuracy, None while unknown."""
-    if run.accuracy is None or not run.val_images or not 0 <= run.accuracy <= 1:
-        return None
-    from scipy.stats import binomtest
-
-    right = round(run.accuracy * run.val_images)
-    low, high = binomtest(right, run.val_images).proportion_ci(method="wilson")
-    return float(low), float(high)
-
-
 def columns(runs: list[Run], output: Path) -> list[dict[str, Any]]:
     """Return what can be said of each run's results, compared with the first run of the list.
 
@@ -82,21 +122,21 @@ def columns(runs: list[Run], output: Path) -> list[dict[str, Any]]:
         output: the folder that holds each run's folder.
 
     Returns:
-        A dict a run: val_accuracy, low and high of its 95 % interval, difference to the first run
-        and p of the exact McNemar test on the photos that validated both, how many these are,
+        A dict a run: metric, score and low and high of its 95 % interval, as metrics.json has them;
+        difference to the first run and its p on the photos that validated both, how many these are,
         gpu_minutes, public_score; None where unknown.
     """
-    first = answers(output / runs[0].name) if runs else {}
+    first = said_of(output / runs[0].name) if runs else None
     rows = []
     for run in runs:
-        low, high = interval(run) or (None, None)
-        other = answers(output / run.name) if first and run is not runs[0] else {}
-        pair = pair_of(first, other) if other else None
+        other = said_of(output / run.name) if first and run is not runs[0] else None
+        pair = compared(first, other, run.metric) if other else None
         rows.append(
             {
-                "val_accuracy": run.accuracy,
-                "low": low,
-                "high": high,
+                "metric": None if run.value is None else run.metric,
+                "score": run.value,
+                "low": run.score_low,
+                "high": run.score_high,
                 "difference": pair.difference if pair else None,
                 "p": pair.p if pair else None,
                 "photos": pair.photos if pair else None,
@@ -115,7 +155,8 @@ def texts(row: dict[str, Any]) -> dict[str, str]:
 
     between = "" if row["low"] is None else f"{row['low']:.4f}..{row['high']:.4f}"
     return {
-        "val": text("val_accuracy", "{:.4f}"),
+        "metric": row["metric"] if row["metric"] not in (None, "accuracy") else "",
+        "val": text("score", "{:.4f}"),
         "95 %": between,
         "to first": text("difference", "{:+.4f}"),
         "p": text("p", "{:.3f}"),

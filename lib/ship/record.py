@@ -5,6 +5,7 @@ or "mine.csv-1a2b3c4d" for a file of one's own that was submitted.
 """
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -76,6 +77,14 @@ class Run:
     files: dict[str, int] = field(default_factory=dict)
     """The files that were fetched, with their sizes in bytes."""
     submission: Submission = field(default_factory=Submission)
+    metric: str = "accuracy"
+    """The competition's, as metrics.json names it."""
+    greater_is_better: bool = True
+    score: float | None = None
+    """Its value on the validation photos of what is submitted."""
+    score_low: float | None = None
+    """The lower end of the value's 95 % interval."""
+    score_high: float | None = None
     val_accuracy: float | None = None
     val_accuracy_tta: float | None = None
     val_accuracy_submitted: float | None = None
@@ -99,10 +108,16 @@ class Run:
         return self.status in (*FAILED, REFUSED)
 
     @property
-    def accuracy(self) -> float | None:
-        """The validation accuracy of what is submitted, or the nearest that is known."""
-        known = (self.val_accuracy_submitted, self.val_accuracy_tta, self.val_accuracy)
+    def value(self) -> float | None:
+        """The metric's value of what is submitted, or the nearest accuracy that is known."""
+        known = (self.score, self.val_accuracy_submitted, self.val_accuracy_tta, self.val_accuracy)
         return next((value for value in known if value is not None), None)
+
+    def merit(self, value: float | None) -> float:
+        """Return a value with the sign by which greater is better; the least for an unknown one."""
+        if value is None:
+            return -math.inf
+        return value if self.greater_is_better else -value
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> "Run":

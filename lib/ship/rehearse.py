@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from common import Problem
+from sample import LAYOUTS
 from ship.contents import all_files, copy_files
 from ship.context import parse_settings
 from ship.fetch import SUBMISSION
@@ -27,6 +28,7 @@ from ship.state import Ledger
 
 PACE = {"SHIP_POLL": "0.5", "SHIP_POLL_MAX": "2", "SHIP_PROVE": "20"}
 SAMPLE_SETTINGS = {"recipe": "dry"}
+LAYOUT_SETTINGS = {"epochs": "4"}  # enough to show that a layout is understood
 OWN_DATA_SETTINGS = {"recipe": "dry", "limit": "60"}
 
 
@@ -60,8 +62,11 @@ def competition_data(arguments: argparse.Namespace, work: Path) -> tuple[Path, P
     """Return the competition's folder and the CSV of its test labels; draw them unless named.
 
     Raises:
-        Problem: only one of --data and --solution is given, or one does not exist.
+        Problem: a layout is named beside --data, only one of --data and --solution is given, or one
+            does not exist.
     """
+    if arguments.layout and arguments.data:
+        raise Problem("--layout draws a competition, --data has one: give one of them.")
     if bool(arguments.data) != bool(arguments.solution):
         raise Problem("--data and --solution go together: the photos, and the test set's labels.")
     if arguments.data:
@@ -71,9 +76,11 @@ def competition_data(arguments: argparse.Namespace, work: Path) -> tuple[Path, P
         return arguments.data, arguments.solution
     from sample import draw_competition
 
+    name = arguments.layout or "home"
     say("drawing a small competition")
-    draw_competition(work / "competition", solution=work / "solution.csv")
-    return work / "competition", work / "solution.csv"
+    solution = work / "solution.csv"
+    draw_competition(work / "competition", *LAYOUTS[name].photos, solution=solution, layout=name)
+    return work / "competition", solution
 
 
 def environment_of(kaggle) -> dict[str, str]:
@@ -93,6 +100,19 @@ def ship_command(arguments: argparse.Namespace, copy: Project, settings: dict) -
     return command + (["--quiet"] if arguments.quiet else [])
 
 
+def layout_named(name: str | None):
+    """Return a layout to draw a competition in, None where none is asked for."""
+    return LAYOUTS[name] if name else None
+
+
+def init_command(arguments: argparse.Namespace, copy: Project, drawn) -> list[str]:
+    """Return the command that makes the copied project one for a drawn competition."""
+    command = [sys.executable, "-P", "-m", "ship", "--project", str(copy.root)]
+    command += ["init", drawn.slug, "--write"]
+    command += [f"--set={name}={value}" for name, value in drawn.untold.items()]
+    return command + (["--quiet"] if arguments.quiet else [])
+
+
 def keep(results: Path, folder: Path) -> Path:
     """Copy the results of a run to a folder, instead of those of the last rehearsal; return it."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -107,12 +127,14 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
         Problem: a step failed, or something tried to reach the network.
     """
     from ship.loopback import Loopback
-    from ship.loopback.box import LAYOUTS, guarantees
+    from ship.loopback.box import LAYOUTS as MOUNTS
+    from ship.loopback.box import guarantees
 
-    if arguments.mount not in LAYOUTS:
-        raise Problem(f"--mount must be one of {', '.join(LAYOUTS)}, not {arguments.mount!r}.")
+    if arguments.mount not in MOUNTS:
+        raise Problem(f"--mount must be one of {', '.join(MOUNTS)}, not {arguments.mount!r}.")
     began = time.monotonic()
     settings = OWN_DATA_SETTINGS if arguments.data else SAMPLE_SETTINGS
+    settings = settings | (LAYOUT_SETTINGS if arguments.layout else {})
     settings = settings | parse_settings(arguments.set or [])
     with workplace(arguments.keep) as work:
         copy = copy_project(project, work / "project")
@@ -121,17 +143,24 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
         data, solution = competition_data(arguments, work)
         for missing in guarantees():
             say(f"not guaranteed on this machine: {missing}")
-        competitions = {project.competition: (data, solution)}
-        with Loopback(work / "kaggle", competitions, mount=arguments.mount) as kaggle:
-            command = ship_command(arguments, copy, settings)
-            spoken = sys.stderr if arguments.json else None
-            done = subprocess.run(command, env=environment_of(kaggle), cwd=work, stdout=spoken)
+        drawn = layout_named(arguments.layout)
+        slug = drawn.slug if drawn else project.competition
+        scoring = {"metrics": {slug: (drawn.metric, drawn.evaluation)}} if drawn else {}
+        competitions, mount = {slug: (data, solution)}, arguments.mount
+        with Loopback(work / "kaggle", competitions, mount=mount, **scoring) as kaggle:
+            commands = [init_command(arguments, copy, drawn)] if drawn else []
+            for command in [*commands, ship_command(arguments, copy, settings)]:
+                spoken = sys.stderr if arguments.json else None
+                done = subprocess.run(command, env=environment_of(kaggle), cwd=work, stdout=spoken)
+                if done.returncode:
+                    break
             connects, counts = list(kaggle.connects), dict(kaggle.counts)
         if connects:
             raise Problem(f"something reached for the network: {', '.join(map(str, connects))}.")
         if done.returncode:
             raise Problem("the rehearsal failed as said above; --keep DIR keeps its files.")
-        best = max(Ledger(copy.runs / "ledger.jsonl").runs(), key=lambda run: run.public_score or 0)
+        runs = Ledger(copy.runs / "ledger.jsonl").runs()
+        best = max(runs, key=lambda run: run.merit(run.public_score))
         results = copy.runs / best.name
         if arguments.keep is None:
             results = keep(results, project.runs / "rehearsal")
@@ -141,15 +170,22 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
     if (results / REPORT).is_file():
         say(f"its report, for a browser: {results / REPORT}")
     seconds = round(time.monotonic() - began)
-    drawn = "" if arguments.data else " (drawn cars: it shows that everything works, not how well)"
+    cars = "" if arguments.data else " (drawn cars: it shows that everything works, not how well)"
     took = f"{seconds // 60} min {seconds % 60:02} s"
-    say(f"rehearsal: public score {best.public_score:.5f} after {took}{drawn}", result=True)
+    score = f"{'' if best.metric == 'accuracy' else f'{best.metric} '}{best.public_score:.5f}"
+    say(f"rehearsal: public score {score} after {took}{cars}", result=True)
     return tell(public_score=best.public_score, seconds=seconds, counts=counts)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship rehearse`."""
     parser.add_argument("--data", type=Path, help="a real competition folder (drawn cars)")
+    parser.add_argument(
+        "--layout",
+        metavar="NAME",
+        choices=LAYOUTS,
+        help="begin with `ship init` of a competition drawn in this layout: %(choices)s",
+    )
     parser.add_argument("--solution", type=Path, help="CSV of the test labels of --data")
     parser.add_argument(
         "--set",

@@ -205,6 +205,32 @@ class Remote(Line):
         )
         return [file.get("name") or "" for page in pages for file in page.get("files") or []]
 
+    def some_data_files(self, competition: str, most: int) -> tuple[list[tuple[str, int]], bool]:
+        """Return the first names and sizes in bytes of a competition's data files.
+
+        Args:
+            competition: its slug.
+            most: names after which no further page is asked for.
+
+        Returns:
+            Them, and whether these are all.
+
+        Raises:
+            Refused: there is no such competition, or its rules are not accepted.
+        """
+        what, files = f"the data of {competition}", []
+        fields = {"competitionName": competition, "pageSize": PAGE}
+        for page in self.pages(COMPETITIONS, "ListDataFiles", what, **fields):
+            if len(files) >= most:
+                return files, False
+            listed = page.get("files") or []
+            files += [(file.get("name") or "", file.get("totalBytes") or 0) for file in listed]
+        return files, True
+
+    def competition(self, competition: str) -> dict:
+        """Return what Kaggle tells of a competition: evaluationMetric, and more."""
+        return self.post(COMPETITIONS, "GetCompetition", competition, competitionName=competition)
+
     def quota(self) -> dict:
         """Return quotaRefreshTime and gpuQuota {timeUsed, timeReserved, totalTimeAllowed}."""
         return self.post(KERNELS, "GetAcceleratorQuotaStatistics", "your GPU quota")

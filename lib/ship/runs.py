@@ -20,7 +20,8 @@ CSV_COLUMNS = (
     "image_size",
     "settings",
     "status",
-    "val_accuracy",
+    "metric",
+    "score",
     "low",
     "high",
     "difference",
@@ -33,12 +34,8 @@ CSV_COLUMNS = (
 
 def sorted_runs(runs: list[Run]) -> list[Run]:
     """Return runs by public score, best first; those without one follow, newest first."""
-
-    def by_score(run: Run) -> float:
-        return 1.0 if run.public_score is None else -run.public_score
-
     newest_first = list(reversed(runs))
-    return sorted(newest_first, key=by_score)
+    return sorted(newest_first, key=lambda run: -run.merit(run.public_score))
 
 
 def table(runs: list[Run], output: Path) -> str:

@@ -49,6 +49,7 @@ SHAPES: dict[str, Any] = {
         "nextPageToken": str,
     },
     "GetSubmissionLimits": {"numToday": int, "numTotal": int, "numAllowedNow": int},
+    "GetCompetition": {"evaluationMetric": str},
     "ListDataFiles": {"files": [{"name": str, "totalBytes": int}], "nextPageToken": str},
 }
 """The shape of the answer of each method that is asked for its raw JSON."""

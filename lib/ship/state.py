@@ -152,5 +152,6 @@ class Ledger:
 
     def best(self, excluding: str = "") -> float | None:
         """Return the best public score of all runs but `excluding`, None when there is none."""
-        scores = [run.public_score for run in self.runs() if run.name != excluding]
-        return max((score for score in scores if score is not None), default=None)
+        scored = [r for r in self.runs() if r.name != excluding and r.public_score is not None]
+        best = max(scored, key=lambda run: run.merit(run.public_score), default=None)
+        return best.public_score if best else None

@@ -6,12 +6,11 @@ from collections import Counter
 from pathlib import Path
 
 from common import Problem
+from ship.block import read_block
 from ship.context import Context
 from ship.fetch import read_metrics
 from ship.output import say
 
-SAMPLE = "sample-submission.csv"
-TRAIN = "train.csv"
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """With what files begin that Excel and PowerShell write; Kaggle takes it for a column's name."""
 
@@ -28,17 +27,18 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     return list(table.columns), table.to_numpy().tolist()
 
 
-def check(path: Path, sample: Path, classes: set[str]) -> None:
+def check(path: Path, sample: Path, classes: set[str], form: str = "label") -> None:
     """Check that the competition can score a submission.
 
     Args:
         path: the submission.
         sample: the competition's sample submission.
-        classes: the known labels.
+        classes: the known labels; none where they are unknown.
+        form: what is submitted, as the block's field `submission` has it.
 
     Raises:
         Problem: columns, number of rows, Ids or their order differ from the sample's; a value is
-            blank; a label is unknown; or every row has the same label.
+            blank, no known label or no probability; or every row has the same.
     """
     with path.open("rb") as file:
         if file.read(3).startswith(MARKS):
@@ -58,14 +58,39 @@ def check(path: Path, sample: Path, classes: set[str]) -> None:
         if not all(value.strip() for value in row):
             raise Problem(f"{path} line {number} has a blank value: nothing was submitted.")
     check_ids(path, [row[0] for row in rows], [row[0] for row in expected])
-    labels = Counter(value for row in rows for value in row[1:])
-    if unknown := sorted(labels.keys() - classes):
+    if form in ("probability", "probabilities"):
+        check_probabilities(path, rows)
+    else:
+        check_labels(path, rows, classes, form)
+    if len({tuple(row[1:]) for row in rows}) == 1:
+        what = "label" if form == "label" else "value"
+        raise Problem(f"{path} has the {what} {rows[0][1]!r} in every row: nothing was submitted.")
+
+
+def check_labels(path: Path, rows: list[list[str]], classes: set[str], form: str) -> None:
+    """Raise Problem when a label, or one of several in a cell, is unknown."""
+    cells = {value for row in rows for value in row[1:]}
+    labels = {word for cell in cells for word in cell.split()} if form == "best" else cells
+    if classes and (unknown := sorted(labels - classes)):
         raise Problem(
             f"{path} has the label {unknown[0]!r}, which is none of the classes "
             f"{', '.join(sorted(classes))}: nothing was submitted."
         )
-    if len(labels) == 1:
-        raise Problem(f"{path} has the label {rows[0][1]!r} in every row: nothing was submitted.")
+
+
+def check_probabilities(path: Path, rows: list[list[str]]) -> None:
+    """Raise Problem when a value is no number between 0 and 1."""
+    for number, row in enumerate(rows, start=2):
+        for value in row[1:]:
+            try:
+                fits = 0 <= float(value) <= 1
+            except ValueError:
+                fits = False
+            if not fits:
+                raise Problem(
+                    f"{path} line {number} has {value!r}, which is no probability from 0 to 1: "
+                    "nothing was submitted."
+                )
 
 
 def check_ids(path: Path, found: list[str], expected: list[str]) -> None:
@@ -111,8 +136,25 @@ def data_file(context: Context, folder: Path, name: str) -> Path:
 
 
 def known_classes(context: Context, folder: Path) -> set[str]:
-    """Return the competition's labels as text: those in the run's metrics, or in train.csv."""
+    """Return the competition's labels as text: those in the run's metrics, or in its table.
+
+    Empty where neither tells them.
+    """
     classes = read_metrics(folder).get("classes")
     if isinstance(classes, list) and classes:
         return {str(label) for label in classes}
-    return {row[1] for row in read_table(data_file(context, folder, TRAIN))[1]}
+    layout = read_block(context.project.code)
+    if not layout.train_csv:  # its labels are photos' folders or names, which are not here
+        return set()
+    header, rows = read_table(data_file(context, folder, layout.train_csv))
+    column = header.index(layout.label) if layout.label in header else 1
+    return {row[column] for row in rows}
+
+
+def check_for(context: Context, path: Path) -> None:
+    """Check a submission against the competition of the kernel's block; see `check`."""
+    layout = read_block(context.project.code)
+    sample = data_file(context, path.parent, layout.sample_csv)
+    labelled = layout.submission in ("label", "best")
+    classes = known_classes(context, path.parent) if labelled else set()
+    check(path, sample, classes, layout.submission)

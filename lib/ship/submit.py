@@ -23,9 +23,10 @@ from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.output import say, tell
 from ship.push import chosen_run
 from ship.record import Run, Submission
-from ship.submission import SAMPLE, check, data_file, known_classes
+from ship.submission import check_for
 
 REFERENCE = 0.96838
+REFERENCE_COMPETITION = "sf-dl-car-classification"
 """The public score of the reference recipe."""
 
 
@@ -57,7 +58,7 @@ def submit(
     if not path.is_file():
         raise Problem(f"{path} is not there: fetch the run's output, or see in its log why.")
     try:
-        check(path, data_file(context, path.parent, SAMPLE), known_classes(context, path.parent))
+        check_for(context, path)
     except Problem:
         if run.files:  # whatever is wrong with it may be the download's fault
             run.files = {}
@@ -124,13 +125,15 @@ def described(entry: dict) -> str:
 
 
 def message_of(run: Run, path: Path) -> str:
-    """Return the message of a submission: run, recipe, backbone and validation accuracy."""
+    """Return the message of a submission: run, recipe, backbone and the metric's value."""
     words = [run.name if run.version else path.name]
     words += [word for word in (run.recipe, run.backbone) if word]
     metrics = read_metrics(path.parent)
     accuracy = metrics.get("val_accuracy_tta" if metrics.get("tta_used") else "val_accuracy")
-    if isinstance(accuracy, float):
-        words.append(f"validation {accuracy:.4f}")
+    value = metrics.get("score", accuracy)
+    if isinstance(value, float):
+        metric = metrics.get("metric", "accuracy")
+        words.append(f"validation {'' if metric == 'accuracy' else f'{metric} '}{value:.4f}")
     return " ".join(words)
 
 
@@ -317,7 +320,7 @@ def report(context: Context, run: Run, score: float) -> None:
     name = run.name if run.version else run.submission.file
     best = context.ledger.best(excluding=run.name)
     distances = []
-    if run.recipe != "dry":
+    if run.recipe != "dry" and context.project.competition == REFERENCE_COMPETITION:
         distances.append(f"{score - REFERENCE:+.5f} to the reference's {REFERENCE}")
     if best is not None:
         distances.append(f"{score - best:+.5f} to the best so far {best:.5f}")

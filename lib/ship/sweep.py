@@ -249,7 +249,7 @@ def settled(context: Context, cell: Cell, failures: Counter[str]) -> bool:
 def hand_in(context: Context, cells: list[Cell], which: str) -> None:
     """Submit the best run or all of them, as far as today's submissions go."""
     runs = [run for cell in cells if (run := cell.run(context)) and run.files]
-    runs.sort(key=lambda run: run.accuracy or 0.0, reverse=True)
+    runs.sort(key=lambda run: run.merit(run.value), reverse=True)
     for run in runs[:1] if which == "best" else runs:
         if run.public_score is None and told(submissions_left, context) == 0:
             say("no submissions are left today: the same command goes on with them tomorrow (UTC)")

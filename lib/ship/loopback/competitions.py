@@ -1,12 +1,12 @@
 """Competitions of the loopback Kaggle: their files, submissions and scores."""
 
-import csv
 import shutil
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from .scoring import score_file
 from .settings import Settings
 from .store import ApiError, Store, iso, now, page_of
 
@@ -30,6 +30,13 @@ class Competitions:
         }
         self.kernel_output: Callable[[dict], Path] | None = None
         """Returns the output folder of the kernel's version that a request names."""
+
+    def GetCompetition(self, request: dict) -> dict:
+        """Tell what is known of a competition: here only how it is evaluated."""
+        slug = self._slug(request)
+        _, evaluation = self._settings.metrics.get(slug, ("accuracy", "Categorization Accuracy"))
+        url = f"https://www.kaggle.com/competitions/{slug}"
+        return {"ref": url, "url": url, "evaluationMetric": evaluation}
 
     def ListDataFiles(self, request: dict) -> dict:
         """List the files of a competition, but never its solution."""
@@ -142,7 +149,8 @@ class Competitions:
             ref = 40_000_001 + len(state["submissions"])
             kept = self._store.path("submissions", f"{ref}-{name}")
             shutil.copyfile(path, kept)
-            score, problem = score_file(kept, self._competitions[slug][1])
+            metric, _ = self._settings.metrics.get(slug, ("accuracy", ""))
+            score, problem = score_file(kept, self._competitions[slug][1], metric)
             state["submissions"].append(
                 {
                     "ref": ref,
@@ -179,42 +187,3 @@ class Competitions:
 def day(seconds: float) -> str:
     """Return the day in UTC of a time in seconds; submissions are counted by it."""
     return datetime.fromtimestamp(seconds, UTC).date().isoformat()
-
-
-def score_file(submission: Path, solution: Path) -> tuple[float, str]:
-    """Return a submission's accuracy and what is wrong with the file, "" when nothing is."""
-    truth_header, truth = read_table(solution)
-    try:
-        header, predicted = read_table(submission)
-    except (csv.Error, UnicodeDecodeError, ValueError) as error:
-        return 0.0, f"The submission can't be read as CSV: {error}"
-    if header != truth_header:
-        return 0.0, f"The columns must be {', '.join(truth_header)}, not {', '.join(header)}"
-    keys = [row[0] for row in predicted]
-    if len(set(keys)) != len(keys):
-        return 0.0, f"The column {header[0]} holds a value twice"
-    if len(keys) != len(truth):
-        return 0.0, f"The submission must have {len(truth)} rows, but has {len(keys)}"
-    labels = dict(predicted)
-    missing = [key for key, _ in truth if key not in labels]
-    if missing:
-        return 0.0, f"{len(missing)} required values are missing in the column {header[0]}"
-    if not all(labels.values()):
-        return 0.0, f"The column {header[1]} holds empty values"
-    return sum(labels[key] == label for key, label in truth) / len(truth), ""
-
-
-def read_table(path: Path) -> tuple[list[str], list[tuple[str, str]]]:
-    """Return the header and the rows of a CSV file with two columns.
-
-    Raises:
-        ValueError: the file is empty, or a row has more or fewer than two values.
-    """
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [[value.strip() for value in row] for row in csv.reader(file) if row]
-    if not rows:
-        raise ValueError("it is empty")
-    for number, row in enumerate(rows, start=1):
-        if len(row) != 2:
-            raise ValueError(f"line {number} has {len(row)} values instead of 2")
-    return rows[0], [(key, label) for key, label in rows[1:]]

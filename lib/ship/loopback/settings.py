@@ -1,6 +1,7 @@
 """How the loopback Kaggle behaves."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -29,5 +30,8 @@ class Settings:
     """How many submissions a competition takes in a day."""
     gpu_sessions: int = 2
     """How many runs with a GPU may go on at a time."""
+    metrics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """By competition the row of METRICS that scores it, and Kaggle's name of that; where it is not
+    named, accuracy."""
     accepted: bool = True
     """Whether the user has accepted the competitions' rules."""

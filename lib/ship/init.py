@@ -1,0 +1,194 @@
+"""`ship init`: propose the kernel's block and the metadata of another competition."""
+
+import argparse
+import contextlib
+import json
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from slugify import slugify
+
+from common import Problem, write_atomically
+from common.tables import read_csv
+from ship.block import with_block
+from ship.context import Context, parse_settings
+from ship.line import Refused, Unavailable
+from ship.output import say, tell
+from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER
+
+MOST_NAMES = 20_000
+"""Of a competition's files that are listed; the first tell its layout."""
+LARGEST_TABLE = 300_000_000
+"""Bytes of a CSV that is downloaded."""
+LONGEST_TITLE = 45
+"""Letters of the kernel's title; Kaggle takes 50, and " lib" follows for the dataset."""
+HIDDEN = 20
+"""Rows of a sample submission below which the test set is probably hidden."""
+
+
+class Files:
+    """A competition's files at Kaggle, as `photos.recognising` asks for them."""
+
+    def __init__(self, context: Context, slug: str):
+        self.context, self.slug = context, slug
+        listed, self.complete = context.remote.some_data_files(slug, MOST_NAMES)
+        self.sizes = dict(listed)
+        self.names = [name for name, _ in listed]
+        self.unknown: list[str] = []
+        for name in [n for n in self.names if re.search(r"(?<!\.csv)\.zip$", n, re.I)]:
+            try:
+                inside = context.remote.call("zip_names", name, competition=slug, name=name)
+                self.names += [f"{name}/{member}" for member in inside]
+            except (Problem, Unavailable) as problem:
+                self.unknown.append(f"what {name} holds ({problem})")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a CSV, which is downloaded into runs/<competition>/ once.
+
+        Raises:
+            Problem: it is too large, or unreadable.
+        """
+        packed = name not in self.sizes
+        remote = f"{name}.zip" if packed else name
+        if self.sizes.get(remote, 0) > LARGEST_TABLE:
+            raise Problem(f"{remote} has {self.sizes[remote] / 1e9:.1f} GB, too much to look into")
+        kept = self.context.project.runs / self.slug / name
+        if not kept.exists():
+            say(f"downloading {remote} of {self.slug}")
+            new = kept.with_name(kept.name + ".new")
+            fields = {"competition": self.slug, "name": remote, "path": str(new)}
+            self.context.remote.call("download_data", remote, **fields)
+            if zipfile.is_zipfile(new):
+                with zipfile.ZipFile(new) as archive:
+                    inside = next(n for n in archive.namelist() if n.lower().endswith(".csv"))
+                    new.write_bytes(archive.read(inside))
+            new.replace(kept)
+        return read_csv(kept)
+
+
+def told_by_kaggle(context: Context, slug: str) -> tuple[str, list[str]]:
+    """Return the row of METRICS of a competition, and what to say of its evaluation."""
+    from inference.scores import metric_called  # imports scikit-learn
+
+    try:
+        told = context.remote.competition(slug)
+    except (Refused, Unavailable) as problem:
+        return "", [f"the metric: Kaggle does not tell it ({problem})"]
+    evaluation = str(told.get("evaluationMetric") or "")
+    metric, notes = metric_called(evaluation), []
+    if not metric:
+        notes.append(f"the metric: Kaggle's {evaluation!r} is none of METRICS; decide `metric`")
+    if told.get("isKernelsSubmissionsOnly"):
+        notes.append(
+            "how to submit: this is a code competition, to which only a kernel's version is "
+            "submitted (`ship submit --code`). Where Kaggle runs it again on a hidden test set, "
+            "this kernel would train anew in that run; a kernel that only predicts with the "
+            "weights of a finished run is missing"
+        )
+    return metric, notes
+
+
+def metadata_for(context: Context, slug: str) -> dict[str, dict[str, Any]]:
+    """Return both metadata files for a competition; unchanged where they are of it already."""
+    kernel, dataset = context.project.kernel_metadata, context.project.dataset_metadata
+    files = {KERNEL_METADATA: kernel, DATASET_METADATA: dataset}
+    if kernel.get("competition_sources") == [slug]:
+        return files
+    words = slug.replace("-", " ").capitalize()
+    title = words[: LONGEST_TITLE + 1].rsplit(" ", 1)[0] if len(words) > LONGEST_TITLE else words
+    owner = dataset["id"].partition("/")[0] or PLACEHOLDER
+    lib = f"{owner}/{slugify(title)}-lib"
+    others = [s for s in kernel.get("dataset_sources") or [] if s != dataset["id"]]
+    named = {"id": f"{owner}/{slugify(title)}", "title": title}
+    sources = {"dataset_sources": [lib, *others], "competition_sources": [slug]}
+    subtitle = "What this competition's kernel needs offline"
+    return {
+        KERNEL_METADATA: kernel | named | sources,
+        DATASET_METADATA: dataset | {"id": lib, "title": f"{title} lib", "subtitle": subtitle},
+    }
+
+
+def show(context: Context, proposal, unknown: list[str], metadata: dict) -> None:
+    """Print what is proposed, how the first rows are understood, and what could not be told."""
+    say(proposal.layout.block(), result=True)
+    for note in proposal.notes:
+        say(f"  {note}", result=True)
+    say("the first training rows as they are understood:", result=True)
+    for row in proposal.rows.to_dict("records"):
+        group = f", {proposal.layout.group} {row['group']}" if row["group"] else ""
+        say(f"  {row['photo'] or row['Id']}: {row['label']}{group}", result=True)
+    for name, values in metadata.items():
+        before = json.loads((context.project.root / name).read_text(encoding="utf-8"))
+        changed = {k: v for k, v in values.items() if before.get(k) != v}
+        lines = [
+            f"  {k}: {json.dumps(before.get(k))} -> {json.dumps(v)}" for k, v in changed.items()
+        ]
+        say("\n".join([f"{name}:", *lines] if lines else [f"{name} stays as it is"]), result=True)
+    if unknown:
+        say("what could not be told:", result=True)
+        for one in unknown:
+            say(f"  {one}", result=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship init`."""
+    parser.add_argument(
+        "slug", nargs="?", help="the competition's name in its address (the metadata's)"
+    )
+    parser.add_argument("--write", action="store_true", help="write the block and the metadata")
+    parser.add_argument(
+        "--set",
+        action="append",
+        metavar="FIELD=VALUE",
+        default=argparse.SUPPRESS,
+        help="decide a field of the block, such as positive=dog (repeat it)",
+    )
+
+
+def slug_of(text: str) -> str:
+    """Return the slug in a competition's address, or the slug itself."""
+    return text.split("?")[0].rstrip("/").rpartition("/")[2]
+
+
+def run(context: Context, arguments: argparse.Namespace) -> None:
+    """Run `ship init`.
+
+    Raises:
+        Problem: the competition is not there, or its layout can't be told or is not supported.
+    """
+    from photos.recognising import Source, propose  # imports OpenCV
+
+    slug = slug_of(arguments.slug or context.project.competition)
+    context.doing(f"reading the files of {slug}")
+    files = Files(context, slug)
+    metric, unknown = told_by_kaggle(context, slug)
+    given = parse_settings(arguments.set or [])
+    try:
+        proposal = propose(Source(files.names, files.table, slug, metric, given))
+    except Problem as problem:
+        more = f" (it can't be told {'; '.join(files.unknown)})" if files.unknown else ""
+        raise Problem(f"{slug}: {str(problem).rstrip('.')}{more}. Nothing is proposed.") from None
+    unknown += files.unknown + proposal.doubts
+    if not files.complete:
+        unknown.append(f"the names of all files: the first {len(files.sizes)} were listed")
+    rows = len(files.table(proposal.layout.sample_csv)) if proposal.layout.sample_csv else HIDDEN
+    if rows < HIDDEN:
+        unknown.append(f"the test set: the sample has {rows} rows, so it is probably hidden")
+    metadata = metadata_for(context, slug)
+    show(context, proposal, unknown, metadata)
+    tell(block=proposal.layout.block(), unknown=unknown, metadata=metadata)
+    if not arguments.write or context.dry_run:
+        return say("nothing is written: `--write` writes the block and both files", result=True)
+    if proposal.doubts:
+        raise Problem(f"decide with --set what could not be told: {proposal.doubts[0]}.")
+    script = context.project.code
+    write_atomically(script, with_block(script, proposal.layout))
+    for name, values in metadata.items():
+        write_atomically(context.project.root / name, json.dumps(values, indent=2) + "\n")
+    with contextlib.suppress(OSError):  # an answer of the kernel as it was
+        (context.project.runs / "config.json").unlink()
+    written = ", ".join([Path(script).name, *metadata])
+    return say(f"written: {written}. `ship doctor` checks them, `ship` goes on", result=True)

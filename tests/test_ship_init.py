@@ -1,0 +1,136 @@
+"""`ship init` proposes a competition's block and metadata through the real client."""
+
+import json
+import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from photos import check_photos, read_competition
+from sample import LAYOUTS, draw_competition
+from ship.block import read_block
+from ship.loopback import Loopback
+from ship.loopback.scoring import score_file
+from shipping import KEY, REPOSITORY, World, make_project
+from tiny_competition import HOME
+
+QUICK = {"dataset_delay": 0.05, "queue_delay": 0.02, "scoring_delay": 0.05, "key": KEY}
+SIZE = (96, 128)
+
+
+@contextmanager
+def drawn_world(folder: Path, *names: str):
+    """Open a loopback Kaggle with small drawn competitions, and a copy of this project."""
+    competitions, metrics = {}, {}
+    for name in names:
+        drawn, data = LAYOUTS[name], folder / name
+        draw_competition(data, 6, 3, SIZE, solution=folder / f"{name}.csv", layout=name)
+        competitions[drawn.slug] = (data, folder / f"{name}.csv")
+        metrics[drawn.slug] = (drawn.metric, drawn.evaluation)
+    project = make_project(folder / "project")
+    shutil.copy2(REPOSITORY / "kernel.py", project / "kernel.py")
+    shutil.rmtree(project / "lib")
+    (project / "lib").symlink_to(REPOSITORY / "lib")
+    with Loopback(folder / "kaggle", competitions, metrics=metrics, **QUICK) as kaggle:
+        yield World(project, kaggle)
+    assert not kaggle.connects
+
+
+@pytest.fixture(scope="module")
+def all_drawn(tmp_path_factory):
+    with drawn_world(tmp_path_factory.mktemp("init"), *LAYOUTS) as world:
+        yield world
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_each_layout_from_init_to_a_scored_submission(all_drawn, name):
+    """The block that init writes reads the folder; its perfect submission has the best score."""
+    world, drawn = all_drawn, LAYOUTS[name]
+    folder = world.project.parent
+    decided = [f"--set={field}={value}" for field, value in drawn.untold.items()]
+    outcome = world.ship("init", drawn.slug, "--write", *decided)
+    assert outcome.status == 0, outcome
+    layout = read_block(world.project / "kernel.py")
+    assert (layout.slug, layout.metric) == (drawn.slug, drawn.metric)
+    metadata = json.loads((world.project / "kernel-metadata.json").read_text())
+    assert metadata["competition_sources"] == [drawn.slug]
+    dataset = json.loads((world.project / "dataset-metadata.json").read_text())
+    assert dataset["id"] in metadata["dataset_sources"]
+    competition = check_photos(read_competition(folder / name, layout, folder / "scratch"), 1)
+    assert competition.excluded.empty
+    truth = pd.read_csv(folder / f"{name}.csv", dtype=str)
+    labels = truth.iloc[:, 1].tolist()
+    if drawn.form == "columns":
+        labels = truth.columns[1:][truth.iloc[:, 1:].astype(int).to_numpy().argmax(1)].tolist()
+    if drawn.form == "probability":
+        labels = [drawn.labels[0] if label == "1" else drawn.labels[1] for label in labels]
+    positions = [list(map(str, competition.classes)).index(label) for label in labels]
+    perfect = np.eye(len(competition.classes), dtype=np.float32)[positions]
+    file = folder / f"{name}-perfect.csv"
+    competition.submission(perfect).to_csv(file, index=False)
+    best = 0 if drawn.metric == "log-loss" else 1
+    assert score_file(file, folder / f"{name}.csv", drawn.metric)[0] == pytest.approx(
+        best, abs=1e-6
+    )
+    sent = world.ship("submit", str(file))
+    assert sent.status == 0, sent
+    assert f"public score of {file.name}: {best:.5f}" in sent.out
+
+
+@pytest.fixture
+def dogs(tmp_path):
+    with drawn_world(tmp_path, "dogs-vs-cats") as world:
+        yield world
+
+
+def test_without_write_nothing_is_written(dogs):
+    slug = LAYOUTS["dogs-vs-cats"].slug
+    before = {path: path.read_bytes() for path in dogs.project.glob("*.*")}
+    outcome = dogs.ship("init", f"https://www.kaggle.com/competitions/{slug}?x=1")
+    assert outcome.status == 0, outcome
+    assert 'pattern=r"^' in outcome.out
+    assert "train.zip/train/dog" in outcome.out
+    assert "which of cat and dog the probability is of: dog is a guess" in outcome.out
+    assert 'competition_sources: ["sf-dl-car-classification"] -> ["dogs' in outcome.out
+    assert "nothing is written" in outcome.out.splitlines()[-1]
+    assert {path: path.read_bytes() for path in dogs.project.glob("*.*")} == before
+    fetched = [call.path for call in dogs.kaggle.requests if "/files/data/" in call.path]
+    assert all("sample_submission" in path or "zip" in path for path in fetched)
+    refused = dogs.ship("init", slug, "--write")
+    assert refused.status == 1
+    assert "decide with --set what could not be told: which of cat and dog" in refused.sentence
+    assert {path: path.read_bytes() for path in dogs.project.glob("*.*")} == before
+    wrong = dogs.ship("init", slug, "--set", "colour=red")
+    assert "a block has no field colour; it has group, id," in wrong.sentence
+    written = dogs.ship("init", slug, "--set", "positive=cat", "--write")
+    assert written.status == 0, written
+    assert read_block(dogs.project / "kernel.py").positive == "cat"
+    shown = subprocess.run(
+        [sys.executable, "-P", str(dogs.project / "kernel.py"), "--show-config"],
+        env=dogs.environment | {"PYTHONPATH": ""},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert json.loads(shown.stdout)["competition"] == slug, shown.stderr
+
+
+def test_a_competition_that_is_not_there_or_not_supported(dogs):
+    assert "404" in dogs.ship("init", "no-such-competition").sentence
+    data = dogs.project.parent / "dogs-vs-cats"
+    (data / "train.zip").unlink()
+    slug = LAYOUTS["dogs-vs-cats"].slug
+    sentence = dogs.ship("init", slug).sentence
+    assert sentence.startswith(f"{slug}: ")
+    assert sentence.endswith("Nothing is proposed.")
+
+
+def test_the_block_of_a_kernel_is_read_from_its_text(tmp_path):
+    assert read_block(REPOSITORY / "kernel.py").tables == HOME.tables
+    (tmp_path / "kernel.py").write_text("print(1)\n")
+    assert read_block(tmp_path / "kernel.py").sample_csv == "sample-submission.csv"
