@@ -60,7 +60,7 @@ class Layout:
     @property
     def tables(self) -> tuple[str, ...]:
         """The names of the CSVs, by which the competition's folder is known."""
-        return tuple(name for name in (self.sample_csv, self.train_csv) if name)
+        return tuple(name for name in (self.train_csv, self.sample_csv) if name)
 
     @property
     def table_name(self) -> str:
