@@ -47,7 +47,8 @@ FAULTS = {
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_call_fails_once_and_ship_arrives(world, name):
     kind, details = FAULTS[name]
-    for call in [*READS, *CHANGES]:
+    reads = READS[::3] if name == "hang" else READS  # each of them takes a whole timeout
+    for call in [*reads, *CHANGES]:
         if name == "no JSON" and call.startswith(("GET ", "PUT ")):
             continue  # these carry no JSON
         world.kaggle.faults.add(call, kind, **details)
