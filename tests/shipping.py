@@ -299,6 +299,7 @@ class World:
             assert all(outcome.status in (0, 1) for outcome in outcomes), outcomes
             failed = [outcome for outcome in outcomes if outcome.status]
             assert all(outcome.sentence for outcome in failed), failed
+            assert not any("unexpected error" in outcome.sentence for outcome in failed), failed
             sentences += [outcome.sentence for outcome in failed]
             waiting = [one for one, o in zip(waiting, outcomes, strict=True) if o.status]
             if not waiting:

@@ -4,10 +4,14 @@ import importlib.metadata
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from common import Boundary
+from ship.context import Context
+from ship.project import Project
 from shipping import COMPETITION, ONCE, SCORE, SENT, until
 
 
@@ -297,6 +301,27 @@ def test_two_ships_at_once_in_one_project(world):
     first.kill()
     first.communicate()
     world.arrives_once("--set", "seconds=3")
+
+
+def test_ships_at_once_share_what_the_kernel_answers(world, monkeypatch):
+    world.ship("doctor")
+    answer = json.loads((world.project / "runs" / "config.json").read_text())["config"]
+    monkeypatch.setattr(Project, "show_config", lambda project, text: answer)
+
+    def ask(number: int) -> dict:
+        context = Context.of(Project(world.project), Boundary("ship", Path("x"), ""))
+        return context.shown_config({"limit": str(number)})
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(80))) == [answer] * 80
+
+
+def test_ships_at_once_share_the_sample(world):
+    assert world.ship("sweep", "shift=0,1").status == 0
+    world.kaggle.faults.add("GET data", "late", seconds=0.7)
+    world.until_done([("submit", "--version", version) for version in "12"], attempts=4)
+    assert len(world.calls("DownloadDataFile")) == 1
+    assert world.kaggle.counts["submissions"] == 2
 
 
 def test_outside_of_a_project(world, tmp_path):

@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from common import Boundary, Problem, write_atomically
 from common.locks import only_one
 from ship.contents import sha256
@@ -88,6 +90,13 @@ class Context:
         with only_one(self.project.runs / "locks" / run.name, occupied):
             fresh = next((r for r in self.ledger.runs() if r.name == run.name), run)
             vars(run).update(vars(fresh))
+            yield
+
+    @contextlib.contextmanager
+    def sharing(self, file: Path) -> Iterator[None]:
+        """Let only this `ship` write a file that all of them use; others wait for that moment."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_name(f".{file.name}.lock")):
             yield
 
     def folder(self, run: Run) -> Path:
@@ -172,7 +181,8 @@ class Context:
                 f"{self.project.code.name} --show-config does not name its "
                 f"{', '.join(sorted(missing))}."
             )
-        write_atomically(kept, json.dumps({"key": key, "config": config}))
+        with self.sharing(kept):
+            write_atomically(kept, json.dumps({"key": key, "config": config}))
         return config
 
     def about_settings(self, settings: Mapping[str, str], problem: Problem) -> Problem:

@@ -121,7 +121,9 @@ def data_file(context: Context, folder: Path, name: str) -> Path:
         return folder / name
     competition = context.project.competition
     kept = context.project.runs / competition / name
-    if not kept.exists():
+    with context.sharing(kept):
+        if kept.exists():
+            return kept
         say(f"downloading {name} of {competition}")
         new = kept.with_name(name + ".new")
         context.remote.call(
