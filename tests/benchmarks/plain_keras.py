@@ -82,10 +82,9 @@ outputs = layers.Dense(classes, activation="softmax")(layers.Dropout(0.25)(x))
 model = keras.Model(inputs, outputs)
 for name, fraction in (("head", 0), ("half", 0.5), ("all", 1)):
     print(f"stage {name} begins", flush=True)
-    opened = len(backbone.layers) - round(fraction * len(backbone.layers))
-    backbone.trainable = True
-    for layer in backbone.layers[:opened]:
-        layer.trainable = False
+    frozen = len(backbone.layers) - round(fraction * len(backbone.layers))
+    for number, layer in enumerate(backbone.layers):
+        layer.trainable = number >= frozen
     model.compile(keras.optimizers.AdamW(1e-3), "categorical_crossentropy", metrics=["accuracy"])
     model.fit(train, validation_data=validation, epochs=EPOCHS, verbose=0)
 print("predicting", flush=True)
