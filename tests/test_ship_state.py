@@ -6,7 +6,10 @@ import sys
 
 import pytest
 
-from common import Problem, write_atomically
+from common import Boundary, Problem, write_atomically
+from ship.context import Context
+from ship.follow import note_end
+from ship.project import Project
 from ship.record import Run, Submission
 from ship.runs import csv_text, sorted_runs, table
 from ship.state import Ledger, State
@@ -124,6 +127,20 @@ def test_a_record_is_read_as_it_was_kept(ledger):
 def test_a_value_of_another_type_leaves_the_rest_of_a_record(ledger, damage):
     ledger.append("a-v1", **({"kernel": "alice/a"} | damage))
     assert ledger.runs() == [Run("a-v1", kernel="alice/a")]
+
+
+def test_the_end_of_a_run_leaves_what_another_ship_has_written_meanwhile(tmp_path):
+    context = Context.of(Project(tmp_path), Boundary("ship", tmp_path / "x", ""))
+    run = Run("a-v1", "alice/a", 1, status="pushed", verified={"pushed": "its mark"})
+    context.ledger.keep(run)
+    [other] = context.ledger.runs()
+    other.files, other.submission = {"x.csv": 3}, Submission("d" * 16, "x.csv", "m", 7)
+    other.verified["submitted"] = "Kaggle's answer"
+    context.ledger.keep(other)
+    note_end(context, run, "COMPLETE", "", [{"time": 90}])
+    other.status, other.gpu_minutes = "complete", 1.5
+    other.verified["ended"] = "Kaggle's status COMPLETE"
+    assert context.ledger.runs() == [run] == [other]
 
 
 def test_two_processes_append_at_once(ledger):

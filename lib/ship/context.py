@@ -88,9 +88,13 @@ class Context:
         """
         occupied = f"another ship is at work on {run.name} ({{holder}}): wait for it, or end it."
         with only_one(self.project.runs / "locks" / run.name, occupied):
-            fresh = next((r for r in self.ledger.runs() if r.name == run.name), run)
-            vars(run).update(vars(fresh))
+            self.reread(run)
             yield
+
+    def reread(self, run: Run) -> None:
+        """Bring a run's record up to date with what other `ship`s have written of it."""
+        fresh = next((known for known in self.ledger.runs() if known.name == run.name), run)
+        vars(run).update(vars(fresh))
 
     @contextlib.contextmanager
     def sharing(self, file: Path) -> Iterator[None]:

@@ -159,7 +159,8 @@ class Watch:
 
 
 def note_end(context: Context, run: Run, status: str, failure: str, entries: list[dict]) -> None:
-    """Write a run's known end into its record."""
+    """Write a run's known end into its record, to which others may have written meanwhile."""
+    context.reread(run)
     if run.status != REFUSED:  # it is without a source, however it ends
         run.status, run.failure = status.lower(), failure
     run.gpu_minutes = minutes(entries)
