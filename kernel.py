@@ -457,13 +457,6 @@ def compile_model(config: Config, network: keras.Model, stage: Stage, rate: floa
     return model
 
 
-def at_own_rate(config: Config) -> Config:
-    """Return the settings with the rates of the stages that suit the backbone."""
-    factor = BACKBONES[config.backbone].rate
-    stages = (dataclasses.replace(s, learning_rate=s.learning_rate * factor) for s in config.stages)
-    return dataclasses.replace(config, stages=tuple(stages))
-
-
 # ----------------------------------------------------------------------------------- schedule
 
 
@@ -569,7 +562,7 @@ def run_job(
     job: training.Job, config: Config, tables: PhotoTables, plan, others: list, boundary: Boundary
 ) -> tuple[inference.Fold, keras.Model]:
     """Train one member on one fold and predict; return what it says and the network."""
-    state, config = plan.state, at_own_rate(config)
+    state, config = plan.state, settings.at_own_rate(config, BACKBONES)
     config = dataclasses.replace(config, batch_size=training.shared_batch(config.batch_size))
     keras.utils.set_random_seed(config.seed)
     state.begin_job(job.member, job.fold)

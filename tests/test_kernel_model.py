@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from common import Problem
+from settings import at_own_rate
 from tiny_kernel import TINY, kernel
 from training import layers_of, load_backbone, unfreeze
 from training.backbones import is_norm
@@ -112,12 +113,12 @@ def test_batchnorm_policies(policy, in_half, in_all):
 
 def test_each_backbone_trains_at_its_own_rates():
     config = configure("--backbone", "ConvNeXtTiny")
-    slow = kernel.at_own_rate(config)
+    slow = at_own_rate(config, kernel.BACKBONES)
     factor = kernel.BACKBONES["ConvNeXtTiny"].rate
     assert factor < 1
     for stage, slower in zip(config.stages, slow.stages, strict=True):
         assert slower.learning_rate == factor * stage.learning_rate
-    assert kernel.at_own_rate(configure("--backbone", "MobileNet")) == configure(
+    assert at_own_rate(configure("--backbone", "MobileNet"), kernel.BACKBONES) == configure(
         "--backbone", "MobileNet"
     )
 

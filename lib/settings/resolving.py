@@ -30,6 +30,18 @@ def resolved(config, backbones: Mapping):
     return dataclasses.replace(config, image_size=size, stages=stages, label_smoothing=smoothing)
 
 
+def at_own_rate(config, backbones: Mapping):
+    """Return the settings with the rates of the stages that suit the backbone.
+
+    Args:
+        config: has backbone and stages.
+        backbones: rows by name, each with a rate, by which those of the stages are multiplied.
+    """
+    factor = backbones[config.backbone].rate
+    stages = (dataclasses.replace(s, learning_rate=s.learning_rate * factor) for s in config.stages)
+    return dataclasses.replace(config, stages=tuple(stages))
+
+
 def at_scale(config, scale: float):
     """Return the settings for photos whose sides are `scale` times as long."""
     size = tuple(round(scale * side) for side in config.image_size)
