@@ -120,15 +120,47 @@ def keep(results: Path, folder: Path) -> Path:
     return folder
 
 
+def ship_here(
+    arguments: argparse.Namespace, project: Project, copy: Project, settings: dict
+) -> dict[str, int]:
+    """Ship a copy of the project to a loopback Kaggle, and return what that has counted.
+
+    Raises:
+        Problem: a step failed, or something tried to reach the network.
+    """
+    from ship.loopback import Loopback
+    from ship.loopback.box import guarantees
+
+    work = copy.root.parent
+    data, solution = competition_data(arguments, work)
+    for missing in guarantees():
+        say(f"not guaranteed on this machine: {missing}")
+    drawn = layout_named(arguments.layout)
+    slug = drawn.slug if drawn else project.competition
+    scoring = {"metrics": {slug: (drawn.metric, drawn.evaluation)}} if drawn else {}
+    competitions, mount = {slug: (data, solution)}, arguments.mount
+    with Loopback(work / "kaggle", competitions, mount=mount, **scoring) as kaggle:
+        commands = [init_command(arguments, copy, drawn)] if drawn else []
+        for command in [*commands, ship_command(arguments, copy, settings)]:
+            spoken = sys.stderr if arguments.json else None
+            done = subprocess.run(command, env=environment_of(kaggle), cwd=work, stdout=spoken)
+            if done.returncode:
+                break
+        connects, counts = list(kaggle.connects), dict(kaggle.counts)
+    if connects:
+        raise Problem(f"something reached for the network: {', '.join(map(str, connects))}.")
+    if done.returncode:
+        raise Problem("the rehearsal failed as said above; --keep DIR keeps its files.")
+    return counts
+
+
 def rehearse(arguments: argparse.Namespace, project: Project) -> None:
     """Run the whole pipeline against a loopback Kaggle and print the score.
 
     Raises:
         Problem: a step failed, or something tried to reach the network.
     """
-    from ship.loopback import Loopback
     from ship.loopback.box import LAYOUTS as MOUNTS
-    from ship.loopback.box import guarantees
 
     if arguments.mount not in MOUNTS:
         raise Problem(f"--mount must be one of {', '.join(MOUNTS)}, not {arguments.mount!r}.")
@@ -140,25 +172,7 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
         copy = copy_project(project, work / "project")
         if arguments.dry_run:
             return say(f"would ship {project.root} to a loopback Kaggle with {settings}")
-        data, solution = competition_data(arguments, work)
-        for missing in guarantees():
-            say(f"not guaranteed on this machine: {missing}")
-        drawn = layout_named(arguments.layout)
-        slug = drawn.slug if drawn else project.competition
-        scoring = {"metrics": {slug: (drawn.metric, drawn.evaluation)}} if drawn else {}
-        competitions, mount = {slug: (data, solution)}, arguments.mount
-        with Loopback(work / "kaggle", competitions, mount=mount, **scoring) as kaggle:
-            commands = [init_command(arguments, copy, drawn)] if drawn else []
-            for command in [*commands, ship_command(arguments, copy, settings)]:
-                spoken = sys.stderr if arguments.json else None
-                done = subprocess.run(command, env=environment_of(kaggle), cwd=work, stdout=spoken)
-                if done.returncode:
-                    break
-            connects, counts = list(kaggle.connects), dict(kaggle.counts)
-        if connects:
-            raise Problem(f"something reached for the network: {', '.join(map(str, connects))}.")
-        if done.returncode:
-            raise Problem("the rehearsal failed as said above; --keep DIR keeps its files.")
+        counts = ship_here(arguments, project, copy, settings)
         runs = Ledger(copy.runs / "ledger.jsonl").runs()
         best = max(runs, key=lambda run: run.merit(run.public_score))
         results = copy.runs / best.name
