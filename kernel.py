@@ -607,7 +607,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
         print(plan.table(), flush=True)
         boundary.doing, began = "building the network", time.monotonic()
         keras.utils.clear_session()  # of the network before; inside the scope it would break it
-        with strategy.scope():
+        with strategy.scope(), training.lost_workers_explained():
             fold, network = run_job(job, member, parts[job.fold], plan, portfolio.tests(), boundary)
         alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
         training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
@@ -634,8 +634,9 @@ def main(argv: list[str] | None = None) -> int:
     occupied = f"{output} is in use by {{holder}}: wait for its end, or give another --output."
 
     def work() -> None:
-        with only_one(output / ".lock", occupied, remove=True):
-            run(config, options, output, boundary)
+        own = training.own_folder(output)  # of several machines one writes to `output`
+        with only_one(own / ".lock", occupied, remove=True):
+            run(config, options, own, boundary)
 
     return boundary.run(work)
 

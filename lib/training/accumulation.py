@@ -28,6 +28,18 @@ class Accumulating(keras.Model):
     def __init__(self, network: keras.Model, micro_batch: int | None = None):
         super().__init__(network.inputs, network.outputs)
         self.micro_batch = micro_batch
+        strategy = tf.distribute.get_strategy()
+        self.several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Build the metrics for a batch of this form.
+
+        Keras takes the mean of the batches of all workers for it, which fails for whole numbers.
+        """
+        photo, label = self.inputs[0], self.outputs[0]
+        photos = tf.zeros((1, *photo.shape[1:]), photo.dtype)
+        labels = tf.zeros((1, label.shape[-1]), label.dtype)
+        super()._maybe_symbolic_build(None, (photos, labels, tf.ones(1)))
 
     def prepare(self, photos, labels):
         """Return what is trained on in place of a batch of photos and one-hot labels."""
@@ -46,7 +58,7 @@ class Accumulating(keras.Model):
             tf.math.divide_no_nan(loss * total, own), tf.reduce_sum(counted)
         )
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        return self.compute_metrics(photos, labels, predicted, sample_weight=counted)
+        return self.metrics_of(photos, labels, predicted, counted)
 
     def test_step(self, data):
         """Judge a batch of the same kind."""
@@ -55,7 +67,14 @@ class Accumulating(keras.Model):
         counted = tf.cast(weights > 0, tf.float32)
         count = tf.reduce_sum(counted)
         self._loss_tracker.update_state(self.loss_of(labels, predicted, counted, count), count)
-        return self.compute_metrics(photos, labels, predicted, sample_weight=counted)
+        return self.metrics_of(photos, labels, predicted, counted)
+
+    def metrics_of(self, photos, labels, predicted, counted) -> dict:
+        """Return the metrics up to some photos, by name."""
+        found = self.compute_metrics(photos, labels, predicted, sample_weight=counted)
+        if self.several:  # Keras' mean over workers fails for single numbers
+            found = {name: tf.reshape(value, [1]) for name, value in found.items()}
+        return found
 
     def loss_of(self, labels, predicted, weights, total):
         """Return the part of the mean loss that some photos contribute; `total` divides it."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from training.workers import worker
+
 TENSOR_CORES = (7, 0)  # compute capability from which float16 is faster than float32
 TPU_SIGNS = ("TPU_ACCELERATOR_TYPE", "TPU_WORKER_HOSTNAMES", "ISTPUVM", "TPU_NAME")
 OutOfMemory = tf.errors.ResourceExhaustedError
@@ -57,7 +59,10 @@ def make_strategy(devices: int) -> tf.distribute.Strategy:
     """Return the strategy that trains on the first `devices` GPUs, or logical CPUs.
 
     It is made once: the sums of a second strategy of a process would be taken for the first one's.
+    Under TF_CONFIG it is that of all workers, with all their devices.
     """
+    if worker()[1] > 1:
+        return tf.distribute.MultiWorkerMirroredStrategy()
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if devices == 1:
         return tf.distribute.get_strategy()

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from common import Problem
 from photos import PhotoTables
 from settings import size_text
 from training.candidates import Candidate, allowed_precisions, candidates, safest
@@ -29,6 +30,7 @@ from training.devices import (
 from training.precision import set_precision
 from training.state import State
 from training.trial import NO_MEMORY, TOO_LARGE, WORKED, Makers, Trial
+from training.workers import worker
 
 BUDGETS = {"quick": 180.0, "full": 3600.0}  # seconds
 TRIAL_SHARE = 0.5  # of the budget that one trial may take at most
@@ -196,6 +198,8 @@ def choose_step(
     """
     if sentence := unusable_tpu():
         print(sentence, flush=True)
+    if worker()[1] > 1:
+        return join_workers(config, state)
     here = machine()
     if state.preflight.get("machine", here) != here:
         state.preflight, state.micro_batches = {}, {}
@@ -212,6 +216,25 @@ def choose_step(
     state.way = dataclasses.asdict(way)
     set_precision(way.precision)
     return make_strategy(way.devices)
+
+
+def join_workers(config, state: State) -> tf.distribute.Strategy:
+    """Return the strategy of several workers; they try no steps, but go on as their GPUs suggest.
+
+    Raises:
+        Problem: the session has a time limit, which the workers would reach at different steps.
+    """
+    if config.time_limit:
+        raise Problem("Several workers know no time limit: leave --time-limit out.")
+    number, count = worker()
+    strategy = make_strategy(0)  # before anything else asks for devices
+    precisions = allowed_precisions(config.mixed_precision, has_tensor_cores(), depthwise=True)
+    devices = strategy.num_replicas_in_sync
+    print(f"worker {number} of {count}: {devices} devices train together", flush=True)
+    way = Candidate(devices, precisions[0])
+    state.way = dataclasses.asdict(way)
+    set_precision(way.precision)
+    return strategy
 
 
 def preflight(config, members, backbones, tables, state, makers) -> Candidate:
