@@ -5,11 +5,40 @@ import re
 
 import pytest
 
+from common import Boundary
 from ship.checks import computed_hours
+from ship.context import Context
+from ship.doctor import findings
+from ship.project import Project
+from shipping import make_project
 
 
-def spoil(world, name: str, **changes) -> None:
-    path = world.project / name
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("doctor"))
+
+
+@pytest.fixture
+def project(shared, monkeypatch):
+    """The folder of a project, for what the doctor finds without Kaggle."""
+    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.setenv(name, "a-name-or-key")
+    before = {path: path.read_bytes() for path in shared.iterdir() if path.is_file()}
+    yield shared
+    for path, content in before.items():
+        path.write_bytes(content)
+
+
+def found_here(project, check: str) -> str:
+    """Make the local checks, expect this one and no other to fail, and return its text."""
+    context = Context.of(Project(project), Boundary("ship", project / "traceback", ""), True)
+    [bad] = [finding for finding in findings(context, {}) if finding.mark == "FAIL"]
+    assert bad.name == check
+    return bad.text
+
+
+def spoil(project, name: str, **changes) -> None:
+    path = project / name
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
@@ -51,9 +80,9 @@ def test_all_is_well(world):
         ({"dataset_sources": []}, '"dataset_sources" must hold'),
     ],
 )
-def test_kernel_metadata(world, changes, text):
-    spoil(world, "kernel-metadata.json", **changes)
-    assert text in failed(world, "kernel metadata")
+def test_kernel_metadata(project, changes, text):
+    spoil(project, "kernel-metadata.json", **changes)
+    assert text in found_here(project, "kernel metadata")
 
 
 @pytest.mark.parametrize(
@@ -67,33 +96,33 @@ def test_kernel_metadata(world, changes, text):
         ({"subtitle": "too short"}, '"subtitle" must have 20 to 80 characters'),
     ],
 )
-def test_dataset_metadata(world, changes, text):
-    spoil(world, "dataset-metadata.json", **changes)
-    assert text in failed(world, "dataset metadata")
+def test_dataset_metadata(project, changes, text):
+    spoil(project, "dataset-metadata.json", **changes)
+    assert text in found_here(project, "dataset metadata")
 
 
 @pytest.mark.parametrize("slug", ["lib", "Car-Lib", "car_classification_lib", "c" * 51])
-def test_dataset_slug(world, slug):
+def test_dataset_slug(project, slug):
     ref = f"INSERT-YOUR-KAGGLE-USERNAME/{slug}"
-    spoil(world, "dataset-metadata.json", id=ref)
-    spoil(world, "kernel-metadata.json", dataset_sources=[ref])
-    assert "must be 6 to 50 of a-z, 0-9 and dashes" in failed(world, "dataset metadata")
+    spoil(project, "dataset-metadata.json", id=ref)
+    spoil(project, "kernel-metadata.json", dataset_sources=[ref])
+    assert "must be 6 to 50 of a-z, 0-9 and dashes" in found_here(project, "dataset metadata")
 
 
 def test_the_owner_is_another(world):
-    spoil(world, "dataset-metadata.json", id="bob/car-classification-lib")
-    spoil(world, "kernel-metadata.json", dataset_sources=["bob/car-classification-lib"])
+    spoil(world.project, "dataset-metadata.json", id="bob/car-classification-lib")
+    spoil(world.project, "kernel-metadata.json", dataset_sources=["bob/car-classification-lib"])
     assert "belongs to bob, but the credentials are alice's" in failed(world, "owner")
 
 
 def test_the_owner_may_be_filled_in(world):
-    spoil(world, "dataset-metadata.json", id="alice/car-classification-lib")
-    spoil(world, "kernel-metadata.json", dataset_sources=["alice/car-classification-lib"])
+    spoil(world.project, "dataset-metadata.json", id="alice/car-classification-lib")
+    spoil(world.project, "kernel-metadata.json", dataset_sources=["alice/car-classification-lib"])
     assert world.ship("doctor").status == 0
 
 
 def test_no_id_at_all(world):
-    spoil(world, "kernel-metadata.json", id=None)
+    spoil(world.project, "kernel-metadata.json", id=None)
     assert 'has no "id"' in world.ship("bundle").sentence
 
 
@@ -174,7 +203,7 @@ def test_no_submissions_left(world):
 
 
 def test_the_kernel_is_made_for_another_competition(world):
-    spoil(world, "kernel-metadata.json", competition_sources=["titanic"])
+    spoil(world.project, "kernel-metadata.json", competition_sources=["titanic"])
     outcome = world.ship("doctor")
     assert "is made for sf-dl-car-classification, but kernel-metadata.json names titanic" in (
         outcome.out
@@ -182,7 +211,7 @@ def test_the_kernel_is_made_for_another_competition(world):
 
 
 def test_a_failing_doctor_stops_ship(world):
-    spoil(world, "dataset-metadata.json", title="Cars!")
+    spoil(world.project, "dataset-metadata.json", title="Cars!")
     outcome = world.ship()
     assert outcome.status == 1
     assert outcome.sentence.startswith(
