@@ -14,8 +14,10 @@ from training import choose_step, open_state
 from training.candidates import Candidate, allowed_precisions, candidates, safest
 from training.child import Child
 from training.devices import unusable_tpu
+from training.memory import activation_bytes, photos_that_fit, step_bytes
 from training.precision import FLOAT16, FLOAT16_WITHOUT_DEPTHWISE, FLOAT32
 from training.preflight import Preflight
+from training.trial import TOO_LARGE
 
 BACKBONES = {"tiny": SimpleNamespace(gmacs=1.0, size=(24, 32))}
 WAYS = [Candidate(1, FLOAT16), Candidate(1, FLOAT16_WITHOUT_DEPTHWISE), Candidate(1, FLOAT32)]
@@ -172,3 +174,76 @@ def test_the_most_expensive_step_is_tried_first():
     trials = Preflight(None, members, {"light": 1.0, "heavy": 3.0}, 60.0, 30.0)
     named = [(name, stage.name) for name, stage in trials.tasks()]
     assert named == [("heavy", "large"), ("heavy", "small"), ("light", "large")]
+
+
+class Scripted:
+    """Stands for the child process: answers trials by a function."""
+
+    def __init__(self, answer):
+        self.answer, self.taken = answer, []
+
+    def take(self, trial, seconds):
+        self.taken.append(trial)
+        row = {"images_per_second": None, "peak_bytes": None, "predict": None}
+        return row | {"outcome": "worked"} | self.answer(trial)
+
+
+def scripted(answer, members):
+    return Preflight(Scripted(answer), members, dict.fromkeys(members, 1.0), 1000.0, 100.0)
+
+
+def test_a_step_too_large_by_computation_goes_on_with_what_may_fit():
+    def answer(trial):
+        at_once = trial.candidate.at_once(trial.config.batch_size)
+        if not trial.steps:
+            return {"predict": 9.0}
+        if trial.stage.name == "all" and at_once > 7:
+            return {"outcome": TOO_LARGE, "fits": 7}
+        if trial.stage.name == "all" and at_once > 4:
+            return {"outcome": "out of memory"}
+        return {"images_per_second": 5.0}
+
+    stages = (Stage("half", 0.5), Stage("all", 1.0))
+    trials = scripted(answer, {"one": Settings(batch_size=32, stages=stages)})
+    way = trials.choose([Candidate(2, FLOAT16), Candidate(2, FLOAT32)])
+    assert way == Candidate(2, FLOAT16, micro_batch=4)
+    tried = [trial.candidate.micro_batch for trial in trials.child.taken]
+    assert tried == [None, 7, 4, 4, 4, None]  # the second way begins with 4; then all else
+    assert trials.micro_batches == {"one/half": 16}  # which has room for its whole share
+    assert trials.speeds == {"one/all": 5.0, "one/half": 5.0}
+    assert not any("fits" in row for row in trials.rows)
+
+
+def test_the_fastest_way_in_which_every_stage_works_is_chosen():
+    speeds = {FLOAT16: 9.0, FLOAT16_WITHOUT_DEPTHWISE: 8.0, FLOAT32: 3.0}
+
+    def answer(trial):
+        if trial.candidate.precision == FLOAT16 and trial.stage.name == "half":
+            return {"outcome": "the process ended (SIGABRT)"}
+        return {"images_per_second": speeds[trial.candidate.precision], "predict": 1.0}
+
+    stages = (Stage("half", 0.5), Stage("all", 1.0))
+    trials = scripted(answer, {"one": Settings(stages=stages)})
+    assert trials.choose(WAYS) == Candidate(1, FLOAT16_WITHOUT_DEPTHWISE)
+    assert trials.speeds == {"one/all": 8.0, "one/half": 8.0}
+    assert trials.predict == {"one": 1.0}
+
+
+def test_when_the_time_for_a_choice_is_over_no_further_way_is_tried(monkeypatch):
+    trials = scripted(lambda _: {"images_per_second": 1.0, "predict": 1.0}, {"one": Settings()})
+    monkeypatch.setattr(Preflight, "left", lambda trials: 1.0)
+    assert trials.choose(WAYS) == WAYS[0]
+    assert [trial.candidate for trial in trials.child.taken] == 2 * [WAYS[0]]
+
+
+def test_memory_is_that_of_the_layers_from_the_first_that_trains():
+    config = Settings(image_size=(8, 8))
+    network = failing_steps.build(config, 3, None)
+    features = 2 * 2 * 4  # of the convolution
+    assert activation_bytes(network) == 4 * (features + 4 + 3)
+    assert step_bytes(network, 2) == 2 * activation_bytes(network) + 20 * network.count_params()
+    assert photos_that_fit(network, step_bytes(network, 5)) == 5
+    assert photos_that_fit(network, 0) == 1
+    assert photos_that_fit(network, float("inf")) > 10**6
+    network.get_layer("backbone").trainable = False
+    assert activation_bytes(network) == 4 * 3  # the head alone

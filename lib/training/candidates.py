@@ -1,4 +1,11 @@
-"""Ways to take a step of training, in the order in which they are likely to be the fastest."""
+"""Ways to take a step of training, in the order in which they are likely to be the fastest.
+
+Recomputing activations in the backward pass is not among them, because it fails with the networks
+of keras.applications (Keras 3.13, TensorFlow 2.20). `keras.RematScope` ends in "The custom_gradient
+decorator currently supports keywords arguments only when eager execution is enabled", with
+MobileNet and EfficientNetB0 alike. `tf.recompute_grad` runs, but a second forward pass draws its
+dropout anew, so that the gradients are another network's, and moves BatchNorm's averages twice.
+"""
 
 import dataclasses
 from collections.abc import Collection
