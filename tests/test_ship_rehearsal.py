@@ -103,3 +103,12 @@ def test_wrong_arguments(project, data, tmp_path):
     assert "is not there" in rehearse(project, "--data", "x", "--solution", "y").sentence
     assert "--mount must be one of official" in rehearse(project, *data, "--mount", "x").sentence
     assert "would ship" in rehearse(project, *data, "--dry-run").out
+
+
+@pytest.mark.slow
+def test_another_layout_from_init_to_a_score_by_its_metric():
+    outcome = rehearse(REPOSITORY, "--layout", "dogs-vs-cats")
+    assert outcome.status == 0, outcome.out[-3000:] + outcome.err
+    assert "written: kernel.py, kernel-metadata.json, dataset-metadata.json" in outcome.out
+    found = re.search(r"rehearsal: public score log-loss (\d\.\d{5}) after", outcome.out)
+    assert float(found[1]) < 0.4  # 0.69 is chance

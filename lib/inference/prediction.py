@@ -75,6 +75,8 @@ def predict_photos(
 
     The transform's random draws differ by `number`.
     """
+    if table.empty:  # a folder without test photos
+        return np.empty((0, network.output_shape[-1]), np.float32)
     flow = photos.make_iterator(
         config, tables, table.drop(columns="label", errors="ignore"), transform
     )

@@ -91,7 +91,7 @@ def without_unusable(
     unread = test[test["reason"] != ""]
     parts = [("training", bad, competition.train), ("test", unread, test[test["path"] != ""])]
     for name, unusable, whole in parts:
-        if len(unusable) == len(whole):
+        if len(unusable) == len(whole) > 0:
             first, reason = printable(unusable["path"].iloc[0]), unusable["reason"].iloc[0]
             raise Problem(
                 f"None of the {len(whole)} {name} photos in {competition.folder} can be used: of "

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from common import clock_text
+from inference.scores import METRICS
 from report import charts
 from report.advice import advise
 from report.figuring import (
@@ -80,6 +81,7 @@ def judged(run: Run, pairs) -> dict:
         "accuracy": interval,
         "strip": strip(run, interval),
         "wrong": [round(tests * (1 - v)) for v in (interval.value, interval.high, interval.low)],
+        "metric": metric_of(run),
         "published": published(run, interval.value),
         "views": views_of(run),
         "members": member_rows(run),
@@ -91,6 +93,17 @@ def judged(run: Run, pairs) -> dict:
         "classes_open": len(run.classes) <= CLASSES_OPEN,
         "calibration": charts.calibration_chart(calibration(run)),
     }
+
+
+def metric_of(run: Run) -> dict | None:
+    """Return the competition's metric with its interval; None where it is the accuracy itself."""
+    metrics = run.metrics
+    if metrics.get("metric", "accuracy") == "accuracy":
+        return None
+    figures = ("score", "score_low", "score_high", "score_plain", "score_tta")
+    texts = {name: f"{metrics[name]:.4f}" for name in figures}
+    direction = "greater" if metrics["greater_is_better"] else "less"
+    return texts | {"name": METRICS[metrics["metric"]].name, "direction": direction}
 
 
 def state_of(run: Run) -> dict:
