@@ -582,11 +582,10 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     scratch = scratch_folder("car-classification", output, options.fresh)
     folder = find_competition(options.data, scratch, config.seed)
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
-    layout = photos.layout_of(folder, COMPETITION)
-    parts = photos.load_tables(folder, layout, scratch, config)
+    parts = photos.load_tables(folder, COMPETITION, scratch, config)
     parts = photos.keep_decoded(parts, members.values(), VIEWS, scratch)
     same, found = settings.decisive(config, MAY_CHANGE), photos.fingerprint(parts)
-    same["metric"] = layout.metric
+    same["metric"] = parts[0].competition.layout.metric
     state = training.open_state(output / "state", same, found, options.fresh, ROOT / "input")
     plan = training.make_plan(members, BACKBONES, VIEWS, parts, state, START, config.time_limit)
     if options.plan:

@@ -49,9 +49,9 @@ def blend(
     """Choose the weights with which members' probabilities are averaged.
 
     Greedy selection (see `greedy_weights`) is compared with the plain mean by nested validation:
-    greedy weights are chosen on four fifths of the photos and scored on the last. They are taken
-    where their log loss is lower than the mean's and the metric not worse. Where that blend is
-    worse by the metric on all photos than the best member, this member is taken alone.
+    weights chosen on four fifths of the photos are scored on the last. They are taken where their
+    log loss is lower than the mean's and the metric not worse. Where that blend is worse on all
+    photos than the best member, this member is taken alone.
 
     Args:
         members: out-of-fold probabilities of each member, float32 [photos, classes], of the same
@@ -81,10 +81,14 @@ def blend(
     if len(stack) == 1 or achieved < max(merits.values()):
         method, weights = "single", best_member(stack, truth, metric)
         achieved = max(merits.values())
-    of_names, sign = dict(zip(members, weights.tolist(), strict=True)), metric.sign
-    scores = {name: sign * merit for name, merit in merits.items()}
-    nested_scores = {name: sign * merit for name, merit in nested_merits.items()}
-    return Blend(of_names, method, sign * achieved, scores, nested, nested_scores)
+    of_names = dict(zip(members, weights.tolist(), strict=True))
+    scores, nested_scores = (signed(each, metric.sign) for each in (merits, nested_merits))
+    return Blend(of_names, method, metric.sign * achieved, scores, nested, nested_scores)
+
+
+def signed(merits: Mapping[str, float], sign: int) -> dict[str, float]:
+    """Return the metric's values of merits, or the other way round."""
+    return {name: sign * merit for name, merit in merits.items()}
 
 
 def combine(members: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:

@@ -68,15 +68,8 @@ def combine_members(members: Mapping[str, Member], parts: list, seed: int) -> Ou
         parts: the run's photos, `photos.PhotoTables` of every fold, in order.
         seed: of the draws of `blend`.
     """
-    common = sorted(set.intersection(*(set(member.folds) for member in members.values())))
-    if not common:
-        name = max(members, key=lambda name: len(members[name].folds))
-        members = {name: members[name]}
-        common = sorted(members[name].folds)
-    held_out = pd.concat(
-        [parts[fold].validation.assign(fold=fold) for fold in common], ignore_index=True
-    )
-    truth = np.concatenate([parts[fold].positions(parts[fold].validation) for fold in common])
+    members, common = comparable(members)
+    held_out, truth = judged_on(parts, common)
     seen = {
         name: np.concatenate([member.folds[fold].validation for fold in common])
         for name, member in members.items()
@@ -86,17 +79,11 @@ def combine_members(members: Mapping[str, Member], parts: list, seed: int) -> Ou
     metric = metric_named(parts[0].competition.layout.metric)
     blended = blend(seen, truth, held_out.group.to_numpy(), seed, metric)
     tests = {name: apply_temperature(m.test, degrees[name]) for name, m in members.items()}
-    validation, test = combine(seen, blended.weights), combine(tests, blended.weights)
-    if sum(weight > 0 for weight in blended.weights.values()) > 1:  # means are not sure enough
-        degree = temperature(validation, truth)
-        validation, test = apply_temperature(validation, degree), apply_temperature(test, degree)
-
-    def plain(fold: Fold) -> float:
-        return metric.score(fold.validation_plain, fold.validation_positions)
-
-    def mean_of_views(fold: Fold) -> float:
-        return metric.score(fold.validation, fold.validation_positions)
-
+    validation, test = together(seen, tests, blended, truth)
+    plain, of_views = (
+        lambda fold, said=said: metric.score(getattr(fold, said), fold.validation_positions)
+        for said in ("validation_plain", "validation")
+    )
     return Outcome(
         held_out=held_out,
         validation=validation,
@@ -106,13 +93,43 @@ def combine_members(members: Mapping[str, Member], parts: list, seed: int) -> Ou
         metric=metric,
         score=metric.score(validation, truth),
         score_plain=weighted(members, blended.weights, plain),
-        score_tta=weighted(members, blended.weights, mean_of_views),
+        score_tta=weighted(members, blended.weights, of_views),
         accuracy_plain=weighted(members, blended.weights, lambda fold: fold.accuracy),
         accuracy_tta=weighted(members, blended.weights, lambda fold: fold.accuracy_tta),
         blend=blended,
         temperatures=degrees,
         members=dict(members),
     )
+
+
+def comparable(members: Mapping[str, Member]) -> tuple[Mapping[str, Member], list[int]]:
+    """Return the members that can be compared, and the folds that all of them finished."""
+    common = sorted(set.intersection(*(set(member.folds) for member in members.values())))
+    if common:
+        return members, common
+    name = max(members, key=lambda name: len(members[name].folds))
+    return {name: members[name]}, sorted(members[name].folds)
+
+
+def judged_on(parts: list, folds: list[int]) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return `Outcome.held_out` of some folds, and the positions of its labels, int [photos]."""
+    tables = [parts[fold].validation.assign(fold=fold) for fold in folds]
+    truth = [parts[fold].positions(parts[fold].validation) for fold in folds]
+    return pd.concat(tables, ignore_index=True), np.concatenate(truth)
+
+
+def together(
+    seen: Mapping[str, np.ndarray], tests: Mapping[str, np.ndarray], blend: Blend, truth: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the blend of the validation and of the test photos' probabilities, calibrated.
+
+    The mean of several calibrated members is not sure enough.
+    """
+    validation, test = combine(seen, blend.weights), combine(tests, blend.weights)
+    if sum(weight > 0 for weight in blend.weights.values()) < 2:
+        return validation, test
+    degree = temperature(validation, truth)
+    return apply_temperature(validation, degree), apply_temperature(test, degree)
 
 
 def weighted(

@@ -21,43 +21,33 @@ def unpack_records(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, L
     Raises:
         Problem: there are no records, or they lack a picture, a label or an Id.
     """
-    train, test = (records(folder, places) for places in (layout.train_photos, layout.test_photos))
+    sets = layout.train_photos, layout.test_photos
+    train, test = ([f for p in s for f in sorted((folder / p).rglob("*.tfrec*"))] for s in sets)
+    if not train or not test:
+        raise Problem(f"{folder} lacks the TFRecords of a set: download them again.")
 
     def convert(target: Path) -> pd.DataFrame:
         write_pictures(test, target / "test", IDS)
-        ids, labels = write_pictures(train, target / "train", LABELS)
-        return pd.DataFrame({"Id": ids, "label": labels})
+        return write_pictures(train, target / "train", LABELS)
 
-    names = [str(file.relative_to(folder)) for file in (*train, *test)]
-    target = converted(folder, [layout.sample_csv, *names], layout.sample_csv, scratch, convert)
+    names = [layout.sample_csv, *(str(file.relative_to(folder)) for file in (*train, *test))]
+    target = converted(folder, names, layout.sample_csv, scratch, convert)
     return target, replace(layout, **UNPACKED)
 
 
-def records(folder: Path, places: tuple[str, ...]) -> list[Path]:
-    """Return the record files of all places."""
-    found = [file for place in places for file in sorted((folder / place).rglob("*.tfrec*"))]
-    if not found:
-        raise Problem(f"{folder} holds no TFRecords in {', '.join(places)}: download them again.")
-    return found
-
-
-def write_pictures(files: list[Path], target: Path, wanted: tuple[str, ...]) -> tuple[list, list]:
-    """Write the pictures of records; return their Ids and the first feature that is wanted."""
+def write_pictures(files: list[Path], target: Path, wanted: tuple[str, ...]) -> pd.DataFrame:
+    """Write the pictures of records; return Id, and as label the first feature that is wanted."""
     target.mkdir(parents=True)
-    ids, values = [], []
+    rows = []
     for number, example in enumerate(examples(files)):
-        picture = next(
-            (v for v in example.values() if type(v) is bytes and v[:2] in BEGINNINGS), b""
-        )
+        found = [v for v in example.values() if type(v) is bytes and v[:2] in BEGINNINGS]
         value = next((example[name] for name in wanted if name in example), None)
-        if not picture or value is None:
+        if not found or value is None:
             raise Problem(f"The records in {files[0].parent} lack a picture or {wanted[0]}.")
         text = value.decode() if isinstance(value, bytes) else str(value)
-        name = text if wanted is IDS else str(number)
-        (target / f"{name}.{BEGINNINGS[picture[:2]]}").write_bytes(picture)
-        ids.append(name)
-        values.append(text)
-    return ids, values
+        rows.append((text if wanted is IDS else str(number), text))
+        (target / f"{rows[-1][0]}.{BEGINNINGS[found[0][:2]]}").write_bytes(found[0])
+    return pd.DataFrame(rows, columns=["Id", "label"])
 
 
 def examples(files: list[Path]) -> Iterator[dict[str, bytes | int]]:

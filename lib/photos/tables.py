@@ -22,6 +22,7 @@ from photos.duplicates import conflicting_labels
 from photos.judging import first_names, judge, print_left_out
 from photos.layout import Layout
 from photos.memory import Memory
+from photos.recognising import layout_of
 from photos.splitting import divide, only_trained, split
 
 
@@ -109,7 +110,7 @@ def load_tables(folder: Path, layout: Layout, scratch: Path, config) -> list[Pho
 
     Args:
         folder: the competition's folder.
-        layout: its block.
+        layout: its block; where the folder is another competition's, one is proposed for it.
         scratch: where zips are unpacked.
         config: has limit, exclude, folds, validation_share, seed, workers and most_excluded; see
             `draw_limit`, `leave_out`, `divide`, `split`, `check_photos` and `judge`.
@@ -120,7 +121,7 @@ def load_tables(folder: Path, layout: Layout, scratch: Path, config) -> list[Pho
     Raises:
         Problem: a file is missing or unreadable, or too little is left.
     """
-    competition = read_competition(folder, layout, scratch)
+    competition = read_competition(folder, layout_of(folder, layout), scratch)
     memory = Memory.of(scratch / "usable-photos.npz", competition)
     competition = memory.restored(competition)
     if config.exclude:  # before the draw, which then gives as many photos as without it

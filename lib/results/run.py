@@ -78,7 +78,6 @@ def metrics_of(
 ) -> Metrics:
     """Return the metrics of a run; the arguments are those of `write_results`."""
     competition, truth = parts[0].competition, parts[0].positions(outcome.held_out)
-    low, high = outcome.metric.interval(outcome.validation, truth)
     networks = dict.fromkeys((row["member"], row["fold"]) for row in state.history)
     return Metrics(
         recipe=config.recipe,
@@ -96,16 +95,7 @@ def metrics_of(
             for network in networks or [(state.member, state.fold)]
             for stage in members[network[0]].stages
         ],
-        metric=competition.layout.metric,
-        greater_is_better=outcome.metric.greater,
-        score=outcome.score,
-        score_low=low,
-        score_high=high,
-        score_plain=outcome.score_plain,
-        score_tta=outcome.score_tta,
-        submission=competition.layout.submission,
-        val_accuracy=outcome.accuracy_plain,
-        val_accuracy_tta=outcome.accuracy_tta,
+        **measured(competition.layout, outcome, truth),
         tta_used=any(len(f.views) > 1 for m in outcome.members.values() for f in m.folds.values()),
         val_accuracy_submitted=outcome.accuracy,
         folds=config.folds,
@@ -123,6 +113,23 @@ def metrics_of(
         versions=versions(PACKAGES),
         preflight=state.preflight,
     )
+
+
+def measured(layout: photos.Layout, outcome: "Outcome", truth: np.ndarray) -> dict:
+    """Return what metrics.json says of the competition's metric, its values and accuracies."""
+    low, high = outcome.metric.interval(outcome.validation, truth)
+    return {
+        "metric": layout.metric,
+        "greater_is_better": outcome.metric.greater,
+        "score": outcome.score,
+        "score_low": low,
+        "score_high": high,
+        "score_plain": outcome.score_plain,
+        "score_tta": outcome.score_tta,
+        "submission": layout.submission,
+        "val_accuracy": outcome.accuracy_plain,
+        "val_accuracy_tta": outcome.accuracy_tta,
+    }
 
 
 def member_metrics(name: str, outcome: "Outcome") -> MemberMetrics:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from common import Problem
 from sample import LAYOUTS
+from sample.layouts import Drawn
 from ship.contents import all_files, copy_files
 from ship.context import parse_settings
 from ship.fetch import SUBMISSION
@@ -100,12 +101,7 @@ def ship_command(arguments: argparse.Namespace, copy: Project, settings: dict) -
     return command + (["--quiet"] if arguments.quiet else [])
 
 
-def layout_named(name: str | None):
-    """Return a layout to draw a competition in, None where none is asked for."""
-    return LAYOUTS[name] if name else None
-
-
-def init_command(arguments: argparse.Namespace, copy: Project, drawn) -> list[str]:
+def init_command(arguments: argparse.Namespace, copy: Project, drawn: Drawn) -> list[str]:
     """Return the command that makes the copied project one for a drawn competition."""
     command = [sys.executable, "-P", "-m", "ship", "--project", str(copy.root)]
     command += ["init", drawn.slug, "--write"]
@@ -135,7 +131,7 @@ def ship_here(
     data, solution = competition_data(arguments, work)
     for missing in guarantees():
         say(f"not guaranteed on this machine: {missing}")
-    drawn = layout_named(arguments.layout)
+    drawn = LAYOUTS[arguments.layout] if arguments.layout else None
     slug = drawn.slug if drawn else project.competition
     scoring = {"metrics": {slug: (drawn.metric, drawn.evaluation)}} if drawn else {}
     competitions, mount = {slug: (data, solution)}, arguments.mount
