@@ -6,8 +6,8 @@ DATA is a competition's folder with train.zip and test.zip, WEIGHTS MobileNet's 
 Both train the head, half of the backbone and all of it, `--epochs` epochs each, validate after each
 epoch, and predict in four views; `plain_keras.py` is the other one. The kernel checks, hashes and
 unpacks the photos too, keeps a state that survives a kill, and makes the report: all of that counts
-against it. They take turns; where other work goes on, processor seconds tell more than the clock, or
-both run `--together` under the same load, and the clock's last row tells which one is ready first.
+against it. They take turns. Where other work goes on, processor seconds tell more than the clock;
+or both run `--together` under one load, and the clock's last row tells which one is ready first.
 Memory is the largest sum over all processes, shared pages once.
 """
 
