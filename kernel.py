@@ -525,7 +525,7 @@ def fit_stage(
         validation_data=photos.share(validation.as_tf_dataset()),
         initial_epoch=state.epoch,
         epochs=stage.epochs,
-        callbacks=training.make_callbacks(config, state, clock, network, batches, validation.n),
+        callbacks=training.make_callbacks(config, state, clock, network, batches, judge),
         verbose=0,
     )
     return opened

@@ -22,6 +22,7 @@ SETTINGS = {
     "backbone": "MobileNet",
     "image_size": [160, 160],
     "weight_decay": 0.0,
+    "batch_size": 32,
     "stages": [
         stage | {"scale": 1.0, "mixup": 0.0, "cutmix": 0.0, "pseudo": 0.0} for stage in STAGES
     ],
@@ -207,6 +208,7 @@ def write_metrics(folder, names, members, accuracy, held_out, tests, history, ot
         devices=["/device:CPU:0"],
         versions={"python": "3.12.1", "keras": "3.13.2"},
         preflight={},
+        photos_at_once={},
     )
     dataclasses.replace(metrics, **others).write(folder / "metrics.json")
 

@@ -9,7 +9,7 @@ from sklearn import metrics as sk
 from common import Problem
 from inference.blending import blend
 from inference.choosing import choose_views
-from inference.scores import METRICS, Judge, metric_called, metric_named
+from inference.scores import METRICS, Judge, metric_called, metric_named, unpacked
 from training import open_state
 
 PHOTOS = 240
@@ -111,6 +111,7 @@ def test_a_judge_measures_and_passes_on_what_is_no_number():
     told = judge(probabilities)
     assert told["score"] == told["loss"] == pytest.approx(sk.log_loss(truth, probabilities))
     assert told["accuracy"] == sk.accuracy_score(truth, probabilities.argmax(1))
+    assert (unpacked(judge.right, len(truth)) == (probabilities.argmax(1) == truth)).all()
     probabilities[3, 0] = np.nan
     assert all(map(math.isnan, judge(probabilities).values()))
 

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 import report
+from inference.scores import packed
 from report import figuring, pictures, writing
 from report.charts import nice_ticks
 from report.saved import read_run
@@ -129,6 +130,27 @@ def test_the_gain_of_views_has_a_paired_interval(tmp_path):
     gain = figuring.paired(right, plain)
     low, high = (writing.signed(100 * value) for value in (gain.low, gain.high))
     assert f"paired by photo: {low} to {high}." in page_of(tmp_path).text
+
+
+def test_the_stages_have_paired_intervals(tmp_path):
+    photos = write_photos(tmp_path / "photos", 4, 20, 30).assign(fold=0)
+    head, half = np.arange(80) >= 12, np.arange(80) % 20 != 3
+    right = [packed(head), *[packed(half)] * 3, *[packed(head & half)] * 3]
+    accuracy = [0.85, 0.9, 0.95, 0.9, 0.8, 0.8125, 0.8]  # the best of each stage is what counts
+    history = history_of(val_accuracy=accuracy).assign(right=right)
+    write_run(tmp_path / "run", photos=photos, history=history)
+    report.write_report(tmp_path / "run")
+    text = page_of(tmp_path / "run").text
+    for ours, theirs in ((half, head), (head & half, half)):
+        gain = figuring.paired(ours, theirs)
+        words = [writing.signed(100 * value) for value in (gain.value, gain.low, gain.high)]
+        assert "{} ({} to {})".format(*words) in text
+
+
+def test_a_history_of_an_earlier_version_has_stages_without_gains(tmp_path):
+    table = figuring.stage_table(history_of(), {0: 80})
+    assert table.gain.isna().all()
+    assert table.best.tolist() == [0.85, 0.91, 0.95]
 
 
 def test_the_members_have_paired_intervals(made):

@@ -96,6 +96,11 @@ CASES = {
         "--stages head:0:0.001:1:views=4,half:0.5:0.0003:3,all:1:0.0003:3",
         "Its best validation accuracy is 82.00%, after 93.00% before it",
     ),
+    "shrunken_batch": (
+        {"photos_at_once": {"b3/half": 16, "b3/all": 3}, "devices": ["GPU:0", "GPU:1"]},
+        "--image-size 112x112",
+        "In b3/all a device takes 3 photos at once, of its 16 of each batch",
+    ),
     "input_bound": (
         GPU | {"history": history_of(speed=[100.0, 62, 62, 62, 60, 60, 60])},
         "--cache yes --fuse yes",
@@ -119,6 +124,7 @@ SILENT = {
     "overfitting": {"history": history_of(val_loss=[0.3, 0.4, 0.35, 0.3, 0.28, 0.27, 0.26])},
     "underfitting": {"history": history_of(FLAT, [0.5, 0.55, 0.6, 0.7, 0.84, 0.85, 0.83])},
     "idle_stage": {"history": history_of(val_accuracy=[0.9, 0.7, 0.75, 0.8, 0.9, 0.91, 0.92])},
+    "shrunken_batch": {"photos_at_once": {"b3/all": 8}},
     "input_bound": GPU,
     "another_member": {"wrong": SPREAD, "members": {"b3": SPREAD, "next": SPREAD}},
 }

@@ -200,7 +200,7 @@ def test_a_divergence_never_raises_the_rate(state):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.Adam(1e-3), "mse")
     model.optimizer.learning_rate.assign(1e-3 * 0.25**2)
-    checkpoint = Checkpoint(state, clock(state, 60), model, Batches(), 4, {}, seed=1)
+    checkpoint = Checkpoint(state, clock(state, 60), model, Batches(), None, {}, seed=1)
     wrong = np.full((4, 1), np.nan)
     with pytest.raises(Diverged) as diverged:
         model.fit(np.ones((4, 2)), wrong, callbacks=[checkpoint], verbose=0)

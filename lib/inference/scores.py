@@ -214,13 +214,26 @@ def metric_called(text: str) -> str:
     return next((row for row, m in METRICS.items() if re.search(m.called, text.lower())), "")
 
 
-@dataclass(frozen=True)
+def packed(right: np.ndarray) -> str:
+    """Return which photos are right, bool [photos], as a short text: bits in hexadecimal."""
+    return np.packbits(right).tobytes().hex()
+
+
+def unpacked(text: str, photos: int) -> np.ndarray:
+    """Return what `packed` wrote of so many photos."""
+    bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8))
+    return bits[:photos].astype(bool)
+
+
+@dataclass
 class Judge:
     """Measures what a network says of its validation photos after an epoch."""
 
     metric: Metric
     truth: np.ndarray
     """The positions of their classes, int [photos]."""
+    right: str = ""
+    """Which of them were right when it was called last; see `packed`."""
 
     def __call__(self, probabilities: np.ndarray) -> dict[str, float]:
         """Return loss, accuracy, score and its standard error of probabilities [photos, classes].
@@ -230,5 +243,6 @@ class Judge:
         if not np.isfinite(probabilities).all():
             return dict.fromkeys(("loss", "accuracy", "score", "error"), math.nan)
         given = probabilities, self.truth
+        self.right = packed(probabilities.argmax(1) == self.truth)
         figures = {"loss": log_loss(*given), "accuracy": accuracy(*given)}
         return figures | {"score": self.metric.score(*given), "error": self.metric.error(*given)}

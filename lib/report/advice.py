@@ -18,6 +18,7 @@ FASTER = 1.15  # times that a stage of fewer trained layers is faster, at least,
 DOMINANT = 0.25  # share of all mistakes that one pair of classes makes
 FEW = 4  # photos: a difference of fewer is chance, even if none went the other way
 INPUT_BOUND = 0.05  # share of the time that steps wait for photos
+ENOUGH = 8  # photos at once from which BatchNorm's statistics are worth their name
 RESCUED = 0.01  # share of the photos that some member has right and the blend wrong
 
 
@@ -152,7 +153,7 @@ def cut_short(run: Run):
         return None
     planned = sum(1 if s.get("views") else s["epochs"] for s in run.settings.get("stages", []))
     networks = run.history.groupby(["member", "fold"]).ngroups if len(run.history) else 0
-    limit, small = run.metrics.get("time_limit"), smaller(run, 0.8)
+    limit, small = run.metrics.get("time_limit"), resized(run, 0.8)
     within = f" of {limit:g} minutes" if limit else ""
     return (
         "Make it fit: time ran out before the schedule ended.",
@@ -162,10 +163,27 @@ def cut_short(run: Run):
     )
 
 
-def smaller(run: Run, factor: float) -> str:
+def resized(run: Run, factor: float) -> str:
     """Return the run's size of photos times a factor, in multiples of 16 pixels, as HxW."""
     height, width = (max(32, 16 * round(factor * s / 16)) for s in run.metrics["image_size"])
     return f"{height}x{width}"
+
+
+def shrunken_batch(run: Run):
+    """A device has room for so few photos at once that BatchNorm learns from too few."""
+    few = {n: p for n, p in run.metrics.get("photos_at_once", {}).items() if p < ENOUGH}
+    if not few or run.settings.get("batchnorm") == "frozen":
+        return None
+    name = min(few, key=few.get)
+    devices = max(1, len(run.metrics.get("devices", [])))
+    share = -(-run.settings.get("batch_size", 0) // devices)
+    return (
+        "Make room: the photos are too large for the devices' memory.",
+        f"In {name} a device takes {few[name]} photos at once, of its {share} of each batch. The "
+        "step is the same, but BatchNorm sees only these, and gradients are added up. Photos of "
+        "0.7 times the side take half the memory.",
+        again(run, image_size=resized(run, 0.7)),
+    )
 
 
 def input_bound(run: Run):
@@ -220,7 +238,7 @@ def dominant_pair(run: Run):
         "give the network more pixels.",
         f"{first.mistakes} of all {wrong} mistakes are between these two "
         f"({first.first_as_second} and {first.second_as_first} in either direction).",
-        again(run, image_size=smaller(run, 1.25)),
+        again(run, image_size=resized(run, 1.25)),
     )
 
 
@@ -270,7 +288,7 @@ def larger_photos(run: Run):
         f"Of the smallest third of the held-out photos (about {small.pixels:.0f} pixels square) "
         f"{shares[0]:.1%} are right, of the largest ({large.pixels:.0f}) {shares[1]:.1%}, more "
         f"than chance explains, while the network sees {side:.0f}.",
-        again(run, image_size=smaller(run, 1.25)),
+        again(run, image_size=resized(run, 1.25)),
     )
 
 
@@ -323,6 +341,7 @@ RULES: tuple[Callable[[Run], tuple[str, str, str] | None], ...] = (
     overfitting,
     underfitting,
     idle_stage,
+    shrunken_batch,
     input_bound,
     another_member,
 )

@@ -1,10 +1,12 @@
 """The figures of a report that follow from what a run has saved."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from inference.scores import unpacked
 from report.saved import Run
 
 Z = 1.96  # standard errors to either side of a 95 % interval
@@ -126,24 +128,41 @@ def by_size(run: Run) -> pd.DataFrame:
     )
 
 
-def stage_table(history: pd.DataFrame) -> pd.DataFrame:
+def stage_table(history: pd.DataFrame, photos: Mapping[int, int]) -> pd.DataFrame:
     """Return a row for each stage that ran.
 
-    Columns member, fold, stage, epochs, seconds, speed (photos a second), best (val_accuracy,
-    0 to 1) and before (the best of the stages before; NaN for the first).
+    Args:
+        history: a row an epoch.
+        photos: how many validate, by fold.
+
+    Returns:
+        Columns member, fold, stage, epochs, seconds, speed (photos a second), best (val_accuracy,
+        0 to 1) and gain: the `Interval` of the advantage of its best epoch over the best one of the
+        stages before on the same photos; None for the first stage, and where an earlier version
+        wrote the history.
     """
     rows = []
     for (member, fold), network in history.groupby(["member", "fold"], sort=False):
-        before = np.nan
+        before = None
         for stage, epochs in network.groupby("stage", sort=False):
-            best = epochs.val_accuracy.max()
+            best = epochs.loc[epochs.val_accuracy.idxmax()]
+            gain = None if before is None else gain_over(best, before, photos.get(fold, 0))
             rows.append(
                 (member, fold, stage, len(epochs), epochs.seconds.sum(),
-                 epochs.images_per_second.mean(), best, before)
+                 epochs.images_per_second.mean(), best.val_accuracy, gain)
             )  # fmt: skip
-            before = np.nanmax([before, best])
-    columns = ["member", "fold", "stage", "epochs", "seconds", "speed", "best", "before"]
-    return pd.DataFrame(rows, columns=columns)
+            if before is None or best.val_accuracy > before.val_accuracy:
+                before = best
+    columns = ["member", "fold", "stage", "epochs", "seconds", "speed", "best", "gain"]
+    return pd.DataFrame(rows, columns=columns).astype({"gain": object})
+
+
+def gain_over(epoch: pd.Series, other: pd.Series, photos: int) -> Interval | None:
+    """Return by how much an epoch's accuracy exceeds another's, paired by photo, if it is known."""
+    told = epoch.get("right"), other.get("right")
+    if not photos or not all(isinstance(text, str) for text in told):
+        return None
+    return paired(*(unpacked(text, photos) for text in told))
 
 
 def conflicts(photos: pd.DataFrame) -> pd.DataFrame:

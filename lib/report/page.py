@@ -205,13 +205,10 @@ def stage_rows(run: Run) -> list[dict]:
     planned = {
         s["name"]: 1 if s.get("views") else s["epochs"] for s in run.settings.get("stages", [])
     }
-    photos = run.metrics.get("val_images") or 0
-    rows = stage_table(run.history).to_dict("records")
+    folds = run.photos[run.photos.set == "train"].fold
+    rows = stage_table(run.history, folds.value_counts().to_dict()).to_dict("records")
     for row in rows:
-        p, row["planned"] = row["best"], planned.get(row["stage"])
-        # Of two independent measurements; on the same photos chance is smaller.
-        row["chance"] = 196 * math.sqrt(2 * p * (1 - p) / photos) if photos else None
-        row["points"] = 100 * (row["best"] - row["before"])
+        row["planned"] = planned.get(row["stage"])
         row["clock"] = clock_text(row["seconds"])
     return rows
 

@@ -149,7 +149,7 @@ def read_table(path: Path) -> pd.DataFrame:
 def read_numbers(path: Path) -> pd.DataFrame:
     """Return a CSV with its numbers; an empty table where there is none, or nothing in it."""
     try:
-        return pd.read_csv(path, dtype={"member": str, "stage": str})
+        return pd.read_csv(path, dtype={"member": str, "stage": str, "right": str})
     except (FileNotFoundError, pd.errors.EmptyDataError):
         return pd.DataFrame()
     except (OSError, ValueError) as error:

@@ -238,6 +238,9 @@ class Metrics:
     """Versions of Python and of the packages that decide the result."""
     preflight: dict
     """What was measured before the first stage, as `training.State` has it; {} if nothing was."""
+    photos_at_once: dict[str, int]
+    """How many photos a device took at once, by "MEMBER/STAGE", where memory has no room for its
+    share of a batch."""
 
     def write(self, path: Path) -> None:
         """Write the file.

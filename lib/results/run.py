@@ -112,6 +112,7 @@ def metrics_of(
         devices=device_names(),
         versions=versions(PACKAGES),
         preflight=state.preflight,
+        photos_at_once=state.photos_at_once(members),
     )
 
 

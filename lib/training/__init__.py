@@ -5,7 +5,7 @@ strategy = choose_step(config, members, backbones, tables, state, makers)
 plan = make_plan(members, backbones, passes, parts, state, start, minutes)
 clock = plan.clock(job, stages)
 model.compile(make_optimizer(config, rate, layer_factors(network, 10, 1)), loss)
-model.fit(..., callbacks=make_callbacks(config, state, clock, network, batches, validation.n))
+model.fit(..., callbacks=make_callbacks(config, state, clock, network, batches, judge))
 """
 
 from common import import_lazily

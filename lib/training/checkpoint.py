@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from common import EpochProgress, clock_text
-from inference.scores import Metric
+from inference.scores import Judge, Metric
 from training.averaging import Averaging
 from training.batchnorm import Reestimate
 from training.clock import Clock
@@ -40,7 +40,7 @@ def make_counters(config, metric: Metric) -> dict[str, keras.callbacks.Callback]
 
 
 def make_callbacks(
-    config, state: State, clock: Clock, network: keras.Model, batches, validation_images: int
+    config, state: State, clock: Clock, network: keras.Model, batches, judge: Judge
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks of the stage at which `state` stands; the last is the `Checkpoint`.
 
@@ -51,7 +51,7 @@ def make_callbacks(
         clock: has the stages.
         network: the model that trains, but uncompiled.
         batches: the training batches, an iterator with a settable `epoch`.
-        validation_images: how many photos an epoch is validated on.
+        judge: measures the validation photos after each epoch.
     """
     stage, go_on = clock.stages[state.stage], config.schedule != "plateau"
     callbacks, counters, averaging = [], {}, None
@@ -75,7 +75,7 @@ def make_callbacks(
         logs = state.folder.parent / "tensorboard" / f"{state.member}-{state.fold}-{stage.name}"
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
     saver = Checkpoint(
-        state, clock, network, batches, validation_images, counters, config.seed, averaging, go_on
+        state, clock, network, batches, judge, counters, config.seed, averaging, go_on
     )
     return [*callbacks, saver]
 
@@ -99,7 +99,7 @@ class Checkpoint(keras.callbacks.Callback):
         clock: decides whether the next epoch fits.
         network: the model that trains, but uncompiled, so that its files hold weights alone.
         batches: the training batches, an iterator with a settable `epoch`.
-        validation_images: how many photos an epoch is validated on.
+        judge: measures the validation photos after each epoch.
         counters: the callbacks whose counters are kept, by name. They stand before this one in the
             list that `fit` gets.
         seed: makes dropout repeatable.
@@ -119,7 +119,7 @@ class Checkpoint(keras.callbacks.Callback):
         clock: Clock,
         network: keras.Model,
         batches,
-        validation_images: int,
+        judge: Judge,
         counters: dict[str, keras.callbacks.Callback],
         seed: int,
         averaging: Averaging | None = None,
@@ -128,7 +128,7 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.averaging, self.go_on = averaging, go_on
         self.state, self.clock, self.network, self.seed = state, clock, network, seed
-        self.batches, self.validation_images, self.counters = batches, validation_images, counters
+        self.batches, self.judge, self.counters = batches, judge, counters
 
     def on_train_begin(self, logs=None):  # noqa: D102
         for name, attributes in self.state.counters.items():
@@ -158,7 +158,7 @@ class Checkpoint(keras.callbacks.Callback):
     def on_test_end(self, logs=None):  # noqa: D102
         scale = self.clock.stages[self.state.stage].scale
         took = time.monotonic() - self.validation_began
-        self.clock.note_prediction(self.validation_images * scale**2, took)
+        self.clock.note_prediction(len(self.judge.truth) * scale**2, took)
 
     def on_epoch_end(self, epoch, logs=None):  # noqa: D102
         self.bar.close()
@@ -167,7 +167,8 @@ class Checkpoint(keras.callbacks.Callback):
         stage = self.clock.stages[number]
         seconds, speed = time.monotonic() - self.began, self.batches.n / self.trained
         waited = waiting_share(self.asked, self.batches.ready_times, self.trained)
-        row = epoch_row(state, stage, epoch + 1, logs, self.learning_rate, seconds, speed, waited)
+        rate, right = self.learning_rate, self.judge.right
+        row = epoch_row(state, stage, epoch + 1, logs, rate, seconds, speed, waited, right)
         state.history.append(row)
         state.store(self.network, self.model.optimizer, self.averaging)
         state.counters = {
@@ -200,6 +201,7 @@ def epoch_row(
     seconds: float,
     speed: float,
     waited: float,
+    right: str,
 ) -> dict:
     """Return the row of the history that tells of an epoch of `stage`.
 
@@ -213,6 +215,7 @@ def epoch_row(
         seconds: that training and validation took.
         speed: photos a second while training.
         waited: the fraction of that time in which steps waited for photos.
+        right: which validation photos are right; see `inference.scores.packed`.
     """
     return {
         "member": state.member,
@@ -224,6 +227,7 @@ def epoch_row(
         "seconds": seconds,
         "images_per_second": speed,
         "input_bound": waited,
+        "right": right,
     }
 
 

@@ -134,12 +134,14 @@ def fit_on_flows(
     classes = network.output_shape[-1]
     kernel, bias = best_regression(features, positions, held, labels[1], classes)
     network.get_layer("head").layers[-1].set_weights([kernel, bias])
-    judged = Judge(state.metric, labels[1])(softmax(np.float64(held @ kernel + bias), axis=1))
+    validate = Judge(state.metric, labels[1])
+    judged = validate(softmax(np.float64(held @ kernel + bias), axis=1))
     logs = judge(features @ kernel + bias, positions)
     logs |= {f"val_{name}": value for name, value in judged.items()}
     seconds = time.monotonic() - began
-    number, speed = state.stage, len(features) / seconds
-    row = epoch_row(state, clock.stages[number], 1, logs, np.nan, seconds, speed, waited / seconds)
+    number, speed, right = state.stage, len(features) / seconds, validate.right
+    stage, waited = clock.stages[number], waited / seconds
+    row = epoch_row(state, stage, 1, logs, np.nan, seconds, speed, waited, right)
     state.history.append(row)
     state.store(network)
     state.commit(row, stage_is_over=True)

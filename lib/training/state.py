@@ -5,6 +5,7 @@ import json
 import shutil
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -308,6 +309,20 @@ class State:
         way = Candidate(**self.way)
         micro_batch = self.micro_batches.get(f"{self.member}/{stage}", way.micro_batch)
         return dataclasses.replace(way, micro_batch=micro_batch, xla=way.xla and not micro_batch)
+
+    def photos_at_once(self, members: Mapping) -> dict[str, int]:
+        """Return how many photos a device takes at once where that is not its share of a batch.
+
+        Args:
+            members: the settings of each member, by its name: stages.
+
+        Returns:
+            Numbers by "MEMBER/STAGE".
+        """
+        whole = Candidate(**self.way).micro_batch if self.way else None
+        names = [f"{name}/{s.name}" for name, m in members.items() for s in m.stages if not s.views]
+        known = {name: self.micro_batches.get(name, whole) for name in names}
+        return {name: photos for name, photos in known.items() if photos}
 
     def step_down(self, stage: str, batch_size: int) -> str:
         """Take half as many photos at once in a stage that ran out of memory; return a message.
