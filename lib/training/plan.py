@@ -214,7 +214,8 @@ class Plan:
             for phase in job.phases:
                 rate, measured = self.rate(job, phase)
                 seconds, computed = phase.passes * job.shape.gmacs / rate, computed or not measured
-                speed = f"{rate / job.shape.gmacs / phase.cost:.0f}{' ' if measured else '*'}"
+                photos = rate / job.shape.gmacs / phase.cost
+                speed = f"{photos:.{int(photos < 10)}f}{' ' if measured else '*'}"
                 lines.append(
                     ROW.format(job.member, phase.name, phase.epochs, speed, clock_text(seconds))
                 )
