@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from photos import check_photos, read_competition
+from real_layouts import pack
 from sample import LAYOUTS, draw_competition
 from ship.block import read_block
 from ship.loopback import Loopback
@@ -118,6 +119,17 @@ def test_without_write_nothing_is_written(dogs):
         text=True,
     )
     assert json.loads(shown.stdout)["competition"] == slug, shown.stderr
+
+
+def test_a_sample_that_is_packed_at_kaggle_checks_a_submission(dogs):
+    data = dogs.project.parent / "dogs-vs-cats"
+    pack(data, "sample_submission.csv")
+    slug = LAYOUTS["dogs-vs-cats"].slug
+    assert dogs.ship("init", slug, "--write", "--set", "positive=dog").status == 0
+    shutil.rmtree(dogs.project / "runs")
+    sent = dogs.ship("submit", str(dogs.project.parent / "dogs-vs-cats.csv"))
+    assert sent.status == 0, sent
+    assert "0.00000" in sent.out
 
 
 def test_a_competition_that_is_not_there_or_not_supported(dogs):

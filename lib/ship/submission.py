@@ -9,6 +9,7 @@ from common import Problem
 from ship.block import read_block
 from ship.context import Context
 from ship.fetch import read_metrics
+from ship.line import Refused
 from ship.output import say
 
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -126,12 +127,16 @@ def data_file(context: Context, folder: Path, name: str) -> Path:
             return kept
         say(f"downloading {name} of {competition}")
         new = kept.with_name(name + ".new")
-        context.remote.call(
-            "download_data", name, competition=competition, name=name, path=str(new)
-        )
+        fields = {"competition": competition, "path": str(new)}
+        try:
+            context.remote.call("download_data", name, name=name, **fields)
+        except Refused as refusal:  # it may lie there in a zip of its name
+            if refusal.status != 404:
+                raise
+            context.remote.call("download_data", name, name=f"{name}.zip", **fields)
         if zipfile.is_zipfile(new):  # Kaggle packs some files
             with zipfile.ZipFile(new) as archive:
-                new.write_bytes(archive.read(name))
+                new.write_bytes(archive.read(Path(name).name))
         read_table(new)
         new.replace(kept)
     return kept
