@@ -573,6 +573,29 @@ def run_job(
     return predict(config, tables, network, clock), network
 
 
+def run_jobs(plan, members, parts, portfolio, strategy, output: Path, boundary: Boundary) -> None:
+    """Train each member on each fold, as far as they are not finished and fit into the session."""
+    known = {name: settings.decisive(member, MAY_CHANGE) for name, member in members.items()}
+    plan.done = [job for job in plan.jobs if portfolio.has(job.member, known[job.member], job.fold)]
+    for job in plan.unfinished():
+        member, state = members[job.member], plan.state
+        if not plan.fits(job):
+            print(f"Time is up: {job.member}, fold {job.fold}, is left out.", flush=True)
+            state.run_out_of_time()
+            continue
+        print(plan.table(), flush=True)
+        boundary.doing, began = "building the network", time.monotonic()
+        keras.utils.clear_session()  # of the network before; inside the scope it would break it
+        with strategy.scope(), training.lost_workers_explained():
+            fold, network = run_job(job, member, parts[job.fold], plan, portfolio.tests(), boundary)
+        alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
+        training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
+        cut = state.stage < len(member.stages)  # time was up
+        portfolio.add(job.member, known[job.member], fold, cut)
+        state.finish_job(job.cost, time.monotonic() - began, cut)
+        report.note_attention(output, network, parts[job.fold], fold)
+
+
 def run(config: Config, options: argparse.Namespace, output: Path, boundary: Boundary) -> None:
     """Go the whole way from photos to a submission in `output`."""
     members = settings.members_of(config, RECIPES, SHARED, BACKBONES)
@@ -595,25 +618,7 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     boundary.doing = "trying steps of training"
     make = training.Makers(weights_of, build_model, compile_model, augmentation)
     strategy = training.choose_step(config, members, BACKBONES, parts[0], state, make)
-    known = {name: settings.decisive(member, MAY_CHANGE) for name, member in members.items()}
-    plan.done = [job for job in plan.jobs if portfolio.has(job.member, known[job.member], job.fold)]
-    for job in plan.unfinished():
-        member, same = members[job.member], known[job.member]
-        if not plan.fits(job):
-            print(f"Time is up: {job.member}, fold {job.fold}, is left out.", flush=True)
-            state.run_out_of_time()
-            continue
-        print(plan.table(), flush=True)
-        boundary.doing, began = "building the network", time.monotonic()
-        keras.utils.clear_session()  # of the network before; inside the scope it would break it
-        with strategy.scope(), training.lost_workers_explained():
-            fold, network = run_job(job, member, parts[job.fold], plan, portfolio.tests(), boundary)
-        alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
-        training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
-        cut = state.stage < len(member.stages)  # time was up
-        portfolio.add(job.member, same, fold, cut)
-        state.finish_job(job.cost, time.monotonic() - began, cut)
-        report.note_attention(output, network, parts[job.fold], fold)
+    run_jobs(plan, members, parts, portfolio, strategy, output, boundary)
     boundary.doing = "writing the results"
     finish(config, members, parts, portfolio, state, output)
     shutil.rmtree(scratch, ignore_errors=True)

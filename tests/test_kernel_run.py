@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from inference import views_of
+from inference.scores import unpacked
 from tiny_kernel import TINY, kernel
 
 
@@ -82,7 +83,8 @@ def test_metrics_keep_the_contract(finished):
         excluded_images classes stages metric greater_is_better score score_low score_high
         score_plain score_tta submission val_accuracy val_accuracy_tta tta_used
         val_accuracy_submitted folds members blend calibration_error command time_limit jobs
-        seconds peak_memory_mb resumed stopped_by_time_limit devices versions preflight"""
+        seconds peak_memory_mb resumed stopped_by_time_limit devices versions preflight
+        photos_at_once"""
     assert list(metrics) == names.split()
     assert metrics["image_size"] == [24, 32]  # not square: height, then width
     assert metrics["classes"] == [0, 1, 2, 10]
@@ -96,7 +98,7 @@ def test_metrics_keep_the_contract(finished):
 
 
 def test_history_has_a_row_an_epoch(finished):
-    history = pd.read_csv(finished / "history.csv")
+    history = pd.read_csv(finished / "history.csv", dtype={"right": str})
     assert list(zip(history.stage, history.epoch, strict=True)) == [
         (stage, epoch)
         for stage, epochs in {"head": 3, "half": 2, "most": 2, "all": 2}.items()
@@ -106,6 +108,8 @@ def test_history_has_a_row_an_epoch(finished):
     assert history.input_bound.between(0, 1).all()
     metrics = json.loads((finished / "metrics.json").read_text())
     assert all(0 <= stage["input_bound"] <= 1 for stage in metrics["stages"])
+    right = [unpacked(text, metrics["val_images"]).mean() for text in history.right]
+    assert right == pytest.approx(history.val_accuracy)
 
 
 def test_probabilities_agree_with_the_submission(competition, finished):
