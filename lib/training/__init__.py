@@ -37,7 +37,7 @@ MODULES = {
     "make_optimizer": "rates",
     "make_plan": "plan",
     "open_backbone": "backbones",
-    "open_state": "state",
+    "open_state": "opening",
     "own_folder": "workers",
     "published_rate": "costs",
     "shared_batch": "devices",
