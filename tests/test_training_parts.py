@@ -286,7 +286,7 @@ class Recorder(keras.callbacks.Callback):
 
 def numpy_average(first, following, momentum, done=0):
     """Return the averages after each of the `following` weights, as the class documents them."""
-    average, seen = [np.float64(weight) for weight in first], []
+    average, seen = [weight.astype(np.float64) for weight in first], []
     for number, weights in enumerate(following, done + 1):
         m = min(momentum, (1 + number) / (10 + number))
         average = [m * a + (1 - m) * w for a, w in zip(average, weights, strict=True)]

@@ -45,7 +45,7 @@ def losses(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """
     log_loss(probabilities, truth)  # checks what it gets
     of_truth = np.float32(probabilities)[np.arange(len(truth)), truth]
-    return -np.log(np.float64(np.maximum(of_truth, np.finfo(np.float32).eps)))
+    return -np.log(np.maximum(of_truth, np.finfo(np.float32).eps).astype(np.float64))
 
 
 def accuracy(probabilities: np.ndarray, truth: np.ndarray) -> float:

@@ -97,11 +97,9 @@ def metrics_of(
         ],
         **measured(competition.layout, outcome, truth),
         tta_used=any(len(f.views) > 1 for m in outcome.members.values() for f in m.folds.values()),
-        val_accuracy_submitted=outcome.accuracy,
         folds=config.folds,
         members=[member_metrics(name, outcome) for name in outcome.members],
         blend=outcome.blend.method,
-        calibration_error=expected_calibration_error(outcome.validation, truth),
         command=shlex.join(["python", *sys.argv]),
         time_limit=config.time_limit,
         jobs=state.jobs,
@@ -130,6 +128,8 @@ def measured(layout: photos.Layout, outcome: "Outcome", truth: np.ndarray) -> di
         "submission": layout.submission,
         "val_accuracy": outcome.accuracy_plain,
         "val_accuracy_tta": outcome.accuracy_tta,
+        "val_accuracy_submitted": outcome.accuracy,
+        "calibration_error": expected_calibration_error(outcome.validation, truth),
     }
 
 
