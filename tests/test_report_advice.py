@@ -57,7 +57,7 @@ CASES = {
     "cut_short": (
         {"stopped_by_time_limit": True, "time_limit": 690.0},
         "--image-size 128x128",
-        "7 epochs ran on 1 networks, of 7 planned for each, within the session of 690 minutes",
+        "7 epochs ran on 1 network, of 7 planned for each, within the session of 690 minutes",
     ),
     "label_suspects": (
         {"wrong": SPREAD, "suspects": [1, 22]},

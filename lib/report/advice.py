@@ -157,8 +157,9 @@ def cut_short(run: Run):
     within = f" of {limit:g} minutes" if limit else ""
     return (
         "Make it fit: time ran out before the schedule ended.",
-        f"{len(run.history)} epochs ran on {networks} networks, of {planned} planned for each, "
-        f"within the session{within}. Photos of 0.8 times the side take 0.64 times the time.",
+        f"{len(run.history)} epochs ran on {networks} network{'s' * (networks != 1)}, of {planned} "
+        f"planned for each, within the session{within}. Photos of 0.8 times the side take 0.64 "
+        "times the time.",
         again(run, image_size=small),
     )
 

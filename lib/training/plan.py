@@ -207,7 +207,8 @@ class Plan:
     def table(self) -> str:
         """Return a row for each phase of each member, a line for each job, and the end."""
         done = len(self.jobs) - len(self.unfinished())
-        lines = [f"plan: {len(self.jobs)} networks, {done} finished", ROW.format(*HEAD)]
+        networks = f"{len(self.jobs)} network" + "s" * (len(self.jobs) > 1)
+        lines = [f"plan: {networks}, {done} finished", ROW.format(*HEAD)]
         firsts = {job.member: job for job in reversed(self.jobs)}
         computed = False
         for job in reversed(firsts.values()):
