@@ -146,7 +146,7 @@ def test_a_rule_speaks_with_its_evidence_and_a_command(tmp_path, rule):
     assert rule in found
     assert evidence in found[rule].evidence
     assert command in found[rule].command
-    assert found[rule].command.startswith(COMMAND)
+    assert found[rule].command.startswith(f"{COMMAND}-next ")
 
 
 @pytest.mark.parametrize("rule", SILENT)
@@ -169,12 +169,20 @@ def test_a_run_on_kaggle_is_repeated_by_ship(tmp_path):
     )
 
 
+def test_a_run_is_repeated_into_another_folder_with_new_values_of_its_options(tmp_path):
+    told = "python kernel.py --data photos --image-size 160 --fresh"
+    run = read_run(write_run(tmp_path, command=told))
+    assert again(run, image_size="192x192", tta=1) == (
+        "python kernel.py --data photos --image-size 192x192 --tta 1 --output output-next"
+    )
+
+
 def test_the_kernel_takes_the_settings_that_the_rules_give(tmp_path):
     """Each option is read by the kernel's own command line, which checks all of them."""
     words = []
     for number, (rule, (changes, *_)) in enumerate(CASES.items()):
         run = read_run(write_run(tmp_path / str(number), **changes))
-        words += shlex.split(rules_of(run)[rule].command.removeprefix(COMMAND))
+        words += shlex.split(rules_of(run)[rule].command.removeprefix(f"{COMMAND}-next"))
     command = [sys.executable, str(KERNEL), *words, "--show-config"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

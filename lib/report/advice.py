@@ -45,13 +45,24 @@ def advise(run: Run) -> list[Advice]:
 
 
 def again(run: Run, **settings: object) -> str:
-    """Return the command that repeats the run with other settings."""
+    """Return the command that repeats the run with other settings, its results in another folder.
+
+    Options of the run's own command that `settings` names get their new values.
+    """
     words = shlex.split(run.metrics.get("command", "")) or ["python", "kernel.py"]
     if len(words) > 1 and PurePath(words[1]).name == "script.py":  # as Kaggle names every kernel
         sets = [f"--set {name}={shlex.quote(str(value))}" for name, value in settings.items()]
         return " ".join(["ship push", *sets])
-    given = [(f"--{name.replace('_', '-')}", str(value)) for name, value in settings.items()]
-    return shlex.join([*words, *(word for pair in given for word in pair)])
+    wanted = {f"--{name.replace('_', '-')}": str(value) for name, value in settings.items()}
+    output = "output"
+    for number, word in enumerate(words[:-1]):
+        output = words[number + 1] if word == "--output" else output
+    wanted["--output"] = f"{output}-next"
+    for number, word in enumerate(words[:-1]):
+        if word in wanted:
+            words[number + 1] = wanted.pop(word)
+    given = [word for word in words if word != "--fresh"]
+    return shlex.join([*given, *(word for pair in wanted.items() for word in pair)])
 
 
 def last_network(run: Run):
