@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Rows = list[tuple]
@@ -74,32 +74,29 @@ DIGITS = tuple(map(str, range(10)))
 STATES = tuple(f"c{number}" for number in range(10))
 DISEASES = ("healthy", "multiple_diseases", "rust", "scab")
 
+HOME = Drawn(
+    slug="sf-dl-car-classification",
+    labels=DIGITS,
+    train=lambda photo: f"train/{photo.label}/{photo.name}.jpg",
+    test=lambda photo: f"test_upload/{photo.name}.jpg",
+    Id=lambda photo: f"{photo.name}.jpg",
+    header=("Id", "Category"),
+    sample_value="0",
+    sample_csv="sample-submission.csv",
+    train_csv="train.csv",
+    table=table_of(("Id", "Category"), lambda photo: (f"{photo.name}.jpg", photo.label)),
+    zips=(("train", "train.zip"), ("test_upload", "test.zip")),
+    photos=(60, 10),
+)
 LAYOUTS = {
-    "home": Drawn(
-        slug="sf-dl-car-classification",
-        labels=DIGITS,
-        train=lambda photo: f"train/{photo.label}/{photo.name}.jpg",
-        test=lambda photo: f"test_upload/{photo.name}.jpg",
-        Id=lambda photo: f"{photo.name}.jpg",
-        header=("Id", "Category"),
-        sample_value="0",
-        sample_csv="sample-submission.csv",
-        train_csv="train.csv",
-        table=table_of(("Id", "Category"), lambda photo: (f"{photo.name}.jpg", photo.label)),
-        zips=(("train", "train.zip"), ("test_upload", "test.zip")),
-        photos=(60, 10),
-    ),
-    "nested": Drawn(
+    "home": HOME,
+    "nested": replace(
+        HOME,
         slug="mds-misis-dl-car-classificationn",
-        labels=DIGITS,
         train=lambda photo: f"train/train/{photo.label}/{photo.name}.jpg",
         test=lambda photo: f"test/test_upload/{photo.name}.jpg",
-        Id=lambda photo: f"{photo.name}.jpg",
-        header=("Id", "Category"),
-        sample_value="0",
-        sample_csv="sample-submission.csv",
-        train_csv="train.csv",
-        table=table_of(("Id", "Category"), lambda photo: (f"{photo.name}.jpg", photo.label)),
+        zips=(),
+        photos=(40, 10),
     ),
     "dog-breed": Drawn(
         slug="dog-breed-identification",

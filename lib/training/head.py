@@ -99,7 +99,7 @@ def fit_head(
     flows.append(make_iterator(config, tables, tables.validation.drop(columns="label")))
     labels = [tables.positions(table) for table in (tables.train, tables.validation)]
     features = fit_on_flows(network, flows, labels, clock)
-    if not clock.state.unlike:
+    if clock.state.unlike is None:
         Ids = [*tables.train.Id, *tables.validation.Id]
         clock.state.unlike = unlike_others(Ids, features)
         clock.state.save()

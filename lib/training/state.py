@@ -81,8 +81,9 @@ class State:
     peak_bytes or None, outcome); chosen (the settings of the step that all members go on with);
     speeds ("MEMBER/STAGE": photos a second of a training step); predict ("MEMBER": of a
     prediction)."""
-    unlike: list[tuple[str, float]] = field(default_factory=list)
-    """Id and distance of the training photos that are unlike all others (see `unlike_others`)."""
+    unlike: list[tuple[str, float]] | None = None
+    """Id and distance of the training photos that are unlike all others (see `unlike_others`); None
+    before the first stage on cached features."""
     way: dict = field(default_factory=dict)
     """How steps are taken in this session: the fields of a `Candidate`."""
     micro_batches: dict[str, int] = field(default_factory=dict)
@@ -304,9 +305,12 @@ class State:
 
     def way_of(self, stage: str) -> Candidate:
         """Return how the job under way takes the steps of a stage."""
-        way = Candidate(**self.way)
-        micro_batch = self.micro_batches.get(f"{self.member}/{stage}", way.micro_batch)
+        way, micro_batch = Candidate(**self.way), self.micro_batch(f"{self.member}/{stage}")
         return dataclasses.replace(way, micro_batch=micro_batch, xla=way.xla and not micro_batch)
+
+    def micro_batch(self, name: str) -> int | None:
+        """Return how many photos a device takes at once in "MEMBER/STAGE"; None is its share."""
+        return self.micro_batches.get(name, self.way.get("micro_batch"))
 
     def photos_at_once(self, members: Mapping) -> dict[str, int]:
         """Return how many photos a device takes at once where that is not its share of a batch.
@@ -317,10 +321,8 @@ class State:
         Returns:
             Numbers by "MEMBER/STAGE".
         """
-        whole = Candidate(**self.way).micro_batch if self.way else None
         names = [f"{name}/{s.name}" for name, m in members.items() for s in m.stages if not s.views]
-        known = {name: self.micro_batches.get(name, whole) for name in names}
-        return {name: photos for name, photos in known.items() if photos}
+        return {name: photos for name in names if (photos := self.micro_batch(name))}
 
     def step_down(self, stage: str, batch_size: int) -> str:
         """Take half as many photos at once in a stage that ran out of memory; return a message.
