@@ -86,6 +86,16 @@ def test_the_latest_epoch_within_one_standard_error_of_the_best_is_chosen(state)
     assert (state.folder / state.best).is_file()
 
 
+def test_no_epoch_below_the_head_alone_is_chosen(state):
+    """The head on cached features is taken as exact, the epochs after it within 0.03."""
+    finish_epoch(state, 0.88)
+    finish_uncertain_epoch(state, 0.9)
+    finish_uncertain_epoch(state, 0.875)
+    assert (state.best, state.best_score) == ("epoch-0002.weights.h5", 0.9)
+    finish_uncertain_epoch(state, 0.88)
+    assert (state.best, state.best_score) == ("epoch-0004.weights.h5", 0.88)
+
+
 def test_an_accuracy_taken_as_exact_chooses_the_best_epoch(state):
     finish_epoch(state, 0.9)
     finish_epoch(state, 0.899)
