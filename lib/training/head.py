@@ -9,11 +9,10 @@ import numpy as np
 from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from inference.scores import Judge
+from inference.scores import Judge, accuracy, log_loss
 from photos import PhotoTables, make_iterator, predict
 from training.checkpoint import epoch_row, progress_line
 from training.clock import Clock
@@ -135,8 +134,9 @@ def fit_on_flows(
     kernel, bias = best_regression(features, positions, held, labels[1], classes)
     network.get_layer("head").layers[-1].set_weights([kernel, bias])
     validate = Judge(state.metric, labels[1])
-    judged = validate(softmax(np.float64(held @ kernel + bias), axis=1))
-    logs = judge(features @ kernel + bias, positions)
+    judged = validate(softmax(held @ kernel + bias, axis=1))
+    fitted = softmax(features @ kernel + bias, axis=1), positions
+    logs = {"loss": log_loss(*fitted), "accuracy": accuracy(*fitted)}
     logs |= {f"val_{name}": value for name, value in judged.items()}
     seconds = time.monotonic() - began
     number, speed, right = state.stage, len(features) / seconds, validate.right
@@ -196,16 +196,7 @@ def best_regression(
         offset = fitted.intercept_ if classes > 2 else fitted.intercept_ * [-0.5, 0.5]
         kernel = (rows / scaler.scale_).T
         bias = offset - scaler.mean_ @ kernel
-        loss = judge(held @ kernel + bias, held_labels)["loss"]
+        loss = log_loss(softmax(held @ kernel + bias, axis=1), held_labels)
         if loss < lowest:
             best, lowest = (np.float32(kernel), np.float32(bias)), loss
     return best
-
-
-def judge(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return loss and accuracy of logits [n, classes] against the classes' positions [n]."""
-    probabilities = softmax(np.float64(logits), axis=1)
-    return {
-        "loss": float(log_loss(labels, probabilities, labels=range(logits.shape[1]))),
-        "accuracy": float(np.mean(logits.argmax(1) == labels)),
-    }

@@ -49,7 +49,7 @@ class State:
     margin: float = 0.0
     """The standard error of that epoch's value."""
     floor: float | None = None
-    """The best merit that was taken as exact: no epoch below it is chosen; None before the first."""
+    """The best merit taken as exact, below which no epoch is chosen; None before the first."""
     best: str = ""
     """The weight file of the chosen epoch; "" before the first."""
     best_score: float | None = None
