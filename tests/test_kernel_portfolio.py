@@ -105,7 +105,7 @@ STAGES = (  # smaller photos first, mixed; the test photos' own labels; last the
 INGREDIENTS = [
     *("--reestimate", "yes", "--weight-decay", "0.01", "--clip-norm", "1"),
     *("--label-smoothing", "0.1", "--head-rate", "5", "--layer-decay", "0.8"),
-    *("--schedule", "restarts", "--tta", "5", "--tensorboard", "yes"),
+    *("--schedule", "restarts", "--tta", "4", "--tensorboard", "yes"),
 ]
 
 
