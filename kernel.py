@@ -147,7 +147,6 @@ VIEWS = (  # the first `tta` of them are tried, in this order
     View("flipped", flip=True),
     View("larger", scale=1.15),  # networks trained with crops see larger objects (FixRes)
     View("larger, flipped", flip=True, scale=1.15),
-    View("head alone", head=True),  # before the backbone was opened: it errs on other photos
     View("cropped", crop=0.95),
     View("cropped, flipped", flip=True, crop=0.95),
     View("cropped more", crop=0.9),
@@ -219,7 +218,7 @@ class Config:
     augmentation: str = setting("default", "row of AUGMENTATIONS")
     fuse: bool = setting(True, "run the augmentation's known transforms together: yes, no")
     interpolation: Literal["area", "nearest"] = setting("area", "how photos are resized")
-    tta: int = setting(5, "prediction passes over each photo; 1 is none", least=1, most=20)
+    tta: int = setting(4, "prediction passes over each photo; 1 is none", least=1, most=20)
     tta_style: Literal["weak", "training"] = setting("weak", "rows of VIEWS, or as trained")
     members: tuple[Member, ...] = setting((), "name:backbone[:image_size=...][:recipe=...],...")
     folds: int = setting(1, "networks a member, each validated on its part", least=1, most=20)

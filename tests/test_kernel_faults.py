@@ -11,15 +11,17 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
+import keras
 import pandas as pd
 import psutil
 import pytest
 
 from ImageDataAugmentor.reading import ImageLoader
 from inference.prediction import predict, predict_photos
-from tiny_kernel import TINY, kernel, settings_and_tables, small_network
+from tiny_kernel import TINY, kernel
 
 ROOT = Path(kernel.__file__).parent
 SHORT = ["--stages", "head:0:3e-2:1:views=1,all:1:1e-2:2", "--tta", "2"]
@@ -134,6 +136,21 @@ def test_memory_does_not_grow_over_thirty_epochs(competition, tmp_path, monkeypa
     assert run(competition, tmp_path, *stages) == 0
     assert len(sizes) >= 30
     assert max(sizes[25:30]) - min(sizes[8:12]) < 25
+
+
+def small_network(config, classes=4, weights=None):
+    """Return a network of the settings' size that takes no time."""
+    inputs = keras.Input((*config.image_size, 3), dtype="uint8")
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
+    return keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(pooled))
+
+
+def settings_and_tables(competition, scratch, *arguments):
+    """Return the settings for larger photos, and the tables of a competition."""
+    config, _ = kernel.read_arguments([*TINY, "--data", str(competition), *arguments])
+    config = replace(config, image_size=(96, 128), batch_size=16)
+    files = kernel.photos.layout_of(competition, kernel.COMPETITION)
+    return config, kernel.photos.load_tables(competition, files, scratch, config)
 
 
 def test_each_photo_is_decoded_once_for_all_views(competition, tmp_path, monkeypatch):

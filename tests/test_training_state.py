@@ -3,7 +3,6 @@
 import math
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -95,45 +94,6 @@ def test_no_epoch_below_the_head_alone_is_chosen(state):
     assert (state.best, state.best_score) == ("epoch-0002.weights.h5", 0.9)
     finish_uncertain_epoch(state, 0.88)
     assert (state.best, state.best_score) == ("epoch-0004.weights.h5", 0.88)
-
-
-def finish_head(state):
-    """Finish an epoch as the fit of the head on cached features does."""
-    state.history.append(row("head", 0.7))
-    state.store(Network())
-    state.head = state.last
-    state.commit(state.history[-1], stage_is_over=True)
-
-
-def test_the_head_alone_is_kept_beside_the_chosen_and_the_last_epoch(state):
-    finish_head(state)
-    finish_epoch(state, 0.9)
-    finish_epoch(state, 0.8)
-    assert state.files == [f"epoch-000{number}.weights.h5" for number in (2, 1, 3)]
-    assert {file.name for file in state.folder.glob("epoch-*")} == set(state.files)
-    state.begin_job("next", 0)
-    assert state.head == ""
-
-
-@pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_text("")])
-def test_a_lost_head_costs_no_epoch(state, capsys, damage):
-    finish_head(state)
-    finish_epoch(state, 0.9)
-    finish_epoch(state, 0.8)
-    damage(state.folder / state.head)
-    again = open_state(state.folder, {"seed": 1}, "photos", fresh=False)
-    assert (again.head, again.best, again.last) == ("", state.best, state.last)
-    said = capsys.readouterr().out
-    assert "epoch-0001.weights.h5 is cut or missing: the head alone is left out" in said
-
-
-def test_a_lost_head_that_is_the_chosen_epoch_too(state, capsys):
-    finish_head(state)
-    finish_epoch(state, 0.6)
-    (state.folder / state.head).unlink()
-    again = open_state(state.folder, {"seed": 1}, "photos", fresh=False)
-    assert (again.head, again.best, again.last) == ("", state.last, state.last)
-    assert "its last epoch is the chosen one" in capsys.readouterr().out
 
 
 def test_an_accuracy_taken_as_exact_chooses_the_best_epoch(state):

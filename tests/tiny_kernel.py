@@ -4,7 +4,6 @@ Imported by tests, and run as a script where a test needs a real process to kill
 """
 
 import sys
-from dataclasses import replace
 
 import keras
 from keras import layers
@@ -37,22 +36,6 @@ TINY = [
     *("--stages", "head:0:3e-2:3,half:0.5:1e-2:2,most:0.75:3e-3:2,all:1:3e-3:2", "--tta", "2"),
     *("--batchnorm", "train", "--warmup", "0.2", "--ema", "0.8"),
 ]
-
-
-def small_network(config, classes=4, weights=None):
-    """Return a network of the settings' size that takes no time."""
-    inputs = keras.Input((*config.image_size, 3), dtype="uint8")
-    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(inputs))
-    return keras.Model(inputs, keras.layers.Dense(classes, activation="softmax")(pooled))
-
-
-def settings_and_tables(competition, scratch, *arguments):
-    """Return the settings for larger photos, and the tables of a competition."""
-    config, _ = kernel.read_arguments([*TINY, "--data", str(competition), *arguments])
-    config = replace(config, image_size=(96, 128), batch_size=16)
-    files = kernel.photos.layout_of(competition, kernel.COMPETITION)
-    return config, kernel.photos.load_tables(competition, files, scratch, config)
-
 
 if __name__ == "__main__":
     sys.exit(kernel.main(TINY + sys.argv[1:]))

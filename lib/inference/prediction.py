@@ -38,33 +38,25 @@ def predict(
         config: the settings that `make_iterator` takes, for the size at which `network` trained.
         tables: the photos of the fold.
         network: uint8 photos [n, h, w, 3] to probabilities [n, classes].
-        clock: of the job; its state has the weights of the head alone.
-        views: the first is the plain one. Those of the head alone are left out where there are no
-            weights of it, or `network` is just that.
+        clock: of the job.
+        views: the first is the plain one.
         build: returns a network like `network` for settings, a number of classes and a file of
             weights.
         augment: returns the training's augmentation for settings.
 
     Raises:
-        Problem: a probability is not a number, or the head's weights are missing or damaged.
+        Problem: a probability is not a number.
     """
-    state, networks = clock.state, {(1.0, False): network}
-    of_head = clock.stages[0].scale / clock.stages[state.best_stage].scale
-    if state.head in ("", state.best):
-        views = [view for view in views if not view.head]
+    networks = {1.0: network}
 
     def predict_view(number: int, view: View) -> list[np.ndarray]:
-        key = view.scale, view.head
-        sized = at_scale(config, view.scale * (of_head if view.head else 1))
-        if key not in networks:
-            networks[key] = build(sized, network.output_shape[-1], None)
-            if view.head:
-                state.load_head(networks[key])
-            else:
-                networks[key].set_weights(network.get_weights())
+        sized = at_scale(config, view.scale)
+        if view.scale not in networks:
+            networks[view.scale] = build(sized, network.output_shape[-1], None)
+            networks[view.scale].set_weights(network.get_weights())
         transform = augment(sized) if view.trained else view.transform(*sized.image_size)
         return [
-            predict_photos(sized, tables, table, networks[key], transform, number)
+            predict_photos(sized, tables, table, networks[view.scale], transform, number)
             for table in (tables.validation, tables.test)
         ]
 

@@ -18,8 +18,6 @@ class View:
     """The fraction of each side that is kept, from the middle."""
     trained: bool = False
     """Through the training's augmentation instead, which may not preserve the label."""
-    head: bool = False
-    """By the network before its backbone was opened: the head alone, fitted on cached features."""
 
     def transform(self, height: int, width: int):
         """Return what the view does to a photo of this size, an albumentations Compose; or None."""
@@ -37,14 +35,13 @@ def views_of(config, views: Sequence[View]) -> list[View]:
     """Return the prediction passes of a config; the first is always the plain photo.
 
     Args:
-        config: has tta, the number of passes, tta_style: "weak" takes the first of `views`,
-            "training" adds as many passes as trained to the plain one; and stages, of which the
-            first fits the head on cached features where it has views.
+        config: has tta, the number of passes, and tta_style: "weak" takes the first of `views`,
+            "training" adds as many passes as trained to the plain one.
         views: the first is the plain one.
     """
     if config.tta_style == "training" and config.tta > 1:
         return [views[0], *(View(f"as trained {n}", trained=True) for n in range(config.tta))]
-    return [view for view in views[: config.tta] if config.stages[0].views or not view.head]
+    return list(views[: config.tta])
 
 
 def passes_of(config, views: Sequence[View]) -> float:

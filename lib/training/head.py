@@ -144,7 +144,6 @@ def fit_on_flows(
     row = epoch_row(state, stage, 1, logs, np.nan, seconds, speed, waited, right)
     state.history.append(row)
     state.store(network)
-    state.head = state.last
     state.commit(row, stage_is_over=True)
     print(progress_line(clock, number, row), flush=True)
     return np.concatenate([seen[0], held])

@@ -54,8 +54,6 @@ class State:
     """The weight file of the chosen epoch; "" before the first."""
     best_score: float | None = None
     """The metric's value on the validation photos at that epoch."""
-    head: str = ""
-    """The weight file of the head alone, fitted on cached features; "" where no stage did that."""
     best_stage: int = 0
     """The stage of that epoch, as a position in the schedule."""
     last: str = ""
@@ -111,8 +109,7 @@ class State:
     @property
     def files(self) -> list[str]:
         """The names of the files that count."""
-        names = (self.best, self.head, self.last, self.optimizer, self.average)
-        return list(filter(None, names))
+        return list(filter(None, (self.best, self.last, self.optimizer, self.average)))
 
     def size_of(self, name: str) -> int:
         """Return a file's size in bytes; -1 where it is missing."""
@@ -129,11 +126,7 @@ class State:
         bad = [name for name in bad if name in self.sizes]  # an earlier version's has none
         if not bad:
             return
-        if self.head in bad:
-            self.head = ""
-        if not set(bad) & set(self.files):
-            said = "the head alone is left out of the prediction"
-        elif self.best and self.best not in bad:
+        if self.best and self.best not in bad:
             said = "its training goes on from the chosen epoch"
             self.go_back()
         elif self.last not in bad:
@@ -170,7 +163,7 @@ class State:
         self.stage, self.epoch, self.best_stage, self.carried_seconds = 0, 0, 0, 0.0
         self.highest = self.best_score = self.floor = None
         self.margin = self.predict_rate = 0.0
-        self.best = self.head = self.last = self.optimizer = self.average = ""
+        self.best = self.last = self.optimizer = self.average = ""
         self.counters, self.learning_rate, self.divergences, self.last_epochs = {}, None, 0, 0
         for file in self.folder.glob("pseudo-*"):  # an earlier job's choice
             file.unlink()
@@ -250,23 +243,11 @@ class State:
         Raises:
             Problem: its file is missing or damaged.
         """
-        if self.best:
-            self.load(network, self.best)
-
-    def load_head(self, network) -> None:
-        """Load the weights of the head alone, fitted on cached features.
-
-        Raises:
-            Problem: their file is missing or damaged.
-        """
-        self.load(network, self.head)
-
-    def load(self, network, name: str) -> None:
-        """Load the weights in one of `files`, or raise a Problem that names it."""
         try:
-            network.load_weights(self.folder / name)
+            if self.best:
+                network.load_weights(self.folder / self.best)
         except UNREADABLE as error:
-            raise damaged(self.folder / name) from error
+            raise damaged(self.folder / self.best) from error
 
     def commit(
         self, row: dict, stage_is_over: bool, go_on: bool = False, error: float = 0.0

@@ -47,7 +47,6 @@ SETTINGS = {
     "no label smoothing": ["--label-smoothing", "0"],
     "dropout .5": ["--dropout", "0.5"],
     "batches of 16": ["--batch-size", "16"],
-    "without the head's vote": ["--tta", "4"],
     "no TTA": ["--tta", "1"],
 }
 
