@@ -22,7 +22,7 @@ import json
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from common import Problem, write_atomically
+from offline.mounts import find_in_outputs
 
 if TYPE_CHECKING:
     from training import State
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 FILE = "probabilities.npz"
 # What NumPy, zipfile and zlib raise for files that are cut short, damaged or of another kind.
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
-DEEPEST = 6  # levels below Kaggle's inputs at which a mounted output may hold `members`
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,10 @@ class Portfolio:
         if not state.resumed:
             shutil.rmtree(folder, ignore_errors=True)
         self.members: dict[str, Member] = {}
-        for file in [*mounted_files(inputs), *sorted(folder.glob(f"*/{FILE}"))]:
+        for file in [
+            *find_in_outputs(inputs, f"members/*/{FILE}"),
+            *sorted(folder.glob(f"*/{FILE}")),
+        ]:
             if member := read_member(file, state.fingerprint):
                 self.keep_apart(member.name, member.settings)
                 self.members.setdefault(member.name, member).folds.update(member.folds)
@@ -138,12 +141,6 @@ class Portfolio:
 def as_json(settings: Mapping) -> dict:
     """Return settings as JSON reads them back: tuples are lists."""
     return json.loads(json.dumps(settings))
-
-
-def mounted_files(inputs: Path) -> Iterator[Path]:
-    """Yield the members' files in outputs that are mounted below `inputs`."""
-    for depth in range(1, DEEPEST):
-        yield from sorted(inputs.glob(f"{depth * '*/'}members/*/{FILE}"))
 
 
 def write_member(file: Path, member: Member, identity: Mapping[str, object]) -> None:

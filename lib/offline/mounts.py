@@ -1,6 +1,6 @@
 """Where Kaggle mounts the sources of a kernel below its input folder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from common import Problem
@@ -37,6 +37,17 @@ def find_mounted(inputs: Path, slug: str, marker: Sequence[str], what: str, atta
             several = ", ".join(map(str, found))
             raise Problem(f"Found more than one {sought}: {several}. Detach all but one.")
     raise Problem(f"Found no {sought}: {attach}.")
+
+
+def find_in_outputs(inputs: Path, pattern: str) -> Iterator[Path]:
+    """Yield the files that match `pattern` in outputs of earlier sessions, the upper ones first.
+
+    Args:
+        inputs: the folder below which outputs are mounted, each down to five levels.
+        pattern: of `Path.glob`, relative to an output.
+    """
+    for depth in range(1, DEPTH + 1):
+        yield from sorted(inputs.glob(f"{depth * '*/'}{pattern}"))
 
 
 def lies_in(place: Path, file: str) -> bool:

@@ -4,6 +4,7 @@ import math
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePath
 
 import numpy as np
@@ -54,10 +55,7 @@ def again(run: Run, **settings: object) -> str:
         sets = [f"--set {name}={shlex.quote(str(value))}" for name, value in settings.items()]
         return " ".join(["ship push", *sets])
     wanted = {f"--{name.replace('_', '-')}": str(value) for name, value in settings.items()}
-    output = "output"
-    for number, word in enumerate(words[:-1]):
-        output = words[number + 1] if word == "--output" else output
-    wanted["--output"] = f"{output}-next"
+    wanted["--output"] = dict(pairwise(words)).get("--output", "output") + "-next"
     for number, word in enumerate(words[:-1]):
         if word in wanted:
             words[number + 1] = wanted.pop(word)

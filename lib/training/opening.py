@@ -5,11 +5,12 @@ import shutil
 from pathlib import Path
 
 from common import Problem
+from inference.portfolio import as_json
 from inference.scores import metric_named
+from offline.mounts import find_in_outputs
 from training.state import State, damaged
 
 MOUNTED = "state/state.json"  # in the output of an earlier session
-DEEPEST = 6  # levels below Kaggle's inputs at which it may lie
 
 
 def open_state(
@@ -30,7 +31,7 @@ def open_state(
             there is no such metric.
     """
     file = folder / "state.json"
-    settings = json.loads(json.dumps(settings))  # tuples read back as lists
+    settings = as_json(settings)
     metric_named(settings.get("metric", "accuracy"))
     if inputs and not fresh and not file.is_file():
         take_over(folder, settings, fingerprint, inputs)
@@ -76,7 +77,7 @@ def take_over(folder: Path, settings: dict, fingerprint: str, inputs: Path) -> N
     of what is found.
     """
     found = []
-    for file in (f for depth in range(1, DEEPEST) for f in inputs.glob(f"{depth * '*/'}{MOUNTED}")):
+    for file in find_in_outputs(inputs, MOUNTED):
         try:
             earlier = read_state(file.parent)
         except Problem:

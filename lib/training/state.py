@@ -269,9 +269,12 @@ class State:
         merit = self.metric.sign * row["val_score"]
         if self.highest is None or merit > self.highest:
             self.highest, self.margin = merit, error
-            self.floor = self.floor if error else merit
+            if not error:
+                self.floor = merit
         least = self.highest - self.margin
-        if merit >= (least if self.floor is None else max(least, self.floor)):
+        if self.floor is not None:
+            least = max(least, self.floor)
+        if merit >= least:
             self.best_score, self.best_stage = row["val_score"], self.stage
             self.best = self.average or self.last
         self.epoch += 1
