@@ -177,6 +177,14 @@ def test_a_run_is_repeated_into_another_folder_with_new_values_of_its_options(tm
     )
 
 
+def test_a_run_whose_options_have_equals_signs_is_repeated_into_another_folder(tmp_path):
+    told = "python kernel.py --data photos --image-size=160 --output=one"
+    run = read_run(write_run(tmp_path, command=told))
+    assert again(run, image_size="192x192") == (
+        "python kernel.py --data photos --image-size 192x192 --output one-next"
+    )
+
+
 def test_the_kernel_takes_the_settings_that_the_rules_give(tmp_path):
     """Each option is read by the kernel's own command line, which checks all of them."""
     words = []

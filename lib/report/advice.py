@@ -54,6 +54,8 @@ def again(run: Run, **settings: object) -> str:
     if len(words) > 1 and PurePath(words[1]).name == "script.py":  # as Kaggle names every kernel
         sets = [f"--set {name}={shlex.quote(str(value))}" for name, value in settings.items()]
         return " ".join(["ship push", *sets])
+    options = (word.split("=", 1) if word.startswith("--") else [word] for word in words)
+    words = [part for option in options for part in option]
     wanted = {f"--{name.replace('_', '-')}": str(value) for name, value in settings.items()}
     wanted["--output"] = dict(pairwise(words)).get("--output", "output") + "-next"
     for number, word in enumerate(words[:-1]):
