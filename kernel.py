@@ -189,7 +189,9 @@ class Config:
     image_size: tuple[int, int] | None = setting(None, "N or HxW pixels", least=32, most=2048)
     weights: str = setting("imagenet", "imagenet, drawn (Plain's), none (random), or a .h5 file")
     input_range: Literal["backbone", "0..1"] = setting("backbone", "what scaled pixels span")
-    batch_size: int = setting(32, "photos a step, all devices together", least=1, most=1024)
+    batch_size: int | None = setting(
+        None, "photos a step, all devices together; 32, or 16 for few steps", least=1, most=1024
+    )
     stages: tuple[Stage, ...] = setting(
         DEFAULT_STAGES, "name:fraction:learning_rate:epochs[:views=...],..."
     )
@@ -513,7 +515,8 @@ def fit_stage(
     state = clock.state
     rate = state.learning_rate or stage.learning_rate
     opened = training.unfreeze(config, network.get_layer("backbone"), stage)
-    print(f"stage {stage.name} begins: {opened}, learning rate {rate:g}", flush=True)
+    step = f"learning rate {rate:g}, {config.batch_size} photos a step"
+    print(f"stage {stage.name} begins: {opened}, {step}", flush=True)
     batches = make_iterator(config, tables, tables.train, augmentation(config), shuffle=True)
     validation = make_iterator(config, tables, tables.validation)
     model = compile_model(config, network, stage, rate, state.way_of(stage.name))
@@ -607,6 +610,9 @@ def run(config: Config, options: argparse.Namespace, output: Path, boundary: Bou
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
     parts = photos.load_tables(folder, COMPETITION, scratch, config)
     parts = photos.keep_decoded(parts, members.values(), VIEWS, scratch)
+    count = len(parts[0].train)
+    config = settings.at_own_batch(config, count)
+    members = {name: settings.at_own_batch(each, count) for name, each in members.items()}
     same, found = settings.decisive(config, MAY_CHANGE), photos.fingerprint(parts)
     same["metric"] = parts[0].competition.layout.metric
     state = training.open_state(output / "state", same, found, options.fresh, ROOT / "input")

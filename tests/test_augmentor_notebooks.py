@@ -278,6 +278,21 @@ class TestChanges:
         with pytest.raises(Exception, match="make a new dataset"):
             list(dataset)
 
+    @pytest.mark.parametrize(("size", "whole"), [(7, 4), (5, 6), (30, 1), (60, 1)])
+    def test_dropping_the_remainder(self, size, whole):
+        flow = numbered(size, shuffle=True)
+        flow[0]
+        flow.drop_remainder = True
+        dataset = flow.as_tf_dataset()
+        assert len(flow) == dataset.cardinality() == whole
+        epochs = [[next(flow) for _ in range(whole)] for _ in range(3)] + [list(dataset)]
+        assert flow.epoch == 4
+        assert all(len(batch) == min(size, N) for epoch in epochs for batch in epoch)
+        assert dataset.element_spec.shape[0] == (size if size <= N else None)
+        left_out = [set(range(N)) - set(numbers(map(np.asarray, epoch))) for epoch in epochs]
+        assert len(left_out[0]) == N - whole * min(size, N)
+        assert not left_out[0] or any(each != left_out[0] for each in left_out)
+
     @pytest.mark.parametrize("workers", [0, 2])
     def test_dtype_and_arrays(self, workers):
         flow = numbered(workers=workers)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from common import Problem
-from settings import decisive, members_of
+from settings import at_own_batch, decisive, members_of
 from settings.values import text_of
 from tiny_kernel import kernel
 
@@ -61,6 +61,24 @@ def test_labels_are_smoothed_in_long_schedules_alone():
     assert smoothing("--label-smoothing", "0") == 0
     assert smoothing("--recipe", "reference") == 0
     assert smoothing("--recipe", "max") == 0.1
+
+
+@pytest.mark.parametrize(
+    ("words", "photos", "expected"),
+    [
+        ((), 13_000, 32),
+        ((), 888, 16),  # 36 epochs: 999 steps of 32
+        ((), 889, 32),  # 1,000.1
+        (("--epochs", "3"), 3_555, 16),
+        (("--epochs", "3"), 3_556, 32),
+        (("--epochs", "3", "--batch-size", "20"), 100, 20),
+        (("--recipe", "reference"), 100, 24),
+        (("--recipe", "quick"), 300, 16),
+    ],
+)
+def test_batches_are_small_where_steps_would_be_few(words, photos, expected):
+    found = kernel.read_arguments(["--data", "photos", *words])[0]
+    assert at_own_batch(found, photos).batch_size == expected
 
 
 def test_the_reference_is_as_it_scored():

@@ -759,15 +759,6 @@ def test_the_share_tells_whether_photos_or_steps_are_slow(tmp_path, step, photo,
     assert low <= waiting_share(asked, flow.ready_times, took) <= high
 
 
-if __name__ == "__main__":
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
-    names = [device.name for device in tf.config.list_logical_devices("CPU")]
-    with tf.distribute.MirroredStrategy(names).scope():
-        check_average_in_training(Path(sys.argv[1]))
-    print(len(names), "devices")
-
-
 def test_layers_of_the_same_shape_drop_different_things():
     inputs = keras.Input((64,))
     drop = [keras.layers.Dropout(0.5)(inputs) for _ in range(2)]
@@ -780,3 +771,12 @@ def test_layers_of_the_same_shape_drop_different_things():
     again = model(np.ones((8, 64), "float32"), training=True)
     assert all((a != b).any() for i, a in enumerate(masks) for b in masks[:i])
     np.testing.assert_array_equal(again[1], masks[3])
+
+
+if __name__ == "__main__":
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
+    names = [device.name for device in tf.config.list_logical_devices("CPU")]
+    with tf.distribute.MirroredStrategy(names).scope():
+        check_average_in_training(Path(sys.argv[1]))
+    print(len(names), "devices")

@@ -62,6 +62,10 @@ class Iterator(keras.utils.PyDataset):
     seen as it was. `next(it)` computes ahead across the end of an epoch too. A public attribute of
     the iterator or its augmentor counts from the next batch on if it is assigned. An array that is
     changed in place may count later.
+
+    Where `drop_remainder` is set to True, an epoch leaves out the samples at the end of its order
+    that make no whole batch, as that of `tf.data` does; with `shuffle` they are others each time.
+    An epoch has one batch at least.
     """
 
     white_list_formats = reading.SUFFIXES
@@ -79,6 +83,7 @@ class Iterator(keras.utils.PyDataset):
         self.n = self.samples = n
         self.image_data_generator = image_data_generator
         self.batch_size = settings.batch_size
+        self.drop_remainder = False
         self.shuffle = settings.shuffle
         self.class_mode = settings.class_mode
         self.subset = settings.subset
@@ -163,7 +168,8 @@ class Iterator(keras.utils.PyDataset):
     # Reading.
 
     def __len__(self) -> int:
-        return -(-self.n // self.batch_size)
+        whole, rest = divmod(self.n, self.batch_size)
+        return whole + bool(rest and not (self.drop_remainder and whole))
 
     def __getitem__(self, idx: int):
         length = len(self)
@@ -247,7 +253,7 @@ class Iterator(keras.utils.PyDataset):
             finally:
                 ahead.close()
 
-        even = None if self.n % self.batch_size else self.batch_size
+        even = self.batch_size if batches * self.batch_size <= self.n else None
         signature = tf.nest.map_structure(
             lambda array: tf.TensorSpec((even, *array.shape[1:]), array.dtype),
             _tuples(self._compute_batch(self.epoch, np.zeros(1, int))),

@@ -35,7 +35,8 @@ def make_iterator(
         tables: the photos of the run.
         table: one of theirs, with or without its column of labels.
         transform: the augmentation, an albumentations Compose for photos of that size; or None.
-        shuffle: whether the order is drawn, anew in each epoch.
+        shuffle: whether the order is drawn, anew in each epoch, and whole batches alone are made of
+            it: over the one or two photos of a last batch, BatchNorm's statistics are worthless.
     """
     labelled = "label" in table
     if labelled:
@@ -59,6 +60,7 @@ def make_iterator(
         validate_filenames=False,
         verbose=False,
     )
+    flow.drop_remainder = shuffle
     loader = replace(flow.loader, kept_size=tables.kept_size and larger(config, tables))
     flow.loader = SurvivingLoader(loader, stand_ins(table) if labelled else {})
     return flow

@@ -11,11 +11,12 @@ members = members_of(resolved(config, backbones), recipes, shared, backbones)
 
 from settings.command_line import read_settings
 from settings.members import decisive, expand_members, members_of
-from settings.resolving import at_own_rate, at_scale, resolved
+from settings.resolving import at_own_batch, at_own_rate, at_scale, resolved
 from settings.showing import show_config
 from settings.values import setting, size_text
 
 __all__ = [
+    "at_own_batch",
     "at_own_rate",
     "at_scale",
     "decisive",

@@ -165,7 +165,8 @@ class Checkpoint(keras.callbacks.Callback):
         self.check_finite(logs["val_loss"])
         state, number = self.state, self.state.stage
         stage = self.clock.stages[number]
-        seconds, speed = time.monotonic() - self.began, self.batches.n / self.trained
+        seconds = time.monotonic() - self.began
+        speed = min(self.batches.n, len(self.batches) * self.batches.batch_size) / self.trained
         waited = waiting_share(self.asked, self.batches.ready_times, self.trained)
         rate, right = self.learning_rate, self.judge.right
         row = epoch_row(state, stage, epoch + 1, logs, rate, seconds, speed, waited, right)

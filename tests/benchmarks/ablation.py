@@ -46,7 +46,9 @@ SETTINGS = {
     "label smoothing": ["--label-smoothing", "0.1"],
     "no label smoothing": ["--label-smoothing", "0"],
     "dropout .5": ["--dropout", "0.5"],
+    "batches of 8": ["--batch-size", "8"],
     "batches of 16": ["--batch-size", "16"],
+    "batches of 32": ["--batch-size", "32"],
     "no TTA": ["--tta", "1"],
 }
 
