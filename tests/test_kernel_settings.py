@@ -67,10 +67,10 @@ def test_labels_are_smoothed_in_long_schedules_alone():
     ("words", "photos", "expected"),
     [
         ((), 13_000, 32),
-        ((), 888, 16),  # 36 epochs: 999 steps of 32
-        ((), 889, 32),  # 1,000.1
-        (("--epochs", "3"), 3_555, 16),
-        (("--epochs", "3"), 3_556, 32),
+        ((), 444, 16),  # 36 epochs: 499.5 steps of 32
+        ((), 445, 32),  # 500.6
+        (("--epochs", "3"), 1_777, 16),
+        (("--epochs", "3"), 1_778, 32),
         (("--epochs", "3", "--batch-size", "20"), 100, 20),
         (("--recipe", "reference"), 100, 24),
         (("--recipe", "quick"), 300, 16),
