@@ -174,6 +174,10 @@ class TestZip:
         numbered_pair = numbered(), numbered(batch_size=5)
         with pytest.raises(ValueError, match="batch_size"):
             zip_flows(*numbered_pair)
+        numbered_pair = numbered(), numbered()
+        numbered_pair[1].drop_remainder = True
+        with pytest.raises(ValueError, match="drop_remainder"):
+            zip_flows(*numbered_pair)
         with pytest.raises(ValueError, match="30 and 24 samples"):
             zip_flows(numbered(), ImageDataAugmentor().flow(RANDOM, None, 4))
         with pytest.raises(ValueError, match="seed"):

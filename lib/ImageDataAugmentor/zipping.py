@@ -5,7 +5,7 @@ import numpy as np
 
 from .iterator import Iterator
 
-_ALIKE = ("batch_size", "shuffle")
+_ALIKE = ("batch_size", "shuffle", "drop_remainder")
 
 
 class ZippedFlows(keras.utils.PyDataset):
