@@ -24,7 +24,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "lib")]
 import keras  # noqa: E402
 
 import kernel  # noqa: E402 - found in the repository
-from settings import members_of, resolved, size_text  # noqa: E402
+from settings import at_own_batch, members_of, resolved, size_text  # noqa: E402
 from training.costs import gpu_minutes  # noqa: E402
 from training.memory import OVERHEAD, activation_bytes, photos_that_fit, step_bytes  # noqa: E402
 from training.precision import set_precision  # noqa: E402
@@ -74,7 +74,7 @@ def main() -> None:
         networks, most = [], 0.0
         minutes = gpu_minutes(config, members, kernel.BACKBONES, kernel.VIEWS, kernel.PHOTOS)
         for member in members.values():
-            share = member.batch_size // GPUS
+            share = at_own_batch(member, kernel.PHOTOS[0]).batch_size // GPUS
             most = max(most, step_bytes(network_of(member), share) / 1e9)
             networks.append(f"{member.backbone} {size_text(member.image_size)}")
         cells = f"`{name}`", ", ".join(networks), f"{minutes:.0f}", f"{most:.1f}", why
