@@ -9,13 +9,15 @@ photo against the first row: with a 95 % interval, and the p value of McNemar's 
 that are not the benchmark's own go to the kernel. Schedules are variations of the recipe's own.
 
 It can be stopped and started again: finished runs are kept, an unfinished one goes on. Every run
-rewrites ablation.md and ablation.csv in the output folder. A run takes minutes to hours.
+rewrites ablation.md, ablation.csv and ablation.png (the differences with their intervals) in the
+output folder. A run takes minutes to hours.
 """
 
 import argparse
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +31,8 @@ KERNEL = REPOSITORY / "kernel.py"
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "lib")]
 
 import kernel  # noqa: E402 - found in the repository
+from common import clock_text  # noqa: E402
+from results.figures.drawing import BLUE, GREY, lettering, new_figure, save, tidy  # noqa: E402
 from settings.values import text_of  # noqa: E402
 
 SETTINGS = {
@@ -46,6 +50,7 @@ SETTINGS = {
     "label smoothing": ["--label-smoothing", "0.1"],
     "no label smoothing": ["--label-smoothing", "0"],
     "dropout .5": ["--dropout", "0.5"],
+    "hidden head": ["--head", "hidden"],
     "batches of 8": ["--batch-size", "8"],
     "batches of 16": ["--batch-size", "16"],
     "batches of 32": ["--batch-size", "32"],
@@ -86,15 +91,19 @@ def at_rate(stage: kernel.Stage, times: float) -> kernel.Stage:
     return replace(stage, learning_rate=times * stage.learning_rate)
 
 
-def run_kernel(data: Path, output: Path, options: list[str]) -> bool:
-    """Run the kernel unless it has finished there; return whether it has."""
-    if not (output / "metrics.json").is_file():
-        command = [sys.executable, str(KERNEL), "--data", str(data), "--output", str(output)]
-        print(f"{output.name}: {' '.join(options)}", flush=True)
-        output.mkdir(parents=True, exist_ok=True)
-        with (output / "log.txt").open("a") as log:
-            subprocess.run([*command, *options], stdout=log, stderr=log, check=False)
+def finished(output: Path) -> bool:
+    """Return whether a run of the kernel has ended there."""
     return (output / "metrics.json").is_file()
+
+
+def run_kernel(data: Path, output: Path, options: list[str]) -> None:
+    """Run the kernel, or go on with a run that was interrupted."""
+    command = [sys.executable, str(KERNEL), "--data", str(data), "--output", str(output)]
+    output.mkdir(parents=True, exist_ok=True)
+    with (output / "log.txt").open("a") as log:
+        subprocess.run([*command, *options], stdout=log, stderr=log, check=False)
+    if not finished(output):
+        print(f"{output.name} has not finished: see {output / 'log.txt'}", flush=True)
 
 
 def right_answers(data: Path, output: Path, on_test: bool) -> pd.Series:
@@ -119,27 +128,37 @@ def compare(rights: list[pd.Series], base: list[pd.Series]) -> dict[str, float]:
     return {"difference": difference.mean(), "interval": error, "p": p}
 
 
-def table_of(data: Path, output: Path, names: list[str], seeds: list[int], on_test: bool):
-    """Return a row for each ingredient that has finished with every seed of the first row's."""
-    rows, answers = [], {}
-    for name in names:
-        folders = [output / f"{name}-{seed}".replace(" ", "-") for seed in seeds]
-        done = [folder for folder in folders if (folder / "metrics.json").is_file()]
-        if len(done) < len(folders):
-            continue
-        answers[name] = [right_answers(data, folder, on_test) for folder in done]
-        seconds = [json.loads((f / "metrics.json").read_text())["seconds"] for f in done]
-        row = {
+def table_of(folders: dict[str, list[Path]], data: Path, on_test: bool) -> pd.DataFrame:
+    """Return a row for each ingredient that has finished with every seed, once the first has.
+
+    Args:
+        folders: each ingredient's runs, one a seed.
+        data: the competition's folder.
+        on_test: whether the test photos are judged, and not the labelled ones out of fold.
+    """
+    done = {name: runs for name, runs in folders.items() if all(map(finished, runs))}
+    rights = {
+        name: [right_answers(data, run, on_test) for run in runs] for name, runs in done.items()
+    }
+    base = rights.get(next(iter(folders)))
+    if base is None:
+        return pd.DataFrame()
+    return pd.DataFrame(
+        {
             "ingredient": name,
-            "accuracy": pd.concat(answers[name]).mean(),
-            "seeds": " ".join(f"{one.mean():.4f}" for one in answers[name]),
-            "photos": len(answers[name][0]),
-            "seconds": np.mean(seconds),
+            "accuracy": pd.concat(ours).mean(),
+            "seeds": " ".join(f"{one.mean():.4f}" for one in ours),
+            "photos": len(ours[0]),
+            "seconds": np.mean([seconds_of(run) for run in done[name]]),
         }
-        if names[0] in answers:
-            row |= compare(answers[name], answers[names[0]])
-        rows.append(row)
-    return pd.DataFrame(rows)
+        | compare(ours, base)
+        for name, ours in rights.items()
+    )
+
+
+def seconds_of(output: Path) -> float:
+    """Return what a run took."""
+    return json.loads((output / "metrics.json").read_text())["seconds"]
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -154,8 +173,38 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> None:
-    """Run what is asked for, and print the table."""
+def draw(table: pd.DataFrame, path: Path) -> None:
+    """Draw each row's difference to the first one, in points, with its 95 % interval."""
+    others, rows = table.iloc[1:], np.arange(len(table) - 1)
+    figure = new_figure(8, 1.3 + 0.3 * len(others))
+    axes = figure.add_subplot()
+    axes.axvline(0, color=GREY, lw=1)
+    axes.errorbar(
+        100 * others["difference"], rows, xerr=100 * others["interval"], fmt="o", color=BLUE
+    )
+    axes.set_yticks(rows, lettering(others["ingredient"], 40))
+    axes.set_ylim(len(others) - 0.5, -0.5)
+    axes.set_xlabel("difference in points, with its 95 % interval")
+    first = table.iloc[0]
+    axes.set_title(
+        f"against {first.ingredient}: {first.accuracy:.4f} of {first.photos:,} photos", loc="left"
+    )
+    tidy(axes)
+    save(figure, path)
+
+
+def write_table(table: pd.DataFrame, output: Path) -> None:
+    """Write the table as CSV, as Markdown and as a picture, if it has rows."""
+    if table.empty:
+        return
+    table.to_csv(output / "ablation.csv", index=False)
+    (output / "ablation.md").write_text(markdown(table), encoding="utf-8")
+    if len(table) > 1:
+        draw(table, output / "ablation.png")
+
+
+def read_arguments() -> tuple[argparse.Namespace, list[str], dict[str, list[str]]]:
+    """Return the benchmark's options, the kernel's, and the chosen ingredients' by their names."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -171,19 +220,32 @@ def main() -> None:
     names = [name for name in options.only.split(",") if name] or list(tried)
     if unknown := [name for name in names if name not in tried]:
         parser.error(f"--only has no ingredient {unknown[0]!r}; there are: {', '.join(tried)}")
-    seeds = [int(seed) for seed in options.seeds.split(",")]
-    options.output.mkdir(parents=True, exist_ok=True)
-    folds = "1" if options.test else options.folds
-    for seed in seeds:
-        for name in names:
-            folder = options.output / f"{name}-{seed}".replace(" ", "-")
-            changed = ["--seed", str(seed), "--folds", folds, *rest, *tried[name]]
-            if not run_kernel(options.data, folder, changed):
-                print(f"{folder.name} has not finished: see {folder / 'log.txt'}", flush=True)
-            table = table_of(options.data, options.output, names, seeds, options.test)
-            if len(table):
-                table.to_csv(options.output / "ablation.csv", index=False)
-                (options.output / "ablation.md").write_text(markdown(table), encoding="utf-8")
+    rest += ["--folds", "1" if options.test else options.folds]
+    return options, rest, {name: tried[name] for name in names}
+
+
+def main() -> None:
+    """Run what is asked for, and print the table."""
+    options, rest, tried = read_arguments()
+    seeds = options.seeds.split(",")
+    folders = {
+        name: [options.output / f"{name}-{seed}".replace(" ", "-") for seed in seeds]
+        for name in tried
+    }
+    runs = [(name, number) for number in range(len(seeds)) for name in tried]
+    runs = [(name, number) for name, number in runs if not finished(folders[name][number])]
+    began = time.monotonic()
+    for count, (name, number) in enumerate(runs, 1):
+        changed = [*rest, "--seed", seeds[number], *tried[name]]
+        print(f"run {count} of {len(runs)}, {name}: {' '.join(changed)}", flush=True)
+        run_kernel(options.data, folders[name][number], changed)
+        write_table(table_of(folders, options.data, options.test), options.output)
+        left = (time.monotonic() - began) / count * (len(runs) - count)
+        print(f"{clock_text(left)} left", flush=True)
+    table = table_of(folders, options.data, options.test)
+    if table.empty:
+        sys.exit(f"{folders[next(iter(tried))][0].name} has not finished: nothing to compare with")
+    write_table(table, options.output)
     print(markdown(table))
 
 
