@@ -439,8 +439,7 @@ def build_model(config: Config, classes: int, weights: Path | None) -> keras.Mod
     x = keras.layers.Rescaling((high - low) / 255, offset=low, name="scale")(inputs)
     x = training.load_backbone(f"{row.package}.{config.backbone}", config.image_size, weights)(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    head = training.build_head(config.head, classes, config.dropout, config.l2)
-    return keras.Model(inputs, head(x))
+    return keras.Model(inputs, training.build_head(config, classes)(x))
 
 
 def weights_of(config: Config) -> Path | None:

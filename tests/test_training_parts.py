@@ -34,7 +34,7 @@ from training import (
 from training.batchnorm import MOMENTUM, Reestimate
 from training.checkpoint import reseed
 from training.feeding import waiting_share
-from training.head import STRENGTHS, Watch, best_regression, fit_on_flows
+from training.head import STRENGTHS, Watch, best_network, best_regression, fit_on_flows
 from training.rates import cosine_span, paths
 from training.unlike import unlike_others
 
@@ -57,7 +57,8 @@ def small_network(classes=3, kind="linear"):
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs)
     x = load_backbone("training.plain.Plain", (SIDE, SIDE), None)(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, build_head(kind, classes, 0.25, 0.0)(x))
+    head = build_head(SimpleNamespace(head=kind, dropout=0.25, l2=0, norm_momentum=0.9), classes)
+    return keras.Model(inputs, head(x))
 
 
 def plain_network():
@@ -553,11 +554,11 @@ def test_without_mixers_a_step_trains_on_the_photos_as_they_are(monkeypatch):
 # ---------------------------------------------------------------------------------------- head
 
 
-def clusters(rng, classes, n, width=6):
+def clusters(rng, classes, n, width=6, noise=5.0):
     """Return features around a centre for each class, of unequal scales, and their classes."""
     labels = np.arange(n) % classes
     centres = np.random.default_rng(classes).normal(size=(classes, width))
-    noise = rng.normal(scale=5.0, size=(n, width))
+    noise = rng.normal(scale=noise, size=(n, width))
     return np.float32((centres[labels] + noise) * 3.0 ** np.arange(width) + 5), labels
 
 
@@ -567,7 +568,7 @@ def test_the_head_predicts_what_the_best_regression_predicts(classes):
     rng = np.random.default_rng(0)
     features, labels = clusters(rng, classes, 60)
     held, held_labels = clusters(rng, classes, 40)
-    kernel, bias = best_regression(features, labels, held, held_labels, classes)
+    ((kernel, bias),) = best_regression(features, labels, held, held_labels, classes)
     assert (kernel.shape, bias.shape) == ((6, classes), (classes,))
     assert (kernel.dtype, bias.dtype) == (np.float32, np.float32)
 
@@ -585,6 +586,26 @@ def test_the_head_predicts_what_the_best_regression_predicts(classes):
     made = keras.ops.convert_to_numpy(keras.ops.softmax(held @ kernel + bias))
     np.testing.assert_allclose(made, best, atol=2e-3)
     assert -np.log(made[np.arange(40), held_labels]).mean() == pytest.approx(best_loss, abs=1e-3)
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_hidden_head_that_was_fitted_says_the_same_in_training(classes):
+    """Its BatchNorm has the statistics of the features that it was fitted on."""
+    rng = np.random.default_rng(0)
+    features, labels = clusters(rng, classes, 300, noise=1.0)
+    held, held_labels = clusters(rng, classes, 90, noise=1.0)
+    settings = SimpleNamespace(head="hidden", dropout=0, l2=0, norm_momentum=0.9)
+    head = build_head(settings, classes)
+    head.build((None, features.shape[1]))
+    dense, norm, _, last = head.layers
+    fitted = best_network(features, labels, held, held_labels, classes)
+    for layer, weights in zip((dense, norm, last), fitted, strict=True):
+        layer.set_weights(weights)
+    told = head.predict(features, verbose=0)
+    assert_equal([keras.ops.convert_to_numpy(head(features, training=True))], [told], atol=1e-4)
+    assert (told.argmax(1) == labels).mean() > 1 / classes + 0.3
+    own = -np.log(head.predict(held, verbose=0)[np.arange(90), held_labels]).mean()
+    assert own < np.log(classes) - 0.2
 
 
 class Flow:
@@ -618,13 +639,14 @@ def test_photos_far_from_all_others_are_found_also_in_pairs():
     assert unlike_others(list("abcdefghij"), np.float32(features[:10])) == []
 
 
+@pytest.mark.parametrize("kind", ["linear", "hidden"])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys, classes):
+def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys, classes, kind):
     rng, stages = np.random.default_rng(0), [Stage("cached", views=1), Stage("all", 1.0)]
     train, labels = coloured(rng, classes, 30)
     held, held_labels = coloured(rng, classes, 21)
     view = np.clip(train + rng.integers(0, 20, train.shape), 0, 255).astype("uint8")
-    network = small_network(classes)
+    network = small_network(classes, kind)
     backbone = network.get_layer("backbone").get_weights()
     clock = Clock(state, stages, 50, 1, math.inf)
     state.begin_job("one", 2)

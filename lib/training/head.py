@@ -1,14 +1,16 @@
 """The head, fitted on features that the frozen backbone computes only once."""
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 
 import keras
 import numpy as np
-from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
@@ -22,30 +24,35 @@ from training.unlike import unlike_others
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)  # inverse, on standardised features
 STEPS = 300  # of the solver, at most
+HIDDEN = 256  # units of the hidden layer
+EPSILON = 1e-3  # that its BatchNorm adds to a variance
+PENALTY = 1.0  # L2, on its features' standardised scale
+PASSES, PATIENCE = 50, 5  # over the features: at most, and without a lower loss
+AT_ONCE = 4096  # photos whose features the head takes
 
 
-def build_head(kind: str, classes: int, dropout: float, l2: float) -> keras.Sequential:
+def build_head(config, classes: int) -> keras.Sequential:
     """Return what turns the backbone's pooled features into probabilities.
 
     Args:
-        kind: "linear": dropout and one Dense layer; "hidden": Dense 256, BatchNorm and dropout
-            before it, as the reference recipe has it.
+        config: settings: head, "linear" (dropout and one Dense layer) or "hidden" (Dense 256,
+            BatchNorm and dropout before it, as the reference recipe has it); dropout, the fraction
+            of inputs of the last layer that are dropped in training; l2, the penalty on the hidden
+            layer's weights, 0 is none; norm_momentum, of the hidden layer's BatchNorm.
         classes: how many.
-        dropout: the fraction of inputs of the last layer that are dropped in training.
-        l2: penalty on the hidden layer's weights; 0 is none.
 
     Returns:
         A model named "head": float32 [n, features] to float32 [n, classes].
     """
-    penalty = keras.regularizers.L2(l2) if l2 else None
-    hidden = [
-        keras.layers.Dense(256, activation="relu", kernel_regularizer=penalty),
-        keras.layers.BatchNormalization(),
-    ]
+    layers = []
+    if config.head == "hidden":
+        penalty = keras.regularizers.L2(config.l2) if config.l2 else None
+        layers = [
+            keras.layers.Dense(HIDDEN, activation="relu", kernel_regularizer=penalty),
+            keras.layers.BatchNormalization(momentum=config.norm_momentum, epsilon=EPSILON),
+        ]
     last = keras.layers.Dense(classes, activation="softmax", dtype="float32")
-    return keras.Sequential(
-        [*(hidden if kind == "hidden" else []), keras.layers.Dropout(dropout), last], name="head"
-    )
+    return keras.Sequential([*layers, keras.layers.Dropout(config.dropout), last], name="head")
 
 
 class Watch(keras.callbacks.Callback):
@@ -111,7 +118,7 @@ def fit_on_flows(
     labels: Sequence[np.ndarray],
     clock: Clock,
 ) -> np.ndarray:
-    """Fit the linear head on cached features, and count that as the one epoch of the stage.
+    """Fit the head on cached features, and count that as the one epoch of the stage.
 
     Args:
         network: a model with the layers "pool" and "head".
@@ -130,12 +137,15 @@ def fit_on_flows(
     began, state = time.monotonic(), clock.state
     (*seen, held), waited = compute_features(network, flows, clock)
     features, positions = np.concatenate(seen), np.tile(labels[0], len(seen))
-    classes = network.output_shape[-1]
-    kernel, bias = best_regression(features, positions, held, labels[1], classes)
-    network.get_layer("head").layers[-1].set_weights([kernel, bias])
+    head, classes = network.get_layer("head"), network.output_shape[-1]
+    layers = [layer for layer in head.layers if layer.weights]
+    fit = best_regression if len(layers) == 1 else best_network
+    weights = fit(features, positions, held, labels[1], classes)
+    for layer, own in zip(layers, weights, strict=True):
+        layer.set_weights(own)
     validate = Judge(state.metric, labels[1])
-    judged = validate(softmax(held @ kernel + bias, axis=1))
-    fitted = softmax(features @ kernel + bias, axis=1), positions
+    judged = validate(what_it_says(head, held))
+    fitted = what_it_says(head, features), positions
     logs = {"loss": log_loss(*fitted), "accuracy": accuracy(*fitted)}
     logs |= {f"val_{name}": value for name, value in judged.items()}
     seconds = time.monotonic() - began
@@ -166,13 +176,19 @@ def compute_features(
     return found, waited
 
 
+def what_it_says(head: keras.Model, features: np.ndarray) -> np.ndarray:
+    """Return the head's probabilities, in parts that need little of a device's memory."""
+    parts = np.array_split(features, math.ceil(len(features) / AT_ONCE))
+    return np.concatenate([keras.ops.convert_to_numpy(head(part)) for part in parts])
+
+
 def best_regression(
     features: np.ndarray,
     labels: np.ndarray,
     held: np.ndarray,
     held_labels: np.ndarray,
     classes: int,
-) -> tuple[np.ndarray, np.ndarray]:
+) -> list[list[np.ndarray]]:
     """Fit logistic regressions of different strengths of regularisation; return the best.
 
     Args:
@@ -184,19 +200,65 @@ def best_regression(
         classes: how many.
 
     Returns:
-        The weights, float32 [features, classes], and the biases, float32 [classes], of a softmax.
+        Of the one layer the weights, float32 [features, classes], and the biases, float32
+        [classes], before a softmax.
     """
     scaler = StandardScaler().fit(features)
-    scaled, best, lowest = scaler.transform(features), None, np.inf
+    scaled, scaled_held = map(scaler.transform, (features, held))
+    best, lowest = None, np.inf
     for strength in STRENGTHS:
         with warnings.catch_warnings():  # the last steps to convergence make no difference
             warnings.simplefilter("ignore", ConvergenceWarning)
             fitted = LogisticRegression(C=strength, max_iter=STEPS).fit(scaled, labels)
-        rows = fitted.coef_ if classes > 2 else np.concatenate([-fitted.coef_, fitted.coef_]) / 2
-        offset = fitted.intercept_ if classes > 2 else fitted.intercept_ * [-0.5, 0.5]
-        kernel = (rows / scaler.scale_).T
-        bias = offset - scaler.mean_ @ kernel
-        loss = log_loss(softmax(held @ kernel + bias, axis=1), held_labels)
+        loss = log_loss(fitted.predict_proba(scaled_held), held_labels)
         if loss < lowest:
-            best, lowest = (np.float32(kernel), np.float32(bias)), loss
-    return best
+            best, lowest = fitted, loss
+    return [on_features(scaler, *as_softmax(best.coef_.T, best.intercept_))]
+
+
+def best_network(
+    features: np.ndarray,
+    labels: np.ndarray,
+    held: np.ndarray,
+    held_labels: np.ndarray,
+    classes: int,
+) -> list[list[np.ndarray]]:
+    """Fit a hidden layer and a softmax for as long as the validation photos' log loss falls.
+
+    It takes what `best_regression` takes.
+
+    Returns:
+        The weights of the three layers of a hidden head that have any. Its BatchNorm has the
+        statistics of these features, and the layer after it undoes what it does to them.
+    """
+    scaler = StandardScaler().fit(features)
+    scaled, scaled_held = map(scaler.transform, (features, held))
+    network = MLPClassifier((HIDDEN,), alpha=PENALTY, random_state=0)
+    best, lowest, since = None, np.inf, 0
+    for _ in range(PASSES):
+        network.partial_fit(scaled, labels, classes=np.arange(classes))
+        loss = log_loss(network.predict_proba(scaled_held), held_labels)
+        since += 1
+        if loss < lowest:
+            best, lowest, since = deepcopy((network.coefs_, network.intercepts_)), loss, 0
+        if since == PATIENCE:
+            break
+    (kernel, last), (bias, last_bias) = best
+    kernel, bias = on_features(scaler, kernel, bias)
+    last, last_bias = as_softmax(last, last_bias)
+    active = np.maximum(features @ kernel + bias, 0)
+    mean, variance = active.mean(0), active.var(0)
+    spread = np.sqrt(variance + EPSILON)
+    norm = [np.ones(HIDDEN), np.zeros(HIDDEN), mean, variance]
+    return [[kernel, bias], norm, [last * spread[:, None], last_bias + mean @ last]]
+
+
+def on_features(scaler: StandardScaler, kernel: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
+    """Return the float32 weights that do with features what these do with standardised ones."""
+    kernel = kernel / scaler.scale_[:, None]
+    return [np.float32(kernel), np.float32(bias - scaler.mean_ @ kernel)]
+
+
+def as_softmax(kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return a softmax of the same probabilities; scikit-learn has one unit for two classes."""
+    return (kernel, bias) if len(bias) > 1 else (kernel * [-0.5, 0.5], bias * [-0.5, 0.5])
