@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import os
 import shutil
 import signal
@@ -27,6 +28,7 @@ from typing import Literal
 
 START = time.monotonic()  # the session's clock: imports, checks and training all count
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+logging.getLogger("tensorflow").setLevel(logging.ERROR)  # short runs have it warn of retracing
 
 # --- overrides (ship push --set writes here; leave empty) ---
 OVERRIDES: dict[str, str] = {}

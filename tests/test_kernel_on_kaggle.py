@@ -50,6 +50,7 @@ def run_as_kaggle(tmp_path, sources, layout, overrides) -> tuple[Path, str]:
     status = run_script(script, inputs, working, on_line=lines.append, timeout=600)
     log = "\n".join(lines)
     assert status == 0, log
+    assert "WARNING" not in log, log
     return working, log
 
 
