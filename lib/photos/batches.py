@@ -1,5 +1,6 @@
 """From a table of photos to batches."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,6 +42,8 @@ def make_iterator(
     labelled = "label" in table
     if labelled:
         table = table.assign(position=tables.positions(table))
+    if config.interpolation == "nearest":  # somebody asked for it
+        warnings.filterwarnings("ignore", "Resizing photos .* with cv2.INTER_NEAREST, the default")
     if transform and config.fuse:
         transform = ImageDataAugmentor.fuse(transform)
     augmentor = ImageDataAugmentor(
