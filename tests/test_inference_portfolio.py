@@ -353,7 +353,7 @@ def test_trained_views_are_averaged_without_the_plain_one(parts, capsys):
     assert (fold.fold, fold.accuracy, fold.accuracy_tta) == (1, 1, 1)
     assert fold.validation_ids.tolist() == parts[1].validation.Id.tolist()
     assert fold.validation_positions.tolist() == parts[1].positions(parts[1].validation).tolist()
-    assert "used are as trained 0, as trained 1" in capsys.readouterr().out
+    assert "used are as trained 0; as trained 1" in capsys.readouterr().out
 
 
 def test_one_trained_view_alone_is_said_to_be_used(parts, capsys):
@@ -369,7 +369,7 @@ def test_helpful_views_stay_and_harmful_ones_go(parts, capsys):
     fold = choose_prediction(parts[0], [PLAIN, FLIPPED, LARGER], passes)
     assert fold.views == ["plain", "larger"]
     np.testing.assert_allclose(fold.validation, (passes[0][0] + passes[2][0]) / 2, rtol=1e-6)
-    assert "used are plain, larger" in capsys.readouterr().out
+    assert "used are plain; larger" in capsys.readouterr().out
 
 
 def test_the_plain_pass_stands_alone_where_the_mean_is_less_accurate(parts, capsys):

@@ -67,7 +67,7 @@ def test_the_line_of_a_stage_has_the_best_of_all_stages_and_the_time_left():
     config = SimpleNamespace(cache=True, fuse=True, workers=10**6)
     said = stage_sentence(config, Stage("all"), clock, "all layers train")
     assert said == (  # a row of an earlier version does not tell how long steps waited
-        "stage all is over: all layers train, 1 epochs in 3 s, best val_accuracy 0.5000 "
+        "stage all is over: all layers train, 1 epoch in 3 s, best val_accuracy 0.5000 "
         "(chosen so far 0.7500), 7 images/s, input-bound 0%, left 0:01:01"
     )
 

@@ -77,7 +77,7 @@ def choose_prediction(
         chosen, mean = [0], passes[0]
     used = "the plain prediction is used"
     if chosen != [0]:
-        used = f"used are {', '.join(views[number].name for number in chosen)}"
+        used = f"used are {'; '.join(views[number].name for number in chosen)}"
     print(f"validation {metric.name} {score:.4f}, with TTA {score_tta:.4f}: {used}", flush=True)
     return Fold(
         fold=tables.fold,

@@ -92,9 +92,9 @@ class StageMetrics:
                 network is chosen; None before the first.
             left: the most time that the rest of the run can take, h:mm:ss.
         """
-        best = self.best_val_score or 0
+        best, epochs = self.best_val_score or 0, "epoch" if self.epochs_run == 1 else "epochs"
         return (
-            f"stage {self.name} is over: {opened}, {self.epochs_run} epochs in "
+            f"stage {self.name} is over: {opened}, {self.epochs_run} {epochs} in "
             f"{self.seconds:.0f} s, best val_{metric} {best:.4f} (chosen so far {chosen or 0:.4f}),"
             f" {self.images_per_second or 0:.0f} images/s, input-bound {self.input_bound or 0:.0%},"
             f" left {left}"
