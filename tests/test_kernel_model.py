@@ -144,6 +144,13 @@ def test_l2_is_on_the_hidden_layer_alone():
     assert len(penalised.losses) == 1
 
 
+@pytest.mark.parametrize("momentum", ["0.9", "0.99"])
+def test_the_hidden_layer_s_batchnorm_has_the_momentum_of_the_others(momentum):
+    config = configure(*TINY, "--head", "hidden", "--norm-momentum", momentum)
+    _, norm, *_ = kernel.build_model(config, 4, None).get_layer("head").layers
+    assert norm.momentum == float(momentum)
+
+
 @pytest.mark.parametrize("name", ["MobileNet", "EfficientNetB3", "ConvNeXtTiny"])
 def test_weights_load_from_a_file_in_keras_format(name, tmp_path):
     """A file as keras.applications would load it gives the network that it was saved from."""

@@ -28,7 +28,7 @@ HIDDEN = 256  # units of the hidden layer
 EPSILON = 1e-3  # that its BatchNorm adds to a variance
 PENALTY = 1.0  # L2, on its features' standardised scale
 PASSES, PATIENCE = 50, 5  # over the features: at most, and without a lower loss
-AT_ONCE = 4096  # photos whose features the head takes
+AT_ONCE = 4096  # rows of features that the head takes at a time
 
 
 def build_head(config, classes: int) -> keras.Sequential:
