@@ -20,7 +20,7 @@ def network():
     eyes = keras.layers.Conv2D(2, 4, strides=4, activation="relu", use_bias=False)
     x = keras.Sequential([keras.Input((32, 48, 3)), eyes], name="backbone")(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    head = build_head(SimpleNamespace(head="linear", dropout=0.25), 2)
+    head = build_head(SimpleNamespace(head="linear", dropout=0.25, l2=0, norm_momentum=0.9), 2)
     model = keras.Model(inputs, head(x))
     kernel = np.zeros((4, 4, 3, 2), np.float32)
     kernel[..., 0, 0] = kernel[..., 2, 1] = 1

@@ -44,15 +44,14 @@ def build_head(config, classes: int) -> keras.Sequential:
     Returns:
         A model named "head": float32 [n, features] to float32 [n, classes].
     """
-    layers = []
-    if config.head == "hidden":
-        penalty = keras.regularizers.L2(config.l2) if config.l2 else None
-        layers = [
-            keras.layers.Dense(HIDDEN, activation="relu", kernel_regularizer=penalty),
-            keras.layers.BatchNormalization(momentum=config.norm_momentum, epsilon=EPSILON),
-        ]
+    penalty = keras.regularizers.L2(config.l2) if config.l2 else None
+    hidden = [
+        keras.layers.Dense(HIDDEN, activation="relu", kernel_regularizer=penalty),
+        keras.layers.BatchNormalization(momentum=config.norm_momentum, epsilon=EPSILON),
+    ]
     last = keras.layers.Dense(classes, activation="softmax", dtype="float32")
-    return keras.Sequential([*layers, keras.layers.Dropout(config.dropout), last], name="head")
+    layers = [*(hidden if config.head == "hidden" else []), keras.layers.Dropout(config.dropout)]
+    return keras.Sequential([*layers, last], name="head")
 
 
 class Watch(keras.callbacks.Callback):
