@@ -568,7 +568,7 @@ def test_the_head_predicts_what_the_best_regression_predicts(classes):
     rng = np.random.default_rng(0)
     features, labels = clusters(rng, classes, 60)
     held, held_labels = clusters(rng, classes, 40)
-    ((kernel, bias),) = best_regression(features, labels, held, held_labels, classes)
+    ((kernel, bias),) = best_regression(features, labels, held, held_labels)
     assert (kernel.shape, bias.shape) == ((6, classes), (classes,))
     assert (kernel.dtype, bias.dtype) == (np.float32, np.float32)
 
@@ -598,7 +598,7 @@ def test_a_hidden_head_that_was_fitted_says_the_same_in_training(classes):
     head = build_head(settings, classes)
     head.build((None, features.shape[1]))
     dense, norm, _, last = head.layers
-    fitted = best_network(features, labels, held, held_labels, classes)
+    fitted = best_network(features, labels, held, held_labels)
     for layer, weights in zip((dense, norm, last), fitted, strict=True):
         layer.set_weights(weights)
     told = head.predict(features, verbose=0)

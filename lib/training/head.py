@@ -136,10 +136,10 @@ def fit_on_flows(
     began, state = time.monotonic(), clock.state
     (*seen, held), waited = compute_features(network, flows, clock)
     features, positions = np.concatenate(seen), np.tile(labels[0], len(seen))
-    head, classes = network.get_layer("head"), network.output_shape[-1]
+    head = network.get_layer("head")
     layers = [layer for layer in head.layers if layer.weights]
     fit = best_regression if len(layers) == 1 else best_network
-    weights = fit(features, positions, held, labels[1], classes)
+    weights = fit(features, positions, held, labels[1])
     for layer, own in zip(layers, weights, strict=True):
         layer.set_weights(own)
     validate = Judge(state.metric, labels[1])
@@ -182,11 +182,7 @@ def what_it_says(head: keras.Model, features: np.ndarray) -> np.ndarray:
 
 
 def best_regression(
-    features: np.ndarray,
-    labels: np.ndarray,
-    held: np.ndarray,
-    held_labels: np.ndarray,
-    classes: int,
+    features: np.ndarray, labels: np.ndarray, held: np.ndarray, held_labels: np.ndarray
 ) -> list[list[np.ndarray]]:
     """Fit logistic regressions of different strengths of regularisation; return the best.
 
@@ -196,7 +192,6 @@ def best_regression(
         held: float32 [m, features], of the validation photos, which choose the strength by their
             log loss.
         held_labels: their classes' positions, int [m].
-        classes: how many.
 
     Returns:
         Of the one layer the weights, float32 [features, classes], and the biases, float32
@@ -216,11 +211,7 @@ def best_regression(
 
 
 def best_network(
-    features: np.ndarray,
-    labels: np.ndarray,
-    held: np.ndarray,
-    held_labels: np.ndarray,
-    classes: int,
+    features: np.ndarray, labels: np.ndarray, held: np.ndarray, held_labels: np.ndarray
 ) -> list[list[np.ndarray]]:
     """Fit a hidden layer and a softmax for as long as the validation photos' log loss falls.
 
@@ -235,7 +226,7 @@ def best_network(
     network = MLPClassifier((HIDDEN,), alpha=PENALTY, random_state=0)
     best, lowest, since = None, np.inf, 0
     for _ in range(PASSES):
-        network.partial_fit(scaled, labels, classes=np.arange(classes))
+        network.partial_fit(scaled, labels, classes=np.unique(labels))
         loss = log_loss(network.predict_proba(scaled_held), held_labels)
         since += 1
         if loss < lowest:
