@@ -12,7 +12,7 @@ import pytest
 from common.locks import only_one
 from ship.paired import aligned, pair_of
 from ship.sweep import Problem, grid_of
-from shipping import ONCE, open_world
+from shipping import ONCE, open_world, until
 
 GRID = ("skill=30,36", "limit=1,2")
 FOUR = {"kernel_versions": 4, "kernel_runs": 4}
@@ -216,3 +216,73 @@ def test_pairs():
 def test_columns_are_aligned():
     rows = [{"a": "1", "b": "", "c": "xyz"}, {"a": "22", "b": "", "c": ""}]
     assert aligned(rows) == "a   c\n1   xyz\n22"
+
+
+def edit_the_project(world) -> None:
+    """Change the kernel and the lib as a person who goes on working would."""
+    kernel = world.project / "kernel.py"
+    kernel.write_text(kernel.read_text() + "\nprint('edited')\n")
+    (world.project / "lib" / "photos" / "deep" / "inner.py").write_text("X = 2\n")
+
+
+def pushed_scripts(world) -> list[str]:
+    """Return the scripts that were pushed, without their marked blocks."""
+    return [
+        re.sub(r"# --- overr.*?# --- end", "", c.body["text"], flags=re.S)
+        for c in world.calls("SaveKernel")
+    ]
+
+
+def test_edits_during_a_sweep_change_nothing_in_it(world):
+    save, edited = world.kaggle.kernels.SaveKernel, []
+
+    def edit_after_the_first(request):
+        if not edited:
+            edited.append(edit_the_project(world))
+        return save(request)
+
+    world.kaggle.kernels.SaveKernel = edit_after_the_first
+    outcome = world.ship("sweep", *GRID, "--submit", "best")
+    assert outcome.status == 0, outcome
+    assert edited
+    assert world.kaggle.counts == ONCE | FOUR
+    assert len(set(pushed_scripts(world))) == 1
+    assert len({(run.code, run.data) for run in world.runs}) == 1
+    assert all(run.files for run in world.runs)
+
+
+def test_a_sweep_that_was_killed_goes_on_with_the_files_that_it_began_with(world):
+    command = ("sweep", "skill=30,36", "--set", "seconds=0.3")
+    process = world.start(*command)
+    until(lambda: world.kaggle.counts["kernel_versions"])
+    process.kill()
+    process.communicate()
+    edit_the_project(world)
+    outcome = world.ship(*command, "--hours", "9")
+    assert outcome.status == 0, outcome
+    assert "kernel.py, lib/photos/deep/inner.py changed since" in outcome.out
+    assert "`--fresh` begins it again" in outcome.out
+    assert world.kaggle.counts["kernel_versions"] == 2
+    assert len(set(pushed_scripts(world))) == 1
+    assert "0 to be run" in world.ship(*command, "--dry-run").out  # also when it is over
+    fresh = world.ship(*command, "--fresh")
+    assert fresh.status == 0, fresh
+    assert "changed since" not in fresh.out
+    assert world.kaggle.counts["kernel_versions"] == 4
+    assert len(set(pushed_scripts(world))) == 2
+    assert world.kaggle.counts["dataset_versions"] == 2
+
+
+def test_a_sweep_that_has_not_begun_takes_the_files_that_were_corrected(world):
+    kernel = world.project / "kernel.py"
+    text = kernel.read_text()
+    kernel.write_text(text.replace("CONFIG |= OVERRIDES", "sys.exit('not yet')"))
+    assert "not yet" in world.ship("sweep", "skill=30,36").sentence
+    kernel.write_text(text)
+    world.kaggle.faults.add("CreateDataset", "body", body={"status": "error", "error": "no"})
+    assert "Kaggle refused dataset" in world.ship("sweep", "skill=30,36").sentence
+    edit_the_project(world)
+    outcome = world.ship("sweep", "skill=30,36")
+    assert outcome.status == 0, outcome
+    assert "changed since" not in outcome.out
+    assert all("print('edited')" in script for script in pushed_scripts(world))

@@ -81,6 +81,12 @@ class Project:
     """A folder that holds kernel.py, the two metadata files and lib/."""
 
     root: Path
+    home: Path | None = None
+    """The project's folder where `root` is a frozen copy of it; the runs are always there."""
+    begun: str = ""
+    """When the sweep began that works on this copy."""
+    copied_commit: str = ""
+    """The commit of which the copy is."""
 
     @classmethod
     def find(cls, start: Path) -> "Project":
@@ -105,7 +111,7 @@ class Project:
     @property
     def runs(self) -> Path:
         """The folder in which ship keeps its state, its ledger and the output of the runs."""
-        return self.root / "runs"
+        return (self.home or self.root) / "runs"
 
     @cached_property
     def kernel_metadata(self) -> dict[str, Any]:
@@ -131,7 +137,8 @@ class Project:
     @property
     def code(self) -> Path:
         """The kernel's script."""
-        return self.root / str(self.kernel_metadata.get("code_file") or "kernel.py")
+        file = Path(str(self.kernel_metadata.get("code_file") or "kernel.py"))
+        return self.root / (file.name if self.home else file)
 
     @property
     def title_slug(self) -> str:
@@ -265,6 +272,8 @@ class Project:
 
         A "+" after it says that files differ from the commit.
         """
+        if self.home:
+            return self.copied_commit
 
         def git(*arguments: str) -> str:
             command = ["git", "-C", str(self.root), *arguments]
@@ -319,7 +328,7 @@ def kernel_metadata_errors(values: dict[str, Any], project: Project) -> list[str
         errors.append(
             f'the slug of "id" must be that of the title: {slugify(title)!r}, not {slug!r}'
         )
-    if not (project.root / str(values.get("code_file") or "")).is_file():
+    if not values.get("code_file") or not project.code.is_file():
         errors.append(f'"code_file" names {values.get("code_file")!r}, which is not there')
     required = {
         "language": ("python",),

@@ -1,7 +1,8 @@
 """`ship sweep`: run a grid of settings, two at a time, and compare the results on the same photos.
 
 All that is known lies in the runs' records, so a sweep that was killed, or that waits for days,
-goes on where it was when the same command is given again. What was run before is not run again.
+goes on where it was when the same command is given again. What was run before is not run again. A
+sweep works on a copy of the project, made when it begins: edits change nothing in it.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from statistics import median
 
 from common import Problem
 from common.locks import Occupied, only_one
+from ship import frozen
 from ship.bundle import bundle
 from ship.checks import (
     BEFORE_BUNDLE,
@@ -86,13 +88,24 @@ def grid_of(words: list[str]) -> list[dict[str, str]]:
 
     Values that hold commas themselves are separated by semicolons.
     """
-    axes = []
+    axes = axes_of(words)
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def axes_of(words: list[str]) -> dict[str, list[str]]:
+    """Return the values to try of each field of `field=value,value` arguments."""
+    axes = {}
     for name, text in parse_settings(words).items():
         values = [value.strip() for value in text.split(";" if ";" in text else ",")]
         if not all(values):
             raise Problem(f"{name}={text} has an empty value: write {name}=one,another.")
-        axes.append([(name, value) for value in dict.fromkeys(values)])
-    return [dict(combination) for combination in itertools.product(*axes)]
+        axes[name] = list(dict.fromkeys(values))
+    return axes
+
+
+def lib_of(cells: list[Cell]) -> dict[str, list[str]]:
+    """Return what `bundle` needs to know of a dataset for all cells: the weights of all of them."""
+    return {"weights_files": sorted({n for cell in cells for n in cell.config["weights_files"]})}
 
 
 def cells_of(context: Context, arguments: argparse.Namespace) -> list[Cell]:
@@ -290,22 +303,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--again", action="store_true", help="push those settings once more whose run failed"
     )
+    parser.add_argument(
+        "--fresh",
+        action="store_true",
+        help="begin with the present files, not those that the same sweep began with before",
+    )
+
+
+def key_of_sweep(context: Context, arguments: argparse.Namespace) -> str:
+    """Return the key of a sweep: of its grid, settings and accelerator, kernel and competition."""
+    asked = {
+        "grid": {name: sorted(parts) for name, parts in axes_of(arguments.grid).items()},
+        "settings": parse_settings(arguments.set or []),
+        "gpu": context.gpu,
+        "kernel": context.project.slug,
+        "competition": context.project.competition,
+        "continues": context.continued.name if context.continued else "",
+    }
+    return frozen.key_of(asked)
+
+
+def work_on_copy(context: Context, key: str, fresh: bool) -> bool:
+    """Let the sweep work on the copy that it began with, or else on a new one.
+
+    Returns:
+        Whether the copy is a new one, which `frozen.keep` is still to make the sweep's own.
+    """
+    project = context.project
+    copy = None if fresh else frozen.frozen_copy(project, key)
+    if copy is None:
+        if not context.dry_run:
+            context.project = frozen.freeze(project, key)
+        return not context.dry_run
+    context.project = copy
+    if changed := frozen.differences(copy, project):
+        more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+        say(
+            f"this sweep goes on with the files that it began with at {copy.begun}, kept in "
+            f"{copy.root}; {', '.join(changed[:3])}{more} changed since: `--fresh` begins it again "
+            "with the present files"
+        )
+    return False
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship sweep`."""
-    cells = cells_of(context, arguments)
-    plan(context, cells)
-    if context.dry_run:
-        return
-    with only_one(context.project.runs / "locks" / "sweep", OCCUPIED):
+    key = key_of_sweep(context, arguments)
+    with contextlib.ExitStack() as stack:
+        if not context.dry_run:
+            lock = context.project.runs / "locks" / "sweep"
+            stack.enter_context(only_one(lock, OCCUPIED))
+        new = work_on_copy(context, key, arguments.fresh)
+        cells = cells_of(context, arguments)
+        plan(context, cells)
+        if context.dry_run:
+            return
         if any(cell.run(context) is None for cell in cells):
             told_by_the_plan = ("settings", "weights", "GPU quota")
             checks = dict.fromkeys((*BEFORE_BUNDLE, *BEFORE_PUSH))
             checks = [name for name in checks if name not in told_by_the_plan]
             require(context, cells[0].settings, checks)
-            weights = sorted({name for cell in cells for name in cell.config["weights_files"]})
-            bundle(context, {"weights_files": weights})
+            bundle(context, lib_of(cells))
+        if new:
+            context.project = frozen.keep(context.project, key)
         drive(context, cells)
         if arguments.submit != "none":
             hand_in(context, cells, arguments.submit)
