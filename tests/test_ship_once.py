@@ -1,5 +1,6 @@
 """Once means once: what may not arrive twice is sent again only when its absence is proven."""
 
+import os
 import re
 import shutil
 import threading
@@ -96,6 +97,51 @@ def test_a_person_sends_a_submission_again(world):
     lose_the_submission(world)
     assert world.ship("submit", "--again").status == 0
     assert world.kaggle.counts["submissions"] == 2
+
+
+@pytest.mark.parametrize("name", ["upload-1.csv", None])
+def test_the_one_new_submission_has_another_name(world, name):
+    world.go_to_the_submission()
+    shown = world.kaggle.competitions._public
+    change = {"description": "", "fileName": name}
+    world.kaggle.competitions._public = lambda entry: shown(entry) | change
+    world.kaggle.faults.add("CreateSubmission", "drop", effect=True)
+    assert "submission 40000001 of " in world.ship("submit").sentence
+    assert len(world.calls("CreateSubmission")) == 1
+
+
+def test_the_one_new_version_has_lost_its_mark(world):
+    world.ship("bundle")
+    world.kaggle.faults.add("SaveKernel", "drop", effect=True)
+    source = world.kaggle.kernels.GetKernel
+    world.kaggle.kernels.GetKernel = lambda request: source(request) | {"blob": {}}
+    assert "version 1 came since" in world.ship("push").sentence
+    assert len(world.calls("SaveKernel")) == 1
+
+
+CLOCKS = """
+import os, time
+real = time.time
+time.time = lambda: real() + float(os.environ.get("CLOCK_AHEAD", 0))
+"""
+
+
+@pytest.mark.parametrize("call", ["SaveKernel", "CreateSubmission"])
+def test_the_clock_jumps_after_a_kill_while_lists_lag(tmp_path, call):
+    (tmp_path / "clock").mkdir()
+    (tmp_path / "clock" / "sitecustomize.py").write_text(CLOCKS)
+    with open_world(tmp_path, lag=4.0) as lagging:
+        lagging.kaggle.faults.add(call, "drop", effect=True)
+        process = lagging.start(SHIP_PROVE="6")
+        until(lambda: lagging.calls(call))
+        process.kill()
+        process.communicate()
+        path = os.pathsep.join([str(tmp_path / "clock"), lagging.environment["PYTHONPATH"]])
+        ahead = {"CLOCK_AHEAD": "5400", "PYTHONPATH": path, "SHIP_PROVE": "6"}
+        outcome = lagging.ship(**ahead)
+        assert outcome.status == 0, outcome
+        assert len(lagging.calls(call)) == 1
+        assert lagging.kaggle.counts == ONCE
 
 
 def test_kaggle_counts_more_submissions_than_it_lists(world):

@@ -97,7 +97,7 @@ def test_a_score_that_is_no_number_counts_as_none(ledger):
 
 def test_a_record_is_read_as_it_was_kept(ledger):
     run = Run("a-v1", "alice/a", 1, settings={"epochs": "2"}, files={"x.csv": 3}, val_accuracy=0.5)
-    run.submission = Submission("d" * 16, "x.csv", "m", 7, 1.5, [1, 2], 2)
+    run.submission = Submission("d" * 16, "x.csv", "m", 7, [1, 2], 2)
     run.verified["pushed"] = "Kaggle's answer"
     ledger.keep(run)
     ledger.append("a-v2", status="pushed")

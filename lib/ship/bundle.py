@@ -64,7 +64,7 @@ def bundle(context: Context, config: dict, new: bool = False, again: bool = Fals
             forget_sending(context)
         elif known.get("sending"):
             say("an earlier upload was cut short; asking Kaggle whether it arrived")
-            if settle(context, errand_of(context), sent=known["sending"].get("sent", 0)):
+            if settle(context, errand_of(context)):
                 wait_ready(context)
             else:
                 forget_sending(context)
@@ -159,8 +159,6 @@ def upload(context: Context, staged: StagedDataset, what: str) -> dict:
         context.remote.call(
             "upload", f"the upload of {what}", folder=str(staged.folder), new=sending["base"] == 0
         )
-    sending["sent"] = time.time()
-    context.state.save()
     return context.remote.call("create", what, once=True, notes=sending["note"])
 
 

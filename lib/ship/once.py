@@ -15,9 +15,6 @@ from ship.context import Context
 from ship.line import AnswerLost, Refused, Unavailable
 from ship.output import say
 
-LONG_AGO = 3600.0
-"""Seconds after which a lost answer is old: what was sent has arrived by then or never will."""
-
 
 @dataclass(frozen=True)
 class Found:
@@ -94,20 +91,21 @@ def send_once(context: Context, errand: Errand) -> Any:
     )
 
 
-def settle(context: Context, errand: Errand, sent: float = 0.0, late: bool = False) -> Found | None:
+def settle(context: Context, errand: Errand, late: bool = False) -> Found | None:
     """Find out whether something has arrived; None when its absence is proven.
+
+    However long ago it was sent, its absence is proven anew: this machine's clock can be wrong, and
+    Kaggle's lists may lag just now.
 
     Args:
         context: the project, Kaggle and the state.
         errand: what was sent.
-        sent: when, in seconds since the epoch; 0 for just now.
         late: no answer came in time, so that it may still take effect.
 
     Raises:
         Undecided: nobody knows.
     """
-    old = bool(sent) and time.time() - sent > LONG_AGO
-    needed = 0.0 if old else context.pace.prove + (context.pace.timeout if late else 0.0)
+    needed = context.pace.prove + (context.pace.timeout if late else 0.0)
     verdict = ask(context, errand, needed)
     if isinstance(verdict, Unknown):
         raise Undecided(

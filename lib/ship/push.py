@@ -20,7 +20,7 @@ from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.output import say
 from ship.project import KERNEL_METADATA
 from ship.record import REFUSED, Run, run_name, settings_text, typed
-from ship.versions import adopt, forget, key_of, known_run, new_run, note, run_at_kaggle
+from ship.versions import MARK, adopt, forget, key_of, known_run, new_run, note, run_at_kaggle
 
 GPUS = {"t4": "NvidiaTeslaT4", "p100": "NvidiaTeslaP100"}
 """Short names of Kaggle's accelerators; T4 gives two of them."""
@@ -132,7 +132,7 @@ def send(context: Context, run: Run) -> Run:
     folder = stage_kernel(context, run)
 
     def begin() -> None:
-        waiting = {"kernel": run.kernel, "mark": run.mark, "before": before, "sent": time.time()}
+        waiting = {"kernel": run.kernel, "mark": run.mark, "before": before}
         context.state.push = waiting | {"run": dataclasses.asdict(run)}
 
     what = f"kernel {run.kernel}"
@@ -174,7 +174,7 @@ def settle_push(context: Context, again: bool = False) -> None:
     if again:
         return forget(context)
     say("an earlier push was cut short; asking Kaggle whether it arrived")
-    found = settle(context, errand_of(context, pending["kernel"]), sent=pending["sent"])
+    found = settle(context, errand_of(context, pending["kernel"]))
     if found:
         run = typed(Run, {"name": ""} | pending["run"])
         note(context, run, *found.what)
@@ -189,11 +189,16 @@ def look(context: Context) -> Verdict:
     shown = context.remote.kernel(kernel)
     if shown:
         newest, source = shown
+        unmarked = 0
         for version in range(newest, before, -1):
             if version != newest:
                 source = context.remote.source(kernel, version)
             if mark in source:
                 return Found((kernel, version, "its mark in the version's source"))
+            if not MARK.search(source):
+                unmarked = version
+        if unmarked:
+            return Unknown(f"version {unmarked} came since, and no mark tells whose it is")
         if newest < before:
             return Unknown(f"Kaggle shows version {newest}, where {before} was there before")
         return Absent() if newest or before else Unknown("Kaggle tells no version number")

@@ -29,8 +29,6 @@ class Submission:
     """A random text in the message, which tells this submission from all others."""
     ref: int = 0
     """Kaggle's number of it; 0 while nobody knows whether it arrived."""
-    sent: float = 0.0
-    """When it was sent, in seconds since the epoch."""
     refs_before: list = field(default_factory=list)
     """The numbers of the submissions that were listed before it was sent."""
     count_before: int = -1

@@ -27,7 +27,6 @@ PUSH = {
     "kernel": str,
     "mark": str,
     "before": int,
-    "sent": float | int,
     "run": dict,
 }
 
@@ -69,8 +68,7 @@ class State:
     def push(self) -> dict[str, Any]:
         """The push whose outcome is unknown, {} when there is none.
 
-        It has kernel, mark, the newest version `before` it, when it was `sent`, and the `run` that
-        it will be.
+        It has kernel, mark, the newest version `before` it, and the `run` that it will be.
         """
         return self.values.get("push") or {}
 

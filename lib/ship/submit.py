@@ -92,7 +92,7 @@ def settled(context: Context, run: Run, path: Path) -> bool:
     if sent.ref or not sent.digest:
         return bool(sent.ref)
     say("an earlier submission was cut short; asking Kaggle whether it arrived")
-    found = settle(context, errand_of(context, run, path), sent=sent.sent)
+    found = settle(context, errand_of(context, run, path))
     if found:
         take(context, run, path, *found.what)
     return bool(found)
@@ -154,7 +154,7 @@ def send(context: Context, run: Run, path: Path, digest: str, code: bool) -> Non
 
     def begin() -> None:
         mark = secrets.token_hex(4)
-        run.submission = Submission(digest, path.name, mark, 0, time.time(), refs, count)
+        run.submission = Submission(digest, path.name, mark, 0, refs, count)
         run.verified.pop("submitted", None)
         context.ledger.keep(run)
 
@@ -206,7 +206,7 @@ def forget(context: Context, run: Run) -> None:
 
 
 def look(context: Context, sent: Submission) -> Verdict:
-    """Ask every witness of a submission: its number, its mark, file name and time, the count."""
+    """Ask every witness of a submission: its mark, entries that came since, the count."""
     entries = list(context.remote.submissions(context.project.competition))
     for entry in entries:
         if sent.token in described(entry):
@@ -218,14 +218,10 @@ def look(context: Context, sent: Submission) -> Verdict:
         if len(begun) >= len("ship 01234567") and message.startswith(begun):
             return Found((entry, "the beginning of its message"))
     foreign = re.compile(r"ship [0-9a-f]{16}\.")
-    alike = [
-        entry
-        for entry in new
-        if entry.get("fileName") in (sent.file, None) and not foreign.search(described(entry))
-    ]
-    if alike:
-        when = alike[0].get("date") or "an unknown time"
-        return Unknown(f"submission {alike[0].get('ref')} of {when} may be it")
+    unmarked = [entry for entry in new if not foreign.search(described(entry))]
+    if unmarked:  # Kaggle may call the file otherwise, and need not keep the message
+        named = (unmarked[0].get(name) for name in ("ref", "fileName", "date"))
+        return Unknown(f"submission {' of '.join(str(text) for text in named if text)} may be it")
     count = counted(context)
     if sent.count_before >= 0 and count < 0:
         return Unknown("Kaggle does not tell how many submissions there are")
