@@ -4,6 +4,7 @@ import random
 
 import cv2
 import numpy as np
+from PIL import Image
 
 HEIGHT, WIDTH = 96, 128
 
@@ -18,3 +19,13 @@ def seeded(compose, seed):
     """Set the random state of a Compose, and return it."""
     compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
     return compose
+
+
+def turned_photo(path, orientation):
+    """Write 60 x 40 pixels, of which the upper left quarter is white, to be shown turned."""
+    picture = np.zeros((40, 60, 3), np.uint8)
+    picture[:20, :30] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    more = {"tiffinfo": {274: orientation}} if path.suffix == ".tif" else {"exif": exif.tobytes()}
+    Image.fromarray(picture).save(path, **more)

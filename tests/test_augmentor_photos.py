@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from augmentor_pictures import turned_photo
 from ImageDataAugmentor import ImageDataAugmentor, UnreadableImage, list_pictures, load_img
 
 
@@ -53,6 +54,49 @@ def test_exif_orientation(tmp_path):
     close(load_img(path), upright)
     close(load_img(path, "gray"), upright[..., :1])
     assert load_img(path, "rgba").shape == (40, 60, 4)  # as in the original library
+
+
+UPRIGHT = {  # the EXIF orientations: where a picture's upper left corner is shown
+    1: (0, 0), 2: (0, 1), 3: (1, 1), 4: (1, 0), 5: (0, 0), 6: (0, 1), 7: (1, 1), 8: (1, 0)
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_every_orientation_is_applied_once(tmp_path, suffix, orientation):
+    if suffix == "avif" and ".avif" not in Image.registered_extensions():
+        pytest.skip("this Pillow has no AVIF")
+    path = tmp_path / f"turned.{suffix}"
+    turned_photo(path, orientation)
+    for mode in ("rgb", "gray"):
+        image = load_img(str(path), mode)[..., 0] > 127
+        height, width = image.shape
+        assert (height, width) == ((60, 40) if orientation >= 5 else (40, 60))
+        quarters = image[height // 4 :: height // 2, width // 4 :: width // 2]
+        assert np.argwhere(quarters).tolist() == [list(UPRIGHT[orientation])]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "top"),
+    [("f4", 1), ("f4", 255), ("f4", 65535), ("f8", 1), ("i4", 255), ("i4", 65535)],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_deep_tiffs_are_scaled(tmp_path, dtype, top, channels):
+    path, picture = str(tmp_path / "deep.tif"), scene(channels)
+    assert cv2.imwrite(path, (picture / 255 * top).round(9).astype(dtype)[..., ::-1])
+    close(load_img(path), np.broadcast_to(picture, (40, 60, 3)), 1)
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) if channels == 3 else picture[..., 0]
+    close(load_img(path, "gray"), grey[..., None], 1)
+    close(load_img(path, "rgba")[..., :3], np.broadcast_to(picture, (40, 60, 3)), 1)
+
+
+def test_deep_values_of_any_range_are_spread(tmp_path):
+    path, values = str(tmp_path / "scan.tif"), np.linspace(-1000, 3000, 2400).reshape(40, 60)
+    values[0, 0] = np.nan
+    assert cv2.imwrite(path, np.float32(values))
+    image = load_img(path, "gray")
+    assert (image[0, 1], image[-1, -1]) == (0, 255)
+    assert abs(int(image[20, 0, 0]) - 128) < 3
 
 
 def test_cmyk(tmp_path):

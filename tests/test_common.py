@@ -36,6 +36,20 @@ def test_text_bytes_and_writers_make_files_in_missing_folders(tmp_path):
         assert (tmp_path / "deep" / name).read_text(encoding="utf-8") == "é"
 
 
+@pytest.mark.parametrize("name", ["n" * 250 + ".json", "é" * 127, "a." + "s" * 250])
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, name):
+    assert len(os.fsencode(name)) > 250
+    write_atomically(tmp_path / name, "text")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_temporary_file_is_hidden_and_keeps_the_suffix(tmp_path):
+    seen = []
+    write_atomically(tmp_path / "a.npz", lambda beside: seen.append(beside) or beside.touch())
+    assert seen[0].name.startswith(".")
+    assert seen[0].suffix == ".npz"
+
+
 def test_a_size_that_does_not_fit_is_refused_before_anything_is_written(tmp_path):
     def never(beside):
         pytest.fail("the writer was called")
@@ -159,3 +173,29 @@ def test_a_csv_is_read_as_text(tmp_path):
     (tmp_path / "b.csv").write_text("Id\n")
     with pytest.raises(Problem, match=r"b\.csv has no rows"):
         read_csv(tmp_path / "b.csv")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_csv_may_have_another_separator(tmp_path, separator, encoding, end):
+    rows = [["Id", "the label"], ["a, b.jpg", '"one\ntwo"'], ["b.jpg", "0,5 | x\ty; z"]]
+    rows += [[f"{n}.jpg", ""] for n in range(30)]
+    quoted = [[f'"{value.strip(chr(34))}"' for value in row] for row in rows]
+    text = end.join(separator.join(row).replace("\n", end) for row in quoted) + end
+    (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+    table = read_csv(tmp_path / "a.csv")
+    assert table.columns.tolist() == rows[0]
+    assert table.iloc[0, 0] == "a, b.jpg"
+    assert table.iloc[0, 1].split() == ["one", "two"]
+    assert table.to_numpy()[1:].tolist() == rows[2:]
+
+
+def test_decimal_commas_do_not_hide_another_separator(tmp_path):
+    (tmp_path / "a.csv").write_text("Id;share\na.jpg;0,5\nb.jpg;0,25\n")
+    assert read_csv(tmp_path / "a.csv").to_numpy().tolist() == [["a.jpg", "0,5"], ["b.jpg", "0,25"]]
+
+
+def test_a_comma_comes_first_where_another_separator_fits_too(tmp_path):
+    (tmp_path / "a.csv").write_text("Id|x,label|y\na|1,b|2\n")
+    assert read_csv(tmp_path / "a.csv").to_numpy().tolist() == [["a|1", "b|2"]]

@@ -42,7 +42,7 @@ def full_disk(moment: int):
     written, put = [], os.replace
 
     def replacing(source, target, *more, **options):
-        if Path(source).name.startswith("partial-"):
+        if Path(source).name.startswith(".partial-"):
             written.append(str(target))
             if len(written) == moment:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))

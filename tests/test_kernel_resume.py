@@ -134,7 +134,7 @@ def test_it_goes_on_from_what_the_state_names(competition, half_done):
     assert state["optimizer"]
     assert state["average"] == state["best"] or state["best"].startswith("epoch-000")
     (half_done / "state" / "epoch-0003.weights.h5").write_bytes(b"half of it")
-    (half_done / "state" / "partial-state.json").write_text('{"stage": 1, "ep')
+    (half_done / "state" / ".partial-0123456789ab.json").write_text('{"stage": 1, "ep')
     limit = ["--time-limit", "60"]  # a new limit is no new run
     assert run(competition, half_done, *SHORT, *limit) == 0
     history = schedule(half_done)

@@ -1,5 +1,6 @@
 """Every row gets its own photo and label; rows and photos that can't be used are listed."""
 
+import io
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +17,9 @@ import pytest
 
 import photos.unpacking
 from common import Problem
-from photos import draw_limit
+from photos import draw_limit, read_competition
 from tiny_competition import (
+    HOME,
     read,
     reasons,
     write_competition,
@@ -245,7 +248,7 @@ def test_an_unpacking_that_is_killed_leaves_no_part_of_a_photo(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(LIB)}
     command = [sys.executable, "-c", code, str(archive), str(scratch)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    while len(list(scratch.rglob("*.jpg"))) < 20 and process.poll() is None:
+    while len(list(scratch.rglob("[0-9]*.jpg"))) < 20 and process.poll() is None:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
     process.wait()
@@ -284,6 +287,51 @@ def test_a_corrupt_zip_is_named(folder, spoil):
     spoil(folder / "train.zip")
     with pytest.raises(Problem, match=r"train.zip is corrupt .*: download it again"):
         read(folder)
+
+
+def patched(archive, place_in_local, place_in_central, value):
+    """Set a number of two bytes in the headers of all members of a zip."""
+    content = bytearray(archive.read_bytes())
+    for signature, place in ((b"PK\x03\x04", place_in_local), (b"PK\x01\x02", place_in_central)):
+        start = content.find(signature)
+        while start >= 0:
+            content[start + place : start + place + 2] = value.to_bytes(2, "little")
+            start = content.find(signature, start + 4)
+    archive.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("places", "value", "cure"),
+    [
+        ((6, 8), 1, "protected by a password: unpack it with the password"),
+        ((8, 10), 9, r"deflate64.*: unpack it with another program"),
+        ((8, 10), 98, r"ppmd.*: unpack it with another program"),
+    ],
+)
+def test_a_zip_that_python_cannot_unpack_names_the_right_cure(folder, places, value, cure):
+    unpacked = read(folder)
+    zip_photos(folder)
+    whole = (folder / "train.zip").read_bytes()
+    patched(folder / "train.zip", *places, value)
+    with pytest.raises(Problem, match=rf"train.zip is .*{cure}.* put the folder train") as said:
+        read(folder)
+    assert "download" not in str(said.value)
+    with zipfile.ZipFile(io.BytesIO(whole)) as bundle:  # what the sentence advises
+        bundle.extractall(folder)
+    assert read(folder).train[["Id", "label"]].equals(unpacked.train[["Id", "label"]])
+
+
+def test_names_may_be_as_long_as_the_file_system_allows(folder):
+    name = "n" * 247 + ".jpg"
+    write_photo(folder / "train" / "0" / name)
+    with (folder / "train.csv").open("a") as table:
+        table.write(f"{name},0\n")
+    zip_photos(folder)
+    (folder / "train.zip").rename(folder / f"{'é' * 125}.zip")
+    layout = replace(HOME, train_photos=(f"{'é' * 125}.zip",))
+    competition = read_competition(folder, layout, folder.parent / "scratch")
+    assert name in set(competition.train["Id"])
+    assert competition.excluded.empty
 
 
 def test_a_zip_without_photos_is_named(folder):

@@ -1,15 +1,19 @@
 """The metrics of a run sum up what each stage did."""
 
+import io
 from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 
 import albumentations as A
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from augmentor_pictures import turned_photo
 from inference.scores import METRICS
 from photos import load_tables
+from report.pictures import thumbnail
 from results import StageMetrics, stage_sentence
 from results.files import write_list
 from results.photos import size_of
@@ -105,6 +109,30 @@ def test_the_size_of_a_photo_that_is_lost_is_unknown(tmp_path):
     photo.write_bytes(b"no photo")
     assert size_of(str(photo)) == (None, None)
     assert size_of(str(tmp_path / "lost.png")) == (None, None)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])
+def test_the_size_of_a_turned_photo_is_that_of_what_is_shown(tmp_path, suffix):
+    for orientation in range(1, 9):
+        path = tmp_path / f"{orientation}.{suffix}"
+        turned_photo(path, orientation)
+        assert size_of(str(path)) == ((40, 60) if orientation >= 5 else (60, 40))
+
+
+def test_a_photo_that_pillow_finds_too_large_is_measured_and_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # more than twice as many are an error
+    path = tmp_path / "large.jpg"
+    turned_photo(path, 6)
+    assert size_of(str(path)) == (40, 60)
+    with Image.open(io.BytesIO(thumbnail(str(path), 9))) as shown:
+        assert shown.size == (6, 9)
+
+
+def test_a_deep_photo_is_shown_as_it_trains(tmp_path):
+    values = np.linspace(0, 1, 2400, dtype="f4").reshape(40, 60)
+    Image.fromarray(values).save(tmp_path / "deep.tif")
+    with Image.open(io.BytesIO(thumbnail(str(tmp_path / "deep.tif"), 60))) as shown:
+        assert np.asarray(shown).max() > 240
 
 
 def test_photos_before_and_after_augmentation_stand_side_by_side(tmp_path):

@@ -27,6 +27,7 @@ _INTERPOLATIONS = {
 }
 _JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG", (b"II*\0", b"MM\0*")
 _JPEG_END = b"\xff\xd9"
+_DEEP = {"F", "I", "unknown"}  # Pillow's modes of more than 16 bits; it has none in colour.
 _REDUCED = {
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
@@ -129,8 +130,9 @@ def load_img(
 def read_image(path: str, color_mode: str = "rgb", truncated: str = "load") -> np.ndarray:
     """Decode one file to uint8 [height, width, channels], values 0..255.
 
-    16-bit values keep their upper eight bits. Alpha is dropped unless the mode is rgba. The EXIF
-    orientation is applied for rgb and gray but, as in the original library, not for rgba. With
+    16-bit values keep their upper eight bits; for 32 and 64 bits see `_as_uint8`. Alpha is dropped
+    unless the mode is rgba. The orientation that a file tells is applied for rgb and gray but, as
+    in the original library, not for rgba. With
     `truncated="load"` a truncated file is decoded as far as possible, with a warning; with "error"
     it is refused. Raises UnreadableImage, which names the file.
     """
@@ -144,7 +146,7 @@ def read_image(path: str, color_mode: str = "rgb", truncated: str = "load") -> n
     cut_off = _is_truncated(data)
     if cut_off and truncated == "error":
         raise UnreadableImage(f"{path}: the file is truncated")
-    image = None if _has_tiff_alpha(data) else _decode(data, color_mode)
+    image = None if _is_for_pillow(data) else _decode(data, color_mode)
     if image is None:
         image = _decode_with_pillow(path, data, color_mode, cut_off)
     if cut_off:
@@ -218,37 +220,69 @@ def list_pictures(directory: str, ext=SUFFIXES) -> list[str]:
 
 def _decode(data: np.ndarray, color_mode: str) -> np.ndarray | None:
     flags = {"rgb": cv2.IMREAD_COLOR_RGB, "rgba": cv2.IMREAD_UNCHANGED}
+    flag = flags.get(color_mode, cv2.IMREAD_GRAYSCALE)
+    deep = _tiff_mode(data) in _DEEP  # OpenCV would refuse it, or cut its values off at 255.
+    if deep and color_mode != "rgba":
+        flag = cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR
     try:
-        image = cv2.imdecode(data, flags.get(color_mode, cv2.IMREAD_GRAYSCALE))
+        image = cv2.imdecode(data, flag)
     except cv2.error:  # OpenCV knows this kind of file but cannot convert it.
         return None
     if image is None:
         return None
-    if color_mode == "rgba":
-        image = _as_rgba(image)
+    if deep or color_mode == "rgba":
+        image = _in_colours(_as_uint8(image), color_mode)
     return image[..., np.newaxis] if image.ndim == 2 else image
 
 
-def _has_tiff_alpha(data: np.ndarray) -> bool:
-    """Return whether it is a TIFF with alpha; OpenCV would multiply its colours by the alpha."""
+def _is_for_pillow(data: np.ndarray) -> bool:
+    """Return whether OpenCV would decode it, but wrongly.
+
+    It multiplies the colours of a TIFF by its alpha, and does not turn AVIF the right way up.
+    """
+    if data[4:8].tobytes() == b"ftyp":  # AVIF and HEIF; older versions of Pillow lack the former.
+        return ".avif" in Image.registered_extensions() or b"avi" not in data[8:32].tobytes()
+    return _tiff_mode(data) in {"RGBA", "RGBa", "LA", "PA"}
+
+
+def _tiff_mode(data: np.ndarray) -> str:
+    """Return the mode that Pillow gives a TIFF, "unknown" where it has none; "" for other files."""
     if data[:4].tobytes() not in _TIFF:
-        return False
+        return ""
     try:
         with Image.open(BytesIO(data)) as image:
-            return image.mode in {"RGBA", "RGBa", "LA", "PA"}
-    except (OSError, SyntaxError, ValueError):  # Let OpenCV try.
-        return False
+            return image.mode
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return "unknown"
 
 
-def _as_rgba(image: np.ndarray) -> np.ndarray:
-    """Convert a grey, BGR or BGRA image of any depth, as OpenCV reads it, to uint8 RGBA."""
+def _as_uint8(image: np.ndarray) -> np.ndarray:
+    """Scale an image of any depth to uint8, 0..255, by the range that its own values span.
+
+    Their range is 0..1 (fractions alone), 0..255, or 0..65535 where none is outside. If any is, the
+    range is from the smallest value to the largest.
+    """
+    if image.dtype == np.uint8:
+        return image
     if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    elif image.dtype != np.uint8:
-        image = np.clip(image * 255.0, 0, 255).astype(np.uint8)
+        return (image >> 8).astype(np.uint8)
+    values = np.nan_to_num(image.astype(np.float64), posinf=0, neginf=0)
+    low, high = values.min(), values.max()
+    whole = np.issubdtype(image.dtype, np.integer)
+    tops = (255, 65535) if whole else (1, 255, 65535)
+    if top := next((top for top in tops if low >= 0 and high <= top), 0):
+        low, high = 0, top
+    return np.uint8(np.round((values - low) * (255 / max(high - low, 1e-300))))
+
+
+def _in_colours(image: np.ndarray, color_mode: str) -> np.ndarray:
+    """Convert a grey, BGR or BGRA image, as OpenCV reads it, to a colour mode."""
     channels = 1 if image.ndim == 2 else image.shape[2]
-    code = {1: cv2.COLOR_GRAY2RGBA, 3: cv2.COLOR_BGR2RGBA, 4: cv2.COLOR_BGRA2RGBA}[channels]
-    return cv2.cvtColor(image, code)
+    source = {1: "GRAY", 3: "BGR", 4: "BGRA"}[channels]
+    target = {"rgb": "RGB", "rgba": "RGBA"}.get(color_mode, "GRAY")
+    return (
+        image if source == target else cv2.cvtColor(image, getattr(cv2, f"COLOR_{source}2{target}"))
+    )
 
 
 def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) -> np.ndarray:

@@ -4,7 +4,7 @@
 """
 
 from common.boundary import Boundary
-from common.files import file_hash, scratch_folder, write_atomically
+from common.files import file_hash, scratch_folder, temporary_name, write_atomically
 from common.lazy import import_lazily
 from common.problem import Problem
 from common.progress import EpochProgress, clock_text
@@ -17,5 +17,6 @@ __all__ = [
     "file_hash",
     "import_lazily",
     "scratch_folder",
+    "temporary_name",
     "write_atomically",
 ]

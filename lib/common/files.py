@@ -9,14 +9,15 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+LONGEST_SUFFIX = 16  # letters of a suffix that a temporary file keeps, the dot included
+
 
 def write_atomically(
     path: Path, content: bytes | str | Callable[[Path], object], size: int = 0
 ) -> None:
     """Write a file beside `path`, flush it to the disk, and rename it to `path`.
 
-    After a crash at any moment `path` holds the old content or the new one, never a part. The
-    temporary file keeps `path`'s ending, by which some writers choose a format.
+    After a crash at any moment `path` holds the old content or the new one, never a part.
 
     Args:
         path: the file to write; missing parent folders are made.
@@ -31,7 +32,7 @@ def write_atomically(
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"partial-{path.name}")
+    beside = temporary_name(path)
     try:
         if size:
             reserve(beside, size)
@@ -46,6 +47,16 @@ def write_atomically(
         beside.unlink(missing_ok=True)
         raise
     flush_folder(path.parent)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return the hidden temporary file of `path`: in the same folder, and always the same one.
+
+    Its name is short however long `path`'s is, which may be as long as the file system allows. It
+    keeps `path`'s suffix, by which some writers choose a format.
+    """
+    key = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
+    return path.with_name(f".partial-{key}{path.suffix[:LONGEST_SUFFIX]}")
 
 
 def file_hash(path: Path, algorithm: str = "sha256") -> str:

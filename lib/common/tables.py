@@ -1,6 +1,8 @@
 """CSV files that people and Kaggle write, read as text."""
 
 import codecs
+import csv
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -9,12 +11,16 @@ from common.problem import Problem
 
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
+SEPARATORS = ",;\t|"
+FIRST_ROWS = 20  # that tell the separator
+
 
 def read_csv(path: Path, advice: str = "download it again") -> pd.DataFrame:
     """Read a CSV with every value as the text that stands there.
 
     Args:
-        path: a comma-separated file in UTF-8, or in UTF-16 with a byte order mark.
+        path: a file in UTF-8, or in UTF-16 with a byte order mark. Its values are separated by
+            commas, or by another of `SEPARATORS` where all of its first rows fit that one alone.
         advice: what the sentence about an unusable file ends with.
 
     Returns:
@@ -26,7 +32,10 @@ def read_csv(path: Path, advice: str = "download it again") -> pd.DataFrame:
     """
     try:
         encoding = encoding_of(path)
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding=encoding)
+        separator = separator_of(path, encoding)
+        table = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, encoding=encoding
+        )
     except FileNotFoundError:
         raise Problem(
             f"There is no {path.name} in {path.parent}: give the folder into which the "
@@ -58,3 +67,26 @@ def encoding_of(path: Path) -> str:
     if b"\0" in head:
         raise UnicodeError
     return "utf-8-sig"
+
+
+def separator_of(path: Path, encoding: str) -> str:
+    """Return what separates the values of a CSV: a comma, unless only another one fits.
+
+    One fits where all of the first rows have the same number of values, two or more.
+
+    Raises:
+        OSError: the file can't be read.
+        UnicodeError: its encoding is another.
+    """
+
+    def fits(separator: str) -> bool:
+        try:
+            with path.open(encoding=encoding) as file:
+                rows = csv.reader(file, delimiter=separator)
+                widths = {len(row) for row in islice(rows, FIRST_ROWS) if row}
+        except csv.Error:  # a quotation mark that opens a value is never closed
+            return False
+        return len(widths) == 1 and widths.pop() > 1
+
+    fitting = [separator for separator in SEPARATORS if fits(separator)]
+    return fitting[0] if "," in fitting or len(fitting) == 1 else ","

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from common import Problem
+from common import Problem, temporary_name
 
 LARGEST_PHOTO = 300_000_000  # bytes; what is larger is unpacked only where a row asks for it
 UTF8_NAME = 0x800  # the flag of a member whose name is UTF-8
+ENCRYPTED = 0x1  # the flag of a member that needs a password
+STEM = 50  # letters of a zip's name that the name of its folder begins with
 
 
 def unpack(
@@ -38,12 +40,12 @@ def unpack(
         The folder, and the names and sizes in bytes of the members that were left packed.
 
     Raises:
-        Problem: the zip is corrupt, encrypted or names a file outside its folder, or the disk is
-            full.
+        Problem: the zip is corrupt, needs a password, is compressed in a way that Python does not
+            know, or names a file outside its folder; or the disk is full.
     """
     stat = archive.stat()
     key = hashlib.sha256(f"{archive.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode())
-    target = scratch / f"{archive.stem}-{key.hexdigest()[:12]}"
+    target = scratch / f"{archive.stem[:STEM]}-{key.hexdigest()[:12]}"
     try:
         with zipfile.ZipFile(archive) as bundle:
             members, left = wanted_members(bundle, asked)
@@ -53,13 +55,28 @@ def unpack(
                 unpack_members(bundle, missing, target)
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise Problem(f"{archive} is corrupt ({error}): download it again.") from None
-    except (RuntimeError, NotImplementedError) as error:  # encryption, unknown compression
-        raise Problem(f"{archive} can't be unpacked ({error}): download it again.") from None
+    except (RuntimeError, NotImplementedError) as error:  # a password, unknown compression
+        raise Problem(f"{archive} {reason_not_to_unpack(archive, error)}.") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Problem(disk_full(archive, scratch)) from None
         raise Problem(f"{archive} can't be unpacked into {scratch}: {error}.") from None
     return target, [(name_of(member), member.file_size) for member in left]
+
+
+def reason_not_to_unpack(archive: Path, error: Exception) -> str:
+    """Return the clause about a zip that Python can't unpack though it is whole, and the cure."""
+    with zipfile.ZipFile(archive) as bundle:
+        secret = any(member.flag_bits & ENCRYPTED for member in bundle.infolist())
+        kinds = {member.compress_type for member in bundle.infolist()}
+    beside = f"put the folder {archive.stem} with what is in it beside it"
+    if secret:
+        return f"is protected by a password: unpack it with the password and {beside}"
+    names = sorted(zipfile.compressor_names.get(kind, f"method {kind}") for kind in kinds)
+    return (
+        f"is compressed in a way that Python can't unpack ({', '.join(names)}; {error}): unpack it "
+        f"with another program, such as 7-Zip, and {beside}"
+    )
 
 
 def wanted_members(
@@ -138,7 +155,7 @@ def unpack_member(bundle: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) 
     There are too many photos to flush each to the disk, as `write_atomically` would: a file that a
     power cut damages is found by its size, or when it is decoded.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = temporary_name(path)
     try:
         with bundle.open(member) as packed, beside.open("wb") as file:
             shutil.copyfileobj(packed, file, 1 << 20)  # to its end, where zipfile checks the CRC

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from common import write_atomically
+from ImageDataAugmentor.reading import ImageLoader
 
 if TYPE_CHECKING:
     import keras
@@ -70,15 +71,14 @@ def look(network: "keras.Model", paths: list[str]) -> np.ndarray:
     """Return Grad-CAM of the first photos, as many as there is time for, uint8 [n, h, w]."""
     import keras  # not where a report is only remade
 
-    height, width = network.input_shape[1:3]
+    load = ImageLoader("rgb", network.input_shape[1:3], cv2.INTER_AREA)
     features = keras.Model(network.input, network.get_layer("pool").input)
     began, maps = time.monotonic(), []
     for start in range(0, len(paths), BATCH):
         if time.monotonic() - began > SECONDS:
             break
-        read = [cv2.imread(path) for path in paths[start : start + BATCH]]
-        sized = [cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA) for image in read]
-        maps.append(grad_cam(network, features, np.stack(sized)[..., ::-1]))
+        images = np.stack([load(path) for path in paths[start : start + BATCH]])
+        maps.append(grad_cam(network, features, images))
     return np.concatenate(maps) if maps else np.empty((0, 1, 1), np.uint8)
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import warnings
 import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,10 +13,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from common import write_atomically
+from ImageDataAugmentor.reading import read_image
 
 SIDE = 160  # pixels of the longer side
 WIDE = 960  # pixels of the width of the picture of augmented photos
 QUALITY = 60
+EIGHT_BITS = {"1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr"}  # modes that Pillow shows as they are
 LOOKED = "#looked"  # after a photo's path: the thumbnail of where the network looked
 
 
@@ -89,12 +92,26 @@ def key_of(path: str) -> str:
 def thumbnail(path: str, side: int) -> bytes | None:
     """Return a photo as WebP, at most `side` pixels wide and high; None where it can't be read."""
     try:
-        with Image.open(path) as image:
-            image.draft("RGB", (2 * side, 2 * side))
-            picture = ImageOps.exif_transpose(image).convert("RGB")
-            picture.thumbnail((side, side))
-            content = io.BytesIO()
-            picture.save(content, "WEBP", quality=QUALITY, method=3)
-            return content.getvalue()
+        picture = small_picture(path, side)
+        picture.thumbnail((side, side))
+        content = io.BytesIO()
+        picture.save(content, "WEBP", quality=QUALITY, method=3)
+        return content.getvalue()
     except Exception:  # decoders raise many types, and no photo may end the report
         return None
+
+
+def small_picture(path: str, side: int) -> Image.Image:
+    """Return a photo in RGB, a JPEG reduced while it is decoded to twice `side` or a little more.
+
+    What Pillow can't decode, or finds too large, is decoded as in training.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # about sizes that OpenCV reads well
+            if image.mode in EIGHT_BITS:
+                image.draft("RGB", (2 * side, 2 * side))
+                return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        pass
+    return Image.fromarray(read_image(path))

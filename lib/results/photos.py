@@ -1,12 +1,14 @@
 """photos.csv: where every photo of a run lies and what it is, for whoever looks at the results."""
 
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pandas as pd
-from PIL import Image
+from PIL import ExifTags, Image
 
+from ImageDataAugmentor.reading import UnreadableImage, read_image
 from results.files import write_table
 
 if TYPE_CHECKING:
@@ -47,9 +49,25 @@ def photo_table(parts: "list[PhotoTables]") -> pd.DataFrame:
 
 
 def size_of(path: str) -> tuple[int | None, int | None]:
-    """Return a photo's width and height in pixels, from its header; None where it can't be read."""
+    """Return a photo's width and height in pixels the right way up; None where it can't be read.
+
+    They are in its header. Only a photo that Pillow does not know, or finds too large, is decoded.
+    """
     try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, ValueError):
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # about sizes that OpenCV reads well
+            tags = getattr(image, "tag_v2", None)  # newer versions of Pillow turn a TIFF's size
+            width, height = (tags[256], tags[257]) if tags else image.size
+            turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) >= 5
+            return (height, width) if turned else (width, height)
+    except Exception:  # decoders raise many types
+        return decoded_size(path)
+
+
+def decoded_size(path: str) -> tuple[int | None, int | None]:
+    """Return what `size_of` does, of a photo that must be decoded for it."""
+    try:
+        height, width = read_image(path, "gray").shape[:2]
+    except UnreadableImage:
         return None, None
+    return width, height
