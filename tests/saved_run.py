@@ -187,6 +187,7 @@ def write_metrics(folder, names, members, accuracy, held_out, tests, history, ot
         score=accuracy,
         score_low=accuracy - 0.02,
         score_high=accuracy + 0.02,
+        score_interval="Wilson",
         score_plain=accuracy,
         score_tta=accuracy,
         submission="label",

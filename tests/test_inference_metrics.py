@@ -9,7 +9,14 @@ from sklearn import metrics as sk
 from common import Problem
 from inference.blending import blend
 from inference.choosing import choose_views
-from inference.scores import METRICS, Judge, metric_called, metric_named, unpacked
+from inference.scores import (
+    METRICS,
+    Judge,
+    metric_called,
+    metric_named,
+    paired_interval,
+    unpacked,
+)
 from training import open_state
 
 PHOTOS = 240
@@ -56,6 +63,68 @@ def test_each_metric_is_what_it_is_called(name):
     assert 0 < metric.error(*given) < 0.1
 
 
+@pytest.mark.parametrize("name", METRICS)
+def test_a_score_of_drawn_photos_is_the_score_of_these_photos(name):
+    rows = np.random.default_rng(1).integers(0, PHOTOS, PHOTOS)
+    counts = np.bincount(rows, minlength=PHOTOS)[:, None]
+    for classes in (2, 4, 9):
+        probabilities, truth = said(classes)
+        probabilities = np.round(probabilities, 1)  # many are equal
+        probabilities[:, 0] += 1 - probabilities.sum(1)
+        metric = METRICS[name]
+        expected = metric.score(probabilities[rows], truth[rows])
+        assert metric.drawn_score(probabilities, truth, counts) == pytest.approx([expected])
+
+
+@pytest.mark.parametrize("photos", [1, 3, 40])
+@pytest.mark.parametrize("name", METRICS)
+def test_an_interval_lies_in_what_a_score_can_be_and_has_a_width(name, photos):
+    """Of perfect predictions, of wrong ones, of equal ones and of usual ones."""
+    metric, classes = METRICS[name], 4
+    least, most = {"kappa": (-1, 1), "log-loss": (0, 16)}.get(name, (0, 1))
+    usual, truth = (values[:photos] for values in said(classes))
+    perfect = np.eye(classes, dtype=np.float32)[truth]
+    wrong = np.eye(classes, dtype=np.float32)[(truth + 1) % classes]
+    for probabilities in (perfect, wrong, np.full_like(usual, 0.25), usual):
+        low, high = metric.interval(probabilities, truth)
+        score = metric.score(probabilities, truth)
+        assert least <= low <= score <= high <= most
+        assert high - low > 1 / (photos + 4) / 2
+
+
+@pytest.mark.parametrize("name", ["macro-f1", "log-loss", "mean-auc", "kappa", "map@5"])
+def test_an_interval_holds_the_true_score_as_often_as_it_says(name):
+    """On photos of one population the score of very many of them is inside 95 times in 100."""
+    metric, classes = METRICS[name], 6
+    rng = np.random.default_rng(5)
+    truth = rng.integers(0, classes, 40_000)
+    logits = rng.normal(0, 1, (len(truth), classes))
+    logits[np.arange(len(truth)), truth] += 1.5
+    exp = np.exp(logits)
+    probabilities = np.float32(exp / exp.sum(1, keepdims=True))
+    true, inside = metric.score(probabilities, truth), 0
+    for _ in range(100):
+        rows = rng.choice(len(truth), 150, replace=False)
+        low, high = metric.interval(probabilities[rows], truth[rows])
+        inside += low <= true <= high
+    assert inside >= 88  # the binomial distribution is below that once in 250 times
+
+
+def test_an_interval_of_a_difference_adds_half_a_photo_to_each_outcome():
+    """Of 56 photos 16 are right in ours alone and 7 in theirs alone."""
+    ours, theirs = np.zeros(56, bool), np.zeros(56, bool)
+    ours[:16], theirs[16:23] = True, True
+    low, high = paired_interval(ours, theirs)
+    middle, side = 9 / 58, 1.96 * math.sqrt(24 - 81 / 58) / 58
+    assert (low, high) == pytest.approx((middle - side, middle + side), abs=1e-5)
+    for photos in (1, 3, 200):
+        same = np.ones(photos, bool)
+        low, high = paired_interval(same, same)
+        assert -1 < low < 0 < high < 1
+        low, high = paired_interval(same, ~same)
+        assert low < high == 1
+
+
 @pytest.mark.parametrize("name", ["macro-f1", "mean-auc", "kappa"])
 def test_the_bootstrapped_error_is_that_of_other_photos(name):
     """The standard deviation over samples of photos is what a standard error estimates."""
@@ -68,6 +137,16 @@ def test_metrics_of_photos_of_one_class():
     values = {name: metric.score(*same) for name, metric in METRICS.items()}
     assert values["auc"] == values["mean-auc"] == 0.5
     assert values["kappa"] == values["accuracy"] == values["map@5"] == 1
+
+
+# Metrics whose names hold one of ours, or that leave open which is meant.
+OTHERS = (
+    *("Root Mean Squared Error", "Balanced Accuracy", "Top-5 accuracy", "Mean Class Accuracy"),
+    *("Average accuracy", "PR AUC", "Partial AUC", "Area under the precision recall curve"),
+    *("Average Precision", "Mean Average Precision", "MAP@3", "Weighted Log Loss", "Mean F-Score"),
+    *("Mean Columnwise Log Loss", "Linear Weighted Kappa", "Cohen's Kappa", "Weighted Kappa"),
+    *("F-Beta", "F2", "Macro F2", "Weighted F1", "F1", "Weighted mean column-wise AUC"),
+)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +164,11 @@ def test_metrics_of_photos_of_one_class():
         ("MAP@{K}", "map@5"),
         ("Macro F-Score", "macro-f1"),
         ("Mean F-Score (micro)", "micro-f1"),
-        ("Root Mean Squared Error", ""),
+        ("QuadraticWeightedKappa", "kappa"),
+        ("Area under the ROC curve", "auc"),
+        ("F1 (macro)", "macro-f1"),
+        ("Mean Average Precision @ 5", "map@5"),
+        *((other, "") for other in OTHERS),
     ],
 )
 def test_names_of_kaggle(text, name):

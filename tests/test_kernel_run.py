@@ -81,6 +81,7 @@ def test_metrics_keep_the_contract(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
     names = """recipe backbone image_size weights seed train_images val_images test_images
         excluded_images classes stages metric greater_is_better score score_low score_high
+        score_interval
         score_plain score_tta submission val_accuracy val_accuracy_tta tta_used
         val_accuracy_submitted folds members blend calibration_error command time_limit jobs
         seconds peak_memory_mb resumed stopped_by_time_limit devices versions preflight

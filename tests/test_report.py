@@ -159,7 +159,10 @@ def test_the_members_have_paired_intervals(made):
     lead = figuring.paired(right, np.ones(80, bool))
     low, high = (writing.signed(100 * value) for value in (lead.low, lead.high))
     assert f"{writing.signed(100 * lead.value)} ({low} to {high})" in text
-    assert "+0.00 (+0.00 to +0.00)" in text  # over the member that says the same
+    same = figuring.paired(right, right)  # over the member that says the same
+    low, high = (writing.signed(100 * value) for value in (same.low, same.high))
+    assert f"+0.00 ({low} to {high})" in text
+    assert same.low < 0 < same.high
 
 
 def test_sheets_say_how_many_are_shown_and_the_list_has_all(made):
@@ -377,7 +380,8 @@ def test_intervals_are_the_published_ones():
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
     lead = figuring.paired(np.asarray([True] * 9 + [False]), np.asarray([True] * 5 + [False] * 5))
     assert lead.value == pytest.approx(0.4)
-    assert (lead.low, lead.high) == pytest.approx((0.4 - 0.3036, 0.4 + 0.3036), abs=1e-3)
+    middle, side = 4 / 12, 1.96 * np.sqrt(5 - 16 / 12) / 12  # Agresti and Min (2005)
+    assert (lead.low, lead.high) == pytest.approx((middle - side, middle + side), abs=1e-4)
 
 
 def test_the_table_of_classes_counts_precision_and_recall(tmp_path):

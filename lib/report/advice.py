@@ -9,7 +9,8 @@ from pathlib import PurePath
 
 import numpy as np
 
-from report.figuring import Z, by_size, conflicts, confused_pairs
+from inference.scores import Z
+from report.figuring import by_size, conflicts, confused_pairs
 from report.saved import Run
 
 GAP = 0.05  # of training above validation accuracy, that tells of overfitting

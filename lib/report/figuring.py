@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from inference import scores
 from inference.scores import unpacked
 from report.saved import Run
 
-Z = 1.96  # standard errors to either side of a 95 % interval
 BINS = 10  # of the calibration chart
 
 
@@ -23,17 +23,8 @@ class Interval:
 
 
 def wilson(right: int, photos: int) -> Interval:
-    """Return a fraction of photos with Wilson's 95 % interval (1927), 0 to 1.
-
-    Raises:
-        ValueError: there are no photos.
-    """
-    if photos < 1:
-        raise ValueError("there are no photos")
-    share, z = right / photos, Z**2 / photos
-    centre = (share + z / 2) / (1 + z)
-    half = Z / (1 + z) * np.sqrt(share * (1 - share) / photos + z / (4 * photos))
-    return Interval(share, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+    """Return a fraction of photos with its interval, as `scores.wilson` has it, 0 to 1."""
+    return Interval(right / photos, *scores.wilson(right, photos))
 
 
 def paired(ours: np.ndarray, theirs: np.ndarray) -> Interval:
@@ -43,10 +34,8 @@ def paired(ours: np.ndarray, theirs: np.ndarray) -> Interval:
         ours: bool [photos], whether each is right.
         theirs: the same of the other prediction.
     """
-    difference = ours.astype(float) - theirs
-    half = Z * difference.std() / np.sqrt(max(1, len(difference)))
-    mean = float(difference.mean())
-    return Interval(mean, float(mean - half), float(mean + half))
+    difference = float(np.mean(ours.astype(float) - theirs)) if len(ours) else 0.0
+    return Interval(difference, *scores.paired_interval(ours, theirs))
 
 
 def class_table(run: Run) -> pd.DataFrame:

@@ -103,6 +103,7 @@ def metric_of(run: Run) -> dict | None:
     figures = ("score", "score_low", "score_high", "score_plain", "score_tta")
     texts = {name: f"{metrics[name]:.4f}" for name in figures}
     direction = "greater" if metrics["greater_is_better"] else "less"
+    texts["interval"] = metrics.get("score_interval", "")  # earlier versions lack it
     return texts | {"name": METRICS[metrics["metric"]].name, "direction": direction}
 
 

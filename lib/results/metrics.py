@@ -194,6 +194,8 @@ class Metrics:
     """The lower end of the value's 95 % interval."""
     score_high: float
     """The upper end."""
+    score_interval: str
+    """How the interval was computed: "Wilson" or "percentile bootstrap over photos"."""
     score_plain: float
     """Its value of the plain prediction pass; of several networks the mean, by the weights of their
     members."""

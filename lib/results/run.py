@@ -123,6 +123,7 @@ def measured(layout: photos.Layout, outcome: "Outcome", truth: np.ndarray) -> di
         "score": outcome.score,
         "score_low": low,
         "score_high": high,
+        "score_interval": outcome.metric.interval_method,
         "score_plain": outcome.score_plain,
         "score_tta": outcome.score_tta,
         "submission": layout.submission,
