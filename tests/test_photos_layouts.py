@@ -126,6 +126,34 @@ def test_which_class_a_probability_is_of_must_be_told(tmp_path):
         read_competition(tmp_path, wrong, tmp_path / "scratch")
 
 
+def test_words_have_an_order_before_kappa_counts_it(tmp_path):
+    """A grade is no less than another because of its letters: a person says the order."""
+    grades = ("none", "mild", "moderate", "severe")
+    write_competition(tmp_path / "data", labels=grades)
+    proposal = proposed(tmp_path / "data", "kappa")
+    assert any("mild, moderate, none, severe" in doubt for doubt in proposal.doubts)
+    layout = dataclasses.replace(HOME, metric="kappa")
+    places = tmp_path / "data", tmp_path / "scratch"
+    with pytest.raises(Problem, match=r"kappa.*mild, moderate, none, severe.*order"):
+        read_competition(places[0], layout, places[1])
+    wrong = dataclasses.replace(layout, order=("none", "moderate", "severe", "worst"))
+    with pytest.raises(Problem, match="differs in mild, worst"):
+        read_competition(places[0], wrong, places[1])
+    decided = proposed(tmp_path / "data", "kappa", {"order": ",".join(grades)})
+    assert not decided.doubts
+    assert decided.layout.order == grades
+    assert read_competition(places[0], decided.layout, places[1]).classes == list(grades)
+
+
+@pytest.mark.parametrize("labels", [(0, 1, 10, 2), ("0.5", "10.5", "2.5")])
+def test_numbers_are_in_the_order_of_their_values_for_kappa(tmp_path, labels):
+    write_competition(tmp_path / "data", labels=labels)
+    assert not proposed(tmp_path / "data", "kappa").doubts
+    layout = dataclasses.replace(HOME, metric="kappa")
+    competition = read_competition(tmp_path / "data", layout, tmp_path / "scratch")
+    assert competition.classes == sorted(labels, key=float)
+
+
 def test_labels_or_probabilities_must_be_told(tmp_path):
     ALL["histopathologic-cancer-detection"](tmp_path)
     assert "whether labels or probabilities" in proposed(tmp_path).doubts[0]

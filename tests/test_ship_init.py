@@ -121,6 +121,21 @@ def test_without_write_nothing_is_written(dogs):
     assert json.loads(shown.stdout)["competition"] == slug, shown.stderr
 
 
+def test_a_metric_that_is_not_surely_ours_is_decided_by_a_person(tmp_path):
+    with drawn_world(tmp_path, "home") as world:
+        slug = LAYOUTS["home"].slug
+        world.kaggle.settings.metrics[slug] = ("accuracy", "Balanced Accuracy")
+        told = world.ship("init", slug)
+        assert "'Balanced Accuracy'" in told.out
+        refused = world.ship("init", slug, "--write")
+        assert refused.status == 1
+        assert "'Balanced Accuracy'" in refused.sentence
+        wrong = world.ship("init", slug, "--write", "--set", "metric=rmse")
+        assert "'rmse'" in wrong.sentence
+        assert world.ship("init", slug, "--write", "--set", "metric=macro-f1").status == 0
+        assert read_block(world.project / "kernel.py").metric == "macro-f1"
+
+
 def test_a_sample_that_is_packed_at_kaggle_checks_a_submission(dogs):
     data = dogs.project.parent / "dogs-vs-cats"
     pack(data, "sample_submission.csv")

@@ -9,7 +9,7 @@ import pandas as pd
 
 from common import Problem
 from photos.duplicates import join_groups
-from photos.labels import class_names, folder_labels, missing, near_folders
+from photos.labels import class_names, folder_labels, in_order, missing, near_folders
 from photos.layout import Layout
 from photos.matching import PhotoIndex, folders_of, with_labels
 from photos.places import find_photos, read_table
@@ -36,7 +36,8 @@ class Competition:
     """Columns Id (str) and path (str, "" where there is no usable photo), one row for each row of
     the sample submission, in its order."""
     classes: list
-    """The label values as Python scalars of the competition's own type, sorted by value."""
+    """The label values as Python scalars of the competition's own type, sorted by value or as the
+    block orders them."""
     sample: pd.DataFrame
     """The sample submission as read: its header and Ids count, its labels may be anything. Where
     there is none, a row a test photo."""
@@ -145,7 +146,7 @@ def read_train(
             f"None of the {len(photos)} photos in {folder} has a label: of the first, "
             f"{orphans['Id'].iloc[0]}, {orphans['reason'].iloc[0]}."
         )
-    return rows, sorted(set(used["class"])), orphans
+    return rows, in_order(set(used["class"]), layout), orphans
 
 
 def spelt_in_sample(sample: pd.DataFrame, layout: Layout) -> set[str]:

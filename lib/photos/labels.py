@@ -1,10 +1,13 @@
 """From the labels of a table to classes."""
 
+import math
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 import pandas as pd
 
+from common import Problem
+from photos.layout import ORDINAL, Layout
 from photos.reading import printable
 from photos.spelling import WAYS_OF_LABELS, WHOLE_NUMBER, Spellings, number_of
 
@@ -50,6 +53,40 @@ def class_names(
     if len(usual) == len(labels) or several or (in_sample and not usual):
         return dict(values)
     return {label: label for label in labels}
+
+
+def in_order(classes: Iterable[int | str], layout: Layout) -> list:
+    """Return the classes in the order of the block, or else sorted by value.
+
+    Raises:
+        Problem: the block's order has not just these classes, or the metric needs an order and the
+            classes are words.
+    """
+    by_name = {str(name): name for name in classes}
+    if layout.order:
+        if differing := sorted(by_name.keys() ^ set(layout.order)):
+            raise Problem(
+                f"COMPETITION's order {layout.order} is not of the {len(by_name)} classes: it "
+                f"differs in {', '.join(differing)}."
+            )
+        return [by_name[name] for name in dict.fromkeys(layout.order)]
+    if layout.metric in ORDINAL and not are_numbers(by_name):
+        raise Problem(
+            f"COMPETITION has the metric {layout.metric}, for which the order of the classes "
+            f"counts, but they are words ({', '.join(sorted(by_name)[:9])}): give order, a tuple "
+            "of all classes from the least to the greatest."
+        )
+    if layout.metric in ORDINAL:
+        return [by_name[name] for name in sorted(by_name, key=float)]
+    return sorted(by_name.values())
+
+
+def are_numbers(labels: Iterable[str]) -> bool:
+    """Tell whether labels are all finite numbers, which gives them an order."""
+    try:
+        return all(math.isfinite(float(label)) for label in labels)
+    except ValueError:
+        return False
 
 
 def folder_labels(folders: Iterable[str], labels: Iterable[str]) -> dict[str, str]:

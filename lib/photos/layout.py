@@ -12,6 +12,7 @@ from settings import setting
 
 FORMS = ("label", "probability", "probabilities", "best")
 PACKED = ("", "pixels", "tfrecords")
+ORDINAL = ("kappa",)  # metrics for which the order of the classes counts
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Layout:
     label: str | tuple[str, ...] = setting(
         "", "its column of labels, several are one-hot; by default as in the sample"
     )
+    order: tuple[str, ...] = setting(
+        (),
+        "the classes from the least to the greatest, where the metric is kappa and they are words",
+    )
     group: str = setting("", "its column of what must not be in training and validation alike")
     pattern: str = setting("", "a regular expression; its group in a photo's name is the label")
     train_photos: tuple[str, ...] = setting(
@@ -46,9 +51,9 @@ class Layout:
             if (value := getattr(self, name)) not in known:
                 words = ", ".join(map(repr, known))
                 raise Problem(f"COMPETITION has {name}={value!r}: give one of {words}.")
-        for name in ("train_photos", "test_photos"):
-            if isinstance(getattr(self, name), str):
-                raise Problem(f"COMPETITION has a text for {name}: give a tuple, ('train',).")
+        for name in ("train_photos", "test_photos", "order"):
+            if isinstance(value := getattr(self, name), str):
+                raise Problem(f"COMPETITION has a text for {name}: give a tuple, {(value,)}.")
         if self.pattern:
             try:
                 groups = re.compile(self.pattern).groups

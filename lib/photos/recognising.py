@@ -25,7 +25,8 @@ from photos.guessing import (
     names_pattern,
     place_of,
 )
-from photos.layout import Layout
+from photos.labels import are_numbers
+from photos.layout import ORDINAL, Layout
 from photos.rows import class_folders, label_in, one_hot
 
 PREVIEWED = 3  # rows
@@ -262,7 +263,8 @@ def concluded(
 ) -> Proposal:
     """Return the proposal, with the submission's form and the metric."""
     labels, doubts = set(rows["label"]), []
-    form, k = form_of(sample, labels, source.metric)
+    metric = source.given.get("metric") or source.metric
+    form, k = form_of(sample, labels, metric)
     if not form and "submission" not in source.given:
         doubts.append(
             "whether labels or probabilities are submitted: labels are 0 and 1, the sample has "
@@ -270,9 +272,15 @@ def concluded(
         )
     form = form or "label"
     usual = {"label": "accuracy", "best": "map@5"}.get(form, "log-loss")
-    if not source.metric and "metric" not in source.given:
+    if not metric:
         notes.append(f"the files do not tell the metric: {usual} is the usual one for this form")
-    fields |= {"submission": form, "metric": source.metric or usual}
+    metric = metric or usual
+    if metric in ORDINAL and "order" not in source.given and not are_numbers(labels):
+        doubts.append(
+            f"which order the classes {', '.join(sorted(labels)[:9])} have, which counts for "
+            f"{metric}: decide `order`, from the least to the greatest"
+        )
+    fields |= {"submission": form, "metric": metric}
     if form == "best":
         fields["k"] = k
     if form == "probability" and labels != {"0", "1"}:
@@ -295,7 +303,7 @@ def typed(name: str, text: str) -> str | int | tuple[str, ...]:
     """Return the value of a block's field that is given as text; several are joined by commas."""
     if name == "k":
         return int(text) if text.isdecimal() else 0
-    if name in ("train_photos", "test_photos") or (name == "label" and "," in text):
+    if name in ("train_photos", "test_photos", "order") or (name == "label" and "," in text):
         return tuple(text.split(",")) if text else ()
     return text
 

@@ -69,18 +69,21 @@ class Files:
         return read_csv(kept)
 
 
-def told_by_kaggle(context: Context, slug: str) -> tuple[str, list[str]]:
-    """Return the row of METRICS of a competition, and what to say of its evaluation."""
-    from inference.scores import metric_called  # imports scikit-learn
+def told_by_kaggle(context: Context, slug: str) -> tuple[str, list[str], list[str]]:
+    """Return the row of METRICS of a competition, what to say of its evaluation, and doubts."""
+    from inference.scores import METRICS, metric_called  # imports scikit-learn
 
     try:
         told = context.remote.competition(slug)
     except (Refused, Unavailable) as problem:
-        return "", [f"the metric: Kaggle does not tell it ({problem})"]
+        return "", [f"the metric: Kaggle does not tell it ({problem})"], []
     evaluation = str(told.get("evaluationMetric") or "")
-    metric, notes = metric_called(evaluation), []
+    metric, notes, doubts = metric_called(evaluation), [], []
     if not metric:
-        notes.append(f"the metric: Kaggle's {evaluation!r} is none of METRICS; decide `metric`")
+        doubts.append(
+            f"the metric: Kaggle calls it {evaluation!r}, which is not surely one of "
+            f"{', '.join(METRICS)}; decide `metric`, if one of them is near enough"
+        )
     if told.get("isKernelsSubmissionsOnly"):
         notes.append(
             "how to submit: this is a code competition, to which only a kernel's version is "
@@ -88,7 +91,7 @@ def told_by_kaggle(context: Context, slug: str) -> tuple[str, list[str]]:
             "this kernel would train anew in that run; a kernel that only predicts with the "
             "weights of a finished run is missing"
         )
-    return metric, notes
+    return metric, notes, doubts
 
 
 def metadata_for(context: Context, slug: str) -> dict[str, dict[str, Any]]:
@@ -159,19 +162,24 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     Raises:
         Problem: the competition is not there, or its layout can't be told or is not supported.
     """
+    from inference.scores import metric_named
     from photos.recognising import Source, propose  # imports OpenCV
 
     slug = slug_of(arguments.slug or context.project.competition)
     context.doing(f"reading the files of {slug}")
     files = Files(context, slug)
-    metric, unknown = told_by_kaggle(context, slug)
+    metric, unknown, doubts = told_by_kaggle(context, slug)
     given = parse_settings(arguments.set or [])
+    if "metric" in given:
+        metric_named(given["metric"])
+        doubts = []
     try:
         proposal = propose(Source(files.names, files.table, slug, metric, given))
     except Problem as problem:
         more = f" (it can't be told {'; '.join(files.unknown)})" if files.unknown else ""
         raise Problem(f"{slug}: {str(problem).rstrip('.')}{more}. Nothing is proposed.") from None
-    unknown += files.unknown + proposal.doubts
+    doubts += proposal.doubts
+    unknown += files.unknown + doubts
     if not files.complete:
         unknown.append(f"the names of all files: the first {len(files.sizes)} were listed")
     rows = len(files.table(proposal.layout.sample_csv)) if proposal.layout.sample_csv else HIDDEN
@@ -182,8 +190,8 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     tell(block=proposal.layout.block(), unknown=unknown, metadata=metadata)
     if not arguments.write or context.dry_run:
         return say("nothing is written: `--write` writes the block and both files", result=True)
-    if proposal.doubts:
-        raise Problem(f"decide with --set what could not be told: {proposal.doubts[0]}.")
+    if doubts:
+        raise Problem(f"decide with --set what could not be told: {doubts[0]}.")
     script = context.project.code
     write_atomically(script, with_block(script, proposal.layout))
     for name, values in metadata.items():
