@@ -235,14 +235,18 @@ class World:
         return {name: text for name, text in variables.items() if text is not None}
 
     def start(
-        self, *arguments: str, stderr: int = subprocess.PIPE, **changes: str | None
+        self,
+        *arguments: str,
+        stdout: int = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
+        **changes: str | None,
     ) -> subprocess.Popen:
         """Start `ship` as a process."""
         return subprocess.Popen(
             [sys.executable, "-P", "-m", "ship", *arguments],
             cwd=self.project,
             env=self.changed_environment(changes),
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=stderr,
             text=True,
         )

@@ -1,15 +1,13 @@
 """A run's output counts as fetched when its files are verified; whatever else is fetched anew."""
 
-import contextlib
-import os
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from tqdm import tqdm
 
 from shipping import open_world
+from terminal import COLOURS, on_terminal
 
 NAME = "car-classification-v1"
 
@@ -99,9 +97,6 @@ def test_a_file_goes_on_where_it_was_cut(complete):
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a terminal of Unix")
 def test_the_bar_counts_all_bytes(complete):
     """Also those that an attempt before has left, in a whole file and in a part of one."""
-    import pty
-    import termios
-
     sent = {p.relative_to(output_of(complete)): p for p in output_of(complete).rglob("*.*")}
     part = complete.project / "runs" / f"{NAME}.part"
     for name, kept, size in (
@@ -111,20 +106,14 @@ def test_the_bar_counts_all_bytes(complete):
         part.mkdir(exist_ok=True)
         (part / kept).write_bytes(sent[Path(name)].read_bytes()[:size])
     complete.kaggle.faults.add("GET output", "cut", after=3, fraction=0.4)
-    terminal, other_end = pty.openpty()
-    termios.tcsetwinsize(other_end, (24, 100))
-    process = complete.start("fetch", stderr=other_end)
-    os.close(other_end)
-    shown = ""
-    with contextlib.suppress(OSError):  # the terminal is closed
-        while text := os.read(terminal, 9999).decode():
-            shown += text
-    os.close(terminal)
-    assert process.wait() == 0
-    total = tqdm.format_sizeof(sum(path.stat().st_size for path in sent.values()))
-    last = shown.replace("\r", "\n").strip().splitlines()[-1]
-    assert last.startswith(f"fetch {len(sent)}/{len(sent)}: 100%"), shown
-    assert f" {total}/{total} [" in last
+    status, shown = on_terminal(complete, "fetch", width=100)
+    assert status == 0, shown
+    total = sum(path.stat().st_size for path in sent.values())
+    bars = [
+        line for line in COLOURS.sub("", shown).replace("\r", "\n").splitlines() if "fetch " in line
+    ]
+    assert f"fetch {len(sent)}/{len(sent)} " in bars[-1]
+    assert f" {total}/{total} bytes" in bars[-1]
 
 
 def test_only_a_known_end_lets_the_output_be_fetched(complete):

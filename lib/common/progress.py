@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 LINE = re.compile(
-    r"\[stage (?P<number>\d+)/(?P<stages>\d+) (?P<stage>[^\]]+)\] "
+    r"\[stage (?P<number>\d+)/(?P<stages>\d+) (?P<stage>[^\[\]]+)\] "
     r"epoch (?P<epoch>\d+)/(?P<epochs>\d+)"
     r"(?:  loss (?P<loss>\S+))?"
     r"(?:  accuracy (?P<accuracy>\S+))?"

@@ -34,7 +34,7 @@ from ship import (
 )
 from ship.context import Context
 from ship.credentials import Credentials, redact
-from ship.output import tell, voice
+from ship.output import in_colour, printable, tell, voice
 from ship.project import Project
 
 DESCRIPTION = """
@@ -81,9 +81,10 @@ class Teller(Boundary):
         return super().explain(error)
 
     def say(self, sentence: str) -> None:
-        """Print a sentence on standard error, without secrets."""
-        tell(sentence=self.hide(sentence))
-        super().say(sentence)
+        """Print a sentence on standard error, without secrets and what controls a terminal."""
+        sentence = self.hide(sentence)
+        tell(sentence=printable(sentence))
+        super().say(printable(sentence, in_colour(sys.stderr)))
 
 
 def settings_arguments(parser: argparse.ArgumentParser) -> None:

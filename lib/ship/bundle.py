@@ -14,7 +14,7 @@ from ship.contents import DATA_FOLDERS
 from ship.context import Context
 from ship.line import Refused
 from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
-from ship.output import bar, say, tell
+from ship.output import progress_bar, say, tell
 from ship.staging import (
     StagedDataset,
     checked_files,
@@ -301,14 +301,15 @@ def tidy(context: Context) -> None:
 def upload_bar(context: Context, staged: StagedDataset) -> Iterator[None]:
     """Show the upload's progress over all files; the client reports it file by file."""
     total = sum(file.stat().st_size for file in staged.folder.glob("*.zip"))
-    last = 0
+    before = last = 0
     say(f"uploading {staged.folder.name} ({len(staged.files)} files, {total / 1e6:.1f} MB)")
-    with bar(total=total, unit="B", unit_scale=True, desc="upload") as line:
+    with progress_bar("upload") as show:
 
         def advance(done: int, _: int) -> None:
-            nonlocal last
-            line.update(done - last if done >= last else done)
+            nonlocal before, last
+            before += last if done < last else 0  # the next file has begun
             last = done
+            show(before + done, total)
 
         context.remote.on_progress = advance
         try:

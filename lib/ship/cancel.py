@@ -8,7 +8,7 @@ import argparse
 
 from common import Problem
 from ship.context import Context
-from ship.follow import SESSION, refresh
+from ship.follow import refresh, session_in
 from ship.output import say, tell
 from ship.push import chosen_run
 from ship.record import Run
@@ -46,8 +46,8 @@ def cancel(context: Context, run: Run, session: int | None = None, wait: bool = 
 def session_in_log(context: Context, run: Run) -> int:
     """Return the number of the run's session that its log tells, 0 while it tells none."""
     for entry in context.remote.run_output(run.kernel, run.version)[1]:
-        if found := SESSION.search(str(entry.get("data") or "").rstrip()):
-            return int(found[1])
+        if number := session_in(str(entry.get("data") or "").rstrip()):
+            return number
     return 0
 
 

@@ -16,7 +16,7 @@ from common import Problem
 from ship.context import Context
 from ship.follow import refresh
 from ship.line import Refused
-from ship.output import bar, say, tell
+from ship.output import progress_bar, say, tell
 from ship.push import chosen_run
 from ship.record import Run
 
@@ -153,17 +153,18 @@ def download(context: Context, run: Run, files: dict[str, str], folder: Path) ->
         else:
             targets[name] = target
             taken.add(str(target).lower())
-    urls, done = dict(files), 0
-    with bar(unit="B", unit_scale=True, desc="fetch") as line:
+    urls, done, known, name_shown = dict(files), 0, 0, "fetch"
+    with progress_bar("fetch") as show:
 
         def advance(received: int, total: int) -> None:
-            line.total = max(done + max(received, total), line.total or 0)
-            line.update(done + received - line.n)
+            nonlocal known
+            known = max(done + max(received, total), known)
+            show(done + received, known, name_shown)
 
         context.remote.on_progress = advance
         try:
             for number, (name, target) in enumerate(targets.items(), start=1):
-                line.set_description(f"fetch {number}/{len(targets)}", refresh=False)
+                name_shown = f"fetch {number}/{len(targets)}"
                 if not target.exists():
                     urls = fetch_file(context, run, name, target, urls)
                 done += target.stat().st_size

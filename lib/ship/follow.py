@@ -2,17 +2,14 @@
 
 import argparse
 import contextlib
-import re
 import time
 from collections import deque
 from collections.abc import Iterable
 
-from tqdm import tqdm
-
 from common import EpochProgress, Problem, clock_text
 from ship.context import Context
 from ship.line import Refused, Unavailable
-from ship.output import bar, interactive, say, tell
+from ship.output import printable, progress_lines, say, tell
 from ship.push import chosen_run, open_page
 from ship.record import REFUSED, Run
 
@@ -23,8 +20,18 @@ ENDS = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 TAIL = 15
 """How many of the log's last lines are shown when a run has failed."""
 
-SESSION = re.compile(r"ship: session .*?-(\d{3,})(?:-[a-z]+)?$")
-"""The number of Kaggle's session in the line that a pushed script prints first."""
+SESSION = "ship: session "
+"""How the line begins that a pushed script prints first; its container's name follows."""
+
+
+def session_in(line: str) -> int:
+    """Return the number of Kaggle's session in a line of a log, 0 where there is none.
+
+    The container's name ends in it, or in it and a word: kaggle_a1b2-98765432-webtier.
+    """
+    words = line.partition(SESSION)[2].split("-")[1:]
+    number = words[-2] if len(words) > 1 and words[-1].isalpha() else (words or [""])[-1]
+    return int(number) if number.isdecimal() and 3 <= len(number) <= 18 else 0
 
 
 class Log:
@@ -41,41 +48,48 @@ class Log:
         self.session = 0
         self._lines: list[int] = []  # a hash of each line that was shown
         self._replayed = 0
-        self._rest = ""
+        self._rest: list[str] = []  # the pieces of a line that has not ended
 
     def restart(self) -> None:
         """Expect the log to be read from its start again."""
-        self._replayed, self._rest = 0, ""
+        self._replayed, self._rest = 0, []
 
     def add(self, data: str) -> None:
         """Show the lines that this piece of the log completes."""
-        *lines, self._rest = (self._rest + data).split("\n")
-        for line in lines:
-            self._line(line)
+        first, *others = data.split("\n")
+        self._rest.append(first)
+        if others:
+            *lines, rest = ["".join(self._rest), *others]
+            self._rest = [rest]
+            self._show(lines)
 
     def finish(self, entries: Iterable[dict]) -> None:
         """Show the lines of a finished log that were not shown yet."""
         self.restart()
-        for entry in entries:
-            self.add(str(entry.get("data") or ""))
-        if self._rest:
-            self._line(self._rest)
+        text = "".join(str(entry.get("data") or "") for entry in entries)
+        self.add(text if text.endswith("\n") or not text else text + "\n")
 
-    def _line(self, line: str) -> None:
+    def _show(self, lines: list[str]) -> None:
+        shown = [f"  {self.name}| {line}" for line in map(self._news, lines) if line is not None]
+        if shown:
+            say("\n".join(shown))
+
+    def _news(self, line: str) -> str | None:
+        """Return what is to be shown of a line, None when it was shown before."""
         number, content = self._replayed, hash(line)
         self._replayed += 1
         if number < len(self._lines):
             if self._lines[number] == content:
-                return
+                return None
             del self._lines[number:]
         self._lines.append(content)
         line = line.rstrip("\r").rpartition("\r")[2]  # the last state of a progress bar
         self.tail.append(line)
-        if progress := EpochProgress.parse(line):
+        plain = printable(line)
+        if progress := EpochProgress.parse(plain):
             self.progress = progress.summary()
-        if found := SESSION.search(line):
-            self.session = int(found[1])
-        tqdm.write(f"  {self.name}| {line}")
+        self.session = session_in(plain) or self.session
+        return line
 
 
 class Watch:
@@ -84,7 +98,7 @@ class Watch:
     def __init__(self, context: Context, run: Run, named: bool):
         self.context, self.run = context, run
         self.log = Log(f"v{run.version} " if named else "")
-        self.live, self.streaming = True, False
+        self.live, self.streaming, self.told_ends = True, False, False
         self.phase, self.since, self.hidden_since = "", time.monotonic(), 0.0
 
     def ask(self) -> bool:
@@ -116,7 +130,7 @@ class Watch:
             )
         if status != self.phase:
             self.phase, self.since = status, time.monotonic()
-            tqdm.write(f"{run.name}: {status}")
+            say(f"{run.name}: {status}")
         if status == "RUNNING":
             self.read_log()
         return False
@@ -136,11 +150,16 @@ class Watch:
                 self.log.add(str(entry.get("data") or ""))
 
     def take(self, data: str | None) -> None:
-        """Show a piece of the live log; None says that the stream has ended."""
+        """Show a piece of the live log; None says that the stream has ended.
+
+        Until a piece tells where a line ends, each piece is taken for a line: some clients leave
+        the ends out.
+        """
         if data is None:
             self.streaming = False
-        else:
-            self.log.add(data if data.endswith("\n") else data + "\n")
+            return
+        self.told_ends = self.told_ends or "\n" in data
+        self.log.add(data if self.told_ends else data + "\n")
 
     def end(self, status: str, failure: str) -> None:
         """Show the rest of the log and save how the run ended."""
@@ -210,7 +229,7 @@ def progress_line(context: Context, watches: list[Watch]):
 
 def wait_for_ends(context: Context, watches: list[Watch]) -> None:
     """Ask for the runs' statuses until all have ended, and keep the line of progress up to date."""
-    with bar(total=0, bar_format="{desc}", disable=not interactive(), leave=False) as line:
+    with progress_lines() as show:
         for pause in context.pace.polls():
             watches = [watch for watch in watches if not watch.ask()]
             if not watches:
@@ -218,7 +237,7 @@ def wait_for_ends(context: Context, watches: list[Watch]) -> None:
             until = time.monotonic() + pause
             while (left := until - time.monotonic()) > 0:
                 context.remote.wait(min(left, 1.0))
-                line.set_description_str("   ".join(watch.text() for watch in watches))
+                show("\n".join(watch.text() for watch in watches))
             for watch in watches:  # known for `ship cancel` even if this one is killed
                 if watch.log.session and not watch.run.session:
                     watch.run.session = watch.log.session

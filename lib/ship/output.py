@@ -1,16 +1,35 @@
-"""What a command tells: lines for a person, or with --json one JSON object for a program."""
+"""What a command tells: lines and progress for a person, or with --json one object for a program.
+
+Nothing else in `ship` writes to the terminal. While progress is shown, lines appear above it.
+"""
 
 import contextlib
 import io
 import json
+import os
+import re
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from rich.console import Console
 
 FACTS: dict[str, Any] = {}
 """What the command has found out, for --json."""
+
+# Every quantifier is possessive (it gives nothing back), so that no text takes more than one pass.
+CONTROLS = re.compile(
+    r"(?P<colour>\x1b\[[0-9;:]{0,40}+m)"
+    r"|(?P<return>\r(?!\n))"
+    r"|(?:\x1b\[|\x9b)[0-?]*+[ -/]*+[@-~]?"  # the cursor, the screen, modes
+    # Titles, links and the like: a string and its end. Without an end it is shown as text.
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])(?:[^\x00-\x1f\x7f-\x9f]*+(?:\x07|\x1b\\|\x9c))?"
+    r"|\x1b[ -/]*+[0-~]?"
+    r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    r"|[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"  # marks that turn the direction of writing
+)
+RESET = "\x1b[0m"
 
 
 class _Voice:
@@ -18,11 +37,39 @@ class _Voice:
 
     quiet = False
     results = None
+    console: "Console | None" = None
+    """The terminal, as soon as progress was shown on it."""
+
+
+def printable(text: str, colours: bool = False) -> str:
+    """Return a text without what would control a terminal: only colours may stay.
+
+    A carriage return inside a line becomes a blank.
+    """
+
+    def kept(found: re.Match) -> str:
+        if found["colour"]:
+            return found["colour"] if colours else ""
+        return " " if found["return"] else ""
+
+    lines = CONTROLS.sub(kept, text).split("\n")
+    return "\n".join(line + RESET if "\x1b" in line else line for line in lines)
+
+
+def in_colour(stream: Any) -> bool:
+    """Tell whether a stream is a terminal that shows colours."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def say(text: str, result: bool = False) -> None:
     """Print a line for the user without delay; with --quiet only results."""
-    print(text, flush=True, file=(_Voice.results or sys.stdout) if result else None)
+    stream = (_Voice.results or sys.stdout) if result else sys.stdout
+    if _Voice.console:
+        from rich.text import Text
+
+        _Voice.console.print(Text.from_ansi(printable(text, colours=True)), soft_wrap=True)
+    else:
+        print(printable(text, in_colour(stream)), flush=True, file=stream)
 
 
 def tell(**facts: Any) -> None:
@@ -30,14 +77,74 @@ def tell(**facts: Any) -> None:
     FACTS.update(facts)
 
 
-def bar(**settings: Any) -> tqdm:
-    """Return a progress bar, which shows itself on terminals only and never with --quiet."""
-    return tqdm(**{"disable": True if _Voice.quiet else None} | settings)
+def terminal() -> "Console | None":
+    """Return the terminal on which lines appear, None where progress can't be drawn between them.
+
+    So that progress never mixes with lines on their way through a pipe, as in `ship | tee log`, it
+    is drawn only where the lines themselves go to a terminal.
+    """
+    if _Voice.console is None and not _Voice.quiet and sys.stdout.isatty():
+        from rich.console import Console  # takes a tenth of a second
+
+        class Terminal(Console):
+            """A console that leaves the cursor visible, for a process that is killed or stopped."""
+
+            def show_cursor(self, show: bool = True) -> bool:
+                return False
+
+        console = Terminal(file=sys.stdout)
+        _Voice.console = console if console.is_interactive else None
+    return _Voice.console
 
 
-def interactive() -> bool:
-    """Tell whether a line of progress may be drawn."""
-    return sys.stderr.isatty() and not _Voice.quiet
+@contextlib.contextmanager
+def progress_lines() -> Iterator[Callable[[str], None]]:
+    """Show lines of progress below all others; give the function that changes them.
+
+    Where there is no terminal nothing is shown.
+    """
+    if (console := terminal()) is None:
+        yield lambda text: None
+        return
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(console=console, transient=True) as live:
+        yield lambda text: live.update(Text(printable(text)))
+
+
+@contextlib.contextmanager
+def progress_bar(what: str) -> Iterator[Callable[..., None]]:
+    """Show how many bytes of a transfer are done.
+
+    Args:
+        what: names the transfer before the bar.
+
+    Yields:
+        A function of the bytes that are done and of all bytes (None while unknown), and of another
+        name from now on.
+    """
+    if (console := terminal()) is None:
+        yield lambda done, total, what="": None
+        return
+    from rich import progress
+
+    columns = (
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(20),
+        progress.DownloadColumn(),
+        progress.TransferSpeedColumn(),
+        progress.TimeRemainingColumn(compact=True),
+    )
+    shown = columns if console.width >= 70 else columns[:1] + columns[2:3]
+    with progress.Progress(*shown, console=console, transient=True) as bar:
+        task = bar.add_task(printable(what), total=None, visible=False)
+
+        def advance(done: int, total: int | None, what: str = "") -> None:
+            named = {"description": printable(what)} if what else {}
+            bar.update(task, completed=done, total=total or None, visible=True, **named)
+
+        yield advance
 
 
 @contextlib.contextmanager
@@ -48,7 +155,7 @@ def voice(quiet: bool, as_json: bool) -> Iterator[None]:
             stream.reconfigure(errors="replace")
     real = sys.stdout
     FACTS.clear()
-    _Voice.quiet, _Voice.results = quiet, None if as_json else real
+    _Voice.quiet, _Voice.results, _Voice.console = quiet, None if as_json else real, None
     others = io.StringIO() if quiet else (sys.stderr if as_json else real)
     with contextlib.redirect_stdout(others):
         yield

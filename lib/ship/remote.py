@@ -151,7 +151,8 @@ class Remote(Line):
         """Return a run's status word ("" when Kaggle gave none) and its failure message."""
         what = f"the status of {ref} version {version}"
         answer = self.post(KERNELS, "GetKernelSessionStatus", what, **run_fields(ref, version))
-        return str(answer.get("status") or "").upper(), answer.get("failureMessage") or ""
+        failure = " ".join((answer.get("failureMessage") or "").split())
+        return str(answer.get("status") or "").upper(), failure
 
     def run_output(self, ref: str, version: int) -> tuple[list[tuple[str, str]], list[dict]]:
         """Return a run's output files as (name, URL), and the entries of its log."""

@@ -32,7 +32,7 @@ from ship.context import Context, parse_settings
 from ship.fetch import SUBMISSION, fetch, is_verified
 from ship.follow import refresh
 from ship.line import Unavailable
-from ship.output import bar, interactive, say, tell
+from ship.output import progress_lines, say, tell
 from ship.paired import aligned, columns, texts
 from ship.push import NotTaken, push, settle_push
 from ship.record import Run, settings_text
@@ -173,7 +173,7 @@ def drive(context: Context, cells: list[Cell]) -> None:
     failures: Counter[str] = Counter()
     seen: dict[str, str] = {}
     started, finished = time.monotonic(), False
-    with bar(total=0, bar_format="{desc}", disable=not interactive(), leave=False) as line:
+    with progress_lines() as show:
         for pause in context.pace.polls():
             live = [run for run in live_runs(context) if not watched(context, run, seen)]
             fetch_ended(context, cells, failures)
@@ -186,7 +186,7 @@ def drive(context: Context, cells: list[Cell]) -> None:
             finished = all(settled(context, cell, failures) for cell in cells)
             if finished:
                 return
-            line.set_description_str(
+            show(
                 f"{len(live)} under way, {len(waiting)} waiting, "
                 f"{(time.monotonic() - started) / 60:.0f} min"
             )

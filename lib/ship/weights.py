@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
-
 from common import Problem, file_hash, write_atomically
+from ship.output import progress_bar, say
 
 if TYPE_CHECKING:
     import requests  # only a download imports it: it takes a fourth of the time of every `ship`
@@ -210,18 +209,18 @@ def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> None:
     for row in dict.fromkeys(rows):
         reason = mismatch(folder / row.file, row)
         if reason is None:
-            print(f"{row.backbone}: {row.file} is here and verified.")
+            say(f"{row.backbone}: {row.file} is here and verified.")
             continue
         if row.url is None and not arguments.source:
             raise Problem(f"{folder / row.file} {reason}: {_remedy([row], folder)}.")
         if (folder / row.file).exists():
-            print(f"{row.backbone}: {row.file} {reason}, and is replaced.")
+            say(f"{row.backbone}: {row.file} {reason}, and is replaced.")
         origin = arguments.source / row.file if arguments.source else row.url
         if arguments.dry_run:
-            print(f"{row.backbone}: would get {origin} ({_megabytes(row.size)}) into {folder}.")
+            say(f"{row.backbone}: would get {origin} ({_megabytes(row.size)}) into {folder}.")
             continue
         path = copy(row, arguments.source, folder) if arguments.source else download(row, folder)
-        print(f"{row.backbone}: {path}, {_proof(row)}; licence {row.licence}.")
+        say(f"{row.backbone}: {path}, {_proof(row)}; licence {row.licence}.")
 
 
 def _rows_of(files: list[str], folder: Path) -> list[WeightsFile]:
@@ -268,7 +267,7 @@ def _complete(row: WeightsFile, part: Path) -> str | None:
             if idle > len(PAUSES):
                 raise Problem(_given_up(row, part, error)) from None
             pause = PAUSES[max(idle, 1) - 1]
-            print(f"{row.backbone}: {_reason(error)}; trying again in {pause} s.", flush=True)
+            say(f"{row.backbone}: {_reason(error)}; trying again in {pause} s.")
             time.sleep(pause)
         except requests.RequestException as error:
             raise Problem(f"{row.url} can't be downloaded: {error}.") from None
@@ -331,13 +330,11 @@ def _receive(
 ) -> None:
     if total is not None and shutil.disk_usage(part.parent).free < total - start:
         raise _disk_full(row, part.parent)
-    bar = tqdm(
-        desc=row.backbone, total=total, initial=start, unit="B", unit_scale=True, dynamic_ncols=True
-    )
-    with bar, part.open("ab" if start else "wb") as file:
+    done = start
+    with progress_bar(row.backbone) as show, part.open("ab" if start else "wb") as file:
         for chunk in answer.iter_content(CHUNK):
-            file.write(chunk)
-            bar.update(len(chunk))
+            done += file.write(chunk)
+            show(done, total)
         file.flush()
         os.fsync(file.fileno())
     if total is not None and _size(part) < total:  # urllib3 1 raises no error for this
@@ -406,7 +403,7 @@ def _list(manifest: dict[str, WeightsFile], folder: Path) -> None:
         state = mismatch(folder / row.file, row) or "is here and verified"
         origin = " (comes with the repository)" if row.url is None else ""
         size = _megabytes(row.size)
-        print(f"{row.backbone:<16} {size:>12}  {row.licence:<10}  {row.file} {state}{origin}")
+        say(f"{row.backbone:<16} {size:>12}  {row.licence:<10}  {row.file} {state}{origin}")
 
 
 def _proof(row: WeightsFile) -> str:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
-from tqdm import tqdm
 
 from common import Problem, file_hash, write_atomically
+from ship.output import say
 
 FOLDER = Path(__file__).resolve().parents[1] / "wheels"
 REQUIREMENTS = "requirements.txt"  # in pip's format, so that the kernel can pass it to pip
@@ -84,7 +84,8 @@ def download_wheels(folder: Path = FOLDER, source: Path | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for old in [folder / REQUIREMENTS, *wheels_in(folder)]:
             old.unlink(missing_ok=True)
-        for python in tqdm(PYTHONS, desc="wheels", unit="Python", dynamic_ncols=True):
+        for python in PYTHONS:
+            say(f"asking pip for the wheels of Python {python}")
             _pip_download(python, folder, source)
         _write_requirements(folder)
     except OSError as error:
@@ -115,7 +116,7 @@ def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> None:
     """
     reason = check_wheels(folder)
     if reason and arguments.dry_run:
-        print(
+        say(
             f"{reason}: would download {', '.join(_pins())} for Python "
             f"{' and '.join(PYTHONS)} from {arguments.source or 'the package index'}."
         )
@@ -124,9 +125,9 @@ def run(arguments: argparse.Namespace, folder: Path = FOLDER) -> None:
         download_wheels(folder, arguments.source)
     wheels = wheels_in(folder)
     for wheel in wheels:
-        print(f"{wheel.stat().st_size / 1e6:6.1f} MB  {wheel.name}")
+        say(f"{wheel.stat().st_size / 1e6:6.1f} MB  {wheel.name}")
     total = sum(wheel.stat().st_size for wheel in wheels)
-    print(f"{total / 1e6:6.1f} MB in {len(wheels)} verified wheels in {folder}")
+    say(f"{total / 1e6:6.1f} MB in {len(wheels)} verified wheels in {folder}")
 
 
 def _pins() -> list[str]:
