@@ -373,33 +373,71 @@ def test_planted_wrong_labels_are_found_and_few_others():
     assert (found["path"] == "/x/" + found["Id"]).all()
 
 
+def said_of(*groups: tuple[int, int, list[float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return labels and probabilities of groups: how many photos, their label, what is said."""
+    labels = np.repeat([label for _, label, _ in groups], [count for count, _, _ in groups])
+    return labels, np.concatenate([rows(*[said] * count) for count, _, said in groups])
+
+
 def test_the_confident_learning_rule():
-    """Thresholds are 0.6 of class 0 and 0.5 of class 1; class 2 has no photo and no threshold."""
-    labels = np.array([1, 0, 0, 0, 1, 1, 1])
-    probabilities = rows(
-        [0.62, 0.25, 0.13],  # suspect: class 0 reaches 0.6, less surely than the other
-        [0.85, 0.10, 0.05],  # stays
-        [0.90, 0.05, 0.05],  # stays
-        [0.05, 0.60, 0.35],  # suspect: class 1 reaches 0.5
-        [0.08, 0.89, 0.03],  # stays
-        [0.51, 0.45, 0.04],  # 0 is the most probable, but does not reach its threshold
-        [0.04, 0.41, 0.55],  # 2 is the most probable, but nobody knows what is usual for it
+    """Thresholds are 0.787 of class 0 and 0.754 of class 1; class 2 has nine photos and none."""
+    labels, probabilities = said_of(
+        (14, 0, [0.90, 0.06, 0.04]),
+        (14, 1, [0.07, 0.89, 0.04]),
+        (8, 2, [0.10, 0.10, 0.80]),
+        (1, 0, [0.03, 0.92, 0.05]),  # 36: suspect
+        (1, 1, [0.80, 0.02, 0.18]),  # 37: suspect, less surely
+        (1, 1, [0.70, 0.02, 0.28]),  # the most probable class is below its threshold
+        (1, 0, [0.20, 0.78, 0.02]),  # its own is more probable than for photos of other classes
+        (1, 0, [0.01, 0.01, 0.98]),  # nobody knows what is usual for class 2
+        (1, 2, [0.97, 0.02, 0.01]),  # nor for photos labelled so
     )
     classes = np.array([7, 8, 9])
     found = label_suspects(table_of(labels, classes), probabilities, labels, classes)
-    assert found["Id"].tolist() == ["3.jpg", "0.jpg"]
+    assert found["Id"].tolist() == ["36.jpg", "37.jpg"]
     assert found["label"].tolist() == [7, 8]
     assert found["suggested"].tolist() == [8, 7]
-    np.testing.assert_allclose(found["probability_of_label"], [0.05, 0.25])
-    np.testing.assert_allclose(found["probability_of_suggested"], [0.60, 0.62])
+    assert found["leave_out"].tolist() == ["", ""]  # a person fills it
+    np.testing.assert_allclose(found["probability_of_label"], [0.03, 0.02])
+    np.testing.assert_allclose(found["probability_of_suggested"], [0.92, 0.80])
     assert list(found.columns) == [
         "Id",
         "label",
         "suggested",
+        "leave_out",
         "probability_of_label",
         "probability_of_suggested",
         "path",
     ]
+
+
+@pytest.mark.parametrize("skill", [0, 0.5, 1, 2, 6])
+@pytest.mark.parametrize("share", [0, 0.1])
+def test_the_suggestion_is_always_the_most_probable_class(skill, share):
+    real = truth_of(400)
+    labels = np.where(np.random.default_rng(4).random(400) < share, (real + 1) % CLASSES, real)
+    probabilities = member(real, skill, 3)
+    found = label_suspects(table_of(labels, np.arange(CLASSES)), probabilities, labels, range(5))
+    positions = found["Id"].str.removesuffix(".jpg").astype(int).to_numpy()
+    assert (found["suggested"] == probabilities[positions].argmax(1)).all()
+    assert (found["probability_of_label"] < found["probability_of_suggested"]).all()
+    assert (found["suggested"] != found["label"]).all()
+
+
+def test_a_poor_network_accuses_nobody_and_says_why():
+    labels = truth_of(400)
+    poor = member(labels, 0.5, 3)
+    accuracy = (poor.argmax(1) == labels).mean()
+    assert accuracy < suspects.GOOD_ENOUGH
+    assert label_suspects(table_of(labels, np.arange(CLASSES)), poor, labels, range(5)).empty
+    assert f"{accuracy:.1%}" in suspects.why_silent(poor, labels)
+    assert suspects.why_silent(member(labels, 6, 1), labels) == ""
+
+
+def test_few_held_out_photos_accuse_nobody_and_the_cure_is_named():
+    labels, probabilities = said_of((9, 0, [0.9, 0.1]), (9, 1, [0.1, 0.9]), (1, 1, [0.99, 0.01]))
+    assert label_suspects(table_of(labels, np.arange(2)), probabilities, labels, range(2)).empty
+    assert "--folds" in suspects.why_silent(probabilities, labels)
 
 
 def test_margins_compare_with_the_largest_other_class():

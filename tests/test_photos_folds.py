@@ -88,7 +88,8 @@ def test_rows_of_a_fold_keep_their_order_and_get_a_fresh_index():
 
 
 def test_a_class_of_one_photo_trains_in_every_fold_and_is_named(folder, tmp_path, capsys):
-    write_csv(tmp_path / "bad.csv", [(f"2{i}.jpg",) for i in range(5)], ("Id",))
+    marked = [(f"2{i}.jpg", "yes") for i in range(5)]
+    write_csv(tmp_path / "bad.csv", marked, ("Id", "leave_out"))
     for part in load(folder, exclude=str(tmp_path / "bad.csv")):
         assert 10 in set(part.train["label"])
         assert set(part.validation["label"]) == {0, 1, 2}
@@ -183,8 +184,9 @@ def test_the_log_names_nearly_the_same_photos_with_other_labels(own_folder, caps
 # -------------------------------------------------------------------------------- exclude
 
 
-def test_listed_photos_are_left_out_and_say_why(folder, tmp_path, capsys):
-    write_csv(tmp_path / "bad.csv", [("00.jpg", "blurred"), (" 21.jpg ", "")], ("Id", "why"))
+def test_marked_photos_are_left_out_and_say_why(folder, tmp_path, capsys):
+    rows = [("00.jpg", "Yes"), (" 21.jpg ", "x"), ("01.jpg", "no"), ("02.jpg", "")]
+    write_csv(tmp_path / "bad.csv", rows, ("Id", "leave_out"))
     parts = load(folder, exclude=str(tmp_path / "bad.csv"))
     for part in parts:
         assert not {"00.jpg", "21.jpg"} & {*part.train["Id"], *part.validation["Id"]}
@@ -192,9 +194,41 @@ def test_listed_photos_are_left_out_and_say_why(folder, tmp_path, capsys):
     excluded = parts[0].competition.excluded
     assert excluded["Id"].tolist() == ["00.jpg", "21.jpg"]
     assert excluded["label"].tolist() == ["0", "10"]
-    assert set(excluded["reason"]) == {"it is listed in bad.csv"}
+    assert set(excluded["reason"]) == {"a person marked it in bad.csv"}
     assert set(excluded["set"]) == {"train"}
-    assert "2 left out" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 left out" in said
+    assert "not comparable" in said
+
+
+@pytest.mark.parametrize("folds", [1, 3])
+def test_listed_photos_that_nobody_reviewed_still_validate(folder, tmp_path, capsys, folds):
+    listed = ["00.jpg", "11.jpg", "21.jpg", "22.jpg", "23.jpg"]
+    write_csv(tmp_path / "bad.csv", [(name, "blurred") for name in listed], ("Id", "why"))
+    before = load(folder, folds=folds)
+    after = load(folder, exclude=str(tmp_path / "bad.csv"), folds=folds)
+    for one, other in zip(before, after, strict=True):
+        assert other.validation["Id"].tolist() == one.validation["Id"].tolist()
+        assert other.train["Id"].tolist() == [i for i in one.train["Id"] if i not in listed]
+    excluded = after[0].competition.excluded.set_index("Id").reason
+    assert set(excluded.index) == set(listed)
+    judged = {Id for part in after for Id in part.validation["Id"]} & set(listed)
+    assert {Id for Id in listed if "validates, but does not train" in excluded[Id]} == judged
+    assert judged
+    assert "not comparable" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("limit", "folds"), [(None, 1), (None, 3), (4, 1)])
+def test_marks_leave_the_split_of_the_other_photos_as_it_was(folder, tmp_path, limit, folds):
+    rows = [("00.jpg", "yes"), ("11.jpg", "yes"), ("12.jpg", "")]
+    write_csv(tmp_path / "bad.csv", rows, ("Id", "leave_out"))
+    before = load(folder, folds=folds, limit=limit)
+    after = load(folder, exclude=str(tmp_path / "bad.csv"), folds=folds, limit=limit)
+    for one, other in zip(before, after, strict=True):
+        assert not {"00.jpg", "11.jpg"} & {*other.train["Id"], *other.validation["Id"]}
+        if limit is None:
+            kept = [Id for Id in one.validation["Id"] if Id not in ("00.jpg", "11.jpg")]
+            assert other.validation["Id"].tolist() == kept
 
 
 def test_listed_ids_that_do_not_exist_are_named(folder, tmp_path, capsys):
@@ -222,12 +256,22 @@ def test_listed_ids_are_not_called_unknown_where_they_are_blank_or_left_out_alre
 
 def test_the_limit_is_drawn_from_the_photos_that_are_not_listed(folder, tmp_path, capsys):
     listed = [f"{digit}{number}.jpg" for digit in (0, 2) for number in range(3)]
-    write_csv(tmp_path / "bad.csv", [(name,) for name in listed], ("Id",))
+    write_csv(tmp_path / "bad.csv", [(name, "yes") for name in listed], ("Id", "leave_out"))
     for seed in range(5):
         part = load(folder, exclude=str(tmp_path / "bad.csv"), limit=3, folds=1, seed=seed)[0]
         assert part.competition.train["label"].value_counts().tolist() == [3] * 4
-        assert part.competition.excluded["Id"].tolist() == listed
+        assert {*part.competition.excluded["Id"]} <= set(listed)
     assert "of no training photo" not in capsys.readouterr().out
+
+
+def test_the_limit_draws_listed_photos_to_validate_as_it_would_without_the_list(folder, tmp_path):
+    listed = [f"{digit}{number}.jpg" for digit in (0, 2) for number in range(3)]
+    write_csv(tmp_path / "bad.csv", [(name,) for name in listed], ("Id",))
+    before = load(folder, limit=3, folds=2)
+    after = load(folder, exclude=str(tmp_path / "bad.csv"), limit=3, folds=2)
+    drawn, kept = ({Id for part in run for Id in part.validation["Id"]} for run in (before, after))
+    assert drawn <= kept
+    assert not set(listed) & {Id for part in after for Id in part.train["Id"]}
 
 
 def test_the_list_may_name_the_column_as_the_competition_does(own_folder, tmp_path):
@@ -246,8 +290,18 @@ def test_the_list_may_name_the_column_as_the_competition_does(own_folder, tmp_pa
         (("name", "why"), [("00.jpg", "x")], r"bad\.csv has no column Id; .* are name, why"),
         (("Id",), [(f"2{i}.jpg",) for i in range(6)], r"bad\.csv lists every photo of class 10"),
         (("Id",), [], r"bad\.csv has no rows: give --exclude a CSV of the Ids"),
+        (
+            ("Id", "leave_out"),
+            [("00.jpg", "yes"), ("01.jpg", "perhaps")],
+            r"bad\.csv has 'perhaps' in the column leave_out in line 3: write yes",
+        ),
+        (
+            ("Id", "leave_out"),
+            [("00.jpg", ""), ("01.jpg", "no")],
+            r"Nobody has marked a row of .*bad\.csv.* write yes in the column leave_out",
+        ),
     ],
-    ids=["no file", "no column", "a whole class", "no rows"],
+    ids=["no file", "no column", "a whole class", "no rows", "an unknown mark", "no mark"],
 )
 def test_a_list_that_cannot_be_used_is_a_problem(folder, tmp_path, columns, rows, said):
     if columns:

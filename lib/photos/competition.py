@@ -1,6 +1,6 @@
 """Read a competition's folder into tables, in which every row is matched with its photo."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -327,10 +327,13 @@ def as_integers(values: pd.Series) -> pd.Series:
     return values.astype("int64") if whole else values
 
 
-def draw_limit(competition: Competition, limit: int, seed: int) -> Competition:
+def draw_limit(
+    competition: Competition, limit: int, seed: int, listed: Collection[str] = ()
+) -> Competition:
     """Return the competition with at most `limit` training photos of each class.
 
-    They are drawn with `seed` and keep their order; the test set stays whole.
+    They are drawn with `seed` and keep their order; the test set stays whole. Photos whose Ids are
+    listed do not count: as many others are drawn as without them.
 
     Raises:
         Problem: the limit is below 1.
@@ -338,6 +341,8 @@ def draw_limit(competition: Competition, limit: int, seed: int) -> Competition:
     if limit < 1:
         raise Problem(f"limit is {limit}: give the most training photos of a class, 1 or more.")
     shuffled = competition.train.sample(frac=1, random_state=seed)
-    drawn = shuffled.groupby("label").head(limit).sort_index().index
+    out = shuffled["Id"].isin(listed)
+    drawn = shuffled.groupby("label").head(limit).index.intersection(shuffled.index[out])
+    drawn = drawn.union(shuffled[~out].groupby("label").head(limit).index)  # sorted
     rows = competition.rows[competition.rows["reason"] == ""].iloc[drawn].reset_index(drop=True)
     return replace(competition, train=used_rows(rows, competition.classes), rows=rows)

@@ -7,18 +7,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from common import Problem
-from common.tables import read_csv
 from photos import reading
 from photos.checking import check_photos
 from photos.competition import (
     Competition,
     draw_limit,
-    excluded_rows,
     read_competition,
-    used_rows,
 )
 from photos.duplicates import conflicting_labels
+from photos.excluding import Exclusion, leave_out, not_a_loss, read_exclusion
 from photos.judging import first_names, judge, print_left_out
 from photos.layout import Layout
 from photos.memory import Memory
@@ -113,7 +110,7 @@ def load_tables(folder: Path, layout: Layout, scratch: Path, config) -> list[Pho
         layout: its block; where the folder is another competition's, one is proposed for it.
         scratch: where zips are unpacked.
         config: has limit, exclude, folds, validation_share, seed, workers and most_excluded; see
-            `draw_limit`, `leave_out`, `divide`, `split`, `check_photos` and `judge`.
+            `draw_limit`, `read_exclusion`, `divide`, `split`, `check_photos` and `judge`.
 
     Returns:
         The tables of each fold; of one split where `folds` is 1. They share the competition.
@@ -124,73 +121,26 @@ def load_tables(folder: Path, layout: Layout, scratch: Path, config) -> list[Pho
     competition = read_competition(folder, layout_of(folder, layout), scratch)
     memory = Memory.of(scratch / "usable-photos.npz", competition)
     competition = memory.restored(competition)
-    if config.exclude:  # before the draw, which then gives as many photos as without it
-        competition = leave_out(competition, Path(config.exclude))
+    exclusion = Exclusion()
+    if config.exclude:
+        exclusion = read_exclusion(Path(config.exclude), competition)
+        competition = not_a_loss(competition, exclusion)
     judge(competition, config.most_excluded)
     if config.limit is not None:
-        competition = draw_limit(competition, config.limit, config.seed)
+        competition = draw_limit(competition, config.limit, config.seed, exclusion.ids)
     competition = check_photos(competition, config.workers, memory)
     judge(competition, config.most_excluded)
     memory.write()
-    print_left_out(competition)
     if config.folds > 1:
         pairs = divide(competition.train, config.folds, config.seed)
     else:
         pairs = [split(competition.train, config.validation_share, config.seed)]
+    competition, pairs = leave_out(competition, pairs, exclusion)
+    print_left_out(competition)
     test = competition.test[competition.test.path != ""].reset_index(drop=True)
     parts = [PhotoTables(competition, *pair, test, fold) for fold, pair in enumerate(pairs)]
     print(summary(parts), flush=True)
     return parts
-
-
-def leave_out(competition: Competition, file: Path) -> Competition:
-    """Return the competition without the training photos whose Ids a CSV lists.
-
-    A line is printed of listed Ids that are no training photo's.
-
-    Args:
-        competition: as `read_competition` returns it; it is not changed.
-        file: has a column of the Ids, named Id or as in the sample submission.
-
-    Raises:
-        Problem: the file or the column is missing, or a class would lose all its photos.
-    """
-    train, before = competition.train, competition.excluded
-    ids = listed_ids(file, competition.sample.columns[0])
-    out = train["Id"].isin(ids)
-    if lost := sorted(set(train["label"]) - set(train.loc[~out, "label"]), key=str):
-        raise Problem(f"{file} lists every photo of class {lost[0]}: leave some of them.")
-    known = {*train["Id"], *before.loc[before["set"] == "train", "Id"]}
-    if unknown := sorted(ids - known):
-        print(f"Ids in {file} of no training photo: {len(unknown)} ({first_names(unknown)})")
-    rows, listed = competition.rows, competition.rows["Id"].isin(ids)
-    reason = rows["reason"].mask(listed & (rows["reason"] == ""), f"it is listed in {file.name}")
-    new = excluded_rows(rows[listed & (rows["reason"] == "")].assign(reason=reason))
-    rows = rows.assign(reason=reason, counts=rows["counts"] & ~listed)
-    return replace(
-        competition,
-        train=used_rows(rows, competition.classes),
-        rows=rows,
-        excluded=pd.concat([before, new], ignore_index=True),
-    )
-
-
-def listed_ids(file: Path, id_column: str) -> set[str]:
-    """Return the Ids in a CSV's column `id_column`, or Id where it has no such column.
-
-    Raises:
-        Problem: the file or the column is missing.
-    """
-    if not file.is_file():
-        raise Problem(f"--exclude {file}: there is no such file.")
-    listed = read_csv(file, "give --exclude a CSV of the Ids of training photos")
-    names = [name for name in (id_column, "Id") if name in listed.columns]
-    if not names:
-        raise Problem(
-            f"{file} has no column {id_column}; its columns are {', '.join(listed.columns)}: name "
-            "that of the training photos' Ids so."
-        )
-    return set(listed[names[0]].str.strip()) - {""}
 
 
 def summary(parts: list[PhotoTables]) -> str:

@@ -1,10 +1,17 @@
-"""Scores a submission by its competition's metric, as the row of METRICS computes it."""
+"""Scores a submission by its competition's metric, with scikit-learn alone.
+
+The project's own metrics are what this judges, so they are not used. scikit-learn is imported where
+it is needed, since starting the server does without.
+"""
 
 import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 Table = tuple[list[str], list[list[str]]]
+
+OF_PROBABILITIES = ("log-loss", "auc", "mean-auc")
+TOP = 5  # of MAP@5
 
 
 def score_file(submission: Path, solution: Path, metric: str = "accuracy") -> tuple[float, str]:
@@ -13,7 +20,7 @@ def score_file(submission: Path, solution: Path, metric: str = "accuracy") -> tu
     Args:
         submission: as it was uploaded.
         solution: the truth in the same columns: labels, or ones and zeros for probabilities.
-        metric: the row of METRICS.
+        metric: "accuracy", "macro-f1", "micro-f1", "kappa", "map@5" or one of `OF_PROBABILITIES`.
     """
     truth_header, truth = read_table(solution)
     try:
@@ -40,36 +47,116 @@ def score_file(submission: Path, solution: Path, metric: str = "accuracy") -> tu
         return 0.0, f"The submission can't be scored: {error}"
 
 
-def score(predicted: Sequence, truth: Sequence, metric: str) -> float:
+def score(predicted: Sequence[list[str]], truth: Sequence[list[str]], metric: str) -> float:
     """Return the score of rows of values against those of the solution.
 
+    Args:
+        predicted: the values of each row behind its Id.
+        truth: those of the solution, in the same order and columns.
+        metric: as in `score_file`.
+
     Raises:
-        ValueError: a value is no probability.
+        ValueError: a value is no probability, or the truth does not define the score.
     """
     import numpy as np
 
-    from inference.scores import METRICS  # imports scikit-learn, which starting does without
+    if metric == "map@5":
+        return average_precision(*ranked(predicted, truth))
+    if len(truth[0]) == 1 and metric not in OF_PROBABILITIES:
+        return score_labels([row[0] for row in predicted], [row[0] for row in truth], metric)
+    said, right = probabilities_of(predicted), probabilities_of(truth)
+    if said.shape[1] == 1:
+        said, right = (np.hstack([1 - one, one]) for one in (said, right))
+    if metric in OF_PROBABILITIES:
+        return score_probabilities(said, right, metric)
+    return score_labels(*(list(map(str, one.argmax(1))) for one in (said, right)), metric)
 
-    of_class = METRICS[metric]
-    if len(truth[0]) > 1 or metric in ("auc", "log-loss"):
-        said, right = np.asarray(predicted, float), np.asarray(truth, float)
-        if not ((said >= 0) & (said <= 1)).all():
-            raise ValueError("a value is not between 0 and 1")
-        if len(truth[0]) == 1:
-            said, right = (np.hstack([1 - one, one]) for one in (said, right))
+
+def probabilities_of(rows: Sequence[list[str]]):
+    """Return rows of values as float64 [rows, columns]; ValueError where one is not in 0..1."""
+    import numpy as np
+
+    values = np.asarray(rows, float)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ValueError("a value is not between 0 and 1")
+    return values
+
+
+def score_labels(predicted: list[str], truth: list[str], metric: str) -> float:
+    """Return accuracy, F1 or quadratic kappa of labels."""
+    from sklearn import metrics
+
+    if metric == "accuracy":
+        return float(metrics.accuracy_score(truth, predicted))
+    if metric == "kappa":
+        return kappa(predicted, truth)
+    average = metric.removesuffix("-f1")
+    return float(metrics.f1_score(truth, predicted, average=average, zero_division=0))
+
+
+def kappa(predicted: list[str], truth: list[str]) -> float:
+    """Return quadratic kappa; whole numbers are as far apart as they are, also with gaps."""
+    from sklearn.metrics import cohen_kappa_score
+
+    if predicted == truth:
+        return 1.0  # scikit-learn divides by 0 where there is only one class
+    known = {*predicted, *truth}
+    if all(label.isdecimal() for label in known):
+        predicted, truth = ([int(label) for label in one] for one in (predicted, truth))
+        labels = list(range(max(map(int, known)) + 1))
+    else:
+        labels = sorted(known)
+    return float(cohen_kappa_score(truth, predicted, labels=labels, weights="quadratic"))
+
+
+def score_probabilities(said, right, metric: str) -> float:
+    """Return log loss or AUC of probabilities [rows, classes]; `right` holds ones and zeros."""
+    import numpy as np
+    from sklearn import metrics
+
+    if metric == "log-loss":
         sums = said.sum(1, keepdims=True)
-        scaled = said / np.where(sums > 0, sums, 1) if metric == "log-loss" else said
-        return of_class.score(scaled, right.argmax(1))
-    labels = [row[0] for row in truth]
-    ranked = [row[0].split() if metric == "map@5" else [row[0]] for row in predicted]
-    known = {*labels, *(word for words in ranked for word in words)}
-    classes = sorted(known, key=lambda word: (not word.isdecimal(), word.zfill(9)))
-    position = {word: number for number, word in enumerate(classes)}
-    said = np.zeros((len(labels), len(classes)))
-    for row, words in enumerate(ranked):
+        scaled = np.divide(said, sums, out=np.full_like(said, 1 / said.shape[1]), where=sums > 0)
+        return float(metrics.log_loss(right.argmax(1), scaled, labels=range(said.shape[1])))
+    defined = right.any(0) & ~right.all(0)  # a class of none or all of the rows has no curve
+    if not defined.any():
+        raise ValueError("the solution holds only one class")
+    if said.shape[1] == 2:
+        return float(metrics.roc_auc_score(right[:, 1], said[:, 1]))
+    return float(metrics.roc_auc_score(right[:, defined], said[:, defined], average="macro"))
+
+
+def ranked(predicted: Sequence[list[str]], truth: Sequence[list[str]]):
+    """Return the ranking of classes as float64 [rows, classes], 0 where a row does not name one.
+
+    The second array has one for each row's class and zeros else.
+    """
+    import numpy as np
+
+    if len(truth[0]) > 1:
+        said, right = probabilities_of(predicted), probabilities_of(truth)
+        places = np.argsort(np.argsort(-said, axis=1, kind="stable"), axis=1)
+        return np.where(places < TOP, 1 / (places + 1), 0), right
+    named = [list(dict.fromkeys(row[0].split()))[:TOP] for row in predicted]
+    classes = sorted({*(row[0] for row in truth), *(word for words in named for word in words)})
+    said, right = np.zeros((2, len(truth), len(classes)))
+    for row, words in enumerate(named):
+        right[row, classes.index(truth[row][0])] = 1
         for place, word in enumerate(words):
-            said[row, position[word]] = max(said[row, position[word]], 1 / (place + 1))
-    return of_class.score(said, np.asarray([position[label] for label in labels]))
+            said[row, classes.index(word)] = 1 / (place + 1)
+    return said, right
+
+
+def average_precision(said, right) -> float:
+    """Return the mean of 1 / rank of each row's class, 0 where the row does not name it."""
+    from sklearn.metrics import label_ranking_average_precision_score
+
+    found = (said * right).any(1)
+    if not found.any():
+        return 0.0
+    if said.shape[1] == 1:
+        return float(found.mean())
+    return float(label_ranking_average_precision_score(right[found], said[found]) * found.mean())
 
 
 def read_table(path: Path) -> Table:
