@@ -4,8 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from shipping import KERNEL, REPOSITORY, Outcome, make_competition, make_project
 
@@ -63,6 +67,73 @@ def test_a_folder_of_ones_own(project, data):
     kept = project / "runs" / "rehearsal" / "submission.csv"
     assert f"its submission: {kept}" in outcome.out
     assert kept.is_file()
+
+
+BLOCK = """
+def Layout(**fields):
+    return fields
+
+
+COMPETITION = Layout(
+    metric="{metric}",
+    submission="{form}",
+    positive="dog",
+    sample_csv="sample-submission.csv",
+    train_csv="train.csv",
+)
+"""
+WRITTEN = 'CONFIG["label"] or (int(name[:3]) + int(CONFIG["shift"])) % 3'
+DOGS = np.array([0, 1, 1, 0, 1, 0, 0, 1, 1])  # of the nine test photos
+SAID = [0.2, 0.9, 0.4, 0.5, 0.8, 0.1, 0.6, 0.7, 0.3]
+
+
+def of_dogs(project, data, metric: str, form: str, cell: str, solution: pd.DataFrame) -> list[str]:
+    """Make a project of another metric, whose kernel writes `cell` for each test photo."""
+    text = KERNEL.replace(
+        "import csv\n", BLOCK.format(metric=metric, form=form) + "import csv\n", 1
+    )
+    assert WRITTEN in text
+    (project / "kernel.py").write_text(text.replace(WRITTEN, cell))
+    folder = Path(data[1])
+    sample = pd.read_csv(folder / "sample-submission.csv").assign(Category=0.5)
+    sample.to_csv(folder / "sample-submission.csv", index=False)
+    solution.insert(0, "Id", sample["Id"])
+    solution.to_csv(folder.parent / "answers.csv", index=False)
+    return ["--data", str(folder), "--solution", str(folder.parent / "answers.csv")]
+
+
+@pytest.mark.parametrize(
+    ("metric", "truth"), [("auc", np.where(DOGS, "dog", "cat")), ("log-loss", DOGS)]
+)
+def test_a_folder_of_ones_own_is_scored_by_the_metric_of_the_block(project, data, metric, truth):
+    cell = f"{SAID}[int(name[:3]) - 101]"
+    data = of_dogs(project, data, metric, "probability", cell, pd.DataFrame({"label": truth}))
+    outcome = rehearse(project, *data)
+    assert outcome.status == 0, outcome
+    score = {"auc": roc_auc_score, "log-loss": log_loss}[metric](DOGS, SAID)
+    assert f"public score {metric} {score:.5f} after" in outcome.out or (
+        f"public score {score:.5f} after" in outcome.out
+    )
+
+
+def test_labels_of_ones_own_are_scored_by_the_metric_of_the_block(project, data):
+    cell = f"{[round(one) for one in SAID]}[int(name[:3]) - 101]"
+    data = of_dogs(project, data, "macro-f1", "label", cell, pd.DataFrame({"label": DOGS}))
+    outcome = rehearse(project, *data)
+    assert outcome.status == 0, outcome
+    assert f" {f1_score(DOGS, np.round(SAID), average='macro'):.5f} after" in outcome.out
+
+
+def test_a_solution_that_does_not_fit_is_named_before_anything_runs(project, data):
+    table = pd.DataFrame({"label": DOGS, "more": DOGS})
+    found = of_dogs(project, data, "auc", "probability", "0.5", table)
+    outcome = rehearse(project, *found)
+    assert outcome.status == 1
+    assert "answers.csv has the columns Id, label, more" in outcome.sentence
+    answers = Path(found[3])
+    answers.write_text("Id,label\n101.jpg,dog\n")
+    assert "answers.csv has no row of 102.jpg" in rehearse(project, *found).sentence
+    assert not (project / "runs").exists()
 
 
 def test_a_sweep(project, data):

@@ -15,10 +15,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common import Problem
+from photos.layout import Layout
 from sample import LAYOUTS
 from sample.layouts import Drawn
+from ship.block import read_block
 from ship.contents import all_files, copy_files
 from ship.context import parse_settings
 from ship.fetch import SUBMISSION
@@ -26,6 +29,9 @@ from ship.opening import REPORT
 from ship.output import say, tell
 from ship.project import DATASET_METADATA, KERNEL_METADATA, Project
 from ship.state import Ledger
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PACE = {"SHIP_POLL": "0.5", "SHIP_POLL_MAX": "2", "SHIP_PROVE": "20"}
 SAMPLE_SETTINGS = {"recipe": "dry"}
@@ -84,6 +90,72 @@ def competition_data(arguments: argparse.Namespace, work: Path) -> tuple[Path, P
     return work / "competition", solution
 
 
+def judged_by(
+    project: Project, data: Path, solution: Path, work: Path
+) -> tuple[tuple[str, str], Path]:
+    """Return the metric of the block that reads a folder, with a name for it, and the solution.
+
+    The solution is written anew in the columns of the sample submission, as Kaggle would hold it.
+
+    Raises:
+        Problem: the folder fits no block, the metric is unknown, or the solution does not fit.
+    """
+    from common.tables import read_csv  # these import pandas and scikit-learn
+    from inference.scores import metric_named
+    from photos.competition import read_sample
+    from photos.recognising import layout_of
+
+    with contextlib.redirect_stdout(sys.stderr):  # the kernel says the same in its log
+        layout = layout_of(data, read_block(project.code))
+    name = metric_named(layout.metric).name
+    sample = read_sample(data, layout, work / "scratch")
+    truth = read_csv(solution, "give a CSV of each test photo's Id and label")
+    file = work / "solution.csv"
+    solution_in_form(truth, sample, layout, solution).to_csv(file, index=False)
+    return (layout.metric, name), file
+
+
+def solution_in_form(
+    truth: "pd.DataFrame", sample: "pd.DataFrame", layout: Layout, file: Path
+) -> "pd.DataFrame":
+    """Return a table of the test photos' labels, or of ones and zeros, in the sample's columns.
+
+    Args:
+        truth: Ids, and labels, or what the submission's columns should hold.
+        sample: the sample submission; without rows where there is none.
+        layout: the block, whose form of submission counts.
+        file: where `truth` comes from, for sentences.
+
+    Raises:
+        Problem: rows or columns are missing, or a label has no column.
+    """
+    import numpy as np
+
+    from photos.submitting import fill
+
+    columns, ids = list(sample.columns), truth.iloc[:, 0].str.strip()
+    if lost := sorted(set(sample.iloc[:, 0].str.strip()) - set(ids)):
+        raise Problem(f"{file} has no row of {lost[0]}, of which {layout.sample_csv} has one.")
+    numbers = layout.submission in ("probability", "probabilities")
+    if numbers and len(columns) == truth.shape[1]:
+        values = truth.iloc[:, 1:].apply(lambda column: column.str.strip())
+        if values.isin(["0", "1", "0.0", "1.0"]).all(axis=None):
+            return truth.set_axis(columns, axis=1)
+    if truth.shape[1] != 2:
+        raise Problem(
+            f"{file} has the columns {', '.join(truth.columns[:9])}: give a row for each test "
+            f"photo with its Id and its label, or ones and zeros in the columns "
+            f"{', '.join(columns[:9])}."
+        )
+    labels = truth.iloc[:, 1].str.strip()
+    if not numbers:
+        return truth.assign(**{truth.columns[1]: labels}).set_axis(columns, axis=1)
+    classes = sorted(set(labels))
+    one_hot = np.eye(len(classes))[[classes.index(label) for label in labels]]
+    rows = sample.iloc[:0].reindex(range(len(ids))).assign(**{columns[0]: ids})
+    return fill(rows, layout, classes, one_hot)
+
+
 def environment_of(kaggle) -> dict[str, str]:
     """Return this process's environment, without credentials and pointed at the loopback Kaggle."""
     inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith("KAGGLE_")}
@@ -133,7 +205,10 @@ def ship_here(
         say(f"not guaranteed on this machine: {missing}")
     drawn = LAYOUTS[arguments.layout] if arguments.layout else None
     slug = drawn.slug if drawn else project.competition
-    scoring = {"metrics": {slug: (drawn.metric, drawn.evaluation)}} if drawn else {}
+    judged = (drawn.metric, drawn.evaluation) if drawn else None
+    if arguments.data:
+        judged, solution = judged_by(copy, data, solution, work)
+    scoring = {"metrics": {slug: judged}} if judged else {}
     competitions, mount = {slug: (data, solution)}, arguments.mount
     with Loopback(work / "kaggle", competitions, mount=mount, **scoring) as kaggle:
         commands = [init_command(arguments, copy, drawn)] if drawn else []
