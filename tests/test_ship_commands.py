@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -127,6 +128,50 @@ def test_each_command_can_be_quiet_or_speak_json(name):
     words = [*([name] if name else []), *needed.get(name, []), "--quiet", "--json", "--dry-run"]
     arguments = make_parser().parse_args(words)
     assert (arguments.quiet, arguments.json, arguments.dry_run) == (True, True, True)
+
+
+DRY = ("bundle", "push", "status", "follow", "fetch", "submit", "cancel", "adopt 1", "rehearse")
+WITHOUT_A_NETWORK = [
+    "--version",
+    "--help",
+    "push --help",
+    "pusch",
+    "open 1",
+    "weights",
+    "--dry-run",
+]
+WITHOUT_A_NETWORK += [f"{name} --dry-run" for name in (*DRY, "wheels", "sweep shift=1,2")]
+READING = ["runs", "runs --csv", "compare 1 2"]
+"""Commands that compare probabilities, which takes numpy."""
+HEAVY = ["pandas", "numpy", "scipy", "sklearn", "requests", "kaggle", "kagglesdk", "cv2", "PIL"]
+HEAVY += ["matplotlib", "keras", "tensorflow", "rich", "tqdm", "jinja2"]
+LOOK = f"""
+import contextlib, io, sys
+from ship.__main__ import main
+for command in {WITHOUT_A_NETWORK + READING}:
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
+        main(command.split())
+    print(command, *sorted({set(HEAVY)} & {{name.partition(".")[0] for name in sys.modules}}), sep=";")
+"""
+
+
+def test_a_command_imports_only_what_it_needs(world):
+    """So that `ship` starts at once."""
+    assert world.ship("bundle").status == 0
+    for shift in ("0", "1"):
+        push = ("push", "--set", "skill=30", "--set", f"shift={shift}")
+        for command in (push, ("follow",), ("fetch",)):
+            assert world.ship(*command).status == 0
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", LOOK],
+        cwd=world.project,
+        env=world.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = done.stdout.splitlines()
+    assert found == WITHOUT_A_NETWORK + [f"{command};numpy" for command in READING]
 
 
 def test_the_settings_of_the_real_kernel_are_listed():

@@ -6,18 +6,19 @@ import json
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from slugify import slugify
 
 from common import Problem, write_atomically
-from common.tables import read_csv
 from ship.block import with_block
 from ship.context import Context, parse_settings
 from ship.line import Refused, Unavailable
 from ship.output import say, tell
 from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER
+
+if TYPE_CHECKING:
+    import pandas as pd  # takes half a second, so only what reads a table imports it
 
 MOST_NAMES = 20_000
 """Of a competition's files that are listed; the first tell its layout."""
@@ -45,12 +46,14 @@ class Files:
             except (Problem, Unavailable) as problem:
                 self.unknown.append(f"what {name} holds ({problem})")
 
-    def table(self, name: str) -> pd.DataFrame:
+    def table(self, name: str) -> "pd.DataFrame":
         """Return a CSV, which is downloaded into runs/<competition>/ once.
 
         Raises:
             Problem: it is too large, or unreadable.
         """
+        from common.tables import read_csv
+
         packed = name not in self.sizes
         remote = f"{name}.zip" if packed else name
         if self.sizes.get(remote, 0) > LARGEST_TABLE:

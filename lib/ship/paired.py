@@ -4,6 +4,7 @@ Read from a run's output: probabilities.npz, or members/NAME/probabilities.npz o
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,6 @@ def compared(first: Said, second: Said, metric: str) -> Pair | None:
     if pair is None or metric in ("accuracy", "micro-f1") or first.classes != second.classes:
         return pair
     import numpy as np
-    from scipy.stats import norm
 
     from inference.scores import metric_named
 
@@ -94,24 +94,31 @@ def compared(first: Said, second: Said, metric: str) -> Pair | None:
     truth = np.asarray([first.classes.index(first.labels[number]) for number in ours])
     row = metric_named(metric)
     gain, error = row.gain(first.probabilities[ours], second.probabilities[theirs], truth)
-    p = float(2 * norm.sf(abs(gain) / error)) if error else 1.0
+    p = math.erfc(abs(gain) / error / math.sqrt(2)) if error else 1.0  # two-sided, normal
     return dataclasses.replace(pair, difference=row.sign * gain, p=p, test="paired by photo")
 
 
 def pair_of(first: dict, second: dict) -> Pair | None:
     """Compare two runs' answers; None when they share no photo of the same label."""
-    from scipy.stats import binomtest
-
     shared = [name for name in first if name in second and first[name][0] == second[name][0]]
     if not shared:
         return None
     right = {name: [a[0] == a[1] for a in (first[name], second[name])] for name in shared}
     only_first = [name for name, (a, b) in right.items() if a and not b]
     only_second = [name for name, (a, b) in right.items() if b and not a]
-    split = len(only_first) + len(only_second)
-    p = float(binomtest(len(only_second), split).pvalue) if split else 1.0
+    p = exact_p(len(only_first), len(only_second))
     difference = (len(only_second) - len(only_first)) / len(shared)
     return Pair(len(shared), only_first, only_second, difference, p)
+
+
+def exact_p(first: int, second: int) -> float:
+    """Return the p of the exact McNemar test, two-sided, by how many photos only one gets right."""
+    both = first + second
+    tail = ways = 1  # to draw none of them, and so on up to the fewer
+    for drawn in range(min(first, second)):
+        ways = ways * (both - drawn) // (drawn + 1)
+        tail += ways
+    return min(1.0, 2 * tail / 2**both)
 
 
 def columns(runs: list[Run], output: Path) -> list[dict[str, Any]]:
