@@ -13,7 +13,7 @@ from photos.layout import literal
 from photos.recognising import Source, names_below, propose, table_below
 from photos.rows import class_folders, refuse_several
 from real_layouts import ALL
-from tiny_competition import HOME, write_competition, write_csv, write_photo
+from tiny_competition import HOME, write_competition, write_photo
 
 
 def proposed(folder, metric="", given=None):
@@ -252,35 +252,3 @@ def test_texts_of_a_block():
     assert literal(r"^(cat|dog)\.") == r'r"^(cat|dog)\."'
     assert literal(("a", "b")) == '("a", "b")'
     assert eval(literal("it's")) == "it's"
-
-
-def test_tfrecords_are_unpacked_once(tmp_path, capsys):
-    tf = pytest.importorskip("tensorflow")
-    from tiny_competition import photo
-
-    def write(place, count, first, told):
-        file = tmp_path / "data" / "tfrecords-jpeg-512x512" / place / "00.tfrec"
-        file.parent.mkdir(parents=True)
-        with tf.io.TFRecordWriter(str(file)) as writer:
-            for n in range(count):
-                picture = tf.io.encode_jpeg(photo(f"{place}{n}", (24, 32))).numpy()
-                features = {"image": tf.train.Feature(bytes_list={"value": [picture]})}
-                features |= told(first + n)
-                features = tf.train.Features(feature=features)
-                writer.write(tf.train.Example(features=features).SerializeToString())
-
-    def label(n):
-        return {"class": tf.train.Feature(int64_list={"value": [n % 3]})}
-
-    write("train", 12, 0, label)
-    write("val", 3, 0, label)
-    write("test", 4, 50, lambda n: {"id": tf.train.Feature(bytes_list={"value": [b"%d" % n]})})
-    sample = [(n, 0) for n in range(50, 54)]
-    write_csv(tmp_path / "data" / "sample_submission.csv", sample, ("id", "label"))
-    layout = proposed(tmp_path / "data", "macro-f1").layout
-    assert layout.packed == "tfrecords"
-    for _ in range(2):
-        competition = read_competition(tmp_path / "data", layout, tmp_path / "scratch")
-        assert (competition.classes, len(competition.train)) == ([0, 1, 2], 15)
-        assert (competition.test["path"] != "").all()
-    assert capsys.readouterr().out.count("Unpacking photos") == 1

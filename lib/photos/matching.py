@@ -1,5 +1,6 @@
 """Find the photo of every row."""
 
+import json
 import os
 import re
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from photos.unpacking import unpack
 
 NEAR = 3  # near misses that a reason names
 DEEPEST = 3  # levels of zips within zips
+IDS_FILE = ".photo-ids.json"  # in a folder of unpacked photos: the Ids by the files' names
 
 
 def find_files(
@@ -37,7 +39,7 @@ def find_files(
     folder = root
     if root.is_file():
         folder, left = unpack(root, scratch, asked)
-    found = list_files(folder).assign(packed=0)
+    found = by_id(list_files(folder), folder).assign(packed=0)
     zips = found[is_zip(found)] if depth < DEEPEST else found[:0]
     packed = [(name, str(root), size) for name, size in left]
     parts = [found.drop(zips.index), pd.DataFrame(packed, columns=found.columns)]
@@ -47,9 +49,17 @@ def find_files(
     return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
 
 
+def by_id(files: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    """Return files with their photos' Ids as names, where the folder holds the list of these."""
+    if not (folder / IDS_FILE).is_file():
+        return files
+    ids = json.loads((folder / IDS_FILE).read_text(encoding="utf-8"))
+    return files.assign(name=files["name"].map(ids))
+
+
 def is_zip(files: pd.DataFrame) -> pd.Series:
-    """Tell of each file whether its name is a zip's."""
-    return files["name"].str.lower().str.endswith(".zip").astype(bool)
+    """Tell of each file whether it is a zip, by its suffix."""
+    return files["path"].str.lower().str.endswith(".zip").astype(bool)
 
 
 def list_files(root: Path) -> pd.DataFrame:

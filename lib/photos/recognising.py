@@ -27,7 +27,10 @@ from photos.guessing import (
 )
 from photos.labels import are_numbers
 from photos.layout import ORDINAL, Layout
+from photos.pixels import pixel_columns
+from photos.records import RECORDS
 from photos.rows import class_folders, label_in, one_hot
+from photos.spelling import WAYS_OF_LABELS, Spellings
 
 PREVIEWED = 3  # rows
 PIXELS = 50  # columns of numbers from which on a table holds photos
@@ -317,7 +320,7 @@ def propose_packed(
         Problem: there are none.
     """
     fields: dict = {"slug": source.slug, "sample_csv": sample_csv}
-    records = [name for name in source.names if re.search(r"\.tfrec(ord)?s?$", name, re.I)]
+    records = [name for name in source.names if RECORDS.search(name)]
     if records:
         places = sorted({posixpath.dirname(name) for name in records}, key=by_size)
         largest = [place for place in places if by_size(place) == by_size(places[-1])]
@@ -328,13 +331,19 @@ def propose_packed(
         return concluded(source, fields, sample, rows, notes)
     for name in sorted(tables, key=lambda name: "train" not in name.lower()):
         table = source.table(name)
-        pixels = [column for column in table.columns if re.fullmatch(r"\D*\d+", column)]
-        others = [column for column in table.columns if column not in set(pixels)]
+        pixels = set(pixel_columns(table.columns, name))
         if len(pixels) >= PIXELS and "train" in name.lower():
+            others = [column for column in table.columns if column not in pixels]
+            known = "" if sample is None else sample.columns[0]
+            label = label_column(
+                table[others], Spellings(others, WAYS_OF_LABELS).only(known), sample
+            )
             tests = [n for n in tables if "test" in n.lower()]
-            fields |= {"packed": "pixels", "train_csv": name, "label": others[0]}
+            fields |= {"packed": "pixels", "train_csv": name, "label": label}
             fields |= {"train_photos": (name,), "test_photos": tuple(tests[:1])}
-            rows = pd.DataFrame({"Id": table.index.astype(str), "label": table[others[0]]})
+            many = not isinstance(label, str)
+            labels = one_hot(table[list(label)], Path(name)) if many else table[label].str.strip()
+            rows = pd.DataFrame({"Id": table.index.astype(str), "label": labels})
             notes = [f"photos: {len(pixels)} columns of pixels in {name}"]
             return concluded(source, fields, sample, rows.assign(group=""), notes)
     archives = [n for n in source.names if re.search(r"\.(7z|tar|gz|tgz|rar)$", n, re.I)]

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 

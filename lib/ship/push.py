@@ -10,7 +10,6 @@ import dataclasses
 import json
 import re
 import shutil
-import time
 import webbrowser
 from pathlib import Path
 
