@@ -33,8 +33,8 @@ from ship import (
     wheels,
 )
 from ship.context import Context
-from ship.credentials import Credentials, redact
-from ship.output import in_colour, printable, tell, voice
+from ship.credentials import without_secrets
+from ship.output import hiding, in_colour, printable, tell, voice
 from ship.project import Project
 
 DESCRIPTION = """
@@ -277,11 +277,6 @@ def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
         command.run(context, arguments)
 
 
-def without_secrets(text: str) -> str:
-    """Return a text in which this machine's Kaggle credentials are replaced."""
-    return redact(text, Credentials.find().secrets)
-
-
 @contextlib.contextmanager
 def interrupted_by_signals():
     """Let SIGTERM and SIGHUP interrupt as Ctrl-C does; the list that is given gets the signal."""
@@ -303,6 +298,7 @@ def interrupted_by_signals():
             signal.signal(number, handler)
 
 
+@hiding()
 def main(argv: list[str] | None = None) -> int:
     """Run `ship` and return the exit status.
 

@@ -19,6 +19,7 @@ from ship.bundle import remote_version
 from ship.contents import upload_files
 from ship.context import Context
 from ship.credentials import Credentials
+from ship.hiding import secret_in
 from ship.line import Refused, Unavailable
 from ship.output import say
 from ship.project import (
@@ -102,6 +103,25 @@ def check_settings(context: Context, settings: Settings) -> str:
             f"{KERNEL_METADATA} names {context.project.competition}: make them the same"
         )
     return f"recipe {config['recipe']}, backbone {config['backbone']}"
+
+
+def check_secrets(context: Context, settings: Settings) -> str:
+    """Check that nothing that would be sent looks like a secret, of whatever account."""
+    project = context.project
+    weights = context.shown_config(settings)["weights_files"]
+    files = {f"lib/{name}": file for name, file in upload_files(project.lib, weights).items()}
+    metadata = (project.root / name for name in (KERNEL_METADATA, DATASET_METADATA))
+    files |= {path.name: path for path in (project.code, *metadata)}
+    there = {name: file for name, file in files.items() if file.is_file()}
+    found = {name: why for name, file in there.items() if (why := secret_in(name, file))}
+    if found:
+        named = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:5])
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise Problem(
+            f"{named}{more} would be sent to Kaggle and looks like a secret: move it out of the "
+            "project"
+        )
+    return f"none in {len(files)} files"
 
 
 def check_weights(context: Context, settings: Settings) -> str:
@@ -282,6 +302,7 @@ LOCAL: dict[str, Callable[[Context, Settings], str]] = {
     "settings": check_settings,
     "weights": check_weights,
     "wheels": check_wheels,
+    "secrets": check_secrets,
     "disk": check_disk,
 }
 AT_KAGGLE: dict[str, Callable[[Context, Settings], str]] = {
@@ -293,11 +314,12 @@ AT_KAGGLE: dict[str, Callable[[Context, Settings], str]] = {
 }
 
 BEFORE_BUNDLE = ("client", "credentials", "dataset metadata", "settings")
-BEFORE_BUNDLE += ("weights", "wheels", "disk")
-BEFORE_PUSH = ("client", "credentials", "kernel metadata", "kernel", "settings", "GPU quota")
+BEFORE_BUNDLE += ("weights", "wheels", "secrets", "disk")
+BEFORE_PUSH = ("client", "credentials", "kernel metadata", "kernel", "settings", "secrets")
+BEFORE_PUSH += ("GPU quota",)
 """The checks that a step depends on."""
 
-FORCIBLE = ("kernel metadata", "dataset metadata", "disk", "competition")
+FORCIBLE = ("kernel metadata", "dataset metadata", "secrets", "disk", "competition")
 """Checks that a person may override: a shipment can go on without what they look for."""
 
 

@@ -15,7 +15,8 @@ from filelock import FileLock
 from common import Boundary, Problem, write_atomically
 from common.locks import only_one
 from ship.contents import sha256
-from ship.credentials import Credentials, refuse_secrets
+from ship.credentials import Credentials, without_secrets
+from ship.hiding import refuse_secrets
 from ship.output import say
 from ship.pace import Pace
 from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project
@@ -143,11 +144,16 @@ class Context:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The kernel's metadata as it is pushed: with owner, accelerator and the run continued."""
+        """The kernel's metadata as it is pushed: with owner, accelerator and the run continued.
+
+        Raises:
+            Problem: it holds a secret.
+        """
         metadata = self.project.owned(self.project.kernel_metadata, self.owner)
         if self.continued:
             sources = [*(metadata.get("kernel_sources") or []), self.continued.kernel]
             metadata |= {"kernel_sources": list(dict.fromkeys(sources))}
+        refuse_secrets(KERNEL_METADATA, json.dumps(metadata).encode(), self.remote.secrets)
         return metadata | ({"machine_shape": self.gpu} if self.gpu else {})
 
     def script(self, settings: Mapping[str, str], mark: str) -> str:
@@ -186,7 +192,7 @@ class Context:
                 f"{', '.join(sorted(missing))}."
             )
         with self.sharing(kept):
-            write_atomically(kept, json.dumps({"key": key, "config": config}))
+            write_atomically(kept, json.dumps({"key": key, "config": without_secrets(config)}))
         return config
 
     def about_settings(self, settings: Mapping[str, str], problem: Problem) -> Problem:

@@ -1,15 +1,25 @@
-"""Find Kaggle credentials without the client, and keep them out of what is sent or printed."""
+"""Find Kaggle credentials without the client, as it would, and clean them of stray blanks."""
 
 import base64
+import codecs
+import functools
 import json
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from common import Problem
+from ship.hiding import SHORTEST, redact
 
-HIDDEN = "[secret]"
+BLANK = "[\\s\ufeff\u200b\\0]"
+"""Line ends, blanks and byte-order marks, which copying and editors leave around a token."""
+VARIABLES = ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY")
+SEEN: set[str] = set()
+"""All secrets that were found by this process."""
+UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True)
@@ -18,7 +28,9 @@ class Credentials:
 
     `kind` is "API token", "user name and key", "OAuth login" or "" when there are none; `source` is
     the variable or file; `username` is None when only Kaggle knows it; `secrets` are sorted by
-    length, longest first; `damaged` says which file the client can't read, and why.
+    length, longest first, with those that were found before and have been renewed since; `damaged`
+    says what the client can't use, and why; `variables` are those of the client's environment that
+    give it the credentials as they were found, without blanks around them.
     """
 
     kind: str
@@ -26,23 +38,33 @@ class Credentials:
     username: str | None
     secrets: tuple[str, ...]
     damaged: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def find(cls, environment: Mapping[str, str] = os.environ) -> "Credentials":
         """Look where the client looks, in the same order: token, user name and key, OAuth login."""
-        home = Path(environment.get("HOME") or environment.get("USERPROFILE") or Path.home())
+        home = home_of(environment) or Path(os.devnull)
+        files = _key_files(environment, home)
         found = [
             *_tokens(environment, home / ".kaggle"),
-            *_keys(environment, home),
+            *_keys(environment, files),
             *_logins(home / ".kaggle" / "credentials.json"),
         ]
-        secrets = {secret for *_, values in found for secret in values if len(secret) >= 4}
-        kind, source, username, _ = found[0] if found else ("", "", None, ())
-        saved = (_json(file).get("key") for file in _key_files(environment, home))
-        secrets |= {str(key) for key in saved if key and len(str(key)) >= 4}
-        damaged = next(filter(None, map(damage, _key_files(environment, home))), "")
-        secrets = tuple(sorted(secrets, key=len, reverse=True))
-        return cls(kind, source, username, secrets, damaged)
+        SEEN.update(value for one in found for value in one.secrets)
+        SEEN.update(str(_json(file).get("key") or "") for file in files)
+        variables = {name: clean(environment[name]) for name in VARIABLES if name in environment}
+        for one in reversed(found):
+            variables |= one.variables
+        first = found[0] if found else _Found("", "", None, [], {})
+        reason = unusable(first.source, *first.variables.values())
+        return cls(
+            "" if reason else first.kind,
+            first.source,
+            None if reason else first.username,
+            tuple(sorted(filter(lambda text: len(text) >= SHORTEST, SEEN), key=len, reverse=True)),
+            reason or next(filter(None, map(damage, files)), ""),
+            variables,
+        )
 
     def advice(self) -> str:
         """Return what to do when there are no credentials, or when they do not work."""
@@ -60,30 +82,83 @@ class Credentials:
         )
 
 
-def _tokens(environment: Mapping[str, str], folder: Path) -> Iterable[tuple]:
-    token = environment.get("KAGGLE_API_TOKEN", "")
-    if token:
-        text = _text(Path(token)) if len(token) < 1024 else ""
-        yield "API token", "KAGGLE_API_TOKEN", None, [text or token]
-    for name in ("access_token", "access_token.txt"):
-        if text := _text(folder / name):
-            yield "API token", f"~/.kaggle/{name}", None, [text]
+def stored_secrets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return `Credentials.secrets`, which are looked up once a second: a token may be renewed."""
+    read = (*VARIABLES, "HOME", "USERPROFILE", "XDG_CONFIG_HOME", "KAGGLE_CONFIG_DIR")
+    named = tuple((name, environment[name]) for name in read if name in environment)
+    return _secrets_of(named, int(time.monotonic()))
 
 
-def _keys(environment: Mapping[str, str], home: Path) -> Iterable[tuple]:
-    files = _key_files(environment, home)
+@functools.lru_cache(8)
+def _secrets_of(variables: tuple[tuple[str, str], ...], second: int) -> tuple[str, ...]:
+    return Credentials.find(dict(variables)).secrets
+
+
+def without_secrets(value: Any) -> Any:
+    """Return a text or a JSON value in which this machine's credentials are replaced."""
+    return redact(value, stored_secrets())
+
+
+class _Found(NamedTuple):
+    """One way to log in that is there; the fields are those of `Credentials`."""
+
+    kind: str
+    source: str
+    username: str | None
+    secrets: list[str]
+    variables: dict[str, str]
+
+
+def home_of(environment: Mapping[str, str]) -> Path | None:
+    """Return the user's home folder, None where neither a variable nor the system names one."""
+    try:
+        return Path(environment.get("HOME") or environment.get("USERPROFILE") or Path.home())
+    except RuntimeError:
+        return None
+
+
+def clean(text: str) -> str:
+    """Return a text without blanks, line ends and byte-order marks around it."""
+    return re.sub(f"^{BLANK}+|{BLANK}+$", "", text)
+
+
+def unusable(source: str, *texts: str) -> str:
+    """Return why texts can't stand in a request's header, "" when they can."""
+    for text in texts:
+        if not text.isprintable() or text.encode("latin-1", "ignore").decode("latin-1") != text:
+            return (
+                f"what {source} holds has a line end or another character inside that no key of "
+                "Kaggle has"
+            )
+    return ""
+
+
+def _tokens(environment: Mapping[str, str], folder: Path) -> Iterator[_Found]:
+    given = clean(environment.get("KAGGLE_API_TOKEN", ""))
+    texts = {"KAGGLE_API_TOKEN": (given and _text(Path(given))) or given}
+    names = ("access_token", "access_token.txt")
+    texts |= {f"~/.kaggle/{name}": _text(folder / name) for name in names}
+    for source, text in texts.items():
+        if text:
+            yield _Found("API token", source, None, [text], {"KAGGLE_API_TOKEN": text})
+
+
+def _keys(environment: Mapping[str, str], files: list[Path]) -> Iterator[_Found]:
     file = next((file for file in files if _json(file)), None)
     saved = _json(file) if file else {}
-    username = environment.get("KAGGLE_USERNAME") or saved.get("username")
-    key = environment.get("KAGGLE_KEY") or saved.get("key")
-    if username and key and (not file or "KAGGLE_KEY" in environment or not damage(file)):
+    username, key = (
+        clean(environment.get(name, "")) or clean(str(saved.get(field) or ""))
+        for name, field in (("KAGGLE_USERNAME", "username"), ("KAGGLE_KEY", "key"))
+    )
+    given = bool(environment.get("KAGGLE_KEY"))
+    if username and key and (not file or given or not damage(file)):
         both = base64.b64encode(f"{username}:{key}".encode()).decode()
-        from_environment = "KAGGLE_KEY" in environment
-        yield (
+        yield _Found(
             "user name and key",
-            "KAGGLE_USERNAME and KAGGLE_KEY" if from_environment else str(file),
+            "KAGGLE_USERNAME and KAGGLE_KEY" if given else str(file),
             username,
-            [str(key), both, *([str(saved["key"])] if saved.get("key") else [])],
+            [key, both],
+            {"KAGGLE_USERNAME": username, "KAGGLE_KEY": key},
         )
 
 
@@ -114,17 +189,19 @@ def damage(file: Path) -> str:
     return f"{wrong[0]!r} in {file} must be text in quotes" if wrong else ""
 
 
-def _logins(file: Path) -> Iterable[tuple]:
+def _logins(file: Path) -> Iterator[_Found]:
     saved = _json(file)
     if saved.get("refresh_token"):
         tokens = (saved.get(name) for name in ("refresh_token", "access_token"))
         secrets = [str(token) for token in tokens if token]
-        yield "OAuth login", "~/.kaggle/credentials.json", saved.get("username"), secrets
+        source, username = "~/.kaggle/credentials.json", saved.get("username")
+        yield _Found("OAuth login", source, username, secrets, {})
 
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig").strip() if file.is_file() else ""
+        data = file.read_bytes() if file.is_file() else b""
+        return clean(data.decode("utf-16" if data.startswith(UTF16) else "utf-8-sig"))
     except (OSError, ValueError):
         return ""
 
@@ -135,16 +212,3 @@ def _json(file: Path) -> dict:
     except ValueError:
         return {}
     return data if isinstance(data, dict) else {}
-
-
-def refuse_secrets(name: str, data: bytes, secrets: Iterable[str]) -> None:
-    """Raise Problem when data that is to be sent holds a secret."""
-    if any(secret.encode() in data for secret in secrets):
-        raise Problem(f"{name} holds your Kaggle credentials: take them out; nothing was sent.")
-
-
-def redact(text: str, secrets: Iterable[str]) -> str:
-    """Return the text with every secret replaced."""
-    for secret in secrets:
-        text = text.replace(secret, HIDDEN)
-    return text

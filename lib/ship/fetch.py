@@ -14,7 +14,9 @@ from typing import Any
 
 from common import Problem
 from ship.context import Context
+from ship.credentials import without_secrets
 from ship.follow import refresh
+from ship.hiding import whole
 from ship.line import Refused
 from ship.output import progress_bar, say, tell
 from ship.push import chosen_run
@@ -54,7 +56,8 @@ def fetch(context: Context, run: Run, again: bool = False) -> Path:
     files, log = complete_list(context, run)
     download(context, run, files, part)
     text = "".join(str(entry.get("data") or "") for entry in log)
-    (part / f"{run.kernel.split('/')[1]}.log").write_text(text, encoding="utf-8")
+    name = f"{run.kernel.split('/')[1]}.log"
+    (part / name).write_text(without_secrets(whole(text)), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     say(f"fetched {run.name} into {folder}")

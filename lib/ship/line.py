@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from common import Problem
-from ship.credentials import Credentials, redact
+from ship.credentials import Credentials, home_of, stored_secrets
+from ship.hiding import redact, refuse_secrets
 from ship.output import say
 from ship.pace import Pace
 
@@ -38,6 +39,8 @@ CAUSES = {
     ),
 }
 """What no other attempt can cure, and the cure."""
+LOCAL = ("folder", "path", "url", "file")
+"""Arguments that name places and are not sent, but for the file's name."""
 
 
 class AnswerLost(Exception):
@@ -77,7 +80,6 @@ class Line:
     def __init__(self, scratch: Path, pace: Pace, environment: Mapping[str, str] = os.environ):
         self.scratch, self.pace = scratch, pace
         self.environment = dict(environment)
-        self.secrets = Credentials.find(environment).secrets
         self.on_log: Callable[[str, int, str | None], None] = lambda kernel, version, data: None
         self.on_progress: Callable[[int, int], None] = lambda done, total: None
         self._process: subprocess.Popen | None = None
@@ -89,6 +91,11 @@ class Line:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All secrets that are, or were, stored on this machine."""
+        return stored_secrets(self.environment)
 
     # --- the process ---
 
@@ -118,6 +125,8 @@ class Line:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             env=self.environment
+            | dict(found.variables)
+            | {"HOME": str(home_of(self.environment) or self.scratch.resolve())}
             | folders
             | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
             | {"SHIP_TIMEOUT": str(self.pace.timeout)},
@@ -130,7 +139,9 @@ class Line:
     def _read(self, stream, received: queue.SimpleQueue) -> None:
         with contextlib.suppress(ValueError, OSError):
             for line in stream:
-                received.put(json.loads(redact(line.decode(), self.secrets)))
+                message = json.loads(line)
+                known = () if message.get("event") == "progress" else self.secrets
+                received.put(redact(message, known))
         received.put(None)
 
     def _died(self) -> ClientDied:
@@ -204,8 +215,13 @@ class Line:
             AnswerLost: with `once`, when the call may have taken effect.
             Refused: Kaggle answered with an HTTP 4xx.
             Unavailable: Kaggle gave no usable answer in all attempts.
-            Problem: the client can't be used.
+            Problem: the client can't be used, or the arguments hold the user's credentials.
         """
+        texts = {name: value for name, value in args.items() if name not in LOCAL}
+        file = Path(args.get("file", ""))
+        refuse_secrets(what, json.dumps(texts | {"file": file.name}).encode(), self.secrets)
+        if file.is_file():
+            refuse_secrets(str(file), file, self.secrets)
         for attempt in range(1, self.pace.retries + 1):
             try:
                 answer = self._ask(op, args)

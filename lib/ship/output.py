@@ -6,11 +6,15 @@ Nothing else in `ship` writes to the terminal. While progress is shown, lines ap
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from ship.credentials import without_secrets
+from ship.hiding import whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -147,11 +151,49 @@ def progress_bar(what: str) -> Iterator[Callable[..., None]]:
         yield advance
 
 
+class Hiding:
+    """A stream of text that replaces the secrets in whatever is written to it."""
+
+    def __init__(self, stream: Any):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text without its secrets."""
+        return self._stream.write(without_secrets(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def hiding() -> Iterator[None]:
+    """Let no secret reach standard output or standard error."""
+    streams = Hiding(sys.stdout), Hiding(sys.stderr)
+    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+        yield
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON that every program can read: without NaN, halves of letters, secrets.
+
+    What JSON does not know becomes text.
+    """
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {plain(str(name)): plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(entry) for entry in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return without_secrets(whole(str(value)))
+
+
 @contextlib.contextmanager
 def voice(quiet: bool, as_json: bool) -> Iterator[None]:
     """Let the command speak as --quiet and --json ask for, and print its JSON at the end."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a code page lacks most of a log's letters
+        if hasattr(stream, "reconfigure"):  # a code page lacks most of a log's letters
             stream.reconfigure(errors="replace")
     real = sys.stdout
     FACTS.clear()
@@ -160,4 +202,4 @@ def voice(quiet: bool, as_json: bool) -> Iterator[None]:
     with contextlib.redirect_stdout(others):
         yield
     if as_json:
-        print(json.dumps(FACTS, default=str), flush=True)
+        print(json.dumps(plain(FACTS), allow_nan=False), flush=True)

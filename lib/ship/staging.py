@@ -15,7 +15,7 @@ from pathlib import Path
 from common import write_atomically
 from ship.contents import content_hash, not_sent, sha256, upload_files
 from ship.context import Context
-from ship.credentials import refuse_secrets
+from ship.hiding import refuse_secrets
 from ship.output import say
 from ship.project import DATASET_METADATA
 
@@ -44,8 +44,9 @@ def checked_files(context: Context, weights_files: list[str]) -> dict[str, Path]
     files = upload_files(context.project.lib, weights_files)
     if others := not_sent(context.project.lib):
         say(f"not sent, because it is no package: {', '.join(others)} in {context.project.lib}")
+    secrets = context.remote.secrets
     for name, file in files.items():
-        refuse_secrets(name, file.read_bytes(), context.remote.secrets)
+        refuse_secrets(name, file, secrets)
     return files
 
 
@@ -64,7 +65,9 @@ def stage_dataset(context: Context, weights_files: list[str]) -> StagedDataset:
             pack(inside, part / f"{archive}.zip")
         part.rename(staged.folder)
     metadata = context.project.owned(context.project.dataset_metadata, context.owner)
-    write_atomically(staged.folder / DATASET_METADATA, json.dumps(metadata, indent=2) + "\n")
+    text = json.dumps(metadata, indent=2) + "\n"
+    refuse_secrets(DATASET_METADATA, text.encode(), context.remote.secrets)
+    write_atomically(staged.folder / DATASET_METADATA, text)
     return staged
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from filelock import FileLock
 
 from common import Problem, write_atomically
+from ship.credentials import without_secrets
 from ship.record import Run, fits
 
 DATASET = {
@@ -79,7 +80,7 @@ class State:
 
     def save(self) -> None:
         """Write the state to the disk."""
-        write_atomically(self.path, json.dumps(self.values, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(self.path, json.dumps(without_secrets(self.values), indent=1) + "\n")
 
 
 def check(values: Any) -> None:
@@ -115,7 +116,7 @@ class Ledger:
             news = {k: v for k, v in values.items() if v is not None and (row or {}).get(k) != v}
             if row and not news:
                 return
-            line = json.dumps({"run": run, **news}, ensure_ascii=False) + "\n"
+            line = json.dumps(without_secrets({"run": run, **news}), ensure_ascii=False) + "\n"
             with open(self.path, "a+b") as file:
                 if file.tell() and not self._ends_a_line(file):
                     line = "\n" + line
