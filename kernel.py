@@ -410,7 +410,7 @@ import keras
 import inference
 import photos
 import results
-from ImageDataAugmentor.transforms import FancyPCA
+from ImageDataAugmentor.fused.transforms import FancyPCA
 from photos import PhotoTables, make_iterator
 from training import Clock, State
 

@@ -6,7 +6,8 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from ImageDataAugmentor import ImageDataAugmentor, cache, processes
+from ImageDataAugmentor import ImageDataAugmentor
+from ImageDataAugmentor.engine import cache, processes
 
 SIZE = (24, 32)
 
@@ -26,7 +27,7 @@ def forget_other_tests(monkeypatch):
     """Start without the worker processes and caches of other tests."""
     gc.collect()  # ends worker processes that nobody holds
     monkeypatch.setattr(processes.WorkerPool, "_shared", None)
-    monkeypatch.setattr(cache, "_caches", {})
+    monkeypatch.setattr(cache, "_cache", None)
 
 
 def note_fills(monkeypatch):

@@ -3,10 +3,7 @@
 import errno
 import gc
 import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import albumentations as A
@@ -15,9 +12,8 @@ import numpy as np
 import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor
-from ImageDataAugmentor import cache as cache_module
-from ImageDataAugmentor import folder_cache as folder_module
-from ImageDataAugmentor.folder_cache import FolderCache
+from ImageDataAugmentor.engine import cache as cache_module
+from ImageDataAugmentor.engine.shared_memory import allocate
 from ImageDataAugmentor.reading import ImageLoader
 
 SIZE = (24, 32)
@@ -36,7 +32,7 @@ def photos(tmp_path):
 
 @pytest.fixture(autouse=True)
 def no_caches_of_other_tests(monkeypatch):
-    monkeypatch.setattr(cache_module, "_caches", {})
+    monkeypatch.setattr(cache_module, "_cache", None)
 
 
 def flow(photos, size=SIZE, interpolation=cv2.INTER_AREA, **options):
@@ -60,26 +56,19 @@ def decoded(monkeypatch):
     return paths
 
 
-@pytest.mark.parametrize("where", ["memory", "folder"])
-class TestBoth:
-    @pytest.fixture
-    def option(self, where, tmp_path):
-        return True if where == "memory" else tmp_path / "cache"
-
-    def test_second_epoch_decodes_nothing_and_is_the_same(self, photos, option, decoded):
+class TestPhotos:
+    def test_second_epoch_decodes_nothing_and_is_the_same(self, photos, decoded):
         plain = epoch(flow(photos))
         decoded.clear()
-        iterator = flow(photos, cache=option)
+        iterator = flow(photos, cache=True)
         np.testing.assert_array_equal(epoch(iterator), plain)
         assert sorted(decoded) == sorted(iterator.filepaths)
         np.testing.assert_array_equal(epoch(iterator), plain)
-        np.testing.assert_array_equal(
-            epoch(flow(photos, cache=option)), plain
-        )  # Caches are shared.
+        np.testing.assert_array_equal(epoch(flow(photos, cache=True)), plain)  # Caches are shared.
         assert len(decoded) == 12
 
-    def test_a_changed_file_is_read_anew(self, photos, option):
-        iterator = flow(photos, cache=option)
+    def test_a_changed_file_is_read_anew(self, photos):
+        iterator = flow(photos, cache=True)
         epoch(iterator)
         path = iterator.filepaths[3]
         cv2.imwrite(path, np.full((48, 64, 3), 77, np.uint8))
@@ -89,16 +78,16 @@ class TestBoth:
         os.utime(path, ns=(2, 2))
         assert np.all(epoch(iterator)[3] == 78)
 
-    def test_ways_of_loading_are_kept_apart(self, photos, option):
-        one, other = flow(photos, cache=option), flow(photos, (12, 16), cache=option)
+    def test_ways_of_loading_are_kept_apart(self, photos):
+        one, other = flow(photos, cache=True), flow(photos, (12, 16), cache=True)
         assert epoch(one).shape[1:] == (24, 32, 3)
         assert epoch(other).shape[1:] == (12, 16, 3)
         assert epoch(one).shape[1:] == (24, 32, 3)
 
-    def test_budget(self, photos, option, decoded):
+    def test_budget(self, photos, decoded):
         plain = epoch(flow(photos))
         budget = 5.5 * PICTURE / (1 << 20)
-        iterator = flow(photos, cache=option, cache_mb=budget)
+        iterator = flow(photos, cache=True, cache_mb=budget)
         for _ in range(3):
             np.testing.assert_array_equal(epoch(iterator), plain)
             assert 0 < iterator.cache.used <= iterator.cache.budget
@@ -106,11 +95,11 @@ class TestBoth:
         epoch(iterator)
         assert 7 <= len(decoded) < 12  # The photos that fit stay.
 
-    def test_photos_that_nobody_asks_for_make_room(self, photos, option, decoded):
+    def test_photos_that_nobody_asks_for_make_room(self, photos, decoded):
         budget = 12.5 * PICTURE / (1 << 20)
-        first = flow(photos, cache=option, cache_mb=budget)
+        first = flow(photos, cache=True, cache_mb=budget)
         epoch(first)
-        small = flow(photos, (20, 30), cache=option)
+        small = flow(photos, (20, 30), cache=True)
         epoch(small)
         decoded.clear()
         epoch(small)
@@ -122,48 +111,48 @@ class TestBoth:
         epoch(small)
         assert not decoded
 
-    def test_transforms_cannot_spoil_it(self, photos, option):
-        iterator = flow(photos, cache=option)
+    def test_transforms_cannot_spoil_it(self, photos):
+        iterator = flow(photos, cache=True)
         plain = epoch(iterator)
         spoiling = A.Lambda(image=lambda x, **_: np.multiply(x, 0, out=x), p=1)
-        blackened = flow(photos, cache=option, augment=A.Compose([spoiling]))
+        blackened = flow(photos, cache=True, augment=A.Compose([spoiling]))
         assert not epoch(blackened).any()
         np.testing.assert_array_equal(epoch(iterator), plain)
 
     @pytest.mark.parametrize("p", [0.0, 1.0])
-    def test_fused_transforms_cannot_spoil_it(self, photos, option, p):
+    def test_fused_transforms_cannot_spoil_it(self, photos, p):
         """Fused transforms get the cached photos, not copies of them."""
-        iterator = flow(photos, cache=option)
+        iterator = flow(photos, cache=True)
         plain = epoch(iterator)
         for compose in (A.Compose([A.HorizontalFlip(p=0.5)], p=p), A.Compose([A.RGBShift(p=p)])):
             spoiling = flow(
                 photos,
-                cache=option,
+                cache=True,
                 augment=ImageDataAugmentor.fuse(compose),
                 preprocess_input=lambda x: np.multiply(x, 0, out=x),
             )
             assert not epoch(spoiling).any()
         np.testing.assert_array_equal(epoch(iterator), plain)
 
-    def test_fused_transforms_of_four_channels_cannot_spoil_it(self, photos, option):
+    def test_fused_transforms_of_four_channels_cannot_spoil_it(self, photos):
         """Such pictures go through the transforms one by one, which may return their input."""
         options = {"target_size": SIZE, "class_mode": None, "shuffle": False, "dtype": "uint8"}
         options |= {"color_mode": "rgba", "interpolation": cv2.INTER_AREA}
         spoiling = ImageDataAugmentor(
             augment=ImageDataAugmentor.fuse(A.Compose([A.HorizontalFlip(p=0)])),
             preprocess_input=lambda x: np.multiply(x, 0, out=x),
-            cache=option,
+            cache=True,
         ).flow_from_directory(photos, **options)
-        plain = ImageDataAugmentor(cache=option).flow_from_directory(photos, **options)
+        plain = ImageDataAugmentor(cache=True).flow_from_directory(photos, **options)
         expected = epoch(plain)
         for _ in range(2):
             assert not epoch(spoiling).any()
         np.testing.assert_array_equal(epoch(plain), expected)
 
-    def test_fused_transforms_of_cached_photos_sample_twice(self, photos, option):
+    def test_fused_transforms_of_cached_photos_sample_twice(self, photos):
         """A batch does not depend on which photos fit into the budget."""
         fused = ImageDataAugmentor.fuse(A.Compose([A.Rotate(p=1)]))
-        options = {"augment": fused, "interpolation": cv2.INTER_LINEAR, "cache": option}
+        options = {"augment": fused, "interpolation": cv2.INTER_LINEAR, "cache": True}
         some = epoch(flow(photos, **options, cache_mb=5.5 * PICTURE / (1 << 20)))
         cached = flow(photos, **options, cache_mb=1)
         np.testing.assert_array_equal(epoch(cached), some)
@@ -209,9 +198,9 @@ def test_processes_make_the_same_of_kept_photos(photos):
 
 
 def test_what_memory_does_not_hold_goes_to_files(photos, tmp_path, decoded, monkeypatch):
-    monkeypatch.setattr("ImageDataAugmentor.photo_cache.available_memory", lambda: 11 * PICTURE)
+    monkeypatch.setattr("ImageDataAugmentor.engine.cache.available_memory", lambda: 11 * PICTURE)
     disk = SimpleNamespace(free=30 * PICTURE)
-    monkeypatch.setattr("ImageDataAugmentor.photo_cache.shutil.disk_usage", lambda _: disk)
+    monkeypatch.setattr("ImageDataAugmentor.engine.cache.shutil.disk_usage", lambda _: disk)
     folder = tmp_path / "overflow"
     folder.mkdir()
     cache_module.overflow_to(folder)
@@ -236,116 +225,28 @@ def test_a_photo_whose_file_is_gone_is_served(photos, processes):
     np.testing.assert_array_equal(epoch(iterator), plain)
 
 
-def reopen(photos, folder):
-    """Open the folder with another cache, as another process would."""
-    cache_module._caches.clear()
-    gc.collect()
-    return flow(photos, cache=folder)
-
-
-def test_a_folder_outlives_the_process(photos, tmp_path, decoded):
-    plain = epoch(flow(photos, cache=tmp_path / "cache"))
-    decoded.clear()
-    np.testing.assert_array_equal(epoch(reopen(photos, tmp_path / "cache")), plain)
-    assert not decoded
-
-
-def test_a_second_process_reads_what_is_there(photos, tmp_path):
-    first = flow(photos, cache=tmp_path / "cache")
-    plain = epoch(first)  # It still holds the lock.
-    cache_module._caches.clear()
-    second = flow(photos, cache=tmp_path / "cache")
-    assert second.cache is not first.cache
-    np.testing.assert_array_equal(epoch(second), plain)
-
-
-def test_half_written_and_spoilt_records_are_read_anew(photos, tmp_path):
-    plain = epoch(flow(photos, cache=tmp_path / "cache"))
-    (index,) = (tmp_path / "cache").glob("*/index.jsonl")
-    lines = index.read_text().splitlines()
-    index.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])  # as if killed while writing
-    segment = sorted((tmp_path / "cache").glob("*/segment-*.bin"))[0]
-    cache_module._caches.clear()
-    gc.collect()
-    with segment.open("r+b") as file:
-        file.seek(10)
-        file.write(b"\0\1\2\3\4\5\6\7")
-    np.testing.assert_array_equal(epoch(reopen(photos, tmp_path / "cache")), plain)
-    np.testing.assert_array_equal(epoch(reopen(photos, tmp_path / "cache")), plain)
-
-
-def test_a_full_disk_stops_the_cache_not_the_run(photos, tmp_path, monkeypatch, decoded):
+def test_a_full_disk_stops_the_cache_not_the_run(photos, monkeypatch, decoded):
     plain = epoch(flow(photos))
 
-    def full(path, size):
-        path.write_bytes(b"some of it")
+    def full(self, size):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(folder_module, "_allocate", full)
-    iterator = flow(photos, cache=tmp_path / "cache")
+    monkeypatch.setattr(cache_module.Cache, "new_segment", full)
+    iterator = flow(photos, cache=True)
     with pytest.warns(UserWarning, match="No space left"):
         np.testing.assert_array_equal(epoch(iterator), plain)
     np.testing.assert_array_equal(epoch(iterator), plain)
-    assert not list((tmp_path / "cache").glob("*/segment-*.bin"))
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_allocation_finds_out_before_the_file_is_mapped(tmp_path):
-    with pytest.raises(OSError, match=r"No space|too large|Invalid"):
-        folder_module._allocate(tmp_path / "huge.bin", 1 << 60)
+    with (
+        (tmp_path / "huge.bin").open("xb") as file,
+        pytest.raises(OSError, match=r"No space|large|Invalid"),
+    ):
+        allocate(file, 1 << 60)
 
 
-def test_leftovers_of_earlier_runs_make_room(photos, tmp_path):
-    epoch(flow(photos, (12, 16), cache=tmp_path / "cache"))
-    cache_module._caches.clear()
-    gc.collect()
-    budget = 12.5 * PICTURE / (1 << 20)
-    iterator = flow(photos, cache=tmp_path / "cache", cache_mb=budget)
-    epoch(iterator)
-    assert iterator.cache.used <= iterator.cache.budget
-    assert isinstance(iterator.cache, FolderCache)
-    assert len(list((tmp_path / "cache").glob("*/section.json"))) == 1
-
-
-def test_a_killed_writer_leaves_a_cache_that_works(photos, tmp_path, decoded):
-    script = """
-import sys, cv2
-from ImageDataAugmentor import ImageDataAugmentor
-flow = ImageDataAugmentor(seed=1, cache=sys.argv[2]).flow_from_directory(
-    sys.argv[1], target_size=(24, 32), class_mode=None, batch_size=1, dtype="uint8",
-    interpolation=cv2.INTER_AREA)
-for _ in range(7):
-    next(flow)
-print("written", flush=True)
-while True:
-    next(flow)
-"""
-    environment = os.environ | {"PYTHONPATH": str(Path(cache_module.__file__).parents[1])}
-    writer = subprocess.Popen(
-        [sys.executable, "-c", script, photos, tmp_path / "cache"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    while writer.stdout.readline() not in {"written\n", ""}:
-        pass
-    writer.kill()
-    writer.wait()
-    plain = epoch(flow(photos))
-    decoded.clear()
-    iterator = flow(photos, cache=tmp_path / "cache")
-    np.testing.assert_array_equal(epoch(iterator), plain)
-    assert len(decoded) <= 5  # The writer stored seven.
-    decoded.clear()
-    np.testing.assert_array_equal(epoch(iterator), plain)
-    assert not decoded  # The lock ended with its process.
-
-
-def test_only_a_folder_cache_needs_filelock():
-    script = (
-        "import sys; sys.modules['filelock'] = None\n"
-        "from ImageDataAugmentor.cache import open_cache\n"
-        "assert open_cache(True, 1).budget == 1 << 20\n"
-    )
-    library = str(Path(cache_module.__file__).parents[1])
-    subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": library}, check=True)
+def test_a_folder_is_refused(photos, tmp_path):
+    with pytest.raises(ValueError, match="cache="):
+        flow(photos, cache=tmp_path)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor
-from ImageDataAugmentor.fusing import fuse
-from ImageDataAugmentor.transforms import FancyPCA, QuickFancyPCA
+from ImageDataAugmentor.fused.fusing import fuse
+from ImageDataAugmentor.fused.transforms import FancyPCA, QuickFancyPCA
 from tests.augmentor_pictures import photo, seeded
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ImageDataAugmentor.cache import MemoryCache
-from ImageDataAugmentor.free_memory import available_memory
+from ImageDataAugmentor.engine.cache import Cache
+from ImageDataAugmentor.engine.free_memory import available_memory
 
 MEGABYTE = 1 << 20
 HOST = 900 * MEGABYTE
@@ -73,4 +73,4 @@ def test_without_control_groups_it_is_the_hosts(tmp_path):
 
 
 def test_the_default_budget_of_a_cache_is_half_of_it():
-    assert MemoryCache().budget == pytest.approx(available_memory() / 2, rel=0.2)
+    assert Cache().budget == pytest.approx(available_memory() / 2, rel=0.2)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor
-from ImageDataAugmentor.fusing import Fused, fuse
-from ImageDataAugmentor.transforms import FancyPCA
+from ImageDataAugmentor.fused.fusing import Fused, fuse
+from ImageDataAugmentor.fused.transforms import FancyPCA
 from tests.augmentor_pictures import HEIGHT, WIDTH, photo, seeded
 
 REFLECT = {"border_mode": cv2.BORDER_REFLECT_101}

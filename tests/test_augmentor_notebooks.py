@@ -4,8 +4,11 @@ import gc
 import itertools
 import math
 import random
+import subprocess
+import sys
 import threading
 import warnings
+from pathlib import Path
 
 import albumentations as A
 import cv2
@@ -16,7 +19,7 @@ import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor, list_pictures, zip_flows
 from ImageDataAugmentor.clutter import is_clutter
-from ImageDataAugmentor.keras_changes import Steps
+from ImageDataAugmentor.legacy.keras_changes import Steps
 from ImageDataAugmentor.reading import ImageLoader
 
 N = 30
@@ -474,3 +477,24 @@ class TestStatistics:
         variances = np.linalg.svd(flat.T @ flat / len(flat), compute_uv=False)
         # 24 pictures span 23 directions, or one less where each has the mean 0.
         np.testing.assert_allclose(variances[:22], 1, atol=0.05)
+
+
+def test_only_old_imports_change_keras_and_albumentations():
+    script = """
+import sys, albumentations as A, keras, numpy as np
+from keras.src.trainers.epoch_iterator import EpochIterator
+from ImageDataAugmentor.augmentor import ImageDataAugmentor
+before = EpochIterator.__init__
+flow = ImageDataAugmentor(augment=A.HorizontalFlip()).flow(np.zeros((4, 8, 8, 3), np.uint8))
+next(flow)
+assert not [name for name in sys.modules if "ImageDataAugmentor.legacy" in name]
+from ImageDataAugmentor import ImageDataAugmentor as old
+assert old is ImageDataAugmentor
+assert EpochIterator.__init__ is not before
+changed = EpochIterator.__init__
+from ImageDataAugmentor.legacy import install
+install()
+assert EpochIterator.__init__ is changed
+"""
+    library = str(Path(__file__).parents[1] / "lib")
+    subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": library}, check=True)

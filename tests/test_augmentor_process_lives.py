@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ImageDataAugmentor import cache as cache_module
-from ImageDataAugmentor import memory as memory_module
-from ImageDataAugmentor import processes as processes_module
-from ImageDataAugmentor.memory import Buffers, SharedMemory
+from ImageDataAugmentor.engine import cache as cache_module
+from ImageDataAugmentor.engine import processes as processes_module
+from ImageDataAugmentor.engine import shared_memory as memory_module
+from ImageDataAugmentor.engine.shared_memory import Buffers
 from tests.augmentor_flows import (
     children,
     epochs,
@@ -123,14 +123,6 @@ def test_memory_serves_again_when_its_batch_is_gone():
     assert buffers.borrow(900)[0] is memory
 
 
-def test_a_mapping_of_a_file_that_others_may_read(tmp_path):
-    (tmp_path / "file").write_bytes(bytes(range(100)))
-    memory = SharedMemory.of_file(tmp_path / "file", 100, writable=False)
-    assert memory.array((2, 5), offset=10).tolist()[1] == [15, 16, 17, 18, 19]
-    with pytest.raises(ValueError, match="read-only"):
-        memory.array((2, 5))[:] = 0
-
-
 def test_nothing_is_left(photos):
     def descriptors():
         gc.collect()
@@ -142,7 +134,7 @@ def test_nothing_is_left(photos):
     pids = children(iterator)
     assert len(pids) == 2
     del iterator
-    cache_module._caches.clear()
+    cache_module._cache = None
     deadline = time.monotonic() + 60
     while (any(map(psutil.pid_exists, pids)) or descriptors() > before) and (
         time.monotonic() < deadline

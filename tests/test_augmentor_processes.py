@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ImageDataAugmentor import ImageDataAugmentor, UnreadableImage, batch
+from ImageDataAugmentor import ImageDataAugmentor, UnreadableImage
+from ImageDataAugmentor.engine import batch
 from ImageDataAugmentor.reading import ImageLoader
 from tests.augmentor_flows import (
     SIZE,
@@ -78,9 +79,8 @@ def test_same_batches(photos, filled, options, workers):
     assert all(filled)
 
 
-@pytest.mark.parametrize("where", ["memory", "folder"])
-def test_they_fill_and_use_the_cache(photos, tmp_path, filled, where, monkeypatch):
-    iterator = flow(photos, cache=True if where == "memory" else tmp_path / "cache")
+def test_they_fill_and_use_the_cache(photos, filled, monkeypatch):
+    iterator = flow(photos, cache=True)
     expected = epochs(flow(photos, processes=False), 4)
     got = epochs(iterator, 2)
     decoded, call = [], ImageLoader.__call__
@@ -140,13 +140,10 @@ def its_own_targets(photos):
     return pd.DataFrame({"filename": paths, "class": paths})
 
 
-@pytest.mark.parametrize("where", ["memory", "folder"])
 @pytest.mark.parametrize(
     ("table", "class_mode"), [(oversampled, None), (its_own_targets, "color_target")]
 )
-def test_a_photo_that_stands_twice_in_a_share_is_cached_once(
-    photos, tmp_path, filled, where, table, class_mode
-):
+def test_a_photo_that_stands_twice_in_a_share_is_cached_once(photos, filled, table, class_mode):
     def batches(processes, cache):
         augmentor = ImageDataAugmentor(workers=2, processes=processes, cache=cache)
         return augmentor.flow_from_dataframe(
@@ -154,7 +151,7 @@ def test_a_photo_that_stands_twice_in_a_share_is_cached_once(
             interpolation=cv2.INTER_AREA, shuffle=False,
         )  # fmt: skip
 
-    iterator = batches(True, cache=True if where == "memory" else tmp_path / "cache")
+    iterator = batches(True, cache=True)
     expected = batches(False, cache=None)
     for number in 2 * list(range(len(iterator))):
         np.testing.assert_array_equal(iterator[number], expected[number])

@@ -13,13 +13,13 @@ _MODULES = {
     "Iterator": "iterator",
     "NumpyArrayIterator": "numpy_array_iterator",
     "UnreadableImage": "reading",
-    "array_to_img": "utils",
-    "img_to_array": "utils",
-    "list_pictures": "utils",
-    "load_img": "utils",
-    "save_img": "utils",
-    "validate_filename": "utils",
-    "zip_flows": "zipping",
+    "array_to_img": "legacy.utils",
+    "img_to_array": "legacy.utils",
+    "list_pictures": "reading",
+    "load_img": "reading",
+    "save_img": "legacy.utils",
+    "validate_filename": "reading",
+    "zip_flows": "legacy.zipping",
 }
 __all__ = list(_MODULES)
 

@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 
 from . import reading
+from .engine.processes import SamplePipeline
+from .engine.sources import FileSource
 from .iterator import FlowSettings, ImageSaver, Iterator
-from .processes import SamplePipeline
 from .reading import ImageLoader
-from .sources import FileSource
 
 # Class modes whose targets are pictures, cast to the dtype of the input.
 PICTURE_TARGETS = ("input", "color_target", "grayscale_target")

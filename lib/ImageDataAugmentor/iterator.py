@@ -13,12 +13,12 @@ import keras
 import numpy as np
 
 from . import reading
-from .batch import Batch, BatchSpec, slots
-from .photo_cache import Cache
-from .processes import PickledPipeline
-from .randomness import epoch_order
-from .sources import FileSource
-from .workers import Lookahead, PendingBatch
+from .engine.batch import Batch, BatchSpec, slots
+from .engine.cache import Cache
+from .engine.processes import PickledPipeline
+from .engine.randomness import epoch_order
+from .engine.sources import FileSource
+from .engine.workers import Lookahead, PendingBatch
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import cv2
 import pandas as pd
 
-from ImageDataAugmentor import ImageDataAugmentor
-from ImageDataAugmentor.cache import overflow_to
+from ImageDataAugmentor.augmentor import ImageDataAugmentor
+from ImageDataAugmentor.engine.cache import overflow_to
 from photos.reading import SurvivingLoader, stand_ins
 from photos.tables import PhotoTables
 from settings import at_scale

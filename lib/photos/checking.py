@@ -10,7 +10,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from common import Problem
-from ImageDataAugmentor import UnreadableImage
+from ImageDataAugmentor.reading import UnreadableImage
 from photos.competition import Competition, excluded_rows, used_rows
 from photos.duplicates import join_groups, near_duplicate_groups, perceptual_hashes
 from photos.judging import first_names

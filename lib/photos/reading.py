@@ -13,8 +13,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from ImageDataAugmentor import UnreadableImage
-from ImageDataAugmentor.reading import ImageLoader, read_image, read_reduced
+from ImageDataAugmentor.reading import ImageLoader, UnreadableImage, read_image, read_reduced
 
 THUMBNAIL = 48  # pixels to which the shorter side may be reduced: enough to hash a photo's crops
 MOST_STAND_INS = 3  # that are tried in place of a photo

@@ -18,7 +18,7 @@ import cv2
 import keras
 import numpy as np
 
-from ImageDataAugmentor import ImageDataAugmentor
+from ImageDataAugmentor.augmentor import ImageDataAugmentor
 from sample.cars import draw_photo
 from sample.equipment import EQUIPMENT
 from sample.vehicles import VEHICLES

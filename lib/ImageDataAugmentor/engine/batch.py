@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .memory import Buffers, SharedMemory
+from .shared_memory import Buffers, SharedMemory
 
 _ALIGNMENT = 64  # bytes: the size of a cache line of the processor
 

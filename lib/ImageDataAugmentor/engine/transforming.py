@@ -7,8 +7,8 @@ import warnings
 import albumentations as A
 import numpy as np
 
-from .drawn_transform import DrawnTransform
-from .fusing import FusedCompose
+from ..fused.drawn_transform import DrawnTransform
+from ..fused.fusing import FusedCompose
 from .randomness import TransformRandomness
 
 TINY = 1e-6  # keras_preprocessing's value; keeps divisions by a deviation of zero finite

@@ -7,7 +7,6 @@ import os
 import tempfile
 import weakref
 from collections import deque
-from pathlib import Path
 
 import numpy as np
 
@@ -25,12 +24,11 @@ class SharedMemory:
     The system frees an anonymous one when no process maps it any more.
     """
 
-    def __init__(self, descriptor: int, size: int, writable: bool = True, on_disk: bool = False):
+    def __init__(self, descriptor: int, size: int, on_disk: bool = False):
         self.on_disk = on_disk
         self.number = next(_numbers)  # It identifies this memory in messages to other processes.
-        self.descriptor, self.size, self.writable = descriptor, size, writable
-        access = mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ
-        self._map = mmap.mmap(descriptor, size, access=access)
+        self.descriptor, self.size = descriptor, size
+        self._map = mmap.mmap(descriptor, size, access=mmap.ACCESS_WRITE)
         weakref.finalize(self, os.close, descriptor).atexit = False
 
     @classmethod
@@ -44,12 +42,6 @@ class SharedMemory:
                 allocate(file, size)
                 descriptor = os.dup(file.fileno())
         return cls(descriptor, size)
-
-    @classmethod
-    def of_file(cls, path: Path, size: int, writable: bool) -> "SharedMemory":
-        """Map the first `size` bytes of a file."""
-        mode = os.O_RDWR if writable else os.O_RDONLY
-        return cls(os.open(path, mode | getattr(os, "O_BINARY", 0)), size, writable)
 
     def bytes(self) -> np.ndarray:
         """Return all bytes as one uint8 array, which is the base of all views of it."""

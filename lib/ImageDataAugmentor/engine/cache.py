@@ -1,4 +1,4 @@
-"""Decoded and resized photos in shared memory, within a budget."""
+"""Decoded and resized photos in shared memory, within a budget: one cache for the process."""
 
 import os
 import shutil
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..reading import CHANNELS, ImageLoader
 from .free_memory import available_memory
-from .memory import SharedMemory, allocate
-from .reading import CHANNELS, ImageLoader
+from .shared_memory import SharedMemory, allocate
 
 _SEGMENT_BYTES = 64 << 20
 _SEGMENTS_AT_LEAST = 8  # A small budget is divided into smaller segments.
@@ -22,6 +22,9 @@ _SEGMENTS_AT_MOST = 64  # Each segment needs a file descriptor, also in every wo
 # to the model, the batches and other programs.
 DEFAULT_FRACTION = 0.5
 
+_cache: "Cache | None" = None
+_cache_lock = threading.Lock()
+
 Stamp = tuple[int, int]  # A file's size in bytes and its modification time in nanoseconds.
 
 
@@ -29,11 +32,15 @@ class Cache:
     """Photos, each known by its file and its loader. A file whose stamp changed is read again.
 
     When the budget is spent, photos whose loader no living iterator uses are dropped. The others
-    stay: an epoch visits each photo once, so replacing one by another would gain nothing.
+    stay: an epoch visits each photo once, so replacing one by another would gain nothing. The cache
+    ends with the process.
     """
 
-    def __init__(self, budget: int):
-        self.budget = budget
+    def __init__(self):
+        self.budget = int(available_memory() * DEFAULT_FRACTION)
+        """Size in bytes that it may take."""
+        self._overflow: Path | None = None
+        self._memory_budget = self.budget
         self._lock = threading.RLock()
         self._sections: dict[ImageLoader, Section] = {}
         self._users: dict[ImageLoader, weakref.WeakSet] = {}
@@ -48,7 +55,7 @@ class Cache:
         with self._lock:
             self._users.setdefault(loader, weakref.WeakSet()).add(user)
             if loader not in self._sections:
-                self._sections[loader] = self._open_section(loader)
+                self._sections[loader] = Section(self, loader)
 
     def picture(self, path: str, loader: ImageLoader) -> np.ndarray:
         """Return the photo as `loader(path)` would, read-only. Raises UnreadableImage.
@@ -109,28 +116,13 @@ class Cache:
     def make_room(self, size: int) -> bool:
         """Return whether `size` more bytes fit, dropping what no iterator uses if need be."""
         if self.used + size > self.budget:
-            self._drop_unused()
+            for loader in [key for key in self._sections if not self._users.get(key)]:
+                self._sections.pop(loader).drop()
         return self.used + size <= self.budget
-
-    def _drop_unused(self) -> None:
-        for loader in [key for key in self._sections if not self._users.get(key)]:
-            self._sections.pop(loader).drop()
-
-    def _open_section(self, loader: ImageLoader) -> "Section":
-        raise NotImplementedError
 
     def renew_lock(self) -> None:
         """Replace the lock, in a forked child where no thread is left that could release it."""
         self._lock = threading.RLock()
-
-
-class MemoryCache(Cache):
-    """A cache in memory, which ends with the process. It may go on in files of a folder."""
-
-    def __init__(self):
-        super().__init__(int(available_memory() * DEFAULT_FRACTION))
-        self._overflow: Path | None = None
-        self._memory_budget = self.budget
 
     def overflow_to(self, folder: Path) -> None:
         """Take a part of the free disk of `folder` too, once the budget of memory is spent."""
@@ -146,9 +138,6 @@ class MemoryCache(Cache):
         with tempfile.TemporaryFile(dir=self._overflow) as file:  # which no kill leaves behind
             allocate(file, size)
             return SharedMemory(os.dup(file.fileno()), size, on_disk=True)
-
-    def _open_section(self, loader):
-        return Section(self, loader)
 
 
 @dataclass(frozen=True)
@@ -176,7 +165,6 @@ class Entry:
 
     slot: int
     stamp: Stamp
-    crc: int | None = None  # The checksum to verify before the photo is first used.
 
 
 class Section:
@@ -191,15 +179,14 @@ class Section:
         self._photo_bytes = int(np.prod(self.shape))
         self._pid = os.getpid()
         self._full = False
-        self._slots_per_segment = self._choose_slots_per_segment()
+        size = max(
+            min(_SEGMENT_BYTES, cache.budget // _SEGMENTS_AT_LEAST),
+            cache.budget // _SEGMENTS_AT_MOST,
+        )
+        self._slots_per_segment = max(1, size // self._photo_bytes)
         self._segments: list[SharedMemory] = []
         self._entries: dict[str, Entry] = {}
         self._free: list[int] = []
-
-    def _choose_slots_per_segment(self) -> int:
-        budget = self._cache.budget
-        size = max(min(_SEGMENT_BYTES, budget // _SEGMENTS_AT_LEAST), budget // _SEGMENTS_AT_MOST)
-        return max(1, size // self._photo_bytes)
 
     @property
     def _segment_bytes(self) -> int:
@@ -243,7 +230,12 @@ class Section:
         try:
             return self._free.pop() if self._free or self._add_segment() else None
         except OSError as error:
-            self._stop(error)
+            self._full = True
+            warnings.warn(
+                f"The cache takes no more photos ({error.strerror or error}); the rest is decoded "
+                "each time.",
+                stacklevel=2,
+            )
         return None
 
     def give_back(self, slot: int) -> None:
@@ -281,25 +273,10 @@ class Section:
     def _add_segment(self) -> bool:
         if not self._cache.make_room(self._segment_bytes):
             return False
-        self._segments.append(self._new_segment(self._segment_bytes))
+        self._segments.append(self._cache.new_segment(self._segment_bytes))
         first = (len(self._segments) - 1) * self._slots_per_segment
         self._free += reversed(range(first, first + self._slots_per_segment))
         return True
-
-    def _new_segment(self, size: int) -> SharedMemory:
-        return self._cache.new_segment(size)
-
-    def _stop(self, error: OSError) -> None:
-        self._full = True
-        warnings.warn(
-            f"{self._name}: the cache takes no more photos ({error.strerror or error}); "
-            "the rest is decoded each time.",
-            stacklevel=2,
-        )
-
-    @property
-    def _name(self) -> str:
-        return "memory"
 
 
 def stamp_of(path: str) -> Stamp | None:
@@ -309,3 +286,42 @@ def stamp_of(path: str) -> Stamp | None:
     except OSError:
         return None
     return status.st_size, status.st_mtime_ns
+
+
+def open_cache(option: bool | None, megabytes: float | None = None) -> Cache | None:
+    """Return the process's cache for `cache=True`, None for None or False.
+
+    `megabytes` sets its budget, also if it is open already.
+
+    Raises:
+        ValueError: the option is neither, or the budget is not positive.
+    """
+    global _cache
+    if option is None or option is False:
+        return None
+    if option is not True:
+        raise ValueError(f"cache={option!r}: give True, which keeps photos in memory, or None")
+    if megabytes is not None and megabytes <= 0:
+        raise ValueError(f"cache_mb={megabytes}: give a positive number of megabytes, or None")
+    with _cache_lock:
+        _cache = _cache or Cache()
+    if megabytes is not None:
+        _cache.budget = int(megabytes * (1 << 20))
+    return _cache
+
+
+def overflow_to(folder: Path) -> None:
+    """Let the cache go on in files of a folder that end with the process."""
+    open_cache(True).overflow_to(folder)
+
+
+def _renew_locks() -> None:
+    """Replace all locks, in a forked child where no thread is left that could release them."""
+    global _cache_lock
+    _cache_lock = threading.Lock()
+    if _cache is not None:
+        _cache.renew_lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)

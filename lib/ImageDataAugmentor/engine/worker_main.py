@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 
 from . import batch
-from .memory import SharedMemory
-from .photo_cache import Spot, stamp_of
+from .cache import Spot, stamp_of
 from .processes import Reply, SamplePipeline, Task
+from .shared_memory import SharedMemory
 
 
 def serve(descriptor: int) -> None:
@@ -35,8 +35,8 @@ def serve(descriptor: int) -> None:
                 pipelines.pop(number, None)
             for number in task.forgotten_memories:
                 memories.pop(number, None)
-            for number, size, writable in task.new_memories:
-                memories[number] = SharedMemory(recv_handle(connection), size, writable)
+            for number, size in task.new_memories:
+                memories[number] = SharedMemory(recv_handle(connection), size)
             connection.send(_carry_out(task, pipelines, memories))
     os._exit(0)  # There is nothing to clean up, and the owner may be waiting.
 

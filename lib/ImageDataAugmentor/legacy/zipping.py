@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from .iterator import Iterator
+from ..iterator import Iterator
 
 _ALIKE = ("batch_size", "shuffle", "drop_remainder")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from .reading import CHANNELS, ImageLoader
+from ..reading import CHANNELS, ImageLoader
 
 
 @dataclass

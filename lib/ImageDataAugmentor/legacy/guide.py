@@ -177,29 +177,20 @@ def _instead_of(name: str, argument: str) -> str | None:
     return _ARGUMENTS_OF.get(name, {}).get(argument) or _ARGUMENTS.get(argument)
 
 
-def check_arguments(compose: albumentations.BaseCompose) -> None:
+def warn_of_arguments(transform: albumentations.BasicTransform) -> None:
     """Warn about each argument that albumentations ignored or that gives black pictures."""
-    for transform in _leaves(compose):
-        name = type(transform).__name__
-        for argument in getattr(transform, "invalid_args", None) or ():
-            instead = _instead_of(name, argument)
-            advice = f"write {instead}" if instead else "see its documentation"
-            warnings.warn(
-                f"albumentations.{name}({argument}=...) is ignored by albumentations "
-                f"{albumentations.__version__}; {advice} instead.",
-                stacklevel=4,
-            )
-        if name == "GaussianBlur" and max(transform.sigma_limit) == 0:
-            warnings.warn(
-                "albumentations.GaussianBlur(sigma_limit=0) gives black pictures since version 2; "
-                "write for example sigma_limit=(0.8, 1.4) instead.",
-                stacklevel=4,
-            )
-
-
-def _leaves(compose):
-    for transform in compose.transforms:
-        if isinstance(transform, albumentations.BaseCompose):
-            yield from _leaves(transform)
-        else:
-            yield transform
+    name = type(transform).__name__
+    for argument in getattr(transform, "invalid_args", None) or ():
+        instead = _instead_of(name, argument)
+        advice = f"write {instead}" if instead else "see its documentation"
+        warnings.warn(
+            f"albumentations.{name}({argument}=...) is ignored by albumentations "
+            f"{albumentations.__version__}; {advice} instead.",
+            stacklevel=6,
+        )
+    if name == "GaussianBlur" and max(transform.sigma_limit) == 0:
+        warnings.warn(
+            "albumentations.GaussianBlur(sigma_limit=0) gives black pictures since version 2; "
+            "write for example sigma_limit=(0.8, 1.4) instead.",
+            stacklevel=6,
+        )

@@ -30,8 +30,8 @@ from multiprocessing import Pipe
 from multiprocessing.reduction import send_handle
 
 from .batch import Batch, BatchSpec
-from .memory import Buffers
-from .photo_cache import Placement
+from .cache import Placement
+from .shared_memory import Buffers
 from .sources import FileSource
 from .transforming import SampleTransformer
 
@@ -47,7 +47,7 @@ _BOOT = """
 import json, os, sys
 sys.path[:] = json.loads(sys.argv[1])
 try:
-    from ImageDataAugmentor.serving import serve
+    from ImageDataAugmentor.engine.worker_main import serve
 except Exception:
     os._exit(3)
 serve(int(sys.argv[2]))
@@ -130,7 +130,7 @@ class Task:
     spec: BatchSpec
     memory: int  # The number of the SharedMemory that holds the batch.
     spots: dict | None  # {(path, ImageLoader): Spot}, or None without a cache.
-    new_memories: list[tuple[int, int, bool]]  # (number, size, writable); descriptors follow.
+    new_memories: list[tuple[int, int]]  # (number, size); descriptors follow.
     forgotten_memories: list[int]
     forgotten_pipelines: list[int]
 
@@ -307,7 +307,7 @@ class _WorkerProcess:
             spec=batch.spec,
             memory=batch.memory.number,
             spots=placement and placement.spots,
-            new_memories=[(m.number, m.size, m.writable) for m in new],
+            new_memories=[(m.number, m.size) for m in new],
             forgotten_memories=_forget(self._known_memories),
             forgotten_pipelines=_forget(self._known_pipelines),
         )

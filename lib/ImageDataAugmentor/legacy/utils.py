@@ -2,7 +2,7 @@
 
 from keras.utils import array_to_img, img_to_array, save_img
 
-from .reading import list_pictures, load_img, validate_filename
+from ..reading import list_pictures, load_img, validate_filename
 
 __all__ = [
     "array_to_img",

@@ -10,7 +10,7 @@ import math
 
 import keras
 
-from .iterator import Iterator
+from ..iterator import Iterator
 from .zipping import ZippedFlows
 
 try:

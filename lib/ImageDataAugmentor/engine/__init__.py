@@ -1,0 +1,1 @@
+"""How batches are made: threads, processes, shared memory and the cache of decoded photos."""

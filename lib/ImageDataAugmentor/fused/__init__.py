@@ -1,0 +1,1 @@
+"""The fast transforms, and how known ones run together."""
