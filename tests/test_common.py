@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from common import Boundary, Problem, scratch_folder, write_atomically
+from common import Boundary, Problem, scratch_folder, temporary_name, write_atomically
 from common.locks import only_one
 from common.tables import read_csv
 
@@ -199,3 +199,14 @@ def test_decimal_commas_do_not_hide_another_separator(tmp_path):
 def test_a_comma_comes_first_where_another_separator_fits_too(tmp_path):
     (tmp_path / "a.csv").write_text("Id|x,label|y\na|1,b|2\n")
     assert read_csv(tmp_path / "a.csv").to_numpy().tolist() == [["a|1", "b|2"]]
+
+
+def test_a_temporary_file_keeps_the_suffixes_by_which_keras_and_numpy_choose_a_format(tmp_path):
+    names = ["best.weights.h5", "optimizer.npz", "n" * 240 + ".weights.h5", "x." + "y" * 250]
+    made = [temporary_name(tmp_path / name).name for name in names]
+    assert [name.partition(".partial-")[2][12:] for name in made[:3]] == [
+        ".weights.h5",
+        ".npz",
+        ".weights.h5",
+    ]
+    assert max(map(len, made)) < 60

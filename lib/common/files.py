@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-LONGEST_SUFFIX = 16  # letters of a suffix that a temporary file keeps, the dot included
+LONGEST_SUFFIX = 16  # letters of the suffixes that a temporary file keeps, dots included
 
 
 def write_atomically(
@@ -53,10 +53,11 @@ def temporary_name(path: Path) -> Path:
     """Return the hidden temporary file of `path`: in the same folder, and always the same one.
 
     Its name is short however long `path`'s is, which may be as long as the file system allows. It
-    keeps `path`'s suffix, by which some writers choose a format.
+    keeps `path`'s last two suffixes, by which some writers choose a format.
     """
     key = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:12]
-    return path.with_name(f".partial-{key}{path.suffix[:LONGEST_SUFFIX]}")
+    suffix = "".join(path.suffixes[-2:])  # Keras asks for `.weights.h5`
+    return path.with_name(f".partial-{key}{suffix[-LONGEST_SUFFIX:]}")
 
 
 def file_hash(path: Path, algorithm: str = "sha256") -> str:
