@@ -1,6 +1,7 @@
 """Every single-label layout of real competitions is recognised, read and filled in."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pandas as pd
@@ -102,7 +103,76 @@ def test_several_labels_a_photo_are_refused_by_name(tmp_path):
     ):
         with pytest.raises(Problem, match=r"several labels in one text .*'scab frog_eye_leaf_spot"):
             refused()
-    refuse_several(["Small-flowered Cranesbill", "Sugar beet", "Common Chickweed"], "names")
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["Small-flowered Cranesbill", "Sugar beet", "Common Chickweed"],
+        ["lion", "sea lion", "sea otter", "otter"],
+        ["Audi", "Audi A4", "Audi A4 Avant", "BMW", "BMW X5"],
+        ["Alfa", "Romeo", "Alfa Romeo", "Audi A4", "Audi A6", "BMW X5"],
+        [f"{make} {kind} {year}" for make in "ABC" for kind in "DEF" for year in "12"],
+    ],
+)
+def test_names_that_hold_other_names_are_single_labels(labels):
+    refuse_several([*labels, ""], "names", [])
+
+
+SEVERAL = {
+    "words": ["scab", "rust", "healthy", "scab rust"],
+    "numbers": ["0", "16", "7", "16 0", "7 16 0"],
+    "commas": ["cat", "dog", "cat,dog"],
+    "bars": ["cat", "dog", "cat | dog"],
+    "no word alone": [
+        " ".join(words)
+        for size in (2, 3, 4)
+        for words in itertools.combinations(["clear", "road", "water", "primary", "farm"], size)
+    ],
+}
+
+
+@pytest.mark.parametrize("labels", SEVERAL)
+def test_labels_that_are_several_are_refused_unless_something_shows_that_they_are_single(labels):
+    labels = SEVERAL[labels]
+    with pytest.raises(Problem, match=r"names gives .*single_labels=True in the block"):
+        refuse_several(labels, "names", [])
+    longest = max(labels, key=len)
+    refuse_several(labels, "names", [longest.upper()])  # a folder, or a column of the sample
+
+
+def write_words(folder, class_folders=True):
+    """Write photos of the labels sea, lion and sea lion, which may be several in one text."""
+    write_competition(folder, ("sea", "lion", "sea lion"), class_folders=class_folders)
+    return folder
+
+
+def test_class_folders_show_that_labels_are_single(tmp_path):
+    assert read_competition(write_words(tmp_path), HOME, tmp_path / "s").classes[2] == "sea lion"
+    assert not proposed(tmp_path).doubts
+
+
+@pytest.mark.parametrize("form", ["columns", "values"])
+def test_a_sample_shows_that_labels_are_single(tmp_path, form):
+    write_words(tmp_path, class_folders=False)
+    ids = read_csv(tmp_path / "sample-submission.csv")["Id"]
+    if form == "columns":
+        sample = pd.DataFrame({"Id": ids, "sea": 0.2, "lion": 0.3, "sea lion": 0.5})
+    else:
+        sample = pd.DataFrame({"Id": ids, "Category": ["sea", "sea lion", "sea"]})
+    sample.to_csv(tmp_path / "sample-submission.csv", index=False)
+    layout = proposed(tmp_path).layout
+    competition = read_competition(tmp_path, layout, tmp_path / "s")
+    assert competition.classes == ["lion", "sea", "sea lion"]
+
+
+def test_the_block_may_say_that_labels_are_single(tmp_path):
+    write_words(tmp_path, class_folders=False)
+    with pytest.raises(Problem, match=r"'sea lion'.* single_labels=True"):
+        read_competition(tmp_path, HOME, tmp_path / "s")
+    layout = proposed(tmp_path, given={"single_labels": "True"}).layout
+    assert "single_labels=True" in layout.block()
+    assert len(read_competition(tmp_path, layout, tmp_path / "s").classes) == 3
 
 
 def test_several_ones_in_a_row_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ import pytest
 
 import photos.unpacking
 from common import Problem
+from photos import read_competition
 from tiny_competition import (
+    HOME,
+    load,
     read,
     reasons,
     write_competition,
@@ -120,6 +124,122 @@ def test_the_sample_s_spelling_of_labels_wins_where_it_has_one(tmp_path, sample,
     change(tmp_path / "data", "sample-submission.csv", lambda Id, _: (Id, sample))
     competition = read(tmp_path / "data")
     assert competition.submission(np.eye(2)[[1, 1, 1]])["Category"].tolist() == 3 * [submitted]
+
+
+@pytest.mark.parametrize(
+    ("labels", "sample", "classes"),
+    [
+        (("08", "09", "10"), "8", [8, 9, 10]),
+        (("08", "09", "10"), "10", ["08", "09", "10"]),  # which both spell alike
+        (("8", "9", "10"), "08", ["08", "09", "10"]),
+        (("8", "9", "10"), "008", ["008", "009", "010"]),
+        (("8.0", "9.0", "10.0"), "8", [8, 9, 10]),
+        (("-1", "0", "1"), "-1", [-1, 0, 1]),
+        (("08", "09", "10"), "0", ["08", "09", "10"]),  # the sample has none of the classes
+    ],
+)
+def test_numbers_are_submitted_as_the_sample_spells_them(tmp_path, labels, sample, classes):
+    write_competition(tmp_path / "data", labels, class_folders=False)
+    change(tmp_path / "data", "sample-submission.csv", lambda Id, _: (Id, sample))
+    competition = read(tmp_path / "data")
+    assert competition.classes == classes
+    rows = [classes.index(name) for name in classes]
+    assert competition.submission(np.eye(3)[rows])["Category"].tolist() == classes
+    numbers = [int(float(label)) for label in labels for _ in range(4)]
+    assert [int(float(name)) for name in competition.train["label"]] == numbers
+
+
+# --------------------------------------------------------------------------- blank labels
+
+
+@pytest.mark.parametrize("class_folders", [True, False])
+@pytest.mark.parametrize("blank", ["", "  ", "nan", "NULL", "\N{NO-BREAK SPACE}"])
+def test_rows_with_a_blank_label_are_left_out_and_counted(tmp_path, class_folders, blank, capsys):
+    folder = tmp_path / "data"
+    write_competition(folder, ("audi", "bmw", "vw"), 20, class_folders=class_folders)
+    change(folder, "train.csv", lambda Id, label: (Id, blank if Id == "00.jpg" else label))
+    (part,) = load(folder)
+    assert part.competition.classes == ["audi", "bmw", "vw"]
+    assert len(part.competition.train) == 59
+    assert "(1: 00.jpg)" in capsys.readouterr().out
+
+
+def test_many_blank_labels_stop_with_two_ways_out_that_work(tmp_path):
+    folder = tmp_path / "data"
+    write_competition(folder, ("audi", "bmw", "vw"), class_folders=False)
+    change(folder, "train.csv", lambda Id, label: (Id, "" if Id in ("00.jpg", "11.jpg") else label))
+    with pytest.raises(Problem, match=r"its label is blank \(2: 00.jpg, 11.jpg\).*--exclude"):
+        load(folder)
+    assert len(load(folder, most_excluded=0.2)[0].competition.train) == 10
+    write_csv(tmp_path / "blank.csv", [("00.jpg",), ("11.jpg",)], ("Id",))
+    assert len(load(folder, exclude=tmp_path / "blank.csv")[0].competition.train) == 10
+
+
+def test_a_column_of_the_sample_is_a_class_whatever_it_is_called(tmp_path):
+    folder = tmp_path / "data"
+    write_competition(folder, ("NaN", "null", "vw"), class_folders=False)
+    ids = pd.read_csv(folder / "sample-submission.csv")["Id"]
+    sample = [(Id, 0, 0, 1) for Id in ids]
+    write_csv(folder / "sample-submission.csv", sample, ("Id", "NaN", "null", "vw"))
+    layout = replace(HOME, submission="probabilities", label="Category")
+    assert read_competition(folder, layout, tmp_path).classes == ["NaN", "null", "vw"]
+
+
+# -------------------------------------------------------------------------- like labels
+
+
+@pytest.mark.parametrize(
+    ("label", "like", "shown"),
+    [
+        ("Audi A4", "audi a4", "'audi a4' (1 rows)"),
+        ("Audi A4", "Audi\N{NO-BREAK SPACE}A4", r"'Audi\xa0A4' (1 rows)"),
+        ("Audi A4", "Audi\N{ZERO WIDTH SPACE} A4", r"'Audi\u200b A4' (1 rows)"),
+        ("Audi A4", "Audi  A4", "'Audi  A4' (1 rows)"),
+        ("Citroën", "Citroe\N{COMBINING DIAERESIS}n", r"'Citroe\u0308n' (1 rows)"),
+        ("Лада", "лада", "'лада' (1 rows)"),
+    ],
+)
+def test_labels_that_are_nearly_alike_are_named_in_a_line(tmp_path, capsys, label, like, shown):
+    folder = tmp_path / "data"
+    write_competition(folder, (label, "VW"), 30, class_folders=False)
+    change(folder, "train.csv", lambda Id, said: (Id, like if Id == "00.jpg" else said))
+    assert len(read(folder).classes) == 3
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "differ only" in line]
+    assert repr(label) + " (29 rows)" in line
+    assert shown in line
+    assert "train.csv" in line
+
+
+def test_trailing_blanks_are_no_label_of_their_own(tmp_path, capsys):
+    folder = tmp_path / "data"
+    write_competition(folder, ("Audi", "VW"), class_folders=False)
+    change(folder, "train.csv", lambda Id, label: (Id, label + " " if Id == "00.jpg" else label))
+    assert read(folder).classes == ["Audi", "VW"]
+    assert "differ only" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("eaten", "said"),
+    [
+        ("02-Jan", "dates or powers: '02-Jan' (4 rows)"),
+        ("Mar-05", "dates or powers: 'Mar-05' (4 rows)"),
+        ("02.янв", "dates or powers: '02.янв' (4 rows)"),
+        ("2024-01-02 00:00:00", "dates or powers"),
+        ("1.00E+05", "dates or powers"),
+    ],
+)
+def test_labels_that_a_spreadsheet_has_changed_are_named(tmp_path, capsys, eaten, said):
+    write_competition(tmp_path / "data", ("1-1", eaten, "A4"), class_folders=False)
+    assert len(read(tmp_path / "data").classes) == 3
+    assert said in capsys.readouterr().out
+
+
+def test_spellings_of_one_number_are_one_class_and_named(tmp_path, capsys):
+    folder = tmp_path / "data"
+    write_competition(folder, ("1", "2"), class_folders=False)
+    change(folder, "train.csv", lambda Id, label: (Id, "1.0" if Id == "00.jpg" else label))
+    assert read(folder).classes == [1, 2]
+    assert "count as one class: '1' (3 rows) and '1.0' (1 rows)" in capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------ Ids

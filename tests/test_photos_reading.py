@@ -184,7 +184,7 @@ def spoil_files(folder, name, text):
         ("train.csv", "Id,Category\n00.jpg\n", r"00.jpg, its label is blank"),
         ("train.csv", "Id,Category\nx.jpg,0\n", r"No row of .* x.jpg, its row .* no photo"),
         ("train.csv", "Id,Category\n00.jpg,\n", r"No row of .* 00.jpg, its label is blank"),
-        ("sample-submission.csv", "Id;Category\n1;2\n", r"has 1 columns .* a table of two"),
+        ("sample-submission.csv", "Id Category\n1 2\n", r"has 1 columns .* a table of two"),
         ("sample-submission.csv", "Id,Category\n90.jpg,0\n90.jpg,0\n", r"the Id 90.jpg more than"),
         ("sample-submission.csv", "Id,Category\n90.jpg,0\n,0\n", r"has no Id in line 3"),
         ("sample-submission.csv", "Id,Category\nx,0\n", r"None of the 1 Ids of .* same compet"),

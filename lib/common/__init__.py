@@ -6,7 +6,7 @@
 from common.boundary import Boundary
 from common.files import file_hash, scratch_folder, temporary_name, write_atomically
 from common.lazy import import_lazily
-from common.problem import Problem
+from common.problem import Problem, first_names
 from common.progress import EpochProgress, clock_text
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "Problem",
     "clock_text",
     "file_hash",
+    "first_names",
     "import_lazily",
     "scratch_folder",
     "temporary_name",

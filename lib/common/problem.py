@@ -1,5 +1,9 @@
 """The one exception whose text is meant for a person."""
 
+from collections.abc import Iterable
+
+NAMED = 9  # of many things that a sentence names
+
 
 class Problem(Exception):
     """A problem with the data, the settings or the machine: its text is one clear sentence.
@@ -7,3 +11,10 @@ class Problem(Exception):
     The sentence names the file, row or setting and the way out. Programs print it without a
     traceback and exit with status 1.
     """
+
+
+def first_names(names: Iterable[str], most: int = NAMED) -> str:
+    """Return the first of many names, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

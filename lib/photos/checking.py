@@ -9,11 +9,10 @@ import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from common import Problem
+from common import Problem, first_names
 from ImageDataAugmentor.reading import UnreadableImage
 from photos.competition import Competition, excluded_rows, used_rows
 from photos.duplicates import join_groups, near_duplicate_groups, perceptual_hashes
-from photos.judging import first_names
 from photos.memory import Memory
 from photos.reading import is_readable_in_part, printable, read_small, reason_of
 

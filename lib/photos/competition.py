@@ -9,12 +9,19 @@ import pandas as pd
 
 from common import Problem
 from photos.duplicates import join_groups
-from photos.labels import class_names, folder_labels, in_order, missing, near_folders
+from photos.labels import (
+    class_names,
+    folder_labels,
+    in_order,
+    missing,
+    near_folders,
+    spelling_notes,
+)
 from photos.layout import Layout
 from photos.matching import PhotoIndex, folders_of, with_labels
 from photos.places import find_photos, read_table
 from photos.reading import printable
-from photos.rows import rows_of_photos, rows_of_table
+from photos.rows import known_names, refuse_several, rows_of_photos, rows_of_table
 from photos.spelling import WAYS_OF_FILES, WHOLE_NUMBER, Spellings
 from photos.submitting import check_form, fill
 
@@ -128,13 +135,20 @@ def read_train(
     if layout.train_csv:
         rows = rows_of_table(folder, layout, scratch, sample)
         photos = find_photos(*places, asked_for(rows["Id"]))
-        rows, of_folder = judge_labels(rows, folders_of(photos["name"]), spelt)
+        folders, table = folders_of(photos["name"]), folder / layout.train_csv
+        if not layout.single_labels:
+            refuse_several(rows["label"], str(table), folders | known_names(sample))
+        columns = spelt if layout.submission == "probabilities" else set()
+        rows, of_folder = judge_labels(rows, folders, spelt, columns)
         rows, orphans = match_train(rows, with_labels(photos, of_folder), layout)
     else:
         photos = find_photos(*places, lambda name: False, layout.test_photos)
         rows, orphans = rows_of_photos(photos, layout)
         rows, _ = judge_labels(rows, set() if layout.pattern else set(rows["label"]), spelt)
         rows["counts"] = True
+    cure = f"give them one spelling in {layout.train_csv or 'the names of photos and folders'}"
+    for note in spelling_notes(rows.loc[rows["class"].notna(), "label"], cure):
+        print(note)
     used = rows[rows["reason"] == ""]
     if used.empty and len(rows):
         raise Problem(
@@ -254,7 +268,7 @@ def read_test(
 
 
 def judge_labels(
-    rows: pd.DataFrame, folders: set[str], sample: set[str]
+    rows: pd.DataFrame, folders: set[str], sample: set[str], columns: set[str] = frozenset()
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Find the classes and judge the label of every training row.
 
@@ -265,12 +279,13 @@ def judge_labels(
         rows: columns Id and label.
         folders: the names of all folders that photos lie in.
         sample: the labels of the sample submission.
+        columns: those of them that are its columns, and so are classes whatever they are called.
 
     Returns:
         The rows with the columns class and reason (why the label can't be used, "" where it can),
         and the classes of the class folders, as text, by the folders' names.
     """
-    blank = missing(rows["label"], folders)
+    blank = missing(rows["label"], folders | columns)
     names = class_names(set(rows["label"]) - blank, folders, sample - {""})
     of_folder = folder_labels(folders, map(str, names.values()))
     known = set(of_folder.values()) or {str(name) for name in names.values()}
@@ -343,6 +358,6 @@ def draw_limit(
     shuffled = competition.train.sample(frac=1, random_state=seed)
     out = shuffled["Id"].isin(listed)
     drawn = shuffled.groupby("label").head(limit).index.intersection(shuffled.index[out])
-    drawn = drawn.union(shuffled[~out].groupby("label").head(limit).index)  # sorted
+    drawn = drawn.union(shuffled[~out].groupby("label").head(limit).index).sort_values()
     rows = competition.rows[competition.rows["reason"] == ""].iloc[drawn].reset_index(drop=True)
     return replace(competition, train=used_rows(rows, competition.classes), rows=rows)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from common import Problem
+from common import Problem, first_names
 from common.tables import read_csv
 from photos.competition import Competition, excluded_rows
-from photos.judging import first_names
 
 LEAVE_OUT = "leave_out"  # the column in which a person decides about each photo of a list
 YES, NO = {"yes", "y", "x", "1", "true"}, {"no", "n", "0", "false", ""}

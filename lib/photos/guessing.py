@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from common import Problem
-from photos.rows import class_folders, label_in, refuse_several
+from photos.matching import folders_of
+from photos.rows import class_folders, known_names, label_in, refuse_several
 from photos.spelling import SUFFIX, WAYS_OF_FILES, WAYS_OF_LABELS, Spellings, number_of
 
 LABEL_WORDS = ("label", "labels", "category", "category_id", "class", "classname", "class_name")
@@ -184,7 +185,14 @@ def is_number(text: str) -> bool:
     return True
 
 
-def check_single(table: pd.DataFrame, label: str | tuple[str, ...], where: str) -> None:
+def check_single(
+    table: pd.DataFrame,
+    label: str | tuple[str, ...],
+    where: str,
+    photos: Photos,
+    sample: pd.DataFrame | None,
+) -> None:
     """Raise a Problem where photos have several labels."""
     if isinstance(label, str):
-        refuse_several(table[label].str.strip(), where)
+        single = folders_of(photos.names) | known_names(sample)
+        refuse_several(table[label].str.strip(), where, single)

@@ -2,10 +2,9 @@
 
 import pandas as pd
 
-from common import Problem
+from common import Problem, first_names
 from photos.competition import Competition
 
-NAMED = 9  # photos that a line of the log names
 REASONS = 3  # that a sentence names
 WAY_OUT = (
     "Mend these rows and photos, or list the rows' Ids in a CSV and leave them out with --exclude"
@@ -78,9 +77,3 @@ def print_left_out(competition: Competition) -> None:
     excluded = competition.excluded
     for part, rows in excluded.groupby("set", sort=False):
         print(f"Left out of {part}: {counted_reasons(rows)}")
-
-
-def first_names(names: list[str], most: int = NAMED) -> str:
-    """Return the first of many names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

@@ -32,6 +32,9 @@ class Layout:
     label: str | tuple[str, ...] = setting(
         "", "its column of labels, several are one-hot; by default as in the sample"
     )
+    single_labels: bool = setting(
+        False, "True where labels of several words, such as 'scab rust', are single labels"
+    )
     order: tuple[str, ...] = setting(
         (),
         "the classes from the least to the greatest, where the metric is kappa and they are words",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from common import first_names
 from ImageDataAugmentor.clutter import is_clutter
 from photos.reading import printable
 from photos.spelling import WAYS_OF_FILES, Spellings
@@ -90,9 +91,8 @@ def list_files(root: Path) -> pd.DataFrame:
 
 def folders_of(names: pd.Series) -> set[str]:
     """Return the names of all folders that photos lie in, at any depth."""
-    return {
-        folder for parent in {n.rpartition("/")[0] for n in names} for folder in parent.split("/")
-    }
+    parents = {name.rpartition("/")[0] for name in names}
+    return {folder for parent in parents for folder in parent.split("/")} - {""}
 
 
 def with_labels(photos: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
@@ -167,9 +167,8 @@ class PhotoIndex:
             return meant[0], way, ""
         if not meant:
             return -1, -1, ""
-        names = [printable(self.names[p]) for p in meant]
-        more = f" and {len(names) - NEAR} more" if len(names) > NEAR else ""
-        return -1, -1, f"; it may be any of {', '.join(names[:NEAR])}{more}"
+        names = first_names((printable(self.names[p]) for p in meant), NEAR)
+        return -1, -1, f"; it may be any of {names}"
 
     def without_row(self, used: pd.Series, csv: str) -> pd.DataFrame:
         """Return the photos whose path is not in `used` as rows to exclude."""

@@ -25,11 +25,12 @@ from photos.guessing import (
     names_pattern,
     place_of,
 )
-from photos.labels import are_numbers
+from photos.labels import are_numbers, missing, spelling_notes
 from photos.layout import ORDINAL, Layout
+from photos.matching import folders_of
 from photos.pixels import pixel_columns
 from photos.records import RECORDS
-from photos.rows import class_folders, label_in, one_hot
+from photos.rows import class_folders, known_names, label_in, one_hot
 from photos.spelling import WAYS_OF_LABELS, Spellings
 
 PREVIEWED = 3  # rows
@@ -139,6 +140,7 @@ def propose(source: Source) -> Proposal:
         return propose_packed(source, sample_csv, sample, tables)
     found = training_table(source, photos, sample, tables, set(tests))
     fields: dict = {"slug": source.slug, "sample_csv": sample_csv}
+    fields["single_labels"] = typed("single_labels", source.given.get("single_labels", ""))
     notes: list[str] = []
     if found:
         fields["train_csv"], table = found
@@ -208,7 +210,8 @@ def rows_of(
     where, preferred = fields["train_csv"], sample.columns[0] if sample is not None else ""
     Id = id_column(table, photos, preferred)
     label = label_column(table, Id, sample)
-    check_single(table, label, f"the column {label} of {where}")
+    if not fields["single_labels"]:
+        check_single(table, label, f"the column {label} of {where}", photos, sample)
     many = not isinstance(label, str)
     labels = one_hot(table[list(label)], Path(where)) if many else table[label].str.strip()
     group = group_column(table, [Id, *([label] if isinstance(label, str) else label)])
@@ -216,7 +219,11 @@ def rows_of(
     told = {"id": Id if Id != preferred else "", "group": group}
     fields |= told | {"label": label if many or label != of_sample else ""}
     shown = f"the columns {', '.join(label)} as one-hot" if many else f"the column {label}"
-    notes.append(f"labels: {shown} of {where}, {labels.nunique()} classes")
+    named = labels[~labels.isin(missing(labels, folders_of(photos.names) | known_names(sample)))]
+    notes.append(f"labels: {shown} of {where}, {named.nunique()} classes")
+    if blank := len(labels) - len(named):
+        notes.append(f"{blank} rows of {where} have no label and are left out")
+    notes += spelling_notes(named, f"give them one spelling in {where}")
     if group:
         notes.append(f"group: photos of one {group} are kept together in the split")
     groups = table[group] if group else ""
@@ -302,10 +309,12 @@ def concluded(
     return Proposal(Layout(**fields), notes, doubts, rows.head(PREVIEWED).assign(photo=""))
 
 
-def typed(name: str, text: str) -> str | int | tuple[str, ...]:
+def typed(name: str, text: str) -> str | int | bool | tuple[str, ...]:
     """Return the value of a block's field that is given as text; several are joined by commas."""
     if name == "k":
         return int(text) if text.isdecimal() else 0
+    if name == "single_labels":
+        return text.strip().casefold() in ("true", "yes", "1")
     if name in ("train_photos", "test_photos", "order") or (name == "label" and "," in text):
         return tuple(text.split(",")) if text else ()
     return text

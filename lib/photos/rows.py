@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from common import Problem
+from common import Problem, first_names
 from photos.layout import Layout
 from photos.places import read_table
-from photos.spelling import WAYS_OF_LABELS, Spellings
+from photos.spelling import WAYS_OF_LABELS, Spellings, folded
 
-ONES, ZEROS = {"1", "1.0", "true", "True"}, {"0", "0.0", "false", "False", ""}
-NAMED = 3  # labels that the refusal of several labels a photo names
+WORDS = {"true": "1", "false": "0", "": "0"}  # in a one-hot code
+BETWEEN = r"[\s,|;]"  # what stands between several labels in one text
 
 
 def rows_of_table(
@@ -21,7 +21,7 @@ def rows_of_table(
     """Read the training table as columns Id, label and group, all str and stripped.
 
     Raises:
-        Problem: the table or a column is missing, or photos have several labels.
+        Problem: the table or a column is missing, or a one-hot code has several ones.
     """
     table, path = read_table(folder, layout.train_csv, scratch), folder / layout.train_csv
     wanted = (layout.label,) if isinstance(layout.label, str) else layout.label
@@ -32,9 +32,7 @@ def rows_of_table(
     rows["group"] = ""
     if layout.group:
         rows["group"] = table[column_of(table, path, layout.group, sample, 0, layout)]
-    rows = rows.apply(lambda column: column.str.strip())
-    refuse_several(rows["label"], f"the column {labels[0]} of {path}")
-    return rows
+    return rows.apply(lambda column: column.str.strip())
 
 
 def column_of(
@@ -59,13 +57,15 @@ def one_hot(columns: pd.DataFrame, path: Path) -> pd.Series:
     Raises:
         Problem: a value is neither 0 nor 1, or rows hold several ones.
     """
-    text = columns.apply(lambda column: column.str.strip())
-    ones = text.isin(ONES)
-    if not (ones | text.isin(ZEROS)).all(axis=None):
-        row = int((ones | text.isin(ZEROS)).all(axis=1).argmin())
+    text = columns.apply(lambda column: column.str.strip().str.casefold().replace(WORDS))
+    values = text.apply(pd.to_numeric, errors="coerce")
+    ones, known = values == 1, values.isin([0, 1])
+    if not known.all(axis=None):
+        row = int(known.all(axis=1).argmin())
         raise Problem(
             f"{path} line {row + 2} holds values other than 0 and 1 in the columns of the classes "
-            f"({', '.join(columns.columns)}): name other columns in the block's label."
+            f"({first_names(columns.columns)}), so it names no single label: name other columns in "
+            "the block's label."
         )
     if (several := ones.sum(axis=1) > 1).any():
         row = int(several.argmax())
@@ -77,34 +77,52 @@ def one_hot(columns: pd.DataFrame, path: Path) -> pd.Series:
     return ones.idxmax(axis=1).where(ones.any(axis=1), "")
 
 
-def refuse_several(labels: Iterable[str], where: str) -> None:
-    """Refuse labels that are several in one text, separated by spaces or commas.
+def refuse_several(labels: Iterable[str], where: str, single: Iterable[str]) -> None:
+    """Refuse labels that are several in one text, separated by spaces, commas, | or ;.
 
-    A label is several where each of its words is a label of another row too. So `Scentless Mayweed`
-    is one.
+    So it is where each word of most such labels is itself a label of another row, or where few
+    words make up many labels of different lengths. `sea lion` is one label beside `lion`, as long
+    as `sea` is none.
+
+    Args:
+        labels: of all rows.
+        where: they stand.
+        single: names that are known to be of classes, such as folders. Where one of them has
+            several words, no label is refused.
 
     Raises:
         Problem: there are such labels.
     """
-    known = set(labels)
-    words = {label: re.split(r"[\s,|;]+", label) for label in known if re.search(r"[\s,|;]", label)}
+    known = set(labels) - {""}
+    words = {
+        label: set(re.split(f"{BETWEEN}+", label)) for label in known if re.search(BETWEEN, label)
+    }
+    if set(map(folded, words)) & set(map(folded, single)):
+        return
     alone = known - set(words)
-    counts: dict[str, int] = {}
-    for label in words:
-        for word in set(words[label]):
-            counts[word] = counts.get(word, 0) + 1
-    joined = [
-        label
-        for label in sorted(words)
-        if all(word in alone or counts[word] > 1 for word in words[label])
-        and any(word in alone for word in words[label])
-    ]
-    if joined:
-        named = ", ".join(map(repr, joined[:NAMED]))
+    joined = sorted(label for label in words if words[label] <= alone)
+    vocabulary, lengths = alone.union(*words.values()), {len(each) for each in words.values()}
+    if len(words) > 2 * len(vocabulary) and len(lengths) > 1:
+        joined = sorted(words)
+    if len(joined) > len(words) / 2:
         raise Problem(
-            f"{where} gives photos several labels in one text ({named}): only competitions with "
-            "one label a photo are supported, and this one is not."
+            f"{where} gives photos several labels in one text ({first_names(map(repr, joined))}): "
+            "only competitions with one label a photo are supported, and this one is not. If each "
+            "of these texts is a single label, give single_labels=True in the block COMPETITION."
         )
+
+
+def known_names(sample: pd.DataFrame | None) -> set[str]:
+    """Return the names that a sample submission shows to be single labels.
+
+    They are those of its columns of classes, or its labels where they differ between rows.
+    """
+    if sample is None or sample.shape[1] < 2:
+        return set()
+    if sample.shape[1] > 2:
+        return {name.strip() for name in sample.columns[1:]}
+    values = set(sample.iloc[:, 1].str.strip())
+    return values if len(values) > 1 else set()
 
 
 def rows_of_photos(photos: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, pd.DataFrame]:

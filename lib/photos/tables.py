@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from common import first_names
 from photos import reading
 from photos.checking import check_photos
 from photos.competition import (
@@ -16,7 +17,7 @@ from photos.competition import (
 )
 from photos.duplicates import conflicting_labels
 from photos.excluding import Exclusion, leave_out, not_a_loss, read_exclusion
-from photos.judging import first_names, judge, print_left_out
+from photos.judging import judge, print_left_out
 from photos.layout import Layout
 from photos.memory import Memory
 from photos.recognising import layout_of
