@@ -4,6 +4,10 @@ import importlib.metadata
 import platform
 import sys
 from collections.abc import Iterable
+from pathlib import Path
+
+from common import Problem
+from common.packages import packages_hash
 
 
 def peak_memory_mb() -> float:
@@ -27,6 +31,14 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed under this name"
     return found
+
+
+def packages_found() -> str:
+    """Return the hash of this project's packages that are in use, "" where they are installed."""
+    try:
+        return packages_hash(Path(__file__).resolve().parents[1])
+    except (OSError, Problem):
+        return ""
 
 
 def device_names() -> list[str]:

@@ -238,6 +238,8 @@ class Metrics:
     """TensorFlow's logical devices."""
     versions: dict[str, str]
     """Versions of Python and of the packages that decide the result."""
+    packages: str
+    """A hash of this project's packages, by which `ship` sees that the run was of its code."""
     preflight: dict
     """What was measured before the first stage, as `training.State` has it; {} if nothing was."""
     photos_at_once: dict[str, int]

@@ -13,7 +13,7 @@ import pandas as pd
 import photos
 from inference import expected_calibration_error, label_suspects
 from results.files import write_arrays, write_list, write_table
-from results.machine import device_names, peak_memory_mb, versions
+from results.machine import device_names, packages_found, peak_memory_mb, versions
 from results.metrics import MemberMetrics, Metrics, StageMetrics
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def metrics_of(
         stopped_by_time_limit=state.stopped_by_time_limit,
         devices=device_names(),
         versions=versions(PACKAGES),
+        packages=packages_found(),
         preflight=state.preflight,
         photos_at_once=state.photos_at_once(members),
     )

@@ -32,6 +32,7 @@ from ship import (
     weights,
     wheels,
 )
+from ship.contents import HASHES
 from ship.context import Context
 from ship.credentials import without_secrets
 from ship.output import hiding, in_colour, printable, tell, voice
@@ -271,7 +272,10 @@ def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
     )
     if arguments.goes_on:
         context.continued = push.run_to_continue(context)
-    with context.remote:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(context.remote)
+        if not context.dry_run:
+            stack.callback(HASHES.keep)
         if command.before:
             checks.require(context, context.settings(arguments), command.before)
         command.run(context, arguments)

@@ -3,41 +3,53 @@
 import argparse
 import contextlib
 import dataclasses
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from common import Problem
-from ship.contents import DATA_FOLDERS
+from ship.contents import DATA_FOLDERS, parts_of, sha256, upload_files
 from ship.context import Context
-from ship.line import Refused
+from ship.line import Refused, Unavailable
 from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.output import progress_bar, say, tell
+from ship.record import Run
 from ship.staging import (
     StagedDataset,
     checked_files,
-    hashes_of,
+    hashes_in,
     missing_files,
     stage_dataset,
 )
 
 NOT_THERE = (403, 404)
 """HTTP statuses that Kaggle may answer about a dataset that is just being made."""
+HOLDS = re.compile(r"\b[0-9a-f]{12}\b")
+"""A hash of one of the dataset's parts in the notes of a version."""
+SENT = ("holds", "hashes", "files")
+"""What is known of a version from the moment it is sent."""
 
 
-def is_up_to_date(context: Context, files: dict[str, Path]) -> bool:
-    """Tell whether the dataset at Kaggle holds these files, as far as this machine knows.
+def lacking(context: Context, files: dict[str, Path]) -> list[str]:
+    """Return which parts of these files the dataset lacks, as far as this machine knows.
 
     More weights and wheels than a run needs do no harm: other settings may need them.
     """
-    known, needed = context.state.dataset.get("hashes") or {}, hashes_of(files)
-    more = [name for name in known if name not in needed]
-    same = all(known.get(name) == digest for name, digest in needed.items())
-    return same and all(name.split("/")[0] in DATA_FOLDERS for name in more)
+    known = context.state.dataset
+    if old := known.get("hashes"):
+        same = all(old.get(name) == sha256(file)[:16] for name, file in files.items())
+        more = [name for name in old if name not in files]
+        fits = same and all(name.split("/")[0] in DATA_FOLDERS for name in more)
+        return [] if fits else ["code"]
+    holds = known.get("holds") or []
+    return [part for part, digest in parts_of(files).items() if digest not in holds]
 
 
-def bundle(context: Context, config: dict, new: bool = False, again: bool = False) -> None:
+def bundle(
+    context: Context, config: dict, new: bool = False, again: bool = False, silent: bool = False
+) -> None:
     """Bring the dataset up to date at Kaggle, and wait until it is READY there.
 
     Args:
@@ -45,6 +57,7 @@ def bundle(context: Context, config: dict, new: bool = False, again: bool = Fals
         config: the kernel's answer to --show-config, which names the weights.
         new: create the dataset without asking first whether it exists.
         again: upload it although it is up to date, or nobody knows whether it has arrived.
+        silent: say nothing when it is up to date.
 
     Raises:
         Problem: Kaggle refuses the dataset, lacks a file of it, or does not make it READY.
@@ -52,31 +65,105 @@ def bundle(context: Context, config: dict, new: bool = False, again: bool = Fals
     if context.dry_run:
         return describe(context, config)
     context.doing("packing lib/ for the dataset")
-    ref = context.dataset_ref
-    files = checked_files(context, config["weights_files"])
+    files = upload_files(context.project.lib, config["weights_files"])
     with context.sending():
+        settle_upload(context, new or again)
         known = context.state.dataset
-        if known.get("ref") not in (None, ref):
-            known.clear()
-        known["ref"] = ref
-        if known.get("sending") and (new or again):
-            forget_sending(context)
-        elif known.get("sending"):
-            say("an earlier upload was cut short; asking Kaggle whether it arrived")
-            if settle(context, errand_of(context)):
-                wait_ready(context)
-            else:
-                forget_sending(context)
-        current = None if new and "version" not in known else remote_version(context, ref)
-        there = known.get("version") == current and is_up_to_date(context, files)
-        if there and not again:
-            if not known.get("ready"):
-                wait_ready(context)
-            say(f"dataset {ref} version {current} is up to date")
-            return None
-        send(context, stage_dataset(context, config["weights_files"]), current or 0)
-        wait_ready(context)
+        current = None if new and "version" not in known else newest_version(context, files)
+        if again or lacking(context, files):
+            send(context, stage_dataset(context, config["weights_files"]), current or 0)
+            if "sending" not in known:  # another machine has made it meanwhile
+                newest_version(context, files)
+            make_ready(context)
+        else:
+            make_ready(context)
+            if not silent:
+                say(f"dataset {known['ref']} version {current} is up to date")
     return None
+
+
+def mounted_version(context: Context, config: dict) -> str:
+    """Return "owner/slug/version" of the dataset that a run pushed now will mount, once READY.
+
+    Kaggle mounts the newest version that is READY when the run starts.
+
+    Raises:
+        Problem: there is no dataset, or it does not hold what the run needs.
+    """
+    files, ref = upload_files(context.project.lib, config["weights_files"]), context.dataset_ref
+    settle_upload(context)
+    current = newest_version(context, files)
+    if current is None:
+        raise Problem(f"there is no dataset {ref} yet: run `ship bundle` first.")
+    if parts := lacking(context, files):
+        named = ["the packages of lib/" if part == "code" else part for part in parts]
+        raise Problem(
+            f"dataset {ref} version {current} at Kaggle does not hold {', '.join(named)} as they "
+            "are here: `ship bundle` uploads them, `ship` does that and pushes."
+        )
+    make_ready(context)
+    return f"{ref}/{current}"
+
+
+def settle_upload(context: Context, again: bool = False) -> None:
+    """Find out what became of an upload that was cut short: wait for it, or forget it.
+
+    Raises:
+        Undecided: nobody knows, and no person has said `again`.
+    """
+    known, ref = context.state.dataset, context.dataset_ref
+    if known.get("ref") not in (None, ref):
+        known.clear()
+    known["ref"] = ref
+    if not known.get("sending"):
+        return
+    if again:
+        return forget_sending(context)
+    say("an earlier upload was cut short; asking Kaggle whether it arrived")
+    if settle(context, errand_of(context)):
+        wait_ready(context)
+    else:
+        forget_sending(context)
+    return None
+
+
+def newest_version(context: Context, files: dict[str, Path]) -> int | None:
+    """Return the number of the dataset's newest version; None when there is no such dataset.
+
+    What one holds that this machine has not sent is told by its notes. Kaggle writes those of the
+    first one itself, so that one's list of files tells it; a later one that was made by hand may
+    have kept the file.
+    """
+    known = context.state.dataset
+    found = remote_version(context, known["ref"])
+    if found is None:
+        known.pop("version", None), known.pop("holds", None), known.pop("hashes", None)
+        return None
+    number, notes = found
+    if known.get("version") != number:
+        known.pop("hashes", None)
+        sizes = {name: file.stat().st_size for name, file in files.items()}
+        holds = HOLDS.findall(notes) or (listed_hashes(context) if number == 1 else [])
+        known.update(version=number, holds=holds, files=sizes, ready=False)
+        context.state.save()
+    return number
+
+
+def listed_hashes(context: Context) -> list[str]:
+    """Return the hashes of the first version's parts by its list of files, [] if it has none."""
+    try:
+        listed = context.remote.dataset_files(context.state.dataset["ref"], 1)
+    except Refused as refusal:
+        if refusal.status not in NOT_THERE:
+            raise
+        return []
+    return hashes_in([name for name, _ in listed])
+
+
+def make_ready(context: Context) -> None:
+    """Wait until the dataset is READY, unless it is known to be."""
+    if not context.state.dataset.get("ready"):
+        wait_ready(context)
 
 
 def describe(context: Context, config: dict) -> None:
@@ -90,8 +177,8 @@ def describe(context: Context, config: dict) -> None:
         say(f"  {name}  {file.stat().st_size:,}")
 
 
-def remote_version(context: Context, ref: str) -> int | None:
-    """Return the number of the dataset's version at Kaggle; None when there is no such dataset.
+def remote_version(context: Context, ref: str) -> tuple[int, str] | None:
+    """Return the number and the notes of the dataset's newest version; None without a dataset.
 
     Raises:
         Problem: Kaggle does not say whether it exists.
@@ -105,7 +192,11 @@ def remote_version(context: Context, ref: str) -> int | None:
                 "If you know that it does not, create it with `ship bundle --new`."
             ) from None
         raise
-    return current[0] if current else None
+    if current is None:
+        return None
+    number, versions = current
+    notes = [v.get("versionNotes") or "" for v in versions if v.get("versionNumber") == number]
+    return number, "".join(notes)
 
 
 def send(context: Context, staged: StagedDataset, base: int) -> None:
@@ -119,8 +210,9 @@ def send(context: Context, staged: StagedDataset, base: int) -> None:
     what = f"dataset {known['ref']}"
 
     def begin() -> None:
-        sending = {"base": base, "files": staged.files, "hashes": staged.hashes}
+        sending = {"base": base, "files": staged.files, "holds": [*staged.parts.values()]}
         known["sending"] = sending | {"note": f"ship {secrets.token_hex(4)}"}
+        known["ready"] = False
 
     errand = errand_of(context)
     answer = send_once(
@@ -158,7 +250,42 @@ def upload(context: Context, staged: StagedDataset, what: str) -> dict:
         context.remote.call(
             "upload", f"the upload of {what}", folder=str(staged.folder), new=sending["base"] == 0
         )
-    return context.remote.call("create", what, once=True, notes=sending["note"])
+    wait_for_starts(context)
+    if made_elsewhere(context):
+        forget_sending(context)
+        return Found("the notes of a version that another machine has made")
+    notes = " ".join([sending["note"], "holds", *sending["holds"]])
+    return context.remote.call("create", what, once=True, notes=notes)
+
+
+def made_elsewhere(context: Context) -> bool:
+    """Tell whether another machine has made a version of just these contents since the upload."""
+    known = context.state.dataset
+    sending = known["sending"]
+    found = remote_version(context, known["ref"]) if sending["base"] else None
+    if not found or found[0] <= sending["base"]:
+        return False
+    return set(sending["holds"]) <= set(HOLDS.findall(found[1]))
+
+
+def wait_for_starts(context: Context) -> None:
+    """Wait until no run of this project is queued: it would mount the version that is made now."""
+    ref, told = context.state.dataset["ref"], False
+    live = [run for run in context.ledger.runs() if not run.ended and run.dataset.startswith(ref)]
+    for waited in context.asking():
+        live = [run for run in live if is_queued(context, run)]
+        if not live or waited > context.pace.ready:
+            return
+        if not told:
+            say(f"{live[0].name} has not started yet, and would mount this: waiting for its start")
+        told = True
+
+
+def is_queued(context: Context, run: Run) -> bool:
+    """Tell whether Kaggle says that a run has not started yet."""
+    with contextlib.suppress(Refused, Unavailable):
+        return context.remote.run_status(run.kernel, run.version)[0] == "QUEUED"
+    return False
 
 
 def forget_sending(context: Context) -> None:
@@ -228,8 +355,9 @@ def wait_ready(context: Context) -> None:
                 f"dataset {known['ref']} is still {status or 'unknown'} after {waited / 60:.0f} "
                 "minutes: see its page at Kaggle, and run the same command again."
             )
-    sending = known.pop("sending", {})
-    known.update({k: sending[k] for k in ("hashes", "files") if k in sending}, version=version)
+    if sending := known.pop("sending", {}):
+        known.pop("hashes", None), known.pop("holds", None)
+    known.update({k: sending[k] for k in SENT if k in sending}, version=version)
     known["ready"] = False
     context.state.save()
     verify(context)
@@ -254,7 +382,10 @@ def known_status(context: Context) -> str:
             return "NOT_YET_PERSISTED"
         raise
     if status in ("FAILED", "DELETED"):
-        context.state.values["dataset"] = {"ref": ref}
+        known = context.state.dataset
+        version = sent_version(context) if "sending" in known else known.get("version")
+        failed = {"version": version, "holds": []} if version else {}
+        context.state.values["dataset"] = {"ref": ref} | failed
         context.state.save()
         raise Problem(
             f"Kaggle could not make dataset {ref} of what was uploaded ({status}): run the same "

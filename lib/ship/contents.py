@@ -1,49 +1,24 @@
 """Which files of lib/ go to Kaggle and which stay on this machine: only this module decides it."""
 
+import contextlib
 import hashlib
+import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from common import Problem, file_hash
+from common import file_hash, write_atomically
+from common.packages import LOCAL_ONLY, MANIFEST, code_files, folders_of, is_package
 from ship.weights import required_weights
 from ship.wheels import verified_wheels, wheels_in
-
-LOCAL_ONLY = ("ship", "sample")
-"""Packages that are never uploaded: `ship` itself, and the drawn sample competition."""
 
 DATA_FOLDERS = ("weights", "wheels")
 """Folders of lib/ that are no packages, but whose files the kernel may need."""
 
-BACKUPS = (".pyc", ".pyo", "~", ".bak", ".orig", ".rej")
-"""Endings of compiled files and of what editors and git leave behind."""
-
-
-def code_files(lib: Path) -> dict[str, Path]:
-    """Return the files of every uploaded package, and the manifest of the weights.
-
-    Hidden files, compiled ones and editors' backups are left out.
-
-    Returns:
-        Path below `lib`, with slashes, to file; sorted by package and path.
-
-    Raises:
-        Problem: there is no package in `lib`.
-    """
-    packages = [path for path in folders_of(lib) if is_package(path)]
-    files = [
-        file
-        for package in packages
-        if package.name not in LOCAL_ONLY
-        for file in sorted(package.rglob("*"))
-        if file.is_file() and is_source(file.relative_to(lib))
-    ]
-    if not files:
-        raise Problem(f"there is no package in {lib}: run ship in a clone of the repository.")
-    manifest = lib / "weights" / "manifest.json"
-    files += [manifest] if manifest.is_file() else []
-    return {file.relative_to(lib).as_posix(): file for file in files}
+SETTLED = 2_000_000_000
+"""Nanoseconds after which a file's time tells every later change of it."""
 
 
 def upload_files(lib: Path, weights_files: list[str]) -> dict[str, Path]:
@@ -88,22 +63,6 @@ def not_sent(lib: Path) -> list[str]:
     ]
 
 
-def folders_of(lib: Path) -> list[Path]:
-    """Return what lies directly in `lib`, sorted; nothing when there is no such folder."""
-    return sorted(lib.iterdir()) if lib.is_dir() else []
-
-
-def is_package(path: Path) -> bool:
-    """Tell whether a path is a Python package."""
-    return (path / "__init__.py").is_file()
-
-
-def is_source(path: Path) -> bool:
-    """Tell whether a path below lib/ is neither hidden nor a compiled file or a backup."""
-    hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
-    return not hidden and not path.name.endswith(BACKUPS)
-
-
 def copy_files(files: Mapping[str, Path], target: Path) -> None:
     """Bring files to their paths below `target` by hard links, or by copies where links fail."""
     for name, file in files.items():
@@ -121,6 +80,64 @@ def content_hash(files: Mapping[str, Path]) -> str:
     return sha256("".join(lines).encode())
 
 
+def parts_of(files: Mapping[str, Path]) -> dict[str, str]:
+    """Return a short hash of each part of a dataset: its code, each of its weights, its wheels.
+
+    Args:
+        files: path in the dataset to file.
+
+    Returns:
+        "code", "weights/NAME" or "wheels" to 12 hexadecimal digits; the code comes first.
+    """
+    parts: dict[str, dict[str, Path]] = {"code": {}}
+    for name, file in files.items():
+        folder = name.split("/")[0]
+        part = {"weights": name, "wheels": "wheels"}.get(folder, "code")
+        parts.setdefault("code" if name == MANIFEST else part, {})[name] = file
+    return {part: content_hash(inside)[:12] for part, inside in parts.items()}
+
+
 def sha256(data: bytes | Path) -> str:
     """Return the SHA-256 of bytes or of a file, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else file_hash(data)
+    return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else HASHES.of(data)
+
+
+class Hashes:
+    """The hashes of files, kept by path, size and times: what has not changed is not read again."""
+
+    def __init__(self) -> None:
+        self.place: Path | None = None
+        """Where they are kept for the next command; None for nowhere."""
+        self._known: dict[str, list] = {}
+        self._news = False
+
+    def open(self, place: Path) -> None:
+        """Take up what an earlier command has kept in a file."""
+        self.place, self._known, self._news = place, {}, False
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            self._known = dict(json.loads(place.read_text(encoding="utf-8")))
+
+    def of(self, file: Path) -> str:
+        """Return the SHA-256 of a file, in hexadecimal."""
+        path, stat = os.path.abspath(file), file.stat()
+        key = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+        known = self._known.get(path)
+        if isinstance(known, list) and known[:-1] == key:
+            return known[-1]
+        found = file_hash(file)
+        # A file that was written just now may be written again within the same tick of the clock.
+        if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED:
+            self._known[path], self._news = [*key, found], True
+        return found
+
+    def keep(self) -> None:
+        """Write what is new for the next command; files that are gone are forgotten."""
+        if self.place and self._news:
+            there = {path: row for path, row in self._known.items() if os.path.exists(path)}
+            with contextlib.suppress(OSError):
+                write_atomically(self.place, json.dumps(there))
+            self._news = False
+
+
+HASHES = Hashes()
+"""Those of this process."""

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from common import Boundary, Problem, write_atomically
 from common.locks import only_one
-from ship.contents import sha256
+from ship.contents import HASHES, sha256
 from ship.credentials import Credentials, without_secrets
 from ship.hiding import refuse_secrets
 from ship.output import say
@@ -55,6 +55,7 @@ class Context:
     ) -> "Context":
         """Open a project's state and ledger, and reach Kaggle as the environment says."""
         runs = project.runs
+        HASHES.open(runs / "hashes.json")
         return cls(
             project,
             Remote(runs / "uploads", Pace.from_environment()),

@@ -5,6 +5,7 @@ there: each by its size, and submission.csv by being a table. Everything else is
 """
 
 import argparse
+import contextlib
 import fnmatch
 import json
 import math
@@ -17,7 +18,7 @@ from ship.context import Context
 from ship.credentials import without_secrets
 from ship.follow import refresh
 from ship.hiding import whole
-from ship.line import Refused
+from ship.line import Refused, Unavailable
 from ship.output import progress_bar, say, tell
 from ship.push import chosen_run
 from ship.record import Run
@@ -99,8 +100,32 @@ def note_fetched(context: Context, run: Run, folder: Path) -> None:
         setattr(run, name, number(metrics.get(name)))
     images = metrics.get("val_images")
     run.val_images = images if isinstance(images, int) else None
+    note_mounted(context, run, metrics.get("packages"))
     context.ledger.keep(run)
     tell(folder=str(folder), val_accuracy=run.val_accuracy, metric=run.metric, score=run.value)
+
+
+def note_mounted(context: Context, run: Run, found: Any) -> None:
+    """Write into the run's record which packages it has found, as far as that can be told.
+
+    Kaggle mounts the newest version of the dataset that is READY when a run starts, and tells
+    nowhere which one that was.
+    """
+    if isinstance(found, str) and found:
+        run.found = found
+        run.verified["mounted"] = "the hash of the packages in metrics.json"
+    elif run.packages and run.dataset:
+        ref, _, version = run.dataset.rpartition("/")
+        newest = None
+        with contextlib.suppress(Refused, Unavailable):
+            newest = context.remote.dataset(ref)
+        if newest and str(newest[0]) == version:
+            run.verified["mounted"] = f"version {version} was the newest before and after the run"
+            return
+        say(
+            f"whether {run.name} was of its own code is not known: its metrics.json does not tell "
+            f"which packages it found, and {ref} has a newer version than {version}"
+        )
 
 
 def number(value: Any) -> float | None:

@@ -7,8 +7,7 @@ import argparse
 
 from common import Problem
 from ship import doctor
-from ship.bundle import bundle, is_up_to_date
-from ship.contents import upload_files
+from ship.bundle import bundle
 from ship.context import Context
 from ship.fetch import SUBMISSION, fetch
 from ship.follow import follow
@@ -22,11 +21,13 @@ from ship.versions import known_run, new_run
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Check, bundle, push, follow, fetch and submit."""
     settings = context.settings(arguments)
-    if not nothing_changed(context, settings):
+    unchanged = nothing_changed(context, settings)
+    if not unchanged:
         doctor.examine(context, settings, quiet=True)
     config = context.shown_config(settings)
     with context.sending():
-        bundle(context, config)
+        if not unchanged or arguments.again:
+            bundle(context, config)
         pushed = push(context, settings, config, arguments.again, arguments.adopt)
     if pushed is None:
         return say("would then follow the run, fetch its output, submit it and wait for the score")
@@ -50,7 +51,6 @@ def nothing_changed(context: Context, settings: dict[str, str]) -> bool:
     try:
         config = context.shown_config(settings)
         known = known_run(context, new_run(context, settings, config))
-        files = upload_files(context.project.lib, config["weights_files"])
     except Problem:  # the doctor tells what is wrong
         return False
-    return bool(known and not known.failed and is_up_to_date(context, files))
+    return bool(known and not known.useless)

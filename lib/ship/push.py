@@ -14,6 +14,7 @@ import webbrowser
 from pathlib import Path
 
 from common import Problem, write_atomically
+from ship.bundle import mounted_version
 from ship.context import Context
 from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.output import say
@@ -70,7 +71,6 @@ def push(
     with context.sending():
         if adopted:
             return adopt(context, adopted)
-        require_dataset(context)
         settle_push(context, again)
         run = new_run(context, settings, config)
         if remembered:
@@ -80,11 +80,17 @@ def push(
             refuse_failed(known)
             say(f"{known.name} is pushed, nothing has changed since")
             return known
+        run.dataset = mounted_version(context, config)
         return send(context, run)
 
 
 def refuse_failed(run: Run) -> None:
-    """Raise Problem when a run of the very same kernel has failed."""
+    """Raise Problem when a run of the very same kernel has failed, or was of other code."""
+    if run.of_other_code:
+        raise Problem(
+            f"{run.name}, which was to be of exactly this kernel, found other packages than those "
+            "of its dataset's version: run the same once more with `ship push --again`."
+        )
     if run.status == REFUSED:
         raise Problem(
             f"{run.name} was pushed without a source that Kaggle refused ({run.failure}): correct "
@@ -97,12 +103,6 @@ def refuse_failed(run: Run) -> None:
             f"{f' ({run.failure})' if run.failure else ''}: change what failed, or push the same "
             "once more with `ship push --again`."
         )
-
-
-def require_dataset(context: Context) -> None:
-    """Raise Problem when there is no dataset for the kernel to mount: its run would be wasted."""
-    if not context.state.dataset.get("ready") and not context.remote.dataset(context.dataset_ref):
-        raise Problem(f"there is no dataset {context.dataset_ref} yet: run `ship bundle` first.")
 
 
 def describe(context: Context, settings: dict[str, str], config: dict) -> None:
@@ -118,7 +118,7 @@ def stage_kernel(context: Context, run: Run) -> Path:
     """Write the script and its metadata, as they are pushed, into a folder and return that."""
     folder = context.project.runs / "staged" / "kernel"
     shutil.rmtree(folder, ignore_errors=True)
-    script = context.script(run.settings, f"{run.mark} {key_of(run)}")
+    script = context.script(run.settings, f"{run.mark} {key_of(run)} for {run.dataset}")
     write_atomically(folder / context.project.code.name, script)
     metadata = context.metadata | {"code_file": context.project.code.name}
     write_atomically(folder / KERNEL_METADATA, json.dumps(metadata, indent=2) + "\n")

@@ -61,6 +61,14 @@ class Run:
     """A hash of the script without its overrides, and of its metadata."""
     data: str = ""
     """A hash of what the run needs of the dataset: code, weights and wheels."""
+    competition: str = ""
+    """The competition's slug; "" in records of older versions of `ship`."""
+    dataset: str = ""
+    """"owner/slug/version" of the dataset that was to be mounted."""
+    packages: str = ""
+    """A hash of the packages in it."""
+    found: str = ""
+    """The hash of the packages that the run has found, as its metrics.json tells."""
     mark: str = ""
     continues: str = ""
     """The name of the run whose output it goes on from; "" where there is none."""
@@ -104,6 +112,21 @@ class Run:
     def failed(self) -> bool:
         """Whether the run is over and has no result, or lacks a source."""
         return self.status in (*FAILED, REFUSED)
+
+    @property
+    def of_other_code(self) -> bool:
+        """Whether the run has found other packages than those that it was pushed for."""
+        return bool(self.packages and self.found) and self.packages != self.found
+
+    @property
+    def useless(self) -> bool:
+        """Whether the run is over and its result, if any, is not that of its code and settings."""
+        return self.failed or self.of_other_code
+
+    @property
+    def shown_status(self) -> str:
+        """The status as tables show it."""
+        return "other code" if self.of_other_code else self.status
 
     @property
     def value(self) -> float | None:

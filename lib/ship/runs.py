@@ -50,7 +50,7 @@ def table(runs: list[Run], output: Path) -> str:
             "size": run.image_size,
             "settings": settings_text(run.settings),
             **texts(results),
-            "status": run.status,
+            "status": run.shown_status,
         }
         for run, results in zip(runs, columns(runs, output), strict=True)
     ]

@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import write_atomically
-from ship.contents import content_hash, not_sent, sha256, upload_files
+from ship.contents import content_hash, not_sent, parts_of, upload_files
 from ship.context import Context
 from ship.hiding import refuse_secrets
 from ship.output import say
 from ship.project import DATASET_METADATA
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
+WITNESS = "weights/contents-{}.txt"
+"""A file of the dataset whose name holds the hashes of its parts: the list of files shows it."""
+MOST_PARTS = 14
+"""How many hashes a file's name has room for."""
 STORED = (".h5", ".whl", ".npz", ".png", ".jpg")
 
 
@@ -27,12 +31,12 @@ STORED = (".h5", ".whl", ".npz", ".png", ".jpg")
 class StagedDataset:
     """A dataset ready to be uploaded: the folder of its archives.
 
-    `files` maps each path in the dataset to its size in bytes, `hashes` to a hash of its content.
+    `files` maps each path in the dataset to its size in bytes, `parts` each part to its hash.
     """
 
     folder: Path
     files: dict[str, int]
-    hashes: dict[str, str]
+    parts: dict[str, str]
 
 
 def checked_files(context: Context, weights_files: list[str]) -> dict[str, Path]:
@@ -55,14 +59,18 @@ def stage_dataset(context: Context, weights_files: list[str]) -> StagedDataset:
     files = checked_files(context, weights_files)
     folder = context.project.runs / "staged" / f"dataset-{content_hash(files)[:16]}"
     sizes = {name: file.stat().st_size for name, file in files.items()}
-    staged = StagedDataset(folder, sizes, hashes_of(files))
+    staged = StagedDataset(folder, sizes, parts_of(files))
     if not staged.folder.exists():
         part = staged.folder.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
+        witness = part.with_suffix(".txt")
+        witness.write_text("Its name tells ship what this dataset holds.\n", encoding="utf-8")
+        files[WITNESS.format("-".join([*staged.parts.values()][:MOST_PARTS]))] = witness
         for archive in sorted({name.split("/")[0] for name in files}):
             inside = {n: f for n, f in files.items() if n.split("/")[0] == archive}
             pack(inside, part / f"{archive}.zip")
+        witness.unlink()
         part.rename(staged.folder)
     metadata = context.project.owned(context.project.dataset_metadata, context.owner)
     text = json.dumps(metadata, indent=2) + "\n"
@@ -87,9 +95,12 @@ def pack(files: dict[str, Path], archive: Path) -> None:
                 shutil.copyfileobj(source, target, 1 << 20)
 
 
-def hashes_of(files: dict[str, Path]) -> dict[str, str]:
-    """Return a hash of each file's content by its path in the dataset."""
-    return {name: sha256(file)[:16] for name, file in files.items()}
+def hashes_in(names: list[str]) -> list[str]:
+    """Return the hashes of a dataset's parts that the names of its files tell; [] without any."""
+    before, after = WITNESS.rpartition("/")[2].split("{}")
+    told = [name.rpartition("/")[2] for name in names]
+    found = [n for n in told if n.startswith(before) and n.endswith(after)]
+    return found[0].removeprefix(before).removesuffix(after).split("-") if found else []
 
 
 def missing_files(sent: dict[str, int], listed: list[tuple[str, int]]) -> list[str]:

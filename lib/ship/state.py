@@ -18,6 +18,7 @@ from ship.record import Run, fits
 
 DATASET = {
     "ref": str,
+    "holds": list,
     "hashes": dict[str, str],
     "files": dict[str, int],
     "version": int | None,
@@ -59,7 +60,9 @@ class State:
 
     @property
     def dataset(self) -> dict[str, Any]:
-        """The lib dataset: ref, version, ready, and the files' sizes and hashes.
+        """The lib dataset: ref, version, ready, the files' sizes, and the hashes that it `holds`.
+
+        Of a version that an older `ship` has sent it has the files' `hashes` instead.
 
         `sending` is there until it is known whether Kaggle has what was sent.
         """

@@ -55,6 +55,7 @@ def submit(
             arrived.
     """
     context.doing(f"submitting {path}")
+    refuse_other_code(context, run, path)
     if not path.is_file():
         raise Problem(f"{path} is not there: fetch the run's output, or see in its log why.")
     try:
@@ -75,6 +76,20 @@ def submit(
         elif again or not (settled(context, run, path) or sent_before(context, run, path)):
             send(context, run, path, digest, code)
     return wait_for_score(context, run) if wait else None
+
+
+def refuse_other_code(context: Context, run: Run, path: Path) -> None:
+    """Raise Problem when a run has found other packages than those that it was pushed for."""
+    if not run.of_other_code:
+        return
+    runs = context.ledger.runs()
+    others = [other.dataset for other in runs if other.packages == run.found and other.dataset]
+    raise Problem(
+        f"{run.name} was pushed for dataset {run.dataset} and found other packages there"
+        f"{f', those of {others[-1]}' if others else ''}: Kaggle mounts the newest version that is "
+        "ready when a run starts. `ship push --again` runs the same once more, `ship submit "
+        f"{path}` submits this file all the same."
+    )
 
 
 def sent_before(context: Context, run: Run, path: Path) -> bool:

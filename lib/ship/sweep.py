@@ -68,7 +68,7 @@ class Cell:
             for run in context.ledger.runs()
             if run.version and run.name not in self.ignored and is_of(run, self.wanted)
         ]
-        good = [run for run in runs if not run.failed]
+        good = [run for run in runs if not run.useless]
         return (good or runs or [None])[-1]
 
 
@@ -116,7 +116,7 @@ def cells_of(context: Context, arguments: argparse.Namespace) -> list[Cell]:
     """
     base, cells = parse_settings(arguments.set or []), []
     combinations = grid_of(arguments.grid)
-    failed = [run.name for run in context.ledger.runs() if run.failed]
+    failed = [run.name for run in context.ledger.runs() if run.useless]
     ignored = frozenset(failed if arguments.again else ())
     share = {}
     if arguments.hours:
@@ -135,7 +135,7 @@ def plan(context: Context, cells: list[Cell]) -> None:
     """Print what each cell is or will be, and what the sweep will cost."""
     runs = [cell.run(context) for cell in cells]
     for cell, run in zip(cells, runs, strict=True):
-        state = f"{run.name}, {run.status}" if run else "to be run"
+        state = f"{run.name}, {run.shown_status}" if run else "to be run"
         say(f"  {settings_text(cell.chosen)}: {state}")
     waiting = [cell for cell, run in zip(cells, runs, strict=True) if run is None]
     most = sum(cell.wanted.time_limit or SESSION_MINUTES for cell in waiting)
@@ -179,7 +179,7 @@ def drive(context: Context, cells: list[Cell]) -> None:
             fetch_ended(context, cells, failures)
             waiting = [cell for cell in cells if cell.run(context) is None]
             while waiting and len(live) < SESSIONS:
-                run = start(context, waiting.pop(0))
+                run = start(context, waiting.pop(0), lib_of(cells))
                 if run is None:
                     break
                 live.append(run)
@@ -202,13 +202,17 @@ def watched(context: Context, run: Run, seen: dict[str, str]) -> bool:
     return run.ended
 
 
-def start(context: Context, cell: Cell) -> Run | None:
-    """Push a cell's kernel; None when Kaggle has no room for it now."""
+def start(context: Context, cell: Cell, lib: dict[str, list[str]]) -> Run | None:
+    """Push a cell's kernel; None when Kaggle has no room for it now.
+
+    Where something else has been uploaded since, the dataset gets what the sweep needs again.
+    """
     try:
         with context.sending():
             settle_push(context)
             if run := cell.run(context):
                 return run
+            bundle(context, lib, silent=True)
             return push(context, cell.settings, cell.config, bool(cell.ignored), remembered=False)
     except NotTaken as refusal:
         if not FULL.search(str(refusal)):
@@ -261,7 +265,7 @@ def settled(context: Context, cell: Cell, failures: Counter[str]) -> bool:
 
 def hand_in(context: Context, cells: list[Cell], which: str) -> None:
     """Submit the best run or all of them, as far as today's submissions go."""
-    runs = [run for cell in cells if (run := cell.run(context)) and run.files]
+    runs = [run for cell in cells if (run := cell.run(context)) and run.files and not run.useless]
     runs.sort(key=lambda run: run.merit(run.value), reverse=True)
     for run in runs[:1] if which == "best" else runs:
         if run.public_score is None and told(submissions_left, context) == 0:
@@ -277,12 +281,19 @@ def show(context: Context, cells: list[Cell]) -> None:
     results = columns(runs, context.project.runs)
     named = list(zip(cells, runs, results, strict=True))
     rows = [
-        {"setting": settings_text(cell.chosen), "run": run.name, **texts(row), "status": run.status}
+        {
+            "setting": settings_text(cell.chosen),
+            "run": run.name,
+            **texts(row),
+            "status": run.shown_status,
+        }
         for cell, run, row in named
     ]
     say(aligned(rows), result=True)
     tell(
-        results=[{"setting": c.chosen, "run": r.name, "status": r.status, **v} for c, r, v in named]
+        results=[
+            {"setting": c.chosen, "run": r.name, "status": r.shown_status, **v} for c, r, v in named
+        ]
     )
 
 

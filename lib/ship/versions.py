@@ -12,14 +12,15 @@ import secrets
 import time
 
 from common import Problem, write_atomically
-from ship.contents import content_hash, sha256, upload_files
+from common.packages import packages_hash
+from ship.contents import HASHES, content_hash, sha256, upload_files
 from ship.context import Context
 from ship.output import say, tell
 from ship.project import KERNEL_METADATA
 from ship.record import Run, run_name
 
-MARK = re.compile(r"^# ship: (\S+)(?: (\S+))?$", re.MULTILINE)
-"""A push's mark and its key in the script."""
+MARK = re.compile(r"^# ship: (\S+)(?: (\S+))?(?: for (\S+))?$", re.MULTILINE)
+"""A push's mark, its key, and the version of the dataset that it is for, in the script."""
 
 
 def code_hash(context: Context) -> str:
@@ -54,6 +55,8 @@ def new_run(context: Context, settings: dict[str, str], config: dict) -> Run:
         time_limit=float(limit) if isinstance(limit, int | float) else None,
         code=code_hash(context),
         data=data_hash(context, config["weights_files"]),
+        competition=context.project.competition,
+        packages=packages_hash(context.project.lib, HASHES.of),
         mark=secrets.token_hex(8),
         continues=context.continued.name if context.continued else "",
     )

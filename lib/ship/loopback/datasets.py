@@ -190,13 +190,10 @@ class Datasets:
         """Return where the unpacked files of a version lie."""
         return self._store.path("datasets", *ref.split("/"), number)
 
-    def mounted(self, ref: str) -> Path | None:
-        """Return the folder of the newest READY version, None when there is none."""
-        dataset = self._store.state["datasets"].get(ref)
-        ready = (
-            [v["number"] for v in dataset["versions"] if v["status"] == "READY"] if dataset else []
-        )
-        return self.folder_of(ref, ready[-1]) if ready else None
+    def mounted(self, ref: str) -> int | None:
+        """Return the number of the newest READY version, None when there is none."""
+        versions = self._store.state["datasets"].get(ref, {"versions": []})["versions"]
+        return max((v["number"] for v in versions if v["status"] == "READY"), default=None)
 
 
 def url_of(ref: str) -> str:

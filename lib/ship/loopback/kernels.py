@@ -68,6 +68,7 @@ class Kernels:
                 "limit": request.get("sessionTimeoutSeconds") or SESSION_SECONDS,
                 "gpu": bool(request.get("enableGpu")),
                 "sources": sources,
+                "mounted": {},  # the dataset's versions, which are chosen when the run starts
                 "settings": {k: v for k, v in request.items() if k not in ("text", "slug")},
                 "runs": request.get("kernelExecutionType") != "QUICK_SAVE",
                 "session": FIRST_SESSION + len(self._versions()),
@@ -269,9 +270,11 @@ class Kernels:
             place = mount_path(self._settings.mount, kind, owner, slug)
             if kind == "competition":
                 inputs.update(self._competitions.mounted(ref, place))
+            elif kind == "dataset":
+                number = version["mounted"][ref] = self._datasets.mounted(ref)
+                inputs[place] = self._datasets.folder_of(ref, number)
             else:
-                find = self._datasets.mounted if kind == "dataset" else self._newest_output
-                inputs[place] = find(ref)
+                inputs[place] = self._newest_output(ref)
         return inputs
 
     def _gpu_seconds(self) -> float:

@@ -1,0 +1,173 @@
+"""A run is of the code that it is recorded with: it was pushed for one version of the dataset."""
+
+import json
+
+from shipping import ONCE, SCORE, until
+
+LIB = "alice/car-classification-lib"
+
+
+def edit_lib(world, text: str = "X = 2\n") -> None:
+    (world.project / "lib" / "photos" / "deep" / "inner.py").write_text(text)
+
+
+def mounted(world) -> list[int]:
+    """Return the dataset's version that each run has mounted."""
+    [kernel] = world.kaggle.store.state["kernels"].values()
+    return [version["mounted"][LIB] for version in kernel["versions"]]
+
+
+def recorded(world) -> list[str]:
+    return [run.dataset.rpartition("/")[2] for run in world.runs]
+
+
+def test_a_lib_that_changed_is_uploaded_before_a_push_is_for_it(world):
+    assert world.ship().status == 0
+    edit_lib(world)
+    outcome = world.ship("push")
+    assert outcome.status == 1
+    assert (
+        f"dataset {LIB} version 1 at Kaggle does not hold the packages of lib/" in outcome.sentence
+    )
+    assert "`ship bundle` uploads them" in outcome.sentence
+    assert world.ship().status == 0
+    edit_lib(world, "X = 1\n")  # as at first, but the newest version is another one
+    assert world.ship("push", "--set", "limit=8").status == 1
+    assert world.ship("--set", "limit=8").status == 0
+    assert mounted(world) == [1, 2, 3]
+    assert recorded(world) == ["1", "2", "3"]
+    assert all(run.found == run.packages for run in world.runs)
+    assert len({run.packages for run in world.runs}) == 2
+
+
+def test_a_push_waits_until_its_version_of_the_dataset_is_ready(world):
+    world.ship("bundle")
+    edit_lib(world)
+    object.__setattr__(world.kaggle.settings, "dataset_delay", 2.0)
+    process = world.start("bundle")
+    until(lambda: world.kaggle.counts["dataset_versions"] == 2)
+    process.kill()
+    process.communicate()
+    outcome = world.ship("push")
+    assert outcome.status == 0, outcome
+    assert world.ship("follow").status == 0
+    assert mounted(world) == [2]
+    assert world.kaggle.counts["dataset_versions"] == 2
+
+
+def test_a_lib_is_not_uploaded_under_a_run_that_has_not_started(world):
+    object.__setattr__(world.kaggle.settings, "queue_delay", 1.5)
+    world.ship("bundle")
+    assert world.ship("push", "--set", "seconds=1").status == 0
+    edit_lib(world)
+    outcome = world.ship("bundle")
+    assert outcome.status == 0, outcome
+    assert "car-classification-v1 has not started yet" in outcome.out
+    assert world.ship().status == 0
+    assert mounted(world) == [1, 2]
+
+
+def mount_another(world, settings: tuple[str, ...] = ()) -> None:
+    """Push for version 1, and let somebody else upload version 2 before the run starts."""
+    world.ship("bundle")
+    object.__setattr__(world.kaggle.settings, "queue_delay", 2.0)
+    save = world.kaggle.kernels.SaveKernel
+
+    def save_too_late(request):
+        world.kaggle.kernels.SaveKernel = save
+        tokens = world.kaggle.store.state["datasets"][LIB]["versions"][0]["tokens"]
+        photos = next(
+            t for t in tokens if world.kaggle.store.state["blobs"][t]["name"] == "photos.zip"
+        )
+        others = [{"token": token} for token in tokens if token != photos]
+        more = zipped_package(world)
+        body = {"files": [*others, {"token": more}], "versionNotes": "by hand"}
+        owner, slug = LIB.split("/")
+        ask = {"ownerSlug": owner, "datasetSlug": slug, "body": body}
+        world.kaggle.datasets.CreateDatasetVersion(ask)
+        return save(request)
+
+    world.kaggle.kernels.SaveKernel = save_too_late
+    assert world.ship("push", *settings).status == 0
+
+
+def zipped_package(world) -> str:
+    """Upload a package with other contents, and return its token."""
+    import io
+    import zipfile
+
+    with zipfile.ZipFile(data := io.BytesIO(), "w") as archive:
+        archive.writestr("__init__.py", "Y = 1\n")
+    token = world.kaggle.store.new_blob("photos.zip", len(data.getvalue()))
+    world.kaggle.store.blob_path(token).write_bytes(data.getvalue())
+    return token
+
+
+def test_a_run_of_other_code_is_not_submitted(world):
+    mount_another(world)
+    outcome = world.ship()
+    assert outcome.status == 1
+    assert f"car-classification-v1 was pushed for dataset {LIB}/1 and found other packages" in (
+        outcome.sentence
+    )
+    assert "`ship push --again`" in outcome.sentence
+    assert world.kaggle.counts["submissions"] == 0
+    assert mounted(world) == [2]
+    assert "other code" in world.ship("runs").out
+    assert "found other packages" in world.ship().sentence  # nor is it taken up
+    file = str(world.project / "runs" / "car-classification-v1" / "submission.csv")
+    assert world.ship("submit", file).status == 0  # a person's word
+    assert world.ship("--again").status == 0
+    assert mounted(world) == [2, 3]
+    assert world.runs[-1].public_score == SCORE
+    assert world.kaggle.counts["submissions"] == 1
+
+
+def test_a_kernel_that_does_not_tell_its_packages(world):
+    world.ship("--set", "tells=no")
+    assert world.runs[0].verified["mounted"].startswith("version 1 was the newest")
+    mount_another(world, ("--set", "tells=no", "--set", "limit=8"))
+    outcome = world.ship("--set", "tells=no", "--set", "limit=8")
+    assert outcome.status == 0, outcome
+    assert "was of its own code is not known" in outcome.out
+    assert "mounted" not in world.runs[1].verified
+
+
+def test_a_sweep_is_of_one_code_while_another_one_is_uploaded(world):
+    process = world.start("sweep", "skill=30,36,39", "--set", "seconds=1.5")
+    until(lambda: world.kaggle.counts["kernel_versions"] == 2)
+    edit_lib(world)
+    assert world.ship("bundle").status == 0
+    assert process.wait(60) == 0, process.communicate()
+    process.communicate()
+    assert mounted(world) == [1, 1, 3]
+    assert recorded(world) == ["1", "1", "3"]
+    assert len({run.found for run in world.runs}) == 1
+
+
+def test_what_an_older_ship_left_behind_is_still_known(world):
+    """A record without dataset and packages, and a state with the files' hashes."""
+    assert world.ship().status == 0
+    ledger, state = world.project / "runs" / "ledger.jsonl", world.project / "runs" / "state.json"
+    rows = [json.loads(line) for line in ledger.read_text().splitlines()]
+    for row in rows:
+        for name in ("competition", "dataset", "packages", "found"):
+            row.pop(name, None)
+    ledger.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    values = json.loads(state.read_text())
+    from ship.contents import sha256, upload_files
+
+    files = upload_files(world.project / "lib", [])
+    values["dataset"].pop("holds")
+    values["dataset"]["hashes"] = {name: sha256(file)[:16] for name, file in files.items()}
+    state.write_text(json.dumps(values))
+    with world.kaggle.store.changing() as there:
+        [version] = there["datasets"][LIB]["versions"]
+        version["notes"] = "Initial release"
+        version["files"] = [f for f in version["files"] if "contents-" not in f["name"]]
+    for command in ((), ("bundle",), ("push",), ("submit",), ("runs",)):
+        assert world.ship(*command).status == 0
+    assert world.kaggle.counts == ONCE
+    edit_lib(world)
+    assert world.ship().status == 0
+    assert world.kaggle.counts["dataset_versions"] == 2
