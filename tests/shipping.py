@@ -122,8 +122,9 @@ if CONFIG["skill"]:
     metrics |= {"val_accuracy_submitted": right, "val_images": 40, "metric": "accuracy"}
     metrics |= {"score": right, "score_low": right - 0.1, "score_high": right + 0.1}
 if CONFIG["tells"] == "yes":
-    code = [*library.glob("[!w]*/**/*.py"), library / "weights" / "manifest.json"]
-    texts = {file.relative_to(library).as_posix(): file.read_bytes() for file in code}
+    code = [*library.glob("[!w]*/**/*"), library / "weights" / "manifest.json"]
+    code = {file.relative_to(library).as_posix(): file for file in code if file.is_file()}
+    texts = {name: file.read_bytes() for name, file in code.items()}
     texts = sorted((name, text) for name, text in texts.items() if text)
     lines = [f"{name} {hashlib.sha256(text).hexdigest()}\\n" for name, text in texts]
     metrics["packages"] = hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
