@@ -4,13 +4,10 @@ import json
 import sys
 from pathlib import Path
 
+import ablation
 import numpy as np
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
-
-import ablation
 
 LABELS = np.array(["a", "b", "a", "b"])
 IDS = np.array(["1", "2", "3", "4"])

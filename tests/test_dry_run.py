@@ -9,14 +9,14 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+import pretrain
 import pytest
+from equipment import EQUIPMENT
+from vehicles import VEHICLES
 
-from sample import pretrain
 from sample.bodies import CARS
 from sample.competition import plan
-from sample.equipment import EQUIPMENT
 from sample.features import FEATURES
-from sample.vehicles import VEHICLES
 from training.plain import Plain
 
 REPOSITORY = Path(__file__).parents[1]

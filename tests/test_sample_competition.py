@@ -6,16 +6,16 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from equipment import EQUIPMENT
 from PIL import Image
 from sklearn.linear_model import RidgeClassifier
+from vehicles import VEHICLES
 
 from photos import check_photos, read_competition, split
 from sample import draw_competition
 from sample.bodies import CARS
 from sample.cars import draw_photo
-from sample.equipment import EQUIPMENT
 from sample.features import FEATURES
-from sample.vehicles import VEHICLES
 from tiny_competition import HOME
 
 

@@ -1,15 +1,16 @@
 """Pre-train the tiny backbone on drawn vehicles of kinds that a drawn competition does not hold.
 
-    python -m sample.pretrain --output weights/plain_notop.weights.h5        (in lib/)
+    python tests/benchmarks/pretrain.py --output lib/weights/plain_notop.weights.h5
 
 It takes seven processor minutes (about four minutes on two idle cores) and reaches an accuracy of
 1.000 on 720 unseen photos of its 24 kinds. The seed decides photos, start and order; threads add up
 in another order each time, so that the weights come out alike but not equal to the last bit. A new
-file needs its size and hash in weights/manifest.json.
+file needs its size and hash in lib/weights/manifest.json.
 """
 
 import argparse
 import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,11 +19,14 @@ import cv2
 import keras
 import numpy as np
 
-from ImageDataAugmentor.augmentor import ImageDataAugmentor
-from sample.cars import draw_photo
-from sample.equipment import EQUIPMENT
-from sample.vehicles import VEHICLES
-from training.plain import Plain
+sys.path[:0] = [str(Path(__file__).parents[2] / "lib"), str(Path(__file__).parent)]
+
+from equipment import EQUIPMENT  # noqa: E402 - found beside this file
+from vehicles import VEHICLES  # noqa: E402
+
+from ImageDataAugmentor.augmentor import ImageDataAugmentor  # noqa: E402 - found in lib/
+from sample.cars import draw_photo  # noqa: E402
+from training.plain import Plain  # noqa: E402
 
 SIZE = (72, 96)  # height and width of the photos as the backbone gets them
 DRAWN = (480, 640)  # height and width at which a drawn competition has its photos
