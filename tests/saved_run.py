@@ -208,6 +208,7 @@ def write_metrics(folder, names, members, accuracy, held_out, tests, history, ot
         stopped_by_time_limit=False,
         devices=["/device:CPU:0"],
         versions={"python": "3.12.1", "keras": "3.13.2"},
+        packages="0123456789abcdef",
         preflight={},
         photos_at_once={},
     )
