@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from ship.__main__ import COMMANDS, LOCAL_COMMANDS, make_parser
+from ship.__main__ import COMMANDS, LOCAL_COMMANDS, main, parse
 from ship.project import Project
-from shipping import REPOSITORY, SCORE, World, open_world, until
+from ship.record import Run
+from ship.state import Ledger
+from shipping import REPOSITORY, SCORE, World, make_project, open_world, until
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +128,123 @@ def test_versions_and_help(two):
 def test_each_command_can_be_quiet_or_speak_json(name):
     needed = {"adopt": ["1"], "compare": ["1", "2"], "sweep": ["backbone=a,b"]}
     words = [*([name] if name else []), *needed.get(name, []), "--quiet", "--json", "--dry-run"]
-    arguments = make_parser().parse_args(words)
+    arguments = parse(words)
     assert (arguments.quiet, arguments.json, arguments.dry_run) == (True, True, True)
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory):
+    """A project that knows three runs and another kernel's, without a Kaggle."""
+    folder = make_project(tmp_path_factory.mktemp("grammar"))
+    known = Ledger(folder / "runs" / "ledger.jsonl")
+    names = ("old-cars-v3", *(f"car-classification-v{number}" for number in (1, 2, 3)))
+    for name in names:
+        kernel, number = name.split("-v")
+        run = Run(name, f"alice/{kernel}", int(number), status="complete", files={"a": 1})
+        known.keep(run)
+        (folder / "runs" / name).mkdir()
+        (folder / "runs" / name / "report.html").write_text(name)
+    return folder
+
+
+def told_here(folder, capfd, *words):
+    """Run a command in a project without a Kaggle; return its status, what it told, its stderr."""
+    status = main([*words, "--json", "--project", str(folder)])
+    out, err = capfd.readouterr()
+    assert "Traceback" not in err
+    return status, json.loads(out), err
+
+
+NAMED = ["1", "v1", "car-classification-v1", "--version 1", "--version=car-classification-v1"]
+
+
+@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize(
+    "command", ["follow", "fetch", "submit", "cancel", "open", "adopt", "push"]
+)
+def test_each_command_takes_a_version_in_every_form(ledger, capfd, command, name):
+    if command == "push":
+        name = f"--adopt {name.removeprefix('--version').lstrip(' =')}"
+    for words in ([command, *name.split()], [*name.split(), command]):
+        if words[0] in NAMED:
+            continue  # a version before the command would be a command
+        status, told, err = told_here(ledger, capfd, *words, "--dry-run")
+        assert status == 0, err
+        assert (told["command"], told["exit_status"]) == (command, 0)
+        assert re.search(r"car-classification-v1|version 1 |Number=1\b", err), err
+
+
+def test_two_runs_are_named_in_every_form(ledger, capfd):
+    for words in (["1", "2"], ["1", "--version", "2"], ["v1", "car-classification-v2"]):
+        status, told, err = told_here(ledger, capfd, "compare", *words)
+        assert status == 0, err
+        assert [row["metric"] for row in told["results"]] == [None, None]
+    for words in ([], ["1"], ["1", "2", "3"]):
+        status, told, err = told_here(ledger, capfd, "compare", *words)
+        assert (status, told["exit_status"]) == (2, 2)
+        assert "takes two runs" in told["sentence"]
+    assert "takes one version, not 1 and 2" in told_here(ledger, capfd, "fetch", "1", "2")[2]
+
+
+def test_a_run_of_another_kernel_is_known_by_its_name(ledger, capfd):
+    _, told, _ = told_here(ledger, capfd, "open", "old-cars-v3", "--dry-run")
+    assert Path(told["report"]).read_text() == "old-cars-v3"
+    _, told, _ = told_here(ledger, capfd, "open", "3", "--dry-run")
+    assert Path(told["report"]).read_text() == "car-classification-v3"
+    status, told, _ = told_here(ledger, capfd, "follow", "new-cars-v3")
+    assert status == 1
+    assert "no run new-cars-v3 is known" in told["sentence"]
+    assert "car-classification" in told["sentence"]
+
+
+def test_settings_mean_the_same_before_and_after_a_command():
+    for words in (
+        "--set a=1 push --set b=2",
+        "push --set a=1 --set b=2",
+        "--set=a=1 push --set=b=2",
+    ):
+        assert parse(words.split()).set == ["a=1", "b=2"]
+    arguments = parse(["--set", "push=1", "--submit", "best", "sweep", "shift=1,2", "--gpu=t4"])
+    assert (arguments.command, arguments.set, arguments.submit) == ("sweep", ["push=1"], "best")
+    assert (arguments.grid, arguments.gpu) == (["shift=1,2"], "t4")
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        ("pusch", ["'pusch'", "mean push?", "ship --help"]),
+        ("--quiet pusch", ["'pusch'", "mean push?"]),
+        ("3", ["'3'"]),
+        ("push --sett a=1", ["--sett", "mean --set?", "ship push --help"]),
+        ("--dry-rum push", ["--dry-rum", "mean --dry-run?"]),
+        ("push --dry_run", ["--dry_run", "mean --dry-run?"]),
+        ("--no-wiat", ["--no-wiat", "mean --no-wait?"]),
+        ("runs --set a=1", ["`ship runs`", "--set"]),
+        ("runs 3", ["`ship runs`", "'3'"]),
+        ("push --set", ["`ship push`", "--set"]),
+        ("--force competiton", ["'competiton'", "mean competition?", "disk"]),
+        ("sweep a=1 --submit bset", ["'bset'", "mean best?"]),
+        ("sweep", ["`ship sweep`"]),
+        ("follow three", ["'three'", "ship follow --help"]),
+        ("follow 0", ["'0'"]),
+        ("cancel --session x", ["--session", "'x'"]),
+        ("adopt", ["ship adopt 3"]),
+    ],
+)
+def test_a_typo_is_one_line(ledger, capfd, words, named):
+    status, told, err = told_here(ledger, capfd, *words.split())
+    assert (status, told["exit_status"]) == (2, 2)
+    assert err == f"ship: {told['sentence']}\n"
+    assert [name for name in named if name not in err] == []
+
+
+def test_help_and_versions_are_told_to_programs(ledger, capfd):
+    status, told, _ = told_here(ledger, capfd, "--version")
+    assert (status, told["command"]) == (0, "ship")
+    assert told["versions"]["kaggle"][0].isdigit()
+    status, told, _ = told_here(ledger, capfd, "push", "--help")
+    assert (status, told["command"]) == (0, "push")
+    assert "--gpu KIND" in told["help"]
 
 
 DRY = ("bundle", "push", "status", "follow", "fetch", "submit", "cancel", "adopt 1", "rehearse")
@@ -151,7 +268,8 @@ from ship.__main__ import main
 for command in {WITHOUT_A_NETWORK + READING}:
     with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):
         main(command.split())
-    print(command, *sorted({set(HEAVY)} & {{name.partition(".")[0] for name in sys.modules}}), sep=";")
+    imported = {{name.partition(".")[0] for name in sys.modules}}
+    print(command, *sorted({set(HEAVY)} & imported), sep=";")
 """
 
 
@@ -205,7 +323,10 @@ def test_runs_are_compared_on_the_same_photos(two):
 
 def test_a_report_is_shown(two):
     folder = two.project / "runs" / "car-classification-v1"
-    assert "`ship fetch --version 1` fetches the run's output" in two.ship("open", "1").sentence
+    assert (
+        "`ship fetch car-classification-v1` fetches the run's output"
+        in two.ship("open", "1").sentence
+    )
     (folder / "report.html").write_text("<p>report</p>")
     try:
         outcome = two.ship("open", "1", BROWSER="echo opened %s")

@@ -20,7 +20,7 @@ import pytest
 
 from common import Problem
 from ship import weights
-from ship.__main__ import make_parser
+from ship.__main__ import parse
 
 LIB = Path(weights.__file__).resolve().parents[1]
 CONTENT = weights.HDF5_SIGNATURE + os.urandom(1_200_000)
@@ -130,7 +130,7 @@ def write_manifest(folder: Path, **changes):
 
 
 def ship_weights(folder: Path, *words: str) -> None:
-    weights.run(make_parser().parse_args(["weights", *words]), folder)
+    weights.run(parse(["weights", *words]), folder)
 
 
 def files_in(folder: Path) -> set[str]:

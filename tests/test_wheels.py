@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 
 from common import Problem
 from ship import wheels
-from ship.__main__ import make_parser
+from ship.__main__ import parse
 
 LIB = Path(wheels.__file__).resolve().parents[1]
 MANYLINUX = "manylinux_2_17_x86_64.manylinux2014_x86_64"
@@ -66,7 +66,7 @@ def folder(downloaded, tmp_path) -> Path:
 
 
 def ship_wheels(folder: Path, *words: str) -> None:
-    wheels.run(make_parser().parse_args(["wheels", *words]), folder)
+    wheels.run(parse(["wheels", *words]), folder)
 
 
 # --- what is pinned ---

@@ -37,7 +37,8 @@ class Boundary:
             self.traceback_file.unlink(missing_ok=True)  # an earlier run's
             return 0
         except Problem as problem:
-            return self.fail(str(problem))
+            self.say(str(problem))
+            return problem.exit_status
         except KeyboardInterrupt:
             self.say(f"interrupted while {self.doing}. {self.safe}")
             return 130

@@ -9,8 +9,10 @@ class Problem(Exception):
     """A problem with the data, the settings or the machine: its text is one clear sentence.
 
     The sentence names the file, row or setting and the way out. Programs print it without a
-    traceback and exit with status 1.
+    traceback and end with its exit status.
     """
+
+    exit_status = 1
 
 
 def first_names(names: Iterable[str], most: int = NAMED) -> str:

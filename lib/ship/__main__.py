@@ -35,7 +35,8 @@ from ship import (
 from ship.contents import HASHES
 from ship.context import Context
 from ship.credentials import without_secrets
-from ship.output import hiding, in_colour, printable, tell, voice
+from ship.grammar import Parser, one_of, split_command, version_arguments
+from ship.output import hiding, in_colour, printable, say, tell, voice
 from ship.project import Project
 
 DESCRIPTION = """
@@ -48,6 +49,8 @@ SAFE = (
     "What was sent and what is known of it is safe: the same command goes on from here. If it "
     "fails again, `ship doctor` checks everything."
 )
+
+FORCIBLE = [checks.option_of(name) for name in checks.FORCIBLE]
 
 AddArguments = Callable[[argparse.ArgumentParser], None]
 
@@ -107,9 +110,9 @@ def settings_arguments(parser: argparse.ArgumentParser) -> None:
         "--force",
         action="append",
         metavar="CHECK",
-        choices=[checks.option_of(name) for name in checks.FORCIBLE],
+        type=one_of(FORCIBLE),
         default=argparse.SUPPRESS,
-        help="go on although this check fails (repeat it): %(choices)s",
+        help=f"go on although this check fails (repeat it): {', '.join(FORCIBLE)}",
     )
 
 
@@ -141,7 +144,7 @@ def common_arguments(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(name, action="store_true", default=argparse.SUPPRESS, help=text)
 
 
-PIPELINE = Command("", pipeline.run)
+PIPELINE = Command("", pipeline.run, (settings_arguments, push.add_arguments, wait_arguments))
 
 COMMANDS = {
     "init": Command(
@@ -163,9 +166,7 @@ COMMANDS = {
         checks.BEFORE_PUSH,
     ),
     "adopt": Command(
-        "take up a version that this machine does not know",
-        push.run_adopt,
-        (push.add_adopt_arguments,),
+        "take up a version that this machine does not know", push.run_adopt, (version_arguments,)
     ),
     "follow": Command("show runs until they end", follow.run, (follow.add_arguments,)),
     "cancel": Command("end a run at Kaggle", cancel.run, (cancel.add_arguments, wait_arguments)),
@@ -173,12 +174,12 @@ COMMANDS = {
     "submit": Command(
         "submit, and wait for the score", submit.run, (submit.add_arguments, wait_arguments)
     ),
-    "open": Command("show a run's report in a browser", opening.run, (opening.add_arguments,)),
+    "open": Command("show a run's report in a browser", opening.run, (version_arguments,)),
     "status": Command("show live runs, GPU quota and submissions left", status.run),
     "sweep": Command(
         "run a grid of settings and compare the results",
         sweep.run,
-        (settings_arguments, sweep.add_arguments),
+        (settings_arguments, push.run_arguments, sweep.add_arguments),
     ),
     "runs": Command("show the ledger of all runs", runs.run, (runs.add_arguments,)),
     "compare": Command(
@@ -205,8 +206,8 @@ LOCAL_COMMANDS = {
 }
 
 
-def versions() -> str:
-    """Return the versions of `ship` and of the kaggle client."""
+def tell_versions() -> None:
+    """Print the versions of `ship` and of the kaggle client."""
 
     def version(package: str) -> str:
         try:
@@ -214,7 +215,9 @@ def versions() -> str:
         except importlib.metadata.PackageNotFoundError:
             return "not installed"
 
-    return f"ship {version('car-classification')}, kaggle client {version('kaggle')}"
+    ship, client = version("car-classification"), version("kaggle")
+    tell(versions={"ship": ship, "kaggle": client})
+    say(f"ship {ship}, kaggle client {client}", result=True)
 
 
 def list_settings(parser: argparse.ArgumentParser) -> None:
@@ -232,37 +235,56 @@ def list_settings(parser: argparse.ArgumentParser) -> None:
     parser.format_help = with_settings
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """Return the parser of `ship` and all its commands."""
-    parser = argparse.ArgumentParser(prog="ship", description=DESCRIPTION)
-    parser.add_argument("--version", action="version", version=versions())
-    for add_arguments in (common_arguments, settings_arguments, push.add_arguments, wait_arguments):
+def make_parsers() -> dict[str, Parser]:
+    """Return the parser of each command by its name, and that of `ship` alone under ""."""
+    parser = Parser(prog="ship", description=DESCRIPTION)
+    parser.add_argument(
+        "--version", action="store_true", help="print versions, and do nothing else"
+    )
+    for add_arguments in (common_arguments, *PIPELINE.arguments):
         add_arguments(parser)
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND")
+    subparsers = parser.add_subparsers(metavar="COMMAND")
     arguments = {name: command.arguments for name, command in COMMANDS.items()}
     arguments |= {name: (command.arguments,) for name, command in LOCAL_COMMANDS.items()}
+    parsers = {"": parser}
     for name, command in (COMMANDS | LOCAL_COMMANDS).items():
         description = f"{command.help[0].upper()}{command.help[1:]}."
-        subparser = subparsers.add_parser(name, help=command.help, description=description)
+        parsers[name] = subparsers.add_parser(name, help=command.help, description=description)
         for add_arguments in (common_arguments, *arguments[name]):
-            add_arguments(subparser)
+            add_arguments(parsers[name])
         if name in ("push", "sweep"):
-            list_settings(subparser)
-    defaults = dict.fromkeys(("set", "project", "adopt", "gpu"))
+            list_settings(parsers[name])
+    return parsers
+
+
+def parse(words: list[str]) -> argparse.Namespace:
+    """Return the command and its arguments.
+
+    Raises:
+        Usage: they are wrong.
+    """
+    tell(command="ship")
+    parsers = make_parsers()
+    command, others = split_command(words, parsers[""], COMMANDS | LOCAL_COMMANDS)
+    tell(command=command or "ship")
     switches = ("defaults", "dry_run", "quiet", "json", "no_wait", "again", "open", "goes_on")
-    parser.set_defaults(**defaults, **dict.fromkeys(switches, False), force=[])
-    return parser
+    default = dict.fromkeys(("set", "project", "adopt", "gpu")) | dict.fromkeys(switches, False)
+    default |= {"force": [], "versions": [], "version": False, "command": command}
+    return argparse.Namespace(**(default | vars(parsers[command].parse(others))))
 
 
 def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
     """Run the command that was asked for."""
+    if arguments.version:
+        return tell_versions()
     project = Project.find(arguments.project or Path.cwd())
     boundary.traceback_file = project.runs / "traceback.txt"
     boundary.doing = f"running `{' '.join(filter(None, ['ship', arguments.command]))}`"
     if arguments.command in LOCAL_COMMANDS:
-        LOCAL_COMMANDS[arguments.command].run(arguments, project)
-        return
+        return LOCAL_COMMANDS[arguments.command].run(arguments, project)
     command = COMMANDS[arguments.command] if arguments.command else PIPELINE
+    if command is COMMANDS["push"] and arguments.adopt:  # which is `ship adopt`
+        command, arguments.versions = COMMANDS["adopt"], [arguments.adopt]
     context = Context.of(
         project,
         boundary,
@@ -278,7 +300,7 @@ def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
             stack.callback(HASHES.keep)
         if command.before:
             checks.require(context, context.settings(arguments), command.before)
-        command.run(context, arguments)
+        return command.run(context, arguments)
 
 
 @contextlib.contextmanager
@@ -309,12 +331,14 @@ def main(argv: list[str] | None = None) -> int:
     0 means that all went well, 1 that one sentence on stderr says why not, 2 that the arguments are
     wrong, 130 that Ctrl-C was pressed, 143 that SIGTERM and 129 that SIGHUP came.
     """
-    arguments = make_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
     outside = Path(tempfile.gettempdir(), "ship-traceback.txt")  # until the project is found
     boundary = Teller("ship", outside, SAFE, hide=without_secrets)
-    with interrupted_by_signals() as received, voice(arguments.quiet, arguments.json):
-        tell(command=arguments.command or "ship")
-        status = boundary.run(lambda: perform(arguments, boundary))
+    with interrupted_by_signals() as received, voice("--quiet" in words, "--json" in words):
+        try:
+            status = boundary.run(lambda: perform(parse(words), boundary))
+        except SystemExit:  # after the help
+            status = 0
         status = 128 + received[0] if received and status == 130 else status
         tell(exit_status=status)
     return status

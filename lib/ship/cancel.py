@@ -9,6 +9,7 @@ import argparse
 from common import Problem
 from ship.context import Context
 from ship.follow import refresh, session_in
+from ship.grammar import only_version, version_arguments
 from ship.output import say, tell
 from ship.push import chosen_run
 from ship.record import Run
@@ -53,7 +54,7 @@ def session_in_log(context: Context, run: Run) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship cancel`."""
-    parser.add_argument("version", type=int, nargs="?", help="the kernel's version (the last)")
+    version_arguments(parser)
     parser.add_argument(
         "--session", type=int, metavar="N", help="the number of Kaggle's session (from the log)"
     )
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship cancel`."""
-    chosen = chosen_run(context, arguments.version)
+    chosen = chosen_run(context, only_version(arguments))
     if context.dry_run:
         return say(f"would cancel {chosen.name}: {chosen.page}")
     return cancel(context, chosen, arguments.session, not arguments.no_wait)

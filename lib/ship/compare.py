@@ -4,8 +4,9 @@ import argparse
 import difflib
 from pathlib import Path
 
+from common import Problem
 from ship.context import Context
-from ship.line import Refused, Unavailable
+from ship.grammar import Usage, version_arguments
 from ship.output import say, tell
 from ship.paired import Pair, aligned, answers, columns, compared, said_of, texts
 from ship.push import chosen_run
@@ -29,22 +30,24 @@ def changes(first: Run, second: Run) -> dict[str, tuple[str, str]]:
 
 def kernel_diff(context: Context, first: Run, second: Run) -> list[str]:
     """Return how the scripts that were pushed differ, as lines of a unified diff."""
-    texts = [script_of(context, run) for run in (first, second)]
-    if "" in texts:
-        return [f"(the script of {(first if not texts[0] else second).name} is not to be had)"]
+    try:
+        texts = [script_of(context, run) for run in (first, second)]
+    except Problem as problem:
+        return [f"(the scripts can't be compared: {problem})"]
     lines = [[line for line in text.splitlines() if "# ship:" not in line] for text in texts]
     return list(difflib.unified_diff(*lines, first.name, second.name, n=2, lineterm=""))
 
 
 def script_of(context: Context, run: Run) -> str:
-    """Return the script of a run as it was pushed, from here or from Kaggle; "" without one."""
+    """Return the script of a run as it was pushed, from here or from Kaggle.
+
+    Raises:
+        Problem: neither has it.
+    """
     kept = context.project.runs / "kernels" / f"{run.name}.py"
     if kept.is_file():
-        return kept.read_text(encoding="utf-8")
-    try:
-        return context.remote.source(run.kernel, run.version)
-    except (Refused, Unavailable):
-        return ""
+        return kept.read_text(encoding="utf-8", errors="replace")
+    return context.remote.source(run.kernel, run.version)
 
 
 def photo_lines(pair: Pair, first: Run, second: Run, folders: list[Path]) -> list[str]:
@@ -68,11 +71,20 @@ def photo_lines(pair: Pair, first: Run, second: Run, folders: list[Path]) -> lis
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship compare`."""
-    parser.add_argument("versions", type=int, nargs=2, metavar="VERSION", help="two versions")
+    version_arguments(parser)
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
-    """Run `ship compare`."""
+    """Run `ship compare`.
+
+    Raises:
+        Usage: not two runs are named.
+    """
+    if len(arguments.versions) != 2:
+        raise Usage(
+            "`ship compare` takes two runs, such as `ship compare 1 2`, not "
+            f"{len(arguments.versions)}."
+        )
     first, second = (chosen_run(context, version) for version in arguments.versions)
     changed, diff = changes(first, second), kernel_diff(context, first, second)
     for name, (a, b) in changed.items():

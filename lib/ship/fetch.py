@@ -17,6 +17,7 @@ from common import Problem
 from ship.context import Context
 from ship.credentials import without_secrets
 from ship.follow import refresh
+from ship.grammar import only_version, version_arguments
 from ship.hiding import whole
 from ship.line import Refused, Unavailable
 from ship.output import progress_bar, say, tell
@@ -254,7 +255,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship fetch`."""
-    parser.add_argument("--version", type=int, metavar="N", help="the kernel's version (the last)")
+    version_arguments(parser)
     parser.add_argument("--again", action="store_true", help="fetch what is here already, too")
     parser.add_argument(
         "--pattern",
@@ -286,7 +287,7 @@ def fetch_some(context: Context, run: Run, pattern: str, again: bool) -> None:
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship fetch`."""
-    chosen = chosen_run(context, arguments.version)
+    chosen = chosen_run(context, only_version(arguments))
     if context.dry_run:
         return say(f"would fetch the output of {chosen.name} into {context.project.runs}")
     with context.holding(chosen):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from common import EpochProgress, Problem, clock_text
 from ship.context import Context
+from ship.grammar import version_arguments
 from ship.line import Refused, Unavailable
 from ship.output import printable, progress_lines, say, tell
 from ship.push import chosen_run, open_page
@@ -289,16 +290,13 @@ def ending(run: Run, tail: Iterable[str]) -> str:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship follow`."""
-    parser.add_argument(
-        "versions", type=int, nargs="*", metavar="VERSION", help="the kernel's versions (the last)"
-    )
-    parser.add_argument("--version", type=int, metavar="N", help="the same as VERSION")
+    version_arguments(parser)
     parser.add_argument("--open", action="store_true", help="open the run's page in a browser")
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship follow`."""
-    versions = list(dict.fromkeys(arguments.versions)) or [arguments.version]
+    versions = list(dict.fromkeys(arguments.versions)) or [None]
     chosen = [chosen_run(context, version) for version in versions]
     if context.dry_run:
         return say("would follow " + " and ".join(one.page for one in chosen))

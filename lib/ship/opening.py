@@ -5,15 +5,11 @@ import webbrowser
 
 from common import Problem
 from ship.context import Context
+from ship.grammar import only_version
 from ship.output import say, tell
 from ship.push import chosen_run
 
 REPORT = "report.html"
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ship open`."""
-    parser.add_argument("version", type=int, nargs="?", help="the kernel's version (the newest)")
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
@@ -22,11 +18,11 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     Raises:
         Problem: the run's output was not fetched, or has no report.
     """
-    chosen = chosen_run(context, arguments.version)
+    chosen = chosen_run(context, only_version(arguments))
     report = context.folder(chosen) / REPORT
     if not report.is_file():
         raise Problem(
-            f"{report} is not there: `ship fetch --version {chosen.version}` fetches the run's "
+            f"there is no {report}: `ship fetch {chosen.name}` fetches the run's "
             f"output; `python kernel.py --report {report.parent}` makes the report anew."
         )
     tell(report=str(report))

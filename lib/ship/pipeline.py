@@ -12,7 +12,7 @@ from ship.context import Context
 from ship.fetch import SUBMISSION, fetch
 from ship.follow import follow
 from ship.output import say
-from ship.push import open_page, push
+from ship.push import open_page, push, take_up
 from ship.record import Run
 from ship.submit import submit
 from ship.versions import known_run, new_run
@@ -20,6 +20,21 @@ from ship.versions import known_run, new_run
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Check, bundle, push, follow, fetch and submit."""
+    if arguments.adopt and context.dry_run:
+        pushed = say(f"would take up version {arguments.adopt.number} of {context.kernel_ref}")
+    elif arguments.adopt:
+        pushed = take_up(context, arguments.adopt)
+    else:
+        pushed = ship(context, arguments)
+    if pushed is None:
+        return say("would then follow the run, fetch its output, submit it and wait for the score")
+    if arguments.open:
+        open_page(pushed)
+    return None if arguments.no_wait else finish(context, pushed)
+
+
+def ship(context: Context, arguments: argparse.Namespace) -> Run | None:
+    """Check, bundle and push, and return the run; None in a dry run."""
     settings = context.settings(arguments)
     unchanged = nothing_changed(context, settings)
     if not unchanged:
@@ -28,12 +43,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     with context.sending():
         if not unchanged or arguments.again:
             bundle(context, config)
-        pushed = push(context, settings, config, arguments.again, arguments.adopt)
-    if pushed is None:
-        return say("would then follow the run, fetch its output, submit it and wait for the score")
-    if arguments.open:
-        open_page(pushed)
-    return None if arguments.no_wait else finish(context, pushed)
+        return push(context, settings, config, arguments.again)
 
 
 def finish(context: Context, run: Run) -> None:

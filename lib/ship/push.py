@@ -16,6 +16,7 @@ from pathlib import Path
 from common import Problem, write_atomically
 from ship.bundle import mounted_version
 from ship.context import Context
+from ship.grammar import Usage, Version, only_version, version
 from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.output import say
 from ship.project import KERNEL_METADATA
@@ -47,7 +48,6 @@ def push(
     settings: dict[str, str],
     config: dict,
     again: bool = False,
-    adopted: int | None = None,
     remembered: bool = True,
 ) -> Run | None:
     """Push the kernel unless a run of exactly the same is known, and return the run.
@@ -58,7 +58,6 @@ def push(
         config: the kernel's answer to --show-config.
         again: push although nothing has changed, the same has failed, or nobody knows whether an
             earlier push arrived.
-        adopted: take up this version instead of pushing.
         remembered: the next command that names no settings takes these.
 
     Raises:
@@ -69,8 +68,6 @@ def push(
         return describe(context, settings, config)
     context.doing("pushing the kernel")
     with context.sending():
-        if adopted:
-            return adopt(context, adopted)
         settle_push(context, again)
         run = new_run(context, settings, config)
         if remembered:
@@ -246,7 +243,22 @@ def accept(context: Context, run: Run, answer: dict) -> Run:
     return note(context, run, kernel, answer["version"], "Kaggle's answer")
 
 
-def chosen_run(context: Context, version: int | None) -> Run:
+def take_up(context: Context, wanted: Version) -> Run:
+    """Take up a version of the project's kernel that this machine does not know.
+
+    Raises:
+        Problem: it is another kernel's version, or Kaggle does not show it.
+    """
+    if wanted.slug not in ("", context.project.slug):
+        raise Problem(
+            f"no run {wanted} is known here, and the kernel of this project is "
+            f"{context.project.slug}: `ship runs` lists the known ones."
+        )
+    with context.sending():
+        return adopt(context, wanted.number)
+
+
+def chosen_run(context: Context, wanted: Version | None) -> Run:
     """Return the newest run, or that of a version of the kernel, which is taken up if need be.
 
     Raises:
@@ -256,17 +268,20 @@ def chosen_run(context: Context, version: int | None) -> Run:
         with context.sending():
             settle_push(context)
     runs = [run for run in context.ledger.runs() if run.version]
-    if version:
-        known = [run for run in runs if run.version == version]
+    if wanted:
+        known = [run for run in runs if run.version == wanted.number]
+        known = [run for run in known if not wanted.slug or run.name == str(wanted)]
         own = [run for run in known if run.kernel.endswith("/" + context.project.slug)]
         if known:
             return (own or known)[-1]
         if context.dry_run:
-            return Run(run_name(context.kernel_ref, version), context.kernel_ref, version)
-        with context.sending():
-            return adopt(context, version)
+            ref = context.kernel_ref
+            return Run(run_name(ref, wanted.number), ref, wanted.number)
+        return take_up(context, wanted)
     if not runs:
-        raise Problem("no run is known here: push one with `ship push`, or name it with --version.")
+        raise Problem(
+            "no run is known here: push one with `ship push`, or name the version that Kaggle has."
+        )
     return runs[-1]
 
 
@@ -313,6 +328,7 @@ def open_page(run: Run) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship push`, which `ship` has too."""
+    run_arguments(parser)
     parser.add_argument(
         "--again",
         action="store_true",
@@ -321,11 +337,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--adopt",
-        type=int,
+        type=version,
         metavar="N",
         default=argparse.SUPPRESS,
         help="take up version N instead of pushing",
     )
+    parser.add_argument(
+        "--open",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="open the run's page in a browser",
+    )
+
+
+def run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of all commands that push, which say how the kernel is to run."""
     parser.add_argument(
         "--continue",
         action="store_true",
@@ -339,32 +365,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help=f"the accelerator: {', '.join(GPUS)} or Kaggle's own name of one (the metadata's)",
     )
-    parser.add_argument(
-        "--open",
-        action="store_true",
-        default=argparse.SUPPRESS,
-        help="open the run's page in a browser",
-    )
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship push`."""
     settings = context.settings(arguments)
     config = context.shown_config(settings)
-    pushed = push(context, settings, config, arguments.again, arguments.adopt)
+    pushed = push(context, settings, config, arguments.again)
     if pushed and arguments.open:
         open_page(pushed)
 
 
 def run_adopt(context: Context, arguments: argparse.Namespace) -> None:
-    """Run `ship adopt`."""
+    """Run `ship adopt`.
+
+    Raises:
+        Usage: no version is named.
+    """
+    wanted = only_version(arguments)
+    if wanted is None:
+        raise Usage(
+            "`ship adopt` takes the version that is to be taken up, such as `ship adopt 3`."
+        )
     if context.dry_run:
-        return say(f"would take up version {arguments.version} of {context.kernel_ref}")
-    with context.sending():
-        adopt(context, arguments.version)
-    return None
-
-
-def add_adopt_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ship adopt`."""
-    parser.add_argument("version", type=int, help="the kernel's version")
+        return say(f"would take up version {wanted.number} of {context.kernel_ref}")
+    taken = take_up(context, wanted)
+    return open_page(taken) if arguments.open else None

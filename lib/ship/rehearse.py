@@ -25,6 +25,7 @@ from ship.block import read_block
 from ship.contents import all_files, copy_files
 from ship.context import parse_settings
 from ship.fetch import SUBMISSION
+from ship.grammar import one_of
 from ship.opening import REPORT
 from ship.output import say, tell
 from ship.project import DATASET_METADATA, KERNEL_METADATA, Project
@@ -268,8 +269,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout",
         metavar="NAME",
-        choices=LAYOUTS,
-        help="begin with `ship init` of a competition drawn in this layout: %(choices)s",
+        type=one_of(LAYOUTS),
+        help=f"begin with `ship init` of a competition drawn in this layout: {', '.join(LAYOUTS)}",
     )
     parser.add_argument("--solution", type=Path, help="CSV of the test labels of --data")
     parser.add_argument(

@@ -18,6 +18,7 @@ from common import Problem
 from ship.contents import sha256
 from ship.context import Context
 from ship.fetch import SUBMISSION, read_metrics
+from ship.grammar import Usage, only_version, version_arguments, version_or
 from ship.line import Refused, Unavailable
 from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.output import say, tell
@@ -344,9 +345,18 @@ def report(context: Context, run: Run, score: float) -> None:
 
 
 def record_of(context: Context, path: Path) -> Run:
-    """Return the record of a file of one's own, which is known by its content."""
+    """Return the record of a file of one's own, which is known by its content.
+
+    Raises:
+        Problem: it is no file.
+    """
+    if path.is_dir():
+        raise Problem(f"{path} is a folder: name the file in it, such as {path / SUBMISSION}.")
     if not path.is_file():
-        raise Problem(f"{path} is not there: name the file to submit.")
+        raise Problem(
+            f"{path} is neither a file that is there nor a version: name the file to submit, or "
+            "the run by its version."
+        )
     name = f"{path.name}-{sha256(path)[:8]}"
     known = next((run for run in context.ledger.runs() if run.name == name), None)
     return known or Run(name, time=time.strftime("%Y-%m-%d %H:%M:%S"), status="file")
@@ -354,10 +364,7 @@ def record_of(context: Context, path: Path) -> Run:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship submit`."""
-    parser.add_argument(
-        "file", type=Path, nargs="?", help="a file of one's own (the run's submission.csv)"
-    )
-    parser.add_argument("--version", type=int, metavar="N", help="the run's version (the last)")
+    version_arguments(parser, version_or(Path.is_file), "WHAT", ", or a file of one's own")
     parser.add_argument(
         "--code", action="store_true", help="submit the kernel's version (a code competition)"
     )
@@ -370,11 +377,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
-    """Run `ship submit`."""
-    if arguments.file:
-        chosen, path = record_of(context, arguments.file), arguments.file
+    """Run `ship submit`.
+
+    Raises:
+        Usage: a file is to be submitted as a kernel's version.
+    """
+    what = only_version(arguments)
+    if isinstance(what, Path) and arguments.code:
+        raise Usage(
+            f"--code submits a version of the kernel, whose output Kaggle takes itself, and not a "
+            f"file of one's own: give `ship submit --code` a version, not {what}."
+        )
+    if isinstance(what, Path):
+        chosen, path = record_of(context, what), what
     else:
-        chosen = chosen_run(context, arguments.version)
+        chosen = chosen_run(context, what)
         path = context.folder(chosen) / SUBMISSION
     if context.dry_run:
         return say(

@@ -31,6 +31,7 @@ from ship.checks import (
 from ship.context import Context, parse_settings
 from ship.fetch import SUBMISSION, fetch, is_verified
 from ship.follow import refresh
+from ship.grammar import one_of
 from ship.line import Unavailable
 from ship.output import progress_lines, say, tell
 from ship.paired import aligned, columns, texts
@@ -304,9 +305,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--submit",
-        choices=["best", "all", "none"],
+        type=one_of(("best", "all", "none")),
+        metavar="WHICH",
         default="none",
-        help="what to submit at the end (none)",
+        help="what to submit at the end: best, all or none (none)",
     )
     parser.add_argument(
         "--hours", type=float, metavar="N", help="GPU hours that all runs together may take"
