@@ -254,6 +254,55 @@ def test_listed_ids_are_not_called_unknown_where_they_are_blank_or_left_out_alre
     assert "has no photo" in excluded["reason"].iloc[0]
 
 
+def test_a_list_of_no_training_photo_is_refused(folder, tmp_path):
+    write_csv(tmp_path / "bad.csv", [("90.jpg", ""), ("other", "")], ("Id", "why"))
+    with pytest.raises(Problem, match=r"bad.csv is a training photo's.* are 90.jpg, other, the"):
+        load(folder, exclude=str(tmp_path / "bad.csv"))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [("Id",), ("00",), ("21",)],  # without suffixes
+        [("Id",), ("train/0/00.jpg",), ("train/10/21.JPG",)],
+        [("00.jpg",), ("21.jpg",)],  # without a header
+        [("photo",), ("00.jpg",), ("21.jpg",)],
+    ],
+)
+def test_listed_ids_may_be_spelt_in_other_ways(folder, tmp_path, capsys, rows):
+    write_csv(tmp_path / "bad.csv", rows[1:], rows[0])
+    part = load(folder, exclude=str(tmp_path / "bad.csv"), folds=1)[0]
+    assert part.competition.excluded["Id"].tolist() == ["00.jpg", "21.jpg"]
+    assert not {"00.jpg", "21.jpg"} & {*part.train["Id"]}
+    assert "of no training photo" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("column", ["path", "label", "Id", "name"])
+def test_a_run_s_own_lists_exclude_whatever_the_column_of_ids_is_called(
+    own_folder, tmp_path, column
+):
+    for name in ("train.csv", "sample-submission.csv"):
+        text = (own_folder / name).read_text().replace("Id,", f"{column},", 1)
+        (own_folder / name).write_text(text)
+    (own_folder / "test_upload" / "90.jpg").write_bytes(b"no photo")
+    next(own_folder.glob("train/*/11.jpg")).write_bytes(b"no photo")
+    before = load(own_folder, folds=1)[0]
+    excluded = before.competition.excluded
+    assert set(excluded["Id"]) == {"11.jpg", "90.jpg"}
+    bad = before.competition.train.iloc[[0, 5]]
+    lists = {"unlike.csv": bad[["Id", "label", "path"]], "excluded.csv": excluded}
+    lists["suspects.csv"] = bad[["Id", "label", "path"]].assign(leave_out="yes")
+    for name, table in lists.items():
+        table.to_csv(tmp_path / name, index=False)
+        part = load(own_folder, exclude=str(tmp_path / name), folds=1)[0]
+        assert not {*bad["Id"]} & {*part.train["Id"]} or name == "excluded.csv"
+        assert (part.competition.excluded["Id"] != "").all()
+        assert {*part.competition.excluded["Id"]} == {
+            *excluded["Id"],
+            *([] if name == "excluded.csv" else bad["Id"]),
+        }
+
+
 def test_the_limit_is_drawn_from_the_photos_that_are_not_listed(folder, tmp_path, capsys):
     listed = [f"{digit}{number}.jpg" for digit in (0, 2) for number in range(3)]
     write_csv(tmp_path / "bad.csv", [(name, "yes") for name in listed], ("Id", "leave_out"))

@@ -8,6 +8,7 @@ import pandas as pd
 from common import Problem, first_names
 from common.tables import read_csv
 from photos.competition import Competition, excluded_rows
+from photos.spelling import WAYS_OF_FILES, Spellings
 
 LEAVE_OUT = "leave_out"  # the column in which a person decides about each photo of a list
 YES, NO = {"yes", "y", "x", "1", "true"}, {"no", "n", "0", "false", ""}
@@ -35,30 +36,43 @@ def read_exclusion(file: Path, competition: Competition) -> Exclusion:
     A line is printed of listed Ids that are no training photo's.
 
     Args:
-        file: a CSV with a column of the Ids, named Id or as in the sample submission.
+        file: as `read_list` takes it.
         competition: as `read_competition` returns it.
 
     Raises:
-        Problem: the file or the column is missing, a mark is neither yes nor no, no row is marked,
-            or a class would lose all its photos.
+        Problem: the file or the column is missing, no Id is a training photo's, a mark is neither
+            yes nor no, no row is marked, or a class would lose all its photos.
     """
-    listed = read_list(file, competition.sample.columns[0])
+    train, before = competition.train, competition.excluded
+    known = [*competition.rows["Id"], *before.loc[before["set"] == "train", "Id"]]
+    listed = read_list(file, competition, Spellings(filter(None, known), WAYS_OF_FILES))
     reviewed = LEAVE_OUT in listed
     if reviewed:
         listed = listed[marked(listed[LEAVE_OUT], file)]
     ids = frozenset(listed["Id"]) - {""}
-    train, before = competition.train, competition.excluded
     kept = set(train.loc[~train["Id"].isin(ids), "label"])
     if lost := sorted(set(train["label"]) - kept, key=str):
         raise Problem(f"{file} lists every photo of class {lost[0]}: leave some of them.")
-    known = {*train["Id"], *before.loc[before["set"] == "train", "Id"]}
-    if unknown := sorted(ids - known):
+    unknown = sorted(ids.difference(known))
+    if unknown and len(unknown) == len(ids):
+        raise Problem(
+            f"No Id in {file} is a training photo's, so nothing would be left out: they are "
+            f"{first_names(unknown, 3)}, the training photos' {first_names(train['Id'], 3)}."
+        )
+    if unknown:
         print(f"Ids in {file} of no training photo: {len(unknown)} ({first_names(unknown)})")
     return Exclusion(file.name, ids, reviewed)
 
 
-def read_list(file: Path, id_column: str) -> pd.DataFrame:
-    """Return a CSV with its column `id_column`, or Id where it has no such column, as Id.
+def read_list(file: Path, competition: Competition, known: Spellings) -> pd.DataFrame:
+    """Return a CSV in whose column Id the Ids are spelt as the training photos' are.
+
+    Args:
+        file: a CSV with a column of the Ids, which is named Id or as in the competition, or is the
+            only one, with or without a header. Of several such columns that counts which has the
+            most Ids of training photos. Of a run's excluded.csv the training photos count.
+        competition: the one of the photos.
+        known: their Ids.
 
     Raises:
         Problem: the file or the column is missing.
@@ -66,13 +80,21 @@ def read_list(file: Path, id_column: str) -> pd.DataFrame:
     if not file.is_file():
         raise Problem(f"--exclude {file}: there is no such file.")
     listed = read_csv(file, "give --exclude a CSV of the Ids of training photos")
-    names = [name for name in (id_column, "Id") if name in listed.columns]
+    if {"set", "reason"} <= {*listed.columns}:
+        listed = listed[listed["set"] != "test"]
+    if listed.shape[1] == 1:
+        (header,) = listed.columns
+        first = [header] if known.find(header)[0] else []
+        listed = pd.DataFrame({"Id": [*first, *listed[header]]})
+    id_column = competition.sample.columns[0]
+    names = [n for n in ("Id", id_column, competition.layout.id) if n in listed.columns]
     if not names:
         raise Problem(
             f"{file} has no column {id_column}; its columns are {', '.join(listed.columns)}: name "
             "that of the training photos' Ids so."
         )
-    return listed.assign(Id=listed[names[0]].str.strip())
+    spelt = [listed[name].str.strip().map(lambda Id: known.only(Id) or Id) for name in names]
+    return listed.assign(Id=max(spelt, key=lambda ids: ids.isin(known.names).sum()))
 
 
 def marked(marks: pd.Series, file: Path) -> pd.Series:
@@ -131,7 +153,7 @@ def leave_out(
             f"The photos marked in {name} do not validate either, so this score is not comparable "
             "with one of a run with them; `ship compare` judges the photos that both have."
         )
-    new = excluded_rows(rows[listed].assign(reason=reason))
+    new = excluded_rows(rows.assign(reason=reason)[listed])
     kept = ~competition.train["Id"].isin(rows.loc[gone, "Id"])
     competition = replace(
         competition,
