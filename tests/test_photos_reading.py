@@ -197,6 +197,15 @@ def test_a_bad_table_is_one_sentence(folder, name, text, sentence):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", ["", ".jpg"])
+@pytest.mark.parametrize("name", ["train.csv", "sample-submission.csv"])
+def test_a_table_without_a_header_is_told_so(folder, name, suffix):
+    lines = (folder / name).read_text().replace(".jpg", suffix).splitlines()[1:]
+    (folder / name).write_text("\n".join(lines))
+    with pytest.raises(Problem, match=rf"{name} has no .*header|no column Id"):
+        read(folder)
+
+
 def test_missing_photos_are_one_sentence(folder):
     shutil.rmtree(folder / "test_upload")
     with pytest.raises(Problem, match=r"neither photos in test_upload/ nor test.zip"):
@@ -346,7 +355,7 @@ def test_a_full_disk_is_named_before_anything_is_written(folder, monkeypatch):
     zip_photos(folder)
     usage = shutil.disk_usage(folder)._replace(free=1000)
     monkeypatch.setattr(photos.unpacking.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(Problem, match=r"train.zip does not fit into .*scratch.* TMPDIR"):
+    with pytest.raises(Problem, match=r"test.zip does not fit into .*scratch.* TMPDIR"):
         read(folder)
     assert not list((folder.parent / "scratch").rglob("*.jpg"))
 
@@ -358,7 +367,7 @@ def test_a_disk_that_fills_up_while_unpacking_is_named(folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(photos.unpacking.shutil, "copyfileobj", full)
-    with pytest.raises(Problem, match=r"train.zip does not fit into"):
+    with pytest.raises(Problem, match=r"test.zip does not fit into"):
         read(folder)
 
 

@@ -92,8 +92,8 @@ def read_competition(folder: str | Path, layout: Layout, scratch: str | Path) ->
     if layout.packed:
         folder, layout = unpacked(folder, layout, scratch)
     sample = read_sample(folder, layout, scratch)
-    rows, classes, orphans = read_train(folder, layout, scratch, sample)
     sample, tests = find_tests(folder, layout, scratch, sample)
+    rows, classes, orphans = read_train(folder, layout, scratch, sample)
     check_form(sample, layout, classes)
     test, orphans_of_test = read_test(folder, layout, tests, sample.iloc[:, 0])
     if layout.submission == "label" and isinstance(classes[0], int):
@@ -217,10 +217,19 @@ def find_tests(
     """Return the sample submission and the test photos, as `find_photos` lists them.
 
     Without a sample submission each test photo is a row, with the name of its file.
+
+    Raises:
+        Problem: there are no photos, or the sample submission has no header.
     """
     places = folder, layout.test_photos, scratch
     if layout.sample_csv:
-        return sample, find_photos(*places, asked_for(sample.iloc[:, 0]))
+        photos, header = find_photos(*places, asked_for(sample.iloc[:, 0])), sample.columns[0]
+        if Spellings(photos["name"], WAYS_OF_FILES).find(header)[0]:
+            raise Problem(
+                f"{folder / layout.sample_csv} has no header: its first line is that of a photo, "
+                f"{header}. Add a line above it with the names of the columns, such as Id,label."
+            )
+        return sample, photos
     if not layout.test_photos:
         return sample, pd.DataFrame({"name": [], "path": [], "packed": []}, dtype=object)
     photos = find_photos(*places, lambda name: False)

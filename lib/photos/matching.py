@@ -140,7 +140,7 @@ class PhotoIndex:
         labels = pd.Series("", ids.index) if labels is None else labels
         found = [self.find(Id, label) for Id, label in zip(ids, labels, strict=True)]
         table = pd.DataFrame(found, columns=["position", "way", "near"], index=ids.index)
-        claimed = table[table["position"] >= 0].assign(Id=ids.str.strip())
+        claimed = table.assign(Id=ids.str.strip())[table["position"] >= 0]
         firsts = claimed.groupby("position")["way"].transform("min")
         several = claimed[claimed["way"] == firsts].groupby("position")["Id"].nunique() > 1
         lost = claimed[(claimed["way"] > firsts) | claimed["position"].map(several)]

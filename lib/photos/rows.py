@@ -9,7 +9,7 @@ import pandas as pd
 from common import Problem, first_names
 from photos.layout import Layout
 from photos.places import read_table
-from photos.spelling import WAYS_OF_LABELS, Spellings, folded
+from photos.spelling import SUFFIX, WAYS_OF_LABELS, Spellings, folded, number_of
 
 WORDS = {"true": "1", "false": "0", "": "0"}  # in a one-hot code
 BETWEEN = r"[\s,|;]"  # what stands between several labels in one text
@@ -45,6 +45,9 @@ def column_of(
         return found
     source = layout.sample_csv if of_sample else "the block COMPETITION"
     cure = "take both files from the same competition" if of_sample else "mend the block"
+    first = table.columns[0]
+    if SUFFIX.search(first) or number_of(first) is not None:
+        cure = "its first line seems to be no header but a row; add one, such as Id,label"
     raise Problem(
         f"{path} has no column {name}, which {source} has; its columns are "
         f"{', '.join(table.columns)}: {cure}."
