@@ -115,6 +115,29 @@ def test_sixteen_bit_grey_photos_are_told_apart(folder):
     assert check(folder).train["group"].is_unique
 
 
+@pytest.mark.parametrize("place", ["train", "test_upload"])
+def test_a_set_that_is_nearly_black_throughout_is_named(folder, place, capsys):
+    dark = 0
+    for path in sorted((folder / place).rglob("*.jpg")):
+        values = photo(path.name)[..., 0].astype(np.uint16) * 16  # 12 bits, in files of 16
+        path.write_bytes(cv2.imencode(".png", values)[1].tobytes())
+        dark += 1
+    check(folder)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "nearly black" in line]
+    assert dark
+    assert len(lines) == 1
+    assert {"train": "training", "test_upload": "test"}[place] in lines[0]
+    assert "12 bits" in lines[0]
+
+
+def test_a_few_dark_photos_are_no_dark_set(folder, capsys):
+    dark = sorted((folder / "train").rglob("*.jpg"))[:3]
+    for path in dark:
+        write_photo(path, photo(path.name) // 16)
+    check(folder)
+    assert "nearly black" not in capsys.readouterr().out
+
+
 def test_a_photo_is_hashed_the_way_up_that_it_trains(folder):
     upright, turned = (folder / "train" / "2" / name for name in ("30.jpg", "31.jpg"))
     picture = photo("turned", (480, 640))

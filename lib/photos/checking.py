@@ -16,6 +16,9 @@ from photos.duplicates import join_groups, near_duplicate_groups, perceptual_has
 from photos.memory import Memory
 from photos.reading import is_readable_in_part, printable, read_small, reason_of
 
+DARK = 32  # of 255: no photo in daylight stays below it
+MOST = 0.95  # of a set's photos
+
 
 @dataclass(frozen=True)
 class Examined:
@@ -27,6 +30,8 @@ class Examined:
     """Its `perceptual_hashes`, where it trains and can be used."""
     truncated: bool = False
     """Whether a part of it is missing."""
+    brightest: int = 255
+    """Its largest value in grey, 0 to 255, where it was decoded."""
 
 
 def check_photos(
@@ -62,6 +67,8 @@ def check_photos(
     known = {row for row in tested if memory.has_test(test.at[row, "Id"])}
     rows.loc[used, "reason"] = ["" if r in hashes else one.reason for r, one in of_train.items()]
     test.loc[tested, "reason"] = ["" if r in known else one.reason for r, one in of_test.items()]
+    for part, examined in (("training", of_train), ("test", of_test)):
+        warn_of_darkness(part, [one.brightest for one in examined.values() if not one.reason])
     cut = [test.at[row, "Id"] for row, one in of_test.items() if one.truncated]
     lost = [rows.at[row, "Id"] for row, one in of_train.items() if one.reason and row in hashes]
     lost += [test.at[row, "Id"] for row, one in of_test.items() if one.reason and row in known]
@@ -110,6 +117,21 @@ def without_unusable(
     )
 
 
+def warn_of_darkness(part: str, brightest: list[int]) -> None:
+    """Print a line if a set's photos are nearly black throughout, as where a scale is missing.
+
+    Args:
+        part: the set's name.
+        brightest: the largest value of each photo, 0 to 255.
+    """
+    if brightest and np.quantile(brightest, MOST) < DARK:
+        print(
+            f"The {part} photos are nearly black throughout: of {MOST:.0%} of them the brightest "
+            f"value is below {DARK} of 255, the largest of all is {max(brightest)}. Their values "
+            "may lack a scale, such as 12 bits in files of 16: then scale them to the whole range."
+        )
+
+
 def name_photos(what: str, ids: list[str]) -> None:
     """Print a line about photos, if there are any."""
     if ids:
@@ -149,4 +171,5 @@ def examine(path: str, test: bool = False) -> Examined:
         return Examined(reason)
     except Exception as error:  # decoders raise many types, and no photo may end the run
         return Examined(f"it can't be decoded ({' '.join(str(error).split())})")
-    return Examined() if test else Examined(hashes=perceptual_hashes(Image.fromarray(small)))
+    hashes = None if test else perceptual_hashes(Image.fromarray(small))
+    return Examined(hashes=hashes, brightest=int(small.max()))
