@@ -48,10 +48,41 @@ def test_a_run_whose_session_is_unknown_is_not_cancelled(world):
     world.kaggle.faults.add("ListKernelSessionOutput", "body", body={"log": "[]"})
     sentence = world.ship("cancel").sentence
     assert "tells the number of its session only in the run's own log" in sentence
-    assert world.ship("cancel", "--session", "1").sentence.startswith("Kaggle refused the end of")
+    sentence = world.ship("cancel", "--session", "1").sentence
+    assert "does not end car-classification-v1 (Kaggle refused the end of session 1" in sentence
     assert not world.runs[0].ended
     outcome = world.ship("cancel", "--no-wait", "--json")
     assert json.loads(outcome.out)["command"] == "cancel"
+
+
+@pytest.mark.parametrize("answer", [{"errorMessage": "it is over"}, None])
+def test_a_run_that_ends_before_it_is_cancelled(world, answer):
+    """Kaggle's refusal is no failure when the run is over, whatever the refusal's form."""
+    world.ship("bundle")
+    world.ship("push", "--set", "seconds=1")
+    [version] = world.kaggle.store.state["kernels"]["alice/car-classification"]["versions"]
+    until(lambda: version["status"] == "COMPLETE")
+    world.kaggle.faults.add("GetKernelSessionStatus", "body", body={"status": "RUNNING"})
+    if answer:
+        world.kaggle.faults.add("CancelKernelSession", "body", body=answer)
+    else:
+        world.kaggle.faults.add("CancelKernelSession", "status", code=404)
+    outcome = world.ship("cancel")
+    assert outcome.status == 0, outcome
+    assert "car-classification-v1 was over before it could be cancelled: COMPLETE" in outcome.out
+    assert world.runs[0].status == "complete"
+
+
+def test_a_version_that_kaggle_has_not_got(world):
+    for command in ("follow", "fetch", "adopt", "cancel"):
+        sentence = world.ship(command, "99").sentence
+        assert "there is no version 99 of kernel alice/car-classification" in sentence
+        assert "no version of it" in sentence
+    world.arrives_once()
+    for words in (["open", "99"], ["push", "--adopt", "99"], ["submit", "--version", "99"]):
+        sentence = world.ship(*words).sentence
+        assert "its newest is 1" in sentence
+        assert not set("{}") & set(sentence)
 
 
 def test_status_shows_live_runs_quota_and_submissions(world):

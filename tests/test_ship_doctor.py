@@ -139,6 +139,29 @@ def test_credentials_that_kaggle_refuses(world):
         "KAGGLE_USERNAME and KAGGLE_KEY)"
     )
     assert "accept the rules" not in outcome.out
+    for command in ((), ("--force", "competition"), ("doctor", "--force", "competition")):
+        outcome = world.ship(*command, KAGGLE_KEY="wrong-key")
+        assert outcome.status == 1
+        assert "renew them with `kaggle auth login`" in outcome.sentence
+        assert "--force" not in outcome.sentence
+    assert not world.kaggle.counts["kernel_versions"]
+
+
+@pytest.mark.parametrize("code", [400, 418, 503])
+def test_a_check_that_cannot_be_made_is_not_overridden(world, code):
+    world.kaggle.faults.add("ListDataFiles", "status", times=99, code=code)
+    for command in ((), ("--force", "competition")):
+        outcome = world.ship(*command)
+        assert outcome.status == 1
+        assert str(code) in outcome.sentence
+        assert "--force" not in outcome.sentence
+
+
+def test_what_a_check_was_looking_for_is_overridden(world):
+    world.kaggle.faults.add("ListDataFiles", "status", times=99, code=403)
+    assert "accept the rules" in world.ship().sentence
+    assert "`--force competition` goes on all the same" in world.ship().sentence
+    assert world.ship("--force", "competition").status == 0
 
 
 def test_a_kernel_that_does_not_compile(world):

@@ -93,6 +93,38 @@ def test_a_person_decides_about_a_submission(world):
     assert world.runs[0].verified["submitted"] == "a person's word"
 
 
+def test_a_person_takes_up_a_submission_of_a_file_that_is_scored(world):
+    world.arrives_once()
+    assert world.ship("submit", "--again").status == 0
+    assert world.runs[0].submission.ref == 40000002
+    assert world.ship("submit", "--adopt", "40000001").status == 0
+    assert world.runs[0].submission.ref == 40000001
+    assert world.ship("submit", "--adopt", "7").sentence.startswith("Kaggle lists no submission 7")
+    submission = world.project / "runs" / "car-classification-v1" / "submission.csv"
+    mine = world.project / "mine.csv"
+    mine.write_text(submission.read_text().replace(",2", ",1"))
+    assert world.ship("submit", "mine.csv").status == 0
+    outcome = world.ship("submit", "--adopt", "40000003")
+    assert outcome.status == 1
+    assert "submission 40000003 is of another file" in outcome.sentence
+    assert world.runs[0].submission.ref == 40000001
+    assert world.kaggle.counts["submissions"] == 3
+
+
+def test_what_is_no_file_to_submit(world):
+    (world.project / "mine.csv").write_text("Id,Category\n101.jpg,0\n")
+    outcome = world.ship("submit", "mine.csv", "--code")
+    assert outcome.status == 2
+    assert "not mine.csv" in outcome.sentence
+    outcome = world.ship("submit", "lib")
+    assert "lib is a folder: name the file in it" in outcome.sentence
+    assert "none.csv is neither a file" in world.ship("submit", "none.csv").sentence
+    assert not world.kaggle.requests
+    world.ship("--no-wait")
+    world.ship("follow")
+    assert "`ship fetch car-classification-v1`" in world.ship("submit", "1").sentence
+
+
 def test_a_person_sends_a_submission_again(world):
     lose_the_submission(world)
     assert world.ship("submit", "--again").status == 0
@@ -187,7 +219,7 @@ def lose_the_push(world) -> str:
 
 def test_a_person_takes_up_a_push(world):
     assert "`ship adopt VERSION` takes up the one that arrived" in lose_the_push(world)
-    assert world.ship("adopt", "9").sentence.startswith("Kaggle refused kernel")
+    assert world.ship("adopt", "9").sentence.startswith("there is no version 9 of kernel")
     assert world.ship("adopt", "2").status == 0
     assert [run.settings for run in world.runs] == [{}, {"label": "2"}]
     assert world.ship("follow").status == 0

@@ -10,6 +10,7 @@ from common import Problem
 from ship.context import Context
 from ship.follow import refresh, session_in
 from ship.grammar import only_version, version_arguments
+from ship.line import Refused
 from ship.output import say, tell
 from ship.push import chosen_run
 from ship.record import Run
@@ -31,7 +32,9 @@ def cancel(context: Context, run: Run, session: int | None = None, wait: bool = 
             f"{run.name} is {status}, and Kaggle tells the number of its session only in the run's "
             f"own log, which has no line yet: try again when it runs, or end it at {run.page}."
         )
-    if refusal := context.remote.cancel(number):
+    if refusal := refusal_of(context, number):
+        if (status := refresh(context, run)) and run.ended:
+            return say(f"{run.name} was over before it could be cancelled: {status}")
         raise Problem(f"Kaggle does not end {run.name} ({refusal}): end it at {run.page}.")
     say(f"Kaggle was asked to end {run.name}")
     for waited in context.asking():
@@ -41,15 +44,25 @@ def cancel(context: Context, run: Run, session: int | None = None, wait: bool = 
         if waited > context.pace.prove:
             raise Problem(f"{run.name} is still {status}: see {run.page}.")
     tell(run=run.name, run_status=run.status)
-    return say(f"{run.name}: {status}")
+    early = " (it was complete before Kaggle could end it)" if status == "COMPLETE" else ""
+    return say(f"{run.name}: {status}{early}")
+
+
+def refusal_of(context: Context, session: int) -> str:
+    """Ask Kaggle to end a session, and return why it does not, "" when it will."""
+    try:
+        return context.remote.cancel(session)
+    except Refused as refusal:
+        if refusal.status == 401:
+            raise
+        return str(refusal).rstrip(".")
 
 
 def session_in_log(context: Context, run: Run) -> int:
     """Return the number of the run's session that its log tells, 0 while it tells none."""
-    for entry in context.remote.run_output(run.kernel, run.version)[1]:
-        if number := session_in(str(entry.get("data") or "").rstrip()):
-            return number
-    return 0
+    entries = context.remote.run_output(run.kernel, run.version)[1]
+    text = "".join(str(entry.get("data") or "") for entry in entries)
+    return next(filter(None, (session_in(line.rstrip()) for line in text.split("\n"))), 0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

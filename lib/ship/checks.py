@@ -45,6 +45,10 @@ class Concern(Exception):
     """Something that may become a problem, but does not stop a shipment."""
 
 
+class Fault(Problem):
+    """What a check was looking for, and not that it could not be made: a person may override it."""
+
+
 def check_client(context: Context, settings: Settings) -> str:
     """Check that the kaggle client is installed, complete and new enough."""
     try:
@@ -70,7 +74,7 @@ def check_kernel_metadata(context: Context, settings: Settings) -> str:
     """Check that kernel-metadata.json keeps Kaggle's rules."""
     errors = kernel_metadata_errors(context.project.kernel_metadata, context.project)
     if errors:
-        raise Problem(f"{KERNEL_METADATA}: {'; '.join(errors)}")
+        raise Fault(f"{KERNEL_METADATA}: {'; '.join(errors)}")
     return f"{context.project.kernel_metadata['title']!r}, {context.project.competition}"
 
 
@@ -78,7 +82,7 @@ def check_dataset_metadata(context: Context, settings: Settings) -> str:
     """Check that dataset-metadata.json keeps Kaggle's rules."""
     errors = dataset_metadata_errors(context.project.dataset_metadata)
     if errors:
-        raise Problem(f"{DATASET_METADATA}: {'; '.join(errors)}")
+        raise Fault(f"{DATASET_METADATA}: {'; '.join(errors)}")
     return f"{context.project.dataset_metadata['title']!r}"
 
 
@@ -117,7 +121,7 @@ def check_secrets(context: Context, settings: Settings) -> str:
     if found:
         named = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:5])
         more = f" and {len(found) - 5} more" if len(found) > 5 else ""
-        raise Problem(
+        raise Fault(
             f"{named}{more} would be sent to Kaggle and looks like a secret: move it out of the "
             "project"
         )
@@ -177,16 +181,16 @@ def check_competition(context: Context, settings: Settings) -> str:
         files = context.remote.data_files(competition)
     except Refused as refusal:
         if refusal.status == 404:
-            raise Problem(
+            raise Fault(
                 f"there is no competition {competition}: correct {KERNEL_METADATA}"
             ) from None
         if refusal.status != 403:
             raise
-        raise Problem(f"accept the rules of {competition} at {page}/rules ({refusal})") from None
+        raise Fault(f"accept the rules of {competition} at {page}/rules ({refusal})") from None
     tables = read_block(context.project.code).tables
     missing = [name for name in tables if not {name, f"{name}.zip"} & set(files)]
     if missing:
-        raise Problem(
+        raise Fault(
             f"{competition} has no {missing[0]} but {', '.join(files[:5])}: see {page}/data"
         )
     return f"{competition}: rules accepted, {len(files)} files"
@@ -289,7 +293,7 @@ def check_disk(context: Context, settings: Settings) -> str:
     needed = SPARE_BYTES + sum(sizes)
     free = shutil.disk_usage(context.project.root).free
     if free < needed:
-        raise Problem(f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed: free some room")
+        raise Fault(f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed: free some room")
     return f"{free / 1e9:.0f} GB free"
 
 
@@ -320,7 +324,7 @@ BEFORE_PUSH += ("GPU quota",)
 """The checks that a step depends on."""
 
 FORCIBLE = ("kernel metadata", "dataset metadata", "secrets", "disk", "competition")
-"""Checks that a person may override: a shipment can go on without what they look for."""
+"""Checks whose faults a person may override: a shipment can go on without what they look for."""
 
 
 def option_of(name: str) -> str:
@@ -328,11 +332,12 @@ def option_of(name: str) -> str:
     return name.replace(" ", "-").lower()
 
 
-def way_round(name: str) -> str:
-    """Return how to go on although a check fails, "" when it can't be overridden."""
-    if name not in FORCIBLE:
-        return ""
-    return f"(`--force {option_of(name)}` goes on all the same.)"
+def with_way_round(name: str, problem: Problem) -> str:
+    """Return the sentence about a check that failed, with how to override it if that can be."""
+    sentence = f"{str(problem).rstrip('.')}."
+    if not isinstance(problem, Fault):
+        return sentence
+    return f"{sentence} (`--force {option_of(name)}` goes on all the same.)"
 
 
 def make(name: str, context: Context, settings: Settings) -> str:
@@ -345,9 +350,9 @@ def make(name: str, context: Context, settings: Settings) -> str:
     context.doing(f"checking the {name}")
     try:
         return (LOCAL | AT_KAGGLE)[name](context, settings)
-    except Problem as problem:
+    except Fault as fault:
         if option_of(name) in context.forced:
-            raise Concern(f"{problem} (overridden)") from None
+            raise Concern(f"{fault} (overridden)") from None
         raise
 
 
@@ -365,5 +370,4 @@ def require(context: Context, settings: Settings, names: Iterable[str]) -> None:
         except Concern as concern:
             say(f"warn  {name:<17} {concern}")
         except Problem as problem:
-            sentence = f"{str(problem).rstrip('.')}. {way_round(name)}".rstrip()
-            raise Problem(sentence) from None
+            raise Problem(with_way_round(name, problem)) from None

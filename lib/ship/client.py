@@ -125,7 +125,7 @@ def http_error(response: requests.Response) -> dict[str, Any]:
     status, message = response.status_code, response.reason or ""
     with contextlib.suppress(ValueError, AttributeError):
         body = response.json()
-        message = body.get("message") or message
+        message = body["message"] if isinstance(body.get("message"), str) else message
         if status < 400 and isinstance(body.get("code"), int):
             status = body["code"]
     retry_after = None

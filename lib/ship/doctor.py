@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from common import Problem
-from ship.checks import AT_KAGGLE, LOCAL, Concern, Settings, make, way_round
+from ship.checks import AT_KAGGLE, LOCAL, Concern, Settings, make, with_way_round
 from ship.context import Context
 from ship.output import say, tell
 
@@ -20,6 +20,8 @@ class Finding:
     name: str
     mark: str
     text: str
+    whole: str = ""
+    """The sentence about a failure, with how to override it if that can be."""
 
 
 def skipped(name: str, failed: set[str], dry_run: bool) -> str:
@@ -48,7 +50,7 @@ def findings(context: Context, settings: Settings) -> Iterator[Finding]:
             failed.add(name)
             if getattr(problem, "status", 0) == 401:
                 failed.add("credentials")
-            yield Finding(name, "FAIL", str(problem))
+            yield Finding(name, "FAIL", str(problem), with_way_round(name, problem))
 
 
 def examine(context: Context, settings: Settings, quiet: bool = False) -> None:
@@ -67,13 +69,12 @@ def examine(context: Context, settings: Settings, quiet: bool = False) -> None:
         found.append(finding)
         if not quiet or finding.mark == "warn":
             say(f"{finding.mark:<5} {finding.name:<17} {finding.text}")
-    tell(checks=[vars(finding) for finding in found])
+    tell(checks=[{"name": one.name, "mark": one.mark, "text": one.text} for one in found])
     failed = [finding for finding in found if finding.mark == "FAIL"]
     if failed:
         first = failed[0]
         others = ", `ship doctor` shows all" if quiet and len(failed) > 1 else ""
-        text = first.text.rstrip(".")
-        text += f". {way_round(first.name)}".rstrip() if quiet else ""
+        text = first.whole if quiet else first.text.rstrip(".")
         raise Problem(f"{len(failed)} of {len(found)} checks failed{others}; {first.name}: {text}")
     say(f"{len(found)} checks, none failed")
 

@@ -17,6 +17,7 @@ from common import Problem, write_atomically
 from ship.bundle import mounted_version
 from ship.context import Context
 from ship.grammar import Usage, Version, only_version, version
+from ship.line import Refused
 from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.output import say
 from ship.project import KERNEL_METADATA
@@ -247,15 +248,25 @@ def take_up(context: Context, wanted: Version) -> Run:
     """Take up a version of the project's kernel that this machine does not know.
 
     Raises:
-        Problem: it is another kernel's version, or Kaggle does not show it.
+        Problem: it is another kernel's version, or Kaggle has no such version.
     """
     if wanted.slug not in ("", context.project.slug):
         raise Problem(
             f"no run {wanted} is known here, and the kernel of this project is "
             f"{context.project.slug}: `ship runs` lists the known ones."
         )
-    with context.sending():
-        return adopt(context, wanted.number)
+    try:
+        with context.sending():
+            return adopt(context, wanted.number)
+    except Refused as refusal:
+        if refusal.status not in (403, 404):
+            raise
+        newest, _ = context.remote.kernel(context.kernel_ref) or (0, "")
+        has = f"its newest is {newest}" if newest else "Kaggle shows no version of it"
+        raise Problem(
+            f"there is no version {wanted.number} of kernel {context.kernel_ref} ({has}): "
+            "`ship runs` lists those that are known here."
+        ) from None
 
 
 def chosen_run(context: Context, wanted: Version | None) -> Run:

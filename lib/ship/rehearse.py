@@ -29,6 +29,7 @@ from ship.grammar import one_of
 from ship.opening import REPORT
 from ship.output import say, tell
 from ship.project import DATASET_METADATA, KERNEL_METADATA, Project
+from ship.record import settings_text
 from ship.state import Ledger
 
 if TYPE_CHECKING:
@@ -78,9 +79,10 @@ def competition_data(arguments: argparse.Namespace, work: Path) -> tuple[Path, P
     if bool(arguments.data) != bool(arguments.solution):
         raise Problem("--data and --solution go together: the photos, and the test set's labels.")
     if arguments.data:
-        for path in (arguments.data, arguments.solution):
-            if not path.exists():
-                raise Problem(f"{path} is not there.")
+        if not arguments.data.is_dir():
+            raise Problem(f"--data takes a competition's folder, and {arguments.data} is none.")
+        if not arguments.solution.is_file():
+            raise Problem(f"--solution takes a CSV file, and {arguments.solution} is none.")
         return arguments.data, arguments.solution
     from sample import draw_competition
 
@@ -243,7 +245,9 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
     with workplace(arguments.keep) as work:
         copy = copy_project(project, work / "project")
         if arguments.dry_run:
-            return say(f"would ship {project.root} to a loopback Kaggle with {settings}")
+            return say(
+                f"would ship {project.root} to a loopback Kaggle with {settings_text(settings)}"
+            )
         counts = ship_here(arguments, project, copy, settings)
         runs = Ledger(copy.runs / "ledger.jsonl").runs()
         best = max(runs, key=lambda run: run.merit(run.public_score))

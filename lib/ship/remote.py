@@ -119,12 +119,13 @@ class Remote(Line):
         Raises:
             Refused: Kaggle does not show it.
         """
-        return self._kernel(ref, versionLabel=f"v{version}")[1]
+        return self._kernel(ref, version)[1]
 
-    def _kernel(self, ref: str, **label: str) -> tuple[int, str]:
+    def _kernel(self, ref: str, version: int = 0) -> tuple[int, str]:
         owner, slug = ref.split("/")
-        what = f"kernel {ref}{f' {label}' if label else ''}"
-        found = self.post(KERNELS, "GetKernel", what, userName=owner, kernelSlug=slug, **label)
+        what = f"version {version} of kernel {ref}" if version else f"kernel {ref}"
+        fields = run_fields(ref, version) if version else {"userName": owner, "kernelSlug": slug}
+        found = self.post(KERNELS, "GetKernel", what, **fields)
         metadata, blob = found.get("metadata") or {}, found.get("blob") or {}
         return metadata.get("currentVersionNumber") or 0, blob.get("source") or ""
 

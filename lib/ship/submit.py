@@ -58,7 +58,11 @@ def submit(
     context.doing(f"submitting {path}")
     refuse_other_code(context, run, path)
     if not path.is_file():
-        raise Problem(f"{path} is not there: fetch the run's output, or see in its log why.")
+        raise Problem(
+            f"the output of {run.name} has no {path.name}: its log in {path.parent} tells why."
+            if run.files
+            else f"there is no {path}: `ship fetch {run.name}` fetches the run's output."
+        )
     try:
         check_for(context, path)
     except Problem:
@@ -69,11 +73,12 @@ def submit(
     digest = sha256(path)[:16]
     if run.submission.digest != digest:
         run.submission = Submission()
-    if run.public_score is not None and run.submission.ref and not again:
+    scored = run.public_score is not None and run.submission.ref
+    if scored and not again and adopted in (None, run.submission.ref):
         return report(context, run, run.public_score)
     with context.sending():
         if adopted:
-            take(context, run, path, entry_of(context, adopted), "a person's word")
+            take(context, run, path, adoptable(context, adopted, digest), "a person's word")
         elif again or not (settled(context, run, path) or sent_before(context, run, path)):
             send(context, run, path, digest, code)
     return wait_for_score(context, run) if wait else None
@@ -127,12 +132,26 @@ def known_submission(context: Context, digest: str) -> dict | None:
     return next((entry for entry in same if entry.get("status") == "COMPLETE"), (same or [None])[0])
 
 
-def entry_of(context: Context, ref: int) -> dict:
-    """Return Kaggle's entry of a submission by its number."""
+def adoptable(context: Context, ref: int, digest: str) -> dict:
+    """Return Kaggle's entry of a submission by its number.
+
+    Raises:
+        Problem: there is none, or by its message it is of another file than that of this hash.
+    """
     for entry in context.remote.submissions(context.project.competition):
         if entry.get("ref") == ref:
-            return entry
-    raise Problem(f"Kaggle lists no submission {ref} of yours to {context.project.competition}.")
+            break
+    else:
+        raise Problem(
+            f"Kaggle lists no submission {ref} of yours to {context.project.competition}."
+        )
+    found = re.match(r"ship ([0-9a-f]{16})\.", described(entry))
+    if found and found[1] != digest:
+        raise Problem(
+            f"submission {ref} is of another file, by the hash in its message: it is not taken up. "
+            "`ship submit` without --adopt finds this file's own submission."
+        )
+    return entry
 
 
 def described(entry: dict) -> str:

@@ -163,6 +163,8 @@ def copy(row: WeightsFile, source: Path, folder: Path = FOLDER) -> Path:
             full.
     """
     original = source / row.file
+    if not source.is_dir():
+        raise Problem(f"--from takes a folder that holds {row.file}, and {source} is none.")
     if not original.is_file():
         raise Problem(f"{source} has no file {row.file}, the weights of {row.backbone}.")
 
