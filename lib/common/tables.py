@@ -15,13 +15,16 @@ SEPARATORS = ",;\t|"
 FIRST_ROWS = 20  # that tell the separator
 
 
-def read_csv(path: Path, advice: str = "download it again") -> pd.DataFrame:
+def read_csv(
+    path: Path, advice: str = "download it again", separators: str = SEPARATORS
+) -> pd.DataFrame:
     """Read a CSV with every value as the text that stands there.
 
     Args:
         path: a file in UTF-8, or in UTF-16 with a byte order mark. Its values are separated by
-            commas, or by another of `SEPARATORS` where all of its first rows fit that one alone.
+            commas, or by another of the separators where its first rows fit that one alone.
         advice: what the sentence about an unusable file ends with.
+        separators: those that are known; a comma is always.
 
     Returns:
         One column of str for each column of the file; values that a short row lacks are "".
@@ -32,7 +35,7 @@ def read_csv(path: Path, advice: str = "download it again") -> pd.DataFrame:
     """
     try:
         encoding = encoding_of(path)
-        separator = separator_of(path, encoding)
+        separator = separator_of(path, encoding, separators)
         table = pd.read_csv(
             path, sep=separator, dtype=str, keep_default_na=False, encoding=encoding
         )
@@ -69,7 +72,7 @@ def encoding_of(path: Path) -> str:
     return "utf-8-sig"
 
 
-def separator_of(path: Path, encoding: str) -> str:
+def separator_of(path: Path, encoding: str, separators: str = SEPARATORS) -> str:
     """Return what separates the values of a CSV: a comma, unless only another one fits.
 
     One fits where all of the first rows have the same number of values, two or more.
@@ -88,5 +91,5 @@ def separator_of(path: Path, encoding: str) -> str:
             return False
         return len(widths) == 1 and widths.pop() > 1
 
-    fitting = [separator for separator in SEPARATORS if fits(separator)]
+    fitting = [separator for separator in separators if fits(separator)]
     return fitting[0] if "," in fitting or len(fitting) == 1 else ","

@@ -99,8 +99,9 @@ class PhotoTables:
 
 
 def fingerprint(parts: list[PhotoTables]) -> str:
-    """Return a hash of the photos, labels and folds of a run."""
-    return hashlib.sha256(" ".join(part.fingerprint for part in parts).encode()).hexdigest()
+    """Return a hash of the photos, labels, classes in their order, and folds of a run."""
+    known = [part.fingerprint for part in parts] + [str(parts[0].competition.classes)]
+    return hashlib.sha256(" ".join(known).encode()).hexdigest()
 
 
 def load_tables(folder: Path, layout: Layout, scratch: Path, config) -> list[PhotoTables]:
