@@ -590,7 +590,7 @@ def run_jobs(plan, members, parts, portfolio, strategy, output: Path, boundary: 
         print(plan.table(), flush=True)
         boundary.doing, began = "building the network", time.monotonic()
         keras.utils.clear_session()  # of the network before; inside the scope it would break it
-        with strategy.scope(), training.lost_workers_explained():
+        with strategy.scope(), training.failures_explained():
             fold, network = run_job(job, member, parts[job.fold], plan, portfolio.tests(), boundary)
         alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
         training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))

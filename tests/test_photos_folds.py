@@ -1,6 +1,7 @@
 """Every photo validates once; listed photos are left out; test photos may train."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,8 +10,8 @@ import pytest
 
 import tiny_competition
 from common import Problem
-from photos import divide
-from tiny_competition import write_competition, write_csv, write_photo
+from photos import divide, fingerprint, load_tables
+from tiny_competition import HOME, Settings, write_competition, write_csv, write_photo
 
 
 def table(sizes, seed=0):
@@ -168,6 +169,15 @@ def test_fingerprints_tell_folds_seeds_and_labels_apart_and_nothing_else(own_fol
     rows.loc[rows["Id"] == "00.jpg", "Category"] = "2"
     rows.to_csv(own_folder / "train.csv", index=False)
     assert not set(found()) & set(first)
+
+
+def test_the_fingerprint_of_a_run_tells_the_order_of_its_classes(folder, tmp_path):
+    orders = [(), ("0", "1", "10", "2"), ("2", "1", "0", "10")]
+    found = [
+        fingerprint(load_tables(folder, replace(HOME, order=order), tmp_path, Settings()))
+        for order in orders
+    ]
+    assert len(set(found)) == 3
 
 
 def test_the_log_names_nearly_the_same_photos_with_other_labels(own_folder, capsys):

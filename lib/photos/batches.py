@@ -10,7 +10,6 @@ import pandas as pd
 
 from ImageDataAugmentor.augmentor import ImageDataAugmentor
 from ImageDataAugmentor.engine.cache import overflow_to
-from photos.reading import SurvivingLoader, stand_ins
 from photos.tables import PhotoTables
 from settings import at_scale
 
@@ -27,8 +26,7 @@ def make_iterator(
     """Return an iterator over the photos of one of `tables`.
 
     Its batches are (uint8 [n, h, w, 3] in 0..255, float32 one-hot [n, classes]), the columns in the
-    order of the competition's classes. A table without labels gives the photos alone. A photo that
-    was deleted or spoilt since it was checked is replaced: see `SurvivingLoader`.
+    order of the competition's classes. A table without labels gives the photos alone.
 
     Args:
         config: the kernel's settings: image_size, batch_size, interpolation, fuse, cache, workers
@@ -64,8 +62,7 @@ def make_iterator(
         verbose=False,
     )
     flow.drop_remainder = shuffle
-    loader = replace(flow.loader, kept_size=tables.kept_size and larger(config, tables))
-    flow.loader = SurvivingLoader(loader, stand_ins(table) if labelled else {})
+    flow.loader = replace(flow.loader, kept_size=tables.kept_size and larger(config, tables))
     return flow
 
 

@@ -13,7 +13,6 @@ from common import Problem, first_names
 from ImageDataAugmentor.reading import UnreadableImage
 from photos.competition import Competition, excluded_rows, used_rows
 from photos.duplicates import join_groups, near_duplicate_groups, perceptual_hashes
-from photos.memory import Memory
 from photos.reading import is_readable_in_part, printable, read_small, reason_of
 
 DARK = 32  # of 255: no photo in daylight stays below it
@@ -34,9 +33,7 @@ class Examined:
     """Its largest value in grey, 0 to 255, where it was decoded."""
 
 
-def check_photos(
-    competition: Competition, workers: int | None = None, memory: Memory | None = None
-) -> Competition:
+def check_photos(competition: Competition, workers: int | None = None) -> Competition:
     """Decode every photo once, exclude the unusable ones and group near-identical ones.
 
     An unusable training photo loses its row of `train`; an unusable test photo keeps its row, with
@@ -46,7 +43,6 @@ def check_photos(
     Args:
         competition: as `read_competition` returns it; it is not changed.
         workers: the number of threads; None for one per CPU.
-        memory: of the photos that the run could use before; these are not excluded.
 
     Returns:
         The competition without the unusable photos; group and near of `train` are set.
@@ -54,29 +50,23 @@ def check_photos(
     Raises:
         Problem: no training photo or no test photo is usable.
     """
-    memory = memory or Memory()
     rows, test = competition.rows.copy(), competition.test.assign(reason="")
     used, tested = rows.index[rows["reason"] == ""], test.index[test["path"] != ""]
     paths = [(path, False) for path in rows.loc[used, "path"]]
     paths += [(path, True) for path in test.loc[tested, "path"]]
     found = examine_all(paths, workers)
-    of_train = dict(zip(used, found[: len(used)], strict=True))
-    of_test = dict(zip(tested, found[len(used) :], strict=True))
-    hashes = {row: one.hashes for row, one in of_train.items() if not one.reason}
-    hashes |= memory.hashes_of(rows.loc[[row for row in used if row not in hashes]])
-    known = {row for row in tested if memory.has_test(test.at[row, "Id"])}
-    rows.loc[used, "reason"] = ["" if r in hashes else one.reason for r, one in of_train.items()]
-    test.loc[tested, "reason"] = ["" if r in known else one.reason for r, one in of_test.items()]
+    of_train, of_test = found[: len(used)], found[len(used) :]
+    rows.loc[used, "reason"] = [one.reason for one in of_train]
+    test.loc[tested, "reason"] = [one.reason for one in of_test]
     for part, examined in (("training", of_train), ("test", of_test)):
-        warn_of_darkness(part, [one.brightest for one in examined.values() if not one.reason])
-    cut = [test.at[row, "Id"] for row, one in of_test.items() if one.truncated]
-    lost = [rows.at[row, "Id"] for row, one in of_train.items() if one.reason and row in hashes]
-    lost += [test.at[row, "Id"] for row, one in of_test.items() if one.reason and row in known]
-    name_photos("Truncated test photos, predicted from what is there", cut)
-    name_photos("Photos lost since this run began, for which others stand in", lost)
-    checked = without_unusable(competition, rows, test, [hashes[r] for r in used if r in hashes])
-    memory.keep(checked, [hashes[row] for row in used if row in hashes])
-    return checked
+        warn_of_darkness(part, [one.brightest for one in examined if not one.reason])
+    cut = test.loc[tested[[one.truncated for one in of_test]], "Id"]
+    if len(cut):
+        print(
+            f"Truncated test photos, predicted from what is there: {len(cut)} ({first_names(cut)})"
+        )
+    hashes = [one.hashes for one in of_train if not one.reason]
+    return without_unusable(competition, rows, test, hashes)
 
 
 def without_unusable(
@@ -130,12 +120,6 @@ def warn_of_darkness(part: str, brightest: list[int]) -> None:
             f"value is below {DARK} of 255, the largest of all is {max(brightest)}. Their values "
             "may lack a scale, such as 12 bits in files of 16: then scale them to the whole range."
         )
-
-
-def name_photos(what: str, ids: list[str]) -> None:
-    """Print a line about photos, if there are any."""
-    if ids:
-        print(f"{what}: {len(ids)} ({first_names(ids)})")
 
 
 def examine_all(photos: list[tuple[str, bool]], workers: int | None) -> list[Examined]:

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from common import first_names
-from photos import reading
 from photos.checking import check_photos
 from photos.competition import (
     Competition,
@@ -19,7 +18,6 @@ from photos.duplicates import conflicting_labels
 from photos.excluding import Exclusion, leave_out, not_a_loss, read_exclusion
 from photos.judging import judge, print_left_out
 from photos.layout import Layout
-from photos.memory import Memory
 from photos.recognising import layout_of
 from photos.splitting import divide, only_trained, split
 
@@ -83,18 +81,15 @@ class PhotoTables:
             probabilities: float [readable test photos, classes].
 
         Returns:
-            float32 [Ids, classes]: photos that can't be read, or could not when they were needed,
-            get the classes' fractions among the training photos.
+            float32 [Ids, classes]: photos that can't be read get the classes' fractions among the
+            training photos.
         """
-        paths = self.competition.test.path
-        usual = (paths == "") | paths.isin(reading.lost)
+        usual = (self.competition.test.path == "").to_numpy()
         if unreadable := usual.sum():
             print(f"{unreadable} test photos can't be read: they get the most frequent class.")
         counts = self.class_counts()["train"].to_numpy()
-        prior = np.float32(counts / counts.sum())
-        rows = np.tile(prior, (len(paths), 1))
-        rows[(paths != "").to_numpy()] = probabilities
-        rows[usual.to_numpy()] = prior
+        rows = np.tile(np.float32(counts / counts.sum()), (len(usual), 1))
+        rows[~usual] = probabilities
         return rows
 
 
@@ -121,8 +116,6 @@ def load_tables(folder: Path, layout: Layout, scratch: Path, config) -> list[Pho
         Problem: a file is missing or unreadable, or too little is left.
     """
     competition = read_competition(folder, layout_of(folder, layout), scratch)
-    memory = Memory.of(scratch / "usable-photos.npz", competition)
-    competition = memory.restored(competition)
     exclusion = Exclusion()
     if config.exclude:
         exclusion = read_exclusion(Path(config.exclude), competition)
@@ -130,9 +123,8 @@ def load_tables(folder: Path, layout: Layout, scratch: Path, config) -> list[Pho
     judge(competition, config.most_excluded)
     if config.limit is not None:
         competition = draw_limit(competition, config.limit, config.seed, exclusion.ids)
-    competition = check_photos(competition, config.workers, memory)
+    competition = check_photos(competition, config.workers)
     judge(competition, config.most_excluded)
-    memory.write()
     if config.folds > 1:
         pairs = divide(competition.train, config.folds, config.seed)
     else:

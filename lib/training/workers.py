@@ -8,6 +8,7 @@ lies in the chief's folder, so it must be on a disk that all of them see.
 import atexit
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from common import Problem
+from ImageDataAugmentor.reading import UnreadableImage
 
 COPIED = ("state", "members")  # what decides where a run goes on
 # What TensorFlow raises where another worker is gone.
@@ -64,17 +66,23 @@ def own_folder(output: Path) -> Path:
 
 
 @contextmanager
-def lost_workers_explained() -> Iterator[None]:
-    """Turn the error that follows when another worker ends into a sentence.
+def failures_explained() -> Iterator[None]:
+    """Turn the errors that follow when a photo is lost or another worker ends into sentences.
 
     Raises:
-        Problem: another worker is gone.
+        Problem: a photo can't be read any more, or another worker is gone.
     """
     number, count = worker()
     try:
         yield
-    except GONE as error:
-        if count == 1:
+    except (UnreadableImage, tf.errors.OpError) as error:
+        text = f"{type(error).__name__}: {error}"
+        if photo := re.search(rf"{UnreadableImage.__name__}: (.+)", text):
+            raise Problem(
+                f"A photo that could be read when the run began can't be any more: {photo[1]}. "
+                "Bring it back, and the same command goes on from the last finished epoch."
+            ) from error
+        if count == 1 or not isinstance(error, GONE):
             raise
         raise Problem(
             f"Another of the {count} workers is gone, so worker {number} ends too: start all again "
