@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor, list_pictures, zip_flows
-from ImageDataAugmentor.clutter import is_clutter
+from ImageDataAugmentor.files import is_clutter
 from ImageDataAugmentor.legacy.keras_changes import Steps
 from ImageDataAugmentor.reading import ImageLoader
 

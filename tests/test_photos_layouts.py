@@ -11,17 +11,15 @@ from common import Problem
 from common.tables import read_csv
 from photos import Layout, check_photos, conflicting_labels, layout_of, read_competition, split
 from photos.layout import literal
-from photos.recognising import Source, names_below, propose, table_below
+from photos.recognising import propose, source_of
 from photos.rows import class_folders, refuse_several
 from real_layouts import ALL
 from tiny_competition import HOME, write_competition, write_photo
 
 
 def proposed(folder, metric="", given=None):
-    source = Source(
-        names_below(folder), lambda name: table_below(folder, name), "slug", metric, given or {}
-    )
-    return propose(source)
+    known = {"slug": "slug", "metric": metric, "given": given or {}}
+    return propose(source_of(folder, folder.parent / "scratch", **known))
 
 
 @pytest.fixture(scope="module", params=ALL)
@@ -187,8 +185,8 @@ def test_several_ones_in_a_row_are_refused(tmp_path):
 def test_which_class_a_probability_is_of_must_be_told(tmp_path):
     ALL["dogs-vs-cats"](tmp_path)
     assert "which of cat and dog the probability is of" in proposed(tmp_path).doubts[0]
-    with pytest.raises(Problem, match=r"its own is in doubt .*cat and dog"):
-        layout_of(tmp_path, HOME)
+    with pytest.raises(Problem, match=r"its own is in doubt: .*cat and dog"):
+        layout_of(tmp_path, HOME, tmp_path / "scratch")
     cats = proposed(tmp_path, given={"positive": "cat"})
     assert (cats.layout.positive, cats.doubts) == ("cat", [])
     wrong = dataclasses.replace(cats.layout, positive="bird")
@@ -234,14 +232,14 @@ def test_a_folder_of_class_folders_without_any_table(tmp_path, capsys):
     for name in ("cat 1", "dog", "emu"):
         for number in range(8):
             write_photo(tmp_path / "pets" / name / f"{name}{number}.jpg")
-    layout = layout_of(tmp_path / "pets", HOME)
+    layout = layout_of(tmp_path / "pets", HOME, tmp_path / "scratch")
     competition = read_competition(tmp_path / "pets", layout, tmp_path)
     assert (competition.classes, len(competition.train)) == (["cat 1", "dog", "emu"], 24)
     assert len(competition.test) == 0
     assert "3 classes" in capsys.readouterr().out
     for number in range(2):
         write_photo(tmp_path / "pets" / "test" / f"{number}.jpg")
-    layout = layout_of(tmp_path / "pets", HOME)
+    layout = layout_of(tmp_path / "pets", HOME, tmp_path / "scratch")
     competition = read_competition(tmp_path / "pets", layout, tmp_path)
     assert (len(competition.train), len(competition.test)) == (24, 2)
     assert competition.excluded.empty
@@ -249,7 +247,7 @@ def test_a_folder_of_class_folders_without_any_table(tmp_path, capsys):
 
 def test_a_block_that_fits_is_kept(tmp_path, capsys):
     write_competition(tmp_path)
-    assert layout_of(tmp_path, HOME) is HOME
+    assert layout_of(tmp_path, HOME, tmp_path / "scratch") == HOME
     assert not capsys.readouterr().out
 
 
@@ -265,7 +263,7 @@ def test_a_folder_that_is_no_competition(tmp_path, names, sentence):
     for name, text in names.items():
         (tmp_path / name).write_text(text)
     with pytest.raises(Problem, match=rf"There is no .*\.csv in .*{sentence}.*mend the block"):
-        layout_of(tmp_path, HOME)
+        layout_of(tmp_path, HOME, tmp_path / "scratch")
 
 
 def test_a_column_that_the_block_names_and_the_table_lacks(tmp_path):

@@ -11,7 +11,7 @@ from common import Problem
 from common.tables import read_csv
 from photos import Layout, check_photos, read_competition
 from photos.pixels import pixel_columns, usual_range
-from photos.recognising import Source, names_below, propose, table_below
+from photos.recognising import propose, source_of
 from tiny_competition import photo, reasons, write_csv
 
 SIDE = 8
@@ -93,8 +93,7 @@ def test_a_sample_longer_than_the_test_table_lacks_photos(tmp_path):
 def test_the_label_is_recognised_beside_a_column_of_ids(tmp_path):
     folder = write_tables(tmp_path / "data")
     (folder / "sample.csv").rename(folder / "sample_submission.csv")
-    source = Source(names_below(folder), lambda name: table_below(folder, name), "", "accuracy")
-    layout = propose(source).layout
+    layout = propose(source_of(folder, folder.parent / "scratch", metric="accuracy")).layout
     assert (layout.packed, layout.label) == ("pixels", "label")
     assert_pictures(read(folder, layout))
 
@@ -301,8 +300,7 @@ def assert_records(competition):
 
 def test_tfrecords_are_unpacked_once(tmp_path, capsys):
     folder = write_competition(tmp_path / "data")
-    source = Source(names_below(folder), lambda name: table_below(folder, name), "", "macro-f1")
-    layout = propose(source).layout
+    layout = propose(source_of(folder, folder.parent / "scratch", metric="macro-f1")).layout
     assert layout.packed == "tfrecords"
     for _ in range(2):
         assert_records(read(folder, layout))

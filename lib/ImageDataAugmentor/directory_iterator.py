@@ -4,17 +4,17 @@ import os
 
 import numpy as np
 
-from .clutter import is_clutter
 from .file_iterator import FileIterator, listed
+from .files import is_clutter, walk
 from .iterator import FlowSettings, ImageSaver
-from .reading import ImageLoader, walk
+from .reading import ImageLoader
 
 
 class DirectoryIterator(FileIterator):
     """Iterates over the image files in the class folders of a folder.
 
     By default `classes` are all sub-folders in alphanumeric order ('10' before '2'). The files of a
-    class are in the order of their folders and names. What `clutter.is_clutter` names is left out.
+    class are in the order of their folders and names. What `files.is_clutter` names is left out.
     Raises FileNotFoundError for a class without a folder, and ValueError for a class mode that does
     not fit and for a folder without class folders.
     """
@@ -73,10 +73,9 @@ class DirectoryIterator(FileIterator):
                 f"{self.directory} has no sub-folder for the class {name!r}; there are "
                 f"{listed(self._sub_folders())}."
             )
-        folders = sorted(walk(top, follow_links), key=lambda entry: entry[0])
         return [
             os.path.relpath(os.path.join(folder, file), self.directory)
-            for folder, files in folders
-            for file in sorted(files)
+            for folder, files in sorted(walk(top, follow_links))
+            for file in files
             if file.lower().endswith(self.white_list_formats)
         ]

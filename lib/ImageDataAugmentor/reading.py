@@ -1,5 +1,6 @@
 """Image files, read as uint8 arrays of a given size and colour mode."""
 
+import functools
 import os
 import threading
 import warnings
@@ -10,9 +11,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-from .clutter import is_clutter
+from .files import SUFFIXES, is_clutter, walk
 
-SUFFIXES = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
 CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1, "gray": 1}
 TRUNCATED = ("load", "error")
 _INTERPOLATIONS = {
@@ -28,6 +28,7 @@ _INTERPOLATIONS = {
 _JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG", (b"II*\0", b"MM\0*")
 _JPEG_END = b"\xff\xd9"
 _DEEP = {"F", "I", "unknown"}  # Pillow's modes of more than 16 bits; it has none in colour.
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _REDUCED = {
     8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
@@ -200,19 +201,12 @@ def validate_filename(filename: str, white_list_formats=SUFFIXES) -> bool:
     )
 
 
-def walk(directory: str, follow_links: bool = False):
-    """Yield (folder, file names) for a folder and those within it, without clutter."""
-    for folder, folders, names in os.walk(directory, followlinks=follow_links):
-        folders[:] = [name for name in folders if not is_clutter(name)]
-        yield folder, [name for name in names if not is_clutter(name)]
-
-
 def list_pictures(directory: str, ext=SUFFIXES) -> list[str]:
     """Return the paths of all pictures in a folder and its sub-folders, without clutter."""
     suffixes = tuple(f".{suffix}" for suffix in ((ext,) if isinstance(ext, str) else ext))
     return [
         os.path.join(folder, name)
-        for folder, names in walk(directory)
+        for folder, names in walk(directory, follow_links=False)
         for name in names
         if name.lower().endswith(suffixes)
     ]
@@ -288,6 +282,12 @@ def _in_colours(image: np.ndarray, color_mode: str) -> np.ndarray:
 def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) -> np.ndarray:
     """Decode with Pillow, which knows more kinds of files and decodes more of damaged ones."""
     mode = {"rgb": "RGB", "rgba": "RGBA"}.get(color_mode, "L")
+    kind = data[4:32].tobytes()
+    is_heif = kind[:4] == b"ftyp" and kind[4:8] in _HEIF and b"avi" not in kind
+    if is_heif and not _reads_heif():
+        raise UnreadableImage(
+            f"{path}: a HEIC photo, which `pip install pillow-heif` makes readable"
+        )
     try:
         with _pillow_lock:  # The flag is global in Pillow.
             before, ImageFile.LOAD_TRUNCATED_IMAGES = ImageFile.LOAD_TRUNCATED_IMAGES, cut_off
@@ -302,6 +302,17 @@ def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) 
     except Exception as error:  # Decoders raise many kinds of errors for damaged files.
         raise UnreadableImage(f"{path}: not an image that can be decoded") from error
     return array[..., np.newaxis] if array.ndim == 2 else array
+
+
+@functools.cache
+def _reads_heif() -> bool:
+    """Let Pillow read the photos of iPhones; tell whether the package for it is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
 
 
 def _is_truncated(data: np.ndarray) -> bool:

@@ -1,5 +1,7 @@
 """Read a competition's folder into tables, in which every row is matched with its photo."""
 
+import os
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +23,7 @@ from photos.layout import Layout
 from photos.matching import PhotoIndex, folders_of, with_labels
 from photos.places import find_photos, read_table
 from photos.reading import printable
+from photos.roles import common_end, role_of
 from photos.rows import known_names, refuse_several, rows_of_photos, rows_of_table
 from photos.spelling import WAYS_OF_FILES, WHOLE_NUMBER, Spellings
 from photos.submitting import check_form, fill
@@ -93,17 +96,17 @@ def read_competition(folder: str | Path, layout: Layout, scratch: str | Path) ->
         folder, layout = unpacked(folder, layout, scratch)
     sample = read_sample(folder, layout, scratch)
     sample, tests = find_tests(folder, layout, scratch, sample)
-    rows, classes, orphans = read_train(folder, layout, scratch, sample)
-    check_form(sample, layout, classes)
     test, orphans_of_test = read_test(folder, layout, tests, sample.iloc[:, 0])
+    tests = tests[tests["path"].isin(test["path"])]
+    rows, classes, orphans = read_train(folder, layout, scratch, sample, tests)
+    check_form(sample, layout, classes)
     if layout.submission == "label" and isinstance(classes[0], int):
         sample[sample.columns[1]] = as_integers(sample.iloc[:, 1])
-    if layout.train_photos == layout.test_photos:  # neither set lacks the other's photos
-        both = {*test["path"], *rows["path"]}
-        orphans, orphans_of_test = (
-            part[(part["path"] == "") | ~part["path"].isin(both)]
-            for part in (orphans, orphans_of_test)
-        )
+    both = {*real_paths(test["path"]), *real_paths(rows["path"])}  # no set lacks the other's photos
+    orphans, orphans_of_test = (
+        part[(part["path"] == "") | ~real_paths(part["path"]).isin(both)]
+        for part in (orphans, orphans_of_test)
+    )
     parts = [rows[rows["reason"] != ""], orphans]
     excluded = [*map(excluded_rows, parts), excluded_rows(orphans_of_test, "test")]
     excluded = pd.concat(excluded, ignore_index=True)
@@ -120,29 +123,39 @@ def unpacked(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, Layout]
 
 
 def read_train(
-    folder: Path, layout: Layout, scratch: Path, sample: pd.DataFrame
+    folder: Path, layout: Layout, scratch: Path, sample: pd.DataFrame, tests: pd.DataFrame
 ) -> tuple[pd.DataFrame, list, pd.DataFrame]:
     """Return the rows as `Competition.rows`, the classes and the photos without a row.
+
+    No photo that is to be predicted trains, also where the table has a row of it.
 
     Args:
         folder: the competition's.
         layout: its block.
         scratch: where zips are unpacked.
         sample: the sample submission.
+        tests: the photos that are to be predicted, as `find_photos` lists them.
     """
     places = folder, layout.train_photos, scratch
     spelt = spelt_in_sample(sample, layout)
     if layout.train_csv:
         rows = rows_of_table(folder, layout, scratch, sample)
         photos = find_photos(*places, asked_for(rows["Id"]))
-        folders, table = folders_of(photos["name"]), folder / layout.train_csv
+        predicted = rows_to_predict(rows["Id"], photos, tests)
+        photos = photos[~real_paths(photos["path"]).isin(set(real_paths(tests["path"])))]
+        kept, folders = rows[~predicted], class_folders_of(photos, rows)
         if not layout.single_labels:
-            refuse_several(rows["label"], str(table), folders | known_names(sample))
+            names, where = folders | known_names(sample), str(folder / layout.train_csv)
+            refuse_several(kept["label"], where, names)
         columns = spelt if layout.submission == "probabilities" else set()
-        rows, of_folder = judge_labels(rows, folders, spelt, columns)
-        rows, orphans = match_train(rows, with_labels(photos, of_folder), layout)
+        kept, of_folder = judge_labels(kept, folders, spelt, columns)
+        kept, orphans = match_train(kept, with_labels(photos, of_folder), layout)
+        rest = rows[predicted].assign(**{"class": None, "path": "", "counts": False})
+        rest["reason"] = f"its row of {layout.train_csv} is of a photo that is to be predicted"
+        rows = pd.concat([kept, rest]).sort_index() if len(rest) else kept
     else:
         photos = find_photos(*places, lambda name: False, layout.test_photos)
+        photos = photos[~real_paths(photos["path"]).isin(set(real_paths(tests["path"])))]
         rows, orphans = rows_of_photos(photos, layout)
         rows, _ = judge_labels(rows, set() if layout.pattern else set(rows["label"]), spelt)
         rows["counts"] = True
@@ -161,6 +174,51 @@ def read_train(
             f"{orphans['Id'].iloc[0]}, {orphans['reason'].iloc[0]}."
         )
     return rows, in_order(set(used["class"]), layout), orphans
+
+
+def rows_to_predict(ids: pd.Series, photos: pd.DataFrame, tests: pd.DataFrame) -> pd.Series:
+    """Tell of each Id of the training table whether it means only photos to be predicted.
+
+    Args:
+        ids: of the table.
+        photos: in the places of the training photos; those to be predicted may be among them.
+        tests: the photos to be predicted.
+    """
+    both = pd.concat([photos[["name", "path"]], tests[["name", "path"]]])
+    both = both.assign(path=real_paths(both["path"])).drop_duplicates("path")
+    names, paths = both["name"].tolist(), both["path"].tolist()
+    spellings, predicted = Spellings(names, WAYS_OF_FILES), set(real_paths(tests["path"]))
+
+    def means_test(Id: str) -> bool:
+        found = [paths[position] for position in spellings.find(Id)[0]]
+        wanted = re.split(r"[/\\]", Id)
+        alike = [common_end(wanted, path.split("/")) for path in found]
+        likely = [path for path, n in zip(found, alike, strict=True) if n == max(alike)]
+        return bool(likely) and predicted.issuperset(likely)
+
+    return ids.map(means_test).astype(bool)
+
+
+def real_paths(paths: pd.Series) -> pd.Series:
+    """Return paths without links to folders, so that those of one photo are equal."""
+    folders = {os.path.dirname(path) for path in paths}
+    real = {folder: os.path.realpath(folder) if folder else "" for folder in folders}
+    return paths.map(
+        lambda path: os.path.join(real[os.path.dirname(path)], os.path.basename(path))
+    ).astype(object)
+
+
+def class_folders_of(photos: pd.DataFrame, rows: pd.DataFrame) -> set[str]:
+    """Return the names of all folders that photos lie in, among which class folders may be.
+
+    A folder `train` is none where `train` is the only label that has a folder.
+    """
+    folders, labels = folders_of(photos["name"]), set(rows["label"])
+    return (
+        folders - {name for name in folders & labels if role_of(name)}
+        if (len(folders & labels) == 1 and len(labels) > 1)
+        else folders
+    )
 
 
 def spelt_in_sample(sample: pd.DataFrame, layout: Layout) -> set[str]:

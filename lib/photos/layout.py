@@ -40,7 +40,9 @@ class Layout:
         "the classes from the least to the greatest, where the metric is kappa and they are words",
     )
     group: str = setting("", "its column of what must not be in training and validation alike")
-    pattern: str = setting("", "a regular expression; its group in a photo's name is the label")
+    pattern: str = setting(
+        "", "a regular expression; its group in a photo's name, with a / in its path, is the label"
+    )
     train_photos: tuple[str, ...] = setting(
         ("train",), "folders or zips, of which the first that holds photos counts; '' is the folder"
     )
@@ -109,9 +111,26 @@ def table_file(folder: Path, name: str) -> Path | None:
 
     Args:
         folder: the competition's.
-        name: of the CSV below it.
+        name: of the CSV below it; folders of the name may be zips.
     """
-    for path in (folder / name, folder / f"{name}.zip"):
-        if path.is_file():
-            return path
-    return None
+    if (folder / name).is_file():
+        return folder / name
+    return archive_of(folder, name)[0]
+
+
+def archive_of(folder: Path, place: str) -> tuple[Path | None, str]:
+    """Return the zip that a place is or lies in, and its name in there; None and "" for none.
+
+    Args:
+        folder: the competition's.
+        place: a file or folder below it; a zip may be named with or without its suffix.
+    """
+    if (folder / place).is_dir():
+        return None, ""
+    parts = place.split("/")
+    for number in range(len(parts), 0, -1):
+        head = "/".join(parts[:number])
+        for name in (head, f"{head}.zip"):
+            if name.lower().endswith(".zip") and (folder / name).is_file():
+                return folder / name, "/".join(parts[number:])
+    return None, ""

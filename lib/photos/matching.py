@@ -1,92 +1,14 @@
 """Find the photo of every row."""
 
-import json
-import os
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import pandas as pd
 
 from common import first_names
-from ImageDataAugmentor.clutter import is_clutter
 from photos.reading import printable
 from photos.spelling import WAYS_OF_FILES, Spellings
-from photos.unpacking import unpack
 
 NEAR = 3  # near misses that a reason names
-DEEPEST = 3  # levels of zips within zips
-IDS_FILE = ".photo-ids.json"  # in a folder of unpacked photos: the Ids by the files' names
-
-
-def find_files(
-    root: Path, scratch: Path, asked: Callable[[str], bool], depth: int = 1
-) -> pd.DataFrame:
-    """List the files below `root`, and those in zips among them as if these were folders.
-
-    Args:
-        root: a folder or a zip.
-        scratch: where zips are unpacked.
-        asked: as in `unpack`.
-        depth: the level of a zip within others, from 1.
-
-    Returns:
-        The columns of `list_files`, and packed: the size in bytes of what was left packed, else 0.
-
-    Raises:
-        Problem: as `unpack` does.
-    """
-    left: list[tuple[str, int]] = []
-    folder = root
-    if root.is_file():
-        folder, left = unpack(root, scratch, asked)
-    found = by_id(list_files(folder), folder).assign(packed=0)
-    zips = found[is_zip(found)] if depth < DEEPEST else found[:0]
-    packed = [(name, str(root), size) for name, size in left]
-    parts = [found.drop(zips.index), pd.DataFrame(packed, columns=found.columns)]
-    for name, path in zips[["name", "path"]].itertuples(index=False):
-        inner = find_files(Path(path), scratch, asked, depth + 1)
-        parts.append(inner.assign(name=name[: -len(".zip")] + "/" + inner["name"]))
-    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-
-
-def by_id(files: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Return files with their photos' Ids as names, where the folder holds the list of these."""
-    if not (folder / IDS_FILE).is_file():
-        return files
-    ids = json.loads((folder / IDS_FILE).read_text(encoding="utf-8"))
-    return files.assign(name=files["name"].map(ids))
-
-
-def is_zip(files: pd.DataFrame) -> pd.Series:
-    """Tell of each file whether it is a zip, by its suffix."""
-    return files["path"].str.lower().str.endswith(".zip").astype(bool)
-
-
-def list_files(root: Path) -> pd.DataFrame:
-    """List the files below `root` in a stable order, without hidden ones and clutter.
-
-    Links to folders are followed, each folder once.
-
-    Returns:
-        Columns name (below `root`, with /) and path, both str.
-    """
-    found, seen = [], set()
-    for parent, folders, names in os.walk(root, followlinks=True):
-        seen.add(os.path.realpath(parent))
-        folders[:] = [
-            name
-            for name in sorted(folders)
-            if not is_clutter(name) and os.path.realpath(os.path.join(parent, name)) not in seen
-        ]
-        here = os.path.relpath(parent, root).replace(os.sep, "/")
-        inside = "" if here == "." else f"{here}/"
-        found += [
-            (inside + name, os.path.join(parent, name))
-            for name in sorted(names)
-            if not is_clutter(name)
-        ]
-    return pd.DataFrame(found, columns=["name", "path"], dtype=object)
 
 
 def folders_of(names: pd.Series) -> set[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from photos.layout import Layout, table_file
-from photos.matching import IDS_FILE
+from photos.listing import IDS_FILE
 from photos.places import read_table
 
 ID = "Id of the photo"

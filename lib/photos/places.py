@@ -1,6 +1,7 @@
 """Find a competition's tables and photos in its folder, packed in zips or not."""
 
 import posixpath
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,8 +9,16 @@ import pandas as pd
 
 from common import Problem
 from common.tables import read_csv
-from photos.layout import table_file
-from photos.matching import find_files
+from photos.layout import archive_of
+from photos.listing import (
+    DEEPEST,
+    find_files,
+    holds_tables,
+    list_files,
+    members_of,
+    only_zip,
+    photos_in,
+)
 from photos.unpacking import unpack
 
 
@@ -19,13 +28,16 @@ def read_table(folder: Path, name: str, scratch: Path) -> pd.DataFrame:
     Raises:
         Problem: it is missing or unreadable.
     """
-    path = table_file(folder, name) or folder / name
-    if path.suffix == ".zip":
-        unpacked, _ = unpack(path, scratch, lambda member: True)
-        inside = [file for file in sorted(unpacked.rglob("*.csv")) if file.name == Path(name).name]
-        if not inside:
-            raise Problem(f"{path} holds no {Path(name).name}: download it again.")
-        path = inside[0]
+    path = folder / name
+    if not path.is_file():
+        archive, inside = archive_of(folder, name)
+        if archive:
+            wanted = "/" + (inside.replace(".zip/", "/") or posixpath.basename(name))
+            found = find_files(archive, scratch, lambda member: True)
+            found = found[("/" + found["name"]).str.endswith(wanted)]
+            if found.empty:
+                raise Problem(f"{archive} holds no {wanted[1:]}: download it again.")
+            path = Path(found["path"].iloc[0])
     return read_csv(path)
 
 
@@ -59,7 +71,7 @@ def find_photos(
         archive, inside = archive_of(folder, place)
         if not archive and not (folder / place).is_dir():
             continue
-        found = find_files(archive or folder / place, scratch, asked)
+        found = photos_in(find_files(archive or folder / place, scratch, asked))
         found = below(found, inside) if inside else outside(found, place, without)
         if len(found):
             return found
@@ -77,27 +89,15 @@ def find_photos(
 
 def with_stems(places: Sequence[str]) -> list[str]:
     """Return places, folders before zips, and for each zip also the folder of its name."""
-    folders = [place for place in places if not place.endswith(".zip")]
-    zips = [place for place in places if place.endswith(".zip")]
-    stems = [place.removesuffix(".zip") for place in zips]
+    folders = [place for place in places if not place.lower().endswith(".zip")]
+    zips = [place for place in places if place.lower().endswith(".zip")]
+    stems = [place[: -len(".zip")] for place in zips]
     return list(dict.fromkeys([*folders, *stems, *zips, *(f"{place}.zip" for place in folders)]))
-
-
-def archive_of(folder: Path, place: str) -> tuple[Path | None, str]:
-    """Return the zip that a place is or lies in, and the folder in it; None and "" for a folder."""
-    if (folder / place).is_dir():
-        return None, ""
-    parts = place.split("/")
-    for number in range(len(parts), 0, -1):
-        head = "/".join(parts[:number])
-        for name in (head, f"{head}.zip"):
-            if name.endswith(".zip") and (folder / name).is_file():
-                return folder / name, "/".join(parts[number:])
-    return None, ""
 
 
 def below(found: pd.DataFrame, inside: str) -> pd.DataFrame:
     """Return the files of a zip that lie in one of its folders, at any depth."""
+    inside = re.sub(r"\.zip(/|$)", r"\1", inside, flags=re.I)
     marked = "/" + found["name"]
     there = marked.str.contains(f"/{inside}/", regex=False)
     names = marked.str.split(f"/{inside}/", n=1).str[-1]
@@ -111,3 +111,24 @@ def outside(found: pd.DataFrame, place: str, without: Sequence[str]) -> pd.DataF
         if other and other != place and not inside.startswith(".."):
             found = found[~found["name"].str.startswith(f"{inside}/")]
     return found.reset_index(drop=True)
+
+
+def opened(folder: Path, scratch: Path) -> Path:
+    """Return the folder of a competition's files: the given one, or what its only zip holds.
+
+    Kaggle's client downloads a competition as one zip, which may also be given itself.
+
+    Args:
+        folder: what a person calls the competition's folder.
+        scratch: where the zip is unpacked.
+
+    Raises:
+        Problem: as `unpack` does.
+    """
+    for _ in range(DEEPEST):
+        paths = [str(folder)] if folder.is_file() else list_files(folder)["path"].tolist()
+        archive = only_zip(paths)
+        if not archive or not holds_tables([one.name for one in members_of(archive)]):
+            break
+        folder, _ = unpack(Path(archive), scratch, lambda member: True)
+    return folder

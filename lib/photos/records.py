@@ -9,7 +9,7 @@ import pandas as pd
 
 from common import Problem
 from photos.layout import Layout
-from photos.matching import list_files
+from photos.listing import list_files
 from photos.packing import ID, converted, note_ids, suffix_of, write_photos
 from photos.pixels import id_name
 from photos.spelling import WAYS_OF_LABELS, Spellings

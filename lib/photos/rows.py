@@ -140,8 +140,7 @@ def rows_of_photos(photos: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, 
         the others as rows to exclude, with a reason.
     """
     if layout.pattern:
-        bare = photos["name"].str.rpartition("/")[2]
-        labels = bare.map(lambda name: label_in(layout.pattern, name))
+        labels = labels_by(layout.pattern, photos["name"])
         reason = f"its name does not match the pattern {layout.pattern}"
     else:
         labels, reason = class_folders(photos["name"]), "it lies in no class folder"
@@ -149,6 +148,15 @@ def rows_of_photos(photos: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, 
     rows = rows[["Id", "label", "group", "path"]]
     none = rows["label"] == ""
     return rows[~none].reset_index(drop=True), rows[none].assign(reason=reason)
+
+
+def labels_by(pattern: str, names: pd.Series) -> pd.Series:
+    """Return the label that a pattern finds in each photo's name, "" where it finds none.
+
+    A pattern with a / is sought in the name with its folders, others in the bare name.
+    """
+    sought = names if "/" in pattern else names.str.rpartition("/")[2]
+    return sought.map(lambda name: label_in(pattern, name)).astype(object)
 
 
 def label_in(pattern: str, name: str) -> str:

@@ -4,8 +4,10 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable
 
+from ImageDataAugmentor.files import SUFFIXES
+
 # Suffixes of files, which Ids may lack or have in another spelling.
-SUFFIX = re.compile(r"\.(?:jpe?g|jfif|png|bmp|gif|tiff?|webp|ppm|pgm|avif|jp2|pcx|dcm)$", re.I)
+SUFFIX = re.compile(rf"\.(?:{'|'.join(SUFFIXES)})$", re.I)
 WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}")  # as it is usually written
 ANY_WHOLE_NUMBER = re.compile(r"(-?\d{1,18})(?:\.0*)?")
 

@@ -1,6 +1,7 @@
 """The photos of a run: what trains, what validates, and what is predicted."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from photos.duplicates import conflicting_labels
 from photos.excluding import Exclusion, leave_out, not_a_loss, read_exclusion
 from photos.judging import judge, print_left_out
 from photos.layout import Layout
+from photos.places import opened
 from photos.recognising import layout_of
 from photos.splitting import divide, only_trained, split
 
@@ -99,7 +101,13 @@ def fingerprint(parts: list[PhotoTables]) -> str:
     return hashlib.sha256(" ".join(known).encode()).hexdigest()
 
 
-def load_tables(folder: Path, layout: Layout, scratch: Path, config) -> list[PhotoTables]:
+def load_tables(
+    folder: Path,
+    layout: Layout,
+    scratch: Path,
+    config,
+    given: Mapping[str, str] | None = None,
+) -> list[PhotoTables]:
     """Read, check and split a competition, and print what was found.
 
     Args:
@@ -108,6 +116,7 @@ def load_tables(folder: Path, layout: Layout, scratch: Path, config) -> list[Pho
         scratch: where zips are unpacked.
         config: has limit, exclude, folds, validation_share, seed, workers and most_excluded; see
             `draw_limit`, `read_exclusion`, `divide`, `split`, `check_photos` and `judge`.
+        given: fields of the block that a person has decided, as text.
 
     Returns:
         The tables of each fold; of one split where `folds` is 1. They share the competition.
@@ -115,7 +124,9 @@ def load_tables(folder: Path, layout: Layout, scratch: Path, config) -> list[Pho
     Raises:
         Problem: a file is missing or unreadable, or too little is left.
     """
-    competition = read_competition(folder, layout_of(folder, layout), scratch)
+    folder = opened(folder, scratch)
+    layout = layout_of(folder, layout, scratch, given)
+    competition = read_competition(folder, layout, scratch)
     exclusion = Exclusion()
     if config.exclude:
         exclusion = read_exclusion(Path(config.exclude), competition)

@@ -25,6 +25,7 @@ import signal
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -311,10 +312,20 @@ class Client:
         return Path(path).stat().st_size if ended else self._confirm(url, Path(path))
 
     def zip_names(self, competition: str, name: str) -> list[str]:
-        """Return the names in a zip of a competition's data, of which only the end is read."""
+        """Return the names of the files in a zip of a competition's data: only its end is read."""
+        with self._zip(competition, name) as bundle:
+            return [member for member in bundle.namelist() if not member.endswith("/")]
+
+    def download_member(self, competition: str, name: str, member: str, path: str) -> int:
+        """Save a file out of a zip of a competition's data, and return its size in bytes."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with self._zip(competition, name) as bundle:
+            return Path(path).write_bytes(bundle.read(member))
+
+    def _zip(self, competition: str, name: str) -> zipfile.ZipFile:
         from kagglesdk.common.types.http_redirect import HttpRedirect
 
-        from ship.ranged import names_in
+        from ship.ranged import zip_at
 
         fields = Fields(competitionName=competition, fileName=name)
         method = ("competitions.CompetitionApiService", "DownloadDataFile")
@@ -323,7 +334,7 @@ class Client:
             kaggle.http_client().call(*method, fields, HttpRedirect) as response,
         ):
             url, size = response.url, int(response.headers.get("Content-Length") or 0)
-        return names_in(url, size)
+        return zip_at(url, size)
 
     def _save(self, response: requests.Response, path: Path, here: int = 0) -> bool:
         """Write an answer's body to `path`, and tell whether the answer said where it ends.

@@ -4,24 +4,23 @@ import argparse
 import contextlib
 import json
 import re
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from slugify import slugify
 
 from common import Problem, write_atomically
+from ImageDataAugmentor.files import is_photo, lies_in_clutter
 from ship.block import with_block
 from ship.context import Context, parse_settings
 from ship.line import Refused, Unavailable
 from ship.output import say, tell
 from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER
+from ship.submission import MOST_LISTED, download_table
 
 if TYPE_CHECKING:
     import pandas as pd  # takes half a second, so only what reads a table imports it
 
-MOST_NAMES = 20_000
-"""Of a competition's files that are listed; the first tell its layout."""
 LARGEST_TABLE = 300_000_000
 """Bytes of a CSV that is downloaded."""
 LONGEST_TITLE = 45
@@ -34,17 +33,24 @@ class Files:
     """A competition's files at Kaggle, as `photos.recognising` asks for them."""
 
     def __init__(self, context: Context, slug: str):
+        from photos.listing import holds_tables, only_zip  # imports pandas
+
         self.context, self.slug = context, slug
-        listed, self.complete = context.remote.some_data_files(slug, MOST_NAMES)
+        listed, self.complete = context.remote.some_data_files(slug, MOST_LISTED)
+        listed = [(name, size) for name, size in listed if not lies_in_clutter(name)]
         self.sizes = dict(listed)
-        self.names = [name for name, _ in listed]
+        self.names = list(self.sizes)
         self.unknown: list[str] = []
-        for name in [n for n in self.names if re.search(r"(?<!\.csv)\.zip$", n, re.I)]:
+        zips = [n for n in self.names if re.search(r"(?<!\.csv)\.zip$", n, re.I)]
+        for name in zips:
             try:
                 inside = context.remote.call("zip_names", name, competition=slug, name=name)
-                self.names += [f"{name}/{member}" for member in inside]
+                self.names += [f"{name}/{one}" for one in inside if not lies_in_clutter(one)]
             except (Problem, Unavailable) as problem:
                 self.unknown.append(f"what {name} holds ({problem})")
+        head = f"{only_zip(list(self.sizes))}/"
+        inside = [name[len(head) :] for name in self.names if name.startswith(head)]
+        self.names = inside if holds_tables(inside) else self.names
 
     def table(self, name: str) -> "pd.DataFrame":
         """Return a CSV, which is downloaded into runs/<competition>/ once.
@@ -54,21 +60,12 @@ class Files:
         """
         from common.tables import read_csv
 
-        packed = name not in self.sizes
-        remote = f"{name}.zip" if packed else name
+        remote = name if name in self.sizes else f"{name}.zip"
         if self.sizes.get(remote, 0) > LARGEST_TABLE:
             raise Problem(f"{remote} has {self.sizes[remote] / 1e9:.1f} GB, too much to look into")
         kept = self.context.project.runs / self.slug / name
         if not kept.exists():
-            say(f"downloading {remote} of {self.slug}")
-            new = kept.with_name(kept.name + ".new")
-            fields = {"competition": self.slug, "name": remote, "path": str(new)}
-            self.context.remote.call("download_data", remote, **fields)
-            if zipfile.is_zipfile(new):
-                with zipfile.ZipFile(new) as archive:
-                    inside = next(n for n in archive.namelist() if n.lower().endswith(".csv"))
-                    new.write_bytes(archive.read(inside))
-            new.replace(kept)
+            download_table(self.context, self.slug, name, kept)
         return read_csv(kept)
 
 
@@ -177,7 +174,8 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         metric_named(given["metric"])
         doubts = []
     try:
-        proposal = propose(Source(files.names, files.table, slug, metric, given))
+        photos = [name for name in files.names if is_photo(name)]
+        proposal = propose(Source(files.names, photos, files.table, slug, metric, given))
     except Problem as problem:
         more = f" (it can't be told {'; '.join(files.unknown)})" if files.unknown else ""
         raise Problem(f"{slug}: {str(problem).rstrip('.')}{more}. Nothing is proposed.") from None

@@ -51,13 +51,11 @@ class Ranged(io.RawIOBase):
         return len(content)
 
 
-def names_in(url: str, size: int) -> list[str]:
-    """Return the names of the files in a zip at an address.
+def zip_at(url: str, size: int) -> zipfile.ZipFile:
+    """Return a zip at an address, of which only what is asked for is fetched.
 
     Raises:
         BadZipFile: it is none.
         ConnectionError: the server sends no parts of files.
     """
-    file = io.BufferedReader(Ranged(url, size), READ_AHEAD)
-    with zipfile.ZipFile(file) as bundle:
-        return [name for name in bundle.namelist() if not name.endswith("/")]
+    return zipfile.ZipFile(io.BufferedReader(Ranged(url, size), READ_AHEAD))

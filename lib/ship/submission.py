@@ -12,6 +12,8 @@ from ship.fetch import read_metrics
 from ship.line import Refused
 from ship.output import say
 
+MOST_LISTED = 20_000
+"""Names of a competition's files that are listed to find one."""
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """With what files begin that Excel and PowerShell write; Kaggle takes it for a column's name."""
 
@@ -125,21 +127,52 @@ def data_file(context: Context, folder: Path, name: str) -> Path:
     with context.sharing(kept):
         if kept.exists():
             return kept
-        say(f"downloading {name} of {competition}")
-        new = kept.with_name(name + ".new")
-        fields = {"competition": competition, "path": str(new)}
-        try:
-            context.remote.call("download_data", name, name=name, **fields)
-        except Refused as refusal:  # it may lie there in a zip of its name
-            if refusal.status != 404:
-                raise
-            context.remote.call("download_data", name, name=f"{name}.zip", **fields)
-        if zipfile.is_zipfile(new):  # Kaggle packs some files
-            with zipfile.ZipFile(new) as archive:
-                new.write_bytes(archive.read(Path(name).name))
-        read_table(new)
-        new.replace(kept)
+        download_table(context, competition, name, kept)
     return kept
+
+
+def download_table(context: Context, competition: str, name: str, kept: Path) -> None:
+    """Download a CSV of a competition, where need be out of a zip of its name or one that holds it.
+
+    Args:
+        context: of the command.
+        competition: its slug.
+        name: of the CSV; where it lies in a zip, the zip's name without its suffix may be a folder.
+        kept: the file that is written once it is complete.
+    """
+    say(f"downloading {name} of {competition}")
+    new = kept.with_name(kept.name + ".new")
+    fields = {"competition": competition, "path": str(new)}
+    try:
+        context.remote.call("download_data", name, name=name, **fields)
+    except Refused as refusal:
+        if refusal.status != 404:
+            raise
+        archive, member = holder_of(context, competition, name)
+        if member:
+            context.remote.call("download_member", name, name=archive, member=member, **fields)
+        else:
+            context.remote.call("download_data", name, name=f"{name}.zip", **fields)
+    if zipfile.is_zipfile(new):  # Kaggle packs some files
+        with zipfile.ZipFile(new) as bundle:
+            new.write_bytes(bundle.read(Path(name).name))
+    read_table(new)
+    new.replace(kept)
+
+
+def holder_of(context: Context, competition: str, name: str) -> tuple[str, str]:
+    """Return the zip of a competition's data that holds a file, and the file's name there.
+
+    Both are "" where none does, or only a zip of the file's own name.
+    """
+    listed, _ = context.remote.some_data_files(competition, MOST_LISTED)
+    for archive, _ in listed:
+        if archive.lower().endswith(".zip") and archive != f"{name}.zip":
+            inside = context.remote.call("zip_names", name, competition=competition, name=archive)
+            for member in inside:
+                if name in (member, f"{archive[: -len('.zip')]}/{member}"):
+                    return archive, member
+    return "", ""
 
 
 def known_classes(context: Context, folder: Path) -> set[str]:
