@@ -25,8 +25,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from ablation import finished, right_answers, run_kernel, seconds_of
 
-FOLDS = 5
-
 
 def read_arguments() -> tuple[argparse.Namespace, list[str]]:
     """Return the benchmark's options, and the kernel's."""
@@ -37,6 +35,7 @@ def read_arguments() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--output", type=Path, default=Path("output/planted"))
     parser.add_argument("--shares", default="0,0.02,0.1")
     parser.add_argument("--seeds", default="1")
+    parser.add_argument("--folds", default="5")
     parser.add_argument("--only", default="all,list,reviewed", help="runs, the first is needed")
     return parser.parse_known_args()
 
@@ -81,7 +80,7 @@ def runs_of(data: Path, share: float, seed: int, arguments, rest: list[str]) -> 
     work = arguments.output / f"{data.name}-{share:g}-{seed}"
     plant(data, work / "data", share, seed)
     planted = set(pd.read_csv(work / "data" / "planted.csv", dtype=str).iloc[:, 0])
-    options = [*rest, "--folds", str(FOLDS), "--seed", str(seed)]
+    options = [*rest, "--folds", arguments.folds, "--seed", str(seed)]
     rows = []
     for name in arguments.only.split(","):
         given = []
