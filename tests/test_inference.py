@@ -21,7 +21,7 @@ from inference import (
     suspects,
     temperature,
 )
-from inference.scores import accuracy, log_loss, losses
+from inference.scores import METRICS, accuracy, log_loss, losses
 
 CLASSES = 5
 
@@ -330,6 +330,18 @@ def test_a_view_that_is_worse_by_chance_alone_is_kept():
     assert choose_views([plain, mixed], truth) == [0, 1]
     worse = np.array([[0.6, 0.4], [0.5, 0.5]] * 4)
     assert choose_views([plain, worse], truth) == [0]
+
+
+def test_a_view_that_loses_photos_is_left_out_though_the_loss_falls():
+    """Of 100 photos it turns nine from just right to just wrong, and is surer of the others."""
+    truth = np.zeros(100, int)
+    plain = np.array([[0.55, 0.45]] * 9 + [[0.6, 0.4]] * 91)
+    view = np.array([[0.40, 0.60]] * 9 + [[0.9, 0.1]] * 91)
+    mean = (plain + view) / 2
+    assert log_loss(mean, truth) < log_loss(plain, truth)
+    assert accuracy(mean, truth) == pytest.approx(0.91)
+    assert choose_views([plain, view], truth) == [0]
+    assert choose_views([plain, view], truth, METRICS["log-loss"]) == [0, 1]
 
 
 def test_photo_losses_have_the_log_loss_as_their_mean():

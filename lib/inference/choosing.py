@@ -12,12 +12,12 @@ def choose_views(
 ) -> list[int]:
     """Return the positions of the views that are averaged.
 
-    Each view is tried in the given order. It is left out where it surely harms: where the mean with
-    it has a log loss that is more than one standard error, paired by photo, above that without; or
-    a metric that is worse by as much. To keep only views with a lower loss was worse on test
-    photos, since a few hundred validation photos are too few for it (tests/benchmarks/choices.md).
-    The log loss, which every photo changes, speaks for accuracy alone; it says nothing where only
-    the order of the photos counts.
+    Each view is tried in the given order, and the mean with it is compared with the mean without
+    it on the validation photos, by the log loss and by the metric. A view is left out where either
+    is worse by more than one standard error, paired by photo, or where it changes nothing. To keep
+    only views with a lower loss was worse on test photos, since a few hundred validation photos
+    are too few for it (tests/benchmarks/choices.md). The log loss has no say where only the order
+    of the photos counts.
 
     Args:
         passes: probabilities of the validation photos, one float [photos, classes] a view; the
@@ -34,15 +34,13 @@ def choose_views(
     """
     if not len(passes):
         raise ValueError("there is no view to choose from")
-    judges = [METRICS["log-loss"]] if metric.by_loss else []
-    if metric.name not in ("accuracy", "log loss"):
-        judges.append(metric)
+    judges = [metric, METRICS["log-loss"]] if metric.by_loss else [metric]
     kept, without = [0], np.float64(passes[0])
     METRICS["log-loss"].score(without, truth)  # checks what it gets
     for position in range(1, len(passes)):
         mean = np.mean([passes[view] for view in (*kept, position)], axis=0, dtype="float64")
         gains = [judge.gain(without, mean, truth) for judge in judges]
-        if all(gain > -error for gain, error in gains):
+        if all(gain >= -error for gain, error in gains) and any(map(any, gains)):
             kept.append(position)
             without = mean
     return kept
