@@ -76,6 +76,7 @@ def write_run(
     history: pd.DataFrame | None = None,
     suspects: list[int] = (),
     names: list[str] | None = None,
+    settings: dict | None = None,
     **metrics,
 ) -> Path:
     """Write a finished run into a folder and return it.
@@ -91,6 +92,7 @@ def write_run(
         history: as `history_of` makes it, which is the default.
         suspects: rows of held-out photos whose label is suspicious.
         names: the classes'.
+        settings: others than those above.
         metrics: other values of fields of metrics.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +100,8 @@ def write_run(
     truth, wrong = np.repeat(np.arange(classes), per_class), wrong or {}
     members = members or {"b3": wrong}
     history = history_of() if history is None else history
-    write_probabilities(folder, names, truth, tests, wrong, members)
+    settings = SETTINGS | (settings or {})
+    write_probabilities(folder, names, truth, tests, wrong, members, settings)
     history.to_csv(folder / "history.csv", index=False)
     if suspects:
         write_suspects(folder, names, truth, {r: c for r, c in wrong.items() if r in suspects})
@@ -109,7 +112,9 @@ def write_run(
     return folder
 
 
-def write_probabilities(folder: Path, names, truth, tests: int, wrong, members) -> None:
+def write_probabilities(
+    folder: Path, names, truth, tests: int, wrong, members, settings: dict
+) -> None:
     """Write probabilities.npz of the blend, and of each member."""
     classes = len(names)
     test = probabilities_of(np.arange(tests) % classes, {}, classes)
@@ -123,7 +128,8 @@ def write_probabilities(folder: Path, names, truth, tests: int, wrong, members) 
     said = probabilities_of(truth, wrong, classes)
     np.savez_compressed(folder / "probabilities.npz", test=test, validation=said, **shared)
     for name, theirs in members.items():
-        write_member(folder, name, probabilities_of(truth, theirs, classes), test, shared)
+        said = probabilities_of(truth, theirs, classes)
+        write_member(folder, name, said, test, shared, settings)
 
 
 def write_suspects(folder: Path, names: list[str], truth, suspects: dict[int, int]) -> None:
@@ -133,6 +139,7 @@ def write_suspects(folder: Path, names: list[str], truth, suspects: dict[int, in
             "Id": [f"v{row:05d}.jpg" for row in suspects],
             "label": [names[truth[row]] for row in suspects],
             "suggested": [names[position] for position in suspects.values()],
+            "leave_out": "",
             "probability_of_label": 0.03,
             "probability_of_suggested": 0.9,
             "path": "",
@@ -140,7 +147,7 @@ def write_suspects(folder: Path, names: list[str], truth, suspects: dict[int, in
     ).to_csv(folder / "suspects.csv", index=False)
 
 
-def write_member(folder: Path, name: str, said, test, shared: dict) -> None:
+def write_member(folder: Path, name: str, said, test, shared: dict, settings: dict) -> None:
     """Write the probabilities of a member as `inference.portfolio` does."""
     (folder / "members" / name).mkdir(parents=True, exist_ok=True)
     right = (np.asarray(shared["classes"])[said.argmax(1)] == shared["validation_labels"]).mean()
@@ -154,7 +161,7 @@ def write_member(folder: Path, name: str, said, test, shared: dict) -> None:
         accuracy_tta=np.asarray([right]),
         views=np.asarray(['["plain", "flipped"]']),
         fingerprint=np.asarray("f"),
-        settings=np.asarray(json.dumps(SETTINGS)),
+        settings=np.asarray(json.dumps(settings)),
         **shared,
     )
 

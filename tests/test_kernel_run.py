@@ -161,6 +161,11 @@ def test_time_running_out_in_a_stage_still_gives_a_submission(
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics["stopped_by_time_limit"]
     assert [s["epochs_run"] for s in metrics["stages"]] == stage * [1] + (3 - stage) * [0]
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "Under way" not in page
+    assert f"{metrics['score']:.2%}" in page
+    assert 'data-rule="unfinished"' in page
+    assert ("untrained" in page) == (stage == 0)
 
 
 def test_a_limit_shorter_than_the_start_still_gives_a_submission(competition, tmp_path, capsys):

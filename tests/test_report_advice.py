@@ -1,10 +1,6 @@
 """Each rule of a report speaks where its evidence is there, and is silent otherwise."""
 
-import json
 import shlex
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,9 +8,9 @@ import pytest
 
 from report.advice import RULES, advise, again
 from report.saved import read_run
-from saved_run import COMMAND, history_of, write_photos, write_run
+from saved_run import COMMAND, STAGES, history_of, write_photos, write_run
+from tiny_kernel import TINY, kernel
 
-KERNEL = Path(__file__).parents[1] / "kernel.py"
 FLAT = [0.9, 0.5, 0.6, 0.7, 0.75, 0.8, 0.82]  # an accuracy that still rises at the end
 
 
@@ -53,21 +49,40 @@ SPREAD = {1: 1, 22: 2, 43: 3, 64: 0}  # four mistakes, of four pairs of classes
 DOMINANT = dict.fromkeys(range(6), 1) | {45: 3}
 LOST = {"val_accuracy": 0.95, "val_accuracy_tta": 0.90}
 GPU = {"devices": ["/device:GPU:0"]}
+LONG = {"stages": [stage | {"epochs": 1 if stage.get("views") else 12} for stage in STAGES]}
 CASES = {
-    "cut_short": (
+    "unfinished": (
         {"stopped_by_time_limit": True, "time_limit": 690.0},
-        "--image-size 128x128",
+        COMMAND,
         "7 epochs ran on 1 network, of 7 planned for each, within the session of 690 minutes",
     ),
+    "cut_short": (
+        {"stopped_by_time_limit": True},
+        "--image-size 128x128",
+        "7 epochs ran on 1 network, of 7 planned for each, within the session.",
+    ),
+    "limited": (
+        {"settings": {"limit": 20}, "photos": sized(160, 160), "command": f"{COMMAND} --limit=20"},
+        f"{COMMAND}-next",
+        "4 of 4 classes have 20 photos",
+    ),
+    "few_epochs": ({}, "--epochs 12", "The stages have 6 epochs together"),
+    "no_gpu": ({"seconds": 600.0}, "", "It took 0:10:00 on a CPU with photos of 160 x 160 pixels"),
+    "rare_class": (
+        {"wrong": {79: 0}, "photos": sized(160, 160).iloc[:63]},
+        "",
+        "class 3 (3). Of their 20 held-out photos 19 are right",
+    ),
+    "rough_validation": ({}, "--folds 5", "on 80 photos is 95.4% to 100.0%"),
     "label_suspects": (
         {"wrong": SPREAD, "suspects": [1, 22]},
-        "/suspects.csv",
+        "",
         "2 of 80 held-out photos look like another class",
     ),
     "conflicting_copies": (
         {"photos": copies()},
-        "/report/duplicates.csv",
-        "2 training photos in 1 groups are near-identical but labelled differently",
+        "",
+        "2 training photos in 1 group are near-identical but labelled differently",
     ),
     "harmful_views": (LOST, "--tta 1", "4 more of 80 held-out photos wrong: accuracy 90.00%"),
     "larger_photos": (
@@ -102,20 +117,28 @@ CASES = {
         "In b3/all a device takes 3 photos at once, of its 16 of each batch",
     ),
     "input_bound": (
-        GPU | {"history": history_of(speed=[100.0, 62, 62, 62, 60, 60, 60])},
-        "--cache yes --fuse yes",
+        GPU | {"history": history_of(speed=[100.0, 62, 62, 62, 60, 60, 60]),
+               "settings": {"cache": False, "fuse": True}},
+        "--cache yes",
         "Stage all costs 1.5 times the arithmetic of stage half",
     ),
     "another_member": (
         {"wrong": SPREAD, "members": {"b3": SPREAD, "next": {5: 1, 26: 2, 47: 3, 68: 0}}},
-        "b3:MobileNet,next:MobileNet,efficientnetv2s:EfficientNetV2S",
+        "b3:MobileNet:image_size=160x160,next:MobileNet:image_size=160x160,"
+        "efficientnetv2s:EfficientNetV2S",
         "for 4 of the 4 photos that the blend has wrong one of them is right",
     ),
 }  # fmt: skip
 
 # What is nearly evidence, for each rule.
 SILENT = {
+    "unfinished": {"stopped_by_time_limit": False, "time_limit": 690.0},
     "cut_short": {"stopped_by_time_limit": False, "time_limit": 690.0},
+    "limited": {"settings": {"limit": 21}, "photos": sized(160, 160)},
+    "few_epochs": {"settings": LONG},
+    "no_gpu": GPU | {"seconds": 600.0},
+    "rare_class": {"photos": sized(160, 160).iloc[:75]},
+    "rough_validation": {"folds": 5},
     "label_suspects": {"wrong": SPREAD},
     "conflicting_copies": {"photos": sized(160, 160)},
     "harmful_views": {"val_accuracy": 0.95, "val_accuracy_tta": 0.9125},  # three photos of 80
@@ -146,7 +169,9 @@ def test_a_rule_speaks_with_its_evidence_and_a_command(tmp_path, rule):
     assert rule in found
     assert evidence in found[rule].evidence
     assert command in found[rule].command
-    assert found[rule].command.startswith(f"{COMMAND}-next ")
+    assert bool(command) == bool(found[rule].command)
+    if command:
+        assert found[rule].command.startswith(COMMAND)
 
 
 @pytest.mark.parametrize("rule", SILENT)
@@ -159,7 +184,56 @@ def test_every_rule_has_both_tests():
 
 
 def test_a_run_without_faults_gets_no_advice(tmp_path):
-    assert advise(read_run(write_run(tmp_path))) == []
+    assert advise(read_run(write_run(tmp_path, settings=LONG, folds=5))) == []
+
+
+def test_the_most_promising_comes_first(tmp_path):
+    photos = sized(160, 160)
+    run = write_run(tmp_path, wrong=SPREAD, suspects=[1, 22], photos=photos, settings={"limit": 20})
+    said = advise(read_run(run))
+    assert [advice.gain for advice in said] == sorted((a.gain for a in said), reverse=True)
+    rules = [advice.rule for advice in said]
+    assert rules == ["limited", "few_epochs", "label_suspects", "rough_validation"]
+
+
+def test_photos_far_larger_than_what_the_network_sees_are_advice(tmp_path):
+    run = read_run(write_run(tmp_path / "large", wrong=SPREAD, photos=sized(640, 640)))
+    assert "643 pixels wide" in rules_of(run)["larger_photos"].evidence
+    run = read_run(write_run(tmp_path / "small", wrong=SPREAD, photos=sized(200, 200)))
+    assert "larger_photos" not in rules_of(run)
+
+
+def test_a_run_of_the_head_alone_is_told_to_train_the_backbone(tmp_path):
+    command = f"{COMMAND} --stages head:0:1e-3:1:views=4"
+    run = write_run(tmp_path, settings={"stages": STAGES[:1]}, command=command)
+    advice = rules_of(read_run(run))["few_epochs"]
+    assert "Only the head was fitted" in advice.evidence
+    assert advice.command == f"{COMMAND}-next"
+
+
+def test_stages_that_were_given_are_given_with_more_epochs(tmp_path):
+    command = f"{COMMAND} --stages head:0:0.001:1:views=4,half:0.5:0.001:3,all:1:0.001:3"
+    advice = rules_of(read_run(write_run(tmp_path, command=command)))["few_epochs"]
+    assert advice.command == (
+        f"{COMMAND}-next --stages head:0:0.001:1:views=4,half:0.5:0.001:12,all:1:0.001:12"
+    )
+
+
+def test_nothing_is_advised_that_the_run_had(tmp_path):
+    history = history_of(speed=[100.0, 62, 62, 62, 60, 60, 60])
+    settings = {"cache": True, "fuse": True}
+    run = write_run(tmp_path, history=history, settings=settings, **GPU)
+    assert rules_of(read_run(run))["input_bound"].command.endswith("--interpolation nearest")
+
+
+def test_a_new_member_goes_beside_those_that_were_given(tmp_path):
+    command = f"{COMMAND} --weights drawn.h5 --members b3:Plain,next:Plain:image_size=48"
+    changes = CASES["another_member"][0] | {"command": command, "weights": "drawn.h5"}
+    advice = rules_of(read_run(write_run(tmp_path / "one", **changes)))["another_member"]
+    wanted = "--members b3:Plain,next:Plain:image_size=48,efficientnetv2s:EfficientNetV2S"
+    assert f"--weights imagenet {wanted}" in advice.command
+    drawn = changes | {"weights": "drawn"}
+    assert "another_member" not in rules_of(read_run(write_run(tmp_path / "two", **drawn)))
 
 
 def test_a_run_on_kaggle_is_repeated_by_ship(tmp_path):
@@ -167,6 +241,15 @@ def test_a_run_on_kaggle_is_repeated_by_ship(tmp_path):
     assert again(run, tta=1, image_size="208x208") == (
         "ship push --set tta=1 --set image_size=208x208"
     )
+
+
+def test_a_run_on_kaggle_keeps_its_other_settings(tmp_path):
+    command = "python /kaggle/src/script.py --recipe=quick --image-size=160 --limit=60"
+    run = read_run(write_run(tmp_path, command=command, stopped_by_time_limit=True))
+    assert again(run, limit=None, image_size="208x208") == (
+        "ship push --set recipe=quick --set image_size=208x208"
+    )
+    assert rules_of(run)["unfinished"].command == "ship --continue"
 
 
 def test_a_run_is_repeated_into_another_folder_with_new_values_of_its_options(tmp_path):
@@ -185,19 +268,13 @@ def test_a_run_whose_options_have_equals_signs_is_repeated_into_another_folder(t
     )
 
 
-def test_the_kernel_takes_the_settings_that_the_rules_give(tmp_path):
-    """Each option is read by the kernel's own command line, which checks all of them."""
-    words = []
-    for number, (rule, (changes, *_)) in enumerate(CASES.items()):
-        run = read_run(write_run(tmp_path / str(number), **changes))
-        words += shlex.split(rules_of(run)[rule].command.removeprefix(f"{COMMAND}-next"))
-    command = [sys.executable, str(KERNEL), *words, "--show-config"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    config = json.loads(done.stdout)["config"]
-    assert config["tta"] == 1
-    assert [stage["epochs"] for stage in config["stages"]] == [1, 3, 3]
-    assert len(config["members"]) == 3
+@pytest.mark.parametrize("rule", [rule for rule, case in CASES.items() if case[1]])
+def test_the_advised_command_works_as_printed(competition, tmp_path, rule):
+    """The kernel reads the photos and prints its plan, in this process."""
+    given = shlex.join([*TINY, "--data", str(competition), "--output", str(tmp_path / "output")])
+    changes = CASES[rule][0] | {"command": f"python kernel.py {given}"}
+    advice = rules_of(read_run(write_run(tmp_path / "run", **changes)))[rule]
+    assert kernel.main([*shlex.split(advice.command)[2:], "--plan"]) == 0
 
 
 def test_a_network_that_overfits_smoothed_labels_gets_mixup_before_a_clean_stage(tmp_path):
@@ -208,4 +285,5 @@ def test_a_network_that_overfits_smoothed_labels_gets_mixup_before_a_clean_stage
 
 def test_photos_on_disk_make_no_rule_speak(tmp_path):
     photos = write_photos(tmp_path / "photos", 4, 20, 30)
-    assert advise(read_run(write_run(tmp_path / "run", photos=photos))) == []
+    run = write_run(tmp_path / "run", photos=photos, settings=LONG, folds=5)
+    assert advise(read_run(run)) == []

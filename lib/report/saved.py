@@ -87,7 +87,8 @@ def read_run(folder: Path) -> Run:
         Problem: there is nothing of a run, or a file is damaged.
     """
     state = read_json(folder / "state" / "state.json")
-    metrics = {} if state else read_json(folder / "metrics.json")
+    under_way = state and not state.get("ended")
+    metrics = {} if under_way else read_json(folder / "metrics.json")
     metrics = metrics and LATER | metrics
     if not state and not metrics:
         raise Problem(

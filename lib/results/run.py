@@ -100,7 +100,7 @@ def metrics_of(
         folds=config.folds,
         members=[member_metrics(name, outcome) for name in outcome.members],
         blend=outcome.blend.method,
-        command=shlex.join(["python", *sys.argv]),
+        command=command_line(),
         time_limit=config.time_limit,
         jobs=state.jobs,
         seconds=seconds + state.earlier_seconds,
@@ -113,6 +113,13 @@ def metrics_of(
         preflight=state.preflight,
         photos_at_once=state.photos_at_once(members),
     )
+
+
+def command_line() -> str:
+    """Return the command that made the run; what `ship` wrote into the script are options too."""
+    written = getattr(sys.modules["__main__"], "OVERRIDES", None) or {}
+    options = [f"--{name.replace('_', '-')}={text}" for name, text in written.items()]
+    return shlex.join(["python", *sys.argv, *options])
 
 
 def measured(layout: photos.Layout, outcome: "Outcome", truth: np.ndarray) -> dict:

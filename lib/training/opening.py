@@ -48,7 +48,7 @@ def open_state(
             f"{folder.parent} holds an unfinished run with other settings ({', '.join(changed)}): "
             "give the same settings to go on, another --output, or --fresh to throw it away."
         )
-    state.resumed, state.stopped_by_time_limit = True, False
+    state.resumed, state.stopped_by_time_limit, state.ended = True, False, False
     state.jobs = [job for job in state.jobs if not job.get("cut")]
     state.mend()
     if state.epoch == 0:  # nothing of the last stage has run: what fits is to be found anew

@@ -96,6 +96,8 @@ class State:
     """Seconds of the epochs that earlier sessions finished."""
     stopped_by_time_limit: bool = False
     """Whether training or prediction was cut short by the session's end."""
+    ended: bool = False
+    """Whether the session has written its results, though time cut the run short."""
 
     def save(self) -> None:
         """Write state.json, then drop the files that it no longer names."""
@@ -359,6 +361,7 @@ class State:
         """
         if not self.stopped_by_time_limit:
             return shutil.rmtree(self.folder, ignore_errors=True)
+        self.ended = True
         self.save()
         print("Time cut this run short: the same command goes on, on Kaggle `ship --continue`.")
         return None
