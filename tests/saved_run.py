@@ -178,6 +178,9 @@ def write_metrics(folder, names, members, accuracy, held_out, tests, history, ot
         for n in members
     ]
     metrics = Metrics(
+        competition="some-cars",
+        folder="/data/some-cars",
+        ended="2026-03-01T09:30+00:00",
         recipe="default",
         backbone="MobileNet",
         image_size=[160, 160],

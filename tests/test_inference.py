@@ -409,14 +409,12 @@ def test_the_confident_learning_rule():
     assert found["Id"].tolist() == ["36.jpg", "37.jpg"]
     assert found["label"].tolist() == [7, 8]
     assert found["suggested"].tolist() == [8, 7]
-    assert found["leave_out"].tolist() == ["", ""]  # a person fills it
     np.testing.assert_allclose(found["probability_of_label"], [0.03, 0.02])
     np.testing.assert_allclose(found["probability_of_suggested"], [0.92, 0.80])
     assert list(found.columns) == [
         "Id",
         "label",
         "suggested",
-        "leave_out",
         "probability_of_label",
         "probability_of_suggested",
         "path",

@@ -79,7 +79,8 @@ def test_every_output_is_there_and_the_state_is_gone(finished):
 
 def test_metrics_keep_the_contract(finished):
     metrics = json.loads((finished / "metrics.json").read_text())
-    names = """recipe backbone image_size weights seed train_images val_images test_images
+    names = """competition folder ended
+        recipe backbone image_size weights seed train_images val_images test_images
         excluded_images classes stages metric greater_is_better score score_low score_high
         score_interval
         score_plain score_tta submission val_accuracy val_accuracy_tta tta_used

@@ -16,7 +16,7 @@ from PIL import Image
 
 import report
 from inference.scores import packed
-from report import figuring, pictures, writing
+from report import charts, figuring, pictures
 from report.charts import nice_ticks
 from report.saved import read_run
 from saved_run import COMMAND, SETTINGS, history_of, write_photos, write_run
@@ -86,6 +86,9 @@ def test_the_page_is_one_file_without_network_or_scripts(made):
     page = page_of(made)
     assert page.all("script") == []
     links = [a[name] for _, a in page.tags for name in ("src", "href") if name in a]
+    originals = {link for link in links if link.startswith("file:")}
+    assert originals <= {path.as_uri() for path in (made.parent / "photos").iterdir()}
+    links = [link for link in links if link not in originals]
     assert all(re.match(r"data:|#|(report/)?\w+\.csv$", link) for link in links)
     beside = [link for link in links if link.endswith(".csv")]
     assert beside
@@ -128,7 +131,7 @@ def test_the_gain_of_views_has_a_paired_interval(tmp_path):
     right = said.argmax(1) == truth
     plain = np.concatenate([worse, said[10:]]).argmax(1) == truth
     gain = figuring.paired(right, plain)
-    low, high = (writing.signed(100 * value) for value in (gain.low, gain.high))
+    low, high = (charts.signed(100 * value) for value in (gain.low, gain.high))
     assert f"paired by photo: {low} to {high}." in page_of(tmp_path).text
 
 
@@ -143,7 +146,7 @@ def test_the_stages_have_paired_intervals(tmp_path):
     text = page_of(tmp_path / "run").text
     for ours, theirs in ((half, head), (head & half, half)):
         gain = figuring.paired(ours, theirs)
-        words = [writing.signed(100 * value) for value in (gain.value, gain.low, gain.high)]
+        words = [charts.signed(100 * value) for value in (gain.value, gain.low, gain.high)]
         assert "{} ({} to {})".format(*words) in text
 
 
@@ -157,10 +160,10 @@ def test_the_members_have_paired_intervals(made):
     text = page_of(made).text
     right = np.asarray([row not in WRONG for row in range(80)])
     lead = figuring.paired(right, np.ones(80, bool))
-    low, high = (writing.signed(100 * value) for value in (lead.low, lead.high))
-    assert f"{writing.signed(100 * lead.value)} ({low} to {high})" in text
+    low, high = (charts.signed(100 * value) for value in (lead.low, lead.high))
+    assert f"{charts.signed(100 * lead.value)} ({low} to {high})" in text
     same = figuring.paired(right, right)  # over the member that says the same
-    low, high = (writing.signed(100 * value) for value in (same.low, same.high))
+    low, high = (charts.signed(100 * value) for value in (same.low, same.high))
     assert f"+0.00 ({low} to {high})" in text
     assert same.low < 0 < same.high
 
@@ -354,13 +357,18 @@ def test_where_a_network_looked_is_shown_for_this_run_alone(tmp_path):
     np.savez(folder / f"{network}.npz", keys=keys, maps=np.repeat(maps, 2, 0))
     report.write_report(tmp_path / "run")
     looked = [i for i in page_of(tmp_path / "run").all("img") if "looked" in i["alt"]]
-    assert [i["alt"][-10:] for i in looked] == ["v00000.jpg", "t00000.jpg"]
+    assert [i["alt"][-10:] for i in looked] == ["v00000.jpg"]  # not of each of the test photos
+    keys = ["train/v00000.jpg", *(f"test/t{row:05d}.jpg" for row in range(30))]
+    np.savez(folder / f"{network}.npz", keys=keys, maps=np.repeat(maps, 31, 0))
+    report.write_report(tmp_path / "run")
+    looked = [i for i in page_of(tmp_path / "run").all("img") if "looked" in i["alt"]]
+    assert len(looked) == 1 + 24
     (folder / f"{network}.npz").write_bytes(b"damaged")
     report.write_report(tmp_path / "run")
     assert "Where the network looked in" not in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_the_picture_is_bright_where_the_network_looked(tmp_path):
+def test_the_picture_is_coloured_where_the_network_looked(tmp_path):
     path = write_photos(tmp_path, 1, 1, 0, 1).path[0]
     thumbnails = pictures.Thumbnails(tmp_path / "none.zip")
     thumbnails.add([path])
@@ -370,7 +378,12 @@ def test_the_picture_is_bright_where_the_network_looked(tmp_path):
     with Image.open(io.BytesIO(thumbnails.pictures[path + pictures.LOOKED])) as image:
         seen = np.asarray(image.convert("RGB"), float)
     assert seen.shape == (60, 80, 3)
-    assert seen[:, 50:].mean() > 1.5 * seen[:, :30].mean()
+    spread = seen.max(2) - seen.min(2)
+    assert spread[:, 50:].mean() > 60
+    assert spread[:, :25].mean() < 12
+    with Image.open(path) as image:  # what is in the photo still shows
+        bright = np.asarray(image.convert("L"), float)
+    assert np.corrcoef(bright[:, 50:].ravel(), seen[:, 50:].mean(2).ravel())[0, 1] > 0.8
 
 
 def test_intervals_are_the_published_ones():

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from photos.excluding import LEAVE_OUT
-
 # Below these bars most labels that a network contradicts are right: the mistakes are its own. Both
 # were measured with planted wrong labels, by tests/benchmarks/planted_labels.py.
 GOOD_ENOUGH = 0.7  # accuracy on the held-out photos
@@ -35,8 +33,7 @@ def label_suspects(
 
     Returns:
         A row for each suspect, the most suspicious first, with columns Id, label, suggested,
-        leave_out ("": a person writes yes or no), probability_of_label, probability_of_suggested
-        (both 0 to 1) and path.
+        probability_of_label, probability_of_suggested (both 0 to 1) and path.
 
     Raises:
         ValueError: the numbers of photos differ.
@@ -50,7 +47,6 @@ def label_suspects(
             "Id": table["Id"].to_numpy(),
             "label": table["label"].to_numpy(),
             "suggested": np.asarray(classes)[suggested],
-            LEAVE_OUT: "",
             "probability_of_label": probabilities[rows, truth],
             "probability_of_suggested": probabilities[rows, suggested],
             "path": table["path"].to_numpy(),

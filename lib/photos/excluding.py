@@ -1,5 +1,6 @@
 """Photos that a person leaves out of a run with --exclude."""
 
+import contextlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -116,6 +117,25 @@ def marked(marks: pd.Series, file: Path) -> pd.Series:
             f"and write yes in the column {LEAVE_OUT} of those that are to be left out."
         )
     return marks.isin(YES)
+
+
+def with_marks(table: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """Return a list with the column leave_out: what a person wrote in the file, else "".
+
+    Args:
+        table: has the columns Id and label.
+        file: an earlier version of the list, which may be missing or damaged.
+    """
+    marks = {}
+    with contextlib.suppress(Problem):
+        before = read_csv(file) if file.is_file() else pd.DataFrame()
+        if {"Id", "label", LEAVE_OUT} <= set(before):
+            keys = zip(before["Id"], before["label"], strict=True)
+            marks = dict(zip(keys, before[LEAVE_OUT], strict=True))
+    keys = zip(table["Id"], table["label"].astype(str), strict=True)
+    column = pd.Series([marks.get(key, "") for key in keys], table.index, dtype=object)
+    names = [name for name in table if name not in ("Id", "label")]
+    return table.assign(**{LEAVE_OUT: column})[["Id", "label", LEAVE_OUT, *names]]
 
 
 def not_a_loss(competition: Competition, exclusion: Exclusion) -> Competition:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from photos import PhotoTables
 
 FOLDER = Path("report") / "attention"
+FIRST = 24  # photos of a kind that a sheet shows: all of these are looked at before any other
 MOST = 48  # photos of a kind and network: more than a sheet shows, since the blend shows others
 BATCH = 8
 SECONDS = 5.0  # after which no more batch is begun: it must not cost a slow machine its session
@@ -59,12 +60,10 @@ def doubtful(tables: "PhotoTables", fold: "Fold") -> pd.DataFrame:
     surest = wrong[np.argsort(-fold.validation[wrong].max(1), kind="stable")][:MOST]
     two = np.sort(fold.test, axis=1)[:, -2:]
     unsure = np.argsort(two[:, -1] - two[:, 0], kind="stable")[:MOST]
-    parts = [
-        tables.validation.iloc[surest].assign(set="train"),
-        tables.test.iloc[unsure].assign(set="test"),
-    ]
-    mixed = pd.concat([part.assign(rank=range(len(part))) for part in parts])
-    return mixed.sort_values("rank", kind="stable")[["Id", "path", "set"]]
+    train = tables.validation.iloc[surest].assign(set="train")
+    test = tables.test.iloc[unsure].assign(set="test")
+    parts = [train[:FIRST], test[:FIRST], train[FIRST:], test[FIRST:]]
+    return pd.concat(parts)[["Id", "path", "set"]]
 
 
 def look(network: "keras.Model", paths: list[str]) -> np.ndarray:

@@ -31,6 +31,11 @@ class Axis:
         return round(self.start + share * (self.end - self.start), 1)
 
 
+def signed(value: float, digits: int = 2) -> str:
+    """Return a number with its sign, as it is typeset; what rounds to 0 has a plus."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
 def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     """Return about `count` round numbers that cover low to high, ends included."""
     if not high > low:

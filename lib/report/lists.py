@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from photos.excluding import with_marks
 from report.figuring import (
     class_table,
     conflicts,
@@ -24,7 +25,8 @@ def write_lists(run: Run) -> dict[str, pd.DataFrame]:
     Raises:
         OSError: a file can't be written.
     """
-    lists = {"duplicates.csv": conflicts(run.photos).drop(columns=["set"])}
+    copies = conflicts(run.photos).drop(columns=["set"])
+    lists = {"duplicates.csv": with_marks(copies, run.folder / FOLDER / "duplicates.csv")}
     if run.finished:
         lists |= {
             "mistakes.csv": mistakes(run),

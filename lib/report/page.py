@@ -1,15 +1,19 @@
 """What stands on the page: everything that the template shows, from what a run has saved."""
 
 import math
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
 from common import clock_text
-from inference.scores import METRICS
+from inference.scores import METRICS, Z
+from inference.suspects import why_silent
 from report import charts
 from report.advice import advise
+from report.charts import signed
 from report.figuring import (
+    Interval,
     calibration,
     class_table,
     confused_pairs,
@@ -20,7 +24,7 @@ from report.figuring import (
 )
 from report.pictures import WIDE, Thumbnails
 from report.saved import Run
-from report.sheets import add_looked, add_thumbnails, examples, pair_sheets, sheets_of
+from report.sheets import add_looked, examples, originals, pair_sheets, photos_of, sheets_of
 
 MATRIX = 30  # classes up to which the whole confusion matrix is shown
 PAIRS_LISTED = 20
@@ -35,6 +39,9 @@ def contents(run: Run, thumbnails: Thumbnails) -> dict:
     shown = {
         "run": run,
         "state": state_of(run),
+        "title": title_of(run),
+        "scaled_twice": run.settings.get("input_range") == "0..1",
+        "silence": why_silent(run.validation, run.truth) if run.finished else "",
         "networks": charts.networks(run),
         "stages": stage_rows(run),
         "settings": {k: v for k, v in run.settings.items() if k != "stages"},
@@ -57,7 +64,9 @@ def contents(run: Run, thumbnails: Thumbnails) -> dict:
     if run.finished:
         thumbnails.add([augmented], WIDE)
         shown["augmented"] = augmented if thumbnails.uri(augmented) else ""
-    add_thumbnails(thumbnails, [*shown["sheets"].values(), shown["examples"]], shown["pairs"])
+    photos = photos_of([*shown["sheets"].values(), shown["examples"]], shown["pairs"])
+    thumbnails.add(photo.path for photo in photos)
+    shown["originals"] = originals(run, photos)
     shown["looked"] = add_looked(thumbnails, run, shown["sheets"])
     return shown
 
@@ -84,6 +93,8 @@ def judged(run: Run, pairs) -> dict:
         "metric": metric_of(run),
         "published": published(run, interval.value),
         "views": views_of(run),
+        "score": score_of(run, interval),
+        "reviewed": reviewed(run),
         "members": member_rows(run),
         "minutes": gpu_minutes(run),
         "matrix": matrix_rows(run) if len(run.classes) <= MATRIX else None,
@@ -115,6 +126,9 @@ def state_of(run: Run) -> dict:
         said = f"{epochs} epochs are finished{best}. This page is made anew after every stage."
         return {"word": "Under way", "text": said, "tone": "busy"}
     metrics = run.metrics
+    if run.history.empty and not members_trained(run):
+        said = "No epoch was finished in the session: what is submitted is of an untrained network."
+        return {"word": "Untrained", "text": said, "tone": "warn"}
     resumed = " It went on from an earlier session." if metrics.get("resumed") else ""
     if metrics.get("stopped_by_time_limit"):
         said = "The session's end cut it short; the submission is complete."
@@ -157,18 +171,75 @@ def gpu_minutes(run: Run) -> float | None:
     return gpus * run.metrics["seconds"] / 60 if gpus else None
 
 
-def views_of(run: Run) -> dict:
-    """Return what test-time augmentation brought, in points, photos and each network's interval."""
-    plain, mean = run.metrics["val_accuracy"], run.metrics["val_accuracy_tta"]
-    names = [view for m in run.metrics["members"] for fold in m["views"] for view in fold]
+def views_of(run: Run) -> dict | None:
+    """Return what test-time augmentation brought by the metric; None where it changed nothing.
+
+    The gains are texts: in points where the metric is the accuracy.
+    """
+    metrics = run.metrics
+    names = [view for m in metrics["members"] for fold in m["views"] for view in fold]
+    metric = METRICS[metrics.get("metric", "accuracy")]
+    plain, mean = metrics["score_plain"], metrics["score_tta"]
+    if not metrics["tta_used"] and plain == mean:
+        return None
+    if metric is METRICS["accuracy"]:
+        gains = {m.name: paired(m.right, m.right_plain) for m in run.members}
+        ends = {n: [signed(100 * v) for v in (g.low, g.high)] for n, g in gains.items()}
+        texts = f"{plain:.2%}", f"{mean:.2%}", f"{signed(100 * (mean - plain))} points"
+    else:
+        sides = {m.name: (m.gain[0], Z * m.gain[1]) for m in run.members}
+        ends = {n: [signed(v, 4) for v in (g - s, g + s)] for n, (g, s) in sides.items()}
+        texts = f"{plain:.4f}", f"{mean:.4f}", signed(metric.sign * (mean - plain), 4)
     return {
-        "plain": plain,
-        "tta": mean,
-        "points": 100 * (mean - plain),
-        "photos": round((mean - plain) * run.metrics["val_images"]),
+        "metric": metric.name,
+        "plain": texts[0],
+        "tta": texts[1],
+        "gain": texts[2],
+        "less_is_better": not metric.greater,
         "names": list(dict.fromkeys(names)),
-        "gains": {m.name: paired(m.right, m.right_plain) for m in run.members},
+        "gains": {name: " to ".join(pair) for name, pair in ends.items()},
     }
+
+
+def title_of(run: Run) -> dict:
+    """Return what the run is called: its competition, its photos' folder, and when it ended."""
+    ended = run.metrics.get("ended", "")
+    when = datetime.fromisoformat(ended) if ended else None
+    return {
+        "name": run.metrics.get("competition") or run.folder.resolve().name,
+        "folder": run.metrics.get("folder", ""),
+        "date": f"{when.day} {when:%B %Y, %H:%M}" if when else "",
+    }
+
+
+def score_of(run: Run, accuracy: Interval) -> dict | None:
+    """Return what the submission scored, beside the validation's interval; None where unknown."""
+    score = run.score.get("public_score")
+    if score is None:
+        return None
+    metric = METRICS[run.metrics.get("metric", "accuracy")]
+    low = run.metrics.get("score_low", accuracy.low)
+    high = run.metrics.get("score_high", accuracy.high)
+    is_accuracy = metric is METRICS["accuracy"]
+    return {
+        "text": f"{score:.2%}" if is_accuracy else f"{score:.4f}",
+        "metric": metric.name,
+        "of": run.score.get("of", ""),
+        "inside": low <= score <= high,
+        "better": metric.sign * score > metric.sign * run.metrics.get("score", accuracy.value),
+    }
+
+
+def reviewed(run: Run) -> int:
+    """Return how many photos a person left out of the validation too."""
+    if run.excluded.empty:
+        return 0
+    return int(run.excluded.reason.str.startswith("a person marked it").sum())
+
+
+def members_trained(run: Run) -> bool:
+    """Return whether a member of an earlier session, of which no history is here, takes part."""
+    return len(run.metrics.get("members", [])) > 1
 
 
 def member_rows(run: Run) -> list[dict]:

@@ -18,6 +18,7 @@ from ImageDataAugmentor.reading import read_image
 SIDE = 160  # pixels of the longer side
 WIDE = 960  # pixels of the width of the picture of augmented photos
 QUALITY = 60
+TINT = 0.5  # how opaque the colour is where the network looked most
 EIGHT_BITS = {"1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr"}  # modes that Pillow shows as they are
 LOOKED = "#looked"  # after a photo's path: the thumbnail of where the network looked
 
@@ -72,13 +73,15 @@ class Thumbnails:
 
 
 def overlaid(picture: bytes, heat: np.ndarray) -> bytes:
-    """Return a thumbnail, dimmed but for where `heat`, uint8 [h, w], is high, and tinted there."""
+    """Return a thumbnail in grey, tinted red to yellow where `heat`, uint8 [h, w], is high."""
     with Image.open(io.BytesIO(picture)) as image:
         photo = np.asarray(image.convert("RGB"), np.float32)
     large = Image.fromarray(heat).resize(photo.shape[1::-1], Image.Resampling.BICUBIC)
     share = np.asarray(large, np.float32)[..., None] / 255
-    grey = photo.mean(2, keepdims=True) * 0.55
-    mixed = (1 - share) * grey + share * (0.75 * photo + 0.25 * np.float32([255, 140, 40]))
+    grey = photo.mean(2, keepdims=True)
+    tint = (1 - share) * np.float32([210, 30, 20]) + share * np.float32([255, 225, 60])
+    opaque = TINT * share
+    mixed = (1 - opaque) * grey + opaque * tint
     content = io.BytesIO()
     Image.fromarray(np.uint8(mixed.clip(0, 255))).save(content, "WEBP", quality=QUALITY, method=3)
     return content.getvalue()

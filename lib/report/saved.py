@@ -10,10 +10,20 @@ import pandas as pd
 from common import Problem
 from common.tables import read_csv
 from inference.portfolio import FILE, UNREADABLE
+from inference.scores import METRICS, Metric
 from report.attention import signature
 
 PHOTO_COLUMNS = ["Id", "set", "label", "fold", "group", "width", "height", "path"]
-LATER = {"command": "", "time_limit": None, "jobs": []}  # what runs of earlier versions lack
+# What runs of earlier versions lack.
+LATER = {
+    "command": "",
+    "time_limit": None,
+    "jobs": [],
+    "competition": "",
+    "folder": "",
+    "ended": "",
+}
+SCORE = "score.json"  # beside the results: what the submission scored
 
 
 @dataclass(frozen=True)
@@ -28,6 +38,8 @@ class SavedMember:
     """bool [photos], whether the most probable class is the label."""
     right_plain: np.ndarray
     """The same without test-time augmentation."""
+    gain: tuple[float, float]
+    """By how much test-time augmentation improves the metric, and the standard error of that."""
     predicted: np.ndarray
     """int [photos], positions among the classes."""
     accuracy_plain: float
@@ -68,6 +80,8 @@ class Run:
     unlike: pd.DataFrame = field(default_factory=pd.DataFrame)
     """As unlike.csv has it: Id, label, distance, path."""
     excluded: pd.DataFrame = field(default_factory=pd.DataFrame)
+    score: dict = field(default_factory=dict)
+    """What the submission scored, as score.json has it: public_score, and by whom; {} unknown."""
 
     @property
     def right(self) -> np.ndarray:
@@ -115,6 +129,7 @@ def read_run(folder: Path) -> Run:
         read_suspects(folder / "suspects.csv", held_out),
         read_table(folder / "unlike.csv"),
         read_table(folder / "excluded.csv") if metrics.get("excluded_images") else pd.DataFrame(),
+        read_json(folder / SCORE),
     )  # fmt: skip
 
 
@@ -191,11 +206,12 @@ def read_members(folder: Path, metrics: dict, fingerprint: str | None) -> list[S
     for file in files:
         arrays = read_arrays(file)
         if fingerprint in (None, str(arrays["fingerprint"])):
-            members.append(saved_member(file.parent.name, arrays))
+            metric = METRICS[metrics.get("metric", "accuracy")]
+            members.append(saved_member(file.parent.name, arrays, metric))
     return members
 
 
-def saved_member(name: str, arrays: dict[str, np.ndarray]) -> SavedMember:
+def saved_member(name: str, arrays: dict[str, np.ndarray], metric: Metric) -> SavedMember:
     """Return the member that a file's arrays tell of."""
     position = {str(label): number for number, label in enumerate(arrays["classes"])}
     truth = np.asarray([position[str(label)] for label in arrays["validation_labels"]])
@@ -207,6 +223,7 @@ def saved_member(name: str, arrays: dict[str, np.ndarray]) -> SavedMember:
         ids=arrays["validation_ids"].astype(str),
         right=predicted == truth,
         right_plain=arrays["validation_plain"].argmax(1) == truth,
+        gain=metric.gain(arrays["validation_plain"], arrays["validation"], truth),
         predicted=predicted,
         accuracy_plain=float(np.average(arrays["accuracy"], weights=photos)),
         accuracy_tta=float(np.average(arrays["accuracy_tta"], weights=photos)),

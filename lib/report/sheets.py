@@ -1,10 +1,13 @@
 """Sheets of photos: which are shown, and what stands below each."""
 
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 
+from report.advice import on_kaggle
 from report.attention import read_attention
 from report.figuring import conflicts, least_sure, mistakes, resembling_none
 from report.pictures import Thumbnails
@@ -151,20 +154,41 @@ def examples(run: Run) -> Sheet:
     return Sheet(shown, len(known))
 
 
-def add_thumbnails(thumbnails: Thumbnails, sheets: list[Sheet], pairs: list[Pair]) -> None:
-    """Make the thumbnails of all photos that are shown."""
+def photos_of(sheets: list[Sheet], pairs: list[Pair]) -> list[Photo]:
+    """Return all photos that are shown."""
     shown = [photo for one in sheets for photo in one.photos]
-    shown += [photo for pair in pairs for _, side in pair.sides for photo in side]
-    thumbnails.add(photo.path for photo in shown)
+    return shown + [photo for pair in pairs for _, side in pair.sides for photo in side]
 
 
-def add_looked(thumbnails: Thumbnails, run: Run, sheets: dict[str, Sheet]) -> bool:
-    """Make the thumbnails of where the network looked; return whether any photo has a map."""
+def add_looked(thumbnails: Thumbnails, run: Run, sheets: dict[str, Sheet]) -> set[str]:
+    """Make the thumbnails of where the network looked; return the sheets that show it.
+
+    A sheet shows it of all its photos that have a picture, or of none.
+    """
     networks = [name for member in run.members for name in member.signatures]
-    maps = read_attention(run.folder, networks)
+    maps, looked = read_attention(run.folder, networks), set()
     for name, part in (("mistakes", "train"), ("least_sure", "test")):
-        for photo in sheets[name].photos if name in sheets else []:
-            heat = maps.get(f"{part}/{photo.Id}")
-            if heat is not None:
-                thumbnails.add_looked(photo.path, heat)
-    return bool(maps)
+        photos = sheets[name].photos if name in sheets else []
+        drawn = [photo for photo in photos if thumbnails.uri(photo.path)]
+        heats = {photo.path: maps.get(f"{part}/{photo.Id}") for photo in drawn}
+        if not heats or any(heat is None for heat in heats.values()):
+            continue
+        looked.add(name)
+        for path, heat in heats.items():
+            thumbnails.add_looked(path, heat)
+    return looked
+
+
+def originals(run: Run, photos: list[Photo]) -> dict[str, str]:
+    """Return the addresses of the photos' files that will stay where they are, by path.
+
+    Those of a run on Kaggle lie there, and unpacked ones vanish with the run's scratch folder.
+    """
+    scratch = str(Path(tempfile.gettempdir()) / "car-classification-")
+    if on_kaggle(run):
+        return {}
+    return {
+        photo.path: Path(photo.path).resolve().as_uri()
+        for photo in photos
+        if photo.path and not photo.path.startswith(scratch) and Path(photo.path).is_file()
+    }

@@ -57,11 +57,6 @@ def make_report(output: Path) -> None:
     thumbnails.save()
 
 
-def signed(points: float) -> str:
-    """Return points with their sign, as they are typeset; what rounds to 0 has a plus."""
-    return f"{round(points, 2) + 0.0:+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
 def render(shown: dict, thumbnails) -> str:
     """Return the page of a run.
 
@@ -78,6 +73,8 @@ def template(name: str):
     Raises:
         Problem: Jinja2 is not installed.
     """
+    from report.charts import signed
+
     try:
         import jinja2
     except ImportError:

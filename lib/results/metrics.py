@@ -162,6 +162,12 @@ class MemberMetrics:
 class Metrics:
     """The content of metrics.json; its fields are the file's names, in this order."""
 
+    competition: str
+    """Its name in its address at Kaggle; that of its folder where it is not known."""
+    folder: str
+    """The folder that its photos came from."""
+    ended: str
+    """When the results were written, as ISO 8601 has it, to the minute."""
     recipe: str
     """The row of the kernel's RECIPES that the settings started from."""
     backbone: str

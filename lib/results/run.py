@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import pandas as pd
 
 import photos
 from inference import expected_calibration_error, label_suspects
+from photos.excluding import with_marks
 from results.files import write_arrays, write_list, write_table
 from results.machine import device_names, packages_found, peak_memory_mb, versions
 from results.metrics import MemberMetrics, Metrics, StageMetrics
@@ -80,6 +82,9 @@ def metrics_of(
     competition, truth = parts[0].competition, parts[0].positions(outcome.held_out)
     networks = dict.fromkeys((row["member"], row["fold"]) for row in state.history)
     return Metrics(
+        competition=competition.layout.slug or competition.folder.name,
+        folder=str(competition.folder),
+        ended=datetime.now().astimezone().isoformat(timespec="minutes"),
         recipe=config.recipe,
         backbone=config.backbone,
         image_size=list(config.image_size),
@@ -193,8 +198,8 @@ def decorate(
         writers["learning_curves.png"] = partial(draw, "learning_curves", pd.DataFrame(state.rows))
     lists = {
         "excluded.csv": excluded,
-        "suspects.csv": suspects,
-        "unlike.csv": unlike_table(state, tables),
+        "suspects.csv": with_marks(suspects, output / "suspects.csv"),
+        "unlike.csv": with_marks(unlike_table(state, tables), output / "unlike.csv"),
     }
     writers |= {name: partial(write_list, table) for name, table in lists.items()}
     for name, write in writers.items():
