@@ -171,12 +171,17 @@ def size_cloud(photos: pd.DataFrame, size: Sequence[int]) -> dict | None:
 
 
 def networks(run: Run) -> list[dict]:
-    """Return for each network of a run its name and its charts of accuracy, loss and rate."""
+    """Return for each network of a run its name and its charts of accuracy and loss.
+
+    A network of one epoch has no curve.
+    """
     if run.history.empty:
         return []
     charts = []
     groups = run.history.groupby(["member", "fold"], sort=False)
     for (member, fold), rows in groups:
+        if len(rows) < 2:
+            continue
         accuracy = {"accuracy": "training", "val_accuracy": "validation"}
         loss = {"loss": "training", "val_loss": "validation"}
         drawn = {

@@ -27,6 +27,8 @@ from report.saved import Run
 from report.sheets import add_looked, examples, originals, pair_sheets, photos_of, sheets_of
 
 MATRIX = 30  # classes up to which the whole confusion matrix is shown
+SHORT_NAME = 3  # letters of a class that fit above a column of the matrix
+LONG_LABEL = 12  # letters of a class from which it stands on a line of its own below a photo
 PAIRS_LISTED = 20
 CLASSES_OPEN = 30  # classes up to which the table of classes is open
 HOME = (6675, 10)  # test photos and classes of sf-dl-car-classification
@@ -40,6 +42,7 @@ def contents(run: Run, thumbnails: Thumbnails) -> dict:
         "run": run,
         "state": state_of(run),
         "title": title_of(run),
+        "long_labels": max(map(len, run.classes), default=0) > LONG_LABEL,
         "scaled_twice": run.settings.get("input_range") == "0..1",
         "silence": why_silent(run.validation, run.truth) if run.finished else "",
         "networks": charts.networks(run),
@@ -98,6 +101,7 @@ def judged(run: Run, pairs) -> dict:
         "members": member_rows(run),
         "minutes": gpu_minutes(run),
         "matrix": matrix_rows(run) if len(run.classes) <= MATRIX else None,
+        "long_names": max(map(len, run.classes)) > SHORT_NAME,
         "pair_rows": pairs.head(PAIRS_LISTED).to_dict("records"),
         "pair_total": len(pairs),
         "class_rows": table.to_dict("records"),

@@ -18,7 +18,8 @@ from ImageDataAugmentor.reading import read_image
 SIDE = 160  # pixels of the longer side
 WIDE = 960  # pixels of the width of the picture of augmented photos
 QUALITY = 60
-TINT = 0.5  # how opaque the colour is where the network looked most
+STEEP = 1.5  # so that what the network hardly saw stays grey
+TINT = 0.6  # how opaque the colour is where the network looked most
 EIGHT_BITS = {"1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr"}  # modes that Pillow shows as they are
 LOOKED = "#looked"  # after a photo's path: the thumbnail of where the network looked
 
@@ -77,7 +78,7 @@ def overlaid(picture: bytes, heat: np.ndarray) -> bytes:
     with Image.open(io.BytesIO(picture)) as image:
         photo = np.asarray(image.convert("RGB"), np.float32)
     large = Image.fromarray(heat).resize(photo.shape[1::-1], Image.Resampling.BICUBIC)
-    share = np.asarray(large, np.float32)[..., None] / 255
+    share = (np.asarray(large, np.float32)[..., None] / 255) ** STEEP
     grey = photo.mean(2, keepdims=True)
     tint = (1 - share) * np.float32([210, 30, 20]) + share * np.float32([255, 225, 60])
     opaque = TINT * share

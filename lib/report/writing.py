@@ -57,6 +57,13 @@ def make_report(output: Path) -> None:
     thumbnails.save()
 
 
+def breakable(text: object):
+    """Return a name that may be broken after each underscore, as HTML."""
+    from markupsafe import Markup, escape  # which Jinja2 brings
+
+    return Markup(escape(str(text)).replace("_", Markup("_<wbr>")))
+
+
 def render(shown: dict, thumbnails) -> str:
     """Return the page of a run.
 
@@ -88,6 +95,7 @@ def template(name: str):
         lstrip_blocks=True,
     )
     environment.filters["pct"] = lambda value, digits=2: f"{100 * value:.{digits}f}%"
+    environment.filters["breakable"] = breakable
     environment.filters["points"] = signed
     environment.filters["whole"] = lambda value: f"{value:,}"
     environment.filters["clock"] = clock_text
