@@ -8,6 +8,8 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image
 
 import report
-from inference.scores import packed
+from inference.scores import METRICS, packed
 from report import charts, figuring, pictures
 from report.charts import nice_ticks
 from report.saved import read_run
@@ -23,7 +25,7 @@ from saved_run import COMMAND, SETTINGS, history_of, write_photos, write_run
 
 KERNEL = Path(__file__).parents[1] / "kernel.py"
 WRONG = {row: (row // 20 + 1) % 4 for row in range(0, 78, 2)}  # more mistakes than a sheet shows
-VOID = {"meta", "link", "img", "br"}
+VOID = {"meta", "link", "img", "br", "wbr"}
 
 
 class Page(HTMLParser):
@@ -186,6 +188,118 @@ def test_the_lists_are_what_exclude_reads(made):
         "v00003.jpg",
         "v00025.jpg",
     ]
+
+
+def test_marks_in_the_lists_survive_a_report_that_is_made_anew(made, tmp_path):
+    folder = shutil.copytree(made, tmp_path / "run")
+    file = folder / "report" / "duplicates.csv"
+    pd.read_csv(file).assign(leave_out=["yes", ""]).to_csv(file, index=False)
+    report.write_report(folder)
+    after = pd.read_csv(file, keep_default_na=False)
+    assert list(after.columns[:3]) == ["Id", "label", "leave_out"]
+    assert after.leave_out.tolist() == ["yes", ""]
+
+
+def test_the_title_names_competition_folder_and_date(made):
+    text = (made / "report.html").read_text(encoding="utf-8")
+    title = re.search("<title>(.*)</title>", text)[1]
+    assert title == "51.25% · some-cars · 1 March 2026, 09:30"
+    assert "photos from /data/some-cars" in page_of(made).text
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [(0.5, "It is within"), (0.9, "It is better than"), (0.1, "It is worse than")],
+)
+def test_the_score_of_the_submission_stands_beside_the_validation(tmp_path, score, said):
+    folder = write_run(tmp_path, wrong=WRONG)
+    report.note_score(folder, score, "Kaggle's public score")
+    assert not (folder / "score.json").exists()  # there is no report to show it on
+    report.write_report(folder)
+    assert "On the test set that means" in page_of(folder).text
+    report.note_score(folder, score, "Kaggle's public score")
+    text = page_of(folder).text
+    assert f"Score of the submission {score:.2%} Kaggle's public score (accuracy). {said}" in text
+    assert "On the test set that means" not in text
+
+
+def test_a_score_that_is_less_the_better_is_judged_so(tmp_path):
+    loss = {"metric": "log-loss", "greater_is_better": False, "score": 0.7}
+    folder = write_run(tmp_path, wrong=WRONG, score_low=0.6, score_high=0.8, **loss)
+    report.write_report(folder)
+    report.note_score(folder, 0.5, "Kaggle's public score")
+    assert "Score of the submission 0.5000" in page_of(folder).text
+    assert "It is better than" in page_of(folder).text
+
+
+def test_views_are_judged_by_the_metric_of_the_competition(tmp_path):
+    loss = {"metric": "log-loss", "greater_is_better": False, "score_plain": 0.74}
+    folder = write_run(tmp_path, wrong=WRONG, score=0.7, score_tta=0.71, **loss)
+    file = next(folder.glob("members/*/probabilities.npz"))
+    with np.load(file) as stored:
+        arrays = dict(stored)
+    plain = np.full_like(arrays["validation"], 0.25)
+    np.savez(file, **arrays | {"validation_plain": plain})
+    report.write_report(folder)
+    text = page_of(folder).text
+    assert "Test-time augmentation +0.0300" in text  # a gain, though the loss is less
+    assert "0.7400 without, 0.7100 with it" in text
+    truth = [list(arrays["classes"]).index(label) for label in arrays["validation_labels"]]
+    gain, error = METRICS["log-loss"].gain(plain, arrays["validation"], np.asarray(truth))
+    low, high = (charts.signed(gain + side * 1.96 * error, 4) for side in (-1, 1))
+    assert f"paired by photo: {low} to {high}" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"tta_used": False}, "Test-time augmentation"),
+        ({}, "Why"),
+        ({}, "Planned share"),
+        ({"history": history_of().head(1)}, "Curves"),
+    ],
+)
+def test_cards_without_news_are_left_out(tmp_path, changes, word):
+    report.write_report(write_run(tmp_path, **changes))
+    assert word not in page_of(tmp_path).text
+
+
+def test_the_double_scaling_is_explained_where_a_run_had_it(tmp_path):
+    report.write_report(write_run(tmp_path, settings={"input_range": "0..1"}))
+    assert "stay under 90%" in page_of(tmp_path).text
+
+
+def test_photos_open_the_original_where_it_will_stay(tmp_path):
+    photos = write_photos(tmp_path / "photos", 4, 20, 30)
+    folder = write_run(tmp_path / "run", wrong=WRONG, photos=photos)
+    report.write_report(folder)
+    links = {a["href"] for a in page_of(folder).all("a") if a["href"].startswith("file:")}
+    assert links
+    assert all(Path(url2pathname(urlsplit(link).path)).is_file() for link in links)
+    write_run(folder, wrong=WRONG, photos=photos, command="python /kaggle/src/script.py")
+    report.write_report(folder)
+    assert "file:" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_list_that_accuses_nobody_says_why(tmp_path):
+    folder = write_run(tmp_path, wrong=WRONG)  # it has 51 % right
+    report.write_report(folder)
+    assert "accuses none" in page_of(folder).text
+
+
+def test_a_score_without_reviewed_photos_says_that_it_stands_alone(tmp_path):
+    folder = write_run(tmp_path, wrong=WRONG, excluded_images=1)
+    (folder / "excluded.csv").write_text(
+        "Id,set,label,path,reason\nx.jpg,train,class 1,,a person marked it in suspects.csv\n"
+    )
+    report.write_report(folder)
+    assert "not comparable with a run that has them" in page_of(folder).text
+
+
+def test_an_untrained_network_is_called_so(tmp_path):
+    cut = {"stopped_by_time_limit": True, "time_limit": 1.0}
+    report.write_report(write_run(tmp_path, history=history_of().head(0), **cut))
+    assert "untrained network" in page_of(tmp_path).text
 
 
 def test_photos_unlike_all_others_are_shown_with_their_distance(made):

@@ -194,3 +194,13 @@ def test_two_runs_are_followed_and_kept_side_by_side(world):
         assert world.ship("fetch", "--version", version).status == 0
     assert [run.status for run in world.runs] == ["complete", "complete"]
     assert all(run.files for run in world.runs)
+
+
+def test_marks_in_a_fetched_list_are_not_overwritten(complete):
+    (output_of(complete) / "suspects.csv").write_text("Id,label,leave_out\n1.jpg,0,\n")
+    assert complete.ship("fetch").status == 0
+    listed = complete.project / "runs" / NAME / "suspects.csv"
+    listed.write_text("Id,label,leave_out\n1.jpg,0,yes\n")
+    assert complete.ship("fetch").status == 0
+    assert complete.ship().status == 0  # which submits, and notes the score on the report
+    assert listed.read_text().endswith("yes\n")

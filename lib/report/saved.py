@@ -23,7 +23,7 @@ LATER = {
     "folder": "",
     "ended": "",
 }
-SCORE = "score.json"  # beside the results: what the submission scored
+SCORE = "score.json"  # beside the results, as `report.note_score` writes it
 
 
 @dataclass(frozen=True)

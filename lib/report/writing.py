@@ -1,5 +1,6 @@
 """Writing report.html, and the lists and thumbnails beside it."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -19,6 +20,19 @@ def write_report(output: Path) -> None:
     except Exception as error:
         said = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
         print(f"{output / PAGE} could not be written ({said}); the run goes on.", flush=True)
+
+
+def note_score(output: Path, score: float, of: str) -> None:
+    """Show on the report of a run what its submission scored; say so where that fails.
+
+    Args:
+        output: the folder of the run's results; nothing is done where it has no report.
+        score: the submission's.
+        of: who scored it and on what, for people.
+    """
+    if (output / PAGE).is_file():
+        write_atomically(output / "score.json", json.dumps({"public_score": score, "of": of}))
+        write_report(output)
 
 
 def remake(output: Path) -> int:

@@ -9,6 +9,7 @@ import contextlib
 import fnmatch
 import json
 import math
+import re
 import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -30,6 +31,8 @@ RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for 
 SUBMISSION = "submission.csv"
 MEASURED = ("score", "score_low", "score_high")
 MEASURED += ("val_accuracy", "val_accuracy_tta", "val_accuracy_submitted")
+CHANGED_HERE = re.compile(r"report\.html|report/|score\.json|(suspects|unlike)\.csv")
+"""Names of files that people mark and that the report is made anew in: their sizes may change."""
 
 
 def fetch(context: Context, run: Run, again: bool = False) -> Path:
@@ -92,7 +95,8 @@ def no_submission(path: Path) -> str:
 def note_fetched(context: Context, run: Run, folder: Path) -> None:
     """Write into the run's record which files are here, and what the run has measured."""
     found = [path for path in folder.rglob("*") if path.is_file()]
-    run.files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+    run.files = {name: size for name, size in sizes.items() if not CHANGED_HERE.match(name)}
     run.verified["fetched"] = f"the sizes of {len(found)} files"
     metrics = read_metrics(folder)
     run.metric = str(metrics.get("metric") or run.metric)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from common import Problem
 from photos.layout import Layout
+from report import note_score
 from sample import LAYOUTS
 from sample.layouts import Drawn
 from ship.block import read_block
@@ -254,6 +255,7 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
         results = copy.runs / best.name
         if arguments.keep is None:
             results = keep(results, project.runs / "rehearsal")
+        note_score(results, best.public_score, "By this machine's Kaggle, on the test photos")
     sent = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     say(f"the loopback Kaggle counted: {sent}")
     say(f"its submission: {results / SUBMISSION}")

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 from common import Problem
+from report import note_score
 from ship.contents import sha256
 from ship.context import Context
 from ship.fetch import SUBMISSION, read_metrics
@@ -360,6 +361,8 @@ def report(context: Context, run: Run, score: float) -> None:
     run.public_score = score
     run.verified["scored"] = f"submission {run.submission.ref} is COMPLETE"
     context.ledger.keep(run)
+    if run.version:
+        note_score(context.folder(run), score, "Kaggle's public score")
     tell(run=run.name, submission=run.submission.ref, public_score=score)
 
 
