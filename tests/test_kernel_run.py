@@ -85,7 +85,7 @@ def test_metrics_keep_the_contract(finished):
         score_interval
         score_plain score_tta submission val_accuracy val_accuracy_tta tta_used
         val_accuracy_submitted folds members blend calibration_error command time_limit jobs
-        seconds peak_memory_mb resumed stopped_by_time_limit devices versions preflight
+        seconds peak_memory_mb resumed stopped_by_time_limit devices versions packages preflight
         photos_at_once"""
     assert list(metrics) == names.split()
     assert metrics["image_size"] == [24, 32]  # not square: height, then width
