@@ -348,7 +348,9 @@ def test_runs_are_compared_on_the_same_photos(two):
     assert [abs(round(row["difference"], 4)) for row in better] == [0.15]
     assert better[0]["p"] == 0.03125  # six photos on one side and none on the other
     assert (
-        two.ship("runs", "--csv").out.splitlines()[0].endswith("p,photos,gpu_minutes,public_score")
+        two.ship("runs", "--csv")
+        .out.splitlines()[0]
+        .endswith("gpu_minutes,public_score,competition")
     )
 
 

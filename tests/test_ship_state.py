@@ -55,11 +55,13 @@ def test_an_append_never_rewrites(ledger):
 
 
 def test_best_leaves_a_run_out(ledger):
-    assert ledger.best() is None
+    assert ledger.best("cars") is None
     ledger.append("a-v1", public_score=0.9)
     ledger.append("a-v2", public_score=0.8)
-    assert ledger.best() == 0.9
-    assert ledger.best(excluding="a-v1") == 0.8
+    assert ledger.best("cars") == 0.9
+    assert ledger.best("cars", excluding="a-v1") == 0.8
+    ledger.append("b-v1", public_score=0.95, competition="dogs")
+    assert (ledger.best("cars"), ledger.best("dogs")) == (0.9, 0.95)
 
 
 def test_runs_are_sorted_by_score(ledger, tmp_path):
@@ -70,12 +72,12 @@ def test_runs_are_sorted_by_score(ledger, tmp_path):
     lines = table(runs, tmp_path).splitlines()
     assert lines[0].split() == ["run", "settings", "score"]
     assert lines[1].split() == ["a-v2", "epochs=2", "0.90000"]
-    header, first, *others = csv_text(runs, tmp_path).splitlines()
+    header, first, *others = csv_text([runs], tmp_path).splitlines()
     assert header == (
         "run,time,commit,recipe,backbone,image_size,settings,status,"
-        "metric,score,low,high,difference,p,photos,gpu_minutes,public_score"
+        "metric,score,low,high,difference,p,photos,gpu_minutes,public_score,competition"
     )
-    assert first == "a-v2,,,,,,epochs=2,,,,,,,,,,0.9"
+    assert first == "a-v2,,,,,,epochs=2,,,,,,,,,,0.9,"
     assert len(others) == 4
 
 
@@ -91,7 +93,7 @@ def test_the_table_keeps_its_columns_in_order_and_leaves_out_empty_ones(ledger, 
 def test_a_score_that_is_no_number_counts_as_none(ledger):
     ledger.append("a-v1", public_score="good")
     ledger.append("a-v2", public_score=0.5)
-    assert ledger.best() == 0.5
+    assert ledger.best("cars") == 0.5
     assert [run.name for run in sorted_runs(ledger.runs())] == ["a-v2", "a-v1"]
 
 

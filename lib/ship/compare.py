@@ -86,6 +86,11 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
             f"{len(arguments.versions)}."
         )
     first, second = (chosen_run(context, version) for version in arguments.versions)
+    if len({first.competition, second.competition} - {""}) > 1:
+        raise Problem(
+            f"{first.name} is a run for {first.competition}, {second.name} for "
+            f"{second.competition}: only runs for one competition are compared."
+        )
     changed, diff = changes(first, second), kernel_diff(context, first, second)
     for name, (a, b) in changed.items():
         say(f"{name}: {a} -> {b}", result=True)

@@ -105,6 +105,22 @@ class Context:
         with FileLock(file.with_name(f".{file.name}.lock")):
             yield
 
+    def is_here(self, run: Run) -> bool:
+        """Tell whether a run is for the present competition, as far as its record tells."""
+        return run.competition in ("", self.project.competition)
+
+    def runs_of_kernel(self) -> list[Run]:
+        """Return the runs of the kernel that the metadata names, oldest first.
+
+        Where the owner is not known without asking Kaggle, anybody's kernel of that slug counts.
+        """
+        owner = self.project.kernel_metadata["id"].partition("/")[0]
+        owner = Credentials.find().username if owner == PLACEHOLDER else owner
+        slugs = (self.project.slug, self.project.title_slug)  # Kaggle makes one of the title
+        named = [(run, *run.kernel.partition("/")[::2]) for run in self.ledger.runs()]
+        own = [run for run, user, slug in named if slug in slugs and user == (owner or user)]
+        return [run for run in own if run.version]
+
     def folder(self, run: Run) -> Path:
         """Return the folder of a run's output."""
         return self.project.runs / run.name
@@ -215,12 +231,27 @@ class Context:
             self._settings = self._read_settings(arguments)
         return self._settings
 
+    def last_settings(self) -> dict[str, str]:
+        """Return the settings of the last push, {} when that was of another kernel."""
+        values = self.state.values
+        same = values.get("settings_for", self._place) == self._place
+        return dict(values.get("settings") or {}) if same else {}
+
+    def remember(self, settings: Mapping[str, str]) -> None:
+        """Keep settings for the next command that names none."""
+        self.state.values |= {"settings": dict(settings), "settings_for": self._place}
+        self.state.save()
+
+    @property
+    def _place(self) -> str:
+        return f"{self.project.slug} for {self.project.competition}"
+
     def _read_settings(self, arguments: argparse.Namespace) -> dict[str, str]:
         if self.continued:
             return self.continued.settings | parse_settings(arguments.set or [])
         if arguments.set:
             return parse_settings(arguments.set)
-        settings = {} if arguments.defaults else dict(self.state.values.get("settings") or {})
+        settings = {} if arguments.defaults else self.last_settings()
         if settings:
             say(f"settings of the last push: {settings_text(settings)} (--defaults drops them)")
         return settings

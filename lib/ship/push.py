@@ -72,8 +72,7 @@ def push(
         settle_push(context, again)
         run = new_run(context, settings, config)
         if remembered:
-            context.state.values["settings"] = dict(settings)
-            context.state.save()
+            context.remember(settings)
         if not again and (known := known_run(context, run) or run_at_kaggle(context, run)):
             refuse_failed(known)
             say(f"{known.name} is pushed, nothing has changed since")
@@ -278,20 +277,21 @@ def chosen_run(context: Context, wanted: Version | None) -> Run:
     if not context.dry_run and context.state.push:
         with context.sending():
             settle_push(context)
-    runs = [run for run in context.ledger.runs() if run.version]
     if wanted:
+        runs = context.ledger.runs() if wanted.slug else context.runs_of_kernel()
         known = [run for run in runs if run.version == wanted.number]
         known = [run for run in known if not wanted.slug or run.name == str(wanted)]
-        own = [run for run in known if run.kernel.endswith("/" + context.project.slug)]
         if known:
-            return (own or known)[-1]
+            return known[-1]
         if context.dry_run:
             ref = context.kernel_ref
             return Run(run_name(ref, wanted.number), ref, wanted.number)
         return take_up(context, wanted)
+    runs = [run for run in context.runs_of_kernel() if context.is_here(run)]
     if not runs:
         raise Problem(
-            "no run is known here: push one with `ship push`, or name the version that Kaggle has."
+            f"no run of {context.project.slug} for {context.project.competition} is known here: "
+            "push one with `ship push`, or name the version that Kaggle has."
         )
     return runs[-1]
 
@@ -305,9 +305,12 @@ def run_to_continue(context: Context) -> Run:
     Raises:
         Problem: there is none, it is not complete, or it has done all that it was to do.
     """
-    runs = {run.name: run for run in context.ledger.runs() if run.version and run.kernel}
+    runs = {run.name: run for run in context.runs_of_kernel() if context.is_here(run)}
     if not runs:
-        raise Problem("--continue needs an earlier run, and none is known here: push without it.")
+        raise Problem(
+            f"--continue needs an earlier run of {context.project.slug} for "
+            f"{context.project.competition}, and none is known here: push without it."
+        )
     newest = list(runs.values())[-1]
     stopped = newest.status == "complete" and stopped_by_time(context, newest)
     if newest.continues in runs and not stopped:

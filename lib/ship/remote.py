@@ -107,7 +107,7 @@ class Remote(Line):
         Kaggle answers 403 for a kernel that is not there, also to its would-be owner.
         """
         try:
-            return self._kernel(ref)
+            return self._kernel(ref)[:2]
         except Refused as refusal:
             if refusal.status in (403, 404):
                 return None
@@ -121,13 +121,20 @@ class Remote(Line):
         """
         return self._kernel(ref, version)[1]
 
-    def _kernel(self, ref: str, version: int = 0) -> tuple[int, str]:
+    def competition_of(self, ref: str, version: int) -> str:
+        """Return the slug of the one competition that a kernel's version has attached, or ""."""
+        attached = self._kernel(ref, version)[2]
+        return attached[0] if len(attached) == 1 else ""
+
+    def _kernel(self, ref: str, version: int = 0) -> tuple[int, str, list[str]]:
         owner, slug = ref.split("/")
         what = f"version {version} of kernel {ref}" if version else f"kernel {ref}"
         fields = run_fields(ref, version) if version else {"userName": owner, "kernelSlug": slug}
         found = self.post(KERNELS, "GetKernel", what, **fields)
         metadata, blob = found.get("metadata") or {}, found.get("blob") or {}
-        return metadata.get("currentVersionNumber") or 0, blob.get("source") or ""
+        competitions = metadata.get("competitionDataSources") or []
+        number = metadata.get("currentVersionNumber") or 0
+        return number, blob.get("source") or "", competitions
 
     def own_kernels(self, owner: str) -> list[str]:
         """Return a user's kernels as "owner/slug", the newest first."""

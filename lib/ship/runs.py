@@ -3,6 +3,7 @@
 import argparse
 import csv
 import io
+from collections.abc import Iterable
 from pathlib import Path
 
 from ship.context import Context
@@ -29,6 +30,7 @@ CSV_COLUMNS = (
     "photos",
     "gpu_minutes",
     "public_score",
+    "competition",
 )
 
 
@@ -36,6 +38,14 @@ def sorted_runs(runs: list[Run]) -> list[Run]:
     """Return runs by public score, best first; those without one follow, newest first."""
     newest_first = list(reversed(runs))
     return sorted(newest_first, key=lambda run: -run.merit(run.public_score))
+
+
+def by_competition(runs: list[Run], present: str) -> dict[str, list[Run]]:
+    """Return runs by competition, the present one first; old records that name none are of that."""
+    groups: dict[str, list[Run]] = {present: []}
+    for run in runs:
+        groups.setdefault(run.competition or present, []).append(run)
+    return {competition: group for competition, group in groups.items() if group}
 
 
 def table(runs: list[Run], output: Path) -> str:
@@ -67,12 +77,13 @@ def csv_rows(runs: list[Run], output: Path) -> list[dict]:
     return rows
 
 
-def csv_text(runs: list[Run], output: Path) -> str:
-    """Return runs as CSV with a header."""
+def csv_text(groups: Iterable[list[Run]], output: Path) -> str:
+    """Return the runs of each competition as CSV with one header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(csv_rows(runs, output))
+    for runs in groups:
+        writer.writerows(csv_rows(runs, output))
     return text.getvalue()
 
 
@@ -91,24 +102,27 @@ def changed(run: Run, before: Run | None) -> str:
     return ", ".join(news) or "nothing"
 
 
-def overview_rows(runs: list[Run], output: Path) -> list[dict]:
+def overview_rows(groups: dict[str, list[Run]], output: Path) -> list[dict]:
     """Return the rows of the page of all runs; see `report.overview.write_overview`.
 
     Args:
-        runs: in the order in which they began.
+        groups: runs by competition, in the order in which they began.
         output: the folder that holds each run's folder.
     """
-    before = dict(zip((run.name for run in runs), [None, *runs], strict=False))
-    shown = sorted_runs(runs)
-    return [
-        row
-        | {
-            "changed": changed(run, before[run.name]),
-            "page": run.page if run.version else "",
-            "report": f"{run.name}/{REPORT}" if (output / run.name / REPORT).is_file() else "",
-        }
-        for run, row in zip(shown, csv_rows(shown, output), strict=True)
-    ]
+    rows = []
+    for runs in groups.values():
+        before = dict(zip((run.name for run in runs), [None, *runs], strict=False))
+        shown = sorted_runs(runs)
+        rows += [
+            row
+            | {
+                "changed": changed(run, before[run.name]),
+                "page": run.page if run.version else "",
+                "report": f"{run.name}/{REPORT}" if (output / run.name / REPORT).is_file() else "",
+            }
+            for run, row in zip(shown, csv_rows(shown, output), strict=True)
+        ]
+    return rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -119,14 +133,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship runs`."""
-    runs, output = sorted_runs(context.ledger.runs()), context.project.runs
+    output = context.project.runs
+    groups = by_competition(context.ledger.runs(), context.project.competition)
     if arguments.html:
         from report.overview import write_overview  # which imports pandas
 
-        write_overview(overview_rows(context.ledger.runs(), output), output / "runs.html")
+        write_overview(overview_rows(groups, output), output / "runs.html")
         return say(str(output / "runs.html"), result=True)
+    groups = {competition: sorted_runs(runs) for competition, runs in groups.items()}
     if arguments.json:
-        return tell(runs=csv_rows(runs, output))
+        return tell(runs=[row for runs in groups.values() for row in csv_rows(runs, output)])
     if arguments.csv:
-        return say(csv_text(runs, output).rstrip("\n"), result=True)
-    return say(table(runs, output) if runs else "no runs yet", result=True)
+        return say(csv_text(groups.values(), output).rstrip("\n"), result=True)
+    if not groups:
+        return say("no runs yet", result=True)
+    for competition, runs in groups.items():
+        if len(groups) > 1:
+            say(f"{competition}:", result=True)
+        say(table(runs, output), result=True)
+    return None

@@ -18,7 +18,10 @@ SHAPES: dict[str, Any] = {
         "datasetFiles": [{"name": str, "totalBytes": int}],
         "nextPageToken": str,
     },
-    "GetKernel": {"metadata": {"currentVersionNumber": int}, "blob": {"source": str}},
+    "GetKernel": {
+        "metadata": {"currentVersionNumber": int, "competitionDataSources": [str]},
+        "blob": {"source": str},
+    },
     "ListKernels": {"kernels": [{"ref": str}], "nextPageToken": str},
     "GetKernelSessionStatus": {"status": str, "failureMessage": str},
     "ListKernelSessionOutput": {

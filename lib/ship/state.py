@@ -152,8 +152,9 @@ class Ledger:
         empty = Run(run.name).row()
         self.append(run.name, **{k: v for k, v in run.row().items() if k in row or v != empty[k]})
 
-    def best(self, excluding: str = "") -> float | None:
-        """Return the best public score of all runs but `excluding`, None when there is none."""
-        scored = [r for r in self.runs() if r.name != excluding and r.public_score is not None]
+    def best(self, competition: str, excluding: str = "") -> float | None:
+        """Return the best public score in a competition of all runs but `excluding`, or None."""
+        runs = [r for r in self.runs() if r.competition in ("", competition)]
+        scored = [r for r in runs if r.name != excluding and r.public_score is not None]
         best = max(scored, key=lambda run: run.merit(run.public_score), default=None)
         return best.public_score if best else None

@@ -23,6 +23,7 @@ from ship.grammar import Usage, only_version, version_arguments, version_or
 from ship.line import Refused, Unavailable
 from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.output import say, tell
+from ship.project import KERNEL_METADATA
 from ship.push import chosen_run
 from ship.record import Run, Submission
 from ship.submission import check_for
@@ -58,6 +59,12 @@ def submit(
     """
     context.doing(f"submitting {path}")
     refuse_other_code(context, run, path)
+    if not submittable_here(context, run):
+        raise Problem(
+            f"{run.name} is a run for {run.competition or 'another competition'}, and "
+            f"{KERNEL_METADATA} names {context.project.competition}: name that one there again to "
+            f"submit this run, or submit its file to this one with `ship submit {path}`."
+        )
     if not path.is_file():
         raise Problem(
             f"the output of {run.name} has no {path.name}: its log in {path.parent} tells why."
@@ -83,6 +90,14 @@ def submit(
         elif again or not (settled(context, run, path) or sent_before(context, run, path)):
             send(context, run, path, digest, code)
     return wait_for_score(context, run) if wait else None
+
+
+def submittable_here(context: Context, run: Run) -> bool:
+    """Tell whether a record is of the present competition; an old one tells only its number."""
+    if run.competition or not run.submission.ref:
+        return context.is_here(run)
+    entries = context.remote.submissions(context.project.competition)
+    return run.submission.ref in [entry.get("ref") for entry in entries]
 
 
 def refuse_other_code(context: Context, run: Run, path: Path) -> None:
@@ -272,6 +287,7 @@ def take(context: Context, run: Run, path: Path, entry: dict, verified: str) -> 
     if run.submission.digest != digest:
         run.submission = Submission(digest, path.name)
     run.submission.ref = entry.get("ref") or 0
+    run.competition = context.project.competition
     run.submission.refs_before = []
     run.verified["submitted"] = verified
     context.ledger.keep(run)
@@ -350,7 +366,7 @@ def report(context: Context, run: Run, score: float) -> None:
     A dry run's score is of other photos than the reference's, or of a network too small to compare.
     """
     name = run.name if run.version else run.submission.file
-    best = context.ledger.best(excluding=run.name)
+    best = context.ledger.best(context.project.competition, excluding=run.name)
     distances = []
     if run.recipe != "dry" and context.project.competition == REFERENCE_COMPETITION:
         distances.append(f"{score - REFERENCE:+.5f} to the reference's {REFERENCE}")
@@ -379,9 +395,14 @@ def record_of(context: Context, path: Path) -> Run:
             f"{path} is neither a file that is there nor a version: name the file to submit, or "
             "the run by its version."
         )
-    name = f"{path.name}-{sha256(path)[:8]}"
-    known = next((run for run in context.ledger.runs() if run.name == name), None)
-    return known or Run(name, time=time.strftime("%Y-%m-%d %H:%M:%S"), status="file")
+    name, competition = f"{path.name}-{sha256(path)[:8]}", context.project.competition
+    rows = {run.name: run for run in context.ledger.runs()}
+    for known in (rows.get(name), rows.get(f"{name}-{competition}")):
+        if known and (context.dry_run or submittable_here(context, known)):
+            return known
+    name = f"{name}-{competition}" if name in rows else name
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    return Run(name, time=now, status="file", competition=competition)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

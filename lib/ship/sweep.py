@@ -140,7 +140,8 @@ def plan(context: Context, cells: list[Cell]) -> None:
         say(f"  {settings_text(cell.chosen)}: {state}")
     waiting = [cell for cell, run in zip(cells, runs, strict=True) if run is None]
     most = sum(cell.wanted.time_limit or SESSION_MINUTES for cell in waiting)
-    known = [run.gpu_minutes for run in context.ledger.runs() if run.gpu_minutes]
+    runs_before = filter(context.is_here, context.ledger.runs())
+    known = [run.gpu_minutes for run in runs_before if run.gpu_minutes]
     guess = ""
     if known and waiting:
         hours = len(waiting) * median(known) / 60

@@ -74,6 +74,13 @@ def same_run(known: Run, run: Run) -> bool:
     return one == other
 
 
+def name_of(context: Context, kernel: str, version: int) -> str:
+    """Return the name of a kernel's version, with its owner where another user's has the name."""
+    name = run_name(kernel, version)
+    known = next((run for run in context.ledger.runs() if run.name == name), None)
+    return f"{kernel.split('/')[0]}-{name}" if known and known.kernel not in ("", kernel) else name
+
+
 def forget(context: Context) -> None:
     """Note that no push is on its way."""
     context.state.push = {}
@@ -89,7 +96,7 @@ def note(
             f"into {KERNEL_METADATA}, or each push makes another kernel."
         )
     run.kernel, run.version, run.status = kernel, version, status
-    run.name, run.time = run_name(kernel, version), time.strftime("%Y-%m-%d %H:%M:%S")
+    run.name, run.time = name_of(context, kernel, version), time.strftime("%Y-%m-%d %H:%M:%S")
     run.verified["pushed"] = verified
     context.ledger.keep(run)
     staged = context.project.runs / "staged" / "kernel" / context.project.code.name
@@ -119,13 +126,14 @@ def adopt(context: Context, version: int) -> Run:
         Problem: Kaggle does not show such a version.
     """
     kernel = context.kernel_ref
-    name = run_name(kernel, version)
+    name = name_of(context, kernel, version)
     pending = context.state.push
     source = context.remote.source(kernel, version)
     found = MARK.search(source)
     run = next((run for run in context.ledger.runs() if run.name == name), None)
     if run is None:
-        run = Run(name, kernel, settings=overrides_in(source))
+        competition = context.remote.competition_of(kernel, version)
+        run = Run(name, kernel, settings=overrides_in(source), competition=competition)
         with contextlib.suppress(Problem):  # the kernel here may not know these settings
             mine = new_run(context, run.settings, context.shown_config(run.settings))
             run = mine if found and found[2] == key_of(mine) else run
