@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from saved_run import write_run
 from ship.__main__ import COMMANDS, LOCAL_COMMANDS, main, parse
 from ship.project import Project
 from ship.record import Run
@@ -228,6 +229,82 @@ def test_a_run_of_another_kernel_is_known_by_its_name(ledger, capfd):
     assert "car-classification" in told["sentence"]
 
 
+@pytest.fixture(scope="module")
+def local_runs(tmp_path_factory):
+    """The output of two runs of the kernel on this machine."""
+    folder = tmp_path_factory.mktemp("local")
+    command = "python kernel.py --data photos --output 'my output' --epochs={} --image-size 32 48"
+    write_run(folder / "first", wrong={0: 1, 1: 2, 2: 3, 30: 0}, command=command.format(2))
+    write_run(
+        folder / "second",
+        wrong={30: 2},
+        command=command.format(3) + " --cache yes",
+        packages="0123",
+        devices=["/device:CPU:0", "/device:GPU:0"],
+        seconds=90.0,
+    )
+    return folder
+
+
+def test_folders_of_output_are_compared(ledger, local_runs, capfd):
+    first, second = (str(local_runs / name) for name in ("first", "second"))
+    status, told, err = told_here(ledger, capfd, "compare", first, second)
+    assert status == 0, err
+    assert told["changed"] == {
+        "packages": ["0123456789abcdef", "0123"],
+        "epochs": ["2", "3"],
+        "cache": ["-", "yes"],
+    }
+    assert told["photos"]["only_second"] == ["v00000.jpg", "v00001.jpg", "v00002.jpg"]
+    assert told["photos"]["only_first"] == []
+    assert f"the accuracy of {second} is +0.0375 to {first}'s, p = 0.250" in err
+    assert f"only {second} gets 3 right:\n  v00000.jpg: class 0, taken for class 1" in err
+    status, told, err = told_here(ledger, capfd, "compare", first, "car-classification-v1")
+    assert status == 0, err
+    assert (
+        "no probabilities of car-classification-v1 here: `ship fetch car-classification-v1`" in err
+    )
+
+
+def test_folders_of_output_are_runs(ledger, local_runs, capfd):
+    first, second = (str(local_runs / name) for name in ("first", "second"))
+    _, told, _ = told_here(ledger, capfd, "runs", first, second, "old-cars-v3")
+    rows = {row["run"]: row for row in told["runs"]}
+    assert list(rows) == [first, second, "old-cars-v3"]
+    assert rows[first]["score"] == 0.95
+    assert rows[first]["settings"] == "epochs=2 image_size=32 48"
+    assert rows[second]["settings"] == "epochs=3 image_size=32 48 cache=yes"
+    assert round(rows[second]["difference"], 4) == 0.0375
+    assert [row["gpu_minutes"] for row in rows.values()] == [None, 1.5, None]
+    (local_runs / "second" / "report.html").write_text("<p>report</p>")
+    status, _, err = told_here(ledger, capfd, "runs", first, second, "--html")
+    assert status == 0
+    page = Path(err.strip())
+    [address] = re.findall(r'href="([^"]*report.html)"', page.read_text(encoding="utf-8"))
+    assert (page.parent / address).resolve() == (local_runs / "second" / "report.html").resolve()
+
+
+def test_the_folder_of_a_known_run_is_that_run(ledger, capfd, monkeypatch):
+    monkeypatch.chdir(ledger / "runs")
+    _, told, _ = told_here(ledger, capfd, "runs", "car-classification-v2", "1")
+    assert [row["run"] for row in told["runs"]] == [
+        "car-classification-v2",
+        "car-classification-v1",
+    ]
+
+
+@pytest.mark.parametrize("content", [None, "", "[1]", '{"score": '])
+def test_a_folder_without_a_finished_run(ledger, capfd, tmp_path, content):
+    if content is not None:
+        (tmp_path / "metrics.json").write_text(content)
+    for command in (["runs", str(tmp_path)], ["compare", "1", str(tmp_path)]):
+        status, told, _ = told_here(ledger, capfd, *command)
+        assert status == 1
+        assert f"{tmp_path} holds no finished run" in told["sentence"]
+    missing = str(tmp_path / "missing")
+    assert f"{missing} is neither a folder" in told_here(ledger, capfd, "runs", missing)[2]
+
+
 def test_settings_mean_the_same_before_and_after_a_command():
     for words in (
         "--set a=1 push --set b=2",
@@ -251,7 +328,7 @@ def test_settings_mean_the_same_before_and_after_a_command():
         ("push --dry_run", ["--dry_run", "mean --dry-run?"]),
         ("--no-wiat", ["--no-wiat", "mean --no-wait?"]),
         ("runs --set a=1", ["`ship runs`", "--set"]),
-        ("runs 3", ["`ship runs`", "'3'"]),
+        ("status 3", ["`ship status`", "'3'"]),
         ("push --set", ["`ship push`", "--set"]),
         ("--force competiton", ["'competiton'", "mean competition?", "disk"]),
         ("sweep a=1 --submit bset", ["'bset'", "mean best?"]),
@@ -401,5 +478,7 @@ def test_runs_without_probabilities_are_compared_as_far_as_they_go(world):
     world.ship("push", "--set", "limit=3")
     out = world.ship("compare", "1", "2").out
     assert "limit: - -> 3" in out
-    assert "their photos can't be compared: `ship fetch --version 1`" in out
+    assert (
+        "no probabilities of car-classification-v1 here: `ship fetch car-classification-v1`" in out
+    )
     assert Path(world.project / "runs" / "kernels" / "car-classification-v2.py").is_file()

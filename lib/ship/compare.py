@@ -6,12 +6,13 @@ from pathlib import Path
 
 from common import Problem
 from ship.context import Context
-from ship.grammar import Usage, version_arguments
+from ship.grammar import Usage
+from ship.local import named_run, run_arguments
 from ship.output import say, tell
 from ship.paired import Pair, aligned, answers, columns, compared, said_of, texts
-from ship.push import chosen_run
 from ship.record import Run
 
+MADE_OF = ("recipe", "backbone", "image_size", "commit", "packages")
 MOST = 20
 """How many photos of a kind are listed; --json has all."""
 
@@ -19,8 +20,7 @@ MOST = 20
 def changes(first: Run, second: Run) -> dict[str, tuple[str, str]]:
     """Return what two runs were made of differently, by name as (first's, second's)."""
     parts = [
-        {name: str(getattr(run, name)) for name in ("recipe", "backbone", "image_size", "commit")}
-        | run.settings
+        {name: str(getattr(run, name)) for name in MADE_OF} | run.settings
         for run in (first, second)
     ]
     names = dict.fromkeys([*parts[0], *parts[1]])
@@ -44,6 +44,8 @@ def script_of(context: Context, run: Run) -> str:
     Raises:
         Problem: neither has it.
     """
+    if not run.version:
+        raise Problem(f"{run.name} was run on this machine, which keeps no script")
     kept = context.project.runs / "kernels" / f"{run.name}.py"
     if kept.is_file():
         return kept.read_text(encoding="utf-8", errors="replace")
@@ -71,7 +73,7 @@ def photo_lines(pair: Pair, first: Run, second: Run, folders: list[Path]) -> lis
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship compare`."""
-    version_arguments(parser)
+    run_arguments(parser)
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
@@ -82,10 +84,10 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     """
     if len(arguments.versions) != 2:
         raise Usage(
-            "`ship compare` takes two runs, such as `ship compare 1 2`, not "
-            f"{len(arguments.versions)}."
+            "`ship compare` takes two runs, such as `ship compare 1 2` or two folders of output, "
+            f"not {len(arguments.versions)}."
         )
-    first, second = (chosen_run(context, version) for version in arguments.versions)
+    first, second = (named_run(context, wanted) for wanted in arguments.versions)
     if len({first.competition, second.competition} - {""}) > 1:
         raise Problem(
             f"{first.name} is a run for {first.competition}, {second.name} for "
@@ -95,21 +97,20 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     for name, (a, b) in changed.items():
         say(f"{name}: {a} -> {b}", result=True)
     say("\n".join(diff) if diff else "the scripts are the same", result=True)
-    rows = columns([first, second], context.project.runs)
+    folders = [context.folder(run) for run in (first, second)]
+    rows = columns([first, second], folders)
     named = zip((first, second), rows, strict=True)
     say(aligned([{"run": run.name, **texts(row)} for run, row in named]), result=True)
-    folders = [context.folder(run) for run in (first, second)]
     told = [said_of(folder) for folder in folders]
     pair = compared(*told, second.metric) if all(told) else None
     if pair is None:
         lacking = [run for run, f in zip((first, second), folders, strict=True) if not answers(f)]
-        name = lacking[0].version if lacking else ""
-        say(
-            f"their photos can't be compared: `ship fetch --version {name}` brings the output"
-            if lacking
-            else "their photos can't be compared: none validated both",
-            result=True,
-        )
+        why = "none validated both"
+        if lacking:
+            of_kaggle = f": `ship fetch {lacking[0].name}` brings the output"
+            why = f"there are no probabilities of {lacking[0].name} here"
+            why += of_kaggle if lacking[0].version else ""
+        say(f"their photos can't be compared, because {why}", result=True)
     else:
         say("\n".join(photo_lines(pair, first, second, folders)), result=True)
     return tell(changed=changed, diff=diff, results=rows, photos=vars(pair) if pair else None)

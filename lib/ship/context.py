@@ -123,7 +123,7 @@ class Context:
 
     def folder(self, run: Run) -> Path:
         """Return the folder of a run's output."""
-        return self.project.runs / run.name
+        return getattr(run, "folder", None) or self.project.runs / run.name
 
     def doing(self, what: str) -> None:
         """Note what is done from now on: the sentence about an error names it after "while"."""

@@ -99,15 +99,20 @@ def note_fetched(context: Context, run: Run, folder: Path) -> None:
     run.files = {name: size for name, size in sizes.items() if not CHANGED_HERE.match(name)}
     run.verified["fetched"] = f"the sizes of {len(found)} files"
     metrics = read_metrics(folder)
+    measure(run, metrics)
+    note_mounted(context, run, metrics.get("packages"))
+    context.ledger.keep(run)
+    tell(folder=str(folder), val_accuracy=run.val_accuracy, metric=run.metric, score=run.value)
+
+
+def measure(run: Run, metrics: dict[str, Any]) -> None:
+    """Put into a run's record what it has measured, as its metrics.json has it."""
     run.metric = str(metrics.get("metric") or run.metric)
     run.greater_is_better = metrics.get("greater_is_better") is not False
     for name in MEASURED:
         setattr(run, name, number(metrics.get(name)))
     images = metrics.get("val_images")
     run.val_images = images if isinstance(images, int) else None
-    note_mounted(context, run, metrics.get("packages"))
-    context.ledger.keep(run)
-    tell(folder=str(folder), val_accuracy=run.val_accuracy, metric=run.metric, score=run.value)
 
 
 def note_mounted(context: Context, run: Run, found: Any) -> None:

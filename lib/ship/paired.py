@@ -121,22 +121,22 @@ def exact_p(first: int, second: int) -> float:
     return min(1.0, 2 * tail / 2**both)
 
 
-def columns(runs: list[Run], output: Path) -> list[dict[str, Any]]:
+def columns(runs: list[Run], folders: list[Path]) -> list[dict[str, Any]]:
     """Return what can be said of each run's results, compared with the first run of the list.
 
     Args:
         runs: their records.
-        output: the folder that holds each run's folder.
+        folders: of their output.
 
     Returns:
         A dict a run: metric, score and low and high of its 95 % interval, as metrics.json has them;
         difference to the first run and its p on the photos that validated both, how many these are,
         gpu_minutes, public_score; None where unknown.
     """
-    first = said_of(output / runs[0].name) if runs else None
+    first = said_of(folders[0]) if folders else None
     rows = []
-    for run in runs:
-        other = said_of(output / run.name) if first and run is not runs[0] else None
+    for run, folder in zip(runs, folders, strict=True):
+        other = said_of(folder) if first and run is not runs[0] else None
         pair = compared(first, other, run.metric) if other else None
         rows.append(
             {

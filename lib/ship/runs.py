@@ -3,10 +3,13 @@
 import argparse
 import csv
 import io
+import os
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import quote
 
 from ship.context import Context
+from ship.local import named_run, run_arguments
 from ship.opening import REPORT
 from ship.output import say, tell
 from ship.paired import aligned, columns, texts
@@ -48,7 +51,7 @@ def by_competition(runs: list[Run], present: str) -> dict[str, list[Run]]:
     return {competition: group for competition, group in groups.items() if group}
 
 
-def table(runs: list[Run], output: Path) -> str:
+def table(context: Context, runs: list[Run]) -> str:
     """Return runs as a table; each is compared with the first one on the same photos."""
     rows = [
         {
@@ -62,28 +65,33 @@ def table(runs: list[Run], output: Path) -> str:
             **texts(results),
             "status": run.shown_status,
         }
-        for run, results in zip(runs, columns(runs, output), strict=True)
+        for run, results in results_of(context, runs)
     ]
     return aligned(rows)
 
 
-def csv_rows(runs: list[Run], output: Path) -> list[dict]:
+def results_of(context: Context, runs: list[Run]) -> Iterable[tuple[Run, dict]]:
+    """Return runs with their results, each compared with the first one's."""
+    folders = [context.folder(run) for run in runs]
+    return zip(runs, columns(runs, folders), strict=True)
+
+
+def csv_rows(context: Context, runs: list[Run]) -> list[dict]:
     """Return all that `ship runs` shows of each run, for programs."""
     rows = []
-    for run, results in zip(runs, columns(runs, output), strict=True):
+    for run, results in results_of(context, runs):
         of_run = {name: getattr(run, name, None) for name in CSV_COLUMNS}
         named = {"run": run.name, "settings": settings_text(run.settings)}
         rows.append(of_run | named | results)
     return rows
 
 
-def csv_text(groups: Iterable[list[Run]], output: Path) -> str:
-    """Return the runs of each competition as CSV with one header."""
+def csv_text(rows: list[dict]) -> str:
+    """Return runs as CSV with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for runs in groups:
-        writer.writerows(csv_rows(runs, output))
+    writer.writerows(rows)
     return text.getvalue()
 
 
@@ -102,12 +110,12 @@ def changed(run: Run, before: Run | None) -> str:
     return ", ".join(news) or "nothing"
 
 
-def overview_rows(groups: dict[str, list[Run]], output: Path) -> list[dict]:
+def overview_rows(context: Context, groups: dict[str, list[Run]]) -> list[dict]:
     """Return the rows of the page of all runs; see `report.overview.write_overview`.
 
     Args:
+        context: the project, Kaggle and the state.
         groups: runs by competition, in the order in which they began.
-        output: the folder that holds each run's folder.
     """
     rows = []
     for runs in groups.values():
@@ -118,37 +126,46 @@ def overview_rows(groups: dict[str, list[Run]], output: Path) -> list[dict]:
             | {
                 "changed": changed(run, before[run.name]),
                 "page": run.page if run.version else "",
-                "report": f"{run.name}/{REPORT}" if (output / run.name / REPORT).is_file() else "",
+                "report": address(context.folder(run) / REPORT, context.project.runs),
             }
-            for run, row in zip(shown, csv_rows(shown, output), strict=True)
+            for run, row in zip(shown, csv_rows(context, shown), strict=True)
         ]
     return rows
 
 
+def address(file: Path, base: Path) -> str:
+    """Return the address of a file for a page that lies in a folder, "" without such a file."""
+    if not file.is_file():
+        return ""
+    return quote(Path(os.path.relpath(file.resolve(), base.resolve())).as_posix())
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship runs`."""
+    run_arguments(parser)
     parser.add_argument("--csv", action="store_true", help="print CSV instead of a table")
     parser.add_argument("--html", action="store_true", help="write runs/runs.html to look at")
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship runs`."""
-    output = context.project.runs
-    groups = by_competition(context.ledger.runs(), context.project.competition)
+    named = [named_run(context, wanted) for wanted in dict.fromkeys(arguments.versions)]
+    groups = by_competition(named or context.ledger.runs(), context.project.competition)
     if arguments.html:
         from report.overview import write_overview  # which imports pandas
 
-        write_overview(overview_rows(groups, output), output / "runs.html")
-        return say(str(output / "runs.html"), result=True)
-    groups = {competition: sorted_runs(runs) for competition, runs in groups.items()}
-    if arguments.json:
-        return tell(runs=[row for runs in groups.values() for row in csv_rows(runs, output)])
-    if arguments.csv:
-        return say(csv_text(groups.values(), output).rstrip("\n"), result=True)
+        page = context.project.runs / "runs.html"
+        write_overview(overview_rows(context, groups), page)
+        return say(str(page), result=True)
+    if not named:
+        groups = {competition: sorted_runs(runs) for competition, runs in groups.items()}
+    if arguments.json or arguments.csv:
+        rows = [row for runs in groups.values() for row in csv_rows(context, runs)]
+        return tell(runs=rows) if arguments.json else say(csv_text(rows).rstrip("\n"), result=True)
     if not groups:
         return say("no runs yet", result=True)
     for competition, runs in groups.items():
         if len(groups) > 1:
             say(f"{competition}:", result=True)
-        say(table(runs, output), result=True)
+        say(table(context, runs), result=True)
     return None

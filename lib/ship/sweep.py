@@ -280,7 +280,7 @@ def hand_in(context: Context, cells: list[Cell], which: str) -> None:
 def show(context: Context, cells: list[Cell]) -> None:
     """Print the table of the results, in the order of the grid."""
     runs = [cell.run(context) or Run("", settings=cell.settings) for cell in cells]
-    results = columns(runs, context.project.runs)
+    results = columns(runs, [context.folder(run) for run in runs])
     named = list(zip(cells, runs, results, strict=True))
     rows = [
         {
