@@ -31,6 +31,7 @@ RESCUED = 0.01  # share of the photos that some member has right and the blend w
 SHORT, LONG = 18, 12  # epochs of a schedule that is short, and of a stage of a long one
 APART = 1.2  # times the side of small photos, from which others are larger
 LARGER = 1.5  # times the side that the network sees, from which most photos' details are lost
+PER_SUSPECT = 0.6  # of the share of suspects: what leaving them out brought, planted_labels.py
 FEW_OF_CLASS, RARE = 20, 0.2  # photos of a class that are few, and share of the median class
 SOUGHT = 0.02  # of accuracy, that a change is hoped to bring
 NEARLY_PERFECT = 0.99  # accuracy from which larger photos have little to bring
@@ -402,7 +403,7 @@ def label_suspects(run: Run):
         "Look at the suspicious label" if count == 1 else f"Look at the {count} suspicious labels"
     )
     return (
-        1,
+        PER_SUSPECT * 100 * count / len(run.held_out),
         f"{looked}: some are wrong, others are the network's own mistakes.",
         f"{count} of {len(run.held_out)} held-out photos look like another class than their label "
         f"says. The most suspicious, {worst.Id}, is labelled {worst.label} (probability "
