@@ -111,6 +111,14 @@ def alive(marker):
     ]
 
 
+def seen(marker, seconds=5):
+    """Tell whether there is such a process, which may have no command line for a moment."""
+    deadline = time.monotonic() + seconds
+    while not alive(marker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return bool(alive(marker))
+
+
 def gone(marker, seconds=5):
     deadline = time.monotonic() + seconds
     while alive(marker) and time.monotonic() < deadline:
@@ -310,9 +318,13 @@ def test_nothing_outlives_a_caller_that_dies(folders, number, plain):
         stderr=subprocess.DEVNULL,
     )
     with caller:
-        assert caller.stdout.readline() == b"up\n"
-        assert alive(marker)
-        caller.send_signal(number)
+        try:
+            assert caller.stdout.readline() == b"up\n"
+            assert seen(marker)
+            caller.send_signal(number)
+        except BaseException:
+            caller.kill()  # or leaving the block would wait for it
+            raise
     assert gone(marker)
     assert gone(str(scratch))
     unpacked = [path for path in scratch.rglob("unpacked") if path.is_file()]
