@@ -149,8 +149,7 @@ def settings_and_tables(competition, scratch, *arguments):
     """Return the settings for larger photos, and the tables of a competition."""
     config, _ = kernel.read_arguments([*TINY, "--data", str(competition), *arguments])
     config = replace(config, image_size=(96, 128), batch_size=16)
-    files = kernel.photos.layout_of(competition, kernel.COMPETITION)
-    return config, kernel.photos.load_tables(competition, files, scratch, config)
+    return config, kernel.photos.load_tables(competition, kernel.COMPETITION, scratch, config)
 
 
 def test_each_photo_is_decoded_once_for_all_views(competition, tmp_path, monkeypatch):

@@ -172,7 +172,7 @@ def test_what_reaches_for_the_network_fails(project, data):
 def test_wrong_arguments(project, data, tmp_path):
     assert "go together" in rehearse(project, *data[:2]).sentence
     sentence = rehearse(project, "--data", "x", "--solution", "y").sentence
-    assert "--data takes a competition's folder, and x is none" in sentence
+    assert "--data takes a competition's folder or zip, and x is none" in sentence
     sentence = rehearse(project, "--data", str(project), "--solution", str(project)).sentence
     assert f"--solution takes a CSV file, and {project} is none" in sentence
     assert "--mount must be one of official" in rehearse(project, *data, "--mount", "x").sentence

@@ -1,6 +1,6 @@
 """Read a Kaggle competition's folder into checked tables of photos, and these into batches.
 
-layout = layout_of(folder, Layout(...))
+layout = layout_of(folder, Layout(...), scratch)
 competition = read_competition(folder, layout, scratch)
 competition = check_photos(competition, workers=4)
 train, validation = split(competition.train, fraction=0.15, seed=42)

@@ -30,6 +30,11 @@ def block_node(text: str) -> ast.Assign | None:
     return None
 
 
+def has_block(script: Path) -> bool:
+    """Tell whether a kernel declares a block."""
+    return block_node(script.read_text(encoding="utf-8")) is not None
+
+
 def read_block(script: Path) -> Layout:
     """Return the block of a kernel; that of the home competition where it has none.
 

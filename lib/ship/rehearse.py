@@ -7,12 +7,14 @@ The results of the run stay in runs/rehearsal.
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +24,7 @@ from photos.layout import Layout
 from report import note_score
 from sample import LAYOUTS
 from sample.layouts import Drawn
-from ship.block import read_block
+from ship.block import has_block, read_block, with_block
 from ship.contents import all_files, copy_files
 from ship.context import parse_settings
 from ship.fetch import SUBMISSION
@@ -36,6 +38,7 @@ from ship.state import Ledger
 if TYPE_CHECKING:
     import pandas as pd
 
+SAMPLE = "sample_submission.csv"
 PACE = {"SHIP_POLL": "0.5", "SHIP_POLL_MAX": "2", "SHIP_PROVE": "20"}
 SAMPLE_SETTINGS = {"recipe": "dry"}
 LAYOUT_SETTINGS = {"epochs": "4"}  # enough to show that a layout is understood
@@ -80,8 +83,10 @@ def competition_data(arguments: argparse.Namespace, work: Path) -> tuple[Path, P
     if bool(arguments.data) != bool(arguments.solution):
         raise Problem("--data and --solution go together: the photos, and the test set's labels.")
     if arguments.data:
-        if not arguments.data.is_dir():
-            raise Problem(f"--data takes a competition's folder, and {arguments.data} is none.")
+        if not (arguments.data.is_dir() or zipfile.is_zipfile(arguments.data)):
+            raise Problem(
+                f"--data takes a competition's folder or zip, and {arguments.data} is none."
+            )
         if not arguments.solution.is_file():
             raise Problem(f"--solution takes a CSV file, and {arguments.solution} is none.")
         return arguments.data, arguments.solution
@@ -94,23 +99,83 @@ def competition_data(arguments: argparse.Namespace, work: Path) -> tuple[Path, P
     return work / "competition", solution
 
 
+def own_competition(
+    project: Project, data: Path, solution: Path, given: dict[str, str], work: Path
+) -> tuple[Path, Layout]:
+    """Return a folder that is mounted as a competition of one's own, and the block that reads it.
+
+    The block is written into the project's kernel. Where links lead out of the folder, or it has no
+    sample submission, a copy with hard links to its files is mounted.
+
+    Args:
+        project: a copy, whose kernel may be changed.
+        data: the folder, or the zip of it; it is not changed.
+        solution: the CSV of the test photos' labels, which may lie in the folder.
+        given: fields of the block that a person has decided.
+        work: gets what is unpacked or copied.
+
+    Raises:
+        Problem: the folder's layout can't be told without doubt.
+    """
+    from photos.listing import list_files  # these import pandas
+    from photos.places import opened
+    from photos.recognising import layout_of
+
+    scratch, block = work / "scratch", read_block(project.code)
+
+    def block_of(folder: Path) -> Layout:
+        layout = layout_of(folder, block, scratch, given)
+        return dataclasses.replace(layout, slug=block.slug)
+
+    with contextlib.redirect_stdout(sys.stderr):  # the kernel says the same in its log
+        data = opened(data, scratch)
+        layout = block_of(data)
+        links = any(path.is_symlink() for path in data.rglob("*"))
+        if links or not layout.sample_csv:
+            mounted = work / "competition"
+            for name, path in list_files(data).itertuples(index=False):
+                if Path(path).resolve() != solution.resolve():
+                    link_or_copy(Path(path), mounted / name)
+            data = mounted
+        if not layout.sample_csv:
+            sample_of(solution).to_csv(data / SAMPLE, index=False)
+            layout = block_of(data)
+    if layout != block:
+        project.code.write_text(with_block(project.code, layout), encoding="utf-8")
+    return data, layout
+
+
+def link_or_copy(file: Path, target: Path) -> None:
+    """Make a file appear at another path too, without a second copy where the disk allows that."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file.resolve(), target)
+    except OSError:  # another disk, or one without such links
+        shutil.copyfile(file, target)
+
+
+def sample_of(solution: Path) -> "pd.DataFrame":
+    """Return a sample submission for the Ids of a solution, without any label."""
+    from common.tables import read_csv
+
+    truth = read_csv(solution, "give a CSV of each test photo's Id and label")
+    return truth.assign(**dict.fromkeys(truth.columns[1:], ""))
+
+
 def judged_by(
-    project: Project, data: Path, solution: Path, work: Path
+    layout: Layout, data: Path, solution: Path, work: Path
 ) -> tuple[tuple[str, str], Path]:
     """Return the metric of the block that reads a folder, with a name for it, and the solution.
 
     The solution is written anew in the columns of the sample submission, as Kaggle would hold it.
 
     Raises:
-        Problem: the folder fits no block, the metric is unknown, or the solution does not fit.
+        Problem: the metric is unknown, or the solution does not fit.
     """
     from common.tables import read_csv  # these import pandas and scikit-learn
     from inference.scores import metric_named
     from photos.competition import read_sample
-    from photos.recognising import layout_of
 
-    with contextlib.redirect_stdout(sys.stderr):  # the kernel says the same in its log
-        layout = layout_of(data, read_block(project.code))
     name = metric_named(layout.metric).name
     sample = read_sample(data, layout, work / "scratch")
     truth = read_csv(solution, "give a CSV of each test photo's Id and label")
@@ -211,7 +276,11 @@ def ship_here(
     slug = drawn.slug if drawn else project.competition
     judged = (drawn.metric, drawn.evaluation) if drawn else None
     if arguments.data:
-        judged, solution = judged_by(copy, data, solution, work)
+        known = {field.name for field in dataclasses.fields(Layout)} if has_block(copy.code) else {}
+        given = {name: value for name, value in settings.items() if name in known}
+        settings = {name: value for name, value in settings.items() if name not in known}
+        data, layout = own_competition(copy, data, solution, given, work)
+        judged, solution = judged_by(layout, data, solution, work)
     scoring = {"metrics": {slug: judged}} if judged else {}
     competitions, mount = {slug: (data, solution)}, arguments.mount
     with Loopback(work / "kaggle", competitions, mount=mount, **scoring) as kaggle:
@@ -271,7 +340,7 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship rehearse`."""
-    parser.add_argument("--data", type=Path, help="a real competition folder (drawn cars)")
+    parser.add_argument("--data", type=Path, help="a competition's folder or zip (drawn cars)")
     parser.add_argument(
         "--layout",
         metavar="NAME",
@@ -284,7 +353,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         metavar="FIELD=VALUE",
         default=argparse.SUPPRESS,
-        help="a setting of the kernel (repeat it)",
+        help="a setting of the kernel, or with --data a field of its block (repeat it)",
     )
     parser.add_argument(
         "--sweep",

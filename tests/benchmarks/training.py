@@ -25,7 +25,6 @@ tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConf
 import keras  # noqa: E402
 
 import kernel  # noqa: E402 - found in the repository
-import photos  # noqa: E402
 from photos import load_tables, make_iterator, share  # noqa: E402
 from sample import drawn_competition  # noqa: E402
 from training import unfreeze  # noqa: E402
@@ -81,8 +80,8 @@ def main() -> None:
     config = dataclasses.replace(config, batch_size=BATCH)
     with tempfile.TemporaryDirectory() as folder:
         data = drawn_competition(Path(folder) / "drawn", 1)
-        layout = photos.layout_of(data, kernel.COMPETITION)
-        tables = sample(load_tables(data, layout, Path(folder), config)[0], BATCH)
+        tables = load_tables(data, kernel.COMPETITION, Path(folder), config)[0]
+        tables = sample(tables, BATCH)
         found = {name: [] for name in WAYS}
         began = time.monotonic()
         for _ in range(options.rounds):
