@@ -100,6 +100,40 @@ def test_whatever_the_library_reads_is_read(folder, form):
     assert check(folder).excluded.empty
 
 
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
+def test_of_an_animated_photo_the_first_picture_counts(folder, form):
+    path = folder / "train" / "0" / "00.jpg"
+    first, *others = (Image.fromarray(photo(name)) for name in "abc")
+    first.save(path, form, save_all=True, append_images=others, lossless=True)
+    assert check(folder).excluded.empty
+    difference = load_img(str(path)).astype(int) - photo("a")
+    assert np.abs(difference).mean() < (20 if form == "GIF" else 1)
+
+
+def test_a_pointer_of_git_lfs_is_no_photo(folder):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+    (folder / "train" / "0" / "00.jpg").write_bytes(pointer)
+    assert check(folder).excluded["Id"].tolist() == ["00.jpg"]
+
+
+@pytest.mark.parametrize("name", ['it\'s a "photo".jpg', " two  blanks .jpg", "a,b.jpg", "#1%.jpg"])
+def test_names_may_hold_quotes_blanks_and_commas(folder, name):
+    (folder / "train" / "0" / "00.jpg").rename(folder / "train" / "0" / name)
+    rows = pd.read_csv(folder / "train.csv", dtype=str).replace("00.jpg", name)
+    rows.to_csv(folder / "train.csv", index=False)
+    competition = check(folder)
+    assert competition.excluded.empty
+    assert competition.train["path"].iloc[0].endswith(name)
+
+
+@pytest.mark.parametrize("form", ["TIFF", "BMP", "PNG", "JPEG", "WEBP"])
+def test_a_photo_of_any_form_may_be_larger_than_pillow_allows(folder, form, monkeypatch):
+    path = folder / "train" / "0" / "00.jpg"
+    Image.fromarray(photo("a", (480, 640))).save(path, form)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert check(folder).excluded.empty
+
+
 def test_photos_of_28_by_28_pixels_are_data(folder):
     for path in folder.rglob("*.jpg"):
         write_photo(path, photo(path.name, (28, 28)))

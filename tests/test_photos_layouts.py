@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from common.tables import read_csv
 from photos import Layout, check_photos, conflicting_labels, layout_of, read_competition, split
 from photos.layout import literal
 from photos.recognising import propose, source_of
-from photos.rows import class_folders, refuse_several
+from photos.rows import class_folders, one_hot, refuse_several
 from real_layouts import ALL
 from tiny_competition import HOME, write_competition, write_photo
 
@@ -226,6 +227,37 @@ def test_labels_or_probabilities_must_be_told(tmp_path):
     ALL["histopathologic-cancer-detection"](tmp_path)
     assert "whether labels or probabilities" in proposed(tmp_path).doubts[0]
     assert not proposed(tmp_path, "accuracy").doubts
+
+
+@pytest.mark.parametrize("class_folders", [True, False])
+def test_a_blank_label_is_no_class(tmp_path, class_folders):
+    write_competition(tmp_path, labels=("cat", "dog"), class_folders=class_folders)
+    table = read_csv(tmp_path / "train.csv")
+    table.loc[[0, 5], "Category"] = "", "NaN"
+    table.to_csv(tmp_path / "train.csv", index=False)
+    notes = proposed(tmp_path).notes
+    assert any("column Category of train.csv" in note and "; 2 classes" in note for note in notes)
+    assert "2 rows of train.csv have no label and are left out" in notes
+    sample = read_csv(tmp_path / "sample-submission.csv").assign(Category="0.5")
+    sample.to_csv(tmp_path / "sample-submission.csv", index=False)
+    assert proposed(tmp_path).layout.submission == "probability"  # as of two classes
+
+
+CODES = {"1": "0", "1.0": "0.0", "1.00": "0", "1e0": "0e0", "TRUE": "FALSE", "True": "", " 1 ": " "}
+
+
+@pytest.mark.parametrize("one", CODES)
+def test_one_hot_codes_may_be_written_in_many_ways(one):
+    rows = [[CODES[one], one, CODES[one]], [one, CODES[one], CODES[one]], [CODES[one]] * 3]
+    labels = one_hot(pd.DataFrame(rows, columns=["a", "b", "c"]), Path("train.csv"))
+    assert labels.tolist() == ["b", "a", ""]
+
+
+@pytest.mark.parametrize("row", [["0.7", "0.2", "0.1"], ["2", "0", "0"], ["x", "0", "1"]])
+def test_what_is_no_one_hot_code_is_refused_by_its_line(row):
+    table = pd.DataFrame([["0", "1", "0"], row], columns=["a", "b", "c"])
+    with pytest.raises(Problem, match=r"train.csv line 3 holds values other than 0 and 1"):
+        one_hot(table, Path("train.csv"))
 
 
 def test_a_folder_of_class_folders_without_any_table(tmp_path, capsys):

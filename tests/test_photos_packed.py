@@ -415,6 +415,16 @@ def test_records_that_lack_something_are_named(tmp_path, features, said):
         read(folder, RECORDS)
 
 
+def test_records_of_both_sets_may_lie_in_one_folder(tmp_path):
+    folder = write_competition(tmp_path / "data")
+    for part in ("train", "test"):
+        for file in sorted((folder / "records" / part).iterdir()):
+            file.rename(folder / "records" / f"{part}{file.name}")
+        (folder / "records" / part).rmdir()
+    source = source_of(folder, tmp_path / "scratch", metric="macro-f1")
+    assert_records(read(folder, propose(source).layout))
+
+
 def test_a_set_without_records_is_named(tmp_path):
     folder = write_competition(tmp_path / "data")
     (folder / "records" / "test" / "00.tfrec").unlink()

@@ -322,12 +322,33 @@ def test_a_zip_that_python_cannot_unpack_names_the_right_cure(folder, places, va
     zip_photos(folder)
     whole = (folder / "train.zip").read_bytes()
     patched(folder / "train.zip", *places, value)
-    with pytest.raises(Problem, match=rf"train.zip is .*{cure}.* put the folder train") as said:
+    with pytest.raises(
+        Problem, match=rf"train.zip is .*{cure}.* put the folder train that"
+    ) as said:
         read(folder)
     assert "download" not in str(said.value)
     with zipfile.ZipFile(io.BytesIO(whole)) as bundle:  # what the sentence advises
         bundle.extractall(folder)
     assert read(folder).train[["Id", "label"]].equals(unpacked.train[["Id", "label"]])
+
+
+def test_the_cure_of_a_zip_fits_what_it_is(folder):
+    with zipfile.ZipFile(folder / "train.csv.zip", "w") as bundle:
+        bundle.write(folder / "train.csv", "train.csv")
+    (folder / "train.csv").unlink()
+    patched(folder / "train.csv.zip", 6, 8, 1)
+    with pytest.raises(Problem, match=r"put the file train.csv that it holds beside it"):
+        read(folder)
+
+
+def test_the_cure_of_a_zip_in_a_zip_names_no_temporary_folder(folder):
+    zip_photos(folder)
+    patched(folder / "train.zip", 6, 8, 1)
+    with zipfile.ZipFile(folder / "outer.zip", "w") as bundle:
+        bundle.write(folder / "train.zip", "train.zip")
+    (folder / "outer.zip").replace(folder / "train.zip")
+    with pytest.raises(Problem, match=r"password and put what it holds into the competition's"):
+        read(folder)
 
 
 def test_names_may_be_as_long_as_the_file_system_allows(folder):

@@ -328,6 +328,6 @@ def _is_truncated(data: np.ndarray) -> bool:
     try:
         with Image.open(BytesIO(data)) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return "truncated" in str(error)
     return False

@@ -381,10 +381,11 @@ def rows_of(
     shown = f"the columns {', '.join(label)} as one-hot" if many else f"the column {label}"
     proof = f", since {column.proof}" if column.proof else ""
     known = folders_of(draft.photos.names) | known_names(sample)
-    named = labels[~labels.isin(missing(labels, known))]
+    blank = labels.isin(missing(labels, known))
+    labels, named = labels.mask(blank, ""), labels[~blank]
     draft.notes.append(f"labels: {shown} of {where}{proof}; {counted(named)}")
-    if blank := len(labels) - len(named):
-        draft.notes.append(f"{blank} rows of {where} have no label and are left out")
+    if blank.any():
+        draft.notes.append(f"{blank.sum()} rows of {where} have no label and are left out")
     draft.notes += spelling_notes(named, f"give them one spelling in {where}")
     if group:
         draft.notes.append(f"group: photos of one {group} are kept together in the split")
@@ -555,7 +556,7 @@ def concluded(draft: Draft, rows: pd.DataFrame) -> Proposal:
     """Return the proposal, with the submission's form and the metric."""
     sample, metric, given = draft.sample, draft.source.metric, draft.given
     metric = given.get("metric") or metric
-    labels, before = set(rows["label"]), draft.doubts
+    labels, before = set(rows["label"]) - {""}, draft.doubts
     draft.doubts = []
     form, k = form_of(sample, labels, metric)
     if not form:
@@ -624,7 +625,10 @@ def propose_packed(draft: Draft) -> Proposal:
     if records:
         places = sorted({posixpath.dirname(name) for name in records}, key=by_size)
         largest = [place for place in places if by_size(place) == by_size(places[-1])]
-        tests = [place for place in largest if "test" in map(role_of, place.split("/"))]
+        if len(places) == 1:  # the names of the files tell the sets apart
+            largest = records
+        parts = {place: [part.partition(".")[0] for part in place.split("/")] for place in largest}
+        tests = [place for place in largest if "test" in map(role_of, parts[place])]
         trains = [place for place in largest if place not in tests]
         fields |= {"packed": "tfrecords", "train_photos": tuple(trains), "test_photos": (*tests,)}
         draft.notes.append("photos: in TFRecords")

@@ -52,8 +52,14 @@ def unpack_records(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, L
 
 
 def files_of(folder: Path, places: Sequence[str]) -> list[Path]:
-    """Return the files of records in some places below a folder."""
-    files = [path for place in places for path in list_files(folder / place)["path"]]
+    """Return the files of records in some places below a folder, each a folder or a file."""
+    files = [
+        str(path)
+        for place in places
+        for path in (
+            [folder / place] if (folder / place).is_file() else list_files(folder / place)["path"]
+        )
+    ]
     return [Path(path) for path in sorted(files) if RECORDS.search(path)]
 
 

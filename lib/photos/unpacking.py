@@ -56,7 +56,7 @@ def unpack(
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise Problem(f"{archive} is corrupt ({error}): download it again.") from None
     except (RuntimeError, NotImplementedError) as error:  # a password, unknown compression
-        raise Problem(f"{archive} {reason_not_to_unpack(archive, error)}.") from None
+        raise Problem(f"{archive} {reason_not_to_unpack(archive, scratch, error)}.") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Problem(disk_full(archive, scratch)) from None
@@ -64,18 +64,21 @@ def unpack(
     return target, [(name_of(member), member.file_size) for member in left]
 
 
-def reason_not_to_unpack(archive: Path, error: Exception) -> str:
+def reason_not_to_unpack(archive: Path, scratch: Path, error: Exception) -> str:
     """Return the clause about a zip that Python can't unpack though it is whole, and the cure."""
     with zipfile.ZipFile(archive) as bundle:
         secret = any(member.flag_bits & ENCRYPTED for member in bundle.infolist())
         kinds = {member.compress_type for member in bundle.infolist()}
-    beside = f"put the folder {archive.stem} with what is in it beside it"
+    what = "the file" if Path(archive.stem).suffix else "the folder"
+    put = f"put {what} {archive.stem} that it holds beside it"
+    if archive.is_relative_to(scratch):  # it lies in another zip, which is no place for a person
+        put = "put what it holds into the competition's folder, in place of the zip that it lies in"
     if secret:
-        return f"is protected by a password: unpack it with the password and {beside}"
+        return f"is protected by a password: unpack it with the password and {put}"
     names = sorted(zipfile.compressor_names.get(kind, f"method {kind}") for kind in kinds)
     return (
         f"is compressed in a way that Python can't unpack ({', '.join(names)}; {error}): unpack it "
-        f"with another program, such as 7-Zip, and {beside}"
+        f"with another program, such as 7-Zip, and {put}"
     )
 
 
