@@ -134,7 +134,7 @@ SEVERAL = {
 @pytest.mark.parametrize("labels", SEVERAL)
 def test_labels_that_are_several_are_refused_unless_something_shows_that_they_are_single(labels):
     labels = SEVERAL[labels]
-    with pytest.raises(Problem, match=r"names gives .*single_labels=True in the block"):
+    with pytest.raises(Problem, match=r"names gives .*--set single_labels=True.* block"):
         refuse_several(labels, "names", [])
     longest = max(labels, key=len)
     refuse_several(labels, "names", [longest.upper()])  # a folder, or a column of the sample

@@ -183,6 +183,9 @@ def test_a_column_of_the_sample_is_a_class_whatever_it_is_called(tmp_path):
     write_csv(folder / "sample-submission.csv", sample, ("Id", "NaN", "null", "vw"))
     layout = replace(HOME, submission="probabilities", label="Category")
     assert read_competition(folder, layout, tmp_path).classes == ["NaN", "null", "vw"]
+    sample = [(Id, "vw" if number else "NaN") for number, Id in enumerate(ids)]
+    write_csv(folder / "sample-submission.csv", sample, ("Id", "Category"))
+    assert read(folder).classes == ["NaN", "vw"]  # a sample of different labels tells them too
 
 
 # -------------------------------------------------------------------------- like labels

@@ -144,11 +144,10 @@ def read_train(
         predicted = rows_to_predict(rows["Id"], photos, tests)
         photos = photos[~real_paths(photos["path"]).isin(set(real_paths(tests["path"])))]
         kept, folders = rows[~predicted], class_folders_of(photos, rows)
+        shown = known_names(sample)
         if not layout.single_labels:
-            names, where = folders | known_names(sample), str(folder / layout.train_csv)
-            refuse_several(kept["label"], where, names)
-        columns = spelt if layout.submission == "probabilities" else set()
-        kept, of_folder = judge_labels(kept, folders, spelt, columns)
+            refuse_several(kept["label"], str(folder / layout.train_csv), folders | shown)
+        kept, of_folder = judge_labels(kept, folders, spelt, shown)
         kept, orphans = match_train(kept, with_labels(photos, of_folder), layout)
         rest = rows[predicted].assign(**{"class": None, "path": "", "counts": False})
         rest["reason"] = f"its row of {layout.train_csv} is of a photo that is to be predicted"
@@ -335,7 +334,7 @@ def read_test(
 
 
 def judge_labels(
-    rows: pd.DataFrame, folders: set[str], sample: set[str], columns: set[str] = frozenset()
+    rows: pd.DataFrame, folders: set[str], sample: set[str], shown: set[str] = frozenset()
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """Find the classes and judge the label of every training row.
 
@@ -346,13 +345,13 @@ def judge_labels(
         rows: columns Id and label.
         folders: the names of all folders that photos lie in.
         sample: the labels of the sample submission.
-        columns: those of them that are its columns, and so are classes whatever they are called.
+        shown: those of them that surely are classes, whatever they are called.
 
     Returns:
         The rows with the columns class and reason (why the label can't be used, "" where it can),
         and the classes of the class folders, as text, by the folders' names.
     """
-    blank = missing(rows["label"], folders | columns)
+    blank = missing(rows["label"], folders | shown)
     names = class_names(set(rows["label"]) - blank, folders, sample - {""})
     of_folder = folder_labels(folders, map(str, names.values()))
     known = set(of_folder.values()) or {str(name) for name in names.values()}
