@@ -111,8 +111,8 @@ def refuse_several(labels: Iterable[str], where: str, single: Iterable[str]) -> 
         raise Problem(
             f"{where} gives photos several labels in one text ({first_names(map(repr, joined))}): "
             "only competitions with one label a photo are supported, and this one is not. If each "
-            "of these texts is a single label, give --set single_labels=True, or add that field to the "
-            "block COMPETITION."
+            "of these texts is a single label, decide it with --set single_labels=True, or by that "
+            "field of the block COMPETITION."
         )
 
 
