@@ -196,6 +196,12 @@ def test_the_most_promising_comes_first(tmp_path):
     assert rules == ["limited", "few_epochs", "label_suspects", "rough_validation"]
 
 
+def test_a_run_that_time_cut_short_is_told_nothing_that_takes_longer(tmp_path):
+    photos, cut = sized(640, 640), {"stopped_by_time_limit": True}
+    said = rules_of(read_run(write_run(tmp_path, wrong=SPREAD, photos=photos, **cut)))
+    assert list(said) == ["unfinished", "cut_short"]
+
+
 def test_photos_far_larger_than_what_the_network_sees_are_advice(tmp_path):
     run = read_run(write_run(tmp_path / "large", wrong=SPREAD, photos=sized(640, 640)))
     assert "643 pixels wide" in rules_of(run)["larger_photos"].evidence

@@ -58,7 +58,8 @@ def advise(run: Run) -> list[Advice]:
     """Return what the saved figures of a finished run advise, the most promising first."""
     if not run.finished:
         return []
-    found = [(rule.__name__, said) for rule in RULES if (said := rule(run))]
+    rules = [rule for rule in RULES if not (unfinished(run) and rule in COSTLY)]
+    found = [(rule.__name__, said) for rule in rules if (said := rule(run))]
     advice = [Advice(*said, rule=name, gain=gain) for name, (gain, *said) in found]
     return sorted(advice, key=lambda one: -one.gain)
 
@@ -139,7 +140,7 @@ def overfitting(run: Run):
 def underfitting(run: Run):
     """The training accuracy is low, no lower than the validation's, and still rises."""
     rows = last_network(run)
-    if len(rows) < 3 or run.metrics.get("stopped_by_time_limit"):
+    if len(rows) < 3:
         return None
     last, before = rows.iloc[-1], rows.iloc[-2]
     best = rows.val_accuracy.max()
@@ -260,7 +261,7 @@ def few_epochs(run: Run):
     """The schedule is short, and the network was not seen to need more of it."""
     stages = run.settings.get("stages", [])
     trained = [stage["epochs"] for stage in stages if not stage.get("views")]
-    if not stages or sum(trained) >= SHORT or underfitting(run) or cut_short(run):
+    if not stages or sum(trained) >= SHORT or underfitting(run):
         return None
     _, options = options_of(run)
     if not trained:
@@ -577,3 +578,6 @@ RULES: tuple[Callable[[Run], tuple[float, str, str, str] | None], ...] = (
     rough_validation,
     input_bound,
 )
+
+# What takes longer, and so is no advice for a run that time cut short.
+COSTLY = (larger_photos, dominant_pair, underfitting, few_epochs, rough_validation)
