@@ -34,9 +34,29 @@ def test_a_log_of_another_version_hides_none_of_the_own_lines(log, capsys):
     assert capsys.readouterr().out == "  | epoch 1\n  | epoch 2\n  | epoch 3\n"
 
 
-def test_the_number_of_the_session_is_read(log):
-    log.add("ship: session kaggle_q1w2-98765432-webtier\n")
+def test_the_number_of_the_session_is_read(log, capsys):
+    log.add("ship: session kaggle_q1w2-98765432-webtier\nloading\n")
     assert log.session == 98765432
+    assert (
+        capsys.readouterr().out == "  | loading\n"
+    )  # the name of a container tells nobody anything
+
+
+@pytest.mark.parametrize(
+    ("line", "session"),
+    [
+        ("ship: session kaggle_q1w2-98765432", 98765432),
+        ("\x1b[0mship: session kaggle-98765432-webtier", 98765432),
+        ("ship: session kaggle-98765432-webtier-2", 0),
+        ("ship: session kaggle-12", 0),
+        ("ship: session 98765432", 0),
+        ("the ship: session", 0),
+        ("ship: session a-" + "9" * 5000, 0),
+    ],
+)
+def test_what_a_line_tells_of_the_session(log, line, session):
+    log.add(line + "\n")
+    assert log.session == session
 
 
 def test_a_progress_bar_shows_its_last_state(log, capsys):

@@ -60,7 +60,12 @@ def test_the_real_kernel_from_nothing_to_a_score():
 def test_a_folder_of_ones_own(project, data):
     outcome = rehearse(project, *data)
     assert outcome.status == 0, outcome
-    last = outcome.out.splitlines()[-1]
+    first, *_, last = outcome.out.splitlines()
+    assert "kernel.py" in first
+    assert data[1] in first
+    assert "recipe=dry limit=60" in first
+    for noise in ("kaggle.com", "session", "loopback", "wheels", "alice", "leaves it running"):
+        assert noise not in outcome.out + outcome.err
     assert re.fullmatch(r"rehearsal: public score 0\.88889 after 0 min \d\d s", last)
     assert "1 dataset versions, 1 kernel versions, 1 kernel runs, 1 submissions" in outcome.out
     assert [file.name for file in (project / "runs").iterdir()] == ["rehearsal"]

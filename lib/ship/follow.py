@@ -12,7 +12,7 @@ from ship.grammar import version_arguments
 from ship.line import Refused, Unavailable
 from ship.output import printable, progress_lines, say, tell
 from ship.push import chosen_run, open_page
-from ship.record import REFUSED, Run
+from ship.record import REFUSED, Run, rehearsing
 
 WAITING = ("QUEUED", "NEW_SCRIPT", "RUNNING", "CANCEL_REQUESTED")
 """Status words of runs that have not ended."""
@@ -85,11 +85,13 @@ class Log:
             del self._lines[number:]
         self._lines.append(content)
         line = line.rstrip("\r").rpartition("\r")[2]  # the last state of a progress bar
-        self.tail.append(line)
         plain = printable(line)
+        if session := session_in(plain):
+            self.session = session
+            return None  # which tells a person nothing
+        self.tail.append(line)
         if progress := EpochProgress.parse(plain):
             self.progress = progress.summary()
-        self.session = session_in(plain) or self.session
         return line
 
 
@@ -202,7 +204,8 @@ def follow(context: Context, runs: list[Run]) -> None:
     if going:
         context.doing(f"following {names}")
         for run in going:
-            say(f"following {run.name}: {run.page} (Ctrl-C leaves it running)")
+            leave = "" if rehearsing() else " (Ctrl-C leaves it running)"
+            say(f"following {run.name}{run.shown_page}{leave}")
         with progress_line(context, watches):
             wait_for_ends(context, watches)
     failed = [run for run in runs if run.failed]
@@ -220,7 +223,7 @@ def progress_line(context: Context, watches: list[Watch]):
         yield
     except KeyboardInterrupt:
         for watch in watches:
-            if not watch.run.ended:
+            if not watch.run.ended and not rehearsing():
                 name, page = watch.run.name, watch.run.page
                 say(f"\n{name} goes on at Kaggle: come back with `ship`, or see {page}")
         raise
@@ -284,7 +287,7 @@ def ending(run: Run, tail: Iterable[str]) -> str:
         )
     return (
         f"{run.name} ended with {run.status.upper()}{reason}{log}\n"
-        f"what to do: {what} All of the log: {run.page}"
+        f"what to do: {what}{'' if rehearsing() else f' All of the log: {run.page}'}"
     )
 
 

@@ -6,16 +6,25 @@ or "mine.csv-1a2b3c4d" for a file of one's own that was submitted.
 
 import dataclasses
 import math
+import os
 import types
 import typing
 from dataclasses import dataclass, field
 from typing import Any
+
+REHEARSAL = "SHIP_REHEARSAL"
+"""The environment variable that tells `ship` that it is rehearsed."""
 
 FAILED = ("error", "cancel_acknowledged")
 """Status words of runs that ended without a result, as a record has them."""
 ENDED = ("complete", *FAILED)
 REFUSED = "refused"
 """The status of a version that Kaggle runs without one of its sources."""
+
+
+def rehearsing() -> bool:
+    """Tell whether this `ship` is rehearsed: Kaggle, its pages and its user are played."""
+    return REHEARSAL in os.environ
 
 
 @dataclass
@@ -102,6 +111,11 @@ class Run:
     def page(self) -> str:
         """The address of the run's page."""
         return f"https://www.kaggle.com/code/{self.kernel}?scriptVersionNumber={self.version}"
+
+    @property
+    def shown_page(self) -> str:
+        """The address of the run's page behind a colon; "" in a rehearsal, which has no pages."""
+        return "" if rehearsing() else f": {self.page}"
 
     @property
     def ended(self) -> bool:

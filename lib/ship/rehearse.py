@@ -32,13 +32,15 @@ from ship.grammar import one_of
 from ship.opening import REPORT
 from ship.output import say, tell
 from ship.project import DATASET_METADATA, KERNEL_METADATA, Project
-from ship.record import settings_text
+from ship.record import REHEARSAL, settings_text
 from ship.state import Ledger
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE = "sample_submission.csv"
+USER = "you"
+"""The name of the user in a rehearsal."""
 PACE = {"SHIP_POLL": "0.5", "SHIP_POLL_MAX": "2", "SHIP_PROVE": "20"}
 SAMPLE_SETTINGS = {"recipe": "dry"}
 LAYOUT_SETTINGS = {"epochs": "4"}  # enough to show that a layout is understood
@@ -230,7 +232,13 @@ def environment_of(kaggle) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith("KAGGLE_")}
     library = str(Path(__file__).resolve().parent.parent)
     paths = [library, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**PACE, **inherited, **kaggle.environment, "PYTHONPATH": os.pathsep.join(paths)}
+    return {
+        **PACE,
+        **inherited,
+        **kaggle.environment,
+        "PYTHONPATH": os.pathsep.join(paths),
+        REHEARSAL: "yes",
+    }
 
 
 def ship_command(arguments: argparse.Namespace, copy: Project, settings: dict) -> list[str]:
@@ -257,6 +265,16 @@ def keep(results: Path, folder: Path) -> Path:
     return folder
 
 
+def introduce(arguments: argparse.Namespace, project: Project, settings: dict[str, str]) -> None:
+    """Say what is rehearsed, and what is real of it."""
+    photos = f"the photos of {arguments.data}" if arguments.data else "a few drawn cars"
+    say(
+        f"rehearsal: {project.code.name} learns from {photos} on this machine, with "
+        f"{settings_text(settings)}. Another program plays Kaggle and calls you {USER!r}: nothing "
+        "is sent anywhere."
+    )
+
+
 def ship_here(
     arguments: argparse.Namespace, project: Project, copy: Project, settings: dict
 ) -> dict[str, int]:
@@ -269,6 +287,7 @@ def ship_here(
     from ship.loopback.box import guarantees
 
     work = copy.root.parent
+    introduce(arguments, project, settings)
     data, solution = competition_data(arguments, work)
     for missing in guarantees():
         say(f"not guaranteed on this machine: {missing}")
@@ -281,9 +300,10 @@ def ship_here(
         settings = {name: value for name, value in settings.items() if name not in known}
         data, layout = own_competition(copy, data, solution, given, work)
         judged, solution = judged_by(layout, data, solution, work)
+        say(f"its submission will be scored by {judged[1]} against {arguments.solution}")
     scoring = {"metrics": {slug: judged}} if judged else {}
     competitions, mount = {slug: (data, solution)}, arguments.mount
-    with Loopback(work / "kaggle", competitions, mount=mount, **scoring) as kaggle:
+    with Loopback(work / "kaggle", competitions, mount=mount, user=USER, **scoring) as kaggle:
         commands = [init_command(arguments, copy, drawn)] if drawn else []
         for command in [*commands, ship_command(arguments, copy, settings)]:
             spoken = sys.stderr if arguments.json else None
@@ -326,7 +346,7 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
             results = keep(results, project.runs / "rehearsal")
         note_score(results, best.public_score, "By this machine's Kaggle, on the test photos")
     sent = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
-    say(f"the loopback Kaggle counted: {sent}")
+    say(f"what the program that played Kaggle got: {sent}")
     say(f"its submission: {results / SUBMISSION}")
     if (results / REPORT).is_file():
         say(f"its report, for a browser: {results / REPORT}")

@@ -103,7 +103,7 @@ def note(
     if staged.is_file() and run.mark in (text := staged.read_text("utf-8")):
         write_atomically(context.project.runs / "kernels" / f"{run.name}.py", text)
     forget(context)
-    say(f"pushed {kernel} version {version}: {run.page}")
+    say(f"pushed {kernel} version {version}{run.shown_page}")
     tell(run=run.name, version=version, page=run.page)
     return run
 
