@@ -166,7 +166,9 @@ COMMANDS = {
         checks.BEFORE_PUSH,
     ),
     "adopt": Command(
-        "take up a version that this machine does not know", push.run_adopt, (version_arguments,)
+        "take up a version that this machine does not know",
+        push.run_adopt,
+        (version_arguments, push.open_argument),
     ),
     "follow": Command("show runs until they end", follow.run, (follow.add_arguments,)),
     "cancel": Command("end a run at Kaggle", cancel.run, (cancel.add_arguments, wait_arguments)),

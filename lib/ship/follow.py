@@ -11,7 +11,7 @@ from ship.context import Context
 from ship.grammar import version_arguments
 from ship.line import Refused, Unavailable
 from ship.output import printable, progress_lines, say, tell
-from ship.push import chosen_run, open_page
+from ship.push import chosen_run, open_argument, open_page
 from ship.record import REFUSED, Run, rehearsing
 
 WAITING = ("QUEUED", "NEW_SCRIPT", "RUNNING", "CANCEL_REQUESTED")
@@ -294,7 +294,7 @@ def ending(run: Run, tail: Iterable[str]) -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship follow`."""
     version_arguments(parser)
-    parser.add_argument("--open", action="store_true", help="open the run's page in a browser")
+    open_argument(parser)
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:

@@ -356,6 +356,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="take up version N instead of pushing",
     )
+    open_argument(parser)
+
+
+def open_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the argument of the commands that can show a run's page."""
     parser.add_argument(
         "--open",
         action="store_true",
