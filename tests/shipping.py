@@ -32,6 +32,7 @@ PACE = {
     "SHIP_POLL": "0.05",
     "SHIP_POLL_MAX": "0.2",
     "SHIP_PROVE": "0.5",
+    "SHIP_OUTAGE": "0.3",
 }
 FORKS = hasattr(os, "fork") and "WHOLE_PROCESSES" not in os.environ
 """Whether `World.ship` does without starting Python anew, which WHOLE_PROCESSES=1 forbids."""

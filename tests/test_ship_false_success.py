@@ -161,12 +161,19 @@ def test_a_run_that_did_not_complete(world, word):
 
 def test_a_status_is_missing(world):
     world.kaggle.faults.add("GetKernelSessionStatus", "body", times=999, body={})
-    fails_then_goes_on(world, "Kaggle gives no status for car-classification-v1")
+    fails_then_goes_on(world, "Kaggle gives no status of car-classification-v1")
 
 
 def test_a_status_word_is_unknown(world):
-    world.kaggle.faults.add("GetKernelSessionStatus", "body", body={"status": "HIBERNATED"})
-    fails_then_goes_on(world, "the unknown status 'HIBERNATED' for car-classification-v1")
+    body = {"status": "HIBERNATED"}
+    world.kaggle.faults.add("GetKernelSessionStatus", "body", times=999, body=body)
+    fails_then_goes_on(world, "the unknown status 'HIBERNATED' of car-classification-v1")
+
+
+def test_a_status_word_that_is_unknown_for_a_moment(world):
+    body = {"status": "HIBERNATED"}
+    world.kaggle.faults.add("GetKernelSessionStatus", "body", times=3, body=body)
+    assert world.arrives_once().out.count("HIBERNATED") == 1
 
 
 def test_a_submission_that_can_not_be_scored(world):
@@ -188,8 +195,12 @@ def test_a_submissions_status_is_unknown(world):
     world.go_to_the_submission()
     entry = {"ref": 40000001, "status": "LOST", "description": "x"}
     body = {"submissions": [entry]}
-    world.kaggle.faults.add("ListSubmissions", "body", after=2, body=body)
-    fails_then_goes_on(world, "the unknown status 'LOST' for submission 40000001")
+    world.kaggle.faults.add("ListSubmissions", "body", after=2, times=999, body=body)
+    outcome = world.ship(SHIP_SCORE="1")
+    assert outcome.out.count("the unknown status 'LOST' for submission 40000001") == 1
+    assert "submission 40000001 has no score" in outcome.sentence
+    world.kaggle.faults.clear()
+    world.arrives_once()
 
 
 def test_there_are_no_submissions(world):

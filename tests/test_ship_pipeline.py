@@ -288,9 +288,8 @@ def test_two_ships_at_once_in_one_project(world):
     first = world.start("--set", "seconds=3")
     until(lambda: world.calls("SaveKernel"))
     second = world.ship("push", "--set", "seconds=3")
-    assert f"another ship is sending something of this project (process {first.pid}" in (
-        second.sentence
-    )
+    assert f"another ship is sending something of this project (process {first.pid}" in second.out
+    assert "car-classification-v1 is pushed, nothing has changed since" in second.out
     for line in first.stdout:
         if "RUNNING" in line:
             break

@@ -150,6 +150,7 @@ def test_a_sweep_waits_for_another_ship(world):
     assert "another ship is sending something of this project" in outcome.out
     assert re.search("another ship is at work on car-classification-v[12]", outcome.out)
     assert "another ship is at work on car-classification-v3" in outcome.out
+    assert outcome.out.count("another ship is sending something of this project") == 1
     assert world.kaggle.counts == ONCE | FOUR
     assert all(run.files for run in world.runs)
 

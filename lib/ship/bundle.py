@@ -345,22 +345,25 @@ def wait_ready(context: Context) -> None:
     known = context.state.dataset
     context.doing("waiting for the dataset")
     say(f"waiting until dataset {known['ref']} is READY")
-    for waited in context.asking():
-        status = known_status(context)
-        version = known.get("version") if "sending" not in known else sent_version(context)
-        if status == "READY" and version:
-            break
-        if waited > context.pace.ready:
-            raise Problem(
-                f"dataset {known['ref']} is still {status or 'unknown'} after {waited / 60:.0f} "
-                "minutes: see its page at Kaggle, and run the same command again."
-            )
+    with context.remote.patient(context.pace.outage):
+        for waited in context.asking():
+            status = known_status(context)
+            version = known.get("version") if "sending" not in known else sent_version(context)
+            if status == "READY" and version:
+                break
+            if waited > context.pace.ready:
+                raise Problem(
+                    f"dataset {known['ref']} is still {status or 'unknown'} after "
+                    f"{waited / 60:.0f} minutes: see its page at Kaggle, and run the same command "
+                    "again."
+                )
     if sending := known.pop("sending", {}):
         known.pop("hashes", None), known.pop("holds", None)
     known.update({k: sending[k] for k in SENT if k in sending}, version=version)
     known["ready"] = False
     context.state.save()
-    verify(context)
+    with context.remote.patient(context.pace.outage):
+        verify(context)
     known["ready"] = True
     context.state.save()
     tidy(context)

@@ -5,11 +5,15 @@ or raises Problem with what is wrong and how to mend it; a `Concern` does not st
 step makes the checks that it depends on, `ship doctor` and `ship` make all of them.
 """
 
+import contextlib
 import importlib.metadata
 import importlib.util
+import math
 import shutil
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from packaging.version import Version
 
@@ -207,6 +211,8 @@ class GpuTime:
     left: float
     renewed: str
     """The time of its renewal, "" when Kaggle does not tell."""
+    renewed_in: float = math.inf
+    """The seconds until then, by this machine's clock."""
 
     @property
     def until(self) -> str:
@@ -233,8 +239,12 @@ def gpu_time(context: Context) -> GpuTime:
         raise_unless_informing(problem)
     if "totalTimeAllowed" not in quota:
         raise Concern("Kaggle gives no GPU quota: see https://www.kaggle.com/settings")
-    renewed = (answer.get("quotaRefreshTime") or "")[:16].replace("T", " ")
-    return GpuTime(total, max(0.0, total - used - reserved), f"{renewed} UTC" if renewed else "")
+    text = answer.get("quotaRefreshTime") or ""
+    renewed = f"{text[:16].replace('T', ' ')} UTC" if text else ""
+    seconds = math.inf
+    with contextlib.suppress(ValueError, TypeError):
+        seconds = datetime.fromisoformat(text).timestamp() - time.time()
+    return GpuTime(total, max(0.0, total - used - reserved), renewed, seconds)
 
 
 def check_quota(context: Context, settings: Settings) -> str:

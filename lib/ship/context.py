@@ -4,16 +4,17 @@ import argparse
 import contextlib
 import difflib
 import json
+import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from common import Boundary, Problem, write_atomically
-from common.locks import only_one
+from common import Boundary, Problem, clock_text, write_atomically
+from common.locks import Occupied, only_one
 from ship.contents import HASHES, sha256
 from ship.credentials import Credentials, without_secrets
 from ship.hiding import refuse_secrets
@@ -46,8 +47,14 @@ class Context:
     """Kaggle's name of the accelerator that takes the place of the metadata's."""
     continued: Run | None = None
     """The run whose output is attached, so that the next one goes on from there."""
+    _since: float = field(default_factory=time.monotonic)
     _sending: int = 0
     _settings: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        self.remote.doing = lambda: (
+            f"{self.boundary.doing}, for {clock_text(time.monotonic() - self._since)}"
+        )
 
     @classmethod
     def of(
@@ -71,26 +78,45 @@ class Context:
         """Let only this `ship` send something of the project, and read what others have sent.
 
         Raises:
-            Occupied: another `ship` is sending something.
+            Occupied: another `ship` is sending something for longer than a dataset may take.
         """
         with contextlib.ExitStack() as stack:
             if not self._sending and not self.dry_run:
-                stack.enter_context(only_one(self.project.runs / ".lock", OCCUPIED))
+                lock = self.project.runs / ".lock"
+                stack.enter_context(self._alone(lock, OCCUPIED, self.pace.ready))
                 self.state.read()
             self._sending += 1
             stack.callback(lambda: setattr(self, "_sending", self._sending - 1))
             yield
 
     @contextlib.contextmanager
-    def holding(self, run: Run) -> Iterator[None]:
+    def holding(self, run: Run, patience: float = 0.0) -> Iterator[None]:
         """Let only this `ship` follow, fetch and submit a run.
 
         Raises:
-            Occupied: another `ship` does so.
+            Occupied: another `ship` does so, for longer than `patience` seconds.
         """
         occupied = f"another ship is at work on {run.name} ({{holder}}): wait for it, or end it."
-        with only_one(self.project.runs / "locks" / run.name, occupied):
+        with self._alone(self.project.runs / "locks" / run.name, occupied, patience):
             self.reread(run)
+            yield
+
+    @contextlib.contextmanager
+    def _alone(self, lock: Path, occupied: str, patience: float) -> Iterator[None]:
+        """Hold a lock that another `ship` may hold, for which it waits so many seconds."""
+        waited = 0.0
+        with contextlib.ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(only_one(lock, occupied))
+                    break
+                except Occupied as problem:
+                    if waited >= patience:
+                        raise
+                    if not waited:
+                        say(f"{problem} (waiting for it)")
+                self.remote.wait(self.pace.poll)
+                waited += self.pace.poll
             yield
 
     def reread(self, run: Run) -> None:
@@ -127,7 +153,8 @@ class Context:
 
     def doing(self, what: str) -> None:
         """Note what is done from now on: the sentence about an error names it after "while"."""
-        self.boundary.doing = what
+        if what != self.boundary.doing:
+            self.boundary.doing, self._since = what, time.monotonic()
 
     @property
     def pace(self) -> Pace:

@@ -12,7 +12,7 @@ from ship.grammar import version_arguments
 from ship.line import Refused, Unavailable
 from ship.output import printable, progress_lines, say, tell
 from ship.push import chosen_run, open_argument, open_page
-from ship.record import REFUSED, Run, rehearsing
+from ship.record import LOST, REFUSED, Run, rehearsing
 
 WAITING = ("QUEUED", "NEW_SCRIPT", "RUNNING", "CANCEL_REQUESTED")
 """Status words of runs that have not ended."""
@@ -95,45 +95,98 @@ class Log:
         return line
 
 
+class Sight:
+    """What Kaggle shows of a run, asked again and again, and for how long it has shown nothing.
+
+    A new run may be hidden for a moment, and a run of a kernel that was deleted is so for ever: it
+    is `lost` when Kaggle has answered for `pace.lost` seconds without a status that `ship` knows.
+    """
+
+    def __init__(self, context: Context, run: Run):
+        self.context, self.run = context, run
+        self.seconds = context.pace.lost if run.status == LOST else 0.0
+        """For how many seconds it has been hidden."""
+        self.why = ""
+        """What Kaggle gives in the place of a status, or why the run has failed."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether nobody need ask any longer."""
+        return self.seconds > self.context.pace.lost
+
+    def look(self, pause: float) -> str:
+        """Ask once and return Kaggle's word, "" while it gives none; the next look is in `pause`.
+
+        Raises:
+            Unavailable: Kaggle did not answer.
+            Refused: the credentials are wrong.
+        """
+        word, why = told_status(self.context, self.run)
+        if not word and why != self.why:
+            minutes = self.context.pace.lost / 60
+            say(f"{why} of {self.run.name}: asking again for {minutes:.0f} minutes")
+        self.why = why
+        self.seconds = 0.0 if word else self.seconds + pause
+        return word
+
+
+def told_status(context: Context, run: Run) -> tuple[str, str]:
+    """Return a run's status word, and its failure message.
+
+    Where Kaggle gives no word that `ship` knows, the word is "", and the message says so.
+
+    Raises:
+        Unavailable: Kaggle did not answer.
+        Refused: the credentials are wrong.
+    """
+    try:
+        word, failure = context.remote.run_status(run.kernel, run.version)
+    except Refused as refusal:
+        if refusal.status == 401:
+            raise
+        return "", f"Kaggle refuses the status ({refusal.status})"
+    if word in (*WAITING, *ENDS):
+        return word, failure
+    return "", f"Kaggle gives the unknown status {word!r}" if word else "Kaggle gives no status"
+
+
+def log_of(context: Context, run: Run) -> list[dict]:
+    """Return the entries of the log of a run that is over, [] when Kaggle does not give them."""
+    try:
+        return context.remote.run_output(run.kernel, run.version)[1]
+    except (Refused, Unavailable) as problem:
+        if getattr(problem, "status", 0) == 401:
+            raise
+        say(f"the log of {run.name} is not shown: {problem}")
+        return []
+
+
 class Watch:
     """The display of one run that is followed: its log, its clock, and its share of the bar."""
 
     def __init__(self, context: Context, run: Run, named: bool):
         self.context, self.run = context, run
         self.log = Log(f"v{run.version} " if named else "")
-        self.live, self.streaming, self.told_ends = True, False, False
-        self.phase, self.since, self.hidden_since = "", time.monotonic(), 0.0
+        self.live, self.told_ends = True, False
+        self.stream = 0  # the start of the client that streams the log
+        self.phase, self.since = "", time.monotonic()
+        self.sight = Sight(context, run)
 
-    def ask(self) -> bool:
-        """Ask for the run's status, show what is new, and tell whether the run is over.
+    def ask(self, pause: float) -> bool:
+        """Ask for the run's status, show what is new, and tell whether no more is to be asked.
 
-        Raises:
-            Problem: Kaggle gives no known status, or hides the run for long.
+        Args:
+            pause: the seconds until the next question.
         """
-        context, run = self.context, self.run
-        hidden_since = self.hidden_since or time.monotonic()
-        long = time.monotonic() - hidden_since > context.pace.prove
-        try:
-            status, failure = context.remote.run_status(run.kernel, run.version)
-        except Refused as refusal:
-            if refusal.status not in (403, 404) or long:
-                raise
-            status, failure = "", ""
-        self.hidden_since = 0.0 if status else hidden_since
-        if not status and not long:  # a new run may not be visible for a moment
-            status = self.phase or "QUEUED"
-        if status in ENDS:
-            self.end(status, failure)
+        status = self.sight.look(pause) or self.phase or "QUEUED"
+        if self.sight.lost:
             return True
-        if status not in WAITING:
-            given = f"the unknown status {status!r}" if status else "no status"
-            raise Problem(
-                f"Kaggle gives {given} for {run.name}: see {run.page}; run the same command again "
-                "to go on following it."
-            )
+        if status in ENDS:
+            self.end(status)
+            return True
         if status != self.phase:
             self.phase, self.since = status, time.monotonic()
-            say(f"{run.name}: {status}")
+            say(f"{self.run.name}: {status}")
         if status == "RUNNING":
             self.read_log()
         return False
@@ -141,12 +194,12 @@ class Watch:
     def read_log(self) -> None:
         """Read the log of a running session as a live stream, or whole with an old client."""
         remote, run = self.context.remote, self.run
-        if self.live and not self.streaming:
+        if self.live and (not self.stream or self.stream != remote.starts):
             self.log.restart()
-            self.streaming = True
             self.live = remote.call(
                 "follow_log", "the live log", kernel=run.kernel, version=run.version
             )
+            self.stream = remote.starts
         if not self.live:
             self.log.restart()
             for entry in remote.run_output(run.kernel, run.version)[1]:
@@ -159,16 +212,16 @@ class Watch:
         the ends out.
         """
         if data is None:
-            self.streaming = False
+            self.stream = 0
             return
         self.told_ends = self.told_ends or "\n" in data
         self.log.add(data if self.told_ends else data + "\n")
 
-    def end(self, status: str, failure: str) -> None:
+    def end(self, status: str) -> None:
         """Show the rest of the log and save how the run ended."""
-        entries = self.context.remote.run_output(self.run.kernel, self.run.version)[1]
+        entries = log_of(self.context, self.run)
         self.log.finish(entries)
-        note_end(self.context, self.run, status, failure, entries)
+        note_end(self.context, self.run, status, self.sight.why, entries)
         self.run.session = self.log.session or self.run.session
         if not self.run.failed:
             say(f"{self.run.name} is COMPLETE")
@@ -194,9 +247,11 @@ def note_end(context: Context, run: Run, status: str, failure: str, entries: lis
 def follow(context: Context, runs: list[Run]) -> None:
     """Show runs until each has ended, and write their ends into the ledger.
 
+    An outage of Kaggle or of the connection is waited out.
+
     Raises:
-        Problem: a run failed; or Kaggle gave no known status, and the next `ship` follows the runs
-            again.
+        Problem: a run failed; or Kaggle gave no known status for long, and the next `ship` follows
+            the run again.
     """
     going = [run for run in runs if not run.ended]
     watches = [Watch(context, run, len(going) > 1) for run in going]
@@ -206,12 +261,20 @@ def follow(context: Context, runs: list[Run]) -> None:
         for run in going:
             leave = "" if rehearsing() else " (Ctrl-C leaves it running)"
             say(f"following {run.name}{run.shown_page}{leave}")
-        with progress_line(context, watches):
+        with progress_line(context, watches), context.remote.patient(context.pace.outage):
             wait_for_ends(context, watches)
+    lost = [watch for watch in watches if watch.sight.lost]
     failed = [run for run in runs if run.failed]
     if failed:
         watch = next((watch for watch in watches if watch.run is failed[0]), None)
         raise Problem(ending(failed[0], watch.log.tail if watch else ()))
+    if lost:
+        run = lost[0].run
+        raise Problem(
+            f"{lost[0].sight.why} of {run.name}, for {context.pace.lost / 60:.0f} minutes: see "
+            f"{run.page}. The same command goes on following it; if it is gone, `ship push "
+            "--again` pushes the same once more."
+        )
 
 
 @contextlib.contextmanager
@@ -235,7 +298,7 @@ def wait_for_ends(context: Context, watches: list[Watch]) -> None:
     """Ask for the runs' statuses until all have ended, and keep the line of progress up to date."""
     with progress_lines() as show:
         for pause in context.pace.polls():
-            watches = [watch for watch in watches if not watch.ask()]
+            watches = [watch for watch in watches if not watch.ask(pause)]
             if not watches:
                 return
             until = time.monotonic() + pause
@@ -256,15 +319,12 @@ def refresh(context: Context, run: Run) -> str:
     if run.ended:
         return run.status.upper()
     try:
-        status, failure = context.remote.run_status(run.kernel, run.version)
-        if status in ENDS:
-            entries = context.remote.run_output(run.kernel, run.version)[1]
-            note_end(context, run, status, failure, entries)
-    except (Refused, Unavailable) as problem:
-        if getattr(problem, "status", 0) == 401:
-            raise
+        word, failure = told_status(context, run)
+        if word in ENDS:
+            note_end(context, run, word, failure, log_of(context, run))
+    except Unavailable:
         return "UNKNOWN"
-    return status or "UNKNOWN"
+    return word or "UNKNOWN"
 
 
 def minutes(entries: list[dict]) -> float | None:

@@ -3,6 +3,9 @@
 Reads and uploads are repeated with growing pauses when Kaggle is busy or out of reach. A call that
 changes something is sent once. When its answer is lost, `AnswerLost` is raised, and the caller asks
 Kaggle what it has before anything is sent again.
+
+Whoever waits for something that goes on at Kaggle is `patient`: an outage is said once when it
+begins and once when it is over, and is waited out.
 """
 
 import contextlib
@@ -16,14 +19,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from common import Problem
+from common import Problem, clock_text
 from ship.credentials import Credentials, home_of, stored_secrets
 from ship.hiding import redact, refuse_secrets
-from ship.output import say
+from ship.output import say, silence
 from ship.pace import Pace
 
 BUSY = (408, 425, 429, 500, 502, 503, 504)
@@ -38,7 +41,7 @@ CAUSES = {
         "the proxy wants a login (407): put it into HTTPS_PROXY, as http://user:password@host:port."
     ),
 }
-"""What no other attempt can cure, and the cure."""
+"""What no other attempt can cure, and the cure, unless Kaggle has answered before."""
 LOCAL = ("folder", "path", "url", "file")
 """Arguments that name places and are not sent, but for the file's name."""
 
@@ -82,6 +85,14 @@ class Line:
         self.environment = dict(environment)
         self.on_log: Callable[[str, int, str | None], None] = lambda kernel, version, data: None
         self.on_progress: Callable[[int, int], None] = lambda done, total: None
+        self.doing: Callable[[], str] = lambda: "waiting for Kaggle"
+        self.starts = 0
+        """How often the client's process was started: live logs end with it."""
+        self.answers = 0
+        """How many calls Kaggle has answered, be it with a refusal."""
+        self._patience: float | None = None
+        self._failing: dict[str, tuple[float, int, bool]] = {}
+        """Of each call without an answer: since when, after how many answers, and whether said."""
         self._process: subprocess.Popen | None = None
         self._errors: Any = None
         self._calls = 0
@@ -131,6 +142,7 @@ class Line:
             | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
             | {"SHIP_TIMEOUT": str(self.pace.timeout)},
         )
+        self.starts += 1
         self._received: queue.SimpleQueue = queue.SimpleQueue()
         reading = threading.Thread(target=self._read, args=(self._process.stdout, self._received))
         reading.daemon = True
@@ -162,10 +174,14 @@ class Line:
             until: the deadline in seconds of the monotonic clock; progress extends it.
         """
         while True:
+            left = max(0.0, until - time.monotonic())
             try:
-                message = self._received.get(timeout=max(0.0, until - time.monotonic()))
+                message = self._received.get(timeout=min(left, self.pace.breath))
             except queue.Empty:
-                return None
+                self._break_silence()
+                if left <= self.pace.breath:
+                    return None
+                continue
             if message is None:
                 raise self._died()
             if message.get("event") == "log":
@@ -177,11 +193,27 @@ class Line:
                 return message
 
     def wait(self, seconds: float) -> None:
-        """Pause while what the client reports is passed on."""
-        if self._process:
-            self._message(time.monotonic() + seconds)
+        """Pause while what the client reports is passed on, and never be silent for minutes."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._process:
+                with contextlib.suppress(ClientDied):  # the next call starts it anew
+                    self._message(until)
+            else:
+                time.sleep(min(left, self.pace.breath))
+                self._break_silence()
+
+    def _break_silence(self) -> None:
+        """Say that the command is still at work when it has said nothing for long."""
+        if silence() < self.pace.silence:
+            return
+        out = [known for known in self._failing.items() if known[1][1] == self.answers]
+        if out:
+            what, (since, *_) = out[0]
+            clock = clock_text(time.monotonic() - since)
+            say(f"still no usable answer from Kaggle about {what}, for {clock}")
         else:
-            time.sleep(seconds)
+            say(f"still {self.doing()}")
 
     def _ask(self, op: str, args: dict) -> dict:
         """Make one attempt at a call and return the client's answer, which may be an error."""
@@ -202,12 +234,20 @@ class Line:
         self.close()
         return {"error": {"kind": "late", "message": "no answer in time", "sent": True}}
 
-    def call(self, op: str, what: str, once: bool = False, **args) -> Any:
+    def call(
+        self,
+        op: str,
+        what: str,
+        misfit: Callable[[Any], str] = lambda answer: "",
+        once: bool = False,
+        **args,
+    ) -> Any:
         """Make a call and return its result.
 
         Args:
             op: the operation, a method of `client.Client`.
             what: names the call in sentences, such as "the run's status".
+            misfit: says why an answer can't be one to this call, "" when it can.
             once: never repeat the call after Kaggle may have received it.
             args: the operation's arguments.
 
@@ -222,33 +262,87 @@ class Line:
         refuse_secrets(what, json.dumps(texts | {"file": file.name}).encode(), self.secrets)
         if file.is_file():
             refuse_secrets(str(file), file, self.secrets)
-        for attempt in range(1, self.pace.retries + 1):
-            try:
-                answer = self._ask(op, args)
-            except ClientDied as died:
-                if once:
-                    raise AnswerLost(str(died), late=True) from None
-                raise
-            if "ok" in answer:
+        attempt, waited = 0, 0.0
+        while True:
+            attempt += 1
+            answer = self._attempt(op, args, once)
+            if "ok" in answer and not (wrong := misfit(answer["ok"])):
+                if op != "login":  # which need not ask Kaggle
+                    self._note_answer(what)
                 return answer["ok"]
-            error = answer["error"]
+            error = answer.get("error") or {
+                "kind": "answer",
+                "message": f"the answer makes no sense: {wrong}",
+                "sent": False,
+            }
             if once and error["sent"] and (error["kind"] != "http" or error["status"] in BUSY):
                 raise AnswerLost(
                     error["message"] or f"HTTP {error['status']}", error["kind"] == "late"
                 )
-            reason = self._reason(error, what, args)
-            if attempt < self.pace.retries:
-                if op == "upload" and error["kind"] == "dropped" and attempt > 1:
-                    self.forget_uploads()
-                pause = error.get("retry_after") or self.pace.backoff * 2 ** (attempt - 1)
-                pause = min(pause, 120.0) * random.uniform(1.0, 1.25)
-                if attempt > 1 or pause > 10 or error["kind"] == "late":
-                    say(f"no usable answer about {what} ({reason}); again in {pause:.0f} s")
-                self.wait(pause)
+            last = attempt >= self.pace.retries
+            renewed = self.answers and not last and op != "create"  # which goes on with an upload
+            if error.get("status") == 401 and renewed:
+                self.close()  # a new client reads the credentials anew
+                reason = "401, the credentials are refused"
+            else:
+                reason = self._reason(error, what, args)
+            hopeless = last or what in self._failing  # one attempt tells whether an outage is over
+            if hopeless and (self._patience is None or waited >= self._patience):
+                break
+            if op == "upload" and error["kind"] == "dropped" and attempt > 1:
+                self.forget_uploads()
+            growing = self.pace.backoff * 2 ** min(attempt - 1, 10)
+            pause = error.get("retry_after") or min(growing, self.pace.poll_max)
+            pause = min(pause, 120.0) * random.uniform(1.0, 1.25)
+            if self._patience is not None:
+                self._note_failure(what, reason, attempt)
+            elif attempt > 1 or pause > 10 or error["kind"] == "late":
+                say(f"no usable answer about {what} ({reason}); again in {pause:.0f} s")
+            self.wait(pause)
+            waited += pause
         raise Unavailable(
-            f"Kaggle gave no usable answer about {what} in {self.pace.retries} attempts "
+            f"Kaggle gave no usable answer about {what} in {attempt} attempts "
             f"(the last: {reason}); run the same command again later: it goes on from here."
         )
+
+    @contextlib.contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """Wait out an outage of so many seconds; 0 only lets others be asked in between."""
+        before, self._patience = self._patience, max(seconds, self._patience or 0.0)
+        try:
+            yield
+        finally:
+            self._patience = before
+
+    def _attempt(self, op: str, args: dict, once: bool) -> dict:
+        """Make an attempt at a call; a client that dies after it has worked is started anew."""
+        try:
+            return self._ask(op, args)
+        except ClientDied as died:
+            if once:
+                raise AnswerLost(str(died), late=True) from None
+            if not self.answers:
+                raise
+            return {"error": {"kind": "died", "message": str(died), "sent": False}}
+
+    def _note_failure(self, what: str, reason: str, attempt: int) -> None:
+        """Say once that an outage has begun: where another call has said so, nothing more."""
+        if what in self._failing or attempt < 2:
+            return
+        known = any(answers == self.answers for _, answers, _ in self._failing.values())
+        self._failing[what] = time.monotonic(), self.answers, not known
+        if not known:
+            say(
+                f"no usable answer from Kaggle about {what} since {time.strftime('%H:%M')} "
+                f"({reason}): asking again until there is one"
+            )
+
+    def _note_answer(self, what: str) -> None:
+        """Note that Kaggle has answered, and say so where it had not for a while."""
+        self.answers += 1
+        since, _, was_said = self._failing.pop(what, (0.0, 0, False))
+        if was_said:
+            say(f"Kaggle answers again, after {clock_text(time.monotonic() - since)}")
 
     def _reason(self, error: dict, what: str, args: dict) -> str:
         """Return the reason for an error that another attempt may cure.
@@ -258,7 +352,9 @@ class Line:
         """
         kind, status, message = error["kind"], error.get("status"), error["message"]
         if kind in CAUSES:
-            raise Problem(CAUSES[kind])
+            if self._patience is None or not self.answers:
+                raise Problem(CAUSES[kind])
+            return CAUSES[kind].partition(":")[0]  # as of a hotel's page that wants a login
         found = Credentials.find(self.environment)
         if kind == "login" or (status == 401 and not found.kind):
             raise Problem(found.advice())
@@ -279,6 +375,7 @@ class Line:
                 401,
             )
         if kind == "http" and status not in BUSY:
+            self._note_answer(what)
             raise Refused(
                 f"Kaggle refused {what} ({status}): {message or 'no reason given'}", status
             )

@@ -120,7 +120,8 @@ def ask(context: Context, errand: Errand, needed: float) -> Verdict:
     began = denied = time.monotonic()
     for looks, pause in enumerate(context.pace.polls()):
         try:
-            verdict = errand.look()
+            with context.remote.patient(context.pace.outage):
+                verdict = errand.look()
         except (Refused, Unavailable) as problem:
             if getattr(problem, "status", None) == 401:
                 raise

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ class _Voice:
     results = None
     console: "Console | None" = None
     """The terminal, as soon as progress was shown on it."""
+    said = 0.0
+    """When the last line was said, in seconds of the monotonic clock."""
 
 
 def printable(text: str, colours: bool = False) -> str:
@@ -67,6 +70,7 @@ def in_colour(stream: Any) -> bool:
 
 def say(text: str, result: bool = False) -> None:
     """Print a line for the user without delay; with --quiet only results."""
+    _Voice.said = time.monotonic()
     stream = (_Voice.results or sys.stdout) if result else sys.stdout
     if _Voice.console:
         from rich.text import Text
@@ -74,6 +78,11 @@ def say(text: str, result: bool = False) -> None:
         _Voice.console.print(Text.from_ansi(printable(text, colours=True)), soft_wrap=True)
     else:
         print(printable(text, in_colour(stream)), flush=True, file=stream)
+
+
+def silence() -> float:
+    """Return for how many seconds nothing was said."""
+    return time.monotonic() - _Voice.said
 
 
 def tell(**facts: Any) -> None:
@@ -113,8 +122,12 @@ def progress_lines() -> Iterator[Callable[[str], None]]:
     from rich.live import Live
     from rich.text import Text
 
+    def change(text: str) -> None:
+        _Voice.said = time.monotonic()
+        live.update(Text(printable(text)))
+
     with Live(console=console, transient=True) as live:
-        yield lambda text: live.update(Text(printable(text)))
+        yield change
 
 
 @contextlib.contextmanager
@@ -197,6 +210,7 @@ def voice(quiet: bool, as_json: bool) -> Iterator[None]:
             stream.reconfigure(errors="replace")
     real = sys.stdout
     FACTS.clear()
+    _Voice.said = time.monotonic()
     _Voice.quiet, _Voice.results, _Voice.console = quiet, None if as_json else real, None
     others = io.StringIO() if quiet else (sys.stderr if as_json else real)
     with contextlib.redirect_stdout(others):

@@ -28,6 +28,20 @@ class Pace:
     """How long to wait for a dataset to become READY."""
     score: float = 3600.0
     """How long to wait for a submission's score."""
+    outage: float = 86400.0
+    """How long to ask again when no answer comes, while something goes on at Kaggle."""
+    silence: float = 240.0
+    """How long nothing may be said while `ship` waits."""
+
+    @property
+    def breath(self) -> float:
+        """How long to wait at a time until it is seen whether something has to be said."""
+        return max(self.silence / 8, 0.05)
+
+    @property
+    def lost(self) -> float:
+        """How long one run may have no known status, or no output, while Kaggle answers."""
+        return 10 * self.prove
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Pace":

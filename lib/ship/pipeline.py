@@ -40,7 +40,7 @@ def ship(context: Context, arguments: argparse.Namespace) -> Run | None:
     if not unchanged:
         doctor.examine(context, settings, quiet=True)
     config = context.shown_config(settings)
-    with context.sending():
+    with context.remote.patient(context.pace.outage), context.sending():
         if not unchanged or arguments.again:
             bundle(context, config)
         return push(context, settings, config, arguments.again)
@@ -48,7 +48,8 @@ def ship(context: Context, arguments: argparse.Namespace) -> Run | None:
 
 def finish(context: Context, run: Run) -> None:
     """Follow a run, fetch its output, submit it and wait for the score."""
-    with context.holding(run):
+    pace = context.pace  # another `ship` may follow the run for hours
+    with context.holding(run, 12 * pace.score), context.remote.patient(pace.outage):
         follow(context, [run])
         folder = fetch(context, run)
         submit(context, run, folder / SUBMISSION)

@@ -18,6 +18,8 @@ REHEARSAL = "SHIP_REHEARSAL"
 FAILED = ("error", "cancel_acknowledged")
 """Status words of runs that ended without a result, as a record has them."""
 ENDED = ("complete", *FAILED)
+LOST = "lost"
+"""The status of a version that a sweep has given up, because Kaggle gave it no known status."""
 REFUSED = "refused"
 """The status of a version that Kaggle runs without one of its sources."""
 
@@ -134,8 +136,8 @@ class Run:
 
     @property
     def useless(self) -> bool:
-        """Whether the run is over and its result, if any, is not that of its code and settings."""
-        return self.failed or self.of_other_code
+        """Whether the run has no result, none that is known, or one of other code."""
+        return self.failed or self.status == LOST or self.of_other_code
 
     @property
     def shown_status(self) -> str:

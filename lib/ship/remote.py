@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from common import Problem
 from ship.credentials import Credentials
-from ship.line import Line, Refused, Unavailable
+from ship.line import Line, Refused
 from ship.shapes import SHAPES, misfit
 
 KERNELS = "kernels.KernelsApiService"
@@ -22,16 +22,17 @@ class Remote(Line):
         """Call a method of the API by its name, and return the JSON object of its answer.
 
         Raises:
-            Unavailable: the answer has another shape than Kaggle gives to such calls.
+            Unavailable: there is no answer of the shape that Kaggle gives to such calls.
             Problem: the reasons of `call`.
         """
-        answer = self.call("post", what, service=service, method=method, fields=fields)
-        if wrong := misfit(answer, SHAPES[method]):
-            raise Unavailable(
-                f"Kaggle's answer about {what} makes no sense ({wrong}): run the same command "
-                "again later."
-            )
-        return answer
+        return self.call(
+            "post",
+            what,
+            lambda answer: misfit(answer, SHAPES[method]),
+            service=service,
+            method=method,
+            fields=fields,
+        )
 
     def pages(self, service: str, method: str, what: str, **fields) -> Iterator[dict]:
         """Yield all pages of a list.

@@ -33,6 +33,10 @@ REFERENCE_COMPETITION = "sf-dl-car-classification"
 """The public score of the reference recipe."""
 
 
+class Unscorable(Problem):
+    """A file that its competition can't score."""
+
+
 def submit(
     context: Context,
     run: Run,
@@ -54,8 +58,8 @@ def submit(
         wait: wait for the score.
 
     Raises:
-        Problem: the submission is missing, can't be scored, is refused, or nobody knows whether it
-            arrived.
+        Unscorable: the submission is missing or can't be scored.
+        Problem: it is refused, or nobody knows whether it arrived.
     """
     context.doing(f"submitting {path}")
     refuse_other_code(context, run, path)
@@ -66,18 +70,20 @@ def submit(
             f"submit this run, or submit its file to this one with `ship submit {path}`."
         )
     if not path.is_file():
-        raise Problem(
+        raise Unscorable(
             f"the output of {run.name} has no {path.name}: its log in {path.parent} tells why."
             if run.files
             else f"there is no {path}: `ship fetch {run.name}` fetches the run's output."
         )
     try:
         check_for(context, path)
-    except Problem:
+    except (Refused, Unavailable):
+        raise
+    except Problem as problem:
         if run.files:  # whatever is wrong with it may be the download's fault
             run.files = {}
             context.ledger.keep(run)
-        raise
+        raise Unscorable(str(problem)) from None
     digest = sha256(path)[:16]
     if run.submission.digest != digest:
         run.submission = Submission()
@@ -338,24 +344,24 @@ def wait_for_score(context: Context, run: Run) -> None:
     ref = run.submission.ref
     context.doing(f"waiting for the score of submission {ref}")
     say(f"submission {ref} was taken; waiting for its score")
+    known = ["PENDING", "COMPLETE"]
     for waited in context.asking():
-        status, score, error = scoring_of(context, ref)
+        with context.remote.patient(context.pace.outage):
+            status, score, error = scoring_of(context, ref)
         if score is not None:
             return report(context, run, score)
         if status == "ERROR":
-            raise Problem(
+            raise Unscorable(
                 f"Kaggle could not score submission {ref}: {error or 'it gave no reason'}. "
                 "`ship submit --again` sends the same file once more."
             )
-        if status not in ("PENDING", "COMPLETE"):
-            raise Problem(
-                f"Kaggle gives the unknown status {status!r} for submission {ref}: run the same "
-                "command again to ask for its score."
-            )
+        if status not in known:
+            say(f"Kaggle gives the unknown status {status!r} for submission {ref}: asking again")
+            known.append(status)
         if waited > context.pace.score:
             raise Problem(
-                f"submission {ref} has no score after {waited / 60:.0f} minutes: run the same "
-                "command again to ask for it; nothing is sent twice."
+                f"submission {ref} has no score after {waited / 60:.0f} minutes, its status is "
+                f"{status}: run the same command again to ask for it; nothing is sent twice."
             )
     return None
 
@@ -440,7 +446,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         return say(
             f"would submit {path} to {context.project.competition}: {message_of(chosen, path)}"
         )
-    with context.holding(chosen):
+    with context.holding(chosen, context.pace.score):
         return submit(
             context,
             chosen,

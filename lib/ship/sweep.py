@@ -8,10 +8,10 @@ sweep works on a copy of the project, made when it begins: edits change nothing 
 import argparse
 import contextlib
 import itertools
+import math
 import re
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -23,6 +23,8 @@ from ship.checks import (
     BEFORE_BUNDLE,
     BEFORE_PUSH,
     SESSION_MINUTES,
+    Concern,
+    GpuTime,
     computed_hours,
     gpu_time,
     require,
@@ -30,15 +32,15 @@ from ship.checks import (
 )
 from ship.context import Context, parse_settings
 from ship.fetch import SUBMISSION, fetch, is_verified
-from ship.follow import refresh
+from ship.follow import ENDS, Sight, log_of, note_end
 from ship.grammar import one_of
 from ship.line import Unavailable
 from ship.output import progress_lines, say, tell
 from ship.paired import aligned, columns, texts
 from ship.push import NotTaken, push, settle_push
-from ship.record import Run, settings_text
+from ship.record import LOST, Run, settings_text
 from ship.status import live_runs, told
-from ship.submit import submit
+from ship.submit import Unscorable, submit
 from ship.versions import new_run, same_run
 
 SESSIONS = 2
@@ -166,119 +168,259 @@ def plan(context: Context, cells: list[Cell]) -> None:
     )
 
 
-def drive(context: Context, cells: list[Cell]) -> None:
-    """Push, watch and fetch until every cell has a run that is over and whose output is here.
+class Room:
+    """Whether Kaggle may have room for one more run, after it has refused one.
 
-    Raises:
-        Problem: a push can't be decided, or Kaggle refuses one for good.
+    While the week's GPU time is used up, Kaggle is asked only how much of it is left; where it does
+    not tell, and while all sessions are taken, a push is tried after growing pauses.
     """
-    failures: Counter[str] = Counter()
-    seen: dict[str, str] = {}
-    started, finished = time.monotonic(), False
-    with progress_lines() as show:
-        for pause in context.pace.polls():
-            live = [run for run in live_runs(context) if not watched(context, run, seen)]
-            fetch_ended(context, cells, failures)
-            waiting = [cell for cell in cells if cell.run(context) is None]
-            while waiting and len(live) < SESSIONS:
-                run = start(context, waiting.pop(0), lib_of(cells))
-                if run is None:
-                    break
-                live.append(run)
-            finished = all(settled(context, cell, failures) for cell in cells)
-            if finished:
-                return
-            show(
-                f"{len(live)} under way, {len(waiting)} waiting, "
-                f"{(time.monotonic() - started) / 60:.0f} min"
-            )
-            context.remote.wait(pause)
 
+    def __init__(self, context: Context):
+        self.context = context
+        self.why = ""
+        self.gpu: GpuTime | None = None
+        self.pause, self.next, self.renewal = 0.0, 0.0, math.inf
 
-def watched(context: Context, run: Run, seen: dict[str, str]) -> bool:
-    """Ask once how a run goes on, say what is new, and tell whether it is over."""
-    word = refresh(context, run)
-    if seen.get(run.name) != word:
-        say(f"{run.name} ({settings_text(run.settings)}): {word}")
-    seen[run.name] = word
-    return run.ended
+    def refused(self, why: str) -> None:
+        """Note that Kaggle has refused a push, and say so unless it said the same before."""
+        now, shortest = time.monotonic(), 5 * self.context.pace.poll_max
+        self.gpu = told(gpu_time, self.context) if "quota" in why.lower() else None
+        self.renewal = now + max(shortest, self.gpu.renewed_in) if self.gpu else math.inf
+        if why != self.why:
+            until = self.gpu.until if self.gpu and self.gpu.left < 1 else ""
+            say(f"{why}: waiting{until}")
+        self.why = why
+        self.pause = min(2 * self.pause or shortest, 12 * shortest)
+        self.next = now + self.pause
 
+    def change(self) -> None:
+        """Note that a run was taken or has ended: Kaggle may have room from now on."""
+        if self.gpu is None:
+            self.pause, self.next = 0.0, 0.0
 
-def start(context: Context, cell: Cell, lib: dict[str, list[str]]) -> Run | None:
-    """Push a cell's kernel; None when Kaggle has no room for it now.
-
-    Where something else has been uploaded since, the dataset gets what the sweep needs again.
-    """
-    try:
-        with context.sending():
-            settle_push(context)
-            if run := cell.run(context):
-                return run
-            bundle(context, lib, silent=True)
-            return push(context, cell.settings, cell.config, bool(cell.ignored), remembered=False)
-    except NotTaken as refusal:
-        if not FULL.search(str(refusal)):
-            raise
-        say(f"{refusal}: waiting")
-    except (Unavailable, Occupied) as problem:
-        say(str(problem))
-    return None
-
-
-@contextlib.contextmanager
-def held(context: Context, run: Run) -> Iterator[None]:
-    """Hold a run as `Context.holding` does, but wait while another `ship` is at work on it."""
-    with contextlib.ExitStack() as stack:
-        for _ in context.asking():
-            try:
-                stack.enter_context(context.holding(run))
-                break
-            except Occupied as problem:
-                say(str(problem))
-        yield
-
-
-def fetch_ended(context: Context, cells: list[Cell], failures: Counter[str]) -> None:
-    """Fetch the output of the runs that are complete; a failure is tried again later."""
-    for cell in cells:
-        run = cell.run(context)
-        if not run or run.status != "complete" or failures[run.name] >= context.pace.retries:
-            continue
-        if is_verified(context.folder(run), run):
-            continue
+    def free(self) -> bool:
+        """Tell whether it is time to push again."""
+        now = time.monotonic()
+        if now >= self.renewal or (now >= self.next and (not self.gpu or self.gpu.left >= 1)):
+            return True
+        if now < self.next:
+            return False
+        self.next = now + 5 * self.context.pace.poll_max
         try:
-            with context.holding(run):
-                fetch(context, run)
-        except Occupied as problem:
-            say(str(problem))
+            gpu = gpu_time(self.context)
+        except Concern:
+            return False
+        return gpu.left >= 1 or gpu.renewed != self.gpu.renewed
+
+
+@dataclass
+class Fetching:
+    """How often a run's output could not be fetched."""
+
+    refusals: int = 0
+    seconds: float = 0.0
+    """For how long there was no usable answer, while Kaggle answered other questions."""
+    why: str = ""
+
+
+class Drive:
+    """Pushes, watches and fetches the cells of a sweep until nothing more can be done for them.
+
+    What stays out of reach while Kaggle answers other questions is given up for its cell alone.
+    """
+
+    def __init__(self, context: Context, cells: list[Cell]):
+        self.context, self.cells = context, cells
+        self.room = Room(context)
+        self.sights: dict[str, Sight] = {}
+        self.words: dict[str, str] = {}
+        """Kaggle's last word on each run that is under way."""
+        self.fetching: defaultdict[str, Fetching] = defaultdict(Fetching)
+        self.unanswered: list[Sight | Fetching] = []
+        self.stopped: Problem | None = None
+        """Why nothing more is pushed."""
+
+    def finish(self) -> None:
+        """Do all that can be done; outages are waited out."""
+        pace, remote, started = self.context.pace, self.context.remote, time.monotonic()
+        with progress_lines() as show, remote.patient(0):
+            for pause in pace.polls():
+                before, self.unanswered = remote.answers, []
+                under_way = self.watch(pause)
+                self.fetch_ended()
+                waiting = [cell for cell in self.cells if cell.run(self.context) is None]
+                under_way += self.push(waiting, SESSIONS - under_way)
+                if all(self.settled(cell) for cell in self.cells):
+                    return
+                if self.unanswered and remote.answers == before:
+                    with contextlib.suppress(Concern):  # or is it Kaggle that gives no answer?
+                        gpu_time(self.context)
+                if remote.answers > before:
+                    for one in self.unanswered:
+                        one.seconds += pause
+                state = f"{under_way} under way, {len(waiting)} waiting"
+                self.context.doing(f"running the sweep ({state})")
+                show(f"{state}, {(time.monotonic() - started) / 60:.0f} min")
+                remote.wait(pause)
+
+    def watch(self, pause: float) -> int:
+        """Ask once how each run goes on, and return how many take a session for all we know."""
+        return sum(self.takes_session(run, pause) for run in live_runs(self.context))
+
+    def takes_session(self, run: Run, pause: float) -> bool:
+        """Ask how a run goes on, say what is new, and tell whether it takes a session."""
+        sight = self.sights.setdefault(run.name, Sight(self.context, run))
+        word = ""
+        try:
+            word = "" if sight.lost else sight.look(pause)
+        except Unavailable:
+            self.unanswered.append(sight)
+        if word and word != self.words.get(run.name):
+            say(f"{run.name} ({settings_text(run.settings)}): {word}")
+            self.words[run.name] = word
+        if word in ENDS:
+            note_end(self.context, run, word, sight.why, log_of(self.context, run))
+            self.room.change()
+        if sight.lost and run.status != LOST:
+            why = sight.why or "Kaggle gives no usable answer about its status"
+            self.give_up(run, f"{why}, for {self.context.pace.lost / 60:.0f} minutes")
+        known = self.words.get(run.name) and sight.seconds <= self.context.pace.prove
+        return bool(known) and not run.ended
+
+    def give_up(self, run: Run, why: str) -> None:
+        """Go on without a run whose status Kaggle does not tell."""
+        run.status, run.failure = LOST, why
+        self.context.ledger.keep(run)
+        say(f"{run.name} is given up ({why}): see {run.page}")
+
+    def push(self, waiting: list[Cell], most: int) -> int:
+        """Push as many of the waiting cells as there is room for, and return how many."""
+        pushed = 0
+        while pushed < min(most, len(waiting)) and not self.stopped and self.room.free():
+            run = self.start(waiting[pushed])
+            if run is None:
+                break
+            pushed += 1
+        return pushed
+
+    def start(self, cell: Cell) -> Run | None:
+        """Push a cell's kernel; None when that is not possible now.
+
+        Where something else has been uploaded since, the dataset gets what the sweep needs again.
+        """
+        context = self.context
+        try:
+            with context.sending():
+                settle_push(context)
+                if (run := cell.run(context)) is None:
+                    bundle(context, lib_of(self.cells), silent=True)
+                    again = bool(cell.ignored)
+                    run = push(context, cell.settings, cell.config, again, remembered=False)
+        except NotTaken as refusal:
+            if FULL.search(str(refusal)):
+                self.room.refused(str(refusal))
+            else:
+                self.stop(refusal)
+        except (Unavailable, Occupied):  # which was said when it began
+            pass
         except Problem as problem:
-            failures[run.name] += 1
-            say(str(problem))
+            self.stop(problem)
+        else:
+            self.room = Room(context)
+            self.words.setdefault(run.name, "PUSHED")
+            return run
+        return None
+
+    def stop(self, problem: Problem) -> None:
+        """Push nothing more, but finish what is under way; wrong credentials end all at once."""
+        if getattr(problem, "status", 0) == 401:
+            raise problem
+        self.stopped = problem
+        say(f"{problem} (Nothing more is pushed; what is under way is waited for.)")
+
+    def fetch_ended(self) -> None:
+        """Fetch the output of the runs that are complete; a failure is tried again later."""
+        for cell in self.cells:
+            run = cell.run(self.context)
+            if not run or run.status != "complete" or self.is_settled(run):
+                continue
+            trouble = self.fetching[run.name]
+            try:
+                with self.context.holding(run):
+                    fetch(self.context, run)
+                continue
+            except Occupied as problem:
+                why = str(problem)
+            except Unavailable as problem:
+                self.unanswered.append(trouble)
+                why = trouble.why or str(problem)
+            except Problem as problem:
+                if getattr(problem, "status", 0) == 401:
+                    raise
+                trouble.refusals += 1
+                why = str(problem)
+            if why != trouble.why:
+                say(why)
+            trouble.why = why
+
+    def settled(self, cell: Cell) -> bool:
+        """Tell whether nothing more is to be done for a cell."""
+        run = cell.run(self.context)
+        return self.is_settled(run) if run else self.stopped is not None
+
+    def is_settled(self, run: Run) -> bool:
+        """Tell whether nothing more is to be done for a run."""
+        sight = self.sights.get(run.name)
+        if run.failed or (sight and sight.lost):
+            return True
+        if not run.ended:
+            return False
+        trouble, pace = self.fetching[run.name], self.context.pace
+        given_up = trouble.refusals >= pace.retries or trouble.seconds > pace.lost
+        return given_up or is_verified(self.context.folder(run), run)
+
+    def without_result(self) -> dict[str, str]:
+        """Return why runs that have not failed have no result, by their names."""
+        runs = [run for cell in self.cells if (run := cell.run(self.context))]
+        why = {run.name: run.failure for run in runs if run.status == LOST}
+        complete = [run for run in runs if run.status == "complete" and not run.files]
+        return why | {run.name: self.fetching[run.name].why for run in complete}
 
 
-def settled(context: Context, cell: Cell, failures: Counter[str]) -> bool:
-    """Tell whether nothing more is to be done for a cell."""
-    run = cell.run(context)
-    if run is None or not (run.ended or run.failed):
-        return False
-    given_up = failures[run.name] >= context.pace.retries
-    return run.failed or given_up or is_verified(context.folder(run), run)
+def hand_in(context: Context, cells: list[Cell], which: str) -> dict[str, Problem]:
+    """Submit the best run or all of them, as far as today's submissions go.
 
+    A file that can't be scored does not keep the others back: the best is then the best of these.
 
-def hand_in(context: Context, cells: list[Cell], which: str) -> None:
-    """Submit the best run or all of them, as far as today's submissions go."""
+    Returns:
+        Why a run was not submitted, by its name.
+    """
     runs = [run for cell in cells if (run := cell.run(context)) and run.files and not run.useless]
     runs.sort(key=lambda run: run.merit(run.value), reverse=True)
-    for run in runs[:1] if which == "best" else runs:
-        if run.public_score is None and told(submissions_left, context) == 0:
-            say("no submissions are left today: the same command goes on with them tomorrow (UTC)")
-            return
-        with held(context, run):
-            submit(context, run, context.folder(run) / SUBMISSION)
+    refused: dict[str, Problem] = {}
+    with context.remote.patient(context.pace.outage):
+        for run in runs:
+            if run.public_score is None and told(submissions_left, context) == 0:
+                say("no submissions are left today: the same command goes on tomorrow (UTC)")
+                break
+            try:
+                with context.holding(run, context.pace.score):
+                    submit(context, run, context.folder(run) / SUBMISSION)
+            except Problem as problem:
+                if getattr(problem, "status", 0) == 401:
+                    raise
+                refused[run.name] = problem
+                say(str(problem))
+                if which == "best" and not isinstance(problem, Unscorable):
+                    break
+            else:
+                if which == "best":
+                    break
+    return refused
 
 
-def show(context: Context, cells: list[Cell]) -> None:
-    """Print the table of the results, in the order of the grid."""
+def show(context: Context, cells: list[Cell], left_out: dict[str, str]) -> None:
+    """Print the table of the results, in the order of the grid, and what was left out and why."""
     runs = [cell.run(context) or Run("", settings=cell.settings) for cell in cells]
     results = columns(runs, [context.folder(run) for run in runs])
     named = list(zip(cells, runs, results, strict=True))
@@ -292,10 +434,13 @@ def show(context: Context, cells: list[Cell]) -> None:
         for cell, run, row in named
     ]
     say(aligned(rows), result=True)
+    for name, why in left_out.items():
+        say(f"left out: {name}: {why}", result=True)
     tell(
+        left_out=left_out,
         results=[
-            {"setting": c.chosen, "run": r.name, "status": r.shown_status, **v} for c, r, v in named
-        ]
+            {"setting": c.chosen, "run": r.name, "status": r.status, **v} for c, r, v in named
+        ],
     )
 
 
@@ -377,12 +522,22 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
             checks = dict.fromkeys((*BEFORE_BUNDLE, *BEFORE_PUSH))
             checks = [name for name in checks if name not in told_by_the_plan]
             require(context, cells[0].settings, checks)
-            bundle(context, lib_of(cells))
+            with context.remote.patient(context.pace.outage):
+                bundle(context, lib_of(cells))
         if new:
             context.project = frozen.keep(context.project, key)
-        drive(context, cells)
-        if arguments.submit != "none":
-            hand_in(context, cells, arguments.submit)
-    show(context, cells)
-    if not any(run and run.files for run in (cell.run(context) for cell in cells)):
+        drive = Drive(context, cells)
+        drive.finish()
+        wanted, refused = arguments.submit != "none" and not drive.stopped, {}
+        if wanted:
+            refused = hand_in(context, cells, arguments.submit)
+    left_out = drive.without_result() | {name: str(why) for name, why in refused.items()}
+    show(context, cells, left_out)
+    runs = [run for cell in cells if (run := cell.run(context))]
+    if drive.stopped:
+        raise drive.stopped
+    if not any(run.files or run.name in refused for run in runs):
         raise Problem("no setting has a result: `ship follow VERSION` shows why a run failed.")
+    done = any(run.public_score is not None for run in runs)
+    if refused and (arguments.submit == "all" or not done):
+        raise Problem(f"not all was submitted; {'; '.join(map(str, refused.values()))}")
