@@ -283,6 +283,24 @@ def test_the_advised_command_works_as_printed(competition, tmp_path, rule):
     assert kernel.main([*shlex.split(advice.command)[2:], "--plan"]) == 0
 
 
+@pytest.mark.parametrize("rule", [rule for rule, case in CASES.items() if case[1]])
+def test_what_is_advised_for_kaggle_are_settings_of_the_kernel(tmp_path, monkeypatch, rule):
+    """`ship push --set` writes them into the kernel, which reads them in this process."""
+    command = "python /kaggle/src/script.py --seed=7"
+    run = write_run(tmp_path / "run", **CASES[rule][0] | {"command": command})
+    advice = rules_of(read_run(run))[rule]
+    if rule == "unfinished":
+        assert advice.command == "ship --continue"
+        return
+    program, step, *words = shlex.split(advice.command)
+    assert (program, step) == ("ship", "push")
+    assert set(words[::2]) == {"--set"}
+    written = dict(word.split("=", 1) for word in words[1::2])
+    assert written["seed"] == "7"
+    monkeypatch.setattr(kernel, "OVERRIDES", written)
+    kernel.read_arguments(["--data", "photos"])
+
+
 def test_a_network_that_overfits_smoothed_labels_gets_mixup_before_a_clean_stage(tmp_path):
     run = read_run(write_run(tmp_path, **CASES["overfitting"][0]))
     run.settings.update(label_smoothing=0.1, weight_decay=0.05)

@@ -105,6 +105,24 @@ def test_nothing_is_broken_sticks_out_or_is_faint(browser, page, width, scheme):
 
 
 @pytest.mark.parametrize("width", [390, 1280])
+def test_the_confusion_matrix_of_ten_classes_fits_with_readable_heads(browser, tmp_path, width):
+    names = [f"aston_martin_v8_vantage_{number}" for number in range(10)]
+    wrong = {row: (row // 20 + 1) % 10 for row in range(0, 200, 7)}
+    report.write_report(write_run(tmp_path, classes=10, names=names, wrong=wrong))
+    browser.open(tmp_path / "report.html", width, "light")
+    table = "document.querySelector('table.matrix')"
+    assert browser.evaluate(
+        f"{table}.parentElement.scrollWidth <= {table}.parentElement.clientWidth"
+    )
+    heads = browser.evaluate(
+        f"[...{table}.querySelectorAll('thead span:not(.hidden)')]"
+        ".map(e => [e.getBoundingClientRect().width, e.getBoundingClientRect().height])"
+    )
+    assert len(heads) == 10
+    assert all(across >= 12 and along > 100 for across, along in heads)  # upright, not cut to "as"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
 def test_the_keyboard_reaches_and_shows_everything(browser, page, width):
     browser.open(page, width, "light")
     wanted, scrolling_unreached = browser.evaluate(REACHABLE)
