@@ -18,7 +18,7 @@ from PIL import Image
 
 import report
 from inference.scores import METRICS, packed
-from report import charts, figuring, pictures
+from report import charts, figuring, pictures, writing
 from report.charts import nice_ticks
 from report.saved import read_run
 from saved_run import COMMAND, SETTINGS, history_of, write_photos, write_run
@@ -313,6 +313,11 @@ def test_suspects_of_an_earlier_run_are_not_shown(tmp_path):
     earlier = table.assign(Id="of-before.jpg")
     pd.concat([table, earlier]).to_csv(tmp_path / "suspects.csv", index=False)
     assert read_run(tmp_path).suspects.Id.tolist() == ["v00001.jpg"]
+
+
+def test_commands_in_a_sentence_are_code_and_nothing_else_is_markup():
+    said = writing.coded("`ship weights X` of <b>`--limit 4`")
+    assert said == "<code>ship weights X</code> of &lt;b&gt;<code>--limit 4</code>"
 
 
 def test_names_from_outside_are_escaped(tmp_path):

@@ -244,7 +244,7 @@ def limited(run: Run):
         return None
     return (
         10,
-        f"Train on all photos: --limit {limit} left some out.",
+        f"Train on all photos: `--limit {limit}` left some out.",
         f"{full} of {len(counts)} classes have {limit} photos, the most that it allows. Nothing "
         "brings as much as more photos: of ten car makes, 80 photos a class gave an accuracy of "
         "0.74, and all 370 gave 0.93.",
@@ -409,9 +409,9 @@ def label_suspects(run: Run):
         f"{count} of {len(run.held_out)} held-out photos look like another class than their label "
         f"says. The most suspicious, {worst.Id}, is labelled {worst.label} (probability "
         f"{worst.probability_of_label:.1%}) and looks like {worst.suggested} "
-        f"({worst.probability_of_suggested:.1%}). Write yes in the column leave_out of "
-        "suspects.csv where the label is wrong, and repeat the run with --exclude suspects.csv: it "
-        "leaves out the rows that you marked, and no other.",
+        f"({worst.probability_of_suggested:.1%}). Write `yes` in the column `leave_out` "
+        "of `suspects.csv` where the label is wrong, and repeat the run with `--exclude "
+        "suspects.csv`: it leaves out the rows that you marked, and no other.",
         "",
     )
 
@@ -426,9 +426,9 @@ def conflicting_copies(run: Run):
         1.2,
         "Decide which label is right where copies of one photo have different ones.",
         f"{len(table)} training photos in {groups} group{'s' * (groups != 1)} are near-identical "
-        "but labelled differently, so that at least one label of each group is wrong. Write yes in "
-        "the column leave_out of report/duplicates.csv where it is, and repeat the run with "
-        "--exclude report/duplicates.csv.",
+        "but labelled differently, so that at least one label of each group is wrong. Write `yes` "
+        "in the column `leave_out` of `report/duplicates.csv` where it is, and repeat the run with "
+        "`--exclude report/duplicates.csv`.",
         "",
     )
 

@@ -1,6 +1,7 @@
 """Writing report.html, and the lists and thumbnails beside it."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -78,6 +79,13 @@ def breakable(text: object):
     return Markup(escape(str(text)).replace("_", Markup("_<wbr>")))
 
 
+def coded(text: str):
+    """Return a sentence as HTML, what stands in `backticks` as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 def render(shown: dict, thumbnails) -> str:
     """Return the page of a run.
 
@@ -110,6 +118,7 @@ def template(name: str):
     )
     environment.filters["pct"] = lambda value, digits=2: f"{100 * value:.{digits}f}%"
     environment.filters["breakable"] = breakable
+    environment.filters["coded"] = coded
     environment.filters["points"] = signed
     environment.filters["whole"] = lambda value: f"{value:,}"
     environment.filters["clock"] = clock_text
