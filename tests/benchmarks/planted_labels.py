@@ -26,7 +26,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from ablation import finished, right_answers, run_kernel, seconds_of
 
-
 FOUND = ("listed", "precision", "recall")
 
 
