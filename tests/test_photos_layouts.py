@@ -246,6 +246,14 @@ def test_a_blank_label_is_no_class(tmp_path, class_folders):
 CODES = {"1": "0", "1.0": "0.0", "1.00": "0", "1e0": "0e0", "TRUE": "FALSE", "True": "", " 1 ": " "}
 
 
+def test_class_folders_that_are_nearly_alike_are_named(tmp_path):
+    for name in ("Audi", "audi", "VW"):
+        for number in range(4):
+            write_photo(tmp_path / name / f"{name}{number}.jpg")
+    (note,) = [note for note in proposed(tmp_path).notes if "differ only" in note]
+    assert "'Audi' (4 rows) and 'audi' (4 rows)" in note
+
+
 @pytest.mark.parametrize("one", CODES)
 def test_one_hot_codes_may_be_written_in_many_ways(one):
     rows = [[CODES[one], one, CODES[one]], [one, CODES[one], CODES[one]], [CODES[one]] * 3]

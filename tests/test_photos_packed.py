@@ -174,6 +174,17 @@ def test_the_range_of_pixels_is_that_of_the_whole_tables(tmp_path, capsys, scale
     assert ("for black" in capsys.readouterr().out) == ("floats" not in scale)
 
 
+def test_pixels_may_have_decimal_commas(tmp_path):
+    folder = write_tables(tmp_path / "data", lambda pixels: [f"{v / 255:.6f}" for v in pixels])
+    for name in ("train.csv", "test.csv"):
+        text = (folder / name).read_text().replace(",", ";").replace(".", ",")
+        (folder / name).write_text(text)
+    competition = read(folder)
+    darkest = min(pixels_of(Id).min() for Id in [*IDS, *(f"r{n}" for n in range(12))])
+    assert darkest < 50
+    assert_pictures(competition, 1)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "expected"),
     [

@@ -81,7 +81,10 @@ def pixels_of(table: pd.DataFrame, name: str) -> np.ndarray:
     depth = next((d for d in (1, 3) if math.isqrt(len(columns) // d) ** 2 * d == len(columns)), 0)
     if not columns or not depth:
         raise Problem(f"{name} has {len(columns)} columns of pixels, which make no square.")
-    values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(np.float32, copy=True)
+    texts = table[columns]
+    if texts.iloc[0].str.contains(",", regex=False).any():  # decimal commas
+        texts = texts.apply(lambda column: column.str.replace(",", ".", regex=False))
+    values = texts.apply(pd.to_numeric, errors="coerce").to_numpy(np.float32, copy=True)
     values[~np.isfinite(values)] = np.nan
     side = math.isqrt(len(columns) // depth)
     return values.reshape(-1, side, side, depth)

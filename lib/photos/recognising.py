@@ -493,6 +493,7 @@ def unlisted_rows(draft: Draft, trains: Sequence[str], tests: Sequence[str]) -> 
         draft.fields["pattern"] = pattern
     where = "names" if pattern and "/" not in pattern else "folders"
     draft.notes.append(f"labels: the photos' {where}; {counted(rows['label'])}")
+    draft.notes += spelling_notes(rows["label"], f"give them one spelling in the {where}")
     if where == "folders":
         doubt_folders(draft, rows, place, tests)
     return rows[rows["label"] != ""].reset_index(drop=True)
