@@ -32,6 +32,10 @@ SENT = ("holds", "hashes", "files")
 """What is known of a version from the moment it is sent."""
 
 
+class Refusal(Problem):
+    """Kaggle did not take the dataset, and said why; another machine may have made it just now."""
+
+
 def lacking(context: Context, files: dict[str, Path]) -> list[str]:
     """Return which parts of these files the dataset lacks, as far as this machine knows.
 
@@ -71,7 +75,13 @@ def bundle(
         known = context.state.dataset
         current = None if new and "version" not in known else newest_version(context, files)
         if again or lacking(context, files):
-            send(context, stage_dataset(context, config["weights_files"]), current or 0)
+            staged = stage_dataset(context, config["weights_files"])
+            try:
+                send(context, staged, current or 0)
+            except Refusal:
+                newest_version(context, files)
+                if current or lacking(context, files):
+                    raise
             if "sending" not in known:  # another machine has made it meanwhile
                 newest_version(context, files)
             make_ready(context)
@@ -223,7 +233,7 @@ def send(context: Context, staged: StagedDataset, base: int) -> None:
         return
     if answer["error"] or answer["status"].lower() == "error":
         forget_sending(context)
-        raise Problem(f"Kaggle refused {what}: {answer['error'] or 'it gave no reason'}")
+        raise Refusal(f"Kaggle refused {what}: {answer['error'] or 'it gave no reason'}")
     if answer["status"].lower() != "ok" and not settle(context, errand):
         forget_sending(context)
         raise Problem(

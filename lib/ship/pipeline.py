@@ -12,7 +12,7 @@ from ship.context import Context
 from ship.fetch import SUBMISSION, fetch
 from ship.follow import follow
 from ship.output import say
-from ship.push import open_page, push, take_up
+from ship.push import open_page, push, same_as, settle_push, take_up
 from ship.record import Run
 from ship.submit import submit
 from ship.versions import known_run, new_run
@@ -36,12 +36,12 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
 def ship(context: Context, arguments: argparse.Namespace) -> Run | None:
     """Check, bundle and push, and return the run; None in a dry run."""
     settings = context.settings(arguments)
-    unchanged = nothing_changed(context, settings)
-    if not unchanged:
+    if not nothing_changed(context, settings):
         doctor.examine(context, settings, quiet=True)
     config = context.shown_config(settings)
     with context.remote.patient(context.pace.outage), context.sending():
-        if not unchanged or arguments.again:
+        # A run of exactly the same needs no dataset, which may hold something else by now.
+        if arguments.again or context.dry_run or not is_pushed(context, settings, config):
             bundle(context, config)
         return push(context, settings, config, arguments.again)
 
@@ -53,6 +53,12 @@ def finish(context: Context, run: Run) -> None:
         follow(context, [run])
         folder = fetch(context, run)
         submit(context, run, folder / SUBMISSION)
+
+
+def is_pushed(context: Context, settings: dict[str, str], config: dict) -> bool:
+    """Tell whether a run of exactly this is known, after an unfinished push is settled."""
+    settle_push(context)
+    return bool(same_as(context, new_run(context, settings, config)))
 
 
 def nothing_changed(context: Context, settings: dict[str, str]) -> bool:

@@ -73,12 +73,19 @@ def push(
         run = new_run(context, settings, config)
         if remembered:
             context.remember(settings)
-        if not again and (known := known_run(context, run) or run_at_kaggle(context, run)):
-            refuse_failed(known)
-            say(f"{known.name} is pushed, nothing has changed since")
-            return known
-        run.dataset = mounted_version(context, config)
-        return send(context, run)
+        known = None if again else same_as(context, run)
+        if not known:
+            run.dataset = mounted_version(context, config)
+            return send(context, run, again)
+        refuse_failed(known)
+        say(f"{known.name} is pushed, nothing has changed since")
+        return known
+
+
+def same_as(context: Context, run: Run) -> Run | None:
+    """Return the run of exactly the same that is known here or at Kaggle, None without one."""
+    known = known_run(context, run)
+    return known or run_at_kaggle(context, run, context.remote.kernel(run.kernel))
 
 
 def refuse_failed(run: Run) -> None:
@@ -122,9 +129,16 @@ def stage_kernel(context: Context, run: Run) -> Path:
     return folder
 
 
-def send(context: Context, run: Run) -> Run:
-    """Push a new run once, and return its record."""
-    before, _ = context.remote.kernel(run.kernel) or (0, "")
+def send(context: Context, run: Run, again: bool = False) -> Run:
+    """Push a new run once, and return its record.
+
+    Unless it is to be pushed `again`, a run of the same that another machine has pushed at this
+    moment takes its place.
+    """
+    shown = context.remote.kernel(run.kernel)
+    if not again and (known := run_at_kaggle(context, run, shown)):
+        return known
+    before = shown[0] if shown else 0
     folder = stage_kernel(context, run)
 
     def begin() -> None:
@@ -141,8 +155,36 @@ def send(context: Context, run: Run) -> Run:
         ),
     )
     if isinstance(answer, Found):
-        return note(context, run, *answer.what)
-    return accept(context, run, answer)
+        run = note(context, run, *answer.what)
+    else:
+        run = accept(context, run, answer)
+    return run if again else first_of(context, run, before)
+
+
+def first_of(context: Context, run: Run, before: int) -> Run:
+    """Return the first version of the same that came after `before`: of two machines one gives way.
+
+    Kaggle knows no push under a condition, so both may have arrived; this one is then ended.
+    """
+    twin = dataclasses.replace(run, name="", verified={})
+    first = run_at_kaggle(context, twin, (run.version - 1, ""), since=before)
+    if first is None:
+        return run
+    from ship.cancel import cancel  # which imports this module
+
+    say(f"another machine has pushed the same as {first.name}: {run.name} is ended")
+    for waited in context.asking():
+        try:
+            cancel(context, run, wait=False)
+            break
+        except Problem as problem:  # the session's number is not known before it starts
+            if waited > context.pace.prove:
+                say(str(problem))
+                break
+    context.reread(run)
+    run.status, run.failure = "cancel_acknowledged", f"the same as {first.name}"
+    context.ledger.keep(run)
+    return first
 
 
 def errand_of(context: Context, kernel: str) -> Errand:

@@ -97,8 +97,9 @@ def check(values: Any) -> None:
         wrong = [key for key, kind in shape.items() if key in part and not fits(part[key], kind)]
         if wrong:
             raise ValueError(f"{wrong[0]} of {name} is {part[wrong[0]]!r}")
-    if not fits(values.get("settings", {}), dict[str, str]):
-        raise ValueError("the settings are no texts")
+    for name in ("settings", "versions"):
+        if not fits(values.get(name, {}), dict[str, str]):
+            raise ValueError(f"the {name} are no texts")
 
 
 class Ledger:

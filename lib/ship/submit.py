@@ -27,6 +27,7 @@ from ship.project import KERNEL_METADATA
 from ship.push import chosen_run
 from ship.record import Run, Submission
 from ship.submission import check_for
+from ship.versions import ADOPTED, TAKEN_UP
 
 REFERENCE = 0.96838
 REFERENCE_COMPETITION = "sf-dl-car-classification"
@@ -90,6 +91,8 @@ def submit(
     scored = run.public_score is not None and run.submission.ref
     if scored and not again and adopted in (None, run.submission.ref):
         return report(context, run, run.public_score)
+    if not (again or adopted or run.submission.digest):
+        give_way(context, run, digest)
     with context.sending():
         if adopted:
             take(context, run, path, adoptable(context, adopted, digest), "a person's word")
@@ -127,6 +130,20 @@ def sent_before(context: Context, run: Run, path: Path) -> bool:
         say(f"this very file was submitted before, as {known['ref']}: it is not sent again")
         take(context, run, path, known, "the hash in its message")
     return bool(known)
+
+
+def give_way(context: Context, run: Run, digest: str) -> None:
+    """Let the machine that pushed a run submit it first: wait until it has, or for a while.
+
+    Kaggle knows no submission under a condition, so of two machines one has to wait.
+    """
+    if run.verified.get("pushed") not in (TAKEN_UP, ADOPTED):
+        return
+    for waited in context.asking():
+        if known_submission(context, digest) or waited > context.pace.prove + context.pace.poll_max:
+            return
+        if not waited:
+            say(f"{run.name} was pushed by another machine: asking whether that one submits it")
 
 
 def settled(context: Context, run: Run, path: Path) -> bool:

@@ -41,7 +41,7 @@ from ship.push import NotTaken, push, settle_push
 from ship.record import LOST, Run, settings_text
 from ship.status import live_runs, told
 from ship.submit import Unscorable, submit
-from ship.versions import new_run, same_run
+from ship.versions import new_run, run_at_kaggle, same_run
 
 SESSIONS = 2
 """How many GPU sessions Kaggle lets one user have at once."""
@@ -482,6 +482,18 @@ def key_of_sweep(context: Context, arguments: argparse.Namespace) -> str:
     return frozen.key_of(asked)
 
 
+def take_up(context: Context, cells: list[Cell]) -> None:
+    """Take up the versions at Kaggle that this machine does not know, of cells that have no run."""
+    unknown = [cell for cell in cells if cell.run(context) is None]
+    if context.dry_run or not unknown:
+        return
+    with context.sending():
+        settle_push(context)
+        shown = context.remote.kernel(context.kernel_ref)
+        for cell in unknown:
+            run_at_kaggle(context, replace(cell.wanted, verified={}), shown)
+
+
 def work_on_copy(context: Context, key: str, fresh: bool) -> bool:
     """Let the sweep work on the copy that it began with, or else on a new one.
 
@@ -514,6 +526,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
             stack.enter_context(only_one(lock, OCCUPIED))
         new = work_on_copy(context, key, arguments.fresh)
         cells = cells_of(context, arguments)
+        take_up(context, cells)
         plan(context, cells)
         if context.dry_run:
             return

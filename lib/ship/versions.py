@@ -15,12 +15,17 @@ from common import Problem, write_atomically
 from common.packages import packages_hash
 from ship.contents import HASHES, content_hash, sha256, upload_files
 from ship.context import Context
+from ship.line import Refused
 from ship.output import say, tell
 from ship.project import KERNEL_METADATA
 from ship.record import Run, run_name
 
 MARK = re.compile(r"^# ship: (\S+)(?: (\S+))?(?: for (\S+))?$", re.MULTILINE)
 """A push's mark, its key, and the version of the dataset that it is for, in the script."""
+
+TAKEN_UP = "its key in the version's source"
+ADOPTED = "the version's source"
+"""What verifies a run that another machine, or a lost record, has pushed."""
 
 
 def code_hash(context: Context) -> str:
@@ -63,9 +68,10 @@ def new_run(context: Context, settings: dict[str, str], config: dict) -> Run:
 
 
 def known_run(context: Context, run: Run) -> Run | None:
-    """Return the newest run that was made of exactly the same, None when there is none."""
+    """Return the newest run of exactly the same, better one with a result; None without any."""
     same = [known for known in context.ledger.runs() if known.version and same_run(known, run)]
-    return same[-1] if same else None
+    good = [known for known in same if not known.useless]
+    return (good or same or [None])[-1]
 
 
 def same_run(known: Run, run: Run) -> bool:
@@ -108,15 +114,44 @@ def note(
     return run
 
 
-def run_at_kaggle(context: Context, run: Run) -> Run | None:
-    """Take up Kaggle's newest version when it was made of exactly the same, and return it."""
-    shown = context.remote.kernel(run.kernel)
-    found = MARK.search(shown[1]) if shown else None
-    if not found or found[2] != key_of(run):
-        return None
-    run.mark = found[1]
-    say(f"version {shown[0]} at Kaggle is of exactly this kernel")
-    return note(context, run, run.kernel, shown[0], "its key in the version's source")
+def run_at_kaggle(
+    context: Context, run: Run, shown: tuple[int, str] | None, since: int = 0
+) -> Run | None:
+    """Take up the newest of Kaggle's versions that was made of exactly the same, and return it.
+
+    Args:
+        context: the project, Kaggle and the state.
+        run: what it is to be made of.
+        shown: Kaggle's newest version and its source, None when it shows no such kernel.
+        since: the versions up to this one are not looked at.
+    """
+    recorded = {r.version for r in context.ledger.runs() if r.kernel == run.kernel and r.code}
+    newest, source = shown or (0, "")
+    for version in range(newest, since, -1):
+        if version in recorded:
+            continue
+        found = mark_of(context, run.kernel, version, source if version == newest else "")
+        if found and found[2] == key_of(run):
+            run.mark, run.dataset = found[1], found[3] or ""
+            say(f"version {version} at Kaggle is of exactly this kernel")
+            return note(context, run, run.kernel, version, TAKEN_UP)
+    return None
+
+
+def mark_of(context: Context, kernel: str, version: int, source: str = "") -> re.Match | None:
+    """Return the mark, key and dataset in a version's source, which Kaggle is asked for once."""
+    seen = context.state.values.setdefault("versions", {})
+    name = f"{kernel}/{version}"
+    if name not in seen:
+        try:
+            found = MARK.search(source or context.remote.source(kernel, version))
+        except Refused as refusal:
+            if refusal.status not in (403, 404):
+                raise
+            return None
+        seen[name] = found[0] if found else ""
+        context.state.save()
+    return MARK.search(seen[name])
 
 
 def adopt(context: Context, version: int) -> Run:
@@ -137,11 +172,12 @@ def adopt(context: Context, version: int) -> Run:
         with contextlib.suppress(Problem):  # the kernel here may not know these settings
             mine = new_run(context, run.settings, context.shown_config(run.settings))
             run = mine if found and found[2] == key_of(mine) else run
+        run.dataset = found[3] or "" if found else ""
         run.mark = found[1] if found else ""
     if pending and pending["kernel"] == kernel:  # a person has said what became of it
         forget(context)
     write_atomically(context.project.runs / "kernels" / f"{name}.py", source)
-    return note(context, run, kernel, version, "the version's source", run.status or "pushed")
+    return note(context, run, kernel, version, ADOPTED, run.status or "pushed")
 
 
 def overrides_in(source: str) -> dict[str, str]:

@@ -1,0 +1,143 @@
+"""What Kaggle has is known by witnesses that live there: a second clone sends nothing again."""
+
+import dataclasses
+import re
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from shipping import ONCE, SCORE, World, open_world
+
+LIB = "alice/car-classification-lib"
+
+
+def clone(world) -> World:
+    """Return a second clone of the project, which knows nothing, before the same Kaggle."""
+    folder = world.project.with_name("clone")
+    shutil.copytree(world.project, folder, ignore=shutil.ignore_patterns("runs"))
+    return dataclasses.replace(world, project=folder)
+
+
+def edit_lib(world, text: str) -> None:
+    (world.project / "lib" / "photos" / "deep" / "inner.py").write_text(text)
+
+
+def test_two_clones_in_turn_upload_nothing_twice(world):
+    other = clone(world)
+    for turn in (world, other, world, other):
+        for command in ((), ("bundle",), ("bundle", "--set", "limit=8"), ("push",)):
+            assert turn.ship(*command, "--defaults").status == 0
+    assert world.kaggle.counts == ONCE
+    assert other.runs[0].public_score == SCORE
+    assert other.runs[0].dataset == f"{LIB}/1"
+    edit_lib(world, "X = 2\n")
+    edit_lib(other, "X = 2\n")
+    for turn in (world, other, world, other):
+        assert turn.ship().status == 0
+    assert world.kaggle.counts["dataset_versions"] == 2
+    assert world.kaggle.counts["kernel_runs"] == 2
+
+
+def test_a_clone_of_other_code_does_not_have_what_ran_before_uploaded_again(world):
+    other = clone(world)
+    edit_lib(other, "X = 2\n")
+    for turn in (world, other, world, other):
+        assert turn.ship().status == 0
+    shutil.rmtree(world.project / "runs")
+    assert world.ship().status == 0  # the newest version of the dataset is the other clone's
+    assert world.kaggle.counts["dataset_versions"] == 2
+    assert world.kaggle.counts["kernel_runs"] == 2
+    assert world.kaggle.counts["submissions"] == 1
+
+
+def test_every_setting_that_has_run_is_known_when_the_records_are_lost(world):
+    for skill in ("30", "36", "39"):
+        assert world.ship("--set", f"skill={skill}").status == 0
+    shutil.rmtree(world.project / "runs")
+    outcome = world.ship("sweep", "skill=30,36,39", "--submit", "best")
+    assert outcome.status == 0, outcome
+    assert "3 settings, 0 to be run" in outcome.out
+    assert world.kaggle.counts == ONCE | {"kernel_versions": 3, "kernel_runs": 3}
+    shutil.rmtree(world.project / "runs")
+    assert world.ship("--set", "skill=36").status == 0
+    assert world.kaggle.counts["kernel_versions"] == 3
+    asked = len(world.calls("GetKernel"))
+    assert world.ship("--set", "limit=8").status == 0
+    assert world.ship("--set", "limit=9").status == 0
+    again = [call.body.get("versionLabel") for call in world.calls("GetKernel")[asked:]]
+    assert again.count("v1") == 1  # the sources of old versions are asked for once
+    assert "v2" not in again
+
+
+def test_a_version_with_other_weights_is_enough_for_a_run_that_needs_fewer(world):
+    """The hashes of a dataset's parts are apart: what it has more does no harm."""
+    world.ship("bundle")
+    edit_lib(world, "X = 2\n")
+    world.ship("bundle")
+    with world.kaggle.store.changing() as state:
+        state["datasets"][LIB]["versions"][1]["notes"] += " 0123456789ab"
+    shutil.rmtree(world.project / "runs")
+    assert "version 2 is up to date" in world.ship("bundle").out
+    with world.kaggle.store.changing() as state:
+        version = state["datasets"][LIB]["versions"][1]
+        version["notes"] = re.sub(r"holds \w+", "holds 0123456789ab", version["notes"])
+    shutil.rmtree(world.project / "runs")
+    assert "version 3 is READY" in world.ship("bundle").out
+
+
+def test_a_version_that_has_failed_is_uploaded_again(world):
+    world.ship("bundle")
+    edit_lib(world, "X = 2\n")
+    world.ship("bundle")
+    with world.kaggle.store.changing() as state:
+        state["datasets"][LIB]["versions"][1]["status"] = "FAILED"
+    shutil.rmtree(world.project / "runs")
+    assert "run the same command again" in world.ship("bundle").sentence
+    assert world.ship("bundle").status == 0
+    assert world.kaggle.counts["dataset_versions"] == 3
+
+
+def test_the_same_is_pushed_by_another_machine_at_the_same_moment(world):
+    """Kaggle knows no push under a condition: the later version is ended and the first followed."""
+    save = world.kaggle.kernels.SaveKernel
+
+    def after_another(request):
+        world.kaggle.kernels.SaveKernel = save
+        mark = re.search(r"# ship: (\w+)", request["text"])[1]
+        save(request | {"text": request["text"].replace(mark, "0123456789abcdef")})
+        return save(request)
+
+    world.kaggle.kernels.SaveKernel = after_another
+    outcome = world.ship("--set", "seconds=20", "--no-wait")
+    assert outcome.status == 0, outcome
+    assert "another machine has pushed the same as car-classification-v1" in outcome.out
+    [kernel] = world.kaggle.store.state["kernels"].values()
+    assert world.ship("cancel", "1").status == 0
+    assert [version["status"] for version in kernel["versions"]] == ["CANCEL_ACKNOWLEDGED"] * 2
+    assert {run.name: run.failure for run in world.runs}["car-classification-v2"] == (
+        "the same as car-classification-v1"
+    )
+    assert [run.version for run in world.runs if not run.failed] == []
+
+
+@pytest.mark.parametrize("trial", range(3))
+def test_two_clones_at_once(tmp_path, trial):
+    del trial
+    with open_world(tmp_path, lag=0.0) as world:
+        other = clone(world)
+        with ThreadPoolExecutor() as pool:
+            outcomes = [
+                pool.submit(one.ship, "--set", "seconds=1", SHIP_TIMEOUT="20")
+                for one in (world, other)
+            ]
+        outcomes = [outcome.result() for outcome in outcomes]
+        assert [outcome.status for outcome in outcomes] == [0, 0], outcomes
+        assert world.kaggle.counts["submissions"] == 1
+        assert world.kaggle.counts["dataset_versions"] == 1
+        [kernel] = world.kaggle.store.state["kernels"].values()
+        done = [v for v in kernel["versions"] if v["status"] == "COMPLETE"]
+        assert len(done) == 1, kernel["versions"]
+        for one in (world, other):
+            assert one.ship().status == 0
+        assert world.kaggle.counts["submissions"] == 1
