@@ -119,6 +119,10 @@ def test_rows_whose_id_cannot_be_told_are_refused(tmp_path):
     edit(folder / "test.csv", lambda table: table.drop(columns="id"))
     with pytest.raises(Problem, match=r"No column of test.csv holds the Ids .* im7"):
         read(folder)
+    for ids in ([1, 2, 3, 4, 6], ["1", "01", "2", "3", "4"]):
+        edit(folder / "sample.csv", lambda table, ids=ids: table.assign(id=ids))
+        with pytest.raises(Problem, match=r"which are no numbers in a row"):
+            read(folder)
     edit(folder / "sample.csv", lambda table: table[:3])
     with pytest.raises(Problem, match=r"test.csv has 5 rows, sample.csv 3"):
         read(folder)
@@ -316,6 +320,17 @@ def test_tfrecords_are_unpacked_once(tmp_path, capsys):
     for _ in range(2):
         assert_records(read(folder, layout))
     assert capsys.readouterr().out.count("Unpacking photos") == 1
+
+
+def test_records_of_two_classes_may_ask_for_a_probability(tmp_path):
+    folder = write_competition(tmp_path / "data", lambda n: n % 2)
+    sample = [(Id, 0.5) for Id in IDS]
+    write_csv(folder / "sample_submission.csv", sample, ("id", "target"))
+    layout = propose(source_of(folder, tmp_path / "scratch", metric="auc")).layout
+    competition = read(folder, layout)
+    assert (layout.submission, competition.classes) == ("probability", [0, 1])
+    made = competition.submission(np.eye(2, dtype="float32")[[0, 1, 1, 0, 1]])
+    assert made["target"].astype(float).tolist() == [0, 1, 1, 0, 1]
 
 
 SPELT = {

@@ -132,7 +132,7 @@ def read_image(path: str, color_mode: str = "rgb", truncated: str = "load") -> n
     """Decode one file to uint8 [height, width, channels], values 0..255.
 
     16-bit values keep their upper eight bits; for 32 and 64 bits see `_as_uint8`. Alpha is dropped
-    unless the mode is rgba. The orientation that a file tells is applied for rgb and gray but, as
+    unless the mode is rgba. The orientation in a file's header is applied for rgb and gray but, as
     in the original library, not for rgba. With
     `truncated="load"` a truncated file is decoded as far as possible, with a warning; with "error"
     it is refused. Raises UnreadableImage, which names the file.
@@ -274,9 +274,9 @@ def _in_colours(image: np.ndarray, color_mode: str) -> np.ndarray:
     channels = 1 if image.ndim == 2 else image.shape[2]
     source = {1: "GRAY", 3: "BGR", 4: "BGRA"}[channels]
     target = {"rgb": "RGB", "rgba": "RGBA"}.get(color_mode, "GRAY")
-    return (
-        image if source == target else cv2.cvtColor(image, getattr(cv2, f"COLOR_{source}2{target}"))
-    )
+    if source == target:
+        return image
+    return cv2.cvtColor(image, getattr(cv2, f"COLOR_{source}2{target}"))
 
 
 def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) -> np.ndarray:

@@ -75,7 +75,7 @@ def class_names(
 def spelling_of(
     texts: Iterable[str], numbers: Collection[int]
 ) -> Callable[[int], int | str] | None:
-    """Return a function that spells numbers as some texts do, or None where they tell no way.
+    """Return a function that spells numbers as some texts do, or None where none of them does.
 
     Args:
         texts: which may be anything; those count that spell one of the numbers.

@@ -23,7 +23,7 @@ def unpack_pixels(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, La
     """Write the rows of both tables as PNGs, once; return their folder and its layout.
 
     Raises:
-        Problem: a table is missing, its rows are no pictures, or a test row's Id can't be told.
+        Problem: a table is missing, its rows are no pictures, or the Ids of test rows are unknown.
     """
     tests = layout.test_photos[0] if layout.test_photos else ""
     names = [layout.train_csv, *([tests] if tests else [])]
@@ -106,11 +106,11 @@ def common_range(pixels: Sequence[np.ndarray], names: Sequence[str]) -> tuple[fl
         spans.append((float(np.nanmin(values)), float(np.nanmax(values))))
     usual = {usual_range(*span) for span in spans} & {*RANGES}
     if len(usual) > 1:
-        told = " but ".join(
+        differing = " but ".join(
             f"from {low:g} to {high:g} in {name}"
             for (low, high), name in zip(spans, names, strict=True)
         )
-        raise Problem(f"Pixels run {told}: give both tables the same range, such as 0 to 255.")
+        raise Problem(f"Pixels run {differing}: give both tables the same range, such as 0 to 255.")
     low, high = min(low for low, _ in spans), max(high for _, high in spans)
     black, white = usual_range(low, high)
     if (black, white) != (0, 255):
@@ -151,7 +151,7 @@ def test_ids(
     as 1 to 28000; a line says so.
 
     Raises:
-        Problem: the Ids can't be told.
+        Problem: the Ids are unknown.
     """
     pixels = set(pixel_columns(table.columns, name))
     others = [column for column in table.columns if column not in pixels]
@@ -168,15 +168,14 @@ def test_ids(
             f"{name} has {len(table)} rows, {layout.sample_csv} {len(sample)}, and no column of "
             f"{name} holds the Ids of {layout.sample_csv}: take both from the same competition."
         )
-    numbers = [number_of(Id) for Id in ids]
-    if None in numbers or max(numbers) - min(numbers) != len(set(numbers)) - 1:
+    of_number = {number_of(Id): Id for Id in ids}
+    first = 0 if None in of_number else min(of_number)
+    if set(of_number) != set(range(first, first + len(ids))):
         raise Problem(
             f"No column of {name} holds the Ids of {layout.sample_csv}, such as {ids.iloc[0]}, "
             f"which are no numbers in a row: add the Ids to {name} as a column {sample.columns[0]}."
         )
-    first = min(numbers)
     print(f"{name} has no column of Ids: its first row is the Id {first}, and so on.")
-    of_number = dict(zip(numbers, ids, strict=True))
     return pd.Series([of_number[first + row] for row in range(len(table))])
 
 

@@ -587,7 +587,7 @@ def concluded(draft: Draft, rows: pd.DataFrame) -> Proposal:
     fields = draft.fields | {"submission": form, "metric": metric}
     if form == "best":
         fields["k"] = k
-    if form == "probability" and labels != {"0", "1"}:
+    if form == "probability" and labels - {"0", "1"}:  # unknown while they are packed in records
         column = sample.columns[1]
         likely = column if column in labels else max(labels)
         fields["positive"] = likely

@@ -12,7 +12,7 @@ from photos.places import read_table
 from photos.spelling import SUFFIX, WAYS_OF_LABELS, Spellings, folded, number_of
 
 WORDS = {"true": "1", "false": "0", "": "0"}  # in a one-hot code
-BETWEEN = r"[\s,|;]"  # what stands between several labels in one text
+BETWEEN = r"[\s,|;]"  # what separates several labels in one text
 
 
 def rows_of_table(
