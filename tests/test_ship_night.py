@@ -70,6 +70,16 @@ def test_an_outage_is_said_when_it_begins_and_when_it_is_over(tmp_path, phase, k
         assert world.kaggle.counts == ONCE
 
 
+@pytest.mark.parametrize("code", [403, 404, 520])
+def test_a_refusal_for_a_moment_while_the_score_is_waited_for(tmp_path, code):
+    with open_world(tmp_path, scoring_delay=1.0) as world:
+        process = world.start(**LONG)
+        lines = output_from(process, "waiting for its score")
+        world.kaggle.faults.add("ListSubmissions", "status", times=3, code=code)
+        rest_of(process, lines)
+        assert world.kaggle.counts == ONCE
+
+
 def test_a_laptop_that_sleeps(world):
     process = world.start("--set", "seconds=1", SHIP_TIMEOUT="0.5", **LONG)
     lines = output_from(process, "car-classification-v1: RUNNING")

@@ -176,6 +176,21 @@ def test_the_clock_jumps_after_a_kill_while_lists_lag(tmp_path, call):
         assert lagging.kaggle.counts == ONCE
 
 
+@pytest.mark.parametrize("call", ["SaveKernel", "CreateSubmission"])
+def test_an_outage_after_a_lost_answer_proves_nothing(tmp_path, call):
+    """What Kaggle does not list right after an outage has been denied for no time at all."""
+    with open_world(tmp_path, lag=4.5) as lagging:
+        lagging.kaggle.faults.add(call, "drop", effect=True)
+        process = lagging.start(SHIP_PROVE="2.5", SHIP_OUTAGE="600")
+        until(lambda: lagging.calls(call))
+        lagging.kaggle.faults.add("*", "drop", times=10**6)
+        time.sleep(3)
+        lagging.kaggle.faults.clear()
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+        assert lagging.kaggle.counts == ONCE
+
+
 def test_kaggle_counts_more_submissions_than_it_lists(world):
     world.go_to_the_submission()
     world.kaggle.faults.add("CreateSubmission", "drop", effect=True)

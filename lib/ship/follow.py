@@ -108,6 +108,7 @@ class Sight:
         """For how many seconds it has been hidden."""
         self.why = ""
         """What Kaggle gives in the place of a status, or why the run has failed."""
+        self._said: set[str] = set()
 
     @property
     def lost(self) -> bool:
@@ -121,12 +122,12 @@ class Sight:
             Unavailable: Kaggle did not answer.
             Refused: the credentials are wrong.
         """
-        word, why = told_status(self.context, self.run)
-        if not word and why != self.why:
-            minutes = self.context.pace.lost / 60
-            say(f"{why} of {self.run.name}: asking again for {minutes:.0f} minutes")
-        self.why = why
+        word, self.why = told_status(self.context, self.run)
         self.seconds = 0.0 if word else self.seconds + pause
+        if not word and not self.lost and self.why not in self._said:
+            minutes = self.context.pace.lost / 60
+            say(f"{self.why} of {self.run.name}: asking again for {minutes:.0f} minutes")
+            self._said.add(self.why)
         return word
 
 

@@ -29,7 +29,7 @@ from ship.hiding import redact, refuse_secrets
 from ship.output import say, silence
 from ship.pace import Pace
 
-BUSY = (408, 425, 429, 500, 502, 503, 504)
+BUSY = (408, 425, 429, *range(500, 600))
 """HTTP statuses after which another attempt may succeed."""
 CAUSES = {
     "tls": (
@@ -286,8 +286,11 @@ class Line:
                 reason = "401, the credentials are refused"
             else:
                 reason = self._reason(error, what, args)
-            hopeless = last or what in self._failing  # one attempt tells whether an outage is over
-            if hopeless and (self._patience is None or waited >= self._patience):
+            if self._patience is None:
+                hopeless = last
+            else:  # one attempt tells whether an outage is over
+                hopeless = (last or what in self._failing) and waited >= self._patience
+            if hopeless:
                 break
             if op == "upload" and error["kind"] == "dropped" and attempt > 1:
                 self.forget_uploads()

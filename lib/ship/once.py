@@ -5,7 +5,6 @@ deny it, or not know. Only when all of them deny it at every question for `pace.
 sent again. Otherwise a person decides.
 """
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -116,8 +115,11 @@ def settle(context: Context, errand: Errand, late: bool = False) -> Found | None
 
 
 def ask(context: Context, errand: Errand, needed: float) -> Verdict:
-    """Ask all witnesses until one has seen it, or all have denied it for `needed` seconds."""
-    began = denied = time.monotonic()
+    """Ask all witnesses until one has seen it, or all have denied it for `needed` seconds.
+
+    Only the pauses between questions that were answered count: not an outage, nor a laptop's sleep.
+    """
+    waited = denied = 0.0
     for looks, pause in enumerate(context.pace.polls()):
         try:
             with context.remote.patient(context.pace.outage):
@@ -128,14 +130,15 @@ def ask(context: Context, errand: Errand, needed: float) -> Verdict:
             verdict = Unknown(str(problem).rstrip("."))
         if isinstance(verdict, Found):
             return verdict
-        now = time.monotonic()
         if isinstance(verdict, Unknown):
-            denied = now
-            if now - began >= 2 * needed:
+            denied = 0.0
+            if waited >= 2 * needed:
                 return verdict
-        elif looks and now - denied >= needed:
+        elif looks and denied >= needed:
             return verdict
         if looks == 0 and needed > 10:
             say(f"it is not there yet; asking again for {needed / 60:.0f} minutes: lists lag")
-        context.remote.wait(min(pause, max(needed / 4, context.pace.poll)))
+        pause = min(pause, max(needed / 4, context.pace.poll))
+        context.remote.wait(pause)
+        waited, denied = waited + pause, denied + pause
     raise AssertionError("polling never ends by itself")

@@ -352,6 +352,21 @@ def score_in(told: str | float | None) -> float | None:
     return score
 
 
+def patient_scoring_of(context: Context, ref: int) -> tuple[str, float | None, str]:
+    """Return what `scoring_of` does; an outage is waited out, and a refusal is a status word.
+
+    Raises:
+        Problem: the score is no number, or the credentials are wrong.
+    """
+    try:
+        with context.remote.patient(context.pace.outage):
+            return scoring_of(context, ref)
+    except Refused as refusal:
+        if refusal.status == 401:
+            raise
+        return f"HTTP {refusal.status}", None, ""
+
+
 def wait_for_score(context: Context, run: Run) -> None:
     """Wait until a submission has its score, and report it.
 
@@ -363,8 +378,7 @@ def wait_for_score(context: Context, run: Run) -> None:
     say(f"submission {ref} was taken; waiting for its score")
     known = ["PENDING", "COMPLETE"]
     for waited in context.asking():
-        with context.remote.patient(context.pace.outage):
-            status, score, error = scoring_of(context, ref)
+        status, score, error = patient_scoring_of(context, ref)
         if score is not None:
             return report(context, run, score)
         if status == "ERROR":

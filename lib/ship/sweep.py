@@ -184,7 +184,7 @@ class Room:
     def refused(self, why: str) -> None:
         """Note that Kaggle has refused a push, and say so unless it said the same before."""
         now, shortest = time.monotonic(), 5 * self.context.pace.poll_max
-        self.gpu = told(gpu_time, self.context) if "quota" in why.lower() else None
+        self.gpu = self.told() if "quota" in why.lower() else None
         self.renewal = now + max(shortest, self.gpu.renewed_in) if self.gpu else math.inf
         if why != self.why:
             until = self.gpu.until if self.gpu and self.gpu.left < 1 else ""
@@ -206,11 +206,15 @@ class Room:
         if now < self.next:
             return False
         self.next = now + 5 * self.context.pace.poll_max
+        gpu = self.told()
+        return bool(gpu) and (gpu.left >= 1 or gpu.renewed != self.gpu.renewed)
+
+    def told(self) -> GpuTime | None:
+        """Return the week's GPU time, None where Kaggle does not tell it."""
         try:
-            gpu = gpu_time(self.context)
+            return gpu_time(self.context)
         except Concern:
-            return False
-        return gpu.left >= 1 or gpu.renewed != self.gpu.renewed
+            return None
 
 
 @dataclass
@@ -387,13 +391,13 @@ class Drive:
         return why | {run.name: self.fetching[run.name].why for run in complete}
 
 
-def hand_in(context: Context, cells: list[Cell], which: str) -> dict[str, Problem]:
+def hand_in(context: Context, cells: list[Cell], which: str) -> tuple[bool, dict[str, Problem]]:
     """Submit the best run or all of them, as far as today's submissions go.
 
     A file that can't be scored does not keep the others back: the best is then the best of these.
 
     Returns:
-        Why a run was not submitted, by its name.
+        Whether all was submitted that was asked for, and why a run was not, by its name.
     """
     runs = [run for cell in cells if (run := cell.run(context)) and run.files and not run.useless]
     runs.sort(key=lambda run: run.merit(run.value), reverse=True)
@@ -402,21 +406,19 @@ def hand_in(context: Context, cells: list[Cell], which: str) -> dict[str, Proble
         for run in runs:
             if run.public_score is None and told(submissions_left, context) == 0:
                 say("no submissions are left today: the same command goes on tomorrow (UTC)")
-                break
+                return True, refused
             try:
                 with context.holding(run, context.pace.score):
                     submit(context, run, context.folder(run) / SUBMISSION)
             except Problem as problem:
-                if getattr(problem, "status", 0) == 401:
-                    raise
                 refused[run.name] = problem
                 say(str(problem))
                 if which == "best" and not isinstance(problem, Unscorable):
                     break
             else:
                 if which == "best":
-                    break
-    return refused
+                    return True, refused
+    return not refused, refused
 
 
 def show(context: Context, cells: list[Cell], left_out: dict[str, str]) -> None:
@@ -541,9 +543,9 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
             context.project = frozen.keep(context.project, key)
         drive = Drive(context, cells)
         drive.finish()
-        wanted, refused = arguments.submit != "none" and not drive.stopped, {}
-        if wanted:
-            refused = hand_in(context, cells, arguments.submit)
+        done, refused = True, {}
+        if arguments.submit != "none" and not drive.stopped:
+            done, refused = hand_in(context, cells, arguments.submit)
     left_out = drive.without_result() | {name: str(why) for name, why in refused.items()}
     show(context, cells, left_out)
     runs = [run for cell in cells if (run := cell.run(context))]
@@ -551,6 +553,5 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         raise drive.stopped
     if not any(run.files or run.name in refused for run in runs):
         raise Problem("no setting has a result: `ship follow VERSION` shows why a run failed.")
-    done = any(run.public_score is not None for run in runs)
-    if refused and (arguments.submit == "all" or not done):
+    if not done:
         raise Problem(f"not all was submitted; {'; '.join(map(str, refused.values()))}")
