@@ -1,11 +1,14 @@
 """A run's output counts as fetched when its files are verified; whatever else is fetched anew."""
 
+import json
 import shutil
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
 
+from ship.fetch import part_of, places
 from shipping import open_world
 from terminal import COLOURS, on_terminal
 
@@ -86,7 +89,7 @@ def test_a_sample_submission_that_is_cut_is_downloaded_anew(complete, fault):
 
 
 def test_a_file_goes_on_where_it_was_cut(complete):
-    part = complete.project / "runs" / f"{NAME}.part" / "pictures" / "curve.png.part"
+    part = part_of(complete.project / "runs" / f"{NAME}.part" / "pictures" / "curve.png")
     part.parent.mkdir(parents=True)
     part.write_bytes(b"x" * 100)  # in truth these are other bytes, so it shows what was asked for
     assert complete.ship("fetch").status == 0
@@ -101,7 +104,7 @@ def test_the_bar_counts_all_bytes(complete):
     part = complete.project / "runs" / f"{NAME}.part"
     for name, kept, size in (
         ("submission.csv", "submission.csv", 9999),
-        ("metrics.json", "metrics.json.part", 9),
+        ("metrics.json", part_of(Path("metrics.json")).name, 9),
     ):
         part.mkdir(exist_ok=True)
         (part / kept).write_bytes(sent[Path(name)].read_bytes()[:size])
@@ -165,8 +168,86 @@ def test_odd_names_and_entries_on_two_pages_block_nothing(complete, monkeypatch)
     assert (
         "Kaggle lists File3.txt of car-classification-v1 twice: the first is taken" in outcome.out
     )
-    assert "'file3.txt' is left out: there is another of nearly the same name" in outcome.out
+    assert "'File3.txt' is kept as File3 (2).txt" in outcome.out
+    folder = complete.project / "runs" / NAME
+    assert (folder / "File3 (2).txt").read_text() == "another"
+    assert (folder / "file3.txt").read_text() == "file 3"
     assert (complete.project / "runs" / NAME / "log 12-30.txt").read_text() == "x"
+
+
+def test_the_submission_is_the_one_of_this_very_name(complete):
+    working = output_of(complete)
+    (working / "Submission.csv").write_text("Id,Category\n1,2\n")
+    outcome = complete.arrives_once()
+    assert "'Submission.csv' is kept as Submission (2).csv" in outcome.out
+    folder = complete.project / "runs" / NAME
+    assert (folder / "Submission (2).csv").read_text() == "Id,Category\n1,2\n"
+
+
+NAMES = [
+    "é.txt",
+    "e\u0301.txt",
+    "A",
+    "a/b.txt",
+    "a/B.txt",
+    "car-classification.log",
+    "x" * 251 + ".txt",
+]
+
+
+def test_every_name_has_a_place_of_its_own_in_any_order():
+    folder = Path("/folder")
+    placed = places(folder, NAMES, "car-classification.log")
+    assert placed == places(folder, reversed(NAMES), "car-classification.log")
+    assert placed.keys() == set(NAMES)
+    shown = {unicodedata.normalize("NFC", str(path)).casefold() for path in placed.values()}
+    assert len(shown) == len(NAMES)
+    assert folder / "car-classification.log" not in placed.values()
+    parents = {str(parent).casefold() for path in placed.values() for parent in path.parents}
+    assert not parents & shown
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "é" * 125, "x" * 246 + ".csv"])
+def test_a_long_name_is_fetched(complete, name):
+    (output_of(complete) / name).write_text("long")
+    complete.kaggle.faults.add("GET output", "cut", times=2, fraction=0.4)
+    complete.arrives_once()
+    assert (complete.project / "runs" / NAME / name).read_text() == "long"
+
+
+@pytest.mark.parametrize("pieces", [["a \ud83d", "\ude97 b\n"], ["a \ud83d", "b"], ["\ude97"]])
+def test_half_of_a_letter_in_the_log_blocks_nothing(complete, pieces):
+    """Kaggle cuts the log into entries wherever it likes."""
+    log = json.dumps([{"stream_name": "stdout", "time": 1, "data": data} for data in pieces])
+    complete.kaggle.faults.add("ListKernelSessionOutput", "merge", times=99, fields={"log": log})
+    assert complete.ship("follow").status == 0
+    complete.arrives_once()
+    kept = (complete.project / "runs" / NAME / "car-classification.log").read_text()
+    assert ("🚗" in kept) == (len(pieces) == 2 and "\ude97" in pieces[1])
+
+
+def test_many_files_take_few_connections(complete, monkeypatch):
+    for number in range(300):
+        (output_of(complete) / f"more{number}.txt").write_text(str(number))
+    connections = []
+    server = complete.kaggle._http
+    serve = server.process_request
+    monkeypatch.setattr(
+        server, "process_request", lambda *client: (connections.append(client), serve(*client))
+    )
+    assert complete.ship("fetch").status == 0
+    assert len(complete.calls("GET output")) >= 300
+    assert len(connections) < 20
+
+
+def test_a_download_goes_on_as_long_as_it_brings_bytes(complete):
+    """Many more cuts than there are attempts at a call."""
+    data = bytes(range(256)) * 4000
+    (output_of(complete) / "weights.h5").write_bytes(data)
+    complete.kaggle.faults.add("GET output", "cut", times=30, after=28, fraction=0.04)
+    assert complete.ship("fetch", SHIP_RETRIES="2").status == 0
+    assert (complete.project / "runs" / NAME / "weights.h5").read_bytes() == data
+    complete.arrives_once()
 
 
 def test_only_some_files(complete):

@@ -3,6 +3,7 @@
 import importlib.metadata
 import json
 import os
+import random
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -344,6 +345,26 @@ def test_an_interrupted_upload_goes_on_where_it_was(world):
     assert len(puts) == 3 + 2  # the broken one, the question how much arrived, the rest
     folder = world.kaggle.datasets.folder_of("alice/car-classification-lib", 1)
     assert (folder / "photos" / "data.npz").read_bytes() == big.read_bytes()
+
+
+def test_a_slow_upload_goes_on_as_long_as_it_brings_bytes(world):
+    """It takes many times the client's timeout, and more attempts than a call has."""
+    big = world.project / "lib" / "photos" / "data.npz"
+    big.write_bytes(random.Random(0).randbytes(1 << 20))
+    world.kaggle.faults.add("PUT blob", "slow", times=999, rate=150_000)
+    outcome = world.ship("bundle", SHIP_TIMEOUT="1", SHIP_RETRIES="1")
+    assert outcome.status == 0, outcome
+    assert len(world.calls("PUT blob")) > 8
+    starts = [call.body["name"] for call in world.calls("StartBlobUpload")]
+    assert len(starts) == 3  # none is begun anew
+    folder = world.kaggle.datasets.folder_of("alice/car-classification-lib", 1)
+    assert (folder / "photos" / "data.npz").read_bytes() == big.read_bytes()
+
+
+def test_an_upload_that_brings_nothing_ends(world):
+    world.kaggle.faults.add("PUT blob", "slow", times=999, rate=1)
+    outcome = world.ship("bundle", SHIP_TIMEOUT="0.3", SHIP_RETRIES="1")
+    assert "Kaggle gave no usable answer about the upload" in outcome.sentence
 
 
 def test_an_upload_goes_on_in_another_process(world):

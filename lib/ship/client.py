@@ -34,7 +34,10 @@ import requests
 from urllib3.exceptions import HTTPError as TransportError
 from urllib3.util.retry import Retry
 
-CHUNK = 1 << 20
+CHUNK = 1 << 12
+"""Bytes of a body that are waited for at once: a slow line brings them within its timeout too."""
+TELLING = 0.2
+"""Seconds between two reports of a transfer's progress."""
 CHANGING = (
     "SaveKernel",
     "CreateDataset",
@@ -141,7 +144,7 @@ class Progress:
     emit: Callable[..., None]
 
     def __init__(self, *_, total: int = 0, initial: int = 0, **__):
-        self.total, self.done = total, initial
+        self.total, self.done, self.told = total, initial, 0.0
 
     def __enter__(self) -> "Progress":
         return self
@@ -152,7 +155,10 @@ class Progress:
     def update(self, count: int) -> None:
         """Report `count` more bytes."""
         self.done += count
-        Progress.emit(event="progress", done=self.done, total=self.total)
+        now = time.monotonic()
+        if now - self.told >= TELLING or self.done == self.total:
+            self.told = now
+            Progress.emit(event="progress", done=self.done, total=self.total)
 
 
 class Client:
@@ -166,7 +172,11 @@ class Client:
         extended.tqdm = Progress
         self.api = extended.KaggleApi()
         self.api.MAX_UPLOAD_RESUME_ATTEMPTS = 3  # the caller waits between more attempts
+        self.resume_upload, self.api._resume_upload = self.api._resume_upload, self._resume
+        self.arrived: dict[str, int] = {}  # by file, how much of it Kaggle has
         self.api.authenticate()
+        self.web = requests.Session()  # keeps its connections, for thousands of files
+        self.calls: Any = None
         self.pending: tuple[str, Any] | None = None  # an uploaded dataset that is not created yet
         self.upload_context: Any = None
 
@@ -176,11 +186,11 @@ class Client:
 
     def post(self, service: str, method: str, fields: dict) -> Any:
         """Call a method of the API and return all of the answer's JSON."""
-        with self.api.build_kaggle_client() as kaggle:
-            try:
-                return kaggle.http_client().call(service, method, Fields(fields), Raw)
-            except TypeError:  # the client looks for an error's code in whatever it gets
-                raise json.JSONDecodeError("an answer of null or a number", "", 0) from None
+        self.calls = self.calls or self.api.build_kaggle_client().__enter__().http_client()
+        try:
+            return self.calls.call(service, method, Fields(fields), Raw)
+        except TypeError:  # the client looks for an error's code in whatever it gets
+            raise json.JSONDecodeError("an answer of null or a number", "", 0) from None
 
     def upload(self, folder: str, new: bool) -> list[str]:
         """Upload the files of a staged dataset and return their names; `create` then makes it.
@@ -202,6 +212,21 @@ class Client:
         else:
             request.dataset_slug, request.body = slug, body
         names = sorted(path.name for path in Path(folder).iterdir() if path.suffix != ".json")
+        dropped, before = self._send_files(body, folder, len(names)), None
+        while dropped and self.arrived != before:  # a slow line goes on as long as it brings bytes
+            before = dict(self.arrived)
+            dropped = self._send_files(body, folder, len(names))
+        if dropped:
+            raise DroppedFile(dropped)
+        self.pending = ("create_dataset" if new else "create_dataset_version", request)
+        return names
+
+    def _send_files(self, body: Any, folder: str, count: int) -> str:
+        """Upload a folder's files as far as they go; return what was given up on, "" for nothing.
+
+        Files that Kaggle has are not sent again.
+        """
+        body.files = []
         self.upload_context = self.extended.ResumableUploadContext().__enter__()
         kind = self.extended.ApiBlobType.DATASET
         try:
@@ -210,12 +235,16 @@ class Client:
             failed = re.fullmatch("Upload unsuccessful: (.+)", str(error))
             if not failed:
                 raise
-            raise DroppedFile(failed[1]) from None
-        if len(body.files) != len(names):
-            missing = len(names) - len(body.files)
-            raise DroppedFile(f"{missing} of the {len(names)} files")
-        self.pending = ("create_dataset" if new else "create_dataset_version", request)
-        return names
+            return failed[1]
+        missing = count - len(body.files)
+        return f"{missing} of the {count} files" if missing else ""
+
+    def _resume(self, path: str, url: str, size: int, quiet: bool) -> Any:
+        """Ask how much of a file has arrived, as the client does, and remember it."""
+        result = self.resume_upload(path, url, size, quiet)
+        self.arrived[path] = max(self.arrived.get(path, 0), getattr(result, "start_at", 0))
+        self.emit(event="progress", done=self.arrived[path], total=size)
+        return result
 
     def create(self, notes: str) -> dict:
         """Make the dataset, or its next version, from what `upload` has sent."""
@@ -260,15 +289,28 @@ class Client:
         )
         return {"ref": answer.ref or 0, "message": answer.message or ""}
 
-    def download(self, url: str, path: str) -> int:
+    def download(self, url: str, path: str, part: str) -> int:
         """Download a URL without credentials, save it, and return its size in bytes.
 
-        What an attempt that was cut short has left in `<path>.part` is not downloaded again.
+        Args:
+            url: the address.
+            path: the file to write.
+            part: the file that keeps what attempts that were cut short have brought; it is not
+                downloaded again.
         """
-        target, part = Path(path), Path(path + ".part")
-        here = part.stat().st_size if part.exists() else 0
+        while True:
+            here = size_of(part)
+            try:
+                return self._download(url, Path(path), Path(part), here)
+            except (requests.RequestException, ConnectionError, TransportError) as error:
+                refused = getattr(error, "response", None) is not None
+                if refused or size_of(part) <= here:  # a slow line goes on while it brings bytes
+                    raise
+
+    def _download(self, url: str, target: Path, part: Path, here: int) -> int:
+        """Make one attempt at a download of which `here` bytes are in `part`."""
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
-        with requests.get(url, stream=True, headers=headers) as response:
+        with self.web.get(url, stream=True, headers=headers) as response:
             if response.status_code == 416:  # nothing comes after what is here
                 told = response.headers.get("Content-Range", "").removeprefix("bytes */")
                 if told != str(here):
@@ -279,20 +321,20 @@ class Client:
             kind = response.headers.get("Content-Type", "")
             if response.ok and "text/html" in kind and target.suffix not in (".html", ".htm"):
                 raise ConnectionError("a web page instead of the file")
-            ended = self._save(response, target, here)
+            ended = self._save(response, target, part, here)
         if not ended:  # nothing told where the file ends: ask for what comes after it
-            return self._confirm(url, target)
+            return self._confirm(url, target, part)
         return target.stat().st_size
 
-    def _confirm(self, url: str, target: Path) -> int:
+    def _confirm(self, url: str, target: Path, part: Path) -> int:
         """Make sure that a file whose length was not told is whole, and return its size."""
         size = target.stat().st_size
-        with requests.get(url, stream=True, headers={"Range": f"bytes={size}-"}) as response:
+        with self.web.get(url, stream=True, headers={"Range": f"bytes={size}-"}) as response:
             told = response.headers.get("Content-Range", "").rpartition("/")[2]
             if response.status_code == 200:  # it knows no ranges: the whole must be as long again
                 told = str(sum(map(len, response.iter_content(CHUNK))))
         if told not in ("", str(size)):
-            os.replace(target, f"{target}.part")
+            os.replace(target, part)
             raise ConnectionError(f"{size} of {told} bytes")
         return size
 
@@ -308,8 +350,9 @@ class Client:
         ):
             if "text/html" in response.headers.get("Content-Type", ""):
                 raise ConnectionError("a web page instead of a file")
-            ended, url = self._save(response, Path(path)), response.url
-        return Path(path).stat().st_size if ended else self._confirm(url, Path(path))
+            target, part = Path(path), Path(f"{path}.part")
+            ended, url = self._save(response, target, part), response.url
+        return target.stat().st_size if ended else self._confirm(url, target, part)
 
     def zip_names(self, competition: str, name: str) -> list[str]:
         """Return the names of the files in a zip of a competition's data: only its end is read."""
@@ -336,13 +379,14 @@ class Client:
             url, size = response.url, int(response.headers.get("Content-Length") or 0)
         return zip_at(url, size)
 
-    def _save(self, response: requests.Response, path: Path, here: int = 0) -> bool:
+    def _save(self, response: requests.Response, path: Path, part: Path, here: int = 0) -> bool:
         """Write an answer's body to `path`, and tell whether the answer said where it ends.
 
         Args:
             response: the answer; of the kind 206 when it goes on from the bytes that are here.
-            path: the file. A body that is cut short stays in `<path>.part`.
-            here: the bytes in `<path>.part`.
+            path: the file.
+            part: the file that a body that is cut short stays in.
+            here: the bytes in `part`.
         """
         response.raise_for_status()
         declared = response.headers.get("Content-Length")
@@ -350,13 +394,13 @@ class Client:
         chunked = "chunked" in response.headers.get("Transfer-Encoding", "")
         here = here if response.status_code == 206 else 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
         total = here + int(declared) if declared is not None and not coded else None
         written = here
+        line = Progress(total=total or 0, initial=here)
         with open(part, "ab" if here else "wb") as out:
             for chunk in response.iter_content(CHUNK):
                 written += out.write(chunk)
-                self.emit(event="progress", done=written, total=total or 0)
+                line.update(len(chunk))
         if total is not None and written != total:
             raise ConnectionError(f"{written} of {total} bytes")
         os.replace(part, path)
@@ -380,6 +424,11 @@ class Client:
         except Exception as error:
             print(f"live log: {type(error).__name__}", file=sys.stderr)
         self.emit(event="log", run=run, data=None)
+
+
+def size_of(path: str) -> int:
+    """Return how many bytes a file has, 0 where there is none."""
+    return os.path.getsize(path) if os.path.exists(path) else 0
 
 
 def requests_from(stream) -> queue.SimpleQueue:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ship.hiding import SHORTEST, redact
+from ship.hiding import SHORTEST, mapped, redact
 
 BLANK = "[\\s\ufeff\u200b\\0]"
 """Line ends, blanks and byte-order marks, which copying and editors leave around a token."""
@@ -96,7 +96,8 @@ def _secrets_of(variables: tuple[tuple[str, str], ...], second: int) -> tuple[st
 
 def without_secrets(value: Any) -> Any:
     """Return a text or a JSON value in which this machine's credentials are replaced."""
-    return redact(value, stored_secrets())
+    secrets = stored_secrets()
+    return mapped(value, lambda text: redact(text, secrets))
 
 
 class _Found(NamedTuple):

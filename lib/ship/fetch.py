@@ -7,14 +7,18 @@ there: each by its size, and submission.csv by being a table. Everything else is
 import argparse
 import contextlib
 import fnmatch
+import itertools
 import json
 import math
 import re
 import shutil
+import unicodedata
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from common import Problem
+from ship.contents import sha256
 from ship.context import Context
 from ship.credentials import without_secrets
 from ship.follow import refresh
@@ -27,6 +31,9 @@ from ship.record import Run
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
 """File names, without an ending, that Windows keeps for devices."""
+
+LONGEST_NAME = 255
+"""Bytes of the longest file name that systems keep."""
 
 SUBMISSION = "submission.csv"
 MEASURED = ("score", "score_low", "score_high")
@@ -61,8 +68,7 @@ def fetch(context: Context, run: Run, again: bool = False) -> Path:
     files, log = complete_list(context, run)
     download(context, run, files, part)
     text = "".join(str(entry.get("data") or "") for entry in log)
-    name = f"{run.kernel.split('/')[1]}.log"
-    (part / name).write_text(without_secrets(whole(text)), encoding="utf-8")
+    (part / log_name(run)).write_text(without_secrets(whole(text)), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     say(f"fetched {run.name} into {folder}")
@@ -72,6 +78,11 @@ def fetch(context: Context, run: Run, again: bool = False) -> Path:
         raise Problem(f"{folder / SUBMISSION} {wrong}: the next `ship` fetches the output anew.")
     note_fetched(context, run, folder)
     return folder
+
+
+def log_name(run: Run) -> str:
+    """Return what the file of a run's log is called."""
+    return f"{run.kernel.split('/')[1]}.log"
 
 
 def is_verified(folder: Path, run: Run) -> bool:
@@ -181,16 +192,7 @@ def complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dict
 
 def download(context: Context, run: Run, files: dict[str, str], folder: Path) -> None:
     """Fetch output files into a folder; those that are there already are not fetched again."""
-    targets, taken = {}, set()
-    for name in files:
-        target = inside(folder, name)
-        if target is None:
-            say(f"the output file {name!r} is left out: its name would lead out of the folder")
-        elif str(target).lower() in taken:  # not every system tells upper case from lower case
-            say(f"the output file {name!r} is left out: there is another of nearly the same name")
-        else:
-            targets[name] = target
-            taken.add(str(target).lower())
+    targets = places(folder, files, log_name(run))
     urls, done, known, name_shown = dict(files), 0, 0, "fetch"
     with progress_bar("fetch") as show:
 
@@ -211,6 +213,44 @@ def download(context: Context, run: Run, files: dict[str, str], folder: Path) ->
             context.remote.on_progress = lambda done, total: None
 
 
+def places(folder: Path, names: Iterable[str], *reserved: str) -> dict[str, Path]:
+    """Return where each output file goes, whatever the order of the names.
+
+    Not every system tells upper case from lower case: of names that differ in nothing else, the one
+    in lower case stays as it is and the others get a number.
+
+    Args:
+        folder: the folder of the output.
+        names: what the files are called at Kaggle, with slashes.
+        reserved: names in the folder that are not for them.
+    """
+    found: dict[str, Path] = {}
+    files, folders = {alike(Path(name)) for name in reserved}, set()
+    for name in sorted(names, key=lambda name: (name != name.lower(), name)):
+        if (target := inside(folder, name)) is None:
+            say(f"the output file {name!r} is left out: not every system can keep such a name")
+            continue
+        place = target.relative_to(folder)
+        if any(alike(parent) in files for parent in place.parents):  # a file where a folder is
+            place = Path("-".join(place.parts))
+        stem, ending = place.stem.encode()[:200].decode(errors="ignore"), place.suffix[:20]
+        for number in itertools.count(2):
+            if alike(place) not in files | folders:
+                break
+            place = place.with_name(f"{stem} ({number}){ending}")
+        if place != target.relative_to(folder):
+            say(f"the output file {name!r} is kept as {place}: another has nearly the same name")
+        files.add(alike(place))
+        folders.update(map(alike, place.parents))
+        found[name] = folder / place
+    return found
+
+
+def alike(path: Path) -> str:
+    """Return what two paths have in common that some system takes for the same."""
+    return unicodedata.normalize("NFC", path.as_posix()).casefold()
+
+
 def inside(folder: Path, name: str) -> Path | None:
     """Return where an output file goes, None when its name could lead out of the folder.
 
@@ -226,8 +266,14 @@ def inside(folder: Path, name: str) -> Path | None:
         or any(part in ("..", "/") or part != part.rstrip(" .") for part in parts)
         or any(ord(letter) < 32 for letter in name)
         or any(part.split(".")[0].lower() in RESERVED for part in parts)
+        or any(len(part.encode()) > LONGEST_NAME for part in parts)
     )
     return None if bad else folder.joinpath(*parts)
+
+
+def part_of(target: Path) -> Path:
+    """Return where the beginning of a file is kept; its name is short, whatever the file's is."""
+    return target.with_name(f".{sha256(target.name.encode())[:16]}.part")
 
 
 def fetch_file(
@@ -238,13 +284,14 @@ def fetch_file(
     Addresses expire: when Kaggle refuses one, all are asked for anew, once.
     """
     what = f"output file {name} of {run.name}"
+    paths = {"path": str(target), "part": str(part_of(target))}
     try:
-        context.remote.call("download", what, url=urls[name], path=str(target))
+        context.remote.call("download", what, url=urls[name], **paths)
         return urls
     except Refused:
         urls = dict(context.remote.run_output(run.kernel, run.version)[0])
     try:
-        context.remote.call("download", what, url=urls.get(name, ""), path=str(target))
+        context.remote.call("download", what, url=urls.get(name, ""), **paths)
     except Refused as refusal:
         raise Problem(
             f"{refusal}; nothing of it was saved. Run the same command again: the files that were "
@@ -288,7 +335,7 @@ def fetch_some(context: Context, run: Run, pattern: str, again: bool) -> None:
     files = {name: url for name, url in listed.items() if fnmatch.fnmatch(name, pattern)}
     if not files:
         raise Problem(f"none of the {len(listed)} files of {run.name} is of that pattern.")
-    for target in filter(None, (inside(folder, name) for name in files if again)):
+    for target in places(folder, files if again else (), log_name(run)).values():
         target.unlink(missing_ok=True)
     download(context, run, files, folder)
     say(f"fetched {len(files)} of {len(listed)} files into {folder}")

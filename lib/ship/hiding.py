@@ -10,7 +10,7 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -112,18 +112,18 @@ def pattern_of(secrets: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
 
 
-def redact(value: Any, secrets: Iterable[str]) -> Any:
-    """Return a text, or a JSON value with all its texts, in which every secret is replaced."""
-    secrets = tuple(secrets)
-    if not secrets:
-        return value
+def redact(text: str, secrets: tuple[str, ...]) -> str:
+    """Return a text in which every secret is replaced."""
+    return pattern_of(secrets).sub(HIDDEN, text) if secrets else text
+
+
+def mapped(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a JSON value whose texts are changed, the names in its objects too."""
     if isinstance(value, str):
-        return pattern_of(secrets).sub(HIDDEN, value)
+        return change(value)
     if isinstance(value, dict):
-        return {redact(name, secrets): redact(entry, secrets) for name, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [redact(entry, secrets) for entry in value]
-    return value
+        return {change(name): mapped(entry, change) for name, entry in value.items()}
+    return [mapped(entry, change) for entry in value] if isinstance(value, list) else value
 
 
 def whole(text: str) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 
 from common import Problem, clock_text
 from ship.credentials import Credentials, home_of, stored_secrets
-from ship.hiding import redact, refuse_secrets
+from ship.hiding import mapped, redact, refuse_secrets, whole
 from ship.output import say, silence
 from ship.pace import Pace
 
@@ -42,7 +42,7 @@ CAUSES = {
     ),
 }
 """What no other attempt can cure, and the cure, unless Kaggle has answered before."""
-LOCAL = ("folder", "path", "url", "file")
+LOCAL = ("folder", "path", "part", "url", "file")
 """Arguments that name places and are not sent, but for the file's name."""
 
 
@@ -153,7 +153,7 @@ class Line:
             for line in stream:
                 message = json.loads(line)
                 known = () if message.get("event") == "progress" else self.secrets
-                received.put(redact(message, known))
+                received.put(mapped(message, lambda text, known=known: redact(whole(text), known)))
         received.put(None)
 
     def _died(self) -> ClientDied:

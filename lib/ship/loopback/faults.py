@@ -12,6 +12,7 @@ KINDS = {
     "body": {"body", "code", "content_type", "effect"},
     "merge": {"fields"},
     "partial": {"fraction"},
+    "slow": {"rate"},
     "cut": {"fraction", "told"},
 }
 """The kinds of faults, and the details that each of them takes."""
@@ -53,6 +54,7 @@ class Faults:
                 `content_type`); with `effect=True` the call takes effect;
                 "merge": `fields` replace those of the true answer;
                 "partial": only `fraction=0.5` of an upload is kept, and the answer is 503;
+                "slow": an upload arrives at `rate` bytes a second;
                 "cut": the connection breaks after `fraction=0.5` of the true answer's body, or
                 after the first part of a stream; with `told=False` nothing tells its length.
             times: how many calls fail.

@@ -94,6 +94,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, site: Site):
         self.site = site
+        self.uploading: dict[Path, object] = {}
+        """Which request is the last one that writes or asks about an upload's file."""
         super().__init__(("127.0.0.1", port), Handler)
 
     def server_bind(self) -> None:
@@ -109,6 +111,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection of a client, which may take this server for a proxy."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer on a kept connection would take 40 ms
     server: Server
 
     def log_message(self, format: str, *args: object) -> None:
@@ -235,6 +238,7 @@ class Handler(BaseHTTPRequestHandler):
             raise ApiError(400, f"The upload was announced as {size} bytes, not {wanted[2]}")
         asked = wanted is not None and wanted[1] is None
         start = int(wanted[1]) if wanted and not asked else 0
+        self.server.uploading[path] = self
         if start > path.stat().st_size:
             raise ApiError(400, f"Bytes before {start} are missing")
         if not asked:
@@ -253,7 +257,10 @@ class Handler(BaseHTTPRequestHandler):
             file.truncate(start)
             file.seek(start)
             for chunk in self._unread:
+                if self.server.uploading[path] is not self:
+                    raise ConnectionResetError("the client has begun anew")
                 file.write(chunk[: max(0, end - file.tell())])
+                file.flush()
 
     def _misbehave(self, fault: Fault, act: Callable[[], Answer]) -> Answer | None:
         """Let a fault happen; return the answer to send, None when the connection is gone."""
@@ -277,6 +284,17 @@ class Handler(BaseHTTPRequestHandler):
     def _fault_partial(self, act: Callable[[], Answer], fraction: float = 0.5) -> Answer:
         token = self.path.rsplit("/", 1)[1]
         return self._act(lambda: self._upload(token, fraction))
+
+    def _fault_slow(self, act: Callable[[], Answer], rate: float) -> Answer:
+        body = self._unread
+
+        def slowly() -> Iterator[bytes]:
+            for chunk in body:
+                self.server.site.closing.wait(len(chunk) / rate)
+                yield chunk
+
+        self._unread = slowly()
+        return self._act(act)
 
     def _fault_status(
         self,
