@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from common import Problem
+from common import Problem, file_hash
 from ship import wheels
 from ship.__main__ import parse
 
@@ -38,8 +39,8 @@ def write_wheel(folder: Path, name: str, tag: str, release: str | None = None, c
             archive.writestr(file, text)
 
 
-@pytest.fixture(scope="module")
-def source(tmp_path_factory) -> Path:
+@pytest.fixture(scope="module", autouse=True)
+def source(tmp_path_factory) -> Iterator[Path]:
     """A folder of tiny stand-ins for the pinned wheels, for both of Kaggle's Pythons and others."""
     folder = tmp_path_factory.mktemp("source")
     for name in ("albumentations", "albucore"):
@@ -49,7 +50,20 @@ def source(tmp_path_factory) -> Path:
         for python in ("cp311", "cp312", "cp313"):
             write_wheel(folder, name, f"{python}-{python}-{MANYLINUX}")
             write_wheel(folder, name, f"{python}-{python}-win_amd64")
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        pin(patch, folder)
+        yield folder
+
+
+def pin(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let the wheels in a folder be the published ones, as far as Kaggle can install them."""
+    pinned = tuple(f"{name}-{release}-" for name, release in wheels.PINNED.items())
+    suited = [
+        wheel
+        for wheel in sorted(folder.glob("*.whl"))
+        if wheel.name.startswith(pinned) and "cp311" not in wheel.name and "win" not in wheel.name
+    ]
+    patch.setattr(wheels, "WHEELS", {wheel.name: file_hash(wheel) for wheel in suited})
 
 
 @pytest.fixture(scope="module")
@@ -121,27 +135,80 @@ def test_a_dry_run_does_nothing(tmp_path, capsys):
     assert not (tmp_path / "wheels").exists()
 
 
-def test_pip_takes_them_from_its_configured_index(source, tmp_path, monkeypatch, capsys):
-    index = tmp_path / "index"
+@pytest.fixture
+def index(source, tmp_path, monkeypatch) -> Path:
+    """Pip's only index, whose wheels a test may spoil."""
+    files, index = shutil.copytree(source, tmp_path / "files"), tmp_path / "index"
     for name in wheels.PINNED:
         (index / name).mkdir(parents=True)
-        links = [f'<a href="{path.as_uri()}">{path.name}</a>' for path in source.glob(f"{name}-*")]
+        links = [f'<a href="{path.as_uri()}">{path.name}</a>' for path in files.glob(f"{name}-*")]
         (index / name / "index.html").write_text(f"<!DOCTYPE html><html>{''.join(links)}</html>")
     for variable in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(variable)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_INDEX_URL", index.as_uri())
+    return files
+
+
+def test_pip_takes_them_from_its_configured_index(index, tmp_path, capsys):
     ship_wheels(tmp_path / "wheels")
     assert "MB in 6 verified wheels" in capsys.readouterr().out
 
 
-def test_a_vanished_package_is_named(source, tmp_path):
-    rest = shutil.copytree(source, tmp_path / "rest")
-    (rest / "albumentations-2.0.8-py3-none-any.whl").unlink()
-    with pytest.raises(Problem, match=r"Python 3.12 \(.*albumentations==2.0.8.*use --from"):
-        ship_wheels(tmp_path / "wheels", "--from", str(rest))
-    with pytest.raises(Problem, match=r"has no requirements.txt: run `ship wheels`"):
-        wheels.verified_wheels(tmp_path / "wheels")
+def tamper(wheel: Path) -> None:
+    """Change a wheel so that it is still a wheel."""
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("albucore/more.py", "print('hello')")
+
+
+def truncate(wheel: Path) -> None:
+    """Take the second half of a file away."""
+    os.truncate(wheel, wheel.stat().st_size // 2)
+
+
+SPOILED = {"tampered with": tamper, "truncated": truncate, "gone": Path.unlink}
+
+
+@pytest.mark.parametrize("way", ["index", "folder"])
+@pytest.mark.parametrize("spoil", SPOILED)
+def test_other_wheels_than_the_published_ones_are_refused_and_the_old_ones_stay(
+    index, folder, spoil, way
+):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "requirements.txt").write_text("of another version\n")
+    SPOILED[spoil](index / "albucore-0.0.24-py3-none-any.whl")
+    with pytest.raises(Problem, match="albucore") as refused:
+        ship_wheels(folder, *(["--from", str(index)] if way == "folder" else []))
+    assert "The wheels that were here before stay" in str(refused.value)
+    before["requirements.txt"] = b"of another version\n"
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert [path.name for path in folder.parent.iterdir() if "wheels" in path.name] == ["wheels"]
+
+
+def test_wheels_stay_while_others_are_downloaded_and_the_process_is_killed(folder, monkeypatch):
+    (folder / "requirements.txt").write_text("of another version\n")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    killed = (
+        "import os, sys; from pathlib import Path; from ship import wheels\n"
+        "wheels._pip_download = lambda folder: os.kill(os.getpid(), 9)\n"
+        "wheels.download_wheels(Path(sys.argv[1]))"
+    )
+    environment = os.environ | {"PYTHONPATH": str(LIB)}
+    done = subprocess.run([sys.executable, "-c", killed, str(folder)], env=environment, check=False)
+    assert done.returncode == -9
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_no_network_leaves_the_wheels_that_are_here(folder, monkeypatch):
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:1/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    (folder / "simsimd-1.0-py3-none-any.whl").write_bytes(b"of an older version")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(Problem, match="check the network"):
+        ship_wheels(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_a_python_without_pip_is_said(tmp_path, monkeypatch):
@@ -150,10 +217,10 @@ def test_a_python_without_pip_is_said(tmp_path, monkeypatch):
         ship_wheels(tmp_path / "wheels")
 
 
-def test_an_unwritable_place_is_said(tmp_path):
+def test_an_unwritable_place_is_said(source, tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Problem, match=r"file.* can't be written"):
-        ship_wheels(tmp_path / "file" / "wheels")
+        ship_wheels(tmp_path / "file" / "wheels", "--from", str(source))
 
 
 # --- later use ---
@@ -162,30 +229,30 @@ def test_an_unwritable_place_is_said(tmp_path):
 def test_a_changed_wheel_is_refused(folder):
     with (folder / "albucore-0.0.24-py3-none-any.whl").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(Problem, match=r"albucore.*whl is not a file that requirements.txt lists"):
+    with pytest.raises(Problem, match=r"albucore.*whl is damaged or changed"):
         wheels.verified_wheels(folder)
 
 
 def test_a_lost_wheel_is_named(folder):
     (folder / f"simsimd-{wheels.PINNED['simsimd']}-cp313-cp313-{MANYLINUX}.whl").unlink()
-    with pytest.raises(Problem, match=r"no wheel of simsimd for Python 3.13: run `ship wheels`"):
+    with pytest.raises(Problem, match=r"has no simsimd.*cp313.*: run `ship wheels`"):
         wheels.verified_wheels(folder)
 
 
 def test_a_foreign_wheel_is_refused(folder):
     write_wheel(folder, "other", "py3-none-any", release="1.0")
-    assert "other-1.0-py3-none-any.whl is not a file" in wheels.check_wheels(folder)
+    assert "other-1.0-py3-none-any.whl is none of the wheels" in wheels.check_wheels(folder)
 
 
 def test_requirements_of_other_versions_are_refused(folder, monkeypatch):
     monkeypatch.setitem(wheels.PINNED, "albumentations", "2.0.9")
-    assert "is of other versions than those now pinned" in wheels.check_wheels(folder)
+    assert "is not the list of the wheels that are now pinned" in wheels.check_wheels(folder)
 
 
 def test_edited_requirements_are_refused(folder):
     requirements = folder / wheels.REQUIREMENTS
     requirements.write_text(requirements.read_text() + "numpy\n")
-    assert "has a line that `ship wheels` did not write: 'numpy'" in wheels.check_wheels(folder)
+    assert "is not the list of the wheels that are now pinned" in wheels.check_wheels(folder)
 
 
 def test_refused_wheels_are_replaced(folder, source):
@@ -214,7 +281,9 @@ def attached(tmp_path) -> Path:
     uses = {"albumentations": "import albucore", "albucore": "import stringzilla, simsimd"}
     for name in wheels.PINNED:
         write_wheel(folder, name, "py3-none-any", code=uses.get(name, ""))
-    wheels._write_requirements(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        pin(patch, folder)
+        (folder / wheels.REQUIREMENTS).write_text(wheels.requirements_text())
     return folder.parent
 
 

@@ -228,7 +228,8 @@ def places(folder: Path, names: Iterable[str], *reserved: str) -> dict[str, Path
     files, folders = {alike(Path(name)) for name in reserved}, set()
     for name in sorted(names, key=lambda name: (name != name.lower(), name)):
         if (target := inside(folder, name)) is None:
-            say(f"the output file {name!r} is left out: not every system can keep such a name")
+            why = "its name would lead out of the folder, or not every system can keep it"
+            say(f"the output file {name!r} is left out: {why}")
             continue
         place = target.relative_to(folder)
         if any(alike(parent) in files for parent in place.parents):  # a file where a folder is

@@ -2,13 +2,10 @@
 
 import argparse
 import importlib.util
-import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
-
-from packaging.tags import Tag, compatible_tags, cpython_tags
-from packaging.utils import parse_wheel_filename
 
 from common import Problem, file_hash, write_atomically
 from ship.output import say
@@ -30,30 +27,50 @@ PINNED = {
     "simsimd": "6.5.16",
 }
 
-_LINE = re.compile(r"([\w.-]+)==(\S+)((?: --hash=sha256:[0-9a-f]{64})+)")
+_MANY = "manylinux2014_x86_64.manylinux_2_17_x86_64.manylinux_2_28_x86_64"
+WHEELS = {
+    "albumentations-2.0.8-py3-none-any.whl": (
+        "c4c4259aaf04a7386ad85c7fdcb73c6c7146ca3057446b745cc035805acb1017"
+    ),
+    "albucore-0.0.24-py3-none-any.whl": (
+        "adef6e434e50e22c2ee127b7a3e71f2e35fa088bcf54431e18970b62d97d0005"
+    ),
+    f"stringzilla-5.3.2-cp312-cp312-{_MANY}.whl": (
+        "76711faaad7ca263d0abab0de69321d181d8b5e418eec13f7c47398d7f154cf7"
+    ),
+    f"stringzilla-5.3.2-cp313-cp313-{_MANY}.whl": (
+        "f1fdf1fc9b2f6ee598eb99f6f5d62a4b72fd98e794281e4c79bc09810de9588d"
+    ),
+    f"simsimd-6.5.16-cp312-cp312-{_MANY}.whl": (
+        "12ae4f5f2ade1152d2d3a0094f56fae636204d40595b385ea9b304410647a353"
+    ),
+    f"simsimd-6.5.16-cp313-cp313-{_MANY}.whl": (
+        "ec7e92323c820935475bc9ec84938eecc9d9bc625055ff057a6d0dcfffb7eb2a"
+    ),
+}
+"""The files of PINNED that Kaggle's Pythons install, with their SHA-256 on PyPI."""
 
 
 def check_wheels(folder: Path = FOLDER) -> str | None:
-    """Return what is wrong with the wheels in `folder`, None when all are there and verified."""
-    if not (folder / REQUIREMENTS).is_file():
+    """Return what is wrong with the wheels in `folder`, None when all are the published ones."""
+    requirements = folder / REQUIREMENTS
+    if not requirements.is_file():
         return f"{folder} has no {REQUIREMENTS}"
-    try:
-        required = _read_requirements(folder / REQUIREMENTS)
-    except ValueError as error:
-        return str(error)
-    if {name: version for name, (version, _) in required.items()} != PINNED:
-        return f"{folder / REQUIREMENTS} is of other versions than those now pinned"
-    found: dict[str, set[Tag]] = {name: set() for name in PINNED}
-    for wheel in wheels_in(folder):
-        name, tags = _name_and_tags(wheel)
-        if name not in required or file_hash(wheel) not in required[name][1]:
-            return f"{wheel} is not a file that {REQUIREMENTS} lists"
-        found[name] |= tags
-    for python in PYTHONS:
-        accepted = _accepted_tags(python)
-        if lacking := [name for name, tags in found.items() if not tags & accepted]:
-            return f"{folder} has no wheel of {', '.join(lacking)} for Python {python}"
-    return None
+    if requirements.read_bytes() != requirements_text().encode():
+        return f"{requirements} is not the list of the wheels that are now pinned"
+    foreign = [path for path in wheels_in(folder) if path.name not in WHEELS]
+    if foreign:
+        return f"{foreign[0]} is none of the wheels that {REQUIREMENTS} lists"
+    return next(filter(None, (mismatch(folder / name) for name in WHEELS)), None)
+
+
+def mismatch(wheel: Path) -> str:
+    """Return how a file differs from the published wheel of its name, "" when it does not."""
+    if not wheel.is_file():
+        return f"{wheel.parent} has no {wheel.name}"
+    if file_hash(wheel) != WHEELS[wheel.name]:
+        return f"{wheel} is damaged or changed: its SHA-256 is not the published one"
+    return ""
 
 
 def verified_wheels(folder: Path = FOLDER) -> list[Path]:
@@ -68,33 +85,39 @@ def verified_wheels(folder: Path = FOLDER) -> list[Path]:
 
 
 def download_wheels(folder: Path = FOLDER, source: Path | None = None) -> None:
-    """Download the pinned wheels for each of Kaggle's Pythons, and list them in a file at last.
+    """Get the published wheels from pip's index, or from the folder `source`, and list them.
 
-    pip takes them from its configured index, or only from the folder `source`, and checks the
-    index's hashes.
+    They are collected and verified beside the folder, so that the wheels that are there stay until
+    all others have come.
 
     Raises:
-        Problem: pip is missing or can't download a wheel, or the folder can't be written.
+        Problem: pip is missing or can't download a wheel, a wheel is not the published one, or the
+            folder can't be written.
     """
-    if importlib.util.find_spec("pip") is None:
-        raise Problem(
-            f"{sys.executable} has no pip: run `{sys.executable} -m ensurepip` and try again."
-        )
+    new = folder.with_name(f".{folder.name}.new")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for old in [folder / REQUIREMENTS, *wheels_in(folder)]:
-            old.unlink(missing_ok=True)
-        for python in PYTHONS:
-            say(f"asking pip for the wheels of Python {python}")
-            _pip_download(python, folder, source)
-        _write_requirements(folder)
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        write_atomically(new / REQUIREMENTS, requirements_text())
+        if source:
+            _copy(source, new)
+        else:
+            _pip_download(new)
+        if reason := check_wheels(new):
+            raise Problem(f"other wheels came than were asked for: {reason}.")
+        folder.mkdir(exist_ok=True)
+        for name in (*WHEELS, REQUIREMENTS):
+            (new / name).replace(folder / name)
+        for path in wheels_in(folder):
+            if path.name not in WHEELS:
+                path.unlink()
     except OSError as error:
         raise Problem(
             f"{error.filename or folder} can't be written ({error.strerror}): check the folder's "
             f"permissions and the free disk space, and run `ship wheels` again."
         ) from None
-    if reason := check_wheels(folder):
-        raise Problem(f"pip gave other wheels than asked for: {reason}.")
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -140,59 +163,52 @@ def wheels_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.whl") if path.is_file())
 
 
-def _name_and_tags(wheel: Path) -> tuple[str, frozenset[Tag]]:
-    name, _, _, tags = parse_wheel_filename(wheel.name)
-    return name, tags
-
-
-def _accepted_tags(python: str) -> set[Tag]:
-    """Return the wheel tags that pip accepts on Kaggle's machine with this version of Python."""
-    version = tuple(map(int, python.split(".")))
-    interpreter = "cp" + python.replace(".", "")
-    return {
-        *cpython_tags(version, platforms=PLATFORMS),
-        *compatible_tags(version, interpreter, PLATFORMS),
-    }
-
-
-def _pip_download(python: str, folder: Path, source: Path | None) -> None:
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
-    command += ["--disable-pip-version-check", "--only-binary=:all:", "--implementation=cp"]
-    command += [f"--python-version={python}", *(f"--platform={name}" for name in PLATFORMS)]
-    command += ["--no-index", f"--find-links={source}"] if source else []
-    command += [f"--dest={folder}", *_pins()]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no reason given"]
-        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-        raise Problem(
-            f"pip can't download the wheels for Python {python} ({(errors or lines)[-1]}): check "
-            f"the network, or collect {', '.join(_pins())} in a folder and use --from."
-        )
-
-
-def _write_requirements(folder: Path) -> None:
-    """Write the wheels' versions and hashes into a file that pip can install from."""
-    hashes: dict[str, list[str]] = {name: [] for name in PINNED}
-    for wheel in wheels_in(folder):
-        hashes[_name_and_tags(wheel)[0]].append(f"--hash=sha256:{file_hash(wheel)}")
+def requirements_text() -> str:
+    """Return the list of all wheels with their hashes, from which pip can install."""
     lines = ["# Written by `ship wheels`: the kernel installs these if Kaggle's image lacks them."]
-    lines += [f"{name}=={version} {' '.join(hashes[name])}" for name, version in PINNED.items()]
-    write_atomically(folder / REQUIREMENTS, "\n".join(lines) + "\n")
+    for pin in _pins():
+        start = f"{pin.replace('==', '-')}-"
+        hashes = [f"--hash=sha256:{sha}" for name, sha in WHEELS.items() if name.startswith(start)]
+        lines.append(f"{pin} {' '.join(hashes)}")
+    return "\n".join(lines) + "\n"
 
 
-def _read_requirements(path: Path) -> dict[str, tuple[str, set[str]]]:
-    """Return each package's version and the SHA-256 of its wheels.
+def _copy(source: Path, folder: Path) -> None:
+    """Copy the wheels from a folder, each of them verified.
 
     Raises:
-        ValueError: a line is not one that `_write_requirements` writes.
+        Problem: it lacks one, or has another than the published one.
     """
-    required = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
-            continue
-        if not (match := _LINE.fullmatch(line)):
-            raise ValueError(f"{path} has a line that `ship wheels` did not write: {line!r}")
-        name, version, hashes = match.groups()
-        required[name] = version, set(re.findall(r"[0-9a-f]{64}", hashes))
-    return required
+    wrong = [reason for name in WHEELS if (reason := mismatch(source / name))]
+    if wrong:
+        raise Problem(f"{'; '.join(wrong)}. The wheels that were here before stay.")
+    for name in WHEELS:
+        shutil.copyfile(source / name, folder / name)
+
+
+def _pip_download(folder: Path) -> None:
+    """Let pip download the wheels that a folder's list names, and check their hashes.
+
+    Raises:
+        Problem: pip is missing or can't download a wheel.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise Problem(
+            f"{sys.executable} has no pip: run `{sys.executable} -m ensurepip` and try again."
+        )
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+    command += ["--disable-pip-version-check", "--only-binary=:all:", "--implementation=cp"]
+    command += [*(f"--platform={name}" for name in PLATFORMS), f"--dest={folder}"]
+    command += ["--require-hashes", f"--requirement={folder / REQUIREMENTS}"]
+    for python in PYTHONS:
+        say(f"asking pip for the wheels of Python {python}")
+        one = [*command, f"--python-version={python}"]
+        done = subprocess.run(one, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["no reason given"]
+            errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+            raise Problem(
+                f"pip can't download the wheels for Python {python} ({(errors or lines)[-1]}): "
+                f"check the network, or collect {', '.join(_pins())} in a folder and use --from. "
+                "The wheels that were here before stay."
+            )
