@@ -228,6 +228,30 @@ def test_a_file_that_kaggle_can_not_score_does_not_keep_the_others_back(world):
         assert world.kaggle.counts["submissions"] == 2
 
 
+def test_a_submission_without_a_score_does_not_keep_the_others_back(world):
+    shown = world.kaggle.competitions._public
+
+    def pending(entry):
+        first = {"status": "PENDING", "publicScore": None}
+        return shown(entry) | (first if entry["ref"] == 40000001 else {})
+
+    world.kaggle.competitions._public = pending
+    outcome = world.ship("sweep", "shift=0,1", "--submit", "all", SHIP_SCORE="1")
+    assert "submission 40000001 has no score" in outcome.sentence
+    assert sorted(run.public_score is None for run in world.runs) == [False, True]
+    world.kaggle.competitions._public = shown
+    assert world.ship("sweep", "shift=0,1", "--submit", "all").status == 0
+    assert world.kaggle.counts["submissions"] == 2
+
+
+def test_the_submissions_of_a_day_are_used_up_by_a_sweep(tmp_path):
+    with open_world(tmp_path, daily_submissions=1) as world:
+        outcome = world.ship("sweep", "shift=0,1,2", "--submit", "all")
+        assert outcome.status == 0, outcome
+        assert outcome.out.count("no submissions are left today") == 1
+        assert sum(run.public_score is not None for run in world.runs) == 1
+
+
 def test_an_output_that_can_not_be_fetched_does_not_keep_the_others_back(world):
     output = world.kaggle.kernels.ListKernelSessionOutput
 

@@ -26,8 +26,8 @@ class Pace:
     proof; and how long it may say 403 or 404 of what it has just made."""
     ready: float = 3600.0
     """How long to wait for a dataset to become READY."""
-    score: float = 3600.0
-    """How long to wait for a submission's score."""
+    score: float = 43200.0
+    """How long to wait for a submission's score: a code competition runs the kernel again."""
     outage: float = 86400.0
     """How long to ask again when no answer comes, while something goes on at Kaggle."""
     silence: float = 240.0

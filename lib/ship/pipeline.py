@@ -49,7 +49,7 @@ def ship(context: Context, arguments: argparse.Namespace) -> Run | None:
 def finish(context: Context, run: Run) -> None:
     """Follow a run, fetch its output, submit it and wait for the score."""
     pace = context.pace  # another `ship` may follow the run for hours
-    with context.holding(run, 12 * pace.score), context.remote.patient(pace.outage):
+    with context.holding(run, pace.score), context.remote.patient(pace.outage):
         follow(context, [run])
         folder = fetch(context, run)
         submit(context, run, folder / SUBMISSION)

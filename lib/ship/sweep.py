@@ -402,14 +402,22 @@ def hand_in(context: Context, cells: list[Cell], which: str) -> tuple[bool, dict
     runs = [run for cell in cells if (run := cell.run(context)) and run.files and not run.useless]
     runs.sort(key=lambda run: run.merit(run.value), reverse=True)
     refused: dict[str, Problem] = {}
+    tomorrow: set[str] = set()
+    turns = [(run, True) for run in runs]
+    if which == "all":  # one that waits long for its score does not keep the others back
+        turns = [(run, False) for run in runs] + turns
     with context.remote.patient(context.pace.outage):
-        for run in runs:
-            if run.public_score is None and told(submissions_left, context) == 0:
-                say("no submissions are left today: the same command goes on tomorrow (UTC)")
-                return True, refused
+        for run, wait in turns:
+            if run.name in refused or run.name in tomorrow:
+                continue
+            if not run.submission.ref and (tomorrow or told(submissions_left, context) == 0):
+                if not tomorrow:
+                    say("no submissions are left today: the same command goes on tomorrow (UTC)")
+                tomorrow.add(run.name)
+                continue
             try:
                 with context.holding(run, context.pace.score):
-                    submit(context, run, context.folder(run) / SUBMISSION)
+                    submit(context, run, context.folder(run) / SUBMISSION, wait=wait)
             except Problem as problem:
                 refused[run.name] = problem
                 say(str(problem))

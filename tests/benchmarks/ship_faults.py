@@ -244,11 +244,18 @@ def main() -> None:
         help="where the results are kept",
     )
     parser.add_argument("--again", action="store_true", help="repeat the trials that went wrong")
+    parser.add_argument(
+        "--part",
+        default="1/1",
+        metavar="K/N",
+        help="the K-th of N parts, which may go side by side",
+    )
     arguments = parser.parse_args()
     kept = arguments.results.read_text().splitlines() if arguments.results.exists() else []
     results = {result["trial"]: result for result in map(json.loads, kept)}
     trials = [*fault_trials(arguments.rounds), *kill_trials(arguments.kills)]
-    trials = [trial for trial in trials if arguments.only in trial.name]
+    part, parts = map(int, arguments.part.split("/"))
+    trials = [trial for trial in trials if arguments.only in trial.name][part - 1 :: parts]
     for number, trial in enumerate(trials, start=1):
         known = results.get(trial.name)
         if known and not (arguments.again and known["wrong"]):
