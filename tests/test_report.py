@@ -401,6 +401,26 @@ def under_way(folder: Path, epochs: int) -> Path:
     return folder
 
 
+def test_a_run_of_an_earlier_version_has_a_report(tmp_path, capsys):
+    folder = write_run(tmp_path, wrong=WRONG)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    later = (
+        "competition",
+        "folder",
+        "ended",
+        "packages",
+        "command",
+        "time_limit",
+        "jobs",
+        "metric",
+    )
+    kept = {k: v for k, v in metrics.items() if k not in later and not k.startswith("score")}
+    (folder / "metrics.json").write_text(json.dumps(kept))
+    report.write_report(folder)
+    assert capsys.readouterr().out == ""
+    assert "51.25%" in page_of(folder).text
+
+
 def test_a_run_under_way_has_a_report_and_shows_nothing_of_an_earlier_one(tmp_path):
     folder = under_way(tmp_path / "run", 4)
     write_run(folder, wrong=WRONG)  # an earlier run's results, which lie there until the end

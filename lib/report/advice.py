@@ -492,7 +492,7 @@ def rough_validation(run: Run):
     """The validation photos are too few to tell whether a change helps."""
     photos = len(run.held_out)
     interval = wilson(int(run.right.sum()), photos)
-    if run.metrics["folds"] > 1 or interval.high - interval.low <= 2 * SOUGHT:
+    if run.metrics.get("folds", 1) > 1 or interval.high - interval.low <= 2 * SOUGHT:
         return None
     return (
         0.5,

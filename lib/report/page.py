@@ -183,7 +183,8 @@ def views_of(run: Run) -> dict | None:
     metrics = run.metrics
     names = [view for m in metrics["members"] for fold in m["views"] for view in fold]
     metric = METRICS[metrics.get("metric", "accuracy")]
-    plain, mean = metrics["score_plain"], metrics["score_tta"]
+    plain = metrics.get("score_plain", metrics["val_accuracy"])  # earlier versions lack it
+    mean = metrics.get("score_tta", metrics["val_accuracy_tta"])
     if not metrics["tta_used"] and plain == mean:
         return None
     if metric is METRICS["accuracy"]:
