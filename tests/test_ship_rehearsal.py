@@ -54,7 +54,9 @@ def test_the_real_kernel_from_nothing_to_a_score():
     assert "to the reference's" not in outcome.out  # whose score is of real photos
     assert (ledger.read_bytes() if ledger.exists() else None) == before
     assert f"its report, for a browser: {runs / 'rehearsal' / 'report.html'}" in outcome.out
-    assert (runs / "rehearsal" / "report.html").is_file()
+    page = (runs / "rehearsal" / "report.html").read_text(encoding="utf-8")
+    assert "Score of the submission" in page
+    assert f"{float(found[1]):.2%}" in page
 
 
 def test_a_folder_of_ones_own(project, data):
