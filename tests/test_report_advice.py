@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import report
 from report.advice import RULES, advise, again
 from report.saved import read_run
 from saved_run import COMMAND, STAGES, history_of, write_photos, write_run
@@ -256,6 +257,14 @@ def test_a_run_on_kaggle_keeps_its_other_settings(tmp_path):
         "ship push --set recipe=quick --set image_size=208x208"
     )
     assert rules_of(run)["unfinished"].command == "ship --continue"
+
+
+def test_a_rehearsed_run_is_rehearsed_again(tmp_path):
+    folder = write_run(tmp_path, command="python /kaggle/src/script.py --recipe=dry")
+    (folder / "report.html").write_text("")
+    report.note_score(folder, 0.9, "By this machine's Kaggle", "ship rehearse --data photos")
+    wanted = "ship rehearse --data photos --set recipe=dry --set folds=5"
+    assert rules_of(read_run(folder))["rough_validation"].command == wanted
 
 
 def test_a_run_is_repeated_into_another_folder_with_new_values_of_its_options(tmp_path):

@@ -74,7 +74,7 @@ def again(run: Run, **settings: object) -> str:
     options |= {name: None if v is None else str(v) for name, v in settings.items()}
     if on_kaggle(run):
         sets = [f"--set {name}={shlex.quote(v)}" for name, v in options.items() if v is not None]
-        return " ".join(["ship push", *sets])
+        return " ".join([run.score.get("again", "ship push"), *sets])
     options["output"] = (options.get("output") or "output") + "-next"
     words = [f"--{n.replace('_', '-')} {shlex.quote(v)}" for n, v in options.items() if v]
     return " ".join([shlex.join(start), *words])

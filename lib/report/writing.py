@@ -23,16 +23,18 @@ def write_report(output: Path) -> None:
         print(f"{output / PAGE} could not be written ({said}); the run goes on.", flush=True)
 
 
-def note_score(output: Path, score: float, of: str) -> None:
+def note_score(output: Path, score: float, of: str, again: str = "ship push") -> None:
     """Show on the report of a run what its submission scored; say so where that fails.
 
     Args:
         output: the folder of the run's results; nothing is done where it has no report.
         score: the submission's.
         of: who scored it and on what, for people.
+        again: the command that repeats the run, which takes `--set FIELD=VALUE`.
     """
     if (output / PAGE).is_file():
-        write_atomically(output / "score.json", json.dumps({"public_score": score, "of": of}))
+        noted = {"public_score": score, "of": of, "again": again}
+        write_atomically(output / "score.json", json.dumps(noted))
         write_report(output)
 
 

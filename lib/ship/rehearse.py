@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import dataclasses
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -344,7 +345,12 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
         results = copy.runs / best.name
         if arguments.keep is None:
             results = keep(results, project.runs / "rehearsal")
-        note_score(results, best.public_score, "By this machine's Kaggle, on the test photos")
+        given = [arguments.data and f"--data {shlex.quote(str(arguments.data))}"]
+        given += [arguments.solution and f"--solution {shlex.quote(str(arguments.solution))}"]
+        given += [arguments.layout and f"--layout {arguments.layout}"]
+        again = " ".join(["ship rehearse", *filter(None, given)])
+        by = "By this machine's Kaggle, on the test photos"
+        note_score(results, best.public_score, by, again)
     sent = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
     say(f"what the program that played Kaggle got: {sent}")
     say(f"its submission: {results / SUBMISSION}")
