@@ -60,7 +60,8 @@ CASES = {
     "cut_short": (
         {"stopped_by_time_limit": True},
         "--image-size 128x128",
-        "7 epochs ran on 1 network, of 7 planned for each, within the session.",
+        "7 epochs ran on 1 network, of 7 planned for each, within the session. Photos of 128 x 128 "
+        "take 0.64 times the time.",
     ),
     "limited": (
         {"settings": {"limit": 20}, "photos": sized(160, 160), "command": f"{COMMAND} --limit=20"},

@@ -214,11 +214,12 @@ def cut_short(run: Run):
     """The session's end cut training or prediction short; smaller photos would have fitted."""
     if not run.metrics.get("stopped_by_time_limit"):
         return None
+    small = resized(run, 0.8)
     return (
         2,
         "Or make it fit into one session: with smaller photos.",
-        f"{ran(run)} Photos of 0.8 times the side take 0.64 times the time.",
-        again(run, image_size=resized(run, 0.8)),
+        f"{ran(run)} {work_of(run, small)}",
+        again(run, image_size=small),
     )
 
 
@@ -285,6 +286,12 @@ def resized(run: Run, factor: float) -> str:
     """Return the run's size of photos times a factor, in multiples of 16 pixels, as HxW."""
     height, width = (max(32, 16 * round(factor * s / 16)) for s in run.metrics["image_size"])
     return f"{height}x{width}"
+
+
+def work_of(run: Run, size: str) -> str:
+    """Return what photos of a size, HxW, cost beside those of the run, a sentence."""
+    pixels = math.prod(map(int, size.split("x"))) / math.prod(run.metrics["image_size"])
+    return f"Photos of {size.replace('x', ' x ')} take {pixels:.2g} times the time."
 
 
 def shrunken_batch(run: Run):
@@ -436,7 +443,8 @@ def conflicting_copies(run: Run):
 def larger_photos(run: Run):
     """Large photos are right more often than small ones, or are far larger than what is seen."""
     table, side = by_size(run), math.sqrt(math.prod(run.metrics["image_size"]))
-    wanted = again(run, image_size=resized(run, 1.25))
+    large_size = resized(run, 1.25)
+    wanted = again(run, image_size=large_size)
     apart = not table.empty and table.pixels.iloc[-1] >= APART * table.pixels.iloc[0]
     if apart and table.pixels.iloc[-1] >= 1.2 * side:
         small, large = table.iloc[0], table.iloc[-1]
@@ -461,7 +469,7 @@ def larger_photos(run: Run):
         "Use larger photos: the network sees a small part of what they show.",
         f"The usual photo is {known.width.median():.0f} pixels wide and "
         f"{known.height.median():.0f} high, and the network sees {run.metrics['image_size'][1]} by "
-        f"{run.metrics['image_size'][0]}. Photos of 1.25 times the side take 1.6 times the time.",
+        f"{run.metrics['image_size'][0]}. {work_of(run, large_size)}",
         wanted,
     )
 

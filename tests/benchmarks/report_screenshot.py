@@ -30,6 +30,7 @@ PARTS = {
     "#unsure": ".sheet > li:first-child",
 }
 MARGIN = 16  # pixels below each part
+SHADOW = 3  # pixels of a card above that reach into the next part
 SHOWN = 960  # pixels of the picture's width
 QUALITY = 82
 
@@ -37,7 +38,7 @@ QUALITY = 82
 def part(browser: Browser, selector: str, last: str) -> Image.Image:
     """Return a part of the page in its whole width, down to the last of some elements in it."""
     box = "getBoundingClientRect()"
-    top = browser.evaluate(f"document.querySelector({selector!r}).{box}.top")
+    top = browser.evaluate(f"document.querySelector({selector!r}).{box}.top") + SHADOW
     found = f"[...document.querySelectorAll({f'{selector} {last}'!r})]"
     bottom = browser.evaluate(f"{found}.at(-1).{box}.bottom")
     height = bottom - top + MARGIN
