@@ -223,6 +223,21 @@ def test_the_score_of_the_submission_stands_beside_the_validation(tmp_path, scor
     assert "On the test set that means" not in text
 
 
+def test_a_score_that_can_not_be_noted_ends_nothing(tmp_path, capsys):
+    folder = write_run(tmp_path, wrong=WRONG)
+    report.write_report(folder)
+    (folder / "metrics.json").write_text("{")
+    report.note_score(folder, 0.5, "Kaggle's public score")
+    (folder / "score.json").unlink()
+    (folder / "score.json").mkdir()  # what is written goes beside, and then takes its place
+    (folder / "score.json" / "x").write_text("")
+    report.note_score(folder, 0.5, "Kaggle's public score")
+    said = capsys.readouterr()
+    assert said.out == ""  # of `ship --json`
+    assert "metrics.json can't be read" in said.err
+    assert "does not show the score" in said.err
+
+
 def test_a_score_that_is_less_the_better_is_judged_so(tmp_path):
     loss = {"metric": "log-loss", "greater_is_better": False, "score": 0.7}
     folder = write_run(tmp_path, wrong=WRONG, score_low=0.6, score_high=0.8, **loss)

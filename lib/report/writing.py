@@ -1,5 +1,6 @@
 """Writing report.html, and the lists and thumbnails beside it."""
 
+import contextlib
 import json
 import re
 import sys
@@ -32,9 +33,14 @@ def note_score(output: Path, score: float, of: str, again: str = "ship push") ->
         of: who scored it and on what, for people.
         again: the command that repeats the run, which takes `--set FIELD=VALUE`.
     """
-    if (output / PAGE).is_file():
-        noted = {"public_score": score, "of": of, "again": again}
-        write_atomically(output / "score.json", json.dumps(noted))
+    if not (output / PAGE).is_file():
+        return
+    noted = {"public_score": score, "of": of, "again": again}
+    with contextlib.redirect_stdout(sys.stderr):  # which belongs to `ship`, that may print JSON
+        try:
+            write_atomically(output / "score.json", json.dumps(noted))
+        except OSError as error:
+            return print(f"{output / PAGE} does not show the score ({error}).")
         write_report(output)
 
 
