@@ -50,7 +50,8 @@ def test_the_number_of_the_session_is_read(log, capsys):
         ("ship: session kaggle-98765432-webtier-2", 0),
         ("ship: session kaggle-12", 0),
         ("ship: session 98765432", 0),
-        ("the ship: session", 0),
+        ("the ship: session a-98765432", 0),
+        ("ship: session of a captain, who counted 5-98765432", 0),
         ("ship: session a-" + "9" * 5000, 0),
     ],
 )

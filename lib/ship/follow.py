@@ -30,7 +30,10 @@ def session_in(line: str) -> int:
 
     The container's name ends in it, or in it and a word: kaggle_a1b2-98765432-webtier.
     """
-    words = line.partition(SESSION)[2].split("-")[1:]
+    name = line.removeprefix(SESSION)
+    if name == line or " " in name:
+        return 0
+    words = name.split("-")[1:]
     number = words[-2] if len(words) > 1 and words[-1].isalpha() else (words or [""])[-1]
     return int(number) if number.isdecimal() and 3 <= len(number) <= 18 else 0
 
