@@ -12,11 +12,12 @@ from tqdm import tqdm
 from common import Problem, first_names
 from ImageDataAugmentor.reading import UnreadableImage
 from photos.competition import Competition, excluded_rows, used_rows
-from photos.duplicates import join_groups, near_duplicate_groups, perceptual_hashes
+from photos.duplicates import copies, join_groups, near_duplicate_groups, perceptual_hashes
 from photos.reading import is_readable_in_part, printable, read_small, reason_of
 
 DARK = 32  # of 255: no photo in daylight stays below it
 MOST = 0.95  # of a set's photos
+NO_HASHES = np.zeros((3, 4), np.uint64)
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Examined:
     reason: str = ""
     """Why it can't be used; "" where it can."""
     hashes: np.ndarray | None = None
-    """Its `perceptual_hashes`, where it trains and can be used."""
+    """Its `perceptual_hashes`, where it can be used and is whole."""
     truncated: bool = False
     """Whether a part of it is missing."""
     brightest: int = 255
@@ -45,7 +46,8 @@ def check_photos(competition: Competition, workers: int | None = None) -> Compet
         workers: the number of threads; None for one per CPU.
 
     Returns:
-        The competition without the unusable photos; group and near of `train` are set.
+        The competition without the unusable photos; group and near of `train` are set, and near of
+        `test`.
 
     Raises:
         Problem: no training photo or no test photo is usable.
@@ -65,12 +67,45 @@ def check_photos(competition: Competition, workers: int | None = None) -> Compet
         print(
             f"Truncated test photos, predicted from what is there: {len(cut)} ({first_names(cut)})"
         )
-    hashes = [one.hashes for one in of_train if not one.reason]
-    return without_unusable(competition, rows, test, hashes)
+    hashes = np.stack([one.hashes for one in of_train if not one.reason] or [NO_HASHES])
+    checked = without_unusable(competition, rows, test, hashes)
+    whole = [one.hashes is not None for one in of_test]
+    return with_copies(checked, tested[whole], [one.hashes for one in of_test], hashes)
+
+
+def with_copies(
+    competition: Competition, tested: pd.Index, of_test: list[np.ndarray | None], hashes: np.ndarray
+) -> Competition:
+    """Return the competition with the near-identical training photo's group of each test photo.
+
+    A line is printed of these test photos, whose labels are likely to be known.
+
+    Args:
+        competition: after the check.
+        tested: the test rows that have hashes.
+        of_test: the hashes of test photos, None where they have none.
+        hashes: of the training photos, uint64 [photos, crops, words].
+    """
+    known = [each for each in of_test if each is not None]
+    near = pd.Series(-1, competition.test.index)
+    if known:
+        found = copies(np.stack(known), hashes)
+        same = pd.Series(found, tested)[found >= 0]
+        near[same.index] = competition.train["near"].to_numpy()[same]
+        pairs = zip(
+            competition.test["Id"][same.index], competition.train["Id"].iloc[same], strict=True
+        )
+        named = [f"{one} = {other}" for one, other in pairs]
+        if named:
+            print(
+                f"Test photos that are nearly the same as training photos: {len(named)} "
+                f"({first_names(named)}); in photos.csv they have one group"
+            )
+    return replace(competition, test=competition.test.assign(near=near))
 
 
 def without_unusable(
-    competition: Competition, rows: pd.DataFrame, test: pd.DataFrame, hashes: list[np.ndarray]
+    competition: Competition, rows: pd.DataFrame, test: pd.DataFrame, hashes: np.ndarray
 ) -> Competition:
     """Return the competition without what can't be used.
 
@@ -78,7 +113,7 @@ def without_unusable(
         competition: before the check.
         rows: `Competition.rows` after it.
         test: the test table with a column reason: why a photo can't be used, or "".
-        hashes: of each row without a reason.
+        hashes: of each row without a reason, uint64 [rows, crops, words].
 
     Raises:
         Problem: nothing is left of the training photos, or of the test photos.
@@ -94,7 +129,7 @@ def without_unusable(
                 f"the first, {first}, {reason}. Download them again."
             )
     new = [excluded_rows(bad), excluded_rows(unread, "test")]
-    near = near_duplicate_groups(np.stack(hashes))
+    near = near_duplicate_groups(hashes)
     given = rows.loc[rows["reason"] == "", "group"].to_numpy(str)
     return replace(
         competition,
@@ -144,7 +179,7 @@ def examine(path: str, test: bool = False) -> Examined:
 
     Args:
         path: the photo's file.
-        test: whether it is to be predicted: then it has no hashes, and may be truncated.
+        test: whether it is to be predicted: then it may be truncated, and has no hashes if so.
     """
     try:
         small = read_small(path)
@@ -155,5 +190,5 @@ def examine(path: str, test: bool = False) -> Examined:
         return Examined(reason)
     except Exception as error:  # decoders raise many types, and no photo may end the run
         return Examined(f"it can't be decoded ({' '.join(str(error).split())})")
-    hashes = None if test else perceptual_hashes(Image.fromarray(small))
+    hashes = perceptual_hashes(Image.fromarray(small))
     return Examined(hashes=hashes, brightest=int(small.max()))

@@ -44,7 +44,8 @@ class Competition:
     the folder before it."""
     test: pd.DataFrame
     """Columns Id (str) and path (str, "" where there is no usable photo), one row for each row of
-    the sample submission, in its order."""
+    the sample submission, in its order; once the photos are checked also near (int), the group of
+    near-identical training photos that the photo belongs to, or -1."""
     classes: list
     """The label values as Python scalars of the competition's own type, sorted by value or as the
     block orders them."""

@@ -59,13 +59,27 @@ def near_duplicate_groups(hashes: np.ndarray, threshold: int = THRESHOLD) -> np.
     Returns:
         The number of each photo's group, from 0: int [photos].
     """
-    words = np.ascontiguousarray(np.moveaxis(hashes, 0, -1))  # [crops, words, photos]
-    starts = range(0, len(hashes), CHUNK)
-    with ThreadPoolExecutor() as pool:  # NumPy releases Python's global lock
-        pairs = list(pool.map(lambda start: pairs_of(words, start, threshold), starts))
-    rows, columns = np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), int)
+    rows, columns = near_pairs(hashes[:, 0], hashes, threshold)
     graph = coo_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(hashes),) * 2)
     return connected_components(graph, directed=False)[1]
+
+
+def copies(hashes: np.ndarray, others: np.ndarray, threshold: int = THRESHOLD) -> np.ndarray:
+    """Find for each photo the first of others that is near-identical.
+
+    Args:
+        hashes: uint64 [photos, crops, words], the whole photo first.
+        others: those of other photos, uint64 [others, crops, words].
+        threshold: as for `near_duplicate_groups`.
+
+    Returns:
+        The positions among the others, -1 where none is: int [photos].
+    """
+    found = np.full(len(hashes), -1)
+    rows, columns = near_pairs(hashes[:, 0], others, threshold)
+    order = np.argsort(-columns, kind="stable")  # so that the first is written last
+    found[rows[order]] = columns[order]
+    return found
 
 
 def join_groups(near: np.ndarray, given: np.ndarray) -> np.ndarray:
@@ -88,19 +102,35 @@ def join_groups(near: np.ndarray, given: np.ndarray) -> np.ndarray:
     return pd.factorize(joined)[0]
 
 
-def pairs_of(words: np.ndarray, start: int, threshold: int) -> np.ndarray:
-    """Compare the photos of one chunk with all photos and their crops.
+def near_pairs(wholes: np.ndarray, hashes: np.ndarray, threshold: int) -> np.ndarray:
+    """Compare whole photos with others and their crops.
 
     Args:
-        words: the hashes, uint64 [crops, words, photos].
-        start: the position of the chunk's first photo.
+        wholes: hashes, uint64 [photos, words].
+        hashes: those of the others, uint64 [others, crops, words].
         threshold: in bits.
 
     Returns:
-        The positions of the near-identical pairs, photos paired with themselves included:
+        The positions of the near-identical pairs, a photo paired with itself included:
         int [2, pairs].
     """
-    whole = words[0, :, start : start + CHUNK]
+    words = np.ascontiguousarray(np.moveaxis(hashes, 0, -1))  # [crops, words, others]
+    starts = range(0, len(wholes), CHUNK)
+    with ThreadPoolExecutor() as pool:  # NumPy releases Python's global lock
+        pairs = list(pool.map(lambda start: pairs_of(wholes, words, start, threshold), starts))
+    return np.concatenate(pairs, axis=1) if pairs else np.empty((2, 0), int)
+
+
+def pairs_of(wholes: np.ndarray, words: np.ndarray, start: int, threshold: int) -> np.ndarray:
+    """Return `near_pairs` of one chunk of photos.
+
+    Args:
+        wholes: as there.
+        words: the hashes of the others, uint64 [crops, words, others].
+        start: the position of the chunk's first photo.
+        threshold: in bits.
+    """
+    whole = np.ascontiguousarray(wholes[start : start + CHUNK].T)
     found = []
     for crop in words:
         distance = np.zeros((whole.shape[1], crop.shape[1]), np.uint8)

@@ -103,7 +103,9 @@ def place_of(names: Sequence[str], others: Sequence[str]) -> str:
 
 
 def id_columns(table: pd.DataFrame, photos: Photos, preferred: str) -> list[str]:
-    """Return the columns that name photos, the likeliest first; of several that agree only one.
+    """Return the columns that name photos, the likeliest first.
+
+    Others follow that name other photos and spell these at least as exactly.
 
     Args:
         table: of photos.
@@ -116,9 +118,15 @@ def id_columns(table: pd.DataFrame, photos: Photos, preferred: str) -> list[str]
     different = {n: len({tuple(found) for found, _ in meant[n]}) for n in fitting}
     most = max(different.values(), default=0)
     fitting = [name for name in fitting if different[name] >= ENOUGH * most]
-    fitting.sort(key=lambda name: (name != known, max(way for _, way in meant[name])))
-    first = [found for found, _ in meant[fitting[0]]] if fitting else []
-    return [n for n in fitting if n == fitting[0] or [found for found, _ in meant[n]] != first]
+    loosest = {name: max(way for _, way in meant[name]) for name in fitting}
+    fitting.sort(key=lambda name: (name != known, loosest[name]))
+    photo = {name: [found for found, _ in meant[name]] for name in fitting}
+    return [
+        name
+        for name in fitting
+        if name == fitting[0]
+        or (photo[name] != photo[fitting[0]] and loosest[name] <= loosest[fitting[0]])
+    ]
 
 
 @dataclass(frozen=True)
@@ -169,6 +177,11 @@ def label_column(
         first = next((name for name in by_word if name in holding), holding[0])
         rest = [name for name in holding if name != first and name not in by_word[:1]]
         return LabelColumn(first, tuple(rest), "it holds what the sample holds")
+    codes = table[others].apply(lambda column: column.str.strip())
+    ones = codes.isin(["1", "1.0"])
+    binary = (ones | codes.isin(["0", "0.0"])).all(axis=None)
+    if len(others) > 1 and binary and (ones.sum(axis=1) == 1).all():
+        return LabelColumn(tuple(others), (), "each row has a single 1")
     if by_word:
         return LabelColumn(by_word[0], tuple(by_word[1:]))
     if len(others) == 1:

@@ -88,10 +88,14 @@ class Layout:
         return "" if any((folder / place).exists() for place in places) else self.train_photos[0]
 
     def block(self) -> str:
-        """Return the block as it stands in kernel.py, with the fields that differ from defaults."""
+        """Return the block as it stands in kernel.py: where photos are, and what is no default."""
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         defaults = {f.name: f.default for f in dataclasses.fields(self)}
-        told = {name: value for name, value in given.items() if value != defaults[name]}
+        told = {
+            name: value
+            for name, value in given.items()
+            if value != defaults[name] or name in ("train_photos", "test_photos")
+        }
         lines = [f"    {name}={literal(value)}," for name, value in told.items()]
         return "\n".join(["COMPETITION = Layout(", *lines, ")"])
 

@@ -20,6 +20,10 @@ DEEPEST = 3  # levels of zips within zips
 IDS_FILE = ".photo-ids.json"  # in a folder of unpacked photos: the Ids by the files' names
 # What only a run of the kernel, or `ship`, leaves in its folder of results.
 RESULTS = ({"metrics.json", "report.html"}, {"photos.csv", "report.html"}, {"ledger.jsonl"})
+# The names in such a folder, where it is also that of the data.
+OF_RUNS = {"photos.csv", "submission.csv", "history.csv", "suspects.csv", "unlike.csv"}
+OF_RUNS |= {"excluded.csv", "augmented.png", "class_balance.png", "confusion_matrix.png"}
+OF_RUNS |= {"learning_curves.png", "state", "members", "report", "tensorboard"}
 DATA = re.compile(r"\.(?:csv|tsv|zip|7z|rar|tar|t?gz|tfrec(?:ord)?s?|parquet)$", re.I)
 TEXTS = (".csv", ".tsv", ".txt", ".json", ".xml", ".md", ".pdf", ".html", ".py", ".ipynb", ".zip")
 BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
@@ -45,8 +49,12 @@ def list_files(root: Path) -> pd.DataFrame:
     Returns:
         Columns name (below `root`, with /) and path, both str.
     """
-    found = []
+    found, own = [], os.path.isdir(root) and not holds_data(str(root), os.listdir(root))
     for folder, names in walk(root, wanted=holds_data):
+        if own and OF_RUNS.intersection(Path(folder).relative_to(root).parts[:1]):
+            continue
+        if own and Path(folder) == Path(root):
+            names = [name for name in names if name not in OF_RUNS]
         inside = os.path.relpath(folder, root).replace(os.sep, "/")
         found += [
             (posixpath.normpath(posixpath.join(inside, name)), os.path.join(folder, name))

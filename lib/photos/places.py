@@ -126,8 +126,7 @@ def opened(folder: Path, scratch: Path) -> Path:
         Problem: as `unpack` does.
     """
     for _ in range(DEEPEST):
-        paths = [str(folder)] if folder.is_file() else list_files(folder)["path"].tolist()
-        archive = only_zip(paths)
+        archive = str(folder) if folder.is_file() else only_zip(list_files(folder)["path"])
         if not archive or not holds_tables([one.name for one in members_of(archive)]):
             break
         folder, _ = unpack(Path(archive), scratch, lambda member: True)

@@ -12,13 +12,13 @@ import pandas as pd
 
 from common import Problem, first_names
 from photos.guessing import (
+    ENOUGH,
     LabelColumn,
     Photos,
     check_single,
     form_of,
     group_column,
     id_columns,
-    is_number,
     label_column,
     names_pattern,
     place_of,
@@ -30,7 +30,7 @@ from photos.matching import folders_of
 from photos.pixels import pixel_columns
 from photos.places import read_table
 from photos.records import RECORDS
-from photos.roles import ROLES, is_unsure, role_of, words_of
+from photos.roles import ROLES, common_folder, is_unsure, role_of, words_of
 from photos.rows import class_folders, known_names, labels_by, one_hot
 from photos.spelling import WAYS_OF_LABELS, Spellings, number_of
 
@@ -163,16 +163,17 @@ class Draft:
         self.tables: list[str] = []
         with_fields(Layout(), source.given)
 
-    def doubt(self, what: str, **ways: str) -> None:
+    def doubt(self, what: str, **ways: str | list[str]) -> None:
         """Note what could not be told, with the options that decide it, unless one was given.
 
         Args:
             what: the question.
-            ways: values of fields of the block, each of which decides it.
+            ways: fields of the block with one or several values, each of which decides it.
         """
         if not self.given.keys() & ways.keys():
-            options = [shlex.quote(f"{name}={value}") for name, value in ways.items()]
-            said = " or ".join(f"--set {option}" for option in options)
+            several = {n: v if isinstance(v, list) else [v] for n, v in ways.items()}
+            options = [f"{name}={value}" for name, values in several.items() for value in values]
+            said = " or ".join(f"--set {shlex.quote(option)}" for option in options)
             self.doubts.append(f"{what} (decide it with {said})")
 
     def places(self, name: str) -> tuple[str, ...]:
@@ -245,7 +246,7 @@ def choose_sample(draft: Draft) -> None:
         rival = other != chosen and ("sample" in posixpath.basename(other).lower()) == alike
         if rival and ids_of(draft.source.table(other)) != ids_of(draft.sample):
             what = f"which of {chosen} and {other}, whose Ids differ, is the sample submission"
-            draft.doubt(what, sample_csv=chosen)
+            draft.doubt(what, sample_csv=[chosen, other])
 
 
 def ids_of(table: pd.DataFrame) -> set[str]:
@@ -280,7 +281,7 @@ def note_unused(draft: Draft, used: set[str]) -> None:
         counts = pd.Series([posixpath.dirname(name) or "." for name in unused]).value_counts()
         where = first_names([f"{folder} ({count})" for folder, count in counts.items()], 3)
         draft.notes.append(
-            f"{len(unused)} photos neither train nor are predicted, having no row: {where}"
+            f"{len(unused)} photos are left out, neither to train nor to be predicted: {where}"
         )
 
 
@@ -310,17 +311,53 @@ def choose_table(draft: Draft, tests: set[str]) -> tuple[str, pd.DataFrame, Read
         if reading and reading.label:
             found.append((name, table, reading))
     sure = [one for one in found if not one[2].label.others] or found
+    asked = {
+        name: draft.given[name] for name in ("train_csv", "id", "label") if draft.given.get(name)
+    }
+    if not sure and asked:
+        said = ", ".join(f"{name}={text}" for name, text in asked.items())
+        where = first_names(draft.tables) or "none"
+        raise Problem(f"no table fits {said}, naming training photos; the tables are {where}")
     if not sure:
         return None
     chosen = sure[0]
+    if not fits_folders(draft, chosen):
+        return None
     known = labels_of(chosen)
     for other in sure[1:]:
         told = labels_of(other)
         if other[2].label.proof >= chosen[2].label.proof and not told.items() <= known.items():
             what = f"which of {chosen[0]} and {other[0]} holds the labels of the training photos"
-            draft.doubt(what, train_csv=chosen[0])
+            draft.doubt(what, train_csv=[chosen[0], other[0]])
             break
     return chosen
+
+
+def fits_folders(draft: Draft, found: tuple[str, pd.DataFrame, Reading]) -> bool:
+    """Tell whether a table's labels count, where photos lie in class folders as well.
+
+    What the sample submission proves counts, and what a person gives. Labels that are those of the
+    folders do too. Others are in doubt; a column that only may hold labels is passed over.
+    """
+    name, _, reading = found
+    column, told = reading.label, pd.Series(labels_of(found))
+    if column.proof or draft.given.keys() & {"label", "train_csv"}:
+        return True
+    folder = common_folder(list(told.index))
+    names = pd.Series([posixpath.relpath(photo, folder or ".") for photo in told.index])
+    levels = [labels_by(level_pattern(level), names) for level in levels_of(names)]
+    levels = [labels for labels in levels if (labels != "").mean() >= ENOUGH]
+    levels = [labels for labels in levels if labels.nunique() <= len(labels) / 2]
+    pairs = [set(zip(told, labels, strict=True)) for labels in levels]
+    alike = any(len(each) == told.nunique() == len({b for _, b in each}) for each in pairs)
+    if alike or not levels:
+        return True
+    if column.others:
+        draft.notes.append(f"{name} names photos, but no column of it is surely their labels")
+        return False
+    what = f"whether the labels are in the column {column.name} of {name} or the photos' folders"
+    draft.doubt(what, label=str(column.name), train_csv="")
+    return True
 
 
 def labels_of(found: tuple[str, pd.DataFrame, Reading]) -> dict[str, str]:
@@ -335,16 +372,19 @@ def reading_of(draft: Draft, table: pd.DataFrame, tests: set[str]) -> Reading | 
     """Return how a table is read; None where it names no training photos."""
     sample, given = draft.sample, draft.given
     ids = id_columns(table, draft.photos, sample.columns[0] if sample is not None else "")
-    ids = [given["id"]] if given.get("id") in table.columns else ids
-    if not ids or table.shape[1] < 2:
+    wanted = [given["id"]] if given.get("id") else ids
+    labels = typed("label", given.get("label", ""))
+    columns = [*wanted, *([labels] if isinstance(labels, str) else labels)]
+    if not wanted or table.shape[1] < 2 or not set(filter(None, columns)) <= set(table.columns):
         return None
+    ids = wanted
     found = draft.photos.of(table[ids[0]], "train")
     names = [next((name for name in names if name not in tests), "") for names in found]
     if not any(names):
         return None
     label = label_column(table[[bool(name) for name in names]], ids[0], sample)
-    if given.get("label"):
-        label = LabelColumn(typed("label", given["label"]))
+    if labels:
+        label = LabelColumn(labels)
     return Reading(ids, label, names)
 
 
@@ -359,11 +399,11 @@ def rows_of(
     label, many = column.name, not isinstance(column.name, str)
     if len(reading.ids) > 1:
         what = f"which of the columns {' and '.join(reading.ids)} of {where} names the photos"
-        draft.doubt(what, id=Id)
+        draft.doubt(what, id=reading.ids)
     if column.others:
         others = first_names(list(column.others), 5)
         what = f"whether the labels are in the column {label} of {where}, or in {others}"
-        draft.doubt(what, label=label)
+        draft.doubt(what, label=[label, *column.others[:3]])
     kept = table[[bool(name) for name in reading.names]]
     if len(kept) < len(table):
         draft.notes.append(
@@ -450,6 +490,9 @@ def trained(draft: Draft, tests: Sequence[str]) -> list[str]:
     others = [name for name in left if photos.roles[name] == ""]
     flat = len(levels_of(named)) == 0 and len({posixpath.dirname(name) for name in named}) == 1
     if flat and others and len({posixpath.dirname(name) for name in others}) > 1:
+        if draft.sample is None and tests and not levels_of(tests):
+            what = f"whether {place} is a class, as train is, or holds the photos to predict"
+            draft.doubt(what, test_photos=[place, ""])
         return left  # train, bus, car
     return named
 
@@ -476,7 +519,7 @@ def unlisted_rows(draft: Draft, trains: Sequence[str], tests: Sequence[str]) -> 
     rows = pd.DataFrame({"Id": names, "label": "", "group": ""}, dtype=object)
     levels, pattern = levels_of(names), draft.given.get("pattern", "")
     if not pattern and levels:
-        pattern = level_pattern(draft, rows["Id"], levels)
+        pattern = chosen_level(draft, rows["Id"], levels)
     elif not pattern and (pattern := names_pattern(names)):
         rows["label"] = labels_by(pattern, rows["Id"])
         known = draft.given.get("positive") in set(rows["label"])
@@ -499,14 +542,19 @@ def unlisted_rows(draft: Draft, trains: Sequence[str], tests: Sequence[str]) -> 
     return rows[rows["label"] != ""].reset_index(drop=True)
 
 
-def level_pattern(draft: Draft, names: pd.Series, levels: list[int]) -> str:
+def level_pattern(level: int) -> str:
+    """Return the pattern of a path's folder on a level, from 0 for the outermost."""
+    return "^" + level * "[^/]+/" + "([^/]+)/"
+
+
+def chosen_level(draft: Draft, names: pd.Series, levels: list[int]) -> str:
     """Return the pattern of the level of the class folders, "" for the outermost.
 
     Where several levels have several folders, the sample submission tells, or a person must.
     """
     if len(levels) == 1:
         return ""
-    patterns = {level: rf"^(?:[^/]+/){{{level}}}([^/]+)/" for level in levels}
+    patterns = {level: level_pattern(level) for level in levels}
     labels = {level: labels_by(pattern, names) for level, pattern in patterns.items()}
     told = [level for level in levels if is_in_sample(draft, labels[level])]
     if len(told) == 1:
@@ -514,9 +562,7 @@ def level_pattern(draft: Draft, names: pd.Series, levels: list[int]) -> str:
     inner = levels[-1]
     examples = [first_names(sorted(set(labels[level]) - {""}), 3) for level in (levels[0], inner)]
     what = f"whether the classes are the outer folders ({examples[0]}) or the inner ({examples[1]})"
-    draft.doubt(what, pattern=patterns[levels[0]])
-    if "pattern" not in draft.given:
-        draft.doubts[-1] += f", or --set {shlex.quote(f'pattern={patterns[inner]}')}"
+    draft.doubt(what, pattern=[patterns[levels[0]], patterns[inner]])
     return ""
 
 
@@ -564,7 +610,7 @@ def concluded(draft: Draft, rows: pd.DataFrame) -> Proposal:
         draft.doubt(
             "whether labels or probabilities are submitted: labels are 0 and 1, the sample has "
             f"{sample.iat[0, 1]!r}",
-            submission="label",
+            submission=["label", "probability"],
             metric="auc",
         )
     form = given.get("submission") or form or "label"
@@ -593,7 +639,8 @@ def concluded(draft: Draft, rows: pd.DataFrame) -> Proposal:
         fields["positive"] = likely
         if column not in labels:
             what = f"which of {' and '.join(sorted(labels))} the probability is of"
-            draft.doubt(f"{what}: {likely} is a guess", positive=likely)
+            others = sorted(labels - {likely})
+            draft.doubt(f"{what}: {likely} is a guess", positive=[likely, *others])
     layout = with_fields(Layout(**fields), given)
     doubts = draft.doubts + before
     return Proposal(layout, draft.notes, doubts, rows.head(PREVIEWED).assign(photo=""))
@@ -604,11 +651,11 @@ def doubt_values(draft: Draft, labels: set[str]) -> None:
     values = [text for text in draft.sample.iloc[:, 1].str.strip().unique() if text]
     known = Spellings(sorted(labels), WAYS_OF_LABELS)
     if values and not any(known.find(text)[0] for text in values):
-        words = [label for label in labels if not is_number(label)]
-        if words or not all(map(is_number, values)):
+        numbers = [number_of(text) is not None for text in (*values, *labels)]
+        if not all(numbers):
             draft.doubt(
                 f"whether labels such as {min(labels)} are submitted: the sample has {values[0]!r}",
-                submission="label",
+                submission=["label", "probability"],
             )
 
 
@@ -661,7 +708,7 @@ def propose_pixels(draft: Draft, name: str, table: pd.DataFrame, pixels: int) ->
     label = typed("label", draft.given["label"]) if "label" in draft.given else column.name
     if column.others:
         what = f"whether {label} or {first_names(list(column.others))} of {name} is the label"
-        draft.doubt(what, label=column.name)
+        draft.doubt(what, label=[column.name, *column.others[:3]])
     many = not isinstance(label, str)
     labels = one_hot(table[list(label)], Path(name)) if many else table[label].str.strip()
     tests = [other for other in draft.tables if said_role(other) == "test"]

@@ -162,8 +162,11 @@ def summary(parts: list[PhotoTables]) -> str:
             f"{photos} photos in {len(parts)} folds: about {photos - held} to train and {held} to "
             "validate in each"
         )
+    counts = competition.train["label"].value_counts().reindex(competition.classes)
+    classes = f"Classes: {first_names(f'{name} ({count})' for name, count in counts.items())}\n"
     return (
         (named if conflicts else "")
+        + classes
         + (too_small if small else "")
         + (
             f"{divided}, {len(competition.test)} to predict, {len(competition.classes)} classes; "

@@ -21,7 +21,8 @@ def note_photos(output: Path, parts: "list[PhotoTables]") -> None:
     """Write photos.csv; print a sentence where that fails, since the run needs no such file.
 
     Its columns are Id, set (train or test), label, fold (that a training photo validates, empty
-    where it always trains), group (of near-identical photos), width and height in pixels, and path.
+    where it always trains), group (of near-identical photos; of a test photo that of training
+    photos), width and height in pixels, and path.
 
     Args:
         output: the folder of the results.
@@ -40,7 +41,7 @@ def photo_table(parts: "list[PhotoTables]") -> pd.DataFrame:
     train, test = competition.train, competition.test[competition.test.path != ""]
     train = train.assign(set="train", label=train.label.astype(str), fold=train.Id.map(folds))
     train["group"] = train.near
-    test = test.assign(set="test")
+    test = test.assign(set="test", group=test.near.where(test.near >= 0))
     table = pd.concat([train, test], ignore_index=True)
     with ThreadPoolExecutor(READERS) as pool:
         table[["width", "height"]] = list(pool.map(size_of, table.path))
