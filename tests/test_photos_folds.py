@@ -142,7 +142,7 @@ def test_the_tables_of_the_folds_share_the_competition_and_the_test_photos(folde
     assert capsys.readouterr().out.splitlines() == [
         "Classes: 0 (6), 1 (6), 2 (6), 10 (6)",
         "24 photos in 3 folds: about 16 to train and 8 to validate in each, 3 to predict, "
-        "4 classes; 0 left out"
+        "4 classes; 0 left out",
     ]
 
 
@@ -151,7 +151,7 @@ def test_one_fold_is_one_split(folder, capsys):
     assert len(part.validation) == 6
     assert capsys.readouterr().out.splitlines() == [
         "Classes: 0 (6), 1 (6), 2 (6), 10 (6)",
-        "18 photos to train, 6 to validate, 3 to predict, 4 classes; 0 left out"
+        "18 photos to train, 6 to validate, 3 to predict, 4 classes; 0 left out",
     ]
 
 

@@ -2,7 +2,7 @@
 
 import os
 import posixpath
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 
 SUFFIXES = ("jpg", "jpeg", "jpe", "jfif", "jif", "png", "bmp", "dib", "gif", "tif", "tiff", "webp")
 SUFFIXES += ("ppm", "pgm", "pbm", "pnm", "avif", "heic", "heif", "hif", "jp2", "j2k", "jpx", "jxl")
@@ -36,7 +36,7 @@ def lies_in_clutter(path: str) -> bool:
     return any(is_clutter(part) for part in path.split("/") if part)
 
 
-def is_data(folder: str, names: Sequence[str]) -> bool:
+def is_data(folder: str, names: Collection[str]) -> bool:
     """Return whether a folder with these files and folders in it is no virtual environment."""
     return not _ENVIRONMENT.intersection(names)
 
@@ -44,7 +44,7 @@ def is_data(folder: str, names: Sequence[str]) -> bool:
 def walk(
     directory: str | os.PathLike,
     follow_links: bool = True,
-    wanted: Callable[[str, Sequence[str]], bool] = is_data,
+    wanted: Callable[[str, Collection[str]], bool] = is_data,
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield (folder, file names) for a folder and those within it, sorted and without clutter.
 

@@ -7,7 +7,7 @@ import posixpath
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -29,16 +29,20 @@ TEXTS = (".csv", ".tsv", ".txt", ".json", ".xml", ".md", ".pdf", ".html", ".py",
 BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")
 
 
-def holds_data(folder: str, names: Sequence[str]) -> bool:
+def holds_data(folder: str, names: Collection[str]) -> bool:
     """Tell whether a folder may hold photos and tables: no environment, and no run's results.
 
     Args:
         folder: its path.
         names: of the files and folders in it.
     """
-    results = any(marks <= set(names) for marks in RESULTS)
     unfinished = "state" in names and os.path.isfile(os.path.join(folder, "state", "state.json"))
-    return is_data(folder, names) and not results and not unfinished
+    return is_data(folder, names) and not holds_results(names) and not unfinished
+
+
+def holds_results(names: Collection[str]) -> bool:
+    """Tell by the names in a folder whether a run has written its results there."""
+    return any(marks.issubset(names) for marks in RESULTS)
 
 
 def list_files(root: Path) -> pd.DataFrame:
@@ -148,9 +152,10 @@ def members_of(archive: str | Path | IO[bytes], depth: int = 1) -> list[Member]:
     found: list[Member] = []
     try:
         with zipfile.ZipFile(archive) as bundle:
+            out = no_data([name_of(member) for member in bundle.infolist()])
             for member in bundle.infolist():
                 name = name_of(member)
-                if member.is_dir() or lies_in_clutter(name):
+                if member.is_dir() or lies_in_clutter(name) or name.startswith(out):
                     continue
                 opened = functools.partial(bundle.open, member)
                 photo = is_photo(name) or begins_like_photo(name, opened)
@@ -162,6 +167,22 @@ def members_of(archive: str | Path | IO[bytes], depth: int = 1) -> list[Member]:
     except (OSError, RuntimeError, NotImplementedError, zlib.error, zipfile.BadZipFile):
         return found  # `unpack` says what is wrong with it
     return found
+
+
+def no_data(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the folders in a zip for which `holds_data` is false, each with a / at its end."""
+    inside: dict[str, set[str]] = {}
+    for name in names:
+        parts = name.rstrip("/").split("/")
+        for level in range(1, len(parts)):
+            inside.setdefault("/".join(parts[:level]), set()).add(parts[level])
+    return tuple(
+        f"{folder}/"
+        for folder, found in inside.items()
+        if not is_data(folder, found)
+        or holds_results(found)
+        or "state.json" in inside.get(f"{folder}/state", ())
+    )
 
 
 def begins_like_photo(path: str, opened: Callable[[], IO[bytes]] | None = None) -> bool:

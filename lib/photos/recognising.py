@@ -487,9 +487,9 @@ def trained(draft: Draft, tests: Sequence[str]) -> list[str]:
         raise Problem(f"none of the {len(photos.names)} photos is one of the training set")
     if not named:
         return free or left
-    others = [name for name in left if photos.roles[name] == ""]
+    others = [name for name in left if photos.roles[name] != "train"]
     flat = len(levels_of(named)) == 0 and len({posixpath.dirname(name) for name in named}) == 1
-    if flat and others and len({posixpath.dirname(name) for name in others}) > 1:
+    if flat and others and not names_pattern(named):
         if draft.sample is None and tests and not levels_of(tests):
             what = f"whether {place} is a class, as train is, or holds the photos to predict"
             draft.doubt(what, test_photos=[place, ""])
