@@ -5,6 +5,7 @@ compared.
 """
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -32,19 +33,21 @@ def code_files(lib: Path) -> dict[str, Path]:
     Raises:
         Problem: there is no package in `lib`.
     """
-    packages = [path for path in folders_of(lib) if is_package(path)]
-    files = [
-        file
-        for package in packages
-        if package.name not in LOCAL_ONLY
-        for file in sorted(package.rglob("*"))
-        if file.is_file() and is_source(file.relative_to(lib))
-    ]
+    files: dict[str, Path] = {}
+    for package in folders_of(lib):
+        if is_package(package) and package.name not in LOCAL_ONLY and not is_hidden(package.name):
+            # os.walk is many times faster than Path.rglob, which counts with thousands of files.
+            for place, folders, names in os.walk(package):
+                folders[:] = sorted(name for name in folders if not is_hidden(name))
+                below = Path(place).relative_to(lib).as_posix()
+                for name in sorted(filter(is_source, names)):
+                    file = Path(place, name)
+                    if file.is_file():
+                        files[f"{below}/{name}"] = file
     if not files:
         raise Problem(f"there is no package in {lib}: run ship in a clone of the repository.")
     manifest = lib / MANIFEST
-    files += [manifest] if manifest.is_file() else []
-    return {file.relative_to(lib).as_posix(): file for file in files}
+    return files | ({MANIFEST: manifest} if manifest.is_file() else {})
 
 
 def packages_hash(lib: Path, hash_of: Callable[[Path], str] = file_hash) -> str:
@@ -70,7 +73,11 @@ def is_package(path: Path) -> bool:
     return (path / "__init__.py").is_file()
 
 
-def is_source(path: Path) -> bool:
-    """Tell whether a path below lib/ is neither hidden nor a compiled file or a backup."""
-    hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
-    return not hidden and not path.name.endswith(BACKUPS)
+def is_hidden(name: str) -> bool:
+    """Tell whether a file or folder of this name is hidden, or holds what Python has compiled."""
+    return name.startswith(".") or name == "__pycache__"
+
+
+def is_source(name: str) -> bool:
+    """Tell whether a file of this name is neither hidden nor compiled nor a backup."""
+    return not (is_hidden(name) or name.endswith(BACKUPS))

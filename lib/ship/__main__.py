@@ -32,10 +32,10 @@ from ship import (
     weights,
     wheels,
 )
-from ship.contents import HASHES
 from ship.context import Context
 from ship.credentials import without_secrets
 from ship.grammar import Parser, one_of, split_command, version_arguments
+from ship.hashes import HASHES
 from ship.output import hiding, in_colour, printable, say, tell, voice
 from ship.project import Project
 

@@ -1,24 +1,18 @@
 """Which files of lib/ go to Kaggle and which stay on this machine: only this module decides it."""
 
-import contextlib
 import hashlib
-import json
 import os
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from common import file_hash, write_atomically
 from common.packages import LOCAL_ONLY, MANIFEST, code_files, folders_of, is_package
+from ship.hashes import HASHES
 from ship.weights import required_weights
 from ship.wheels import verified_wheels, wheels_in
 
 DATA_FOLDERS = ("weights", "wheels")
 """Folders of lib/ that are no packages, but whose files the kernel may need."""
-
-SETTLED = 2_000_000_000
-"""Nanoseconds after which a file's time tells every later change of it."""
 
 
 def upload_files(lib: Path, weights_files: list[str]) -> dict[str, Path]:
@@ -100,44 +94,3 @@ def parts_of(files: Mapping[str, Path]) -> dict[str, str]:
 def sha256(data: bytes | Path) -> str:
     """Return the SHA-256 of bytes or of a file, in hexadecimal."""
     return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else HASHES.of(data)
-
-
-class Hashes:
-    """The hashes of files, kept by path, size and times: what has not changed is not read again."""
-
-    def __init__(self) -> None:
-        self.place: Path | None = None
-        """Where they are kept for the next command; None for nowhere."""
-        self._known: dict[str, list] = {}
-        self._news = False
-
-    def open(self, place: Path) -> None:
-        """Take up what an earlier command has kept in a file."""
-        self.place, self._known, self._news = place, {}, False
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            self._known = dict(json.loads(place.read_text(encoding="utf-8")))
-
-    def of(self, file: Path) -> str:
-        """Return the SHA-256 of a file, in hexadecimal."""
-        path, stat = os.path.abspath(file), file.stat()
-        key = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
-        known = self._known.get(path)
-        if isinstance(known, list) and known[:-1] == key:
-            return known[-1]
-        found = file_hash(file)
-        # A file that was written just now may be written again within the same tick of the clock.
-        if time.time_ns() - max(stat.st_mtime_ns, stat.st_ctime_ns) > SETTLED:
-            self._known[path], self._news = [*key, found], True
-        return found
-
-    def keep(self) -> None:
-        """Write what is new for the next command; files that are gone are forgotten."""
-        if self.place and self._news:
-            there = {path: row for path, row in self._known.items() if os.path.exists(path)}
-            with contextlib.suppress(OSError):
-                write_atomically(self.place, json.dumps(there))
-            self._news = False
-
-
-HASHES = Hashes()
-"""Those of this process."""

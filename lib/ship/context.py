@@ -15,8 +15,9 @@ from filelock import FileLock
 
 from common import Boundary, Problem, clock_text, write_atomically
 from common.locks import Occupied, only_one
-from ship.contents import HASHES, sha256
+from ship.contents import sha256
 from ship.credentials import Credentials, without_secrets
+from ship.hashes import HASHES
 from ship.hiding import refuse_secrets
 from ship.output import say
 from ship.pace import Pace

@@ -13,8 +13,9 @@ import time
 
 from common import Problem, write_atomically
 from common.packages import packages_hash
-from ship.contents import HASHES, content_hash, sha256, upload_files
+from ship.contents import content_hash, sha256, upload_files
 from ship.context import Context
+from ship.hashes import HASHES
 from ship.line import Refused
 from ship.output import say, tell
 from ship.project import KERNEL_METADATA

@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from common import Problem, file_hash, write_atomically
+from common import Problem, write_atomically
+from ship.hashes import HASHES
 from ship.output import progress_bar, say
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def mismatch(path: Path, row: WeightsFile) -> str | None:
         return f"has {size:,} bytes instead of {row.size:,}"
     for algorithm in ("sha256", "md5"):
         published = getattr(row, algorithm)
-        if published and (found := _digest(path, algorithm)) != published.lower():
+        if published and (found := HASHES.of(path, algorithm)) != published.lower():
             return f"has the {algorithm.upper()} {found} instead of the published {published}"
     return None
 
@@ -146,7 +146,11 @@ def download(row: WeightsFile, folder: Path = FOLDER) -> Path:
     with _disk_errors_explained(row, folder):
         folder.mkdir(parents=True, exist_ok=True)
         announced_md5 = _complete(row, part)
-        if announced_md5 and not (row.sha256 or row.md5) and _digest(part, "md5") != announced_md5:
+        if (
+            announced_md5
+            and not (row.sha256 or row.md5)
+            and HASHES.of(part, "md5") != announced_md5
+        ):
             part.unlink()
             raise Problem(
                 f"{row.file} arrived damaged (its MD5 is not the one that the server announced), "
@@ -233,17 +237,6 @@ def _rows_of(files: list[str], folder: Path) -> list[WeightsFile]:
                 f"The weights file {name!r} is not in {folder / 'manifest.json'}: add a row for it."
             )
     return [by_file[name] for name in files]
-
-
-def _digest(path: Path, algorithm: str) -> str:
-    """Return a file's hash, computed once in a process for as long as the file does not change."""
-    status = path.stat()
-    return _digest_of(path, status.st_size, status.st_mtime_ns, algorithm)
-
-
-@cache
-def _digest_of(path: Path, size: int, modified: int, algorithm: str) -> str:
-    return file_hash(path, algorithm)
 
 
 def _complete(row: WeightsFile, part: Path) -> str | None:

@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from common import Problem, file_hash, write_atomically
+from common import Problem, write_atomically
+from ship.hashes import HASHES
 from ship.output import say
 
 FOLDER = Path(__file__).resolve().parents[1] / "wheels"
@@ -68,7 +69,7 @@ def mismatch(wheel: Path) -> str:
     """Return how a file differs from the published wheel of its name, "" when it does not."""
     if not wheel.is_file():
         return f"{wheel.parent} has no {wheel.name}"
-    if file_hash(wheel) != WHEELS[wheel.name]:
+    if HASHES.of(wheel) != WHEELS[wheel.name]:
         return f"{wheel} is damaged or changed: its SHA-256 is not the published one"
     return ""
 
