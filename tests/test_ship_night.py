@@ -51,8 +51,10 @@ def rest_of(process, lines: list[str]) -> str:
     return "".join(lines) + out
 
 
-@pytest.mark.parametrize("kind", OUTAGES)
-@pytest.mark.parametrize("phase", PHASES)
+CASES = [(phase, "dropped") for phase in PHASES] + [("the run", kind) for kind in OUTAGES]
+
+
+@pytest.mark.parametrize(("phase", "kind"), dict.fromkeys(CASES))
 def test_an_outage_is_said_when_it_begins_and_when_it_is_over(tmp_path, phase, kind):
     text, settings = PHASES[phase]
     with open_world(tmp_path, **settings) as world:

@@ -42,6 +42,8 @@ CAUSES = {
     ),
 }
 """What no other attempt can cure, and the cure, unless Kaggle has answered before."""
+NO_SENSE = {"kind": "answer", "message": "the answer makes no sense", "sent": False}
+"""The error of an answer that can't be one to its call."""
 LOCAL = ("folder", "path", "part", "url", "file")
 """Arguments that name places and are not sent, but for the file's name."""
 
@@ -257,56 +259,54 @@ class Line:
             Unavailable: Kaggle gave no usable answer in all attempts.
             Problem: the client can't be used, or the arguments hold the user's credentials.
         """
-        texts = {name: value for name, value in args.items() if name not in LOCAL}
-        file = Path(args.get("file", ""))
-        refuse_secrets(what, json.dumps(texts | {"file": file.name}).encode(), self.secrets)
-        if file.is_file():
-            refuse_secrets(str(file), file, self.secrets)
+        self._refuse_secrets(what, args)
         attempt, waited = 0, 0.0
         while True:
             attempt += 1
             answer = self._attempt(op, args, once)
-            if "ok" in answer and not (wrong := misfit(answer["ok"])):
+            wrong = misfit(answer["ok"]) if "ok" in answer else ""
+            if "ok" in answer and not wrong:
                 if op != "login":  # which need not ask Kaggle
                     self._note_answer(what)
                 return answer["ok"]
-            error = answer.get("error") or {
-                "kind": "answer",
-                "message": f"the answer makes no sense: {wrong}",
-                "sent": False,
-            }
+            error = answer.get("error") or NO_SENSE | {"message": f"{NO_SENSE['message']}: {wrong}"}
             if once and error["sent"] and (error["kind"] != "http" or error["status"] in BUSY):
                 raise AnswerLost(
                     error["message"] or f"HTTP {error['status']}", error["kind"] == "late"
                 )
             last = attempt >= self.pace.retries
-            renewed = self.answers and not last and op != "create"  # which goes on with an upload
-            if error.get("status") == 401 and renewed:
-                self.close()  # a new client reads the credentials anew
+            if error.get("status") == 401 and self.answers and not last and op != "create":
+                self.close()  # a new client reads the credentials anew, but knows of no upload
                 reason = "401, the credentials are refused"
             else:
                 reason = self._reason(error, what, args)
-            if self._patience is None:
-                hopeless = last
-            else:  # one attempt tells whether an outage is over
-                hopeless = (last or what in self._failing) and waited >= self._patience
-            if hopeless:
-                break
+            if self._is_hopeless(what, last, waited):
+                raise Unavailable(
+                    f"Kaggle gave no usable answer about {what} in {attempt} attempts (the last: "
+                    f"{reason}); run the same command again later: it goes on from here."
+                )
             if op == "upload" and error["kind"] == "dropped" and attempt > 1:
                 self.forget_uploads()
             growing = self.pace.backoff * 2 ** min(attempt - 1, 10)
             pause = error.get("retry_after") or min(growing, self.pace.poll_max)
             pause = min(pause, 120.0) * random.uniform(1.0, 1.25)
-            if self._patience is not None:
-                self._note_failure(what, reason, attempt)
-            elif attempt > 1 or pause > 10 or error["kind"] == "late":
-                say(f"no usable answer about {what} ({reason}); again in {pause:.0f} s")
+            self._note_failure(what, reason, attempt, pause)
             self.wait(pause)
             waited += pause
-        raise Unavailable(
-            f"Kaggle gave no usable answer about {what} in {attempt} attempts "
-            f"(the last: {reason}); run the same command again later: it goes on from here."
-        )
+
+    def _refuse_secrets(self, what: str, args: dict) -> None:
+        """Raise Problem when what is to be sent holds the user's credentials."""
+        texts = {name: value for name, value in args.items() if name not in LOCAL}
+        file = Path(args.get("file", ""))
+        refuse_secrets(what, json.dumps(texts | {"file": file.name}).encode(), self.secrets)
+        if file.is_file():
+            refuse_secrets(str(file), file, self.secrets)
+
+    def _is_hopeless(self, what: str, last: bool, waited: float) -> bool:
+        """Tell whether to give up; in an outage one attempt tells whether it is over."""
+        if self._patience is None:
+            return last
+        return (last or what in self._failing) and waited >= self._patience
 
     @contextlib.contextmanager
     def patient(self, seconds: float) -> Iterator[None]:
@@ -328,8 +328,12 @@ class Line:
                 raise
             return {"error": {"kind": "died", "message": str(died), "sent": False}}
 
-    def _note_failure(self, what: str, reason: str, attempt: int) -> None:
-        """Say once that an outage has begun: where another call has said so, nothing more."""
+    def _note_failure(self, what: str, reason: str, attempt: int, pause: float) -> None:
+        """Say that there was no answer; whoever is patient says only once that an outage began."""
+        if self._patience is None:
+            if attempt > 1 or pause > 10:
+                say(f"no usable answer about {what} ({reason}); again in {pause:.0f} s")
+            return
         if what in self._failing or attempt < 2:
             return
         known = any(answers == self.answers for _, answers, _ in self._failing.values())
