@@ -71,6 +71,8 @@ def test_a_state_of_an_older_ship_is_no_obstacle(world):
 
 def test_no_secret_is_in_the_sentence_about_a_file(world):
     runs = remember(world)
+    metadata = world.project / "kernel-metadata.json"
+    metadata.write_text(metadata.read_text().replace("/car-classification", f"/{KEY}", 1))
     row = {"run": f"{KEY}-v1", "kernel": f"alice/{KEY}", "version": 1, "status": "complete"}
     (runs / "ledger.jsonl").write_text(json.dumps(row) + "\n")
     (runs / f"{KEY}-v1.part").write_text("a file where a folder should be")
