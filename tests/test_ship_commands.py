@@ -337,6 +337,7 @@ def test_settings_mean_the_same_before_and_after_a_command():
         ("follow 0", ["'0'"]),
         ("cancel --session x", ["--session", "'x'"]),
         ("adopt", ["ship adopt 3"]),
+        ("submit --code kernel.py", ["kernel.py", "ship submit --code"]),
     ],
 )
 def test_a_typo_is_one_line(ledger, capfd, words, named):
@@ -350,9 +351,10 @@ def test_help_and_versions_are_told_to_programs(ledger, capfd):
     status, told, _ = told_here(ledger, capfd, "--version")
     assert (status, told["command"]) == (0, "ship")
     assert told["versions"]["kaggle"][0].isdigit()
-    status, told, _ = told_here(ledger, capfd, "push", "--help")
-    assert (status, told["command"]) == (0, "push")
-    assert "--gpu KIND" in told["help"]
+    for words in (["push", "--help"], ["help", "push"], ["--help", "push"]):
+        status, told, _ = told_here(ledger, capfd, *words)
+        assert (status, told["command"]) == (0, "push")
+        assert "--gpu KIND" in told["help"]
 
 
 DRY = ("bundle", "push", "status", "follow", "fetch", "submit", "cancel", "adopt 1", "rehearse")

@@ -144,3 +144,17 @@ def test_a_damaged_ledger_does_not_fail_a_run_that_has_its_score(world):
     assert outcome.status == 0, outcome
     assert "public score of car-classification-v1: 0.88889" in outcome.out
     assert world.ship("runs").status == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "cure"),
+    [(403, "accept the competition's rules at"), (404, "correct the block of kernel.py")],
+)
+def test_a_table_that_kaggle_does_not_give(world, code, cure):
+    world.kaggle.faults.add("DownloadDataFile", "status", times=99, code=code)
+    outcome = world.ship()
+    assert outcome.status == 1
+    assert f"sample-submission.csv ({code})" in outcome.sentence
+    assert cure in outcome.sentence
+    world.kaggle.faults.clear()
+    world.arrives_once()

@@ -267,6 +267,8 @@ def parse(words: list[str]) -> argparse.Namespace:
     """
     tell(command="ship")
     parsers = make_parsers()
+    if words[:1] == ["help"]:  # as git and others take it
+        words = [*words[1:], "--help"]
     command, others = split_command(words, parsers[""], COMMANDS | LOCAL_COMMANDS)
     tell(command=command or "ship")
     switches = ("defaults", "dry_run", "quiet", "json", "no_wait", "again", "open", "goes_on")

@@ -112,7 +112,7 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
 
 def meant(word: str, known: Collection[str]) -> str:
     """Return the name that a person may have meant, as a question in brackets; "" without one."""
-    names = {name.lstrip("-"): name for name in known}
+    names = {name.lstrip("-").lower(): name for name in known}
     near = difflib.get_close_matches(word.lstrip("-").lower().replace("_", "-"), names)
     return f" (did you mean {names[near[0]]}?)" if near else ""
 

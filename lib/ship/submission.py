@@ -127,7 +127,18 @@ def data_file(context: Context, folder: Path, name: str) -> Path:
     with context.sharing(kept):
         if kept.exists():
             return kept
-        download_table(context, competition, name, kept)
+        try:
+            download_table(context, competition, name, kept)
+        except Refused as refusal:
+            page = f"https://www.kaggle.com/competitions/{competition}"
+            cures = {
+                403: f"accept the competition's rules at {page}/rules",
+                404: f"see {page}/data, and correct the block of {context.project.code.name}",
+            }
+            if refusal.status not in cures:
+                raise
+            sentence = f"{str(refusal).rstrip('.')}: {cures[refusal.status]}"
+            raise Problem(f"{sentence}. Nothing was submitted.") from None
     return kept
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from common import Problem, write_atomically
+from ship.grammar import meant
 from ship.hashes import HASHES
 from ship.output import progress_bar, say
 
@@ -87,7 +88,10 @@ def find_backbone(name: str, manifest: dict[str, WeightsFile]) -> WeightsFile:
     for known, row in manifest.items():
         if known.lower() == name.lower():
             return row
-    raise Problem(f"{name!r} is no known backbone; the known ones are: {', '.join(manifest)}.")
+    raise Problem(
+        f"{name!r} is no known backbone{meant(name, manifest)}; the known ones are: "
+        f"{', '.join(manifest)}."
+    )
 
 
 def mismatch(path: Path, row: WeightsFile) -> str | None:
