@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 
 from photos import check_photos, read_competition
+from photos.places import opened
 from real_layouts import pack
 from sample import LAYOUTS, draw_competition
 from ship.block import read_block
@@ -143,6 +145,31 @@ def test_a_sample_that_is_packed_at_kaggle_checks_a_submission(dogs):
     assert dogs.ship("init", slug, "--write", "--set", "positive=dog").status == 0
     shutil.rmtree(dogs.project / "runs")
     sent = dogs.ship("submit", str(dogs.project.parent / "dogs-vs-cats.csv"))
+    assert sent.status == 0, sent
+    assert "0.00000" in sent.out
+
+
+def test_a_competition_in_one_zip_from_init_to_a_checked_submission(dogs):
+    """Its tables lie in the zip, of which only what is asked for is fetched."""
+    data, slug = dogs.project.parent / "dogs-vs-cats", LAYOUTS["dogs-vs-cats"].slug
+    for part in ("train", "test"):
+        with zipfile.ZipFile(data / f"{part}.zip") as bundle:
+            bundle.extractall(data)
+        (data / f"{part}.zip").unlink()
+    shutil.make_archive(str(data.parent / "all"), "zip", data)
+    shutil.rmtree(data)
+    data.mkdir()
+    shutil.move(data.parent / "all.zip", data / f"{slug}.zip")
+    written = dogs.ship("init", slug, "--write", "--set", "positive=dog")
+    assert written.status == 0, written
+    layout = read_block(dogs.project / "kernel.py")
+    assert layout.sample_csv == "sample_submission.csv"
+    assert (layout.train_photos, layout.test_photos) == (("train",), ("test",))
+    scratch = data.parent / "scratch"
+    competition = read_competition(opened(data, scratch), layout, scratch)
+    assert competition.classes == ["cat", "dog"]
+    shutil.rmtree(dogs.project / "runs")
+    sent = dogs.ship("submit", str(data.parent / "dogs-vs-cats.csv"))
     assert sent.status == 0, sent
     assert "0.00000" in sent.out
 
