@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
+from photos import read_competition
+from sample import draw_competition
+from ship.block import read_block
+from ship.project import Project
+from ship.rehearse import own_competition
 from shipping import KERNEL, REPOSITORY, Outcome, make_competition, make_project
+from tiny_competition import write_csv, write_photo
 
 
 def rehearse(folder, *arguments: str) -> Outcome:
@@ -141,6 +148,84 @@ def test_a_solution_that_does_not_fit_is_named_before_anything_runs(project, dat
     answers.write_text("Id,label\n101.jpg,dog\n")
     assert "answers.csv has no row of 102.jpg" in rehearse(project, *found).sentence
     assert not (project / "runs").exists()
+
+
+def with_links(folder: Path, solution: Path) -> None:
+    shutil.move(folder / "train", folder.parent / "train")
+    (folder / "train").symlink_to(folder.parent / "train")
+    (folder / "circle").symlink_to(folder)
+
+
+def without_sample(folder: Path, solution: Path) -> None:
+    (folder / "sample_submission.csv").unlink()
+
+
+def with_the_solution_in_it(folder: Path, solution: Path) -> None:
+    without_sample(folder, solution)
+    shutil.move(solution, folder / "solution.csv")
+
+
+@pytest.mark.parametrize(
+    "change", [with_links, without_sample, with_the_solution_in_it], ids=lambda one: one.__name__
+)
+def test_a_folder_of_another_layout_is_mounted_with_its_block(tmp_path, change):
+    folder, solution = tmp_path / "data", tmp_path / "solution.csv"
+    write_photos(folder)
+    write_csv(solution, [(f"{n}.jpg", "cat") for n in range(3)], ("id", "label"))
+    change(folder, solution)
+    solution = solution if solution.exists() else folder / "solution.csv"
+    before = sorted(folder.rglob("*"))
+    shutil.copy2(REPOSITORY / "kernel.py", make_project(tmp_path / "project"))
+    project, home = Project(tmp_path / "project"), read_block(REPOSITORY / "kernel.py")
+    mounted, layout = own_competition(project, folder, solution, {"metric": "macro-f1"}, tmp_path)
+    assert read_block(project.code) == layout
+    assert (layout.slug, layout.metric) == (home.slug, "macro-f1")
+    assert layout.sample_csv == "sample_submission.csv"
+    assert sorted(folder.rglob("*")) == before
+    assert not any(path.is_symlink() for path in mounted.rglob("*"))
+    assert not (mounted / "solution.csv").exists()
+    competition = read_competition(mounted, layout, tmp_path / "scratch")
+    assert competition.classes == ["cat", "dog"]
+    assert competition.test["Id"].tolist() == ["0.jpg", "1.jpg", "2.jpg"]
+    assert (competition.test["path"] != "").all()
+
+
+def write_photos(folder: Path) -> None:
+    for name in (f"train/{label}/{label}{n}.jpg" for label in ("cat", "dog") for n in range(6)):
+        write_photo(folder / name)
+    for n in range(3):
+        write_photo(folder / "test" / f"{n}.jpg")
+    write_csv(
+        folder / "sample_submission.csv", [(f"{n}.jpg", "cat") for n in range(3)], ("id", "label")
+    )
+
+
+def test_a_folder_in_doubt_is_decided_by_the_rehearsal_s_settings(tmp_path):
+    folder, solution = tmp_path / "data", tmp_path / "solution.csv"
+    draw_competition(folder, 4, 2, (96, 128), solution=solution, layout="dogs-vs-cats")
+    project = make_project(tmp_path / "project")
+    shutil.copy2(REPOSITORY / "kernel.py", project / "kernel.py")
+    outcome = rehearse(project, "--data", str(folder), "--solution", str(solution))
+    assert outcome.status == 1
+    assert "--set positive=dog or --set positive=cat" in outcome.sentence
+
+
+@pytest.mark.slow
+def test_a_zip_of_another_layout_from_nothing_to_a_score(tmp_path):
+    folder, solution = tmp_path / "data", tmp_path / "solution.csv"
+    draw_competition(folder, 20, 5, (96, 128), solution=solution, layout="dogs-vs-cats")
+    shutil.make_archive(str(tmp_path / "dogs"), "zip", folder)
+    project = make_project(tmp_path / "project")
+    shutil.copy2(REPOSITORY / "kernel.py", project / "kernel.py")
+    shutil.rmtree(project / "lib")
+    shutil.copytree(
+        REPOSITORY / "lib", project / "lib", ignore=shutil.ignore_patterns("*.egg-info")
+    )
+    given = ["--set", "positive=dog", "--set", "epochs=1", "--set", "limit=20"]
+    data = ["--data", str(tmp_path / "dogs.zip"), "--solution", str(solution)]
+    outcome = rehearse(project, *data, *given)
+    assert outcome.status == 0, outcome.out[-3000:] + outcome.err[-3000:]
+    assert re.search(r"rehearsal: public score (log-loss )?\d\.\d{5}", outcome.out)
 
 
 def test_a_sweep(project, data):
