@@ -3,13 +3,11 @@
 On Kaggle's GPUs, without internet or arguments:  ship        (or: kaggle kernels push -p .)
 Dry run on this machine's CPU, with drawn cars:   python kernel.py
 A competition's folder on this machine:           python kernel.py --data DIR [--backbone NAME ...]
+In a notebook: %run kernel.py --data DIR          or: import kernel; kernel.main(["--data", "DIR"])
 
 Expected on sf-dl-car-classification: `reference` scored 0.96838; `default` (EfficientNetB3 at
 384x512) has not been submitted yet; the best published score, of the same backbone, is 0.97827.
 Run time: the dry run about a minute on two cores; on Kaggle never more than a session's 12 hours.
-
-Sections, in the order in which they run: overrides, where our packages are, config, augmentation,
-command line, data, model, schedule, prediction, output, main.
 """
 
 from __future__ import annotations
@@ -18,8 +16,6 @@ import argparse
 import dataclasses
 import logging
 import os
-import shutil
-import signal
 import sys
 import time
 from dataclasses import dataclass
@@ -39,11 +35,12 @@ OVERRIDES: dict[str, str] = {}
 
 ROOT = Path(os.environ.get("KAGGLE_ROOT", "/kaggle"))
 ON_KAGGLE = "KAGGLE_KERNEL_RUN_TYPE" in os.environ
+IN_CELL = "__file__" not in globals()  # pasted into a notebook, whose command line is Jupyter's
 
 
 def find_lib() -> Path:
     """Return the folder of our packages: beside this file, or the mounted dataset on Kaggle."""
-    beside = Path(__file__).resolve().parent / "lib"
+    beside = Path("kernel.py" if IN_CELL else __file__).resolve().parent / "lib"
     if not ON_KAGGLE and beside.is_dir():
         return beside
     for depth in range(5):  # Kaggle's images differ in where they mount a dataset
@@ -51,8 +48,9 @@ def find_lib() -> Path:
             break
     if len(found) != 1:
         raise SystemExit(
-            f"Found {len(found)} folders with our packages below {ROOT / 'input'}, not one: attach "
-            "the dataset of lib/ (`ship bundle` makes it) to the kernel, only once."
+            f"kernel.py: Found {len(found)} folders with our packages below {ROOT / 'input'}, not "
+            f"one, and no {beside}: attach the dataset of lib/ (`ship bundle` makes it) to the "
+            "kernel, only once; elsewhere, change to the folder of kernel.py."
         )
     return found[0].parents[1]
 
@@ -60,11 +58,15 @@ def find_lib() -> Path:
 LIB = find_lib()
 sys.path.insert(0, str(LIB))
 
+from common.boundary import guard
+
+if __name__ == "__main__":
+    guard("kernel.py")  # whatever goes wrong before `main` is one sentence too
+
 import report
 import settings
 import training
-from common import Boundary, clock_text, scratch_folder
-from common.locks import only_one
+from common import Boundary
 from inference.view import View
 from photos.layout import Layout
 from settings import setting, size_text
@@ -86,7 +88,7 @@ KAGGLE_MINUTES = 11.5 * 60  # a session may last 12 hours
 class Backbone:
     """A row of the table of backbones: everything that depends on the backbone."""
 
-    input_range: tuple[float, float]  # that its first layer expects
+    preprocessing: Literal["tf", "caffe", "torch", "none"]  # the mode of its `preprocess_input`
     size: tuple[int, int]  # height and width in pixels where none is asked for
     file: str  # its pre-trained weights without the top
     gmacs: float  # billions of multiply-adds of a photo of that size, from published ones
@@ -98,22 +100,22 @@ class Backbone:
 # 2021), ConvNeXt, which has no BatchNorm, at 5e-5 (Liu et al. 2022).
 BACKBONES = {
     # The dry run's own, pre-trained on drawn vehicles of other kinds.
-    "Plain": Backbone((-1, 1), (72, 96), "plain_notop.weights.h5", 0.03, 1.0, "training.plain"),
-    "MobileNet": Backbone((-1, 1), (224, 288), "mobilenet_1_0_224_tf_no_top.h5", 0.73),
+    "Plain": Backbone("tf", (72, 96), "plain_notop.weights.h5", 0.03, 1.0, "training.plain"),
+    "MobileNet": Backbone("tf", (224, 288), "mobilenet_1_0_224_tf_no_top.h5", 0.73),
     "InceptionV3": Backbone(
-        (-1, 1), (336, 448), "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", 9.6
+        "tf", (336, 448), "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", 9.6
     ),
     "Xception": Backbone(
-        (-1, 1), (336, 448), "xception_weights_tf_dim_ordering_tf_kernels_notop.h5", 14.1
+        "tf", (336, 448), "xception_weights_tf_dim_ordering_tf_kernels_notop.h5", 14.1
     ),
     # These scale inside: they expect 0..255, and 0..1 would be a nearly black picture.
-    "EfficientNetB3": Backbone((0, 255), (384, 512), "efficientnetb3_notop.h5", 3.9, 0.5),
-    "EfficientNetB5": Backbone((0, 255), (456, 608), "efficientnetb5_notop.h5", 13.2, 0.5),
-    "EfficientNetB7": Backbone((0, 255), (480, 640), "efficientnetb7_notop.h5", 31.6, 0.5),
-    "EfficientNetV2S": Backbone((0, 255), (384, 512), "efficientnetv2-s_notop.h5", 11.7, 0.5),
-    "EfficientNetV2M": Backbone((0, 255), (480, 640), "efficientnetv2-m_notop.h5", 32.0, 0.5),
-    "ConvNeXtTiny": Backbone((0, 255), (384, 512), "convnext_tiny_notop.h5", 17.6, 0.05),
-    "ConvNeXtBase": Backbone((0, 255), (384, 512), "convnext_base_notop.h5", 60.3, 0.05),
+    "EfficientNetB3": Backbone("none", (384, 512), "efficientnetb3_notop.h5", 3.9, 0.5),
+    "EfficientNetB5": Backbone("none", (456, 608), "efficientnetb5_notop.h5", 13.2, 0.5),
+    "EfficientNetB7": Backbone("none", (480, 640), "efficientnetb7_notop.h5", 31.6, 0.5),
+    "EfficientNetV2S": Backbone("none", (384, 512), "efficientnetv2-s_notop.h5", 11.7, 0.5),
+    "EfficientNetV2M": Backbone("none", (480, 640), "efficientnetv2-m_notop.h5", 32.0, 0.5),
+    "ConvNeXtTiny": Backbone("none", (384, 512), "convnext_tiny_notop.h5", 17.6, 0.05),
+    "ConvNeXtBase": Backbone("none", (384, 512), "convnext_base_notop.h5", 60.3, 0.05),
 }
 
 
@@ -124,14 +126,12 @@ class Stage:
     name: str = setting(help="as the log and metrics.json have it", unique=True)
     fraction: float = setting(help="of the backbone, from its output down", least=0, most=1)
     learning_rate: float = setting(help="at its beginning", above=0, most=1e30)
-    epochs: int = setting(
-        help="at most; a plateau's patience may end it before", least=1, most=1000
-    )
+    epochs: int = setting(help="at most, where the schedule is plateau", least=1, most=1000)
     views: int = setting(0, "augmented views whose cached features fit the head", least=0, most=50)
-    scale: float = setting(1.0, "of its photos' sides to image_size's", least=0.2, most=3)
+    scale: float = setting(1.0, "photo size relative to image_size", least=0.2, most=3)
     mixup: float = setting(0.0, "alpha of mixup; 0 is off", least=0, most=10)
     cutmix: float = setting(0.0, "alpha of CutMix; 0 is off", least=0, most=10)
-    pseudo: float = setting(0.0, "sureness at which test photos train; 0 is off", least=0, most=1)
+    pseudo: float = setting(0.0, "minimum confidence for pseudo-labels; 0 is off", least=0, most=1)
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class Member:
 
     name: str = setting(help="as the log and members/ have it", unique=True)
     backbone: str = setting(help="row of BACKBONES")
-    image_size: tuple[int, int] | None = setting(None, "N or HxW pixels", least=32, most=2048)
+    image_size: tuple[int, int] | None = setting(None, "of its photos", least=32, most=2048)
     recipe: str | None = setting(None, "row of RECIPES whose training settings it takes")
 
 
@@ -186,61 +186,55 @@ MAX_STAGES = (  # smaller photos first, then the full size with the rate raised 
 class Config:
     """Everything that decides the score; each field is an option and an override of its name."""
 
-    recipe: str = setting("default", "row of RECIPES to start from")
+    recipe: str = setting("default", "row of RECIPES to start from", group="network")
     backbone: str = setting("EfficientNetB3", "row of BACKBONES")
-    image_size: tuple[int, int] | None = setting(None, "N or HxW pixels", least=32, most=2048)
+    image_size: tuple[int, int] | None = setting(None, "of the photos", least=32, most=2048)
     weights: str = setting("imagenet", "imagenet, drawn (Plain's), none (random), or a .h5 file")
-    input_range: Literal["backbone", "0..1"] = setting("backbone", "what scaled pixels span")
-    batch_size: int | None = setting(
-        None, "photos a step, all devices together; 32, or 16 for few steps", least=1, most=1024
-    )
-    stages: tuple[Stage, ...] = setting(
-        DEFAULT_STAGES, "name:fraction:learning_rate:epochs[:views=...],..."
-    )
-    epochs: int | None = setting(None, "the most epochs a stage may run", least=1, most=1000)
-    unfreeze: Literal["blocks", "layers"] = setting("blocks", "open whole blocks, or by layer")
-    batchnorm: Literal["train", "frozen", "last"] = setting(
-        "train", "whether opened BatchNorm trains; last: in the last stage alone"
-    )
-    norm_momentum: float = setting(0.9, "of BatchNorm that trains", least=0, below=1)
-    reestimate: bool = setting(False, "BatchNorm's statistics anew before validating: yes, no")
+    input_range: Literal["backbone", "0..1"] = setting("backbone", "pixel values after scaling")
     head: Literal["linear", "hidden"] = setting("linear", "Dense alone, or a hidden layer before")
     dropout: float = setting(0.25, "before the last layer", least=0, below=1)
     l2: float = setting(0.0, "L2 penalty on the head's hidden layer", least=0, most=1)
-    label_smoothing: float | None = setting(
-        None, "share of every label spread evenly; from 20 epochs on 0.1", least=0, below=1
-    )
-    schedule: Literal["cosine", "restarts", "plateau"] = setting(
-        "cosine", "the rate: one cosine, one a stage, or lowered on a plateau of val_loss"
-    )
+
+    stages: tuple[Stage, ...] = setting(DEFAULT_STAGES, "in their order", group="unfreezing")
+    epochs: int | None = setting(None, "maximum epochs of every stage", least=1, most=1000)
+    unfreeze: Literal["blocks", "layers"] = setting("blocks", "open whole blocks, or by layer")
+    batchnorm: Literal["train", "frozen", "last"] = setting("train", "or only in the last stage")
+    norm_momentum: float = setting(0.9, "of BatchNorm that trains", least=0, below=1)
+    reestimate: bool = setting(False, "compute BatchNorm's statistics anew before validating")
+
+    # None is 32, or 16 where a schedule would have few steps; and 0.1 from 20 epochs on, else 0.
+    batch_size: int | None = setting(None, "on all devices", least=1, most=1024, group="optimizer")
+    label_smoothing: float | None = setting(None, "share spread over all classes", least=0, below=1)
+    schedule: Literal["cosine", "restarts", "plateau"] = setting("cosine", "of the learning rate")
     warmup: float = setting(1.0, "epochs in which a stage's rate rises, not for plateau", least=0)
-    weight_decay: float = setting(0.05, "of AdamW; 0 is Adam", least=0, most=1)
-    clip_norm: float = setting(1.0, "the most of all gradients' norm; 0 is any", least=0)
-    head_rate: float = setting(1.0, "the head's learning rate over the backbone's", above=0)
-    layer_decay: float = setting(1.0, "the rate of a block over the one above", above=0, most=1)
-    ema: float = setting(0.98, "momentum of the weights' average; 0 is none", least=0, below=1)
-    augmentation: str = setting("default", "row of AUGMENTATIONS")
-    fuse: bool = setting(True, "run the augmentation's known transforms together: yes, no")
-    interpolation: Literal["area", "nearest"] = setting("area", "how photos are resized")
-    tta: int = setting(4, "prediction passes over each photo; 1 is none", least=1, most=20)
-    tta_style: Literal["weak", "training"] = setting("weak", "rows of VIEWS, or as trained")
-    members: tuple[Member, ...] = setting((), "name:backbone[:image_size=...][:recipe=...],...")
-    folds: int = setting(1, "networks a member, each validated on its part", least=1, most=20)
-    validation_share: float = setting(0.15, "held out where folds is 1", least=0.02, most=0.5)
-    exclude: str | None = setting(None, "CSV of the Ids of training photos to leave out")
-    most_excluded: float = setting(0.02, "share of unusable rows that stops", least=0, most=1)
     patience: int = setting(5, "plateau: epochs without a better val_accuracy", least=1)
     plateau_patience: int = setting(2, "plateau: epochs without a lower val_loss", least=1)
-    plateau_factor: float = setting(0.25, "which then lowers the rate", least=0.01, below=1)
-    limit: int | None = setting(None, "the most training photos of a class", least=2, most=10**6)
+    plateau_factor: float = setting(0.25, "by which the rate then falls", least=0.01, below=1)
+    weight_decay: float = setting(0.05, "of AdamW; 0 is Adam", least=0, most=1)
+    clip_norm: float = setting(1.0, "maximum global gradient norm; 0 disables clipping", least=0)
+    head_rate: float = setting(1.0, "learning rate of the head over the backbone's", above=0)
+    layer_decay: float = setting(1.0, "rate of a block over the one above", above=0, most=1)
+    ema: float = setting(0.98, "momentum of the average of the weights; 0 is off", least=0, below=1)
+
+    augmentation: str = setting("default", "row of AUGMENTATIONS", group="photos")
+    fuse: bool = setting(True, "run the augmentation's known transforms together")
+    interpolation: Literal["area", "nearest"] = setting("area", "how photos are resized")
+    validation_share: float = setting(0.15, "held out where folds is 1", least=0.02, most=0.5)
+    limit: int | None = setting(None, "maximum training photos of a class", least=2, most=10**6)
+    exclude: str | None = setting(None, "CSV of the Ids of training photos to leave out")
+    most_excluded: float = setting(0.02, "maximum share of unusable rows", least=0, most=1)
+
+    tta: int = setting(4, "prediction passes; 1 is off", least=1, most=20, group="prediction")
+    tta_style: Literal["weak", "training"] = setting("weak", "rows of VIEWS, or as trained")
+    members: tuple[Member, ...] = setting((), "networks to blend")
+    folds: int = setting(1, "networks a member, each validated on its fold", least=1, most=20)
+
+    seed: int = setting(42, "of the split and all draws", least=0, most=2**32 - 1, group="session")
     time_limit: float | None = setting(None, "minutes for the session", above=0, most=60_000)
-    seed: int = setting(42, "decides split, head and augmentation", least=0, most=2**32 - 1)
     mixed_precision: Literal["auto", "yes", "no"] = setting("auto", "float16, where GPUs gain")
-    preflight: Literal["no", "quick", "full"] = setting(
-        "quick", "try steps first: on GPUs, or full"
-    )
-    cache: bool = setting(True, "keep decoded photos in memory: yes, no")
-    tensorboard: bool = setting(False, "write logs for TensorBoard too: yes, no")
+    preflight: Literal["no", "quick", "full"] = setting("quick", "try steps first")
+    cache: bool = setting(True, "keep decoded photos in memory")
+    tensorboard: bool = setting(False, "write logs for TensorBoard too")
     workers: int = setting(min(os.cpu_count() or 1, 256), "threads that read", least=1, most=256)
 
 
@@ -366,17 +360,8 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
 
     With --show-config the settings are printed, and the program ends.
     """
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, help="the competition's folder (drawn cars)")
-    parser.add_argument("--output", type=Path, help="where results go (./output)")
-    parser.add_argument("--fresh", action="store_true", help="throw an unfinished run away")
-    parser.add_argument("--show-config", action="store_true", help="print the settings as JSON")
-    parser.add_argument("--plan", action="store_true", help="print what a run costs, and end")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="remake DIR's report, and end")
     config, options = settings.read_settings(
-        parser,
+        settings.make_parser(__doc__),
         RECIPES,
         lambda options: "default" if ON_KAGGLE or options.data else "dry",
         OVERRIDES,
@@ -384,7 +369,7 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
         {"backbone": BACKBONES, "augmentation": AUGMENTATIONS},
     )
     if options.report:
-        parser.exit(report.remake(options.report))
+        sys.exit(report.remake(options.report))
     limit = KAGGLE_MINUTES if ON_KAGGLE else None
     config = dataclasses.replace(config, time_limit=config.time_limit or limit)
     config = settings.resolved(config, BACKBONES)
@@ -392,11 +377,11 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
         members = settings.members_of(config, RECIPES, SHARED, BACKBONES)
         minutes = training.gpu_minutes(config, members, BACKBONES, VIEWS, PHOTOS)
         settings.show_config(config, COMPETITION.slug, RECIPES, SHARED, BACKBONES, minutes)
-        parser.exit()
+        sys.exit(0)
     return config, options
 
 
-if __name__ == "__main__":  # answers --help, --show-config and errors before TensorFlow is imported
+if __name__ == "__main__" and not IN_CELL:  # answers --help and errors before the slow imports
     read_arguments(sys.argv[1:])
 
 from offline import ensure_albumentations, find_mounted, find_weights
@@ -412,22 +397,43 @@ import photos
 import results
 from ImageDataAugmentor.fused.transforms import FancyPCA
 from photos import PhotoTables, make_iterator
-from training import Clock, State
+from training import Clock
 
 # --------------------------------------------------------------------------------------- data
 
 
 def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
     """Return the competition's folder: the one given, the one mounted, or one drawn on the spot."""
-    if data:
-        return data
-    if ON_KAGGLE:
-        slug, csvs = COMPETITION.slug, COMPETITION.tables
-        attach = f"attach the competition {slug} to the kernel (competition_sources)"
-        return find_mounted(ROOT / "input", slug, csvs, "competition data", attach)
-    from sample import drawn_competition  # which stays on this machine
+    if ON_KAGGLE and not data:
+        return find_mounted(ROOT / "input", COMPETITION.slug, COMPETITION.tables)
+    if not data:
+        from sample import NOTE, drawn_competition  # which stay on this machine
 
-    return drawn_competition(scratch / "drawn", seed)
+        print(NOTE)
+        return drawn_competition(scratch / "drawn", seed)
+    return data
+
+
+def open_run(config: Config, options: argparse.Namespace, output: Path, scratch: Path):
+    """Read the photos, and find or begin the run in `output`; a mere plan writes nothing there."""
+    members = settings.members_of(config, RECIPES, SHARED, BACKBONES)
+    for name, each in members.items():
+        print(f"recipe {each.recipe}, {name}: {each.backbone} at {size_text(each.image_size)}")
+        if not options.plan:
+            weights_of(each)  # missing ones are named before all photos are read
+    folder = find_competition(options.data, scratch, config.seed)
+    print(f"photos from {folder}, packages from {LIB}, results to {output}")
+    folds = photos.load_tables(folder, COMPETITION, scratch, config, dict(options.set))
+    folds = photos.keep_decoded(folds, members.values(), VIEWS, scratch)
+    count = len(folds[0].train)
+    config = settings.at_own_batch(config, count)
+    members = {name: settings.at_own_batch(each, count) for name, each in members.items()}
+    photos.check_batches(members, folds[0], augmentation)
+    same = settings.decisive(config, MAY_CHANGE) | {"metric": folds[0].competition.layout.metric}
+    place = output / "state", same, photos.fingerprint(folds)
+    state = training.open_state(*place, options.fresh, ROOT / "input", read_only=options.plan)
+    plan = training.make_plan(members, BACKBONES, VIEWS, folds, state, START, config.time_limit)
+    return training.Run(config, members, folds, state, plan, output)
 
 
 # -------------------------------------------------------------------------------------- model
@@ -436,9 +442,9 @@ def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
 def build_model(config: Config, classes: int, weights: Path | None) -> keras.Model:
     """Return uint8 photos [n, h, w, 3] -> float32 probabilities [n, classes]."""
     row = BACKBONES[config.backbone]
-    low, high = (0, 1) if config.input_range == "0..1" else row.input_range
+    mode = row.preprocessing if config.input_range == "backbone" else config.input_range
     inputs = keras.Input((*config.image_size, 3), dtype="uint8", name="photo")
-    x = keras.layers.Rescaling((high - low) / 255, offset=low, name="scale")(inputs)
+    x = training.preprocess(inputs, mode)
     x = training.load_backbone(f"{row.package}.{config.backbone}", config.image_size, weights)(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(inputs, training.build_head(config, classes)(x))
@@ -463,19 +469,16 @@ def compile_model(config: Config, network: keras.Model, stage: Stage, rate: floa
 # ----------------------------------------------------------------------------------- schedule
 
 
-def train(
-    config: Config, tables: PhotoTables, weights: Path | None, clock: Clock, others: list
-) -> tuple[keras.Model, Config]:
-    """Run the schedule from where the clock's state stands.
+def train(config: Config, tables: PhotoTables, clock: Clock, others: list):
+    """Train one network through all stages that are left, from where the clock's state stands.
 
     `others` are the finished members' probabilities of the test photos, for pseudo-labels. Returns
     the network of its chosen epoch, and the settings for the size of photos that it had.
     """
     state, classes, network = clock.state, len(tables.competition.classes), None
-    while state.stage < len(config.stages):
-        stage = clock.next_stage()
+    for stage in clock.stages_left():  # the same one again where it failed
         sized = settings.at_scale(config, stage.scale)
-        network = network_for(sized, classes, weights, network)
+        network = network_for(sized, classes, network)
         state.keep_first(network)
         try:
             clock.check_epoch()
@@ -483,33 +486,31 @@ def train(
             opened = fit_stage(sized, seen, network, stage, clock)
         except training.Diverged as diverged:
             message = state.diverge(diverged.learning_rate)
-            print(f"The loss of stage {stage.name} is no longer a number: {message}.")
+            print(f"The loss of {clock.name(stage)} is no longer a number: {message}.")
         except training.OutOfMemory:
             message, network = state.step_down(stage.name, config.batch_size), None
-            print(f"Stage {stage.name} ran out of memory: {message}.")
+            print(f"Out of memory in {clock.name(stage)}: {message}.")
         except training.OutOfTime:
-            print(f"Time is up in stage {stage.name}: on to the prediction.")
+            print(f"Time is up in {clock.name(stage)}: on to the prediction.")
             state.run_out_of_time()
             break
         else:
             print(results.stage_sentence(config, stage, clock, opened), flush=True)
         report.write_report(state.folder.parent)
     best = settings.at_scale(config, config.stages[state.best_stage].scale)
-    network = network_for(best, classes, weights, network)
+    network = network_for(best, classes, network)
     state.load_best(network)
     return network, best
 
 
-def network_for(config: Config, classes: int, weights: Path | None, network: keras.Model | None):
+def network_for(config: Config, classes: int, network: keras.Model | None) -> keras.Model:
     """Return `network` where it has the settings' size, else a new one."""
     if network is not None and network.input_shape[1:3] == config.image_size:
         return network
-    return build_model(config, classes, weights)
+    return build_model(config, classes, weights_of(config))
 
 
-def fit_stage(
-    config: Config, tables: PhotoTables, network: keras.Model, stage: Stage, clock: Clock
-) -> str:
+def fit_stage(config: Config, tables: PhotoTables, network, stage: Stage, clock: Clock) -> str:
     """Train the head and the upper part of the backbone; return what trained."""
     if stage.views:
         return training.fit_head(config, tables, network, stage, clock, augmentation)
@@ -517,7 +518,7 @@ def fit_stage(
     rate = state.learning_rate or stage.learning_rate
     opened = training.unfreeze(config, network.get_layer("backbone"), stage)
     step = f"learning rate {rate:g}, {config.batch_size} photos a step"
-    print(f"stage {stage.name} begins: {opened}, {step}", flush=True)
+    print(f"{clock.name(stage)} begins: {opened}, {step}", flush=True)
     batches = make_iterator(config, tables, tables.train, augmentation(config), shuffle=True)
     validation = make_iterator(config, tables, tables.validation)
     model = compile_model(config, network, stage, rate, state.way_of(stage.name))
@@ -535,122 +536,65 @@ def fit_stage(
     return opened
 
 
-# --------------------------------------------------------------------------------- prediction
-
-
-def predict(config: Config, tables: PhotoTables, network: keras.Model, clock: Clock):
-    """Return the `inference.Fold` of `network`, which trained at the size of `config`."""
-    views = inference.views_of(config, VIEWS)
-    return inference.predict(config, tables, network, clock, views, build_model, augmentation)
-
-
-# ------------------------------------------------------------------------------------- output
-
-
-def finish(config: Config, members, parts: list[PhotoTables], portfolio, state: State, output):
-    """Blend what the members say, and write the results."""
-    outcome = inference.combine_members(portfolio.members, parts, config.seed)
-    print(outcome.sentence(), flush=True)
-    took = time.monotonic() - START
-    results.write_results(output, config, members, parts, state, outcome, took)
-    results.decorate(output, config, parts[0], state, outcome, augmentation)
-    state.end()
-    report.write_report(output)
-    print(f"{output / 'submission.csv'} is ready after {clock_text(took)}")
-
-
 # --------------------------------------------------------------------------------------- main
 
 
-def run_job(
-    job: training.Job, config: Config, tables: PhotoTables, plan, others: list, boundary: Boundary
-) -> tuple[inference.Fold, keras.Model]:
-    """Train one member on one fold and predict; return what it says and the network."""
-    state, config = plan.state, settings.at_own_rate(config, BACKBONES)
+def run_job(run: training.Run, job: training.Job, others: list):
+    """Train one member on one fold and predict; return the `inference.Fold` and the network."""
+    config = settings.at_own_rate(run.members[job.member], BACKBONES)
     config = dataclasses.replace(config, batch_size=training.shared_batch(config.batch_size))
+    tables, views = run.folds[job.fold], inference.views_of(config, VIEWS)
     keras.utils.set_random_seed(config.seed)
-    state.begin_job(job.member, job.fold)
-    clock = plan.clock(job, config.stages)
-    boundary.doing = f"training {job.member}"
-    network, config = train(config, tables, weights_of(config), clock, others)
-    boundary.doing = "predicting"
-    return predict(config, tables, network, clock), network
+    run.state.begin_job(job.member, job.fold)
+    clock = run.plan.clock(job, config.stages)
+    network, config = train(config, tables, clock, others)
+    fold = inference.predict(config, tables, network, clock, views, build_model, augmentation)
+    return fold, network
 
 
-def run_jobs(plan, members, parts, portfolio, strategy, output: Path, boundary: Boundary) -> None:
-    """Train each member on each fold, as far as they are not finished and fit into the session."""
-    known = {name: settings.decisive(member, MAY_CHANGE) for name, member in members.items()}
+def go(run: training.Run) -> None:
+    """Train each member on each fold, blend them, and write the submission and all results."""
+    plan, state, output = run.plan, run.state, run.output
+    results.note_photos(output, run.folds)
+    known = {name: settings.decisive(each, MAY_CHANGE) for name, each in run.members.items()}
+    portfolio = inference.Portfolio(output / "members", ROOT / "input", run.folds, state)
     plan.done = [job for job in plan.jobs if portfolio.has(job.member, known[job.member], job.fold)]
-    for job in plan.unfinished():
-        member, state = members[job.member], plan.state
-        if not plan.fits(job):
-            print(f"Time is up: {job.member}, fold {job.fold}, is left out.", flush=True)
-            state.run_out_of_time()
-            continue
-        print(plan.table(), flush=True)
-        boundary.doing, began = "building the network", time.monotonic()
+    make = training.Makers(weights_of, build_model, compile_model, augmentation)
+    strategy = training.choose_step(run.config, run.members, BACKBONES, run.folds[0], state, make)
+    for job in plan.jobs_to_run():  # every member on a fold before any on the next
+        began = time.monotonic()
         keras.utils.clear_session()  # of the network before; inside the scope it would break it
         with strategy.scope(), training.failures_explained():
-            fold, network = run_job(job, member, parts[job.fold], plan, portfolio.tests(), boundary)
+            fold, network = run_job(run, job, portfolio.tests())
         alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
         training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
-        cut = state.stage < len(member.stages)  # time was up
+        cut = state.stage < len(run.members[job.member].stages)  # time was up
         portfolio.add(job.member, known[job.member], fold, cut)
         state.finish_job(job.cost, time.monotonic() - began, cut)
-        report.note_attention(output, network, parts[job.fold], fold)
-
-
-def run(config: Config, options: argparse.Namespace, output: Path, boundary: Boundary) -> None:
-    """Go the whole way from photos to a submission in `output`."""
-    members = settings.members_of(config, RECIPES, SHARED, BACKBONES)
-    for name, row in members.items():
-        print(f"recipe {row.recipe}, {name}: {row.backbone} at {size_text(row.image_size)}")
-    boundary.doing = "reading the photos"
-    scratch = scratch_folder("car-classification", output, options.fresh)
-    folder = find_competition(options.data, scratch, config.seed)
-    print(f"photos from {folder}, packages from {LIB}, results to {output}")
-    parts = photos.load_tables(folder, COMPETITION, scratch, config)
-    parts = photos.keep_decoded(parts, members.values(), VIEWS, scratch)
-    count = len(parts[0].train)
-    config = settings.at_own_batch(config, count)
-    members = {name: settings.at_own_batch(each, count) for name, each in members.items()}
-    same, found = settings.decisive(config, MAY_CHANGE), photos.fingerprint(parts)
-    same["metric"] = parts[0].competition.layout.metric
-    state = training.open_state(output / "state", same, found, options.fresh, ROOT / "input")
-    plan = training.make_plan(members, BACKBONES, VIEWS, parts, state, START, config.time_limit)
-    if options.plan:
-        return print(plan.table())
-    results.note_photos(output, parts)
-    portfolio = inference.Portfolio(output / "members", ROOT / "input", parts, state)
-    boundary.doing = "trying steps of training"
-    make = training.Makers(weights_of, build_model, compile_model, augmentation)
-    strategy = training.choose_step(config, members, BACKBONES, parts[0], state, make)
-    run_jobs(plan, members, parts, portfolio, strategy, output, boundary)
-    boundary.doing = "writing the results"
-    finish(config, members, parts, portfolio, state, output)
-    shutil.rmtree(scratch, ignore_errors=True)
-    if folder.is_relative_to(scratch):
-        from sample import NOTE
-
-        print(NOTE)
+        report.note_attention(output, network, run.folds[job.fold], fold)
+    outcome = inference.combine_members(portfolio.members, run.folds, run.config.seed)
+    results.write_results(run, outcome, time.monotonic() - START, augmentation)
+    report.finish(output)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run, and turn what can go wrong into one sentence and an exit status."""
     config, options = read_arguments(sys.argv[1:] if argv is None else argv)
-    output = options.output or (ROOT / "working" if ON_KAGGLE else Path("output"))
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    safe = f"The same command goes on from the last finished epoch ({output / 'state'})."
-    boundary = Boundary("kernel.py", output / "traceback.txt", safe)
-    occupied = f"{output} is in use by {{holder}}: wait for its end, or give another --output."
 
-    def work() -> None:
-        own = training.own_folder(output)  # of several machines one writes to `output`
-        with only_one(own / ".lock", occupied, remove=True):
-            run(config, options, own, boundary)
+    def run() -> None:
+        usual = ROOT / "working" if ON_KAGGLE else Path("output")
+        with training.workplace(options, usual, beside=not ON_KAGGLE) as (output, scratch):
+            opened = open_run(config, options, output, scratch)
+            if options.plan:
+                print(opened.plan.table())
+            else:
+                go(opened)
 
-    return boundary.run(work)
+    return Boundary("kernel.py").run(run)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if IN_CELL:
+        main([])
+    else:
+        sys.exit(main())

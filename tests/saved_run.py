@@ -215,6 +215,7 @@ def write_metrics(folder, names, members, accuracy, held_out, tests, history, ot
         seconds=75.0,
         peak_memory_mb=900.0,
         resumed=False,
+        untrained=[],
         stopped_by_time_limit=False,
         devices=["/device:CPU:0"],
         versions={"python": "3.12.1", "keras": "3.13.2"},

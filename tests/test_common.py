@@ -4,12 +4,15 @@ import errno
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from common import Boundary, Problem, scratch_folder, temporary_name, write_atomically
 from common.locks import only_one
 from common.tables import read_csv
+
+LIB = Path(__file__).parents[1] / "lib"
 
 
 def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -210,3 +213,88 @@ def test_a_temporary_file_keeps_the_suffixes_by_which_keras_and_numpy_choose_a_f
         ".weights.h5",
     ]
     assert max(map(len, made)) < 60
+
+
+def run_script(code, **settings):
+    """Run Python code beside our packages, with the boundary's guard in force."""
+    head = f"import sys; sys.path.insert(0, {str(LIB)!r})\n"
+    head += "from common.boundary import Boundary, guard\nguard('tool')\n"
+    settings = {"capture_output": True, "check": False, "timeout": 60} | settings
+    return subprocess.run([sys.executable, "-c", head + code], **settings)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_no_letter_ends_a_program(encoding, tmp_path):
+    code = r"print('\u017b\u2713 \udcff'); print('on')"
+    done = run_script(code, env={**os.environ, "PYTHONIOENCODING": encoding})
+    assert done.returncode == 0, done.stderr
+    assert b"\\u2713" in done.stdout
+    assert done.stdout.splitlines()[-1] == b"on"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_reader_that_is_gone_ends_no_program(stream, tmp_path):
+    """As after `| head -1`: the work goes on and the status is the work's."""
+    code = f"""
+import pathlib, sys
+def work():
+    for _ in range(9999):
+        print("line", file=sys.{stream}, flush=True)
+    pathlib.Path({str(tmp_path / "done")!r}).write_text("")
+sys.exit(Boundary("tool").run(work) or 7)
+"""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = run_script(code, **{"capture_output": False, stream: writing})
+    os.close(writing)
+    assert done.returncode == 7
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a POSIX shell's closed descriptors")
+def test_a_file_never_takes_the_place_of_a_closed_stream(tmp_path):
+    file = tmp_path / "data"
+    code = f"""
+import os
+with open({str(file)!r}, "wb") as data:
+    print("a line")
+    os.write(1, b"from a library")
+    data.write(b"data")
+"""
+    done = run_script(code, capture_output=False, preexec_fn=lambda: [os.close(n) for n in (0, 1)])
+    assert done.returncode == 0
+    assert file.read_bytes() == b"data"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("import no_such_package", "No module named 'no_such_package'"),
+        ("raise PermissionError(13, 'Permission denied', '/secret')", "/secret can't be used"),
+        ("1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_what_fails_before_the_boundary_is_one_sentence(code, said, tmp_path):
+    done = run_script(code, env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert done.returncode == 1
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("tool: ")
+    assert said in line
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid(), reason="becomes another user")
+def test_an_unknown_user_without_a_home_gets_one():
+    code = "from pathlib import Path; print(Path.home())"
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    head = f"import os, sys; sys.path.insert(0, {str(LIB)!r}); from common.boundary import guard\n"
+    script = f"{head}os.setuid(54321); guard('tool'); {code}"
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True)
+    assert done.stdout.strip(), done.stderr
+
+
+def test_a_folder_that_is_gone_is_said(tmp_path):
+    (tmp_path / "gone").mkdir()
+    code = "import os; os.rmdir(os.getcwd()); sys.exit(Boundary('tool').run(os.getcwd))"
+    done = run_script(code, cwd=tmp_path / "gone")
+    assert done.returncode == 1
+    assert b"the current folder can't be used" in done.stderr

@@ -8,7 +8,7 @@ from common import Problem
 from settings import at_own_rate
 from tiny_kernel import TINY, kernel
 from training import layers_of, load_backbone, unfreeze
-from training.backbones import is_norm
+from training.backbones import is_norm, preprocess
 from training.precision import set_precision
 
 REAL = [n for n, row in kernel.BACKBONES.items() if row.package == "keras.applications"]
@@ -44,11 +44,21 @@ def test_the_backbone_gets_its_input_range(built):
     black_and_white = np.zeros((1, *config.image_size, 3), np.uint8)
     black_and_white[:, ::2] = 255
     reaches = keras.Model(network.inputs, network.get_layer("scale").output)(black_and_white)
-    low, high = kernel.BACKBONES[name].input_range
-    assert float(np.min(reaches)) == low
-    assert float(np.max(reaches)) == pytest.approx(high)
-    expected = (0, 255) if name.startswith(("Eff", "Conv")) else (-1, 1)
-    assert (low, high) == expected  # keras.applications scale inside, or do not
+    scales_inside = name.startswith(("Eff", "Conv"))
+    assert kernel.BACKBONES[name].preprocessing == ("none" if scales_inside else "tf")
+    expected = (0, 255) if scales_inside else (-1, 1)
+    assert (float(np.min(reaches)), float(np.max(reaches))) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("mode", ["tf", "torch", "caffe"])
+def test_each_preprocessing_is_that_of_keras_applications(mode):
+    photos = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), dtype=np.uint8)
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    found = keras.Model(inputs, preprocess(inputs, mode))(photos)
+    expected = keras.applications.imagenet_utils.preprocess_input(
+        photos.astype("float32"), mode=mode
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_backbones_with_their_own_scaling_have_it(built):
@@ -57,7 +67,7 @@ def test_backbones_with_their_own_scaling_have_it(built):
     inside = {type(layer) for layer in network.get_layer("backbone").layers}
     scales = bool(inside & {keras.layers.Rescaling, keras.layers.Normalization})
     scales |= any("prestem" in layer.name for layer in network.get_layer("backbone").layers)
-    assert scales == (kernel.BACKBONES[name].input_range == (0, 255))
+    assert scales == (kernel.BACKBONES[name].preprocessing == "none")
 
 
 def test_whole_blocks_open(built):

@@ -219,6 +219,6 @@ def test_a_step_that_runs_out_of_memory_goes_on_from_the_last_epoch_with_fewer_p
     said = capsys.readouterr().out
     for number in (2, 1):
         sentence = f"on from the last epoch with at most {number} photos at once"
-        assert f"Stage half ran out of memory: {sentence}." in said
+        assert f"Out of memory in stage half: {sentence}." in said
     assert list(schedule(tmp_path).epoch) == [1, 1, 2]
     assert said.count("[stage 2/2 half] epoch 1/2") == 1

@@ -85,8 +85,8 @@ def test_metrics_keep_the_contract(finished):
         score_interval
         score_plain score_tta submission val_accuracy val_accuracy_tta tta_used
         val_accuracy_submitted folds members blend calibration_error command time_limit jobs
-        seconds peak_memory_mb resumed stopped_by_time_limit devices versions packages preflight
-        photos_at_once"""
+        seconds peak_memory_mb resumed untrained stopped_by_time_limit devices versions packages
+        preflight photos_at_once"""
     assert list(metrics) == names.split()
     assert metrics["image_size"] == [24, 32]  # not square: height, then width
     assert metrics["classes"] == [0, 1, 2, 10]
@@ -209,7 +209,8 @@ def test_tta_that_hurts_is_not_used(best, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(kernel.View, "transform", lambda view, *_: (view.flip and inverted) or None)
     state = kernel.training.open_state(tmp_path, {}, "", fresh=False)
     clock = kernel.Clock(state, config.stages, 24, 2, math.inf)
-    fold = kernel.predict(config, tables, network, clock)
+    views, make = views_of(config, kernel.VIEWS), (kernel.build_model, kernel.augmentation)
+    fold = kernel.inference.predict(config, tables, network, clock, views, *make)
     assert config.tta == 2
     assert fold.views == ["plain"]
     assert fold.accuracy_tta == fold.accuracy > 0.9

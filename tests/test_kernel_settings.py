@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from common import Problem
 from settings import at_own_batch, decisive, members_of
 from settings.values import text_of
-from tiny_kernel import kernel
+from tiny_competition import write_csv, write_photo
+from tiny_kernel import TINY, kernel
 
 KERNEL = Path(kernel.__file__)
 
@@ -131,6 +133,9 @@ def test_overrides_count_like_the_command_line_and_before_it(monkeypatch):
         ),
         (["--cache", "maybe"], "'maybe' is not one of yes, no"),
         (["--unknown", "1"], "unrecognized arguments: --unknown 1"),
+        (["--image_sise", "64"], "did you mean --image-size?"),
+        (["--set", "metric"], "'metric' is not of the form FIELD=VALUE"),
+        (["--members", "..:Plain"], "'..' can't be the name of a folder"),
     ],
 )
 def test_wrong_arguments_end_with_2_and_one_sentence(arguments, said, capsys):
@@ -172,15 +177,15 @@ def test_show_config_needs_no_tensorflow():
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda data: (data / "sample-submission.csv").unlink(), "sample-submission.csv"),
+        (lambda data: (data / "sample-submission.csv").write_text("Id\n"), "sample-submission.csv"),
         (lambda data: (data / "train.csv").write_text("Id\n"), "train.csv"),
     ],
 )
 def test_problems_with_the_data_end_with_1_and_one_sentence(own_competition, spoil, said, capsys):
     spoil(own_competition)
     output = own_competition.parent / "out"
-    status = kernel.main(["--data", str(own_competition), "--output", str(output)])
-    assert status == 1
+    arguments = ["--data", str(own_competition), "--output", str(output), "--weights", "none"]
+    assert kernel.main(arguments) == 1
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith("kernel.py: ")
     assert said in last
@@ -368,3 +373,112 @@ def test_without_one_lib_dataset_a_sentence_says_what_to_attach(tmp_path, mounte
     assert f"Found {len(mounted) // 2 * 2} folders with our packages" in done.stderr
     assert "attach the dataset of lib/" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_help_shows_choices_defaults_and_groups(capsys):
+    with pytest.raises(SystemExit) as stop:
+        kernel.read_arguments(["--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert (
+        "--unfreeze VALUE open whole blocks, or by layer [blocks, layers] (default: blocks)" in text
+    )
+    assert "EfficientNetV2M" in text
+    for group in ("network:", "unfreezing:", "optimizer:", "photos:", "prediction:", "session:"):
+        assert group in text
+
+
+def test_a_size_that_is_asked_for_is_that_of_every_member_without_its_own():
+    found = members("--image-size", "64", "--members", "big:Plain,small:Plain:image_size=48")
+    assert {name: each.image_size for name, each in found.items()} == {
+        "big": (64, 64),
+        "small": (48, 48),
+    }
+    found = members("--members", "big:Plain,small:Plain:image_size=48")
+    assert found["big"].image_size == (72, 96)
+
+
+def planned(own_competition, *arguments) -> int:
+    return kernel.main([*TINY, "--data", str(own_competition), "--plan", *arguments])
+
+
+def test_a_plan_writes_nothing_at_all(own_competition, tmp_path, monkeypatch, capsys):
+    """Neither in the current folder, nor for results that are there, nor in temporary files."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("temporary", "output/state", "output/members/anna"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("output/state/mine", "output/members/anna/mine", "output/photos.csv"):
+        (tmp_path / name).write_text("a person's")
+    before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+    assert planned(own_competition, "--fresh") == 0
+    assert "plan: 1 network" in capsys.readouterr().out
+    assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+def test_the_command_line_decides_fields_of_the_block(
+    own_competition, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert planned(own_competition, "--set", "metric=rmse") == 1
+    assert "'rmse'" in capsys.readouterr().err
+    assert planned(own_competition, "--set", "metrik=auc") == 1
+    assert "did you mean metric?" in capsys.readouterr().err
+    assert planned(own_competition, "--set", "train_csv=labels.csv") == 1
+    assert "There is no labels.csv" in capsys.readouterr().err
+    assert planned(own_competition, "--set", "metric=kappa") == 0
+
+
+def test_a_folder_in_doubt_ends_with_its_block_and_the_option_that_decides(tmp_path, capsys):
+    data = tmp_path / "data"
+    for name in [
+        *(f"train/{kind}.{n}.jpg" for kind in ("cat", "dog") for n in range(9)),
+        "test/1.jpg",
+    ]:
+        write_photo(data / name)
+    write_csv(data / "sample_submission.csv", [("1", "0.5")], ("id", "label"))
+    assert kernel.main([*TINY, "--data", str(data), "--output", str(tmp_path / "out")]) == 1
+    told = capsys.readouterr()
+    assert "COMPETITION = Layout(\n" in told.out
+    assert "--set positive=dog" in told.err
+    assert planned(data, "--set", "positive=dog", "--output", str(tmp_path / "out")) == 0
+
+
+@pytest.mark.parametrize(
+    ("augment", "said"),
+    [
+        (lambda h, w: kernel.A.Compose([kernel.A.Resize(h - 8, w)]), "(16, 32, 3)"),
+        (lambda h, w: kernel.A.Compose([kernel.A.ToFloat()]), "float32"),
+        (lambda h, w: kernel.A.Compose([kernel.A.CenterCrop(999, 999)]), "fails"),
+    ],
+)
+def test_a_wrong_augmentation_is_told_before_anything_trains(
+    own_competition, tmp_path, monkeypatch, capsys, augment, said
+):
+    monkeypatch.setitem(kernel.AUGMENTATIONS, "default", augment)
+    monkeypatch.chdir(tmp_path)
+    assert planned(own_competition) == 1
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "the augmentation 'default'" in line
+    assert said in line
+
+
+def test_missing_weights_are_named_before_photos_are_read(own_competition, tmp_path, capsys):
+    arguments = [*TINY, "--weights", str(tmp_path / "none.h5"), "--output", str(tmp_path / "out")]
+    assert kernel.main([*arguments, "--data", str(own_competition)]) == 1
+    told = capsys.readouterr()
+    assert "none.h5: no such file" in told.err
+    assert "photos from" not in told.out
+
+
+def test_pasted_into_a_cell_it_runs_from_the_folder_that_it_is_in():
+    """There is no __file__ there, and the command line is Jupyter's own."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; exec(sys.stdin.read())", "-f", "kernel-1.json"],
+        input=KERNEL.read_text().replace("    main([])\n", '    print("begins with", LIB)\n'),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=KERNEL.parent,
+    )
+    assert f"begins with {KERNEL.parent / 'lib'}" in done.stdout, done.stderr

@@ -10,7 +10,7 @@ import failing_steps
 from failing_steps import MAKERS, Settings, Stage
 from photos import PhotoTables
 from tiny_competition import load, write_competition
-from training import choose_step, open_state
+from training import choose_step, devices, open_state
 from training.candidates import Candidate, allowed_precisions, candidates, safest
 from training.child import Child
 from training.devices import unusable_tpu
@@ -159,6 +159,13 @@ def test_photos_at_once_halve_down_to_one():
         assert not way.xla
         seen.append(way.micro_batch)
     assert seen == [8, 4, 2, 1]
+
+
+def test_a_gpu_that_tensorflow_does_not_see_gets_the_command_that_helps(monkeypatch, tmp_path):
+    monkeypatch.setattr(devices, "NVIDIA_SIGNS", (str(tmp_path),))
+    assert "pip install 'tensorflow[and-cuda]==" in devices.unused_device()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert devices.unused_device() == ""
 
 
 def test_a_tpu_that_can_not_be_used_gets_one_sentence(monkeypatch):

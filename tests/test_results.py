@@ -54,12 +54,14 @@ def test_stage_metrics_sum_up_what_ran():
         "images_per_second": 100,
         "input_bound": pytest.approx(0.03),
     }
-    assert metrics.sentence("the head trains", "log-loss", 0.3, "0:01:00") == (
-        "stage half is over: the head trains, 2 epochs in 20 s, best val_log-loss 0.2000 "
-        "(chosen so far 0.3000), 100 images/s, input-bound 3%, left 0:01:00"
+    assert metrics.sentence(
+        "a, fold 1, stage half", "the head trains", "log-loss", 0.3, "0:01:00"
+    ) == (
+        "a, fold 1, stage half is over: the head trains, 2 epochs in 20 s, best val_log-loss "
+        "0.2000 (chosen so far 0.3000), 100 images/s, input-bound 3%, left 0:01:00"
     )
     nothing = StageMetrics.of(Stage("all"), rows, "b3", 2)
-    assert "0 epochs" in nothing.sentence("all", "accuracy", None, "-")
+    assert "0 epochs" in nothing.sentence("stage all", "all", "accuracy", None, "-")
 
 
 def test_the_line_of_a_stage_has_the_best_of_all_stages_and_the_time_left():
@@ -67,7 +69,8 @@ def test_the_line_of_a_stage_has_the_best_of_all_stages_and_the_time_left():
     row["val_score"] = 0.5
     state = SimpleNamespace(rows=[row], member="b3", fold=2, best_score=0.75)
     state.metric, state.settings = METRICS["accuracy"], {}
-    clock = SimpleNamespace(state=state, remaining=lambda: 61.0)
+    name = lambda stage: f"stage {stage.name}"  # noqa: E731
+    clock = SimpleNamespace(state=state, remaining=lambda: 61.0, name=name)
     config = SimpleNamespace(cache=True, fuse=True, workers=10**6)
     said = stage_sentence(config, Stage("all"), clock, "all layers train")
     assert said == (  # a row of an earlier version does not tell how long steps waited
@@ -96,7 +99,8 @@ def test_where_steps_wait_for_photos_a_line_says_what_would_help(waited, changed
     state = SimpleNamespace(
         rows=rows, member="b3", fold=2, best_score=0.75, settings={}, metric=METRICS["accuracy"]
     )
-    clock = SimpleNamespace(state=state, remaining=lambda: 61.0)
+    name = lambda stage: f"stage {stage.name}"  # noqa: E731
+    clock = SimpleNamespace(state=state, remaining=lambda: 61.0, name=name)
     config = SimpleNamespace(**{"cache": True, "fuse": True, "workers": 10**6} | changed)
     _, *more = stage_sentence(config, Stage("all"), clock, "all layers train").splitlines()
     assert [helps in line for line in more] == ([True] if helps else [])

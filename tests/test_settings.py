@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from common import EpochProgress
-from settings import expand_members, read_settings, setting, size_text
+from settings import Parser, expand_members, read_settings, setting, size_text
 from settings.values import read, text_of
 
 
@@ -121,8 +121,18 @@ def test_a_recipe_gets_its_name():
         ("steps", "a:0:1:1,b:0:1:1,a:1:1:1", "the name 'a' stands in 2 rows, but must differ"),
         ("steps", ":0:1:1", "name: '' is blank"),
         ("steps", "a:0:1:1, b:0:1:1", "' b' must neither begin nor end with a blank"),
-        ("steps", "a]:0:1:1", "'a]' must neither begin nor end with a blank and hold none of ]:,"),
+        ("steps", "a]:0:1:1", "'a]' must neither begin nor end with a blank and hold none of []:,"),
+        ("steps", "[1:0:1:1", "'[1' must neither begin nor end with a blank"),
         ("steps", "a\nb:0:1:1", "'a\\nb' must neither"),
+        ("steps", "A:0:1:1,a:0:1:1", "the name 'a' stands in 2 rows, but must differ"),
+        ("steps", "..:0:1:1", "'..' can't be the name of a folder"),
+        ("steps", ".:0:1:1", "'.' can't be the name of a folder"),
+        ("steps", "a.:0:1:1", "'a.' can't be the name of a folder"),
+        ("steps", "NUL.txt:0:1:1", "'NUL.txt' can't be the name of a folder"),
+        ("steps", "../a:0:1:1", "'../a' must neither"),
+        ("steps", "a|b:0:1:1", "'a|b' must neither"),
+        ("steps", f"{'a' * 300}:0:1:1", "... has 300 bytes, more than 100"),
+        ("steps", f"{'ü' * 60}:0:1:1", "... has 120 bytes, more than 100"),
     ],
 )
 def test_a_wrong_value_is_one_sentence_wherever_it_stands(option, text, said, capsys):
@@ -134,7 +144,7 @@ def test_a_wrong_value_is_one_sentence_wherever_it_stands(option, text, said, ca
     assert said in line
 
 
-@pytest.mark.parametrize("name", ["head", "three-quarters", "all of it", "[1", "Ünïcode"])
+@pytest.mark.parametrize("name", ["head", "three-quarters", "all of it", "Ünïcode"])
 def test_an_accepted_name_survives_the_progress_line(name):
     (step,) = config("--steps", f"{name}:0:1:1").steps
     line = EpochProgress(number=1, stages=1, stage=step.name, epoch=1, epochs=1).line()
@@ -410,7 +420,9 @@ def test_a_member_has_the_config_of_the_session_but_for_what_its_row_says():
     parts = Part("a", "Large"), Part("b", "Small", (48, 64))
     members = expand(*parts, size=(99, 99), factor=0.75, seed=7)
     assert list(members) == ["a", "b"]
-    assert members["a"] == Whole("Large", None, 0.75, 7, None)  # the model's own size
+    assert members["a"] == Whole("Large", (99, 99), 0.75, 7, None)  # as asked for
+    (model,) = expand(Part("a", "Large"), size=None).values()
+    assert model.size is None  # the model's own
     assert members["b"] == Whole("Small", (48, 64), 0.75, 7, None)
 
 
@@ -420,3 +432,49 @@ def test_a_member_of_a_recipe_takes_its_settings_and_the_shared_ones_of_the_sess
     assert members["a"] == Whole("Large", (30, 40), 0.5, 7, 4)
     assert members["b"].size == (48, 64)
     assert expand(*parts, most=2)["a"].most == 2
+
+
+def own_config(*argv):
+    parser = Parser(prog="kernel.py")
+    parser.add_argument("--data")
+    names = {"model": ["Small", "Large"]}
+    return read_settings(parser, RECIPES, lambda options: "plain", {}, argv, names)[0]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (("--pasess", "3"), "unrecognized arguments: --pasess 3; did you mean --passes?"),
+        (("--pasess=3",), "unrecognized arguments: --pasess=3; did you mean --passes?"),
+        (("--zzz",), "unrecognized arguments: --zzz; --help lists all options"),
+        (("photos",), "unrecognized arguments: photos"),
+        (("--passes", "99"), "argument --passes: 99 must be at least 1 and at most 20"),
+        (
+            ("--recipe", "larg"),
+            "argument --recipe: 'larg' is not one of plain, large; did you mean large?",
+        ),
+    ],
+)
+def test_a_typo_is_one_line_with_the_nearest_option(argv, said, capsys):
+    with pytest.raises(SystemExit) as stop:
+        own_config(*argv)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"kernel.py: error: {said}")
+
+
+def test_an_option_may_have_underscores_and_its_value_keeps_its_own(capsys):
+    @dataclass(frozen=True)
+    class Own:
+        recipe: str = setting("one", "recipe")
+        the_file: str = setting("none", "a file", group="files")
+
+    for words in (["--the_file=my_file.h5"], ["--the_file", "my_file.h5"]):
+        parser = Parser(prog="kernel.py")
+        read_in = read_settings(parser, {"one": Own()}, lambda _: "one", {}, words, {})[0]
+        assert read_in.the_file == "my_file.h5"
+    parser = Parser(prog="kernel.py")
+    with pytest.raises(SystemExit):
+        read_settings(parser, {"one": Own()}, lambda _: "one", {}, ["--help"], {})
+    text = " ".join(capsys.readouterr().out.split())
+    assert "files: --the-file VALUE a file [text] (default: none)" in text

@@ -25,6 +25,7 @@ from training import (
     OutOfTime,
     WarmCosine,
     build_head,
+    head,
     layer_factors,
     load_backbone,
     make_optimizer,
@@ -650,7 +651,7 @@ def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys
     backbone = network.get_layer("backbone").get_weights()
     clock = Clock(state, stages, 50, 1, math.inf)
     state.begin_job("one", 2)
-    flows = [Flow(train), Flow(view), Flow(held)]
+    flows = [Flow(train), Flow(held), Flow(view)]
     features = fit_on_flows(network, flows, [labels, held_labels], clock)
 
     pooled = keras.Model(network.inputs, network.get_layer("pool").output)
@@ -674,6 +675,53 @@ def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys
     assert_equal([network.predict(held, verbose=0)], [told])
     assert row["input_bound"] == 0
     assert "cached" in capsys.readouterr().out
+
+
+def test_features_that_an_earlier_session_has_kept_are_not_computed_again(state, monkeypatch):
+    """Time runs out in the view; the next session has the photos' features and needs the view's."""
+    rng, stages = np.random.default_rng(0), [Stage("cached", views=1), Stage("all", 1.0)]
+    (train, labels), (held, held_labels) = coloured(rng, 3, 30), coloured(rng, 3, 21)
+    network, passes = small_network(3), []
+    state.begin_job("one", 0)
+    flows = [Flow(train), Flow(held), Flow(train)]
+    clock = Clock(state, stages, 50, 1, math.inf)
+    real = head.predict
+
+    def predict(model, flow, callbacks):
+        passes.append(flow)
+        if len(passes) == 2:
+            raise KeyboardInterrupt
+        return real(model, flow, callbacks)
+
+    monkeypatch.setattr(head, "predict", predict)
+    with pytest.raises(KeyboardInterrupt):
+        fit_on_flows(network, flows, [labels, held_labels], clock)
+    fit_on_flows(network, flows, [labels, held_labels], clock)
+    assert passes == [flows[0], flows[1], flows[1], flows[2]]
+    assert state.stage == 1
+    assert not list(state.folder.glob("features-*"))
+
+
+def test_views_that_no_longer_fit_are_left_out_and_the_head_is_fitted(state, monkeypatch, capsys):
+    rng, stages = np.random.default_rng(0), [Stage("cached", views=2), Stage("all", 1.0)]
+    (train, labels), (held, held_labels) = coloured(rng, 3, 30), coloured(rng, 3, 21)
+    network, passes = small_network(3), []
+    state.begin_job("one", 0)
+    clock = Clock(state, stages, 50, 1, math.inf)
+    real = head.predict
+
+    def predict(model, flow, callbacks):
+        passes.append(flow)
+        if len(passes) == 4:
+            raise OutOfTime
+        return real(model, flow, callbacks)
+
+    monkeypatch.setattr(head, "predict", predict)
+    flows = [Flow(train), Flow(held), Flow(train), Flow(train)]
+    fit_on_flows(network, flows, [labels, held_labels], clock)
+    assert state.history[0]["val_accuracy"] > 1 / 3 + 0.2
+    assert state.stopped_by_time_limit
+    assert "1 of 2 views" in capsys.readouterr().out
 
 
 def test_a_pass_for_features_stops_when_the_session_ends(state):

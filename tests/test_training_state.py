@@ -1,5 +1,6 @@
 """The clock's decisions and the state's bookkeeping, without any training."""
 
+import json
 import math
 import time
 from dataclasses import dataclass
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from common import Problem, clock_text
+from inference.portfolio import remove_members
 from training import Checkpoint, Clock, Diverged, OutOfTime, open_state
+from training.opening import STATE, choose_output, has_marker
 
 
 @dataclass
@@ -328,3 +331,74 @@ def test_a_stage_without_memory_for_one_photo_ends_in_a_sentence(state):
         state.step_down("all", 8)
     again = open_state(state.folder, state.settings, state.fingerprint, fresh=False)
     assert again.micro_batches == {"one/all": 1}
+
+
+METRICS = json.dumps({"recipe": "dry", "val_accuracy_submitted": 0.9})
+
+
+def test_results_of_others_and_of_finished_runs_stay_as_they_are(tmp_path, capsys):
+    """A run takes the folder, or one beside it that nothing is lost in."""
+    output = tmp_path / "output"
+    assert choose_output(output, fresh=False) == output
+    (output / "mine").mkdir(parents=True)
+    (output / "notes.txt").write_text("of a person")
+    assert choose_output(output, fresh=False) == output  # nothing here has a name of ours
+    (output / "metrics.json").write_text(METRICS)
+    assert choose_output(output, fresh=False) == tmp_path / "output-2"
+    assert f"{output} holds a finished run" in capsys.readouterr().out
+    assert choose_output(output, fresh=True) == output
+    open_state(tmp_path / "output-2" / "state", {}, "photos", fresh=False)
+    for fresh in (False, True):  # the unfinished one is what goes on, or is thrown away
+        assert choose_output(output, fresh) == tmp_path / "output-2"
+    (tmp_path / "output-2" / "metrics.json").write_text(METRICS)  # cut by time
+    assert choose_output(output, fresh=False) == tmp_path / "output-2"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("photos.csv", "a person's own"),
+        ("state/notes.txt", "mine"),
+        ("state/state.json", "{}"),
+        ("members/anna.txt", "mine"),
+        ("metrics.json", '{"loss": 1}'),
+        ("report/thesis.tex", "mine"),
+    ],
+)
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_folder_with_somebody_else_s_files_is_not_written_to(
+    tmp_path, capsys, name, content, fresh
+):
+    file = tmp_path / "output" / name
+    file.parent.mkdir(parents=True)
+    file.write_text(content)
+    assert choose_output(tmp_path / "output", fresh) == tmp_path / "output-2"
+    said = capsys.readouterr().out
+    assert str(tmp_path / "output" / name.partition("/")[0]) in said
+    assert file.read_text() == content
+
+
+def test_a_new_state_is_known_as_a_run_s_at_once_and_may_be_given_up_before_an_epoch(tmp_path):
+    open_state(tmp_path / "state", {"seed": 1}, "photos", fresh=False)
+    assert has_marker(tmp_path, STATE)
+    other = open_state(tmp_path / "state", {"seed": 2}, "photos", fresh=False)
+    assert other.settings == {"seed": 2}
+
+
+def test_looking_at_a_state_changes_nothing(tmp_path):
+    assert not open_state(tmp_path / "a", {}, "photos", False, read_only=True).resumed
+    assert not list(tmp_path.iterdir())
+    open_state(tmp_path / "state", {"seed": 1}, "photos", fresh=False)
+    before = (tmp_path / "state" / "state.json").read_bytes()
+    for fresh in (False, True):
+        open_state(tmp_path / "state", {"seed": 1}, "photos", fresh, read_only=True)
+    assert (tmp_path / "state" / "state.json").read_bytes() == before
+
+
+def test_members_of_another_run_go_and_a_person_s_files_stay(tmp_path):
+    for name in ("b3/probabilities.npz", "b3/fold-0.weights.h5", "b3/notes.txt", "mine/photo.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    remove_members(tmp_path)
+    left = {file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*.*")}
+    assert left == {"b3/notes.txt", "mine/photo.jpg"}

@@ -29,7 +29,7 @@ def TinyNet(include_top, weights, input_shape):
 
 
 kernel.BACKBONES["TinyNet"] = kernel.Backbone(
-    (-1, 1), (24, 32), "tinynet_notop.h5", 1.0, package="tiny_kernel"
+    "tf", (24, 32), "tinynet_notop.h5", 1.0, package="tiny_kernel"
 )
 TINY = [
     *("--backbone", "tinynet", "--weights", "none", "--batch-size", "4", "--workers", "1"),

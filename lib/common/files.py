@@ -3,10 +3,11 @@
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 LONGEST_SUFFIX = 16  # letters of the suffixes that a temporary file keeps, dots included
@@ -64,6 +65,12 @@ def file_hash(path: Path, algorithm: str = "sha256") -> str:
     """Return the hash of a file's content in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def numbered(path: Path) -> Iterator[Path]:
+    """Yield a path and, without an end, those beside it: output, output-2, output-3, ..."""
+    yield path
+    yield from (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
 
 
 def scratch_folder(prefix: str, output: Path, fresh: bool = False) -> Path:

@@ -51,11 +51,15 @@ class EpochProgress:
     """The competition's metric, as the row of METRICS is called."""
     score: float | None = None
     """Its value on the validation photos; None where it is the accuracy."""
+    network: str = ""
+    """The member and the fold, where a run has several; `parse` leaves it out."""
 
     def line(self) -> str:
         """Return the line that the kernel prints."""
+        network = f"{self.network}  " if self.network else ""
         return (
-            f"[stage {self.number}/{self.stages} {self.stage}] epoch {self.epoch}/{self.epochs}  "
+            f"{network}[stage {self.number}/{self.stages} {self.stage}] "
+            f"epoch {self.epoch}/{self.epochs}  "
             f"loss {self.loss:.3f}  accuracy {self.accuracy:.3f}  "
             f"val_accuracy {self.val_accuracy:.3f}  {self.measured()}"
             f"{self.images_per_second:.0f} images/s  left {self.left}"

@@ -47,14 +47,14 @@ class Outcome:
 
     def sentence(self) -> str:
         """Return what the log says of the blend."""
+        judged = f"validation {self.metric.name} {self.score:.4f} on {len(self.held_out)} photos"
+        if len(self.members) == 1:
+            return f"{next(iter(self.members))}: {judged}"
         parts = [
             f"{name} {self.blend.scores[name]:.4f} (weight {weight:.2f})"
             for name, weight in self.blend.weights.items()
         ]
-        return (
-            f"blend of {', '.join(parts)}: {self.blend.method}, validation {self.metric.name} "
-            f"{self.score:.4f} on {len(self.held_out)} photos"
-        )
+        return f"blend of {', '.join(parts)}: {self.blend.method}, {judged}"
 
 
 def combine_members(members: Mapping[str, Member], parts: list, seed: int) -> Outcome:

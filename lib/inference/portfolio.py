@@ -18,8 +18,8 @@ members/<member>/probabilities.npz is the contract with later sessions and other
 | settings | str | the member's settings, as JSON |
 """
 
+import contextlib
 import json
-import shutil
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ class Portfolio:
         inputs: below which the outputs of earlier sessions may be mounted; their members count too.
         parts: the run's photos, `photos.PhotoTables` of every fold, in order.
         state: the run's: its fingerprint decides which members count, and where it is not resumed,
-            those in `folder` are of another run and are removed.
+            the files of those in `folder` are another run's and are removed.
 
     Raises:
         Problem: a member's file can't be read.
@@ -94,7 +94,7 @@ class Portfolio:
             "test_ids": parts[0].test.Id.to_numpy(str),
         }
         if not state.resumed:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_members(folder)
         self.members: dict[str, Member] = {}
         for file in [
             *find_in_outputs(inputs, f"members/*/{FILE}"),
@@ -136,6 +136,15 @@ class Portfolio:
     def tests(self) -> list[np.ndarray]:
         """Return what each member says of the test photos, float32 [rows, classes]."""
         return [member.test for member in self.members.values()]
+
+
+def remove_members(folder: Path) -> None:
+    """Remove the files of members, and their folders where nothing else is in them."""
+    for file in folder.glob(f"*/{FILE}"):
+        for own in [file, *file.parent.glob("fold-*.weights.h5")]:
+            own.unlink()
+        with contextlib.suppress(OSError):
+            file.parent.rmdir()
 
 
 def as_json(settings: Mapping) -> dict:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 import photos
+from common.boundary import doing
 from inference.portfolio import Fold
 from inference.pseudo import pseudo_labels
 from inference.view import View
@@ -47,6 +48,7 @@ def predict(
     Raises:
         Problem: a probability is not a number.
     """
+    doing("predicting")
     networks = {1.0: network}
 
     def predict_view(number: int, view: View) -> list[np.ndarray]:

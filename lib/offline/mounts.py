@@ -8,26 +8,24 @@ from common import Problem
 DEPTH = 5  # folders below the inputs that are searched where a source is in no known place
 
 
-def find_mounted(inputs: Path, slug: str, marker: Sequence[str], what: str, attach: str) -> Path:
-    """Return the only folder below Kaggle's inputs that holds every file of `marker`.
+def find_mounted(inputs: Path, slug: str, marker: Sequence[str]) -> Path:
+    """Return the only folder below Kaggle's inputs that holds a competition's files.
 
     A source lies at `<slug>`, `<owner>/<slug>` or `<kind>/<owner>/<slug>`, depending on the image;
     these places are looked at first, then every folder down to five levels.
 
     Args:
         inputs: the folder below which sources are mounted.
-        slug: the source's name at Kaggle.
+        slug: the competition's name at Kaggle.
         marker: files that the folder holds, relative to it; each may be packed in a zip of its
             name.
-        what: what the source is, for the sentence.
-        attach: how to attach it, for the sentence.
 
     Raises:
         Problem: there is no such folder, or several that can't be told apart.
     """
     known = [slug, f"*/{slug}", f"*/*/{slug}"]
     anywhere = ["/".join("*" * depth) + "/" for depth in range(1, DEPTH + 1)]
-    sought = f"{what} (a folder that holds {' and '.join(marker)}) below {inputs}"
+    sought = f"competition data (a folder that holds {' and '.join(marker)}) below {inputs}"
     for pattern in known + anywhere:
         places = sorted(inputs.glob(pattern))
         found = [place for place in places if all(lies_in(place, file) for file in marker)]
@@ -36,7 +34,9 @@ def find_mounted(inputs: Path, slug: str, marker: Sequence[str], what: str, atta
         if found:
             several = ", ".join(map(str, found))
             raise Problem(f"Found more than one {sought}: {several}. Detach all but one.")
-    raise Problem(f"Found no {sought}: {attach}.")
+    raise Problem(
+        f"Found no {sought}: attach the competition {slug} to the kernel (competition_sources)."
+    )
 
 
 def find_in_outputs(inputs: Path, pattern: str) -> Iterator[Path]:

@@ -37,8 +37,9 @@ def ensure_albumentations(lib: Path) -> None:
     lock = lib / "wheels" / "requirements.txt"
     if not lock.is_file():
         raise SystemExit(
-            f"{reason}, and {lib} has no wheels: run `ship wheels` and `ship bundle`, and attach "
-            "the new version of that dataset."
+            f"kernel.py: {reason}, and {lib} has no wheels: here, `pip install -e .` in the "
+            "project's folder mends it; for Kaggle, run `ship wheels` and `ship bundle`, and "
+            "attach the new version of that dataset."
         )
     target = tempfile.mkdtemp(prefix="wheels-")
     command = [sys.executable, "-m", "pip", "install", "--isolated", "--quiet", "--no-index"]
@@ -53,5 +54,7 @@ def ensure_albumentations(lib: Path) -> None:
     errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
     failure = (errors or [done.stderr])[0] if done.returncode else why_unusable()
     if failure:
-        raise SystemExit(f"{reason}, and the wheels in {lock.parent} don't help: {failure}")
+        raise SystemExit(
+            f"kernel.py: {reason}, and the wheels in {lock.parent} don't help: {failure}"
+        )
     print(f"{reason}: using the wheels in {lock.parent} instead.", file=sys.stderr, flush=True)

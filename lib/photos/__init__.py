@@ -16,6 +16,7 @@ MODULES = {
     "load_tables": "tables",
     "divide": "splitting",
     "draw_limit": "competition",
+    "check_batches": "batches",
     "check_photos": "checking",
     "conflicting_labels": "duplicates",
     "fingerprint": "tables",

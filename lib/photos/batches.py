@@ -1,13 +1,15 @@
 """From a table of photos to batches."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pandas as pd
 
+from common import Problem
 from ImageDataAugmentor.augmentor import ImageDataAugmentor
 from ImageDataAugmentor.engine.cache import overflow_to
 from photos.tables import PhotoTables
@@ -64,6 +66,35 @@ def make_iterator(
     flow.drop_remainder = shuffle
     flow.loader = replace(flow.loader, kept_size=tables.kept_size and larger(config, tables))
     return flow
+
+
+def check_batches(members: Mapping[str, object], tables: PhotoTables, augment: Callable) -> None:
+    """Make one training batch for each member as it will be trained on, before anything trains.
+
+    Args:
+        members: the settings of each, by its name.
+        tables: the photos.
+        augment: returns the training's augmentation for settings.
+
+    Raises:
+        Problem: the augmentation fails, or returns other than photos of the same size and type.
+    """
+    for name, config in members.items():
+        row = f"the augmentation {config.augmentation!r} of {name}"
+        photo = np.random.default_rng(0).integers(0, 256, (*config.image_size, 3), dtype=np.uint8)
+        try:
+            found = np.asarray(augment(config)(image=photo)["image"])
+        except Exception as error:
+            raise Problem(f"{row} fails ({type(error).__name__}: {error}): correct it.") from error
+        if (found.shape, found.dtype) != (photo.shape, photo.dtype):
+            raise Problem(
+                f"{row} turns uint8 photos of {photo.shape} into {found.dtype} of {found.shape}: "
+                "let it end in a resize to the size that it is given, and keep 0..255."
+            )
+        batch, labels = make_iterator(config, tables, tables.train, augment(config))[0]
+        classes = len(tables.competition.classes)
+        if batch.shape[1:] != photo.shape or labels.shape != (len(batch), classes):
+            raise Problem(f"{row} makes batches of {batch.shape} with labels of {labels.shape}.")
 
 
 def larger(config, tables: PhotoTables) -> tuple[int, int]:

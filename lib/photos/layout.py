@@ -56,6 +56,8 @@ class Layout:
             if (value := getattr(self, name)) not in known:
                 words = ", ".join(map(repr, known))
                 raise Problem(f"COMPETITION has {name}={value!r}: give one of {words}.")
+        if self.k < 1:
+            raise Problem("COMPETITION has no k of 1 or more: give how many labels a cell holds.")
         for name in ("train_photos", "test_photos", "order"):
             if isinstance(value := getattr(self, name), str):
                 raise Problem(f"COMPETITION has a text for {name}: give a tuple, {(value,)}.")
@@ -97,7 +99,8 @@ class Layout:
             if value != defaults[name] or name in ("train_photos", "test_photos")
         }
         lines = [f"    {name}={literal(value)}," for name, value in told.items()]
-        return "\n".join(["COMPETITION = Layout(", *lines, ")"])
+        first = "COMPETITION = Layout("
+        return "\n".join([first, *lines, ")"]) if lines else f"{first})"
 
 
 def literal(value: object) -> str:

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
@@ -128,8 +129,9 @@ def with_fields(layout: Layout, given: Mapping[str, str]) -> Layout:
         Problem: it has no such field.
     """
     known = {one.name for one in dataclasses.fields(Layout)}
-    if unknown := given.keys() - known:
-        raise Problem(f"a block has no field {min(unknown)}; it has {', '.join(sorted(known))}")
+    for name in sorted(given.keys() - known):
+        likely = "".join(f" (did you mean {near}?)" for near in get_close_matches(name, known, 1))
+        raise Problem(f"a block has no field {name}{likely}; it has {', '.join(sorted(known))}")
     return dataclasses.replace(layout, **{name: typed(name, text) for name, text in given.items()})
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from common import first_names
+from common.boundary import doing
 from photos.checking import check_photos
 from photos.competition import (
     Competition,
@@ -124,6 +125,7 @@ def load_tables(
     Raises:
         Problem: a file is missing or unreadable, or too little is left.
     """
+    doing("reading the photos")
     folder = opened(folder, scratch)
     layout = layout_of(folder, layout, scratch, given)
     competition = read_competition(folder, layout, scratch)

@@ -136,6 +136,8 @@ def state_of(run: Run) -> dict:
     resumed = " It went on from an earlier session." if metrics.get("resumed") else ""
     if metrics.get("stopped_by_time_limit"):
         said = "The session's end cut it short; the submission is complete."
+        if names := metrics.get("untrained"):
+            said += f" But it is of a network without any training: {'; '.join(names)}."
         return {"word": "Cut short", "text": said + resumed, "tone": "warn"}
     text = "The whole schedule ran." + resumed
     return {"word": "Finished", "text": text, "tone": "good"}

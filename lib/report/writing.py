@@ -9,6 +9,7 @@ from pathlib import Path
 from common import Boundary, Problem, clock_text, write_atomically
 
 PAGE = "report.html"
+FIGURES = ("learning_curves.png", "confusion_matrix.png", "augmented.png")
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -42,6 +43,32 @@ def note_score(output: Path, score: float, of: str, again: str = "ship push") ->
         except OSError as error:
             return print(f"{output / PAGE} does not show the score ({error}).")
         write_report(output)
+
+
+def finish(output: Path) -> None:
+    """Write the report of a finished run; in a notebook, show its head and its figures there."""
+    write_report(output)
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+    from IPython.display import Image, Markdown, display
+
+    if get_ipython():
+        display(Markdown(summary(output)))
+        for figure in FIGURES:
+            if (output / figure).is_file():
+                display(Image(filename=str(output / figure)))
+
+
+def summary(output: Path) -> str:
+    """Return the head of a finished run's report as Markdown."""
+    metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    score, low, high = (metrics[name] for name in ("score", "score_low", "score_high"))
+    return (
+        f"**{metrics['metric']} {score:.4f}** on {metrics['val_images']} validation photos (95 % "
+        f"interval {low:.4f} to {high:.4f}), {metrics['test_images']} photos predicted. "
+        f"[The report]({output / PAGE}) says what to do next."
+    )
 
 
 def remake(output: Path) -> int:

@@ -2,6 +2,6 @@
 
 from results.metrics import Metrics, StageMetrics, stage_sentence
 from results.photos import note_photos
-from results.run import decorate, write_results
+from results.run import write_results
 
-__all__ = ["Metrics", "StageMetrics", "decorate", "note_photos", "stage_sentence", "write_results"]
+__all__ = ["Metrics", "StageMetrics", "note_photos", "stage_sentence", "write_results"]

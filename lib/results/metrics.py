@@ -82,10 +82,11 @@ class StageMetrics:
             input_bound=waited / seconds if seconds else None,
         )
 
-    def sentence(self, opened: str, metric: str, chosen: float | None, left: str) -> str:
+    def sentence(self, name: str, opened: str, metric: str, chosen: float | None, left: str) -> str:
         """Return the line that ends a stage in the log.
 
         Args:
+            name: what lines call the stage.
             opened: which layers trained.
             metric: the row of METRICS.
             chosen: its value on the validation photos at the epoch, of all stages so far, whose
@@ -94,7 +95,7 @@ class StageMetrics:
         """
         best, epochs = self.best_val_score or 0, "epoch" if self.epochs_run == 1 else "epochs"
         return (
-            f"stage {self.name} is over: {opened}, {self.epochs_run} {epochs} in "
+            f"{name} is over: {opened}, {self.epochs_run} {epochs} in "
             f"{self.seconds:.0f} s, best val_{metric} {best:.4f} (chosen so far {chosen or 0:.4f}),"
             f" {self.images_per_second or 0:.0f} images/s, input-bound {self.input_bound or 0:.0%},"
             f" left {left}"
@@ -112,8 +113,8 @@ def stage_sentence(config, stage, clock: "Clock", opened: str) -> str:
     """
     state = clock.state
     ran = StageMetrics.of(stage, state.rows, state.member, state.fold, state.metric)
-    name, left = state.settings.get("metric", "accuracy"), clock_text(clock.remaining())
-    said = ran.sentence(opened, name, state.best_score, left)
+    metric, left = state.settings.get("metric", "accuracy"), clock_text(clock.remaining())
+    said = ran.sentence(clock.name(stage), opened, metric, state.best_score, left)
     if (ran.input_bound or 0) <= INPUT_BOUND:
         return said
     later = [row.get("input_bound", 0.0) for row in state.rows if row["stage"] == stage.name][1:]
@@ -238,6 +239,8 @@ class Metrics:
     """The process' largest resident memory in MiB."""
     resumed: bool
     """Whether the run went on from an earlier session."""
+    untrained: list[str]
+    """The networks that time left without any training, as "MEMBER, fold N"."""
     stopped_by_time_limit: bool
     """Whether the session's end cut training or prediction short."""
     devices: list[str]

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 import photos
+from common import clock_text
+from common.boundary import doing
 from inference import expected_calibration_error, label_suspects
 from photos.excluding import with_marks
 from results.files import write_arrays, write_list, write_table
@@ -21,40 +23,44 @@ from results.metrics import MemberMetrics, Metrics, StageMetrics
 if TYPE_CHECKING:
     from inference import Outcome
     from photos import PhotoTables
-    from training import State
+    from training import Run, State
 
 PACKAGES = ("tensorflow", "keras", "albumentations", "numpy", "pandas", "opencv-python-headless")
 MOST_PHOTOS = 5  # in the picture of augmented photos, one of each class
 AUGMENTED = 4  # versions of each
 
 
-def write_results(
-    output: Path,
-    config,
-    members: Mapping,
-    parts: "list[PhotoTables]",
-    state: "State",
-    outcome: "Outcome",
-    seconds: float,
-) -> None:
-    """Write submission.csv, history.csv, probabilities.npz and metrics.json.
+def write_results(run: "Run", outcome: "Outcome", seconds: float, augment: Callable) -> None:
+    """Write the results of a finished run, and remove its state unless time cut it short.
 
     Args:
-        output: the folder of the results.
-        config: the kernel's settings: recipe, backbone, image_size, weights, seed and folds.
-        members: the settings of each member, by its name: stages.
-        parts: the photos of the run, of every fold.
-        state: the finished run's state.
+        run: what it is.
         outcome: what the members say together.
         seconds: of this session so far.
+        augment: returns the training's augmentation for settings.
 
     Raises:
-        OSError: a file can't be written.
+        OSError: a file that counts can't be written.
     """
-    competition, held_out = parts[0].competition, outcome.held_out
-    test = parts[0].with_prior(outcome.test)
+    doing("writing the results")
+    print(outcome.sentence(), flush=True)
+    write_files(run, outcome, seconds)
+    decorate(run, outcome, augment)
+    if names := untrained(run.state):
+        print(f"The submission is of an untrained network ({'; '.join(names)}): give it more time.")
+    run.state.end()
+    print(f"{run.output / 'submission.csv'} is ready after {clock_text(seconds)}", flush=True)
+
+
+def write_files(run: "Run", outcome: "Outcome", seconds: float) -> None:
+    """Write submission.csv, history.csv, probabilities.npz and metrics.json.
+
+    The arguments are those of `write_results`.
+    """
+    tables, held_out, output = run.folds[0], outcome.held_out, run.output
+    competition, test = tables.competition, tables.with_prior(outcome.test)
     write_table(competition.submission(test), output / "submission.csv")
-    write_table(pd.DataFrame(state.history), output / "history.csv")
+    write_table(pd.DataFrame(run.state.history), output / "history.csv")
     classes = np.asarray(competition.classes)
     arrays = {
         "test": test,
@@ -66,19 +72,12 @@ def write_results(
         "classes": classes,
     }
     write_arrays(arrays, output / "probabilities.npz")
-    metrics = metrics_of(config, members, parts, state, outcome, seconds)
-    metrics.write(output / "metrics.json")
+    metrics_of(run, outcome, seconds).write(output / "metrics.json")
 
 
-def metrics_of(
-    config,
-    members: Mapping,
-    parts: "list[PhotoTables]",
-    state: "State",
-    outcome: "Outcome",
-    seconds: float,
-) -> Metrics:
+def metrics_of(run: "Run", outcome: "Outcome", seconds: float) -> Metrics:
     """Return the metrics of a run; the arguments are those of `write_results`."""
+    config, members, parts, state = run.config, run.members, run.folds, run.state
     competition, truth = parts[0].competition, parts[0].positions(outcome.held_out)
     networks = dict.fromkeys((row["member"], row["fold"]) for row in state.history)
     return Metrics(
@@ -87,7 +86,7 @@ def metrics_of(
         ended=datetime.now().astimezone().isoformat(timespec="minutes"),
         recipe=config.recipe,
         backbone=config.backbone,
-        image_size=list(config.image_size),
+        image_size=list(first_member(run).image_size),
         weights=Path(config.weights).name,
         seed=config.seed,
         train_images=len(parts[0].train),
@@ -111,6 +110,7 @@ def metrics_of(
         seconds=seconds + state.earlier_seconds,
         peak_memory_mb=peak_memory_mb(),
         resumed=state.resumed,
+        untrained=untrained(state),
         stopped_by_time_limit=state.stopped_by_time_limit,
         devices=device_names(),
         versions=versions(PACKAGES),
@@ -125,6 +125,12 @@ def command_line() -> str:
     written = getattr(sys.modules["__main__"], "OVERRIDES", None) or {}
     options = [f"--{name.replace('_', '-')}={text}" for name, text in written.items()]
     return shlex.join(["python", *sys.argv, *options])
+
+
+def untrained(state: "State") -> list[str]:
+    """Return the networks of this run that no epoch has trained."""
+    jobs = [(row["member"], row["fold"]) for row in state.jobs]
+    return [f"{member}, fold {fold}" for member, fold in jobs if not state.rows_of(member, fold)]
 
 
 def measured(layout: photos.Layout, outcome: "Outcome", truth: np.ndarray) -> dict:
@@ -163,24 +169,17 @@ def member_metrics(name: str, outcome: "Outcome") -> MemberMetrics:
     )
 
 
-def decorate(
-    output: Path,
-    config,
-    tables: "PhotoTables",
-    state: "State",
-    outcome: "Outcome",
-    augment: Callable,
-) -> None:
+def first_member(run: "Run"):
+    """Return the settings of the first network, by which a run of several is shown."""
+    return next(iter(run.members.values()))
+
+
+def decorate(run: "Run", outcome: "Outcome", augment: Callable) -> None:
     """Write the lists of doubtful photos and the pictures; warn where that fails.
 
-    Args:
-        output: the folder of the results.
-        config: the kernel's settings.
-        tables: the photos of the run, of one fold.
-        state: the finished run's state.
-        outcome: what the members say together.
-        augment: returns the training's augmentation for settings.
+    The arguments are those of `write_results`.
     """
+    output, tables, state = run.output, run.folds[0], run.state
     classes = tables.competition.classes
     predicted = np.asarray(classes)[outcome.validation.argmax(1)]
     truth, excluded = outcome.held_out.label, tables.competition.excluded
@@ -191,7 +190,7 @@ def decorate(
         "class_balance.png": partial(draw, "class_balance", tables.class_counts()),
         "confusion_matrix.png": partial(draw, "confusion_matrix", truth, predicted, classes),
         "augmented.png": lambda path: draw(
-            "photo_grid", *augmented(config, tables, augment), path, AUGMENTED + 1
+            "photo_grid", *augmented(first_member(run), tables, augment), path, AUGMENTED + 1
         ),
     }
     if state.rows:

@@ -3,7 +3,7 @@
 from common import import_lazily
 
 NOTE = (
-    "This was a dry run: a tiny network, pre-trained on drawn vehicles of other kinds, learned ten "
+    "This is a dry run: a tiny network, pre-trained on drawn vehicles of other kinds, learns ten "
     "kinds of drawn cars. Its accuracy shows that everything works, and nothing about real photos."
 )
 MODULES = {

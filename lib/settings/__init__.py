@@ -9,18 +9,20 @@ config, options = read_settings(parser, {"default": Config()}, ...)
 members = members_of(resolved(config, backbones), recipes, shared, backbones)
 """
 
-from settings.command_line import read_settings
+from settings.command_line import Parser, make_parser, read_settings
 from settings.members import decisive, expand_members, members_of
 from settings.resolving import at_own_batch, at_own_rate, at_scale, resolved
 from settings.showing import show_config
 from settings.values import setting, size_text
 
 __all__ = [
+    "Parser",
     "at_own_batch",
     "at_own_rate",
     "at_scale",
     "decisive",
     "expand_members",
+    "make_parser",
     "members_of",
     "read_settings",
     "resolved",

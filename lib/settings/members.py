@@ -42,9 +42,8 @@ def expand_members(config, recipes: Mapping, shared: Iterable[str]) -> dict:
     for row in config.members:
         own = dataclasses.asdict(row) | {"members": ()}
         name, recipe = own.pop("name"), own.pop("recipe")
-        if recipe is None:
-            expanded[name] = dataclasses.replace(config, **own)
-        else:
-            told = {key: value for key, value in (kept | own).items() if value is not None}
-            expanded[name] = dataclasses.replace(recipes[recipe], **told)
+        given = own if recipe is None else kept | own
+        given = {key: value for key, value in given.items() if value is not None}
+        base = config if recipe is None else recipes[recipe]
+        expanded[name] = dataclasses.replace(base, **given)
     return expanded

@@ -21,14 +21,16 @@ def resolved(config, backbones: Mapping):
     """Return the settings with those that follow from others: no stage above the most epochs.
 
     Args:
-        config: has backbone, image_size (height and width in pixels, or None for the backbone's
-            own), stages, epochs (the most of a stage, or None) and label_smoothing (None leaves it
-            to the length of the schedule).
+        config: has backbone, members, image_size (height and width in pixels, or None for the
+            backbone's own), stages, epochs (the most of a stage, or None) and label_smoothing
+            (None leaves it to the length of the schedule).
         backbones: rows by name, each with a size.
     """
     most = config.epochs or math.inf
     stages = tuple(dataclasses.replace(s, epochs=min(s.epochs, most)) for s in config.stages)
-    size = config.image_size or backbones[config.backbone].size
+    size = config.image_size
+    if size is None and not config.members:  # else a member takes its own backbone's
+        size = backbones[config.backbone].size
     smoothing = config.label_smoothing
     if smoothing is None:
         smoothing = SMOOTHING if trained_epochs(stages) >= LONG_SCHEDULE else 0.0

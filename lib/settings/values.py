@@ -11,13 +11,17 @@ Text in a row can hold neither , nor : because they end it.
 
 import dataclasses
 import math
+import re
 import typing
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from types import NoneType
 
 NONE = "none"  # the text of None, and of an empty tuple of rows
-RESERVED = "]:,/\\"  # they end a name in the progress line, in the text of rows, or in a path
+RESERVED = '[]:,/\\<>"|?*'  # they end a name in the progress line or in a row, or no file has them
+LONGEST = 100  # bytes of a name, which is that of a folder and part of others
+DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.I)  # no names of files on Windows
 
 
 def setting(
@@ -29,6 +33,7 @@ def setting(
     above: float = -math.inf,
     below: float = math.inf,
     unique: bool = False,
+    group: str = "",
 ):
     """Declare a field of a dataclass of settings, or of the dataclass of a setting's rows.
 
@@ -41,9 +46,10 @@ def setting(
         below: every accepted number is less than this.
         unique: the field is the name of a row: no two rows have the same, and it is free of
             characters that would end it early in the progress line.
+        group: the title, in the help, of the options from this one on.
     """
     metadata = {"help": help, "least": least, "most": most, "above": above, "below": below}
-    metadata |= {"unique": unique, "may_be_empty": default == ()}
+    metadata |= {"unique": unique, "may_be_empty": default == (), "group": group}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -124,7 +130,9 @@ def one_of(text: str, names: Iterable[str]) -> str:
     """Return the one of `names` that `text` is, in any case."""
     known = {name.lower(): name for name in names}
     if text.lower() not in known:
-        raise ArgumentTypeError(f"{text!r} is not one of {', '.join(known.values())}")
+        near = get_close_matches(text.lower(), known, 1)
+        likely = f"; did you mean {known[near[0]]}?" if near else ""
+        raise ArgumentTypeError(f"{text!r} is not one of {', '.join(known.values())}{likely}")
     return known[text.lower()]
 
 
@@ -143,6 +151,25 @@ def number(text: str, kind: type, metadata: Mapping):
     return value
 
 
+def accepted_text(hint, metadata: Mapping, names: Iterable[str] | None = None) -> str:
+    """Return which values `read` accepts, for the help."""
+    kinds = [kind for kind in typing.get_args(hint) if kind is not NoneType]
+    if NoneType in typing.get_args(hint):
+        return f"{accepted_text(kinds[0], metadata, names)}, or none"
+    if names or typing.get_origin(hint) is typing.Literal:
+        return ", ".join(names or kinds)
+    if hint is bool:
+        return "yes, no"
+    if hint in (int, float):
+        kind = "whole number" if hint is int else "number"
+        return " ".join(filter(None, (kind, range_text(metadata))))
+    if hint is str:
+        return "text"
+    if dataclasses.is_dataclass(kinds[0]):
+        return f"{row_form(dataclasses.fields(kinds[0]))}, several joined by commas"
+    return f"N or HEIGHTxWIDTH in pixels, {range_text(metadata)}"
+
+
 def range_text(metadata: Mapping) -> str:
     """Return a field's range in words: `at least 1 and at most 20`."""
     words = {"least": "at least", "above": "more than", "most": "at most", "below": "less than"}
@@ -158,11 +185,15 @@ def not_blank(text: str) -> str:
 
 
 def name(text: str) -> str:
-    """Return `text` if it can stand in the progress line as the name of a row."""
+    """Return `text` if it can be the name of a row, and of its folder."""
     if text != not_blank(text).strip() or not text.isprintable() or set(text) & set(RESERVED):
         raise ArgumentTypeError(
             f"{text!r} must neither begin nor end with a blank and hold none of {RESERVED}"
         )
+    if text.endswith(".") or DEVICES.fullmatch(text):
+        raise ArgumentTypeError(f"{text!r} can't be the name of a folder on every machine")
+    if (length := len(text.encode())) > LONGEST:
+        raise ArgumentTypeError(f"{text[:20]!r}... has {length} bytes, more than {LONGEST}")
     return text
 
 
@@ -176,9 +207,10 @@ def rows(text: str, row_class: type, names: Mapping[str, Iterable[str]]) -> tupl
     """Return the rows of `head:0.5:1e-4:12,...`: values in the order of the row's fields."""
     found = tuple(row(line, row_class, names) for line in text.split(","))
     for field in dataclasses.fields(row_class):
-        values = [getattr(one, field.name) for one in found]
-        repeated = [value for value in values if values.count(value) > 1]
-        if field.metadata["unique"] and repeated:
+        if not field.metadata["unique"]:
+            continue
+        values = [getattr(one, field.name).casefold() for one in found]  # as some disks compare
+        if repeated := [value for value in values if values.count(value) > 1]:
             raise ArgumentTypeError(
                 f"the {field.name} {repeated[0]!r} stands in {len(repeated)} rows, but must differ "
                 "from row to row"
@@ -211,6 +243,12 @@ def row_texts(line: str, fields: Iterable[dataclasses.Field]) -> dict[str, str]:
             break
         texts[name] = text
     if len(texts) != len(parts) or len(parts) < len(required):
-        form = ":".join(required) + "".join(f"[:{name}=...]" for name in optional)
-        raise ArgumentTypeError(f"{line!r} is not of the form {form}")
+        raise ArgumentTypeError(f"{line!r} is not of the form {row_form(fields)}")
     return texts
+
+
+def row_form(fields: Iterable[dataclasses.Field]) -> str:
+    """Return how a row is written: name:fraction[:views=...]."""
+    return ":".join(field.name for field in fields if is_required(field)) + "".join(
+        f"[:{field.name}=...]" for field in fields if not is_required(field)
+    )

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from common.streams import make_streams_safe
 from ship.credentials import without_secrets
 from ship.hiding import whole
 
@@ -205,9 +206,7 @@ def plain(value: Any) -> Any:
 @contextlib.contextmanager
 def voice(quiet: bool, as_json: bool) -> Iterator[None]:
     """Let the command speak as --quiet and --json ask for, and print its JSON at the end."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a code page lacks most of a log's letters
-            stream.reconfigure(errors="replace")
+    make_streams_safe()
     real = sys.stdout
     FACTS.clear()
     _Voice.said = time.monotonic()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common import Problem
+from common.files import numbered
 from photos.layout import Layout
 from report import note_score
 from sample import LAYOUTS
@@ -260,10 +261,10 @@ def init_command(arguments: argparse.Namespace, copy: Project, drawn: Drawn) -> 
 
 
 def keep(results: Path, folder: Path) -> Path:
-    """Copy the results of a run to a folder, instead of those of the last rehearsal; return it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(results, folder)
-    return folder
+    """Copy the results of a run to a folder, or beside those of earlier rehearsals; return it."""
+    free = next(each for each in numbered(folder) if not each.exists())
+    shutil.copytree(results, free)
+    return free
 
 
 def introduce(arguments: argparse.Namespace, project: Project, settings: dict[str, str]) -> None:

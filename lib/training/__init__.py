@@ -22,6 +22,7 @@ MODULES = {
     "OutOfMemory": "devices",
     "OutOfTime": "clock",
     "Plan": "plan",
+    "Run": "plan",
     "State": "state",
     "WarmCosine": "rates",
     "build_head": "head",
@@ -39,9 +40,11 @@ MODULES = {
     "open_backbone": "backbones",
     "open_state": "opening",
     "own_folder": "workers",
+    "preprocess": "backbones",
     "published_rate": "costs",
     "shared_batch": "devices",
     "unfreeze": "backbones",
+    "workplace": "opening",
     "write_weights": "state",
 }
 

@@ -45,6 +45,34 @@ def load_backbone(constructor: str, size: tuple[int, int], weights: Path | None)
     return backbone
 
 
+# What `keras.applications.imagenet_utils.preprocess_input` does with 0..255, by its modes, as
+# factor and offset; "0..1" is none of them. For "caffe" the channels are BGR.
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PREPROCESSING = {
+    "tf": (2 / 255, -1),
+    "torch": (
+        [1 / 255 / each for each in DEVIATION],
+        [-mean / each for mean, each in zip(MEAN, DEVIATION, strict=True)],
+    ),
+    "caffe": (1.0, [-103.939, -116.779, -123.68]),
+    "none": (1.0, 0),
+    "0..1": (1 / 255, 0),
+}
+
+
+def preprocess(photos, mode: str):
+    """Return what a backbone expects of photos, a layer's output named "scale".
+
+    Args:
+        photos: a symbolic tensor, uint8 [n, height, width, 3], RGB.
+        mode: a row of PREPROCESSING: the `mode` of the backbone's `preprocess_input`, or "none"
+            where that does nothing because the backbone scales inside.
+    """
+    factor, offset = PREPROCESSING[mode]
+    photos = photos[..., ::-1] if mode == "caffe" else photos
+    return keras.layers.Rescaling(factor, offset, name="scale")(photos)
+
+
 def correct_normalization(backbone: keras.Model) -> None:
     """Make an EfficientNetB0 to B7 that was loaded from a path normalize as it was trained to.
 

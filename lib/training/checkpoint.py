@@ -244,6 +244,7 @@ def progress_line(clock: Clock, number: int, row: dict) -> str:
         epoch=row["epoch"],
         epochs=epochs_of(stage),
         left=clock_text(clock.remaining()),
+        network=clock.network,
         metric=metric,
         score=None if metric == "accuracy" else row["val_score"],
         **{name: row[name] for name in measured},

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from training.costs import Stage, epoch_cost, epochs_of
@@ -36,6 +36,22 @@ class Clock:
     """Returns the seconds of an epoch of a stage before one is measured; 0 while unknown."""
     news: Callable[[], str] = lambda: ""
     """Returns what is new about the plan, after an epoch; "" where nothing is."""
+    several: bool = False
+    """Whether the run has other jobs, so that lines name the member and the fold."""
+
+    @property
+    def network(self) -> str:
+        """What lines call the network; "" where it is the only one."""
+        return f"{self.state.member}, fold {self.state.fold}" if self.several else ""
+
+    def name(self, stage: Stage) -> str:
+        """Return what lines call a stage."""
+        return ", ".join(filter(None, (self.network, f"stage {stage.name}")))
+
+    def stages_left(self) -> Iterator[Stage]:
+        """Yield the stage at which the state stands, until all are over."""
+        while self.state.stage < len(self.stages):
+            yield self.next_stage()
 
     def left(self) -> float:
         """Return the seconds until the session ends."""
@@ -79,7 +95,7 @@ class Clock:
             free = self.left() - self.predict_seconds(self.passes)
             fitting = max(1, math.floor(free / one)) if free < stage.epochs * one else stage.epochs
             if fitting < epochs_of(stage):
-                print(f"stage {stage.name} runs {fitting} of {stage.epochs} epochs: no more fit.")
+                print(f"{self.name(stage)} runs {fitting} of {stage.epochs} epochs: no more fit.")
                 state.last_epochs = fitting
                 state.run_out_of_time()
         if state.last_epochs and not stage.views:

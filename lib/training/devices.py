@@ -10,6 +10,7 @@ import tensorflow as tf
 from training.workers import worker
 
 TENSOR_CORES = (7, 0)  # compute capability from which float16 is faster than float32
+NVIDIA_SIGNS = ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia/version")
 TPU_SIGNS = ("TPU_ACCELERATOR_TYPE", "TPU_WORKER_HOSTNAMES", "ISTPUVM", "TPU_NAME")
 OutOfMemory = tf.errors.ResourceExhaustedError
 
@@ -42,6 +43,26 @@ def machine() -> str:
     names = [each.get("device_name", "GPU") for each in gpu_details()]
     devices = ", ".join(names) or f"{device_count()} x CPU ({os.cpu_count()} cores)"
     return ", ".join([devices, *(f"{name} {version(name)}" for name in ("tensorflow", "keras"))])
+
+
+def unused_device() -> str:
+    """Return a sentence where TensorFlow does not use a GPU or TPU that is there; "" elsewhere."""
+    return unused_gpu() or unusable_tpu()
+
+
+def unused_gpu() -> str:
+    """Return a sentence where there is an NVIDIA GPU that TensorFlow does not see, nor was told to.
+
+    TensorFlow's package comes without CUDA's libraries, and trains on the CPU without a word.
+    """
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+    if has_gpu() or hidden or not any(map(os.path.exists, NVIDIA_SIGNS)):
+        return ""
+    package = f"tensorflow[and-cuda]=={version('tensorflow')}"
+    return (
+        "This machine has an NVIDIA GPU that TensorFlow can't use: the CPU is many times slower. "
+        f"Its libraries come with `pip install '{package}'`."
+    )
 
 
 def unusable_tpu() -> str:

@@ -8,6 +8,7 @@ from copy import deepcopy
 
 import keras
 import numpy as np
+import pandas as pd
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from inference.scores import Judge, accuracy, log_loss
 from photos import PhotoTables, make_iterator, predict
 from training.checkpoint import epoch_row, progress_line
-from training.clock import Clock
+from training.clock import Clock, OutOfTime
 from training.costs import Stage
 from training.feeding import waiting_share
 from training.unlike import unlike_others
@@ -28,6 +29,7 @@ HIDDEN = 256  # units of the hidden layer
 EPSILON = 1e-3  # that its BatchNorm adds to a variance
 PENALTY = 1.0  # L2, on its features' standardised scale
 PASSES, PATIENCE = 50, 5  # over the features: at most, and without a lower loss
+FITTING = 0.2  # share of the time that is left for the fit itself, where time is short
 AT_ONCE = 4096  # rows of features that the head takes at a time
 
 
@@ -94,21 +96,76 @@ def fit_head(
         OutOfTime: as `clock` says.
         Problem: a file that the state names is missing or damaged.
     """
-    print(f"stage {stage.name} begins: features of the photos and {stage.views} views", flush=True)
     clock.state.restore(network)
-    flows = []
-    for number in range(stage.views + 1):
-        transform = augment(config) if number else None
-        flows.append(make_iterator(config, tables, tables.train.drop(columns="label"), transform))
-        flows[-1].epoch = number  # random views differ from each other
-    flows.append(make_iterator(config, tables, tables.validation.drop(columns="label")))
-    labels = [tables.positions(table) for table in (tables.train, tables.validation)]
+    model = keras.Model(network.inputs, network.get_layer("pool").output)
+    train, views = what_fits(config, tables, model, stage, clock)
+    what = f"features of {len(train)} photos and {views} view{'s' * (views != 1)}"
+    print(f"{clock.name(stage)} begins: {what}", flush=True)
+    transforms = [augment(config) if number else None for number in range(views + 1)]
+    flows = [features_flow(config, tables, train, number, t) for number, t in enumerate(transforms)]
+    flows.insert(1, features_flow(config, tables, tables.validation))
+    labels = [tables.positions(table) for table in (train, tables.validation)]
     features = fit_on_flows(network, flows, labels, clock)
-    if clock.state.unlike is None:
-        Ids = [*tables.train.Id, *tables.validation.Id]
+    if clock.state.unlike is None and len(train) == len(tables.train):
+        Ids = [*train.Id, *tables.validation.Id]
         clock.state.unlike = unlike_others(Ids, features)
         clock.state.save()
     return "the head trains on cached features"
+
+
+def features_flow(
+    config,
+    tables: PhotoTables,
+    table: pd.DataFrame,
+    number: int = 0,
+    transform: Callable | None = None,
+):
+    """Return an iterator over the photos of one of `tables` without labels, in a view of them."""
+    flow = make_iterator(config, tables, table.drop(columns="label"), transform)
+    flow.epoch = number  # random views differ from each other
+    return flow
+
+
+def what_fits(
+    config, tables: PhotoTables, model: keras.Model, stage: Stage, clock: Clock
+) -> tuple[pd.DataFrame, int]:
+    """Return the training photos and the number of augmented views for which there is time.
+
+    Where time is short, first the views are left out, and then photos, of each class alike.
+
+    Args:
+        config: the settings that `make_iterator` takes.
+        tables: the photos of the fold.
+        model: returns the features.
+        stage: at which the clock's state stands.
+        clock: of the job.
+
+    Raises:
+        OutOfTime: there is no time for two photos of each class.
+    """
+    photos, views, limited = tables.train, stage.views, math.isfinite(clock.end)
+    if not limited:
+        return photos, views
+    few = photos.iloc[: 2 * config.batch_size]
+    for _ in range(2):  # the first pass builds the model and decodes the photos
+        began = time.monotonic()
+        predict(model, features_flow(config, tables, few))
+    rate = len(few) / (time.monotonic() - began)
+    free = clock.left() - clock.predict_seconds(1, rate * stage.scale**2)
+    affordable = (1 - FITTING) * free * rate - len(tables.validation)
+    fitting = min(stage.views, int(affordable // len(photos)) - 1)
+    if fitting == stage.views:
+        return photos, views
+    clock.state.run_out_of_time()
+    if fitting >= 0:
+        print(f"{fitting} of {views} views: no more fit into the session.")
+        return photos, fitting
+    each = int(affordable / photos.label.nunique())
+    if each < 2:
+        raise OutOfTime
+    some = photos.groupby("label").head(each).reset_index(drop=True)
+    print(f"{len(some)} of {len(photos)} photos fit the head: no more fit into the session.")
+    return some, 0
 
 
 def fit_on_flows(
@@ -121,8 +178,8 @@ def fit_on_flows(
 
     Args:
         network: a model with the layers "pool" and "head".
-        flows: iterators over photos without labels, uint8 [n, height, width, 3]: views of the
-            training photos, then the validation photos.
+        flows: iterators over photos without labels, uint8 [n, height, width, 3]: the training
+            photos, the validation photos, then augmented views of the training photos.
         labels: positions of the classes, int [n], of the training and of the validation photos.
         clock: of the job; its state stands at the stage.
 
@@ -134,7 +191,8 @@ def fit_on_flows(
         OutOfTime: as `clock` says.
     """
     began, state = time.monotonic(), clock.state
-    (*seen, held), waited = compute_features(network, flows, clock)
+    (plain, held, *others), waited = compute_features(network, flows, clock)
+    seen = [plain, *others]
     features, positions = np.concatenate(seen), np.tile(labels[0], len(seen))
     head = network.get_layer("head")
     layers = [layer for layer in head.layers if layer.weights]
@@ -154,8 +212,9 @@ def fit_on_flows(
     state.history.append(row)
     state.store(network)
     state.commit(row, stage_is_over=True)
+    state.remove_features()
     print(progress_line(clock, number, row), flush=True)
-    return np.concatenate([seen[0], held])
+    return np.concatenate([plain, held])
 
 
 def compute_features(
@@ -163,15 +222,32 @@ def compute_features(
 ) -> tuple[list[np.ndarray], float]:
     """Run the network up to its head over each of `flows`, with a progress bar.
 
+    Features that an earlier session has kept are taken from its state. Where time is up after the
+    first two flows, the others are left out.
+
     Returns:
         float32 [photos, features] for each, and the seconds in which all of them waited for photos.
+
+    Raises:
+        OutOfTime: there is no time for the first two.
     """
     model = keras.Model(network.inputs, network.get_layer("pool").output)
     found, waited = [], 0.0
-    for flow in tqdm(flows, "features", leave=False, disable=None, unit="pass"):
-        watch = Watch(clock, flow.batch_size)
-        found.append(np.float32(predict(model, flow, [watch])))
-        waited += watch.waited(flow.ready_times)
+    for number, flow in enumerate(tqdm(flows, "features", leave=False, disable=None, unit="pass")):
+        features = clock.state.kept_features(number, flow.n)
+        if features is None:
+            watch = Watch(clock, flow.batch_size)
+            try:
+                features = np.float32(predict(model, flow, [watch]))
+            except OutOfTime:
+                if number < 2:
+                    raise
+                clock.state.run_out_of_time()
+                print(f"Time is up: {number - 2} of {len(flows) - 2} views fit the head.")
+                break
+            waited += watch.waited(flow.ready_times)
+            clock.state.keep_features(number, features)
+        found.append(features)
     return found, waited
 
 

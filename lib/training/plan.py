@@ -2,10 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from common import clock_text
+from common.boundary import doing
 from inference.view import passes_of
 from training.clock import Clock
 from training.costs import (
@@ -145,6 +148,16 @@ class Plan:
         left = [job for job in self.jobs if job not in self.done]
         return [job for job in left if (job.member, job.fold) not in done]
 
+    def jobs_to_run(self) -> Iterator[Job]:
+        """Yield the jobs that are not finished and fit, each after the plan is printed."""
+        for job in self.unfinished():
+            if self.fits(job):
+                print(self.table(), flush=True)
+                yield job
+            else:
+                print(f"Time is up: {job.member}, fold {job.fold}, is left out.", flush=True)
+                self.state.run_out_of_time()
+
     def kept(self) -> list[Job]:
         """Return the unfinished jobs that fit, after the cuts that are needed, in this order.
 
@@ -180,6 +193,7 @@ class Plan:
 
     def clock(self, job: Job, stages: Sequence[Stage]) -> Clock:
         """Return the clock of a job, which begins, whose schedule is `stages`."""
+        doing(f"training {job.member}")
         self.under_way = self.make_clock(job, stages)
         return self.under_way
 
@@ -190,6 +204,7 @@ class Plan:
             later=lambda: self.later(job),
             forecast=lambda stage: self.epoch_seconds(job, stage),
             news=self.news,
+            several=len(self.jobs) > 1,
         )
 
     def left_out(self) -> list[str]:
@@ -252,6 +267,24 @@ class Plan:
                 "order, as soon as measured speeds say so; there is always a submission"
             )
         return lines
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is."""
+
+    config: Any
+    """The settings of the session."""
+    members: Mapping[str, Any]
+    """The settings of each member, by its name."""
+    folds: Sequence[Any]
+    """The photos, `photos.PhotoTables` of every fold."""
+    state: State
+    """How far it has come."""
+    plan: Plan
+    """Which jobs fit into the session."""
+    output: Path
+    """The folder of its results."""
 
 
 HEAD = "network", "phase", "epochs", "photos/s", "time"

@@ -14,6 +14,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from common import Problem
+from common.boundary import doing
 from photos import PhotoTables
 from settings import size_text
 from training.candidates import Candidate, allowed_precisions, candidates, safest
@@ -25,7 +26,7 @@ from training.devices import (
     has_tensor_cores,
     machine,
     make_strategy,
-    unusable_tpu,
+    unused_device,
 )
 from training.precision import set_precision
 from training.state import State
@@ -196,7 +197,8 @@ def choose_step(
         state: the run's.
         makers: make the real step.
     """
-    if sentence := unusable_tpu():
+    doing("trying steps of training")
+    if sentence := unused_device():
         print(sentence, flush=True)
     if worker()[1] > 1:
         return join_workers(config, state)

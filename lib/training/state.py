@@ -1,5 +1,6 @@
 """Where a run stands. With the files that it names, a killed run can go on."""
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -169,6 +170,7 @@ class State:
         self.counters, self.learning_rate, self.divergences, self.last_epochs = {}, None, 0, 0
         for file in self.folder.glob("pseudo-*"):  # an earlier job's choice
             file.unlink()
+        self.remove_features()
 
     def finish_job(self, cost: float, seconds: float, cut: bool = False) -> None:
         """Note what the job under way cost, and the seconds that it took in this session.
@@ -204,6 +206,25 @@ class State:
             optimizer.save_own_variables(variables)
             self.optimizer = f"{name}.optimizer.npz"
             write_atomically(self.folder / self.optimizer, lambda path: np.savez(path, **variables))
+
+    def keep_features(self, number: int, features: np.ndarray) -> None:
+        """Keep the features of a pass for a later session, where the disk has room for them."""
+        with contextlib.suppress(OSError):
+            file = self.folder / f"features-{number}.npy"
+            write_atomically(file, lambda beside: np.save(beside, features))
+
+    def kept_features(self, number: int, photos: int) -> np.ndarray | None:
+        """Return what an earlier session of this stage has kept of so many photos, or None."""
+        try:
+            features = np.load(self.folder / f"features-{number}.npy")
+        except UNREADABLE:
+            return None
+        return features if len(features) == photos else None
+
+    def remove_features(self) -> None:
+        """Remove what was kept of the features of a stage."""
+        for file in self.folder.glob("features-*"):
+            file.unlink()
 
     def keep_first(self, network) -> None:
         """Keep a network that has not trained yet, the fallback if the first epoch diverges.
