@@ -1,5 +1,6 @@
 """Where Kaggle mounts the sources of a kernel below its input folder."""
 
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -51,5 +52,11 @@ def find_in_outputs(inputs: Path, pattern: str) -> Iterator[Path]:
 
 
 def lies_in(place: Path, file: str) -> bool:
-    """Tell whether a folder holds a file, or a zip of its name."""
-    return (place / file).exists() or (place / f"{file}.zip").exists()
+    """Tell whether a folder holds a file, or a zip of its name, or one zip with the file in it."""
+    if (place / file).exists() or (place / f"{file}.zip").exists():
+        return True
+    zips = [path for path in place.glob("*.zip") if zipfile.is_zipfile(path)]
+    if len(zips) != 1:
+        return False
+    with zipfile.ZipFile(zips[0]) as bundle:
+        return not {file, f"{file}.zip"}.isdisjoint(bundle.namelist())

@@ -19,7 +19,8 @@ from photos.unpacking import name_of, unpack
 DEEPEST = 3  # levels of zips within zips
 IDS_FILE = ".photo-ids.json"  # in a folder of unpacked photos: the Ids by the files' names
 # What only a run of the kernel, or `ship`, leaves in its folder of results.
-RESULTS = ({"metrics.json", "report.html"}, {"photos.csv", "report.html"}, {"ledger.jsonl"})
+RESULTS = ({"metrics.json", "report.html"}, {"metrics.json", "submission.csv"})
+RESULTS += ({"photos.csv", "report.html"}, {"ledger.jsonl"})
 # The names in such a folder, where it is also that of the data.
 OF_RUNS = {"photos.csv", "submission.csv", "history.csv", "suspects.csv", "unlike.csv"}
 OF_RUNS |= {"excluded.csv", "augmented.png", "class_balance.png", "confusion_matrix.png"}
