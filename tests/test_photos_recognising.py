@@ -10,6 +10,7 @@ import pytest
 
 from common import Problem
 from ImageDataAugmentor.files import is_clutter, is_photo
+from offline import find_mounted
 from photos import check_photos, layout_of, read_competition
 from photos.guessing import names_pattern
 from photos.listing import find_files, list_files, names_below
@@ -733,6 +734,17 @@ def test_the_home_competition_s_own_zip(folder):
     assert competition.layout == HOME
     given = folder / "sf-dl-car-classification.zip"  # the file in place of its folder
     assert labels_of_photos(read(given)) == set(rows)
+
+
+def test_a_competition_that_is_mounted_as_one_zip_is_found(tmp_path):
+    place = tmp_path / "input" / "competitions" / "my-slug"
+    write_competition(place)
+    (tmp_path / "input" / "another" / "x").mkdir(parents=True)
+    assert find_mounted(tmp_path / "input", "my-slug", HOME.tables) == place
+    zipped(place, "data.zip")
+    assert find_mounted(tmp_path / "input", "my-slug", HOME.tables) == place
+    with pytest.raises(Problem, match=r"holds other\.csv"):
+        find_mounted(tmp_path / "input", "my-slug", ["other.csv"])
 
 
 # ----------------------------------------------------------------------------------- links

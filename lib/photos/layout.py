@@ -99,8 +99,7 @@ class Layout:
             if value != defaults[name] or name in ("train_photos", "test_photos")
         }
         lines = [f"    {name}={literal(value)}," for name, value in told.items()]
-        first = "COMPETITION = Layout("
-        return "\n".join([first, *lines, ")"]) if lines else f"{first})"
+        return "\n".join(["COMPETITION = Layout(", *lines, ")"])
 
 
 def literal(value: object) -> str:
