@@ -76,7 +76,7 @@ def test_a_folder_of_ones_own(project, data):
     for noise in ("kaggle.com", "session", "loopback", "wheels", "alice", "leaves it running"):
         assert noise not in outcome.out + outcome.err
     assert re.fullmatch(r"rehearsal: public score 0\.88889 after 0 min \d\d s", last)
-    assert "1 dataset versions, 1 kernel versions, 1 kernel runs, 1 submissions" in outcome.out
+    assert "1 dataset version, 1 kernel version, 1 kernel run, 1 submission" in outcome.out
     assert [file.name for file in (project / "runs").iterdir()] == ["rehearsal"]
     kept = project / "runs" / "rehearsal" / "submission.csv"
     assert f"its submission: {kept}" in outcome.out
@@ -231,7 +231,7 @@ def test_a_zip_of_another_layout_from_nothing_to_a_score(tmp_path):
 def test_a_sweep(project, data):
     outcome = rehearse(project, *data, "--mount", "typed", "--sweep", "skill=30,36")
     assert outcome.status == 0, outcome
-    assert "2 kernel versions, 2 kernel runs, 1 submissions" in outcome.out
+    assert "2 kernel versions, 2 kernel runs, 1 submission" in outcome.out
     assert re.search(r"^skill=36 +car\S+-v2 .* \+0\.1500 +0\.031 +40 ", outcome.out, re.MULTILINE)
 
 

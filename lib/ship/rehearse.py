@@ -352,7 +352,10 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
         again = " ".join(["ship rehearse", *filter(None, given)])
         by = "By this machine's Kaggle, on the test photos"
         note_score(results, best.public_score, by, again)
-    sent = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
+    sent = ", ".join(
+        f"{count} {name.replace('_', ' ').removesuffix('s' if count == 1 else '')}"
+        for name, count in counts.items()
+    )
     say(f"what the program that played Kaggle got: {sent}")
     say(f"its submission: {results / SUBMISSION}")
     if (results / REPORT).is_file():

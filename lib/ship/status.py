@@ -8,7 +8,7 @@ from common import EpochProgress
 from ship.checks import Concern, gpu_time, submissions_left
 from ship.context import Context
 from ship.follow import log_of, refresh
-from ship.output import say, tell
+from ship.output import printable, say, tell
 from ship.record import Run, settings_text
 
 
@@ -20,7 +20,7 @@ def live_runs(context: Context) -> list[Run]:
 def progress_of(context: Context, run: Run) -> str:
     """Return how far a run is by the last epoch in its log, "" when it has none."""
     for entry in reversed(log_of(context, run)):
-        if progress := EpochProgress.parse(str(entry.get("data") or "")):
+        if progress := EpochProgress.parse(printable(str(entry.get("data") or ""))):
             return progress.summary()
     return ""
 
