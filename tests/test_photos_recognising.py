@@ -186,6 +186,22 @@ def the_same_names_in_folders_without_a_role(folder):
     return dict.fromkeys(LABELS, 8), 8
 
 
+def the_same_names_beside_a_folder(folder):
+    put(folder, *(f"{n}.jpg" for n in range(24)), *(f"upload/{n}.jpg" for n in range(8)))
+    write_csv(folder / "train.csv", [(f"{n}.jpg", LABELS[n % 3]) for n in range(24)])
+    write_sample(folder, *(f"{n}.jpg" for n in range(8)), header=("Id", "Category"))
+    return dict.fromkeys(LABELS, 8), 8
+
+
+def the_same_names_in_class_folders(folder):
+    names = [(f"{n}.jpg", LABELS[n % 3]) for n in range(24)]
+    put(folder, *(f"train/{label}/{name}" for name, label in names))
+    put(folder, *(f"test/{n}.jpg" for n in range(8)))
+    write_csv(folder / "train.csv", names)
+    write_sample(folder, *(f"{n}.jpg" for n in range(8)), header=("Id", "Category"))
+    return dict.fromkeys(LABELS, 8), 8
+
+
 def a_train_and_test_folder_in_a_test_folder(folder):
     write(folder / "my test 3")
     return dict.fromkeys(LABELS, 8), 4
@@ -268,6 +284,14 @@ def photos_without_a_suffix(folder):
     return dict.fromkeys(LABELS, 8), 4
 
 
+def sets_in_a_zip_without_tables(folder):
+    classes(
+        folder, *(f"inner/{part}/{la}" for part in ("cars_train", "cars_test") for la in LABELS)
+    )
+    zipped(folder, "cars.zip")
+    return dict.fromkeys(LABELS, 6), 18
+
+
 def validation_photos(folder):
     classes(folder, *(f"{part}/{la}" for part in ("train", "valid", "test") for la in LABELS))
     return dict.fromkeys(LABELS, 6), 18
@@ -278,12 +302,13 @@ CERTAIN = [
     a_table_of_features_beside_that_of_labels, names_like_roles, names_like_roles_at_the_top,
     a_class_called_train, classes_called_train_and_test, a_class_called_train_in_a_table,
     classes_called_train_and_test_beside_the_tests, a_class_called_train_in_one_folder,
+    the_same_names_beside_a_folder, the_same_names_in_class_folders,
     roles_beside_other_words, the_same_names_in_folders_without_a_role,
     a_train_and_test_folder_in_a_test_folder, paths_of_three_sets_in_one_table,
     numbers_of_labels_that_are_photos_too, labels_without_a_sample, sizes_beside_class_folders,
     a_one_hot_table_without_a_sample, inner_class_folders_of_a_sample, names_of_a_sample,
     an_old_submission_and_folds, a_number_of_the_row_beside_the_name, photos_without_a_suffix,
-    validation_photos,
+    validation_photos, sets_in_a_zip_without_tables,
 ]  # fmt: skip
 
 
@@ -307,12 +332,23 @@ def test_ids_of_the_sample_never_train(folder, label):
     }
 
 
-def test_the_right_photo_belongs_to_each_label(folder):
-    the_same_names_in_folders_without_a_role(folder)
+@pytest.mark.parametrize(
+    ("build", "train", "test"),
+    [
+        (the_same_names_in_folders_without_a_role, {"one"}, "two"),
+        (the_same_names_beside_a_folder, {"data"}, "upload"),
+        (the_same_names_in_class_folders, set(LABELS), "test"),
+    ],
+)
+def test_the_right_photo_belongs_to_each_label(folder, build, train, test):
+    build(folder)
     competition = read(folder)
     assert labels_of_photos(competition) == {(f"{n}.jpg", LABELS[n % 3]) for n in range(24)}
-    assert {Path(path).parent.name for path in competition.train["path"]} == {"one"}
-    assert {Path(path).parent.name for path in competition.test["path"]} == {"two"}
+    assert {Path(path).parent.name for path in competition.train["path"]} == train
+    assert {Path(path).parent.name for path in competition.test["path"]} == {test}
+    assert [Path(path).name for path in competition.test["path"]] == competition.test["Id"].map(
+        lambda Id: f"{Id.removesuffix('.jpg')}.jpg"
+    ).tolist()
 
 
 def test_a_column_that_counts_rows_names_no_photos(folder):
@@ -484,7 +520,17 @@ def test_roles_are_whole_words(role, names):
 
 def test_names_that_may_mean_no_label():
     sure = {"cat", "new_whale", "newfoundland", "unknowns of the deep", "test", "renewed"}
-    unsure = {"unlabelled", "Unlabeled", "unknown", "new", "predict", "holdout", "new photos"}
+    unsure = {
+        "upload",
+        "images",
+        "unlabelled",
+        "Unlabeled",
+        "unknown",
+        "new",
+        "predict",
+        "holdout",
+        "new photos",
+    }
     assert {name for name in sure | unsure if is_unsure(name)} == unsure
 
 

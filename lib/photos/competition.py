@@ -187,7 +187,7 @@ def rows_to_predict(ids: pd.Series, photos: pd.DataFrame, tests: pd.DataFrame) -
     both = pd.concat([photos[["name", "path"]], tests[["name", "path"]]])
     both = both.assign(path=real_paths(both["path"])).drop_duplicates("path")
     names, paths = both["name"].tolist(), both["path"].tolist()
-    spellings, predicted = Spellings(names, WAYS_OF_FILES), set(real_paths(tests["path"]))
+    spellings, predicted = Spellings(names, WAYS_OF_FILES[1:]), set(real_paths(tests["path"]))
 
     def means_test(Id: str) -> bool:
         found = [paths[position] for position in spellings.find(Id)[0]]

@@ -43,7 +43,7 @@ class Photos:
     def __init__(self, names: Iterable[str]):
         self.names = list(names)
         self.roles = roles_of(self.names)
-        self.spellings = Spellings(self.names, WAYS_OF_FILES)
+        self.spellings = Spellings(self.names, WAYS_OF_FILES[1:])  # in any folder
 
     def of(self, ids: Iterable[str], role: str) -> list[list[str]]:
         """Return the photos that each Id may mean.
@@ -60,7 +60,7 @@ class Photos:
         if all(len(names) < 2 for names in found) or len(set(ids)) < len(ids):
             return found
         depth = len(common_folder(self.names).split("/")) if common_folder(self.names) else 0
-        branch = {name: "/".join(name.split("/")[: depth + 1]) for name in self.names}
+        branch = {name: "/".join(name.split("/")[:-1][: depth + 1]) for name in self.names}
         branches = {branch[name] for names in found for name in names}
         known = [names for names in found if names]
         whole = [b for b in branches if all(b in {branch[n] for n in names} for names in known)]

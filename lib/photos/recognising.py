@@ -478,7 +478,7 @@ def trained(draft: Draft, tests: Sequence[str]) -> list[str]:
         draft.photos,
         {*tests, *draft.inside(draft.photos.names, draft.places("test_photos"))},
     )
-    place = place_of(tests, [])
+    place = common_folder(tests)
     left = [n for n in photos.names if n not in out and not (place and n.startswith(f"{place}/"))]
     if "train_photos" in draft.given:
         held = (draft.inside(left, [place]) for place in draft.places("train_photos"))
@@ -540,7 +540,7 @@ def unlisted_rows(draft: Draft, trains: Sequence[str], tests: Sequence[str]) -> 
     draft.notes.append(f"labels: the photos' {where}; {counted(rows['label'])}")
     draft.notes += spelling_notes(rows["label"], f"give them one spelling in the {where}")
     if where == "folders":
-        doubt_folders(draft, rows, place, tests)
+        doubt_folders(draft, rows, place, place_of(tests, trains))
     return rows[rows["label"] != ""].reset_index(drop=True)
 
 
@@ -579,8 +579,15 @@ def is_in_sample(draft: Draft, labels: pd.Series) -> bool:
     return bool(told) and all(known.only(text) is not None for text in told)
 
 
-def doubt_folders(draft: Draft, rows: pd.DataFrame, place: str, tests: Sequence[str]) -> None:
-    """Doubt class folders whose name says that their photos have no label."""
+def doubt_folders(draft: Draft, rows: pd.DataFrame, place: str, tests: str) -> None:
+    """Doubt class folders whose name says that their photos have no label.
+
+    Args:
+        draft: what is known of the competition.
+        rows: of the training photos.
+        place: of these photos.
+        tests: the place of the photos to predict, "" where there are none.
+    """
     labels = rows["label"].value_counts()
     submitted = draft.sample is not None and is_in_sample(draft, rows["label"])
     told = list(draft.sample.columns[1:]) if draft.sample is not None else []
@@ -589,7 +596,7 @@ def doubt_folders(draft: Draft, rows: pd.DataFrame, place: str, tests: Sequence[
         lone_test = role_of(name) == "test" and not tests
         if (is_unsure(name) and not (submitted and name in told)) or lone_test:
             folder = posixpath.join(place, name)
-            held = [place_of(tests, [])] if tests else []
+            held = [tests] if tests else []
             draft.doubt(
                 f"whether {folder} ({labels[name]} photos) is a class or is to be predicted or "
                 "left out",

@@ -18,6 +18,8 @@ BESIDE |= {"new", "public", "private", "resized", "cropped", "v", "the", "unlabe
 UNSURE = {"unlabelled", "unlabeled", "unlabel", "unknown", "new", "predict", "prediction"}
 UNSURE |= {"predictions", "pred", "preds", "holdout", "hold", "unseen", "inference", "infer"}
 UNSURE |= {"unclassified", "unsorted", "unannotated", "pending", "todo", "inbox", "submission"}
+UNSURE |= {"upload", "uploads", "submit", "score", "scoring", "hidden", "images", "photos"}
+UNSURE |= {"pictures", "pics", "imgs", "files", "data", "dataset", "extra"}
 
 
 def words_of(part: str) -> list[str]:
