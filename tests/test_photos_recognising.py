@@ -500,6 +500,9 @@ def test_prefixes_of_classes_are_a_pattern():
     names = [f"{prefix}.{n}.jpg" for prefix in ("dog", "great pyrenees") for n in range(12)]
     assert names_pattern(names) != ""
     assert names_pattern([*names, *(f"IMG_{n}.jpg" for n in range(12))]) == ""
+    names = [f"{answer}_{n}.jpg" for answer in ("yes", "no") for n in range(12)]
+    assert names_pattern(names) == ""  # no. 1, no. 2
+    assert names_pattern(names, ["yes", "no"]) != ""
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -216,16 +216,20 @@ def group_column(table: pd.DataFrame, known: Iterable[str]) -> str:
     return ""
 
 
-def names_pattern(names: Iterable[str]) -> str:
+def names_pattern(names: Iterable[str], known: Collection[str] = ()) -> str:
     """Return a pattern that finds a label in most photos' names, "" where there is none.
 
     What cameras write before a number is no label, nor are numbers and dates.
+
+    Args:
+        names: of the photos.
+        known: labels that the sample submission has, which count in any case.
     """
     bare = [posixpath.basename(name) for name in names]
     for pattern in PATTERNS:
         labels = pd.Series([label_in(pattern, name) for name in bare], dtype=object)
         counts = labels[labels != ""].value_counts()
-        if any(is_of_camera(label) for label in counts.index):
+        if any(is_of_camera(label) and label not in known for label in counts.index):
             continue
         if 2 <= len(counts) <= len(bare) / 4 and counts.sum() >= ENOUGH * len(bare):
             return pattern

@@ -522,7 +522,7 @@ def unlisted_rows(draft: Draft, trains: Sequence[str], tests: Sequence[str]) -> 
     levels, pattern = levels_of(names), draft.given.get("pattern", "")
     if not pattern and levels:
         pattern = chosen_level(draft, rows["Id"], levels)
-    elif not pattern and (pattern := names_pattern(names)):
+    elif not pattern and (pattern := names_pattern(names, told_labels(draft.sample))):
         rows["label"] = labels_by(pattern, rows["Id"])
         known = draft.given.get("positive") in set(rows["label"])
         if not known and not is_in_sample(draft, rows["label"]):
@@ -568,13 +568,18 @@ def chosen_level(draft: Draft, names: pd.Series, levels: list[int]) -> str:
     return ""
 
 
+def told_labels(sample: pd.DataFrame | None) -> list[str]:
+    """Return what a sample submission has as labels: its columns, or its values but for blanks."""
+    if sample is None:
+        return []
+    if sample.shape[1] > 2:
+        return list(sample.columns[1:])
+    return [text for text in sample.iloc[:, 1].str.strip().unique() if text]
+
+
 def is_in_sample(draft: Draft, labels: pd.Series) -> bool:
     """Tell whether the sample submission holds only, or has columns of, these labels."""
-    if draft.sample is None:
-        return False
-    told = list(draft.sample.columns[1:])
-    if len(told) == 1:
-        told = [text for text in draft.sample.iloc[:, 1].str.strip().unique() if text]
+    told = told_labels(draft.sample)
     known = Spellings(sorted(set(labels) - {""}), WAYS_OF_LABELS)
     return bool(told) and all(known.only(text) is not None for text in told)
 
@@ -589,12 +594,10 @@ def doubt_folders(draft: Draft, rows: pd.DataFrame, place: str, tests: str) -> N
         tests: the place of the photos to predict, "" where there are none.
     """
     labels = rows["label"].value_counts()
-    submitted = draft.sample is not None and is_in_sample(draft, rows["label"])
-    told = list(draft.sample.columns[1:]) if draft.sample is not None else []
-    told += list(draft.sample.iloc[:, 1].str.strip().unique()) if len(told) == 1 else []
+    told = told_labels(draft.sample) if is_in_sample(draft, rows["label"]) else []
     for name in labels.index:
         lone_test = role_of(name) == "test" and not tests
-        if (is_unsure(name) and not (submitted and name in told)) or lone_test:
+        if (is_unsure(name) and name not in told) or lone_test:
             folder = posixpath.join(place, name)
             held = [tests] if tests else []
             draft.doubt(
