@@ -207,6 +207,9 @@ def plain(value: Any) -> Any:
 def voice(quiet: bool, as_json: bool) -> Iterator[None]:
     """Let the command speak as --quiet and --json ask for, and print its JSON at the end."""
     make_streams_safe()
+    for stream in (sys.stdout, sys.stderr):  # a bar of blocks is readable as question marks alone
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     real = sys.stdout
     FACTS.clear()
     _Voice.said = time.monotonic()
