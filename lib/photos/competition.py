@@ -214,11 +214,8 @@ def class_folders_of(photos: pd.DataFrame, rows: pd.DataFrame) -> set[str]:
     A folder `train` is none where `train` is the only label that has a folder.
     """
     folders, labels = folders_of(photos["name"]), set(rows["label"])
-    return (
-        folders - {name for name in folders & labels if role_of(name)}
-        if (len(folders & labels) == 1 and len(labels) > 1)
-        else folders
-    )
+    lone = folders & labels if len(folders & labels) == 1 < len(labels) else set()
+    return folders - set(filter(role_of, lone))
 
 
 def spelt_in_sample(sample: pd.DataFrame, layout: Layout) -> set[str]:
