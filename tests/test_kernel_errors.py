@@ -31,7 +31,7 @@ def test_an_unexpected_error_is_one_sentence_with_its_traceback_in_a_file(
     def fail(*_):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(kernel.inference, "predict", fail)
+    monkeypatch.setattr("inference.prediction.predict_views", fail)
     assert run(competition, tmp_path) == 1
     file = tmp_path / "traceback.txt"
     assert last_line(capsys) == (
