@@ -285,3 +285,31 @@ def test_marks_in_a_fetched_list_are_not_overwritten(complete):
     assert complete.ship("fetch").status == 0
     assert complete.ship().status == 0  # which submits, and notes the score on the report
     assert listed.read_text().endswith("yes\n")
+
+
+@pytest.mark.parametrize(
+    "name", ["../../precious", "../../precious-v1", "staged", "a/../../../x-v1"]
+)
+def test_a_name_in_the_ledger_never_leads_out_of_the_folder_of_runs(complete, name):
+    precious = complete.project.parent / "precious"
+    for folder in (
+        precious,
+        precious.with_name("precious-v1"),
+        complete.project / "runs" / "staged",
+    ):
+        folder.mkdir(exist_ok=True)
+        (folder / "thesis.txt").write_text("ten years of work")
+    ledger = complete.project / "runs" / "ledger.jsonl"
+    row = {"kernel": "alice/car-classification", "version": 1, "status": "complete"}
+    ledger.write_text(json.dumps(row | {"run": name, "verified": {"ended": "x"}}) + "\n")
+    for command in ("fetch", "fetch 1 --again", "submit 1", "status --json", "runs --json"):
+        outcome = complete.ship(*command.split())
+        assert "Traceback" not in outcome.err
+        assert "passed over" in outcome.out + outcome.err
+        assert "json" not in command or json.loads(outcome.out)
+    for folder in (
+        precious,
+        precious.with_name("precious-v1"),
+        complete.project / "runs" / "staged",
+    ):
+        assert (folder / "thesis.txt").read_text() == "ten years of work"

@@ -1,5 +1,6 @@
 """The state and the ledger survive the death of processes."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from common import Boundary, Problem, write_atomically
 from ship.context import Context
 from ship.follow import note_end
 from ship.project import Project
-from ship.record import Run, Submission
+from ship.record import Run, Submission, file_run_name
 from ship.runs import csv_rows, csv_text, sorted_runs, table
 from ship.state import Ledger, State
 
@@ -147,6 +148,80 @@ def test_the_end_of_a_run_leaves_what_another_ship_has_written_meanwhile(tmp_pat
     assert context.ledger.runs() == [run] == [other]
 
 
+BAD_LINES = {
+    "deep": '{"run": "a-v9", "x": ' + "[" * 5000 + "]" * 5000 + "}",
+    "deep enough for json": '{"run": "a-v9", "x": ' + "[" * 400 + "]" * 400 + "}",
+    "half": '{"run": "a-v9", "time"',
+    "no object": "[1, 2]",
+    "null": "null",
+    "no run": '{"time": "1"}',
+    "a number": '{"run": 7}',
+    "a list": '{"run": ["a-v9"]}',
+    "NUL": '{"run": "a\\u0000-v9"}',
+    "zeros": "\0" * 50,
+    "half a letter": '{"run": "\\ud83d-v9"}',
+    "upwards": '{"run": "../../precious"}',
+    "upwards with a version": '{"run": "../../precious-v1", "version": 1, "kernel": "alice/a"}',
+    "absolute": '{"run": "/precious-v1"}',
+    "backslashes": '{"run": "..\\\\precious-v1"}',
+    "a folder of ship's own": '{"run": "staged", "version": 1, "kernel": "alice/a"}',
+    "hidden": '{"run": ".git-v1"}',
+    "long": '{"run": "' + "x" * 300 + '-v1"}',
+}
+
+
+@pytest.mark.parametrize("kind", BAD_LINES)
+def test_a_bad_line_is_passed_over_with_one_sentence(ledger, kind, capsys):
+    ledger.append("a-v1", time="1")
+    with ledger.path.open("a") as file:
+        file.write(BAD_LINES[kind] + "\n")
+    ledger.append("a-v2", time="2")
+    assert [row["run"] for row in ledger.rows()] == ["a-v1", "a-v2"]
+    said = capsys.readouterr().out.splitlines()
+    expected = 0 if kind == "no run" else 1
+    assert len(said) == expected
+    assert all(line.startswith(f"line 2 of {ledger.path} is passed over") for line in said)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1" * 400, "1e999", "9" * 5000])
+def test_a_number_that_is_none_leaves_what_was_known(ledger, number):
+    ledger.append("a-v1", kernel="alice/a", version=1, public_score=0.5, val_images=3)
+    with ledger.path.open("a") as file:
+        file.write(f'{{"run": "a-v1", "public_score": {number}, "val_images": {number}}}\n')
+    ledger.append("a-v1", status="complete")
+    [run] = ledger.runs()
+    assert (run.public_score, run.val_images, run.status) == (0.5, 3, "complete")
+    json.dumps(run.row(), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"kernel": "../.."},
+        {"kernel": "alice"},
+        {"kernel": "alice/a/b"},
+        {"version": -3},
+        {"version": 10**12},
+        {"dataset": "../x"},
+        {"files": {"../../x": 1, "/etc/passwd": 2}},
+    ],
+)
+def test_names_in_a_record_lead_nowhere(ledger, damage):
+    ledger.append("a-v1", **({"kernel": "alice/a", "version": 1} | damage))
+    [run] = ledger.runs()
+    assert run.kernel in ("", "alice/a")
+    assert run.version in (0, 1)
+    assert not run.version or run.kernel
+    assert (run.dataset, run.files) == ("", {})
+
+
+@pytest.mark.parametrize("name", ["mine.csv", "my file (1).csv", "a:b*?.csv", "x" * 250, "é" * 125])
+def test_any_file_has_a_record_of_a_safe_name(ledger, name):
+    run = Run(file_run_name(name, "0123456789abcdef"), status="file")
+    ledger.keep(run)
+    assert ledger.runs() == [run]
+
+
 def test_two_processes_append_at_once(ledger):
     program = (
         "import sys; from pathlib import Path; from ship.state import Ledger\n"
@@ -174,6 +249,7 @@ def test_state_is_read_back(tmp_path):
     state.push = {"kernel": "alice/a", "before": 2}
     again = State(tmp_path / "state.json")
     assert (again.dataset, again.push) == ({"version": 3}, {"kernel": "alice/a", "before": 2})
-    (tmp_path / "state.json").write_text('{"run": ')
-    with pytest.raises(Problem, match=r"state\.json can't be read"):
-        State(tmp_path / "state.json")
+    for damaged in ('{"run": ', '{"x": ' + "[" * 9999, "[]", '{"push": {"kernel": "../x"}}'):
+        (tmp_path / "state.json").write_text(damaged)
+        with pytest.raises(Problem, match=r"state\.json can't be read"):
+            State(tmp_path / "state.json")

@@ -34,6 +34,8 @@ import requests
 from urllib3.exceptions import HTTPError as TransportError
 from urllib3.util.retry import Retry
 
+from ship.shapes import DEEPEST, deeper
+
 CHUNK = 1 << 12
 """Bytes of a body that are waited for at once: a slow line brings them within its timeout too."""
 TELLING = 0.2
@@ -104,7 +106,7 @@ def describe(error: BaseException) -> dict[str, Any]:
         described["kind"] = "proxy"
     elif isinstance(error, requests.HTTPError) and response is not None:
         described |= {"kind": "http", **http_error(response)}
-    elif isinstance(error, requests.exceptions.JSONDecodeError | json.JSONDecodeError):
+    elif isinstance(error, requests.JSONDecodeError | json.JSONDecodeError | RecursionError):
         described |= {"kind": "answer", "message": "the answer is not JSON"}
     elif isinstance(error, requests.ReadTimeout | TimeoutError):
         described |= {"kind": "late", "message": "no answer in time"}
@@ -188,9 +190,12 @@ class Client:
         """Call a method of the API and return all of the answer's JSON."""
         self.calls = self.calls or self.api.build_kaggle_client().__enter__().http_client()
         try:
-            return self.calls.call(service, method, Fields(fields), Raw)
+            answer = self.calls.call(service, method, Fields(fields), Raw)
         except TypeError:  # the client looks for an error's code in whatever it gets
             raise json.JSONDecodeError("an answer of null or a number", "", 0) from None
+        if deeper(answer, DEEPEST):
+            raise json.JSONDecodeError("an answer that is nested too deeply", "", 0)
+        return answer
 
     def upload(self, folder: str, new: bool) -> list[str]:
         """Upload the files of a staged dataset and return their names; `create` then makes it.

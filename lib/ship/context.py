@@ -24,7 +24,17 @@ from ship.pace import Pace
 from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project
 from ship.record import Run, settings_text
 from ship.remote import Remote
+from ship.shapes import loads, misfit
 from ship.state import Ledger, State
+
+CONFIG = {
+    "recipe": str,
+    "backbone": str,
+    "weights_files": [str],
+    "competition": str,
+    "config": dict,
+}
+"""The shape of the kernel's answer to --show-config."""
 
 OCCUPIED = (
     "another ship is sending something of this project ({holder}): wait for it, or end it and run "
@@ -223,19 +233,15 @@ class Context:
         key = sha256(text.encode()) + self.project.lib_hash()
         kept = self.project.runs / "config.json"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            shown = json.loads(kept.read_text(encoding="utf-8"))
-            if shown["key"] == key:
+            shown = loads(kept.read_text(encoding="utf-8"))
+            if shown["key"] == key and not unlike_config(shown["config"]):
                 return shown["config"]
         try:
             config = self.project.show_config(text)
         except Problem as problem:
             raise self.about_settings(settings, problem) from None
-        missing = {"recipe", "backbone", "weights_files", "competition"} - config.keys()
-        if missing:
-            raise Problem(
-                f"{self.project.code.name} --show-config does not name its "
-                f"{', '.join(sorted(missing))}."
-            )
+        if wrong := unlike_config(config):
+            raise Problem(f"{self.project.code.name} --show-config does not answer: {wrong}.")
         with self.sharing(kept):
             write_atomically(kept, json.dumps({"key": key, "config": without_secrets(config)}))
         return config
@@ -283,6 +289,13 @@ class Context:
         if settings:
             say(f"settings of the last push: {settings_text(settings)} (--defaults drops them)")
         return settings
+
+
+def unlike_config(config: Any) -> str:
+    """Return why a value is no answer to --show-config, "" when it is one."""
+    missing = [name for name in CONFIG if name != "config" and isinstance(config, dict)]
+    missing = [name for name in missing if config.get(name) is None]
+    return misfit(config, CONFIG) or (f"{', '.join(missing)} missing" if missing else "")
 
 
 def parse_settings(given: list[str]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import base64
 import codecs
 import functools
-import json
 import os
 import re
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ship.hiding import SHORTEST, mapped, redact
+from ship.shapes import loads
 
 BLANK = "[\\s\ufeff\u200b\\0]"
 """Line ends, blanks and byte-order marks, which copying and editors leave around a token."""
@@ -177,7 +177,7 @@ def _key_files(environment: Mapping[str, str], home: Path) -> list[Path]:
 def damage(file: Path) -> str:
     """Return why the client can't use a kaggle.json, "" when it can or when there is none."""
     try:
-        values = json.loads(file.read_bytes().decode()) if file.is_file() else {}
+        values = loads(file.read_bytes().decode()) if file.is_file() else {}
     except OSError as error:
         return f"{file} can't be read ({error.strerror})"
     except ValueError as error:
@@ -209,7 +209,7 @@ def _text(file: Path) -> str:
 
 def _json(file: Path) -> dict:
     try:
-        data = json.loads(_text(file) or "{}")
+        data = loads(_text(file) or "{}")
     except ValueError:
         return {}
     return data if isinstance(data, dict) else {}

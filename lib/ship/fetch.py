@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import fnmatch
 import itertools
-import json
 import math
 import re
 import shutil
@@ -28,6 +27,7 @@ from ship.line import Refused, Unavailable
 from ship.output import progress_bar, say, tell
 from ship.push import chosen_run
 from ship.record import Run
+from ship.shapes import loads
 
 RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
 """File names, without an ending, that Windows keeps for devices."""
@@ -304,7 +304,7 @@ def fetch_file(
 def read_metrics(folder: Path) -> dict[str, Any]:
     """Return the values in a run's metrics.json, {} when there is none that can be read."""
     try:
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        metrics = loads((folder / "metrics.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return metrics if isinstance(metrics, dict) else {}

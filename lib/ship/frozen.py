@@ -13,6 +13,7 @@ from typing import Any
 from common import write_atomically
 from ship.contents import all_files, code_files, copy_files, sha256
 from ship.project import DATASET_METADATA, KERNEL_METADATA, Project
+from ship.shapes import loads
 
 NOTE = "sweep.json"
 """Says beside the copied files when they were copied, and of which commit they are."""
@@ -27,7 +28,7 @@ def frozen_copy(project: Project, key: str) -> Project | None:
     """Return the copy that a sweep works on, None when it has not begun."""
     folder = project.runs / "sweeps" / key
     try:
-        note = json.loads((folder / NOTE).read_text(encoding="utf-8"))
+        note = loads((folder / NOTE).read_text(encoding="utf-8"))
         begun, commit = str(note["begun"]), str(note["commit"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -15,7 +15,7 @@ from ship.block import with_block
 from ship.context import Context, parse_settings
 from ship.line import Refused, Unavailable
 from ship.output import say, tell
-from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER
+from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, competition_slug
 from ship.submission import MOST_LISTED, download_table
 
 if TYPE_CHECKING:
@@ -151,11 +151,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def slug_of(text: str) -> str:
-    """Return the slug in a competition's address, or the slug itself."""
-    return text.split("?")[0].rstrip("/").rpartition("/")[2]
-
-
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship init`.
 
@@ -165,7 +160,12 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     from inference.scores import metric_named
     from photos.recognising import Source, propose  # imports OpenCV
 
-    slug = slug_of(arguments.slug or context.project.competition)
+    slug = competition_slug(arguments.slug or context.project.competition)
+    if not slug:
+        raise Problem(
+            f"{arguments.slug!r} names no competition: give its address, such as "
+            "https://www.kaggle.com/competitions/NAME, or the name in it."
+        )
     context.doing(f"reading the files of {slug}")
     files = Files(context, slug)
     metric, unknown, doubts = told_by_kaggle(context, slug)

@@ -28,6 +28,7 @@ from ship.credentials import Credentials, home_of, stored_secrets
 from ship.hiding import mapped, redact, refuse_secrets, whole
 from ship.output import say, silence
 from ship.pace import Pace
+from ship.shapes import loads
 
 BUSY = (408, 425, 429, *range(500, 600))
 """HTTP statuses after which another attempt may succeed."""
@@ -153,7 +154,7 @@ class Line:
     def _read(self, stream, received: queue.SimpleQueue) -> None:
         with contextlib.suppress(ValueError, OSError):
             for line in stream:
-                message = json.loads(line)
+                message = loads(line)
                 known = () if message.get("event") == "progress" else self.secrets
                 received.put(mapped(message, lambda text, known=known: redact(whole(text), known)))
         received.put(None)

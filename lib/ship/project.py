@@ -17,6 +17,7 @@ from slugify import slugify
 
 from common import Problem
 from ship.contents import code_files, content_hash, copy_files
+from ship.shapes import NAME, REF, loads
 
 PLACEHOLDER = "INSERT-YOUR-KAGGLE-USERNAME"
 KERNEL_METADATA = "kernel-metadata.json"
@@ -125,7 +126,7 @@ class Project:
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            values = json.loads((self.root / name).read_text(encoding="utf-8"))
+            values = loads((self.root / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise Problem(f"{name} is missing in {self.root}.") from None
         except (OSError, ValueError) as error:
@@ -152,11 +153,17 @@ class Project:
 
     @property
     def competition(self) -> str:
-        """The slug of the competition that the kernel is made for."""
+        """The slug of the competition that the kernel is made for.
+
+        Raises:
+            Problem: the metadata do not name one.
+        """
         sources = self.kernel_metadata.get("competition_sources") or []
-        if not isinstance(sources, list) or len(sources) != 1:
+        named = isinstance(sources, list) and len(sources) == 1 and isinstance(sources[0], str)
+        slug = competition_slug(sources[0]) if named else ""
+        if not slug:
             raise Problem(f'{KERNEL_METADATA} must name one competition in "competition_sources".')
-        return sources[0]
+        return slug
 
     def owned(self, values: Any, owner: str) -> Any:
         """Return metadata in which the owner has replaced the placeholder everywhere."""
@@ -170,7 +177,7 @@ class Project:
         """
         values = self.kernel_metadata if name == KERNEL_METADATA else self.dataset_metadata
         ref = self.owned(values["id"], owner)
-        if not re.fullmatch(r"[^/]+/[^/]+", ref):
+        if not REF.fullmatch(ref):
             raise Problem(f'"id" in {name} must be "{PLACEHOLDER}/slug", not {values["id"]!r}.')
         if ref.split("/")[0] != owner:
             raise Problem(
@@ -255,7 +262,7 @@ class Project:
             try:
                 done = run_show_config(script, root)
                 if done.returncode == 0:
-                    return json.loads(done.stdout)
+                    return loads(done.stdout)
             except subprocess.TimeoutExpired:
                 raise Problem(
                     f"{self.code.name} --show-config did not end in {SHOW_CONFIG_SECONDS} seconds."
@@ -285,6 +292,15 @@ class Project:
             return f"{commit}+" if git("status", "--porcelain") else commit
         except (OSError, subprocess.SubprocessError):
             return ""
+
+
+def competition_slug(text: str) -> str:
+    """Return the slug in a competition's address, or the slug itself; "" where there is none."""
+    path = re.split(r"[?#]", text.strip())[0]
+    path = re.sub(r"^(https?://)?([\w-]+\.)*kaggle\.com/", "", path, flags=re.IGNORECASE)
+    parts = [part for part in path.split("/") if part]
+    slug = next((part for part in parts if part not in ("c", "competitions")), "")
+    return slug if NAME.fullmatch(slug) else ""
 
 
 def declared(field: ast.AnnAssign) -> Setting | None:
@@ -354,7 +370,7 @@ def source_errors(values: dict[str, Any], project: Project) -> list[str]:
     if len(competitions) != 1:
         errors.append('"competition_sources" must name one competition')
     elif not re.fullmatch(r"[a-z0-9-]+", competitions[0]):
-        slug = competitions[0].split("?")[0].rstrip("/").rpartition("/")[2]
+        slug = competition_slug(competitions[0])
         errors.append(
             f'"competition_sources" must hold the competition\'s slug, {slug!r}, not '
             f"{competitions[0]!r}"

@@ -8,7 +8,6 @@ machine does not know.
 import argparse
 import dataclasses
 import json
-import re
 import shutil
 import webbrowser
 from pathlib import Path
@@ -22,6 +21,7 @@ from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.output import say
 from ship.project import KERNEL_METADATA
 from ship.record import REFUSED, Run, run_name, settings_text, typed
+from ship.shapes import REF, loads, misfit
 from ship.versions import MARK, adopt, forget, key_of, known_run, new_run, note, run_at_kaggle
 
 GPUS = {"t4": "NvidiaTeslaT4", "p100": "NvidiaTeslaP100"}
@@ -262,8 +262,8 @@ def accept(context: Context, run: Run, answer: dict) -> Run:
         forget(context)
         raise NotTaken(f"Kaggle did not take the kernel: {answer['error']}")
     kernel = "/".join(answer["ref"].strip("/").split("/")[-2:])
-    kernel = kernel if re.fullmatch(r"[\w-]+/[\w-]+", kernel) else run.kernel
-    if not answer["version"]:
+    kernel = kernel if REF.fullmatch(kernel) else run.kernel
+    if not answer["version"] or misfit(answer["version"], int):
         found = settle(context, errand_of(context, run.kernel))
         if found:
             return note(context, run, *found.what)
@@ -370,7 +370,7 @@ def run_to_continue(context: Context) -> Run:
 def stopped_by_time(context: Context, run: Run) -> bool | None:
     """Return whether the end of its session cut a run short; None while that is not known here."""
     try:
-        metrics = json.loads((context.folder(run) / "metrics.json").read_text("utf-8"))
+        metrics = loads((context.folder(run) / "metrics.json").read_text("utf-8"))
         return metrics.get("stopped_by_time_limit")
     except (OSError, ValueError, AttributeError):
         return None

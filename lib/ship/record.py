@@ -7,13 +7,20 @@ or "mine.csv-1a2b3c4d" for a file of one's own that was submitted.
 import dataclasses
 import math
 import os
+import re
 import types
 import typing
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
+
+from ship.shapes import REF
 
 REHEARSAL = "SHIP_REHEARSAL"
 """The environment variable that tells `ship` that it is rehearsed."""
+
+MOST_VERSIONS = 1_000_000
+"""No kernel has more versions."""
 
 FAILED = ("error", "cancel_acknowledged")
 """Status words of runs that ended without a result, as a record has them."""
@@ -158,8 +165,17 @@ class Run:
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> "Run":
-        """Return the record in a row of the ledger."""
-        return typed(cls, row | {"name": row["run"]})
+        """Return the record in a row of the ledger; what can't be a part of one is left out."""
+        run = typed(cls, row | {"name": row["run"]})
+        if not REF.fullmatch(run.kernel):
+            run.kernel, run.version = "", 0
+        run.version = run.version if 0 <= run.version < MOST_VERSIONS else 0
+        if not re.fullmatch(rf"{REF.pattern}/[0-9]{{1,9}}", run.dataset):
+            run.dataset = ""
+        paths = {name: PurePosixPath(name) for name in run.files}
+        outside = [n for n, path in paths.items() if ".." in path.parts or path.is_absolute()]
+        run.files = {name: size for name, size in run.files.items() if name not in outside}
+        return run
 
     def row(self) -> dict[str, Any]:
         """Return what a row of the ledger holds of it, without what is not known."""
@@ -171,6 +187,12 @@ class Run:
 def run_name(kernel: str, version: int) -> str:
     """Return the name of a kernel's version in the ledger and in runs/: "slug-v3"."""
     return f"{kernel.split('/')[-1]}-v{version}"
+
+
+def file_run_name(name: str, digest: str) -> str:
+    """Return the name of the record of a file of one's own; any file's name gives a safe one."""
+    safe = re.sub(r"[/\\:*?\"<>|\x00-\x1f\x7f\ud800-\udfff]", "-", name).lstrip(".") or "file"
+    return f"{safe.encode()[:100].decode(errors='ignore')}-{digest[:8]}"
 
 
 def settings_text(settings: dict[str, str]) -> str:
@@ -202,6 +224,8 @@ def fits(value: Any, hint: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint is int and isinstance(value, bool):
         return False
+    if isinstance(hint, re.Pattern):
+        return isinstance(value, str) and bool(hint.fullmatch(value))
     if typing.get_origin(hint) is dict:
         key, item = typing.get_args(hint)
         return isinstance(value, dict) and all(

@@ -1,12 +1,11 @@
 """What `ship` asks Kaggle, and what the answers mean."""
 
-import json
 from collections.abc import Iterator
 
 from common import Problem
 from ship.credentials import Credentials
 from ship.line import Line, Refused
-from ship.shapes import SHAPES, misfit
+from ship.shapes import NAME, SHAPES, loads, misfit
 
 KERNELS = "kernels.KernelsApiService"
 DATASETS = "datasets.DatasetApiService"
@@ -66,6 +65,8 @@ class Remote(Line):
             raise Problem(
                 "your credentials have no user name: renew them with `kaggle auth login`."
             )
+        if not NAME.fullmatch(name):
+            raise Problem(f"the credentials are of {name!r}, which is no user name of Kaggle's.")
         return name
 
     def dataset(self, ref: str) -> tuple[int, list[dict]] | None:
@@ -259,7 +260,7 @@ def log_entries(log: str) -> list[dict]:
     A log that is no JSON is taken as plain text, whose entries have only `data`.
     """
     try:
-        entries = json.loads(log)
+        entries = loads(log)
     except ValueError:
         return [{"data": line + "\n"} for line in log.splitlines()]
     return (

@@ -4,7 +4,6 @@ The state holds the lib dataset, and a push whose outcome is not known yet. The 
 record of every run. Both are saved before a change is sent to Kaggle, and again afterwards.
 """
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -14,10 +13,12 @@ from filelock import FileLock
 
 from common import Problem, write_atomically
 from ship.credentials import without_secrets
+from ship.output import say
 from ship.record import Run, fits
+from ship.shapes import REF, RUN, loads, misfit
 
 DATASET = {
-    "ref": str,
+    "ref": REF,
     "holds": list,
     "hashes": dict[str, str],
     "files": dict[str, int],
@@ -26,7 +27,7 @@ DATASET = {
     "sending": dict,
 }
 PUSH = {
-    "kernel": str,
+    "kernel": REF,
     "mark": str,
     "before": int,
     "run": dict,
@@ -50,7 +51,7 @@ class State:
         if not self.path.exists():
             return
         try:
-            self.values = json.loads(self.path.read_text(encoding="utf-8"))
+            self.values = loads(self.path.read_text(encoding="utf-8"))
             check(self.values)
         except (OSError, ValueError) as error:
             raise Problem(
@@ -111,6 +112,7 @@ class Ledger:
 
     def __init__(self, path: Path):
         self.path = path
+        self._wrong: list[str] = []
 
     def append(self, run: str, **values: Any) -> None:
         """Add values to a run's row; None and values that the row has already are not written."""
@@ -137,11 +139,27 @@ class Ledger:
         """Return a row for every run, in the order in which they began."""
         rows: dict[str, dict[str, Any]] = {}
         text = self.path.read_bytes().decode(errors="replace") if self.path.exists() else ""
-        for line in text.split("\n"):
-            with contextlib.suppress(ValueError, TypeError, KeyError):
-                values = json.loads(line)
-                rows.setdefault(values["run"], {}).update(values)
-        return [row for name, row in rows.items() if isinstance(name, str)]
+        wrong = []
+        for number, line in enumerate(text.split("\n"), start=1):
+            try:
+                values = loads(line) if line else {}
+                if reason := line and misfit(values, {"run": RUN}):
+                    raise ValueError(reason)
+            except ValueError as error:
+                wrong.append(f"line {number} of {self.path} is passed over: {error}")
+                continue
+            known = {name: value for name, value in values.items() if value is not None}
+            if "run" in known:
+                rows.setdefault(known["run"], {}).update(known)
+        self._say(wrong)
+        return list(rows.values())
+
+    def _say(self, wrong: list[str]) -> None:
+        """Say once which lines can't be read."""
+        if wrong and wrong != self._wrong:
+            others = f" (and {len(wrong) - 1} other lines)" if len(wrong) > 1 else ""
+            say(f"{wrong[0]}{others}")
+        self._wrong = wrong
 
     def runs(self) -> list[Run]:
         """Return the record of every run, in the order in which they began."""

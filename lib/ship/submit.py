@@ -25,7 +25,7 @@ from ship.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.output import say, tell
 from ship.project import KERNEL_METADATA
 from ship.push import chosen_run
-from ship.record import Run, Submission
+from ship.record import Run, Submission, file_run_name
 from ship.submission import check_for
 from ship.versions import ADOPTED, TAKEN_UP
 
@@ -432,7 +432,7 @@ def record_of(context: Context, path: Path) -> Run:
             f"{path} is neither a file that is there nor a version: name the file to submit, or "
             "the run by its version."
         )
-    name, competition = f"{path.name}-{sha256(path)[:8]}", context.project.competition
+    name, competition = file_run_name(path.name, sha256(path)), context.project.competition
     rows = {run.name: run for run in context.ledger.runs()}
     for known in (rows.get(name), rows.get(f"{name}-{competition}")):
         if known and (context.dry_run or submittable_here(context, known)):

@@ -185,7 +185,7 @@ def overrides_in(source: str) -> dict[str, str]:
     """Return the settings in the marked block of a script, {} when it has none."""
     found = re.search(r"^OVERRIDES(?:: dict\[str, str\])? = (\{.*?\})\n", source, re.M | re.S)
     try:
-        values = ast.literal_eval(found[1]) if found else {}
-    except (ValueError, SyntaxError):
+        values = dict(ast.literal_eval(found[1])) if found else {}
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return {}
     return {str(name): str(value) for name, value in values.items()}

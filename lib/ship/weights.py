@@ -7,7 +7,6 @@ downloaded.
 import argparse
 import base64
 import errno
-import json
 import os
 import shutil
 import time
@@ -22,6 +21,7 @@ from common import Problem, write_atomically
 from ship.grammar import meant
 from ship.hashes import HASHES
 from ship.output import progress_bar, say
+from ship.shapes import loads
 
 if TYPE_CHECKING:
     import requests  # only a download imports it: it takes a fourth of the time of every `ship`
@@ -65,14 +65,14 @@ def read_manifest(folder: Path = FOLDER) -> dict[str, WeightsFile]:
     """
     path = folder / "manifest.json"
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = loads(path.read_text(encoding="utf-8"))
         manifest = {name: WeightsFile(name, **row) for name, row in rows.items()}
     except FileNotFoundError:
         raise Problem(f"{path} is missing: run `ship` from a clone of the repository.") from None
     except (ValueError, TypeError, AttributeError) as error:
         raise Problem(f"{path} can't be read ({error}): restore it from git.") from None
     for row in manifest.values():
-        if not row.file or Path(row.file).name != row.file:
+        if not row.file or Path(row.file).name != row.file or row.file == "..":
             raise Problem(f"{path}: {row.backbone}'s file {row.file!r} must be a bare file name.")
         if row.url is None and row.sha256 is None:
             raise Problem(f"{path}: {row.backbone} needs a sha256, because it has no url.")
