@@ -14,7 +14,7 @@ from common import Boundary, Problem
 from ship.client import describe
 from ship.line import Line
 from ship.pace import Pace
-from shipping import KEY
+from shipping import KEY, REPOSITORY
 
 
 def remember(world, **values) -> Path:
@@ -29,12 +29,14 @@ def test_an_unexpected_error_is_one_sentence_with_a_traceback_in_a_file(world):
     runs = world.project / "runs"
     world.ship("bundle")
     kernel = world.project / "kernel.py"
-    kernel.write_text(kernel.read_text().replace('"config": config', '"config": [7]'))
+    kernel.write_text(
+        kernel.read_text().replace('"config": config', '"config": {"time_limit": "x"}')
+    )
     outcome = world.ship("push")
     assert outcome.status == 1
     assert len(outcome.err.splitlines()) == 1
     assert outcome.sentence.startswith(
-        "an unexpected error while checking the GPU quota (AttributeError: 'list' object has no"
+        "an unexpected error while checking the GPU quota (TypeError: '<' not supported"
     )
     assert f"the full traceback is in {runs / 'traceback.txt'}. What was sent" in outcome.sentence
     assert outcome.sentence.endswith("`ship doctor` checks everything.")
@@ -158,3 +160,82 @@ def test_a_table_that_kaggle_does_not_give(world, code, cure):
     assert cure in outcome.sentence
     world.kaggle.faults.clear()
     world.arrives_once()
+
+
+NOBODY = """
+import pwd
+
+
+def unknown(number):
+    raise KeyError(number)
+
+
+pwd.getpwuid = unknown
+"""
+
+
+def test_a_user_whom_the_system_lacks_and_no_home(world, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(NOBODY)
+    nowhere = {"HOME": None, "USERPROFILE": None, "KAGGLE_CONFIG_DIR": None}
+    path = f"{tmp_path}:{REPOSITORY / 'lib'}"
+    for command in ("doctor", "bundle", "push"):
+        outcome = world.ship(command, **nowhere, PYTHONPATH=path)
+        assert outcome.status == 0, outcome
+    assert not list(world.project.glob("~*"))
+
+
+def test_ctrl_c_while_it_starts(world, tmp_path):
+    text = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n"
+    (tmp_path / "slugify.py").write_text(text)
+    outcome = world.ship("runs", PYTHONPATH=f"{tmp_path}:{REPOSITORY / 'lib'}")
+    assert (outcome.status, outcome.out) == (130, "")
+    assert outcome.err == "ship: interrupted while starting: nothing was done.\n"
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "0", "-3", "1e9", "many", ""])
+def test_hours_that_bound_nothing(world, text):
+    outcome = world.ship("sweep", "shift=0,1", f"--hours={text}")
+    assert outcome.status == 2
+    assert "--hours" in outcome.sentence
+    assert not world.kaggle.requests
+
+
+@pytest.mark.parametrize("name", ["TIMEOUT", "RETRIES", "POLL", "PROVE"])
+@pytest.mark.parametrize("text", ["nan", "inf", "-1", "x", ""])
+def test_a_pace_that_is_none(name, text):
+    with pytest.raises(Problem, match=f"SHIP_{name}: "):
+        Pace.from_environment({f"SHIP_{name}": text})
+
+
+CONFIGS = ["null", "[]", "7", "{}", '{"recipe": null}', "[" * 5000, '{"weights_files": "x"}']
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_a_cached_config_that_is_none_is_asked_for_again(world, config):
+    assert world.ship("bundle").status == 0
+    kept = world.project / "runs" / "config.json"
+    whole = json.loads(kept.read_text())
+    kept.write_text(f'{{"key": "{whole["key"]}", "config": {config}}}')
+    assert world.ship("bundle").status == 0
+    assert json.loads(kept.read_text()) == whole
+
+
+@pytest.mark.parametrize("answer", ["None", "[]", "7", "{'recipe': 1}"])
+def test_a_kernel_that_answers_something_else(world, answer):
+    kernel = world.project / "kernel.py"
+    spy = f"import json\nprint(json.dumps({answer})) if '--show-config' in sys.argv else 0\n"
+    text = kernel.read_text().replace("import csv\n", f"import csv\nimport sys\n{spy}sys.exit()\n")
+    kernel.write_text(text)
+    assert "--show-config does not answer: " in world.ship("push").sentence
+
+
+@pytest.mark.parametrize("name", ["gone.py", "lib", "..", "/nowhere/kernel.py", "a\0b", 7, ["x"]])
+def test_a_code_file_that_is_none(world, name):
+    path = world.project / "kernel-metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"code_file": name}))
+    for command in ("", "doctor", "bundle", "push", "sweep shift=0", "runs", "submit x.csv"):
+        outcome = world.ship(*command.split())
+        assert outcome.status == (0 if command == "runs" else 1), outcome
+        assert "code_file" in outcome.out + outcome.err or command in ("runs", "submit x.csv")
+        assert "unexpected error" not in outcome.err
+    assert not world.calls("CreateDataset", "SaveKernel")

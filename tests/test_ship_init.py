@@ -1,5 +1,6 @@
 """`ship init` proposes a competition's block and metadata through the real client."""
 
+import io
 import json
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from sample import LAYOUTS, draw_competition
 from ship.block import read_block
 from ship.loopback import Loopback
 from ship.loopback.scoring import score_file
+from ship.project import competition_slug
 from shipping import KEY, REPOSITORY, World, make_project
 from tiny_competition import HOME
 
@@ -172,6 +174,65 @@ def test_a_competition_in_one_zip_from_init_to_a_checked_submission(dogs):
     sent = dogs.ship("submit", str(data.parent / "dogs-vs-cats.csv"))
     assert sent.status == 0, sent
     assert "0.00000" in sent.out
+
+
+ADDRESSES = [
+    "https://www.kaggle.com/c/dogs-vs-cats/data",
+    "https://www.kaggle.com/competitions/dogs-vs-cats",
+    "https://www.kaggle.com/competitions/dogs-vs-cats/overview/evaluation?x=1#rules",
+    "http://kaggle.com/c/dogs-vs-cats/leaderboard/",
+    "www.kaggle.com/competitions/dogs-vs-cats?tab=data",
+    "kaggle.com/dogs-vs-cats",
+    "competitions/dogs-vs-cats/code",
+    " dogs-vs-cats/ ",
+    "dogs-vs-cats",
+]
+
+
+@pytest.mark.parametrize("text", ADDRESSES)
+def test_the_slug_in_an_address(text):
+    assert competition_slug(text) == "dogs-vs-cats"
+
+
+@pytest.mark.parametrize("text", ["", "/", "https://www.kaggle.com/", "a b", "..", "../../x", "?x"])
+def test_an_address_of_no_competition(dogs, text):
+    assert competition_slug(text) == ""
+    if text:
+        assert f"{text!r} names no competition" in dogs.ship("init", text).sentence
+
+
+def mac_zip(files: dict[str, bytes]) -> bytes:
+    """Return a zip as a Mac makes it, with its own files first."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as bundle:
+        for name in files:
+            bundle.writestr(f"__MACOSX/._{name}", b"\0\5\x16\7")
+        for name, content in {".DS_Store": b"", **files}.items():
+            bundle.writestr(name, content)
+    return buffer.getvalue()
+
+
+ZIPS = {
+    "a Mac's": lambda csv: mac_zip({"sample_submission.csv": csv}),
+    "another name": lambda csv: mac_zip({"sample.csv": csv}),
+    "in a folder": lambda csv: mac_zip({"x/sample_submission.csv": csv, "x/other.csv": b"a\n1\n"}),
+    "no table": lambda csv: mac_zip({"readme.txt": b"x"}),
+    "only clutter": lambda csv: mac_zip({}),
+    "two others": lambda csv: mac_zip({"a.csv": b"a\n1\n", "b.csv": b"b\n1\n"}),
+    "cut": lambda csv: mac_zip({"sample_submission.csv": csv * 50})[:-40],
+}
+
+
+@pytest.mark.parametrize("kind", ZIPS)
+def test_a_table_in_any_zip(dogs, kind):
+    data = dogs.project.parent / "dogs-vs-cats"
+    csv = (data / "sample_submission.csv").read_bytes()
+    (data / "sample_submission.csv").unlink()
+    (data / "sample_submission.csv.zip").write_bytes(ZIPS[kind](csv))
+    outcome = dogs.ship("init", LAYOUTS["dogs-vs-cats"].slug)
+    assert "unexpected error" not in outcome.err, outcome
+    assert outcome.status == (0 if kind in ("a Mac's", "another name", "in a folder") else 1)
+    assert outcome.status == 0 or "sample_submission.csv" in outcome.sentence
 
 
 def test_a_competition_that_is_not_there_or_not_supported(dogs):

@@ -1,43 +1,48 @@
 """The command `ship`: from the repository to a public score."""
 
-import argparse
-import contextlib
-import importlib.metadata
-import signal
 import sys
-import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 
-from common import Boundary, Problem
-from common.boundary import DISK_FULL
-from ship import (
-    bundle,
-    cancel,
-    checks,
-    compare,
-    doctor,
-    fetch,
-    follow,
-    init,
-    opening,
-    pipeline,
-    push,
-    rehearse,
-    runs,
-    status,
-    submit,
-    sweep,
-    weights,
-    wheels,
-)
-from ship.context import Context
-from ship.credentials import without_secrets
-from ship.grammar import Parser, one_of, split_command, version_arguments
-from ship.hashes import HASHES
-from ship.output import hiding, in_colour, printable, say, tell, voice
-from ship.project import Project
+try:
+    import argparse
+    import contextlib
+    import importlib.metadata
+    import signal
+    import tempfile
+    from collections.abc import Callable
+    from dataclasses import dataclass
+    from pathlib import Path
+
+    from common import Boundary, Problem
+    from common.boundary import DISK_FULL
+    from ship import (
+        bundle,
+        cancel,
+        checks,
+        compare,
+        doctor,
+        fetch,
+        follow,
+        init,
+        opening,
+        pipeline,
+        push,
+        rehearse,
+        runs,
+        status,
+        submit,
+        sweep,
+        weights,
+        wheels,
+    )
+    from ship.context import Context
+    from ship.credentials import without_secrets
+    from ship.grammar import Parser, one_of, split_command, version_arguments
+    from ship.hashes import HASHES
+    from ship.output import hiding, in_colour, printable, say, tell, voice
+    from ship.project import Project
+except KeyboardInterrupt:  # while all this is imported
+    print("ship: interrupted while starting: nothing was done.", file=sys.stderr)
+    sys.exit(130)
 
 DESCRIPTION = """
 Ship the kernel in this folder to Kaggle: pack lib/ as a dataset, push the kernel, follow its run,

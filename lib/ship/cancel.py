@@ -9,7 +9,7 @@ import argparse
 from common import Problem
 from ship.context import Context
 from ship.follow import refresh, session_in
-from ship.grammar import only_version, version_arguments
+from ship.grammar import number_of, only_version, version_arguments
 from ship.line import Refused
 from ship.output import say, tell
 from ship.push import chosen_run
@@ -69,7 +69,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `ship cancel`."""
     version_arguments(parser)
     parser.add_argument(
-        "--session", type=int, metavar="N", help="the number of Kaggle's session (from the log)"
+        "--session",
+        type=number_of(int, least=1),
+        metavar="N",
+        help="the number of Kaggle's session, as its log has it",
     )
 
 

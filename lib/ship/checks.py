@@ -11,6 +11,7 @@ import importlib.util
 import math
 import shutil
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,6 +19,7 @@ from datetime import datetime
 from packaging.version import Version
 
 from common import Problem
+from settings.values import number, setting
 from ship.block import read_block
 from ship.bundle import remote_version
 from ship.contents import upload_files
@@ -230,10 +232,10 @@ def gpu_time(context: Context) -> GpuTime:
         answer = context.remote.quota()
         quota = answer.get("gpuQuota") or {}
         total, used, reserved = (
-            float(str(quota.get(name) or "0").rstrip("s")) / 60
+            number(str(quota.get(name) or "0").rstrip("s"), float, setting(least=0).metadata) / 60
             for name in ("totalTimeAllowed", "timeUsed", "timeReserved")
         )
-    except ValueError:
+    except ArgumentTypeError:
         quota = {}
     except Problem as problem:
         raise_unless_informing(problem)

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import functools
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from common import Problem
+from settings.values import number, setting
 from ship.output import say, tell
 
 
@@ -108,6 +110,14 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
         )
 
     return named
+
+
+def number_of(kind: type, **limits: float) -> Callable[[str], float]:
+    """Return the type of an argument that is an int or a float within limits.
+
+    They are those of `settings.values.setting`: least, most, above, below.
+    """
+    return functools.partial(number, kind=kind, metadata=setting(**limits).metadata)
 
 
 def meant(word: str, known: Collection[str]) -> str:

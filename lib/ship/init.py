@@ -11,6 +11,7 @@ from slugify import slugify
 
 from common import Problem, write_atomically
 from ImageDataAugmentor.files import is_photo, lies_in_clutter
+from ship import fetch
 from ship.block import with_block
 from ship.context import Context, parse_settings
 from ship.line import Refused, Unavailable
@@ -37,7 +38,9 @@ class Files:
 
         self.context, self.slug = context, slug
         listed, self.complete = context.remote.some_data_files(slug, MOST_LISTED)
-        listed = [(name, size) for name, size in listed if not lies_in_clutter(name)]
+        listed = [
+            (n, size) for n, size in listed if fetch.inside(Path(), n) and not lies_in_clutter(n)
+        ]
         self.sizes = dict(listed)
         self.names = list(self.sizes)
         self.unknown: list[str] = []

@@ -1,10 +1,12 @@
 """How long `ship` waits for Kaggle, and how often it asks."""
 
 import os
+from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from common import Problem
+from settings.values import number, setting
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,18 @@ class Pace:
         """Read SHIP_TIMEOUT, SHIP_RETRIES and so on.
 
         Raises:
-            Problem: a variable is not a number.
+            Problem: a variable is no number, or out of range.
         """
         values = {}
         for name, default in vars(cls()).items():
             text = environment.get(f"SHIP_{name.upper()}")
             if text is not None:
+                least = {"above": 0} if name in ("timeout", "poll") else {"least": 0}
+                limits = {"least": 1} if isinstance(default, int) else least
                 try:
-                    values[name] = type(default)(text)
-                except ValueError:
-                    raise Problem(f"SHIP_{name.upper()} must be a number, not {text!r}.") from None
+                    values[name] = number(text, type(default), setting(**limits).metadata)
+                except ArgumentTypeError as error:
+                    raise Problem(f"SHIP_{name.upper()}: {error}.") from None
         return cls(**values)
 
     def polls(self) -> Iterator[float]:

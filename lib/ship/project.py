@@ -17,7 +17,7 @@ from slugify import slugify
 
 from common import Problem
 from ship.contents import code_files, content_hash, copy_files
-from ship.shapes import NAME, REF, loads
+from ship.shapes import NAME, REF, inward, loads
 
 PLACEHOLDER = "INSERT-YOUR-KAGGLE-USERNAME"
 KERNEL_METADATA = "kernel-metadata.json"
@@ -137,9 +137,17 @@ class Project:
 
     @property
     def code(self) -> Path:
-        """The kernel's script."""
-        file = Path(str(self.kernel_metadata.get("code_file") or "kernel.py"))
-        return self.root / (file.name if self.home else file)
+        """The kernel's script.
+
+        Raises:
+            Problem: the metadata name another thing than a file of the project.
+        """
+        name = self.kernel_metadata.get("code_file") or "kernel.py"
+        if isinstance(name, str) and inward(name):
+            file = self.root / (Path(name).name if self.home else name)
+            if file.is_file():
+                return file
+        raise Problem(f'"code_file" in {KERNEL_METADATA} names {name!r}, which is not there.')
 
     @property
     def title_slug(self) -> str:
@@ -221,7 +229,7 @@ class Project:
         """
         try:
             tree = ast.parse(self.code.read_text(encoding="utf-8"))
-        except (OSError, ValueError, SyntaxError):
+        except (Problem, OSError, ValueError, SyntaxError):
             return []
         classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
         found: dict[str, Setting] = {}

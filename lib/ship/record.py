@@ -11,10 +11,9 @@ import re
 import types
 import typing
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
-from ship.shapes import REF
+from ship.shapes import REF, inward
 
 REHEARSAL = "SHIP_REHEARSAL"
 """The environment variable that tells `ship` that it is rehearsed."""
@@ -172,9 +171,7 @@ class Run:
         run.version = run.version if 0 <= run.version < MOST_VERSIONS else 0
         if not re.fullmatch(rf"{REF.pattern}/[0-9]{{1,9}}", run.dataset):
             run.dataset = ""
-        paths = {name: PurePosixPath(name) for name in run.files}
-        outside = [n for n, path in paths.items() if ".." in path.parts or path.is_absolute()]
-        run.files = {name: size for name, size in run.files.items() if name not in outside}
+        run.files = {name: size for name, size in run.files.items() if inward(name)}
         return run
 
     def row(self) -> dict[str, Any]:

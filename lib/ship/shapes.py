@@ -7,6 +7,7 @@ that `ship` reads. A field may be missing or null, because Kaggle leaves out wha
 import json
 import math
 import re
+from pathlib import PureWindowsPath
 from typing import Any
 
 TEXT_OR_NUMBER = (str, int, float)
@@ -104,6 +105,12 @@ def misfit(value: Any, shape: Any, place: str = "it") -> str:
 def word(value: Any) -> str:
     """Return what a JSON value is, in words."""
     return "nothing" if value is None else WORDS.get(type(value), str(value).lower())
+
+
+def inward(name: str) -> bool:
+    """Tell whether a relative path stays in its folder on every system."""
+    path = PureWindowsPath(name)  # whose separators are those of every system
+    return not (path.anchor or ".." in path.parts or "\0" in name)
 
 
 def loads(text: str | bytes) -> Any:

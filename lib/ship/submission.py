@@ -2,10 +2,12 @@
 
 import codecs
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 
 from common import Problem
+from ImageDataAugmentor.files import lies_in_clutter
 from ship.block import read_block
 from ship.context import Context
 from ship.fetch import read_metrics
@@ -165,10 +167,28 @@ def download_table(context: Context, competition: str, name: str, kept: Path) ->
         else:
             context.remote.call("download_data", name, name=f"{name}.zip", **fields)
     if zipfile.is_zipfile(new):  # Kaggle packs some files
-        with zipfile.ZipFile(new) as bundle:
-            new.write_bytes(bundle.read(Path(name).name))
+        new.write_bytes(unpacked(new, name))
     read_table(new)
     new.replace(kept)
+
+
+def unpacked(archive: Path, name: str) -> bytes:
+    """Return the CSV of a name in a zip, or the only CSV that it holds.
+
+    Raises:
+        Problem: it holds neither, or can't be unpacked.
+    """
+    try:
+        with zipfile.ZipFile(archive) as bundle:
+            inside = [one for one in bundle.namelist() if not lies_in_clutter(one)]
+            tables = [one for one in inside if one.lower().endswith(".csv")]
+            named = [one for one in inside if Path(one).name == Path(name).name] or tables
+            if len(named) == 1:
+                return bundle.read(named[0])
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError) as error:
+        raise Problem(f"the zip with {name} can't be unpacked ({error}).") from None
+    held = ", ".join(inside[:5]) or "nothing"
+    raise Problem(f"the zip of {name} holds {len(tables)} tables and none of that name: {held}.")
 
 
 def holder_of(context: Context, competition: str, name: str) -> tuple[str, str]:

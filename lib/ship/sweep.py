@@ -33,7 +33,7 @@ from ship.checks import (
 from ship.context import Context, parse_settings
 from ship.fetch import SUBMISSION, fetch, is_verified
 from ship.follow import ENDS, Sight, log_of, note_end
-from ship.grammar import one_of
+from ship.grammar import number_of, one_of
 from ship.line import Unavailable
 from ship.output import progress_lines, say, tell
 from ship.paired import aligned, columns, texts
@@ -47,6 +47,8 @@ SESSIONS = 2
 """How many GPU sessions Kaggle lets one user have at once."""
 FULL = re.compile(r"session|quota", re.IGNORECASE)
 """What Kaggle says when a run has to wait for another one's end, or for the next week."""
+MOST_HOURS = 10_000
+"""GPU hours of the longest sweep: four years of Kaggle's weekly quota."""
 OCCUPIED = "another sweep is at work in this project ({holder}): wait for it, or end it."
 
 
@@ -467,7 +469,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what to submit at the end: best, all or none (none)",
     )
     parser.add_argument(
-        "--hours", type=float, metavar="N", help="GPU hours that all runs together may take"
+        "--hours",
+        type=number_of(float, above=0, most=MOST_HOURS),
+        metavar="N",
+        help="GPU hours that all runs together may take",
     )
     parser.add_argument(
         "--again", action="store_true", help="push those settings once more whose run failed"
