@@ -174,7 +174,8 @@ class Room:
     """Whether Kaggle may have room for one more run, after it has refused one.
 
     While the week's GPU time is used up, Kaggle is asked only how much of it is left; where it does
-    not tell, and while all sessions are taken, a push is tried after growing pauses.
+    not tell, a push is tried after growing pauses. While all sessions are taken, one is tried when
+    a run has ended, and every few minutes: the sessions may be those of another project.
     """
 
     def __init__(self, context: Context):
@@ -186,13 +187,14 @@ class Room:
     def refused(self, why: str) -> None:
         """Note that Kaggle has refused a push, and say so unless it said the same before."""
         now, shortest = time.monotonic(), 5 * self.context.pace.poll_max
-        self.gpu = self.told() if "quota" in why.lower() else None
+        quota = "quota" in why.lower()
+        self.gpu = self.told() if quota else None
         self.renewal = now + max(shortest, self.gpu.renewed_in) if self.gpu else math.inf
         if why != self.why:
             until = self.gpu.until if self.gpu and self.gpu.left < 1 else ""
             say(f"{why}: waiting{until}")
         self.why = why
-        self.pause = min(2 * self.pause or shortest, 12 * shortest)
+        self.pause = min(2 * self.pause or shortest, 12 * shortest if quota else shortest)
         self.next = now + self.pause
 
     def change(self) -> None:
