@@ -141,3 +141,19 @@ def test_two_clones_at_once(tmp_path, trial):
         for one in (world, other):
             assert one.ship().status == 0
         assert world.kaggle.counts["submissions"] == 1
+
+
+def test_a_kernel_that_was_deleted_and_made_again_counts_from_one(world):
+    for limit in ("8", "9"):
+        assert world.ship("--set", f"limit={limit}").status == 0
+    shutil.rmtree(world.project / "runs")
+    assert world.ship("--set", "limit=7").status == 0  # which has read both of the old versions
+    (world.project / "runs" / "ledger.jsonl").unlink()
+    with world.kaggle.store.changing() as state:
+        state["kernels"].clear()
+    shutil.rmtree(world.kaggle.store.folder / "kernels")
+    for limit in ("1", "2"):
+        assert world.ship("--set", f"limit={limit}").status == 0
+    (world.project / "runs" / "ledger.jsonl").unlink()
+    assert world.ship("push", "--set", "limit=8").status == 0
+    assert world.runs[-1].version == 3  # the first version is no longer that of limit=8

@@ -1,8 +1,18 @@
 """A run is of the code that it is recorded with: it was pushed for one version of the dataset."""
 
 import json
+import os
+import subprocess
+import sys
 
-from shipping import ONCE, SCORE, until
+import pytest
+
+from common import Boundary, Problem
+from common.packages import packages_hash
+from ship.contents import copy_files, upload_files
+from ship.context import Context
+from ship.project import Project
+from shipping import ONCE, REPOSITORY, SCORE, until
 
 LIB = "alice/car-classification-lib"
 
@@ -171,3 +181,53 @@ def test_what_an_older_ship_left_behind_is_still_known(world):
     edit_lib(world)
     assert world.ship().status == 0
     assert world.kaggle.counts["dataset_versions"] == 2
+
+
+def test_an_edit_while_ship_waits_for_the_dataset_is_not_pushed_under_the_old_hash(world):
+    """The kernel is edited between the first question about the dataset and the push."""
+    world.ship("bundle")
+    get, kernel = world.kaggle.datasets.GetDataset, world.project / "kernel.py"
+
+    def edit_and_answer(request):
+        world.kaggle.datasets.GetDataset = get
+        kernel.write_text(kernel.read_text() + "print('edited')\n")
+        return get(request)
+
+    world.kaggle.datasets.GetDataset = edit_and_answer
+    outcome = world.ship("push")
+    assert outcome.status == 1
+    assert "kernel.py was edited while its push was prepared" in outcome.sentence
+    assert not world.calls("SaveKernel")
+    assert world.ship("push").status == 0
+    assert "print('edited')" in world.calls("SaveKernel")[0].body["text"]
+
+
+def test_an_edit_while_the_lib_is_packed_is_not_uploaded_under_the_old_hash(world, monkeypatch):
+    from ship import staging
+
+    project = Project(world.project)
+    for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
+        monkeypatch.setenv(name, world.kaggle.environment[name])
+    context = Context.of(project, Boundary("ship", world.project / "traceback.txt", ""))
+    context.__dict__["owner"] = "alice"
+    pack = staging.pack
+
+    def edit_and_pack(files, archive):
+        edit_lib(world)
+        pack(files, archive)
+
+    monkeypatch.setattr(staging, "pack", edit_and_pack)
+    with pytest.raises(Problem, match="was edited while it was packed"):
+        staging.stage_dataset(context, [])
+    monkeypatch.undo()
+
+
+def test_a_run_finds_the_hash_of_what_was_sent(tmp_path):
+    """The packages as Kaggle mounts them, beside weights and without what stays here."""
+    copy_files(upload_files(REPOSITORY / "lib", []), tmp_path / "lib")
+    command = "from results.machine import packages_found; print(packages_found())"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", command], env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip() == packages_hash(REPOSITORY / "lib"), done.stderr

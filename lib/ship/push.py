@@ -22,7 +22,17 @@ from ship.output import say
 from ship.project import KERNEL_METADATA
 from ship.record import REFUSED, Run, run_name, settings_text, typed
 from ship.shapes import REF, loads, misfit
-from ship.versions import MARK, adopt, forget, key_of, known_run, new_run, note, run_at_kaggle
+from ship.versions import (
+    MARK,
+    adopt,
+    code_hash,
+    forget,
+    key_of,
+    known_run,
+    new_run,
+    note,
+    run_at_kaggle,
+)
 
 GPUS = {"t4": "NvidiaTeslaT4", "p100": "NvidiaTeslaP100"}
 """Short names of Kaggle's accelerators; T4 gives two of them."""
@@ -140,6 +150,11 @@ def send(context: Context, run: Run, again: bool = False) -> Run:
         return known
     before = shown[0] if shown else 0
     folder = stage_kernel(context, run)
+    if code_hash(context) != run.code:
+        raise Problem(
+            f"{context.project.code.name} was edited while its push was prepared: run the same "
+            "command again."
+        )
 
     def begin() -> None:
         waiting = {"kernel": run.kernel, "mark": run.mark, "before": before}

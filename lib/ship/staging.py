@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import write_atomically
+from common import Problem, write_atomically
 from ship.contents import content_hash, not_sent, parts_of, upload_files
 from ship.context import Context
 from ship.hiding import refuse_secrets
@@ -55,7 +55,11 @@ def checked_files(context: Context, weights_files: list[str]) -> dict[str, Path]
 
 
 def stage_dataset(context: Context, weights_files: list[str]) -> StagedDataset:
-    """Pack the dataset into a folder that is named by its content; one that is there is reused."""
+    """Pack the dataset into a folder that is named by its content; one that is there is reused.
+
+    Raises:
+        Problem: a file is missing, holds a secret, or was edited meanwhile.
+    """
     files = checked_files(context, weights_files)
     folder = context.project.runs / "staged" / f"dataset-{content_hash(files)[:16]}"
     sizes = {name: file.stat().st_size for name, file in files.items()}
@@ -66,11 +70,14 @@ def stage_dataset(context: Context, weights_files: list[str]) -> StagedDataset:
         part.mkdir(parents=True)
         witness = part.with_suffix(".txt")
         witness.write_text("Its name tells ship what this dataset holds.\n", encoding="utf-8")
-        files[WITNESS.format("-".join([*staged.parts.values()][:MOST_PARTS]))] = witness
-        for archive in sorted({name.split("/")[0] for name in files}):
-            inside = {n: f for n, f in files.items() if n.split("/")[0] == archive}
+        told = WITNESS.format("-".join([*staged.parts.values()][:MOST_PARTS]))
+        sent = files | {told: witness}
+        for archive in sorted({name.split("/")[0] for name in sent}):
+            inside = {n: f for n, f in sent.items() if n.split("/")[0] == archive}
             pack(inside, part / f"{archive}.zip")
         witness.unlink()
+        if parts_of(files) != staged.parts:
+            raise Problem("lib/ was edited while it was packed: run the same command again.")
         part.rename(staged.folder)
     metadata = context.project.owned(context.project.dataset_metadata, context.owner)
     text = json.dumps(metadata, indent=2) + "\n"

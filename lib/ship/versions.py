@@ -132,6 +132,10 @@ def run_at_kaggle(
         if version in recorded:
             continue
         found = mark_of(context, run.kernel, version, source if version == newest else "")
+        if found and found[2] == key_of(run) and version != newest:
+            # A kernel that was deleted and made again counts its versions from 1 again.
+            context.state.values["versions"].pop(f"{run.kernel}/{version}")
+            found = mark_of(context, run.kernel, version)
         if found and found[2] == key_of(run):
             run.mark, run.dataset = found[1], found[3] or ""
             say(f"version {version} at Kaggle is of exactly this kernel")
@@ -143,7 +147,7 @@ def mark_of(context: Context, kernel: str, version: int, source: str = "") -> re
     """Return the mark, key and dataset in a version's source, which Kaggle is asked for once."""
     seen = context.state.values.setdefault("versions", {})
     name = f"{kernel}/{version}"
-    if name not in seen:
+    if source or name not in seen:
         try:
             found = MARK.search(source or context.remote.source(kernel, version))
         except Refused as refusal:
