@@ -87,7 +87,7 @@ def test_a_dry_run_tells_the_drawn_cars_apart(tmp_path):
     command = [sys.executable, str(REPOSITORY / "kernel.py"), "--output", "output"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "This was a dry run: a tiny network, pre-trained on drawn vehicles" in done.stdout
+    assert "This is a dry run: a tiny network, pre-trained on drawn vehicles" in done.stdout
     metrics = json.loads((tmp_path / "output" / "metrics.json").read_text())
     assert metrics["recipe"] == "dry"
     assert metrics["weights"] == "drawn"

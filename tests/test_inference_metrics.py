@@ -183,7 +183,9 @@ def test_an_unknown_metric_is_told(tmp_path):
 
 
 def test_another_metric_is_another_run(tmp_path):
-    open_state(tmp_path / "state", {"metric": "auc"}, "photos", fresh=False).save()
+    state = open_state(tmp_path / "state", {"metric": "auc"}, "photos", fresh=False)
+    state.history.append({"seconds": 1.0})
+    state.save()
     with pytest.raises(Problem, match=r"other settings \(metric\)"):
         open_state(tmp_path / "state", {"metric": "log-loss"}, "photos", fresh=False)
 

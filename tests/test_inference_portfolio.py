@@ -218,7 +218,7 @@ def test_a_run_that_begins_anew_removes_its_members(place, parts):
     found = open_portfolio(*place, parts, False)
     assert found.members == {}
     assert not found.has("a", SETTINGS, 0)
-    assert not place[0].exists()
+    assert not (place[0] / "a").exists()
 
 
 # -------------------------------------------------------------------------------- combined

@@ -164,7 +164,8 @@ def test_uploads_are_resumed_and_repeated(world):
     faults.add("CreateDataset", "drop")
     assert "being created" in client(world, "datasets", "create", "-p", staged, "-r", "zip")
     until(lambda: world.dataset_status() == "READY")
-    kept = world.kaggle.datasets.mounted("alice/car-lib")
+    assert world.kaggle.datasets.mounted("alice/car-lib") == 1
+    kept = world.kaggle.datasets.folder_of("alice/car-lib", 1)
     for name in ("weights.h5", "photos/deep/inner.py", "empty.txt"):
         assert (kept / name).read_bytes() == (staged / name).read_bytes()
     assert world.kaggle.counts["dataset_versions"] == 1

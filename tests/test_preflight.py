@@ -133,7 +133,7 @@ def test_on_a_cpu_nothing_is_tried_unless_asked_for(tables, state):
     choose_step(config, {"one": config}, BACKBONES, tables, state, None)
     assert state.preflight == {}
     assert state.way == dataclasses.asdict(Candidate(1, FLOAT32))
-    assert not (state.folder / "state.json").exists()  # another run may still begin here
+    assert open_state(state.folder, {"another": 1}, "photos", fresh=False).preflight == {}
 
 
 def test_the_order_of_ways_is_that_of_likelihood():

@@ -136,7 +136,7 @@ def test_an_error_before_the_project_is_found_is_one_sentence(world):
         os.makedirs(folder, exist_ok=True)
     assert process.returncode == 1
     [line] = process.stderr.splitlines()
-    assert line.startswith("ship: an unexpected error while starting (FileNotFoundError")
+    assert line.startswith("ship: the current folder can't be used (No such file or directory)")
 
 
 def test_a_damaged_ledger_does_not_fail_a_run_that_has_its_score(world):

@@ -19,7 +19,7 @@ import cv2
 import keras
 import numpy as np
 
-sys.path[:0] = [str(Path(__file__).parents[2] / "lib"), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[2] / "lib"))
 
 from equipment import EQUIPMENT  # noqa: E402 - found beside this file
 from vehicles import VEHICLES  # noqa: E402
