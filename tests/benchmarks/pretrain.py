@@ -21,12 +21,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "lib"))
 
-from equipment import EQUIPMENT  # noqa: E402 - found beside this file
-from vehicles import VEHICLES  # noqa: E402
+from equipment import EQUIPMENT
+from vehicles import VEHICLES
 
-from ImageDataAugmentor.augmentor import ImageDataAugmentor  # noqa: E402 - found in lib/
-from sample.cars import draw_photo  # noqa: E402
-from training.plain import Plain  # noqa: E402
+from ImageDataAugmentor.augmentor import ImageDataAugmentor
+from sample.cars import draw_photo
+from training.plain import Plain
 
 SIZE = (72, 96)  # height and width of the photos as the backbone gets them
 DRAWN = (480, 640)  # height and width at which a drawn competition has its photos
