@@ -18,7 +18,8 @@ def on_terminal(world: World, *arguments: str, width: int = 80, **changes: str) 
 
     terminal, other_end = pty.openpty()
     termios.tcsetwinsize(other_end, (24, width))
-    kind = {"TERM": "xterm-256color", "NO_COLOR": None, **changes}
+    sizes = {"COLUMNS": None, "LINES": None}  # of the terminal in which the tests run
+    kind = {"TERM": "xterm-256color", "NO_COLOR": None, **sizes, **changes}
     process = world.start(*arguments, stdout=other_end, stderr=subprocess.STDOUT, **kind)
     os.close(other_end)
     written = b""
