@@ -107,8 +107,8 @@ def test_a_hash_that_keras_does_not_publish_is_not_asked_for(lib):
     assert find(lib).parent == lib
 
 
-def test_missing_weights_say_what_to_attach(lib):
-    with pytest.raises(Problem, match=r"attach a dataset.*ship weights MobileNet"):
+def test_missing_weights_say_how_to_get_them(lib):
+    with pytest.raises(Problem, match=r"ship weights MobileNet.*ship bundle"):
         find(lib)
 
 

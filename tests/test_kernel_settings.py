@@ -429,6 +429,14 @@ def test_the_command_line_decides_fields_of_the_block(
     assert planned(own_competition, "--set", "metric=kappa") == 0
 
 
+def test_a_folder_that_is_missing_is_named_before_weights_are_looked_for(tmp_path, capsys):
+    arguments = ["--data", str(tmp_path / "cars"), "--output", str(tmp_path / "out")]
+    assert kernel.main([*arguments, "--backbone", "EfficientNetB3"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"--data {tmp_path / 'cars'}: there is no such folder" in line
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_folder_in_doubt_ends_with_its_block_and_the_option_that_decides(tmp_path, capsys):
     data = tmp_path / "data"
     for name in [

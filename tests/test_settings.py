@@ -446,6 +446,7 @@ def own_config(*argv):
     [
         (("--pasess", "3"), "unrecognized arguments: --pasess 3; did you mean --passes?"),
         (("--pasess=3",), "unrecognized arguments: --pasess=3; did you mean --passes?"),
+        (("--passe", "3"), "unrecognized arguments: --passe 3; did you mean --passes?"),
         (("--zzz",), "unrecognized arguments: --zzz; --help lists all options"),
         (("photos",), "unrecognized arguments: photos"),
         (("--passes", "99"), "argument --passes: 99 must be at least 1 and at most 20"),

@@ -162,7 +162,7 @@ def download_weights(backbone: str, entry: dict) -> Path:
         )
     except Exception as error:  # get_file raises bare Exceptions
         raise Problem(
-            f"The ImageNet weights of {backbone} are missing and cannot be downloaded: attach a "
-            f"dataset that holds {entry['file']} (`ship weights {backbone}` fetches it, "
-            "`ship bundle` uploads it), or ask for --weights none or --weights FILE."
+            f"The ImageNet weights of {backbone} are missing and cannot be downloaded: run `ship "
+            f"weights {backbone}` where there is internet (and `ship bundle`, which takes "
+            f"{entry['file']} to Kaggle), or ask for --weights none or --weights FILE."
         ) from error

@@ -15,7 +15,8 @@ class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, and to which `_` and `-` in an option are the same."""
 
     def __init__(self, **arguments):
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **arguments)
+        form = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=form, allow_abbrev=False, **arguments)
 
     def error(self, message: str) -> typing.NoReturn:
         """Print one line and end the program with status 2."""

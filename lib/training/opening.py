@@ -83,8 +83,10 @@ def workplace(options, usual: Path, beside: bool) -> Iterator[tuple[Path, Path]]
         beside: whether a folder beside it is taken where it is not free; see `choose_output`.
 
     Raises:
-        Problem: another process writes to the folder.
+        Problem: there is no such competition, or another process writes to the folder.
     """
+    if options.data and not options.data.exists():
+        raise Problem(f"--data {options.data}: there is no such folder or zip.")
     output = options.output or usual
     output = choose_output(output, options.fresh) if beside else output
     if options.plan:
