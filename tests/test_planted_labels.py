@@ -1,15 +1,10 @@
 """The benchmark of planted labels plants what it says, and marks a list as a person would."""
 
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "benchmarks"))
-
 from planted_labels import mark, plant, row_of
 
 

@@ -1,6 +1,6 @@
 """What a step of training costs beside a plainer one: ratios within one run, on this CPU.
 
-    python tests/benchmarks/training.py [--backbone MobileNet] [--image-size 96x128] [--rounds 3]
+    python tests/benchmarks/step_cost.py [--backbone MobileNet] [--image-size 96x128] [--rounds 3]
 
 Each row is the median of some rounds, in which all ways take turns. The CPU passes for two devices;
 these share its cores, so two replicas can at best be as fast as one.
