@@ -54,10 +54,10 @@ def test_killed_again_and_again(world):
 @pytest.mark.parametrize("fault", ["late", "drop"])
 def test_killed_while_a_call_that_changes_something_is_under_way(world, call, fault):
     """The request has been sent, and takes effect after the death of `ship`."""
-    details = {"seconds": 0.7} if fault == "late" else {"effect": True}
+    details = {"seconds": 2} if fault == "late" else {"effect": True}
     world.kaggle.faults.add(call, fault, **details)
     kill_at(world, lambda: any(entry.name == call for entry in world.kaggle.requests))
-    world.arrives_once(*SETTINGS, SHIP_PROVE="6")  # a busy machine is late
+    world.arrives_once(*SETTINGS, SHIP_PROVE="4")
     assert sum(entry.name == call for entry in world.kaggle.requests) == 1
 
 

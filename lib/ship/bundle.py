@@ -264,6 +264,7 @@ def upload(context: Context, staged: StagedDataset, what: str) -> dict:
     if made_elsewhere(context):
         forget_sending(context)
         return Found("the notes of a version that another machine has made")
+    context.state.save()  # after a kill from here on it is asked for before it is sent again
     notes = " ".join([sending["note"], "holds", *sending["holds"]])
     return context.remote.call("create", what, once=True, notes=notes)
 
