@@ -44,7 +44,7 @@ def find_lib() -> Path:
     if not ON_KAGGLE and beside.is_dir():
         return beside
     for depth in range(5):  # Kaggle's images differ in where they mount a dataset
-        if found := sorted(ROOT.glob(f"input/{depth * '*/'}*/common/boundary.py")):
+        if found := sorted(ROOT.glob(f"input/{depth * '*/'}*/kernelkit/core/boundary.py")):
             break
     if len(found) != 1:
         raise SystemExit(
@@ -52,24 +52,27 @@ def find_lib() -> Path:
             f"one, and no {beside}: attach the dataset of lib/ (`ship bundle` makes it) to the "
             "kernel, only once; elsewhere, change to the folder of kernel.py."
         )
-    return found[0].parents[1]
+    return found[0].parents[2]
 
 
 LIB = find_lib()
 sys.path.insert(0, str(LIB))
 
-from common.boundary import guard
+from kernelkit.core.boundary import guard
 
 if __name__ == "__main__":
     guard("kernel.py")  # whatever goes wrong before `main` is one sentence too
 
-import report
-import settings
-import training
-from common import Boundary
-from inference.view import View
-from photos.layout import Layout
-from settings import setting, size_text
+from kernelkit.config.command_line import make_parser, read_settings
+from kernelkit.config.members import decisive, members_of
+from kernelkit.config.resolving import at_own_batch, at_own_rate, at_scale, resolved
+from kernelkit.config.showing import show_config
+from kernelkit.config.values import setting, size_text
+from kernelkit.config.view import View
+from kernelkit.core.boundary import Boundary
+from kernelkit.data.layout import Layout
+from kernelkit.report.writing import remake
+from kernelkit.train.costs import gpu_minutes
 
 # ------------------------------------------------------------------------------------- config
 
@@ -100,7 +103,7 @@ class Backbone:
 # 2021), ConvNeXt, which has no BatchNorm, at 5e-5 (Liu et al. 2022).
 BACKBONES = {
     # The dry run's own, pre-trained on drawn vehicles of other kinds.
-    "Plain": Backbone("tf", (72, 96), "plain_notop.weights.h5", 0.03, 1.0, "training.plain"),
+    "Plain": Backbone("tf", (72, 96), "plain_notop.weights.h5", 0.03, 1.0, "kernelkit.train.plain"),
     "MobileNet": Backbone("tf", (224, 288), "mobilenet_1_0_224_tf_no_top.h5", 0.73),
     "InceptionV3": Backbone(
         "tf", (336, 448), "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", 9.6
@@ -360,8 +363,8 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
 
     With --show-config the settings are printed, and the program ends.
     """
-    config, options = settings.read_settings(
-        settings.make_parser(__doc__),
+    config, options = read_settings(
+        make_parser(__doc__),
         RECIPES,
         lambda options: "default" if ON_KAGGLE or options.data else "dry",
         OVERRIDES,
@@ -369,14 +372,14 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
         {"backbone": BACKBONES, "augmentation": AUGMENTATIONS},
     )
     if options.report:
-        sys.exit(report.remake(options.report))
+        sys.exit(remake(options.report))
     limit = KAGGLE_MINUTES if ON_KAGGLE else None
     config = dataclasses.replace(config, time_limit=config.time_limit or limit)
-    config = settings.resolved(config, BACKBONES)
+    config = resolved(config, BACKBONES)
     if options.show_config:
-        members = settings.members_of(config, RECIPES, SHARED, BACKBONES)
-        minutes = training.gpu_minutes(config, members, BACKBONES, VIEWS, PHOTOS)
-        settings.show_config(config, COMPETITION.slug, RECIPES, SHARED, BACKBONES, minutes)
+        members = members_of(config, RECIPES, SHARED, BACKBONES)
+        minutes = gpu_minutes(config, members, BACKBONES, VIEWS, PHOTOS)
+        show_config(config, COMPETITION.slug, RECIPES, SHARED, BACKBONES, minutes)
         sys.exit(0)
     return config, options
 
@@ -384,7 +387,9 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
 if __name__ == "__main__" and not IN_CELL:  # answers --help and errors before the slow imports
     read_arguments(sys.argv[1:])
 
-from offline import ensure_albumentations, find_mounted, find_weights
+from kernelkit.offline.mounts import find_mounted
+from kernelkit.offline.weights import find_weights
+from kernelkit.offline.wheels import ensure_albumentations
 
 ensure_albumentations(LIB)
 
@@ -392,12 +397,34 @@ import albumentations as A
 import cv2
 import keras
 
-import inference
-import photos
-import results
 from ImageDataAugmentor.fused.transforms import FancyPCA
-from photos import PhotoTables, make_iterator
-from training import Clock
+from kernelkit.config.view import views_of
+from kernelkit.core.metrics import Judge
+from kernelkit.data.batches import check_batches, keep_decoded, make_iterator
+from kernelkit.data.tables import PhotoTables, fingerprint, load_tables
+from kernelkit.predict.outcome import combine_members
+from kernelkit.predict.portfolio import Portfolio
+from kernelkit.predict.prediction import predict, with_pseudo_labels
+from kernelkit.report.attention import note_attention
+from kernelkit.report.metrics import stage_sentence
+from kernelkit.report.photos import note_photos
+from kernelkit.report.run import write_results
+from kernelkit.report.writing import finish, write_report
+from kernelkit.train.backbones import load_backbone, preprocess, unfreeze
+from kernelkit.train.checkpoint import Diverged, make_callbacks
+from kernelkit.train.clock import Clock, OutOfTime
+from kernelkit.train.devices import OutOfMemory, shared_batch
+from kernelkit.train.head import build_head, fit_head
+from kernelkit.train.mixing import Mixing
+from kernelkit.train.opening import open_state, workplace
+from kernelkit.train.plan import Job, Run, make_plan
+from kernelkit.train.preflight import choose_step
+from kernelkit.train.rates import layer_factors, make_optimizer
+from kernelkit.train.sharing import predict as predict_batches
+from kernelkit.train.sharing import share
+from kernelkit.train.state import write_weights
+from kernelkit.train.trial import Makers
+from kernelkit.train.workers import failures_explained
 
 # --------------------------------------------------------------------------------------- data
 
@@ -407,7 +434,8 @@ def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
     if ON_KAGGLE and not data:
         return find_mounted(ROOT / "input", COMPETITION.slug, COMPETITION.tables)
     if not data:
-        from sample import NOTE, drawn_competition  # which stay on this machine
+        from sample import NOTE  # which stays on this machine
+        from sample.competition import drawn_competition
 
         print(NOTE)
         return drawn_competition(scratch / "drawn", seed)
@@ -416,24 +444,24 @@ def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
 
 def open_run(config: Config, options: argparse.Namespace, output: Path, scratch: Path):
     """Read the photos, and find or begin the run in `output`; a mere plan writes nothing there."""
-    members = settings.members_of(config, RECIPES, SHARED, BACKBONES)
+    members = members_of(config, RECIPES, SHARED, BACKBONES)
     for name, each in members.items():
         print(f"recipe {each.recipe}, {name}: {each.backbone} at {size_text(each.image_size)}")
         if not options.plan:
             weights_of(each)  # missing ones are named before all photos are read
     folder = find_competition(options.data, scratch, config.seed)
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
-    folds = photos.load_tables(folder, COMPETITION, scratch, config, dict(options.set))
-    folds = photos.keep_decoded(folds, members.values(), VIEWS, scratch)
+    folds = load_tables(folder, COMPETITION, scratch, config, dict(options.set))
+    folds = keep_decoded(folds, members.values(), VIEWS, scratch)
     count = len(folds[0].train)
-    config = settings.at_own_batch(config, count)
-    members = {name: settings.at_own_batch(each, count) for name, each in members.items()}
-    photos.check_batches(members, folds[0], augmentation)
-    same = settings.decisive(config, MAY_CHANGE) | {"metric": folds[0].competition.layout.metric}
-    place = output / "state", same, photos.fingerprint(folds)
-    state = training.open_state(*place, options.fresh, ROOT / "input", read_only=options.plan)
-    plan = training.make_plan(members, BACKBONES, VIEWS, folds, state, START, config.time_limit)
-    return training.Run(config, members, folds, state, plan, output)
+    config = at_own_batch(config, count)
+    members = {name: at_own_batch(each, count) for name, each in members.items()}
+    check_batches(members, folds[0], augmentation)
+    same = decisive(config, MAY_CHANGE) | {"metric": folds[0].competition.layout.metric}
+    place = output / "state", same, fingerprint(folds)
+    state = open_state(*place, options.fresh, ROOT / "input", read_only=options.plan)
+    plan = make_plan(members, BACKBONES, VIEWS, folds, state, START, config.time_limit)
+    return Run(config, members, folds, state, plan, output)
 
 
 # -------------------------------------------------------------------------------------- model
@@ -444,10 +472,10 @@ def build_model(config: Config, classes: int, weights: Path | None) -> keras.Mod
     row = BACKBONES[config.backbone]
     mode = row.preprocessing if config.input_range == "backbone" else config.input_range
     inputs = keras.Input((*config.image_size, 3), dtype="uint8", name="photo")
-    x = training.preprocess(inputs, mode)
-    x = training.load_backbone(f"{row.package}.{config.backbone}", config.image_size, weights)(x)
+    x = preprocess(inputs, mode)
+    x = load_backbone(f"{row.package}.{config.backbone}", config.image_size, weights)(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    return keras.Model(inputs, training.build_head(config, classes)(x))
+    return keras.Model(inputs, build_head(config, classes)(x))
 
 
 def weights_of(config: Config) -> Path | None:
@@ -457,9 +485,9 @@ def weights_of(config: Config) -> Path | None:
 
 def compile_model(config: Config, network: keras.Model, stage: Stage, rate: float, way):
     """Return the model that `fit` trains in a stage, taking each step the way given."""
-    model = training.Mixing(network, stage.mixup, stage.cutmix, way.micro_batch)
-    factors = training.layer_factors(network, config.head_rate, config.layer_decay)
-    optimizer = training.make_optimizer(config, rate, factors)
+    model = Mixing(network, stage.mixup, stage.cutmix, way.micro_batch)
+    factors = layer_factors(network, config.head_rate, config.layer_decay)
+    optimizer = make_optimizer(config, rate, factors)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
     accuracy = keras.metrics.CategoricalAccuracy("accuracy")
     model.compile(optimizer, loss, weighted_metrics=[accuracy], jit_compile=way.xla)
@@ -477,27 +505,27 @@ def train(config: Config, tables: PhotoTables, clock: Clock, others: list):
     """
     state, classes, network = clock.state, len(tables.competition.classes), None
     for stage in clock.stages_left():  # the same one again where it failed
-        sized = settings.at_scale(config, stage.scale)
+        sized = at_scale(config, stage.scale)
         network = network_for(sized, classes, network)
         state.keep_first(network)
         try:
             clock.check_epoch()
-            seen = inference.with_pseudo_labels(sized, tables, network, stage, state, VIEWS, others)
+            seen = with_pseudo_labels(sized, tables, network, stage, state, VIEWS, others)
             opened = fit_stage(sized, seen, network, stage, clock)
-        except training.Diverged as diverged:
+        except Diverged as diverged:
             message = state.diverge(diverged.learning_rate)
             print(f"The loss of {clock.name(stage)} is no longer a number: {message}.")
-        except training.OutOfMemory:
+        except OutOfMemory:
             message, network = state.step_down(stage.name, config.batch_size), None
             print(f"Out of memory in {clock.name(stage)}: {message}.")
-        except training.OutOfTime:
+        except OutOfTime:
             print(f"Time is up in {clock.name(stage)}: on to the prediction.")
             state.run_out_of_time()
             break
         else:
-            print(results.stage_sentence(config, stage, clock, opened), flush=True)
-        report.write_report(state.folder.parent)
-    best = settings.at_scale(config, config.stages[state.best_stage].scale)
+            print(stage_sentence(config, stage, clock, opened), flush=True)
+        write_report(state.folder.parent)
+    best = at_scale(config, config.stages[state.best_stage].scale)
     network = network_for(best, classes, network)
     state.load_best(network)
     return network, best
@@ -513,24 +541,24 @@ def network_for(config: Config, classes: int, network: keras.Model | None) -> ke
 def fit_stage(config: Config, tables: PhotoTables, network, stage: Stage, clock: Clock) -> str:
     """Train the head and the upper part of the backbone; return what trained."""
     if stage.views:
-        return training.fit_head(config, tables, network, stage, clock, augmentation)
+        return fit_head(config, tables, network, stage, clock, augmentation)
     state = clock.state
     rate = state.learning_rate or stage.learning_rate
-    opened = training.unfreeze(config, network.get_layer("backbone"), stage)
+    opened = unfreeze(config, network.get_layer("backbone"), stage)
     step = f"learning rate {rate:g}, {config.batch_size} photos a step"
     print(f"{clock.name(stage)} begins: {opened}, {step}", flush=True)
     batches = make_iterator(config, tables, tables.train, augmentation(config), shuffle=True)
     validation = make_iterator(config, tables, tables.validation)
     model = compile_model(config, network, stage, rate, state.way_of(stage.name))
-    judge = inference.Judge(state.metric, tables.positions(tables.validation))
-    model.measure = lambda: judge(photos.predict(network, validation))
+    judge = Judge(state.metric, tables.positions(tables.validation))
+    model.measure = lambda: judge(predict_batches(network, validation))
     state.restore(network, model.optimizer, model.trainable_variables)
     model.fit(
-        photos.share(batches.as_tf_dataset()),
-        validation_data=photos.share(validation.as_tf_dataset()),
+        share(batches.as_tf_dataset()),
+        validation_data=share(validation.as_tf_dataset()),
         initial_epoch=state.epoch,
         epochs=stage.epochs,
-        callbacks=training.make_callbacks(config, state, clock, network, batches, judge),
+        callbacks=make_callbacks(config, state, clock, network, batches, judge),
         verbose=0,
     )
     return opened
@@ -539,42 +567,42 @@ def fit_stage(config: Config, tables: PhotoTables, network, stage: Stage, clock:
 # --------------------------------------------------------------------------------------- main
 
 
-def run_job(run: training.Run, job: training.Job, others: list):
-    """Train one member on one fold and predict; return the `inference.Fold` and the network."""
-    config = settings.at_own_rate(run.members[job.member], BACKBONES)
-    config = dataclasses.replace(config, batch_size=training.shared_batch(config.batch_size))
-    tables, views = run.folds[job.fold], inference.views_of(config, VIEWS)
+def run_job(run: Run, job: Job, others: list):
+    """Train one member on one fold and predict; return the `Fold` and the network."""
+    config = at_own_rate(run.members[job.member], BACKBONES)
+    config = dataclasses.replace(config, batch_size=shared_batch(config.batch_size))
+    tables, views = run.folds[job.fold], views_of(config, VIEWS)
     keras.utils.set_random_seed(config.seed)
     run.state.begin_job(job.member, job.fold)
     clock = run.plan.clock(job, config.stages)
     network, config = train(config, tables, clock, others)
-    fold = inference.predict(config, tables, network, clock, views, build_model, augmentation)
+    fold = predict(config, tables, network, clock, views, build_model, augmentation)
     return fold, network
 
 
-def go(run: training.Run) -> None:
+def go(run: Run) -> None:
     """Train each member on each fold, blend them, and write the submission and all results."""
     plan, state, output = run.plan, run.state, run.output
-    results.note_photos(output, run.folds)
-    known = {name: settings.decisive(each, MAY_CHANGE) for name, each in run.members.items()}
-    portfolio = inference.Portfolio(output / "members", ROOT / "input", run.folds, state)
+    note_photos(output, run.folds)
+    known = {name: decisive(each, MAY_CHANGE) for name, each in run.members.items()}
+    portfolio = Portfolio(output / "members", ROOT / "input", run.folds, state)
     plan.done = [job for job in plan.jobs if portfolio.has(job.member, known[job.member], job.fold)]
-    make = training.Makers(weights_of, build_model, compile_model, augmentation)
-    strategy = training.choose_step(run.config, run.members, BACKBONES, run.folds[0], state, make)
+    make = Makers(weights_of, build_model, compile_model, augmentation)
+    strategy = choose_step(run.config, run.members, BACKBONES, run.folds[0], state, make)
     for job in plan.jobs_to_run():  # every member on a fold before any on the next
         began = time.monotonic()
         keras.utils.clear_session()  # of the network before; inside the scope it would break it
-        with strategy.scope(), training.failures_explained():
+        with strategy.scope(), failures_explained():
             fold, network = run_job(run, job, portfolio.tests())
         alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
-        training.write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
+        write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
         cut = state.stage < len(run.members[job.member].stages)  # time was up
         portfolio.add(job.member, known[job.member], fold, cut)
         state.finish_job(job.cost, time.monotonic() - began, cut)
-        report.note_attention(output, network, run.folds[job.fold], fold)
-    outcome = inference.combine_members(portfolio.members, run.folds, run.config.seed)
-    results.write_results(run, outcome, time.monotonic() - START, augmentation)
-    report.finish(output)
+        note_attention(output, network, run.folds[job.fold], fold)
+    outcome = combine_members(portfolio.members, run.folds, run.config.seed)
+    write_results(run, outcome, time.monotonic() - START, augmentation)
+    finish(output)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -583,7 +611,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def run() -> None:
         usual = ROOT / "working" if ON_KAGGLE else Path("output")
-        with training.workplace(options, usual, beside=not ON_KAGGLE) as (output, scratch):
+        with workplace(options, usual, beside=not ON_KAGGLE) as (output, scratch):
             opened = open_run(config, options, output, scratch)
             if options.plan:
                 print(opened.plan.table())

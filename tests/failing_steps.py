@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import keras
 import tensorflow as tf
 
-from training import Makers, Mixing
-from training.precision import scaled_for_float16
+from kernelkit.train.mixing import Mixing
+from kernelkit.train.precision import scaled_for_float16
+from kernelkit.train.trial import Makers
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from ship.loopback import Loopback
+from loopback.server import Loopback
 
 COMPETITION = "some-cars"
 SCRIPT = """

@@ -183,7 +183,8 @@ def digits(folder):
 
 def drawn(name: str) -> Callable[[Path], Expected]:
     """Return a writer of one of the layouts that cars are drawn in."""
-    from sample import LAYOUTS, draw_competition
+    from sample.competition import draw_competition
+    from sample.layouts import LAYOUTS
 
     spec = LAYOUTS[name]
     forms = {"label": "label", "probability": "probability", "columns": "probabilities"}

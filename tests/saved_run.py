@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from results import Metrics
-from results.metrics import MemberMetrics, StageMetrics
+from kernelkit.report.metrics import MemberMetrics, Metrics, StageMetrics
 
 STAGES = [
     {"name": "head", "fraction": 0.0, "learning_rate": 1e-3, "epochs": 1, "views": 4},
@@ -148,7 +147,7 @@ def write_suspects(folder: Path, names: list[str], truth, suspects: dict[int, in
 
 
 def write_member(folder: Path, name: str, said, test, shared: dict, settings: dict) -> None:
-    """Write the probabilities of a member as `inference.portfolio` does."""
+    """Write the probabilities of a member as `kernelkit.predict.portfolio` does."""
     (folder / "members" / name).mkdir(parents=True, exist_ok=True)
     right = (np.asarray(shared["classes"])[said.argmax(1)] == shared["validation_labels"]).mean()
     np.savez_compressed(

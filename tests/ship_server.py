@@ -21,11 +21,11 @@ import tempfile
 from types import SimpleNamespace
 
 import ship.__main__
-import ship.client
-import ship.line
+import ship.kaggle.client
+import ship.kaggle.line
 
 CLIENT = ("kagglesdk", "bleach", "google.protobuf.field_mask_pb2", "slugify")
-for name in (*CLIENT, "common.tables", "scipy.stats"):
+for name in (*CLIENT, "kernelkit.core.tables", "scipy.stats"):
     with contextlib.suppress(ImportError):  # other versions of the client need other packages
         importlib.import_module(name)
 
@@ -34,7 +34,7 @@ class Forked:
     """The client's process, in the place of the `subprocess.Popen` that starts Python anew."""
 
     def __init__(self, command: list[str], stdin, stdout, stderr, env: dict[str, str]):
-        assert command[-2:] == ["-m", "ship.client"], command
+        assert command[-2:] == ["-m", "ship.kaggle.client"], command
         (read_requests, write_requests), (read_answers, write_answers) = os.pipe(), os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -43,7 +43,7 @@ class Forked:
             os.close(read_answers)
             sys.stdin = open(0)  # noqa: SIM115 - the process lives as long as it is open
             with exiting():
-                ship.client.serve()
+                ship.kaggle.client.serve()
         os.close(read_requests)
         os.close(write_answers)
         self.stdin, self.stdout = os.fdopen(write_requests, "wb"), os.fdopen(read_answers, "rb")
@@ -110,7 +110,7 @@ def answer(connection: socket.socket) -> None:
 
 def serve(path: str) -> None:
     """Answer connections until stdin is closed."""
-    ship.line.subprocess = SimpleNamespace(Popen=Forked, PIPE=None)
+    ship.kaggle.line.subprocess = SimpleNamespace(Popen=Forked, PIPE=None)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nobody has to wait for the forks
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)

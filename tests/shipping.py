@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ship.loopback import Loopback
-from ship.record import Run
-from ship.state import Ledger
+from loopback.server import Loopback
+from ship.ledger.record import Run
+from ship.ledger.state import Ledger
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 COMPETITION = "sf-dl-car-classification"

@@ -14,10 +14,12 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
 
-from photos import predict, share  # noqa: E402
-from training import Averaging, Mixing, load_backbone, open_backbone  # noqa: E402
-from training.devices import make_strategy, shared_batch  # noqa: E402
-from training.precision import scaled_for_float16, set_precision  # noqa: E402
+from kernelkit.train.averaging import Averaging  # noqa: E402
+from kernelkit.train.backbones import load_backbone, open_backbone  # noqa: E402
+from kernelkit.train.devices import make_strategy, shared_batch  # noqa: E402
+from kernelkit.train.mixing import Mixing  # noqa: E402
+from kernelkit.train.precision import scaled_for_float16, set_precision  # noqa: E402
+from kernelkit.train.sharing import predict, share  # noqa: E402
 
 SIDE, CLASSES, BATCH = 16, 3, 8
 
@@ -35,7 +37,7 @@ def network(norm_momentum):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((SIDE, SIDE, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs)
-    backbone = load_backbone("training.plain.Plain", (SIDE, SIDE), None)
+    backbone = load_backbone("kernelkit.train.plain.Plain", (SIDE, SIDE), None)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(x))
     open_backbone(backbone, 1.0, True, norm_momentum)
     penalty = keras.regularizers.L2(0.01)

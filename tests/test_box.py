@@ -15,9 +15,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ship.loopback import box
+from loopback import box
 
-LIB = Path(box.__file__).resolve().parents[2]
+LIB = Path(box.__file__).resolve().parents[1]
 SPACES = ["--mount", "--net", "--pid", "--fork", "--kill-child"]
 USER = ["unshare", "--user", "--map-root-user", *SPACES]
 
@@ -45,7 +45,7 @@ print(json.dumps({
     "written": {name: attempt(os.path.join(root, name))
                 for name in ("src/x", "input/x", "input/a/b/x", "input/a/b/data.csv", "working/x")},
     "start": attempt("x"), "host": host["port"] and reach(("127.0.0.1", host["port"])),
-    "repo": os.path.exists(os.path.join(host["lib"], "ship", "loopback", "box.py")),
+    "repo": os.path.exists(os.path.join(host["lib"], "loopback", "box.py")),
     "ship": importlib.util.find_spec("ship") is not None,
     "environment": dict(os.environ), "prefix": sys.prefix,
 }))
@@ -210,7 +210,7 @@ def test_installed_packages_do_not_leak_into_the_run(folders, editable):
         "try:\n    import ship.loopback\nexcept ImportError:\n    print(photos.WHERE)"
     )
     call = (
-        "import sys\nfrom ship.loopback.box import run_script\n"
+        "import sys\nfrom loopback.box import run_script\n"
         f"status = run_script({str(script(folders, text))!r}, {{'lib': {str(folders / 'lib')!r}}}, "
         f"{str(folders / 'out')!r}, print, 60)\nsys.exit(status)"
     )
@@ -228,7 +228,7 @@ def install(folder, editable):
     if editable:
         (packages / "project.pth").write_text(f"{LIB}\n")
         return python
-    for name in ("ship", "common"):
+    for name in ("loopback", "kernelkit"):
         shutil.copytree(LIB / name, packages / name)
     record = packages / "project-1.0.dist-info"
     record.mkdir()
@@ -306,7 +306,7 @@ def test_nothing_outlives_a_caller_that_dies(folders, number, plain):
     scratch.mkdir()
     call = (
         "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"sys.path.insert(0, {str(LIB)!r})\nfrom ship.loopback.box import run_script\n"
+        f"sys.path.insert(0, {str(LIB)!r})\nfrom loopback.box import run_script\n"
         f"run_script({str(script(folders, sleeper(marker)))!r}, {{}}, {str(folders / 'out')!r}, "
         "lambda line: print(line, flush=True))"
     )
@@ -352,15 +352,14 @@ def test_an_ordinary_user_gets_the_same_box(folders):
     with tempfile.TemporaryDirectory() as name:
         public = Path(name)
         public.chmod(0o777)
-        shutil.copytree(LIB / "ship" / "loopback", public / "ship" / "loopback")
-        (public / "ship" / "__init__.py").touch()
-        shutil.copytree(LIB / "common", public / "common")
+        shutil.copytree(LIB / "loopback", public / "loopback")
+        shutil.copytree(LIB / "kernelkit", public / "kernelkit")
         (public / "any.py").write_text(
             "import os\ntry:\n    open('/kaggle/src/x', 'w')\nexcept OSError as error:\n"
             "    print(error.strerror)\nopen('/kaggle/working/made', 'w')"
         )
         call = (
-            "import os, sys; sys.path.insert(0, '.'); from ship.loopback import box\n"
+            "import os, sys; sys.path.insert(0, '.'); from loopback import box\n"
             "print(os.geteuid(), box.guarantees())\n"
             "sys.exit(box.run_script('any.py', {}, 'out', print, 60))"
         )

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from common import Boundary, Problem, scratch_folder, temporary_name, write_atomically
-from common.locks import only_one
-from common.tables import read_csv
+from kernelkit.core.boundary import Boundary
+from kernelkit.core.files import scratch_folder, temporary_name, write_atomically
+from kernelkit.core.locks import only_one
+from kernelkit.core.problem import Problem
+from kernelkit.core.tables import read_csv
 
 LIB = Path(__file__).parents[1] / "lib"
 
@@ -80,7 +82,7 @@ class TestLock:
     def test_a_holder_is_named_and_a_dead_one_keeps_nothing(self, tmp_path):
         lock = tmp_path / "runs" / ".lock"
         code = (
-            "import sys; from pathlib import Path; from common.locks import only_one\n"
+            "import sys; from pathlib import Path; from kernelkit.core.locks import only_one\n"
             "with only_one(Path(sys.argv[1]), ''):\n"
             "    print('held', flush=True); sys.stdin.read()\n"
         )
@@ -218,7 +220,7 @@ def test_a_temporary_file_keeps_the_suffixes_by_which_keras_and_numpy_choose_a_f
 def run_script(code, **settings):
     """Run Python code beside our packages, with the boundary's guard in force."""
     head = f"import sys; sys.path.insert(0, {str(LIB)!r})\n"
-    head += "from common.boundary import Boundary, guard\nguard('tool')\n"
+    head += "from kernelkit.core.boundary import Boundary, guard\nguard('tool')\n"
     settings = {"capture_output": True, "check": False, "timeout": 60} | settings
     return subprocess.run([sys.executable, "-c", head + code], **settings)
 
@@ -286,7 +288,8 @@ def test_what_fails_before_the_boundary_is_one_sentence(code, said, tmp_path):
 def test_an_unknown_user_without_a_home_gets_one():
     code = "from pathlib import Path; print(Path.home())"
     environment = {name: value for name, value in os.environ.items() if name != "HOME"}
-    head = f"import os, sys; sys.path.insert(0, {str(LIB)!r}); from common.boundary import guard\n"
+    head = f"import os, sys; sys.path.insert(0, {str(LIB)!r}); "
+    head += "from kernelkit.core.boundary import guard\n"
     script = f"{head}os.setuid(54321); guard('tool'); {code}"
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True)
     assert done.stdout.strip(), done.stderr

@@ -14,10 +14,10 @@ import pytest
 from equipment import EQUIPMENT
 from vehicles import VEHICLES
 
+from kernelkit.train.plain import Plain
 from sample.bodies import CARS
 from sample.competition import plan
 from sample.features import FEATURES
-from training.plain import Plain
 
 REPOSITORY = Path(__file__).parents[1]
 WEIGHTS = REPOSITORY / "lib" / "weights"

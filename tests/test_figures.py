@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from results import figures
+from kernelkit.report import figures
 
 LIB = Path(__file__).parents[1] / "lib"
 NAMES = {
@@ -96,7 +96,7 @@ def peak_growth_mb(function: str, classes: int, path: Path) -> float:
     code = f"""
 import sys
 import numpy as np, pandas as pd
-from results import figures
+from kernelkit.report import figures
 
 def peak():
     with open("/proc/self/status") as file:
@@ -223,7 +223,7 @@ def test_a_failed_figure_leaves_the_old_one(tmp_path, monkeypatch):
 def test_the_callers_backend_and_figures_stay_as_they_are(tmp_path):
     code = (
         "import sys; import matplotlib; matplotlib.use('svg');"
-        "import pandas as pd; from results import figures;"
+        "import pandas as pd; from kernelkit.report import figures;"
         "figures.class_balance(pd.DataFrame({'train': [1], 'validation': [1]}), sys.argv[1]);"
         "assert matplotlib.get_backend() == 'svg'; assert 'matplotlib.pyplot' not in sys.modules"
     )

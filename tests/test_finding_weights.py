@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from common import Problem
-from offline import find_weights, weights
+from kernelkit.core.problem import Problem
+from kernelkit.offline import weights
+from kernelkit.offline.weights import find_weights
 
 
 @pytest.fixture

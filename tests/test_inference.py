@@ -7,21 +7,14 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-import inference
-from common import Problem
-from inference import (
-    agreeing,
-    apply_temperature,
-    blend,
-    blending,
-    choose_views,
-    combine,
-    expected_calibration_error,
-    label_suspects,
-    suspects,
-    temperature,
-)
-from inference.scores import METRICS, accuracy, log_loss, losses
+from kernelkit.core.metrics import METRICS, accuracy, log_loss, losses
+from kernelkit.core.problem import Problem
+from kernelkit.predict import blending, suspects
+from kernelkit.predict.blending import blend, combine
+from kernelkit.predict.calibration import apply_temperature, expected_calibration_error, temperature
+from kernelkit.predict.choosing import choose_views
+from kernelkit.predict.pseudo import agreeing
+from kernelkit.predict.suspects import label_suspects
 
 CLASSES = 5
 
@@ -492,9 +485,3 @@ def test_all_must_agree_and_be_sure_on_average():
     assert agreeing([one, two], 0.999)[0].size == 0
     with pytest.raises(ValueError, match="no predictions"):
         agreeing([], 0.9)
-
-
-def test_the_package_offers_all_its_names():
-    assert all(hasattr(inference, name) for name in inference.__all__)
-    with pytest.raises(AttributeError, match="module 'inference' has no attribute 'guess'"):
-        inference.guess  # noqa: B018

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from common import Problem
-from inference.blending import blend
-from inference.choosing import choose_views
-from inference.scores import (
+from kernelkit.core.metrics import (
     METRICS,
     Judge,
     metric_called,
@@ -17,7 +14,10 @@ from inference.scores import (
     paired_interval,
     unpacked,
 )
-from training import open_state
+from kernelkit.core.problem import Problem
+from kernelkit.predict.blending import blend
+from kernelkit.predict.choosing import choose_views
+from kernelkit.train.opening import open_state
 
 PHOTOS = 240
 

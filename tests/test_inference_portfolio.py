@@ -9,10 +9,13 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score
 
-from common import Problem
-from inference import Fold, Portfolio, View, choose_prediction, combine_members, predict_views
-from photos import PhotoTables, fingerprint
-from photos.competition import Competition
+from kernelkit.config.view import View
+from kernelkit.core.problem import Problem
+from kernelkit.data.competition import Competition
+from kernelkit.data.tables import PhotoTables, fingerprint
+from kernelkit.predict.outcome import combine_members
+from kernelkit.predict.portfolio import Fold, Portfolio
+from kernelkit.predict.views import choose_prediction, predict_views
 
 SETTINGS = {"size": (48, 64), "stages": ({"name": "head", "rate": 1e-3},), "seed": 42}
 CLASSES = [[0, 1, 10], ["audi", "bmw", "vw"]]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from common.locks import only_one
+from kernelkit.core.locks import only_one
 from test_kernel_resume import SCRIPT, start
 from tiny_kernel import TINY, kernel
 
@@ -31,7 +31,7 @@ def test_an_unexpected_error_is_one_sentence_with_its_traceback_in_a_file(
     def fail(*_):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("inference.prediction.predict_views", fail)
+    monkeypatch.setattr("kernelkit.predict.prediction.predict_views", fail)
     assert run(competition, tmp_path) == 1
     file = tmp_path / "traceback.txt"
     assert last_line(capsys) == (
@@ -61,7 +61,7 @@ def test_decorations_that_fail_are_warned_of(competition, tmp_path, monkeypatch,
         raise MemoryError("no room for a picture")
 
     for name in ("confusion_matrix", "class_balance", "photo_grid", "learning_curves"):
-        monkeypatch.setattr(f"results.figures.{name}", fail)
+        monkeypatch.setattr(f"kernelkit.report.figures.{name}", fail)
     assert run(competition, tmp_path) == 0
     said = capsys.readouterr().out
     for name in ("confusion_matrix", "class_balance", "augmented", "learning_curves"):

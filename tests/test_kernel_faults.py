@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from ImageDataAugmentor.reading import ImageLoader
-from inference.prediction import predict, predict_photos
+from kernelkit.predict.prediction import predict, predict_photos
 from tiny_kernel import TINY, kernel
 
 ROOT = Path(kernel.__file__).parent
@@ -106,7 +106,7 @@ def test_a_folder_that_is_read_only_is_named(competition, capsys):
 
 def test_no_decision_depends_on_a_clock_that_may_jump():
     """Only what is shown may: the time of day at which a run ends."""
-    shown = {"lib/training/plan.py", "lib/results/run.py"}
+    shown = {"lib/kernelkit/train/plan.py", "lib/kernelkit/report/run.py"}
     rooms = ("training", "inference", "photos", "results", "common", "ImageDataAugmentor")
     files = [
         ROOT / "kernel.py",
@@ -149,17 +149,17 @@ def settings_and_tables(competition, scratch, *arguments):
     """Return the settings for larger photos, and the tables of a competition."""
     config, _ = kernel.read_arguments([*TINY, "--data", str(competition), *arguments])
     config = replace(config, image_size=(96, 128), batch_size=16)
-    return config, kernel.photos.load_tables(competition, kernel.COMPETITION, scratch, config)
+    return config, kernel.load_tables(competition, kernel.COMPETITION, scratch, config)
 
 
 def test_each_photo_is_decoded_once_for_all_views(competition, tmp_path, monkeypatch):
     config, parts = settings_and_tables(competition, tmp_path, "--tta", "4")
-    (tables,) = kernel.photos.keep_decoded(parts, [config], kernel.VIEWS, tmp_path)
+    (tables,) = kernel.keep_decoded(parts, [config], kernel.VIEWS, tmp_path)
     decoded, decode = Counter(), ImageLoader.decode
     monkeypatch.setattr(
         ImageLoader, "decode", lambda self, path: (decoded.update([path]), decode(self, path))[1]
     )
-    state = kernel.training.open_state(tmp_path / "state", {}, "", fresh=False)
+    state = kernel.open_state(tmp_path / "state", {}, "", fresh=False)
     clock = kernel.Clock(state, config.stages, 24, 4, math.inf)
     fold = predict(
         *(config, tables, small_network(config), clock, kernel.VIEWS[:4]),

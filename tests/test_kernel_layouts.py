@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference.scores import METRICS
-from sample import draw_competition
+from kernelkit.core.metrics import METRICS
+from sample.competition import draw_competition
 from test_kernel_run import run
 from tiny_competition import write_photo
 

@@ -4,12 +4,11 @@ import keras
 import numpy as np
 import pytest
 
-from common import Problem
-from settings import at_own_rate
+from kernelkit.config.resolving import at_own_rate
+from kernelkit.core.problem import Problem
+from kernelkit.train.backbones import is_norm, layers_of, load_backbone, preprocess, unfreeze
+from kernelkit.train.precision import set_precision
 from tiny_kernel import TINY, kernel
-from training import layers_of, load_backbone, unfreeze
-from training.backbones import is_norm, preprocess
-from training.precision import set_precision
 
 REAL = [n for n, row in kernel.BACKBONES.items() if row.package == "keras.applications"]
 LIGHT = {"MobileNet", "Xception", "InceptionV3", "EfficientNetB3", "ConvNeXtTiny"}

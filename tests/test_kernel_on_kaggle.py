@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import kernel
-from sample import draw_competition
-from ship.contents import copy_files, upload_files
-from ship.loopback.box import LAYOUTS, guarantees, mounts, run_script
+from loopback.box import LAYOUTS, guarantees, mounts, run_script
+from sample.competition import draw_competition
+from ship.project.contents import copy_files, upload_files
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kernelkit.train.plan import Plan
 from test_kernel_resume import start, stop_in
 from test_kernel_run import check_submission, run
 from tiny_kernel import kernel
@@ -70,7 +71,7 @@ def test_time_running_out_gives_fewer_members_and_a_submission(
     competition, tmp_path, monkeypatch, capsys
 ):
     """After two of four networks nothing more fits."""
-    monkeypatch.setattr(kernel.training.Plan, "fits", lambda plan, job: len(plan.state.jobs) < 2)
+    monkeypatch.setattr(Plan, "fits", lambda plan, job: len(plan.state.jobs) < 2)
     assert run(competition, tmp_path, *SHORT, *MEMBERS) == 0
     check_submission(competition, tmp_path)
     assert "Time is up: a, fold 1, is left out." in capsys.readouterr().out

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from kernelkit.train.checkpoint import Checkpoint
 from test_kernel_run import run, whole_run
 from tiny_kernel import kernel
 
@@ -108,14 +109,14 @@ def ended(competition, tmp_path_factory):
     """An output folder with a run that ended after the first epoch of the second stage."""
     output = tmp_path_factory.mktemp("ended")
     with pytest.MonkeyPatch.context() as patch:
-        check = kernel.training.Clock.check_epoch
+        check = kernel.Clock.check_epoch
 
         def end(clock):
             if len(clock.state.history) == 2:
                 raise Stop
             check(clock)
 
-        patch.setattr(kernel.training.Clock, "check_epoch", end)
+        patch.setattr(kernel.Clock, "check_epoch", end)
         with pytest.raises(Stop):
             run(competition, output, *SHORT)
     return output
@@ -160,10 +161,10 @@ def test_fresh_throws_it_away(competition, half_done):
 
 def test_killed_while_predicting_trains_nothing_again(competition, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(kernel.results, "write_results", lambda *_: (_ for _ in ()).throw(Stop()))
+        patch.setattr(kernel, "write_results", lambda *_: (_ for _ in ()).throw(Stop()))
         with pytest.raises(Stop):
             run(competition, tmp_path, *SHORT)
-    monkeypatch.setattr(kernel.training, "unfreeze", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(kernel, "unfreeze", lambda *_: pytest.fail("trained again"))
     assert run(competition, tmp_path, *SHORT) == 0
     assert len(schedule(tmp_path)) == 3
 
@@ -176,10 +177,10 @@ def test_a_session_that_time_cut_short_goes_on_in_the_next_one(
 
     def time_is_up(clock, rate):
         if (clock.state.stage, clock.state.epoch) == (1, 1):
-            raise kernel.training.OutOfTime
+            raise kernel.OutOfTime
 
     with monkeypatch.context() as patch:
-        patch.setattr(kernel.training.Clock, "check_batch", time_is_up)
+        patch.setattr(kernel.Clock, "check_batch", time_is_up)
         assert run(competition, first, *SHORT) == 0
     earlier = schedule(first)
     assert list(earlier.stage) == ["head", "half"]
@@ -206,15 +207,15 @@ def test_a_step_that_runs_out_of_memory_goes_on_from_the_last_epoch_with_fewer_p
     competition, tmp_path, monkeypatch, capsys
 ):
     """It does so down to one photo, which fits here."""
-    end_of_batch = kernel.training.Checkpoint.on_train_batch_end
+    end_of_batch = Checkpoint.on_train_batch_end
 
     def run_out(callback, batch, logs=None):
         state, at_once = callback.state, callback.model.micro_batch
         if (state.stage, state.epoch) == (1, 1) and at_once != 1:
-            raise kernel.training.OutOfMemory(None, None, "OOM when allocating a tensor")
+            raise kernel.OutOfMemory(None, None, "OOM when allocating a tensor")
         end_of_batch(callback, batch, logs)
 
-    monkeypatch.setattr(kernel.training.Checkpoint, "on_train_batch_end", run_out)
+    monkeypatch.setattr(Checkpoint, "on_train_batch_end", run_out)
     assert run(competition, tmp_path, *SHORT) == 0
     said = capsys.readouterr().out
     for number in (2, 1):

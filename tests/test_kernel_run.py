@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference import views_of
-from inference.scores import unpacked
+from kernelkit.config.view import views_of
+from kernelkit.core.metrics import unpacked
 from tiny_kernel import TINY, kernel
 
 
@@ -44,7 +44,7 @@ def finished(competition, tmp_path_factory):
 def best(competition, finished):
     """The settings, photos and network of that run, the network at its best epoch."""
     config, _ = kernel.read_arguments([*TINY, "--data", str(competition)])
-    (tables,) = kernel.photos.load_tables(competition, kernel.COMPETITION, finished, config)
+    (tables,) = kernel.load_tables(competition, kernel.COMPETITION, finished, config)
     network = kernel.build_model(config, 4, None)
     network.load_weights(finished / "best.weights.h5")
     return config, tables, network
@@ -153,9 +153,9 @@ def test_time_running_out_in_a_stage_still_gives_a_submission(
 ):
     def time_is_up(clock, rate):
         if clock.state.stage == stage:
-            raise kernel.training.OutOfTime
+            raise kernel.OutOfTime
 
-    monkeypatch.setattr(kernel.training.Clock, "check_batch", time_is_up)
+    monkeypatch.setattr(kernel.Clock, "check_batch", time_is_up)
     steps = "head:0:3e-2:1,half:0.5:1e-2:1,all:1:3e-3:1"
     assert run(competition, tmp_path, "--stages", steps) == 0
     check_submission(competition, tmp_path)
@@ -207,10 +207,10 @@ def test_tta_that_hurts_is_not_used(best, tmp_path, monkeypatch, capsys):
     config, tables, network = best
     inverted = kernel.A.Compose([kernel.A.InvertImg(p=1)])
     monkeypatch.setattr(kernel.View, "transform", lambda view, *_: (view.flip and inverted) or None)
-    state = kernel.training.open_state(tmp_path, {}, "", fresh=False)
+    state = kernel.open_state(tmp_path, {}, "", fresh=False)
     clock = kernel.Clock(state, config.stages, 24, 2, math.inf)
     views, make = views_of(config, kernel.VIEWS), (kernel.build_model, kernel.augmentation)
-    fold = kernel.inference.predict(config, tables, network, clock, views, *make)
+    fold = kernel.predict(config, tables, network, clock, views, *make)
     assert config.tta == 2
     assert fold.views == ["plain"]
     assert fold.accuracy_tta == fold.accuracy > 0.9

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from common import Problem
-from settings import at_own_batch, decisive, members_of
-from settings.values import text_of
+from kernelkit.config.members import decisive, members_of
+from kernelkit.config.resolving import at_own_batch
+from kernelkit.config.values import text_of
+from kernelkit.core.problem import Problem
 from tiny_competition import write_csv, write_photo
 from tiny_kernel import TINY, kernel
 
@@ -170,7 +171,7 @@ def test_show_config_needs_no_tensorflow():
     )
     assert json.loads(done.stdout)["recipe"] == "dry"
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "settings" in imported
+    assert "kernelkit" in imported
     assert not imported & {"tensorflow", "keras", "numpy", "pandas", "albumentations"}
 
 
@@ -357,7 +358,10 @@ class TestFinding:
             self.find(tmp_path)
 
 
-@pytest.mark.parametrize("mounted", [[], ["photos"], ["one/common", "two/common"]])
+CORE = "kernelkit/core"
+
+
+@pytest.mark.parametrize("mounted", [[], ["kernelkit"], [f"one/{CORE}", f"two/{CORE}"]])
 def test_without_one_lib_dataset_a_sentence_says_what_to_attach(tmp_path, mounted):
     """There is none, one of an older version, or more than one."""
     script = tmp_path / "script.py"

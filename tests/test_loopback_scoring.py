@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from sklearn import metrics
 
-from inference.scores import METRICS
-from ship.loopback import scoring
+from kernelkit.core.metrics import METRICS
+from loopback import scoring
 
 LABELS = [str(number) for number in range(4)]
 

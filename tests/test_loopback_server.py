@@ -12,8 +12,9 @@ import pytest
 import requests
 from urllib3.exceptions import ProtocolError
 
+from loopback import box
+from loopback.server import Loopback
 from loopback_world import COMPETITION, SCRIPT, make_competition, until, world_in, zipped
-from ship.loopback import Loopback, box
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -718,4 +719,4 @@ def test_the_module_needs_only_the_standard_library_and_ours():
         for line in path.read_text().splitlines()
         if line.startswith(("import ", "from ")) and not line.startswith("from .")
     }
-    assert imported <= sys.stdlib_module_names | {"common"}
+    assert imported <= sys.stdlib_module_names | {"kernelkit"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from photos import make_iterator
+from kernelkit.data.batches import make_iterator
 from tiny_competition import Settings, load, write_competition
 
 

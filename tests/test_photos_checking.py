@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from common import Problem
 from ImageDataAugmentor import load_img
-from photos import check_photos, conflicting_labels, read_competition
+from kernelkit.core.problem import Problem
+from kernelkit.data.checking import check_photos
+from kernelkit.data.competition import read_competition
+from kernelkit.data.duplicates import conflicting_labels
 from tiny_competition import HOME, photo, write_competition, write_csv, write_photo
 
 

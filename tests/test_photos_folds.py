@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 import tiny_competition
-from common import Problem
-from photos import divide, fingerprint, load_tables
+from kernelkit.core.problem import Problem
+from kernelkit.data.splitting import divide
+from kernelkit.data.tables import fingerprint, load_tables
 from tiny_competition import HOME, Settings, write_competition, write_csv, write_photo
 
 

@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common import Problem
-from common.tables import read_csv
-from photos import Layout, check_photos, conflicting_labels, layout_of, read_competition, split
-from photos.layout import literal
-from photos.recognising import propose, source_of
-from photos.rows import class_folders, one_hot, refuse_several
+from kernelkit.core.problem import Problem
+from kernelkit.core.tables import read_csv
+from kernelkit.data.checking import check_photos
+from kernelkit.data.competition import read_competition
+from kernelkit.data.duplicates import conflicting_labels
+from kernelkit.data.layout import Layout, literal
+from kernelkit.data.recognising import layout_of, propose, source_of
+from kernelkit.data.rows import class_folders, one_hot, refuse_several
+from kernelkit.data.splitting import split
 from real_layouts import ALL
 from tiny_competition import HOME, write_competition, write_photo
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from photos import make_iterator
+from kernelkit.data.batches import make_iterator
 from tiny_competition import Settings, load, write_competition, write_photo
 from tiny_kernel import TINY, kernel
 
@@ -34,13 +34,13 @@ def test_a_photo_lost_while_training_is_named_and_the_run_goes_on_once_it_is_bac
     own_competition, tmp_path, monkeypatch, capsys, spoil
 ):
     output, photo = tmp_path / "output", next((own_competition / "test_upload").iterdir())
-    content, predict = photo.read_bytes(), kernel.inference.predict
+    content, predict = photo.read_bytes(), kernel.predict
 
     def lose(*arguments):
         photo.unlink() if spoil == "deleted" else photo.write_bytes(b"no photo")
         return predict(*arguments)
 
-    monkeypatch.setattr(kernel.inference, "predict", lose)
+    monkeypatch.setattr(kernel, "predict", lose)
     assert run(own_competition, output) == 1
     said = capsys.readouterr().err
     assert f"can't be any more: {photo}: " in said
@@ -61,7 +61,7 @@ def test_a_photo_lost_between_sessions_is_other_data(
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(kernel.inference, "predict", interrupt)
+    monkeypatch.setattr(kernel, "predict", interrupt)
     assert run(own_competition, output) == 130
     next((own_competition / "train").rglob("*.jpg")).unlink()
     assert run(own_competition, output) == 1

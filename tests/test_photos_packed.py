@@ -7,11 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from common import Problem
-from common.tables import read_csv
-from photos import Layout, check_photos, read_competition
-from photos.pixels import pixel_columns, usual_range
-from photos.recognising import propose, source_of
+from kernelkit.core.problem import Problem
+from kernelkit.core.tables import read_csv
+from kernelkit.data.checking import check_photos
+from kernelkit.data.competition import read_competition
+from kernelkit.data.layout import Layout
+from kernelkit.data.pixels import pixel_columns, usual_range
+from kernelkit.data.recognising import propose, source_of
 from tiny_competition import photo, reasons, write_csv
 
 SIDE = 8

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import photos.unpacking
-from common import Problem
-from photos import draw_limit, read_competition
+from kernelkit.core.problem import Problem
+from kernelkit.data import unpacking
+from kernelkit.data.competition import draw_limit, read_competition
 from tiny_competition import (
     HOME,
     read,
@@ -252,7 +252,7 @@ def test_an_unpacking_that_is_killed_leaves_no_part_of_a_photo(tmp_path):
     with zipfile.ZipFile(archive, "w") as bundle:
         for i in range(300):
             bundle.writestr(f"train/{i}.jpg", os.urandom(200_000))
-    code = "import sys; from pathlib import Path; from photos.unpacking import unpack;"
+    code = "import sys; from pathlib import Path; from kernelkit.data.unpacking import unpack;"
     code += "unpack(Path(sys.argv[1]), Path(sys.argv[2]), bool)"
     environment = {**os.environ, "PYTHONPATH": str(LIB)}
     command = [sys.executable, "-c", code, str(archive), str(scratch)]
@@ -265,7 +265,7 @@ def test_an_unpacking_that_is_killed_leaves_no_part_of_a_photo(tmp_path):
     assert 20 <= len(done) < 300
     assert {path.stat().st_size for path in done} == {200_000}
     kept = {path: path.stat().st_mtime_ns for path in done}
-    target, _ = photos.unpacking.unpack(archive, scratch, bool)
+    target, _ = unpacking.unpack(archive, scratch, bool)
     assert len(list(target.rglob("[0-9]*.jpg"))) == 300
     assert {path: path.stat().st_mtime_ns for path in done} == kept  # only the rest was unpacked
 
@@ -375,7 +375,7 @@ def test_a_zip_without_photos_is_named(folder):
 def test_a_full_disk_is_named_before_anything_is_written(folder, monkeypatch):
     zip_photos(folder)
     usage = shutil.disk_usage(folder)._replace(free=1000)
-    monkeypatch.setattr(photos.unpacking.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(Problem, match=r"test.zip does not fit into .*scratch.* TMPDIR"):
         read(folder)
     assert not list((folder.parent / "scratch").rglob("*.jpg"))
@@ -387,7 +387,7 @@ def test_a_disk_that_fills_up_while_unpacking_is_named(folder, monkeypatch):
     def full(packed, file, length):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(photos.unpacking.shutil, "copyfileobj", full)
+    monkeypatch.setattr(unpacking.shutil, "copyfileobj", full)
     with pytest.raises(Problem, match=r"test.zip does not fit into"):
         read(folder)
 
@@ -402,9 +402,3 @@ def test_a_submission_is_the_sample_with_the_most_probable_labels(tmp_path, labe
     assert made.Id.tolist() == ["92.jpg", "91.jpg", "90.jpg"]
     assert made.Category.tolist() == [classes[3], classes[0], classes[1]]
     assert competition.sample.Category.tolist() == 3 * [labels[0]]  # is not changed
-
-
-def test_a_package_offers_its_names_and_no_others():
-    assert all(hasattr(photos, name) for name in photos.__all__)
-    with pytest.raises(AttributeError, match="module 'photos' has no attribute 'film'"):
-        photos.film  # noqa: B018

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from common import Problem
 from ImageDataAugmentor.files import is_clutter, is_photo
-from offline import find_mounted
-from photos import check_photos, layout_of, read_competition
-from photos.guessing import names_pattern
-from photos.listing import find_files, list_files, names_below
-from photos.places import opened
-from photos.roles import is_unsure, role_of
+from kernelkit.core.problem import Problem
+from kernelkit.data.checking import check_photos
+from kernelkit.data.competition import read_competition
+from kernelkit.data.guessing import names_pattern
+from kernelkit.data.listing import find_files, list_files, names_below
+from kernelkit.data.places import opened
+from kernelkit.data.recognising import layout_of
+from kernelkit.data.roles import is_unsure, role_of
+from kernelkit.offline.mounts import find_mounted
 from tiny_competition import HOME, load, photo, write_competition, write_csv, write_photo
 
 LABELS = ("cat", "dog", "emu")

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common import Problem
-from photos import split
+from kernelkit.core.problem import Problem
+from kernelkit.data.splitting import split
 
 
 def table(sizes, seed=0):

@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from common import Problem
+from kernelkit.core.problem import Problem
 from tiny_competition import load, write_competition, write_csv
 
 ROWS = 16
@@ -95,7 +95,7 @@ def test_more_than_the_share_that_was_allowed_stops_the_run(folder, capsys, most
 
 
 def test_nothing_is_decoded_where_the_tables_alone_stop_the_run(folder, monkeypatch):
-    monkeypatch.setattr("photos.tables.check_photos", None)
+    monkeypatch.setattr("kernelkit.data.tables.check_photos", None)
     change(folder, lambda Id, label: (Id, "" if Id in ("00.jpg", "10.jpg") else label))
     assert "its label is blank (2: 00.jpg, 10.jpg)" in problem(folder)
 

@@ -8,16 +8,17 @@ import pytest
 
 import failing_steps
 from failing_steps import MAKERS, Settings, Stage
-from photos import PhotoTables
+from kernelkit.data.tables import PhotoTables
+from kernelkit.train import devices
+from kernelkit.train.candidates import Candidate, allowed_precisions, candidates, safest
+from kernelkit.train.child import Child
+from kernelkit.train.devices import unusable_tpu
+from kernelkit.train.memory import activation_bytes, photos_that_fit, step_bytes
+from kernelkit.train.opening import open_state
+from kernelkit.train.precision import FLOAT16, FLOAT16_WITHOUT_DEPTHWISE, FLOAT32
+from kernelkit.train.preflight import Preflight, choose_step
+from kernelkit.train.trial import TOO_LARGE
 from tiny_competition import load, write_competition
-from training import choose_step, devices, open_state
-from training.candidates import Candidate, allowed_precisions, candidates, safest
-from training.child import Child
-from training.devices import unusable_tpu
-from training.memory import activation_bytes, photos_that_fit, step_bytes
-from training.precision import FLOAT16, FLOAT16_WITHOUT_DEPTHWISE, FLOAT32
-from training.preflight import Preflight
-from training.trial import TOO_LARGE
 
 BACKBONES = {"tiny": SimpleNamespace(gmacs=1.0, size=(24, 32))}
 WAYS = [Candidate(1, FLOAT16), Candidate(1, FLOAT16_WITHOUT_DEPTHWISE), Candidate(1, FLOAT32)]
@@ -118,12 +119,12 @@ def test_a_resumed_session_on_the_same_machine_tries_nothing_again(
     again = open_state(state.folder, {}, "", fresh=False)
     with monkeypatch.context() as patch:
         patch.setattr(failing_steps, "MAKERS", None)
-        patch.setattr("training.preflight.Child", lambda *_: pytest.fail("tried again"))
+        patch.setattr("kernelkit.train.preflight.Child", lambda *_: pytest.fail("tried again"))
         choose(again)
         assert again.preflight == json.loads(json.dumps(first))
         assert "an earlier session of this run chose: 1 device, float32" in capsys.readouterr().out
-        patch.setattr("training.preflight.machine", lambda: "another machine")
-        patch.setattr("training.preflight.Child", lambda *_: 1 / 0)
+        patch.setattr("kernelkit.train.preflight.machine", lambda: "another machine")
+        patch.setattr("kernelkit.train.preflight.Child", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             choose(again)
 

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from common import EpochProgress, clock_text
-from ship.follow import Log
+from kernelkit.core.progress import EpochProgress, clock_text
+from ship.commands.follow import Log
 
 HALF = EpochProgress(2, 4, "half", 3, 12, 0.412, 0.881, 0.912, 118, "0:12:34")
 

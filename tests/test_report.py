@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-import report
-from inference.scores import METRICS, packed
-from report import charts, figuring, pictures, writing
-from report.charts import nice_ticks
-from report.saved import read_run
+from kernelkit.core.metrics import METRICS, packed
+from kernelkit.report import charts, figuring, pictures, writing
+from kernelkit.report import writing as report
+from kernelkit.report.charts import nice_ticks
+from kernelkit.report.saved import read_run
 from saved_run import COMMAND, SETTINGS, history_of, write_photos, write_run
 
 KERNEL = Path(__file__).parents[1] / "kernel.py"

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import report
-from report.advice import RULES, advise, again
-from report.saved import read_run
+from kernelkit.report import writing as report
+from kernelkit.report.advice import RULES, advise, again
+from kernelkit.report.saved import read_run
 from saved_run import COMMAND, STAGES, history_of, write_photos, write_run
 from tiny_kernel import TINY, kernel
 

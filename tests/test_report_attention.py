@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from report import attention
-from training import build_head
+from kernelkit.report import attention
+from kernelkit.train.head import build_head
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 import pytest
 
-import report
 from browser import MISSING, Browser, find_browser
+from kernelkit.report import writing as report
 from saved_run import write_photos, write_run
 
 pytestmark = pytest.mark.skipif(find_browser() is None, reason=MISSING)

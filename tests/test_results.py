@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 
 from augmentor_pictures import turned_photo
-from inference.scores import METRICS
-from photos import load_tables
-from report.pictures import thumbnail
-from results import StageMetrics, stage_sentence
-from results.files import write_list
-from results.photos import size_of
-from results.run import augmented
+from kernelkit.core.metrics import METRICS
+from kernelkit.data.tables import load_tables
+from kernelkit.report.files import write_list
+from kernelkit.report.metrics import StageMetrics, stage_sentence
+from kernelkit.report.photos import size_of
+from kernelkit.report.pictures import thumbnail
+from kernelkit.report.run import augmented
 from tiny_competition import HOME, Settings, write_competition
 
 

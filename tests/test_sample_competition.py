@@ -11,10 +11,12 @@ from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 from vehicles import VEHICLES
 
-from photos import check_photos, read_competition, split
-from sample import draw_competition
+from kernelkit.data.checking import check_photos
+from kernelkit.data.competition import read_competition
+from kernelkit.data.splitting import split
 from sample.bodies import CARS
 from sample.cars import draw_photo
+from sample.competition import draw_competition
 from sample.features import FEATURES
 from tiny_competition import HOME
 

@@ -7,9 +7,10 @@ from typing import Literal
 
 import pytest
 
-from common import EpochProgress
-from settings import Parser, expand_members, read_settings, setting, size_text
-from settings.values import read, text_of
+from kernelkit.config.command_line import Parser, read_settings
+from kernelkit.config.members import expand_members
+from kernelkit.config.values import read, setting, size_text, text_of
+from kernelkit.core.progress import EpochProgress
 
 
 @dataclass(frozen=True)

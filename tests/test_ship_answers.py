@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from ship.shapes import SHAPES, misfit
-from ship.submit import Problem, score_in
+from ship.commands.submit import Problem, score_in
+from ship.kaggle.shapes import SHAPES, misfit
 from shipping import SCORE, open_world
 
 METHODS = {

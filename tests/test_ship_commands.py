@@ -10,9 +10,9 @@ import pytest
 
 from saved_run import write_run
 from ship.__main__ import COMMANDS, LOCAL_COMMANDS, main, parse
-from ship.project import Project
-from ship.record import Run
-from ship.state import Ledger
+from ship.ledger.record import Run
+from ship.ledger.state import Ledger
+from ship.project.project import Project
 from shipping import REPOSITORY, SCORE, World, make_project, open_world, until
 
 

@@ -7,14 +7,14 @@ import time
 
 import pytest
 
-from common import Problem
-from common.packages import packages_hash
-from ship import hashes
-from ship.contents import all_files, code_files, copy_files, not_sent, upload_files
-from ship.hashes import HASHES, Hashes
-from ship.project import Project
-from ship.rehearse import copy_project
-from ship.staging import missing_files
+from kernelkit.core.packages import packages_hash
+from kernelkit.core.problem import Problem
+from ship.commands.rehearse import copy_project
+from ship.project import hashes
+from ship.project.contents import all_files, code_files, copy_files, not_sent, upload_files
+from ship.project.hashes import HASHES, Hashes
+from ship.project.project import Project
+from ship.project.staging import missing_files
 from shipping import SENT, make_project
 
 

@@ -5,11 +5,11 @@ import re
 
 import pytest
 
-from common import Boundary
-from ship.checks import computed_hours
+from kernelkit.core.boundary import Boundary
+from ship.commands.checks import computed_hours
+from ship.commands.doctor import findings
 from ship.context import Context
-from ship.doctor import findings
-from ship.project import Project
+from ship.project.project import Project
 from shipping import make_project
 
 

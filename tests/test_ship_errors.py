@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from common import Boundary, Problem
-from ship.client import describe
-from ship.line import Line
-from ship.pace import Pace
+from kernelkit.core.boundary import Boundary
+from kernelkit.core.problem import Problem
+from ship.kaggle.client import describe
+from ship.kaggle.line import Line
+from ship.kaggle.pace import Pace
 from shipping import KEY, REPOSITORY
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ship.fetch import part_of, places
+from ship.commands.fetch import part_of, places
 from shipping import open_world
 from terminal import COLOURS, on_terminal
 

@@ -13,14 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from photos import check_photos, read_competition
-from photos.places import opened
+from kernelkit.data.checking import check_photos
+from kernelkit.data.competition import read_competition
+from kernelkit.data.places import opened
+from loopback.scoring import score_file
+from loopback.server import Loopback
 from real_layouts import pack
-from sample import LAYOUTS, draw_competition
-from ship.block import read_block
-from ship.loopback import Loopback
-from ship.loopback.scoring import score_file
-from ship.project import competition_slug
+from sample.competition import draw_competition
+from sample.layouts import LAYOUTS
+from ship.project.block import read_block
+from ship.project.project import competition_slug
 from shipping import KEY, REPOSITORY, World, make_project
 from tiny_competition import HOME
 

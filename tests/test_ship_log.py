@@ -2,8 +2,8 @@
 
 import pytest
 
-from ship.follow import Log, minutes
-from ship.remote import log_entries
+from ship.commands.follow import Log, minutes
+from ship.kaggle.remote import log_entries
 
 
 @pytest.fixture

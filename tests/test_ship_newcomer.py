@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from common import Problem
-from ship.pace import Pace
-from ship.remote import Remote
+from kernelkit.core.problem import Problem
+from ship.kaggle.pace import Pace
+from ship.kaggle.remote import Remote
 from shipping import PACE, Outcome, open_world
 
 

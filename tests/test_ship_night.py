@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from common.locks import only_one
-from ship.loopback.store import ApiError
+from kernelkit.core.locks import only_one
+from loopback.store import ApiError
 from shipping import KEY, ONCE, SCORE, open_world
 
 LONG = {"SHIP_OUTAGE": "600"}

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ship.pace import Pace
+from ship.kaggle.pace import Pace
 from shipping import ONCE, SCORE, open_world, until
 
 LAG = 1.2

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from common import Boundary
+from kernelkit.core.boundary import Boundary
 from ship.context import Context
-from ship.project import Project
+from ship.project.project import Project
 from shipping import COMPETITION, ONCE, SCORE, SENT, until
 
 

@@ -12,11 +12,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
-from photos import read_competition
-from sample import draw_competition
-from ship.block import read_block
-from ship.project import Project
-from ship.rehearse import own_competition
+from kernelkit.data.competition import read_competition
+from sample.competition import draw_competition
+from ship.commands.rehearse import own_competition
+from ship.project.block import read_block
+from ship.project.project import Project
 from shipping import KERNEL, REPOSITORY, Outcome, make_competition, make_project
 from tiny_competition import write_csv, write_photo
 

@@ -7,11 +7,12 @@ import sys
 
 import pytest
 
-from common import Boundary, Problem
-from common.packages import packages_hash
-from ship.contents import copy_files, upload_files
+from kernelkit.core.boundary import Boundary
+from kernelkit.core.packages import packages_hash
+from kernelkit.core.problem import Problem
 from ship.context import Context
-from ship.project import Project
+from ship.project.contents import copy_files, upload_files
+from ship.project.project import Project
 from shipping import ONCE, REPOSITORY, SCORE, until
 
 LIB = "alice/car-classification-lib"
@@ -165,7 +166,7 @@ def test_what_an_older_ship_left_behind_is_still_known(world):
             row.pop(name, None)
     ledger.write_text("".join(json.dumps(row) + "\n" for row in rows))
     values = json.loads(state.read_text())
-    from ship.contents import sha256, upload_files
+    from ship.project.contents import sha256, upload_files
 
     files = upload_files(world.project / "lib", [])
     values["dataset"].pop("holds")
@@ -203,7 +204,7 @@ def test_an_edit_while_ship_waits_for_the_dataset_is_not_pushed_under_the_old_ha
 
 
 def test_an_edit_while_the_lib_is_packed_is_not_uploaded_under_the_old_hash(world, monkeypatch):
-    from ship import staging
+    from ship.project import staging
 
     project = Project(world.project)
     for name in ("KAGGLE_USERNAME", "KAGGLE_KEY"):
@@ -225,7 +226,7 @@ def test_an_edit_while_the_lib_is_packed_is_not_uploaded_under_the_old_hash(worl
 def test_a_run_finds_the_hash_of_what_was_sent(tmp_path):
     """The packages as Kaggle mounts them, beside weights and without what stays here."""
     copy_files(upload_files(REPOSITORY / "lib", []), tmp_path / "lib")
-    command = "from results.machine import packages_found; print(packages_found())"
+    command = "from kernelkit.report.machine import packages_found; print(packages_found())"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
     done = subprocess.run(
         [sys.executable, "-P", "-c", command], env=environment, capture_output=True, text=True

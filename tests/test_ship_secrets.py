@@ -10,8 +10,8 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from ship.contents import code_files
-from ship.hiding import secret_in
+from ship.kaggle.hiding import secret_in
+from ship.project.contents import code_files
 from shipping import KEY, REPOSITORY, open_world, until
 
 TOKEN = "KGAT_0123456789abcdef0123456789abcdef"

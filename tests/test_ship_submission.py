@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from common import Problem
-from ship.fetch import inside
-from ship.submission import check
+from kernelkit.core.problem import Problem
+from ship.commands.fetch import inside
+from ship.commands.submission import check
 
 IDS = ["3.jpg", "1.jpg", "2.jpg"]
 

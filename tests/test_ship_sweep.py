@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from common.locks import only_one
-from ship.paired import aligned, pair_of
-from ship.sweep import Problem, grid_of
+from kernelkit.core.locks import only_one
+from ship.commands.paired import aligned, pair_of
+from ship.commands.sweep import Problem, grid_of
 from shipping import ONCE, open_world, until
 
 GRID = ("skill=30,36", "limit=1,2")

@@ -18,26 +18,26 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from ImageDataAugmentor import ImageDataAugmentor
-from training import (
-    Averaging,
-    Clock,
-    Mixing,
-    OutOfTime,
-    WarmCosine,
+from kernelkit.train import head
+from kernelkit.train.averaging import Averaging
+from kernelkit.train.backbones import load_backbone
+from kernelkit.train.batchnorm import MOMENTUM, Reestimate
+from kernelkit.train.checkpoint import reseed
+from kernelkit.train.clock import Clock, OutOfTime
+from kernelkit.train.feeding import waiting_share
+from kernelkit.train.head import (
+    STRENGTHS,
+    Watch,
+    best_network,
+    best_regression,
     build_head,
-    head,
-    layer_factors,
-    load_backbone,
-    make_optimizer,
-    open_state,
-    write_weights,
+    fit_on_flows,
 )
-from training.batchnorm import MOMENTUM, Reestimate
-from training.checkpoint import reseed
-from training.feeding import waiting_share
-from training.head import STRENGTHS, Watch, best_network, best_regression, fit_on_flows
-from training.rates import cosine_span, paths
-from training.unlike import unlike_others
+from kernelkit.train.mixing import Mixing
+from kernelkit.train.opening import open_state
+from kernelkit.train.rates import WarmCosine, cosine_span, layer_factors, make_optimizer, paths
+from kernelkit.train.state import write_weights
+from kernelkit.train.unlike import unlike_others
 
 SIDE = 16
 
@@ -56,7 +56,7 @@ def small_network(classes=3, kind="linear"):
     """Return a network as the kernel builds them, but tiny."""
     inputs = keras.Input((SIDE, SIDE, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs)
-    x = load_backbone("training.plain.Plain", (SIDE, SIDE), None)(x)
+    x = load_backbone("kernelkit.train.plain.Plain", (SIDE, SIDE), None)(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     head = build_head(SimpleNamespace(head=kind, dropout=0.25, l2=0, norm_momentum=0.9), classes)
     return keras.Model(inputs, head(x))

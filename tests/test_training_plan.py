@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from inference.view import View
-from training import Job, JobShape, Plan, gpu_minutes, make_plan, open_state
-from training.costs import GPU_RATE, REPORT_SECONDS
+from kernelkit.config.view import View
+from kernelkit.train.costs import GPU_RATE, REPORT_SECONDS, JobShape, gpu_minutes
+from kernelkit.train.opening import open_state
+from kernelkit.train.plan import Job, Plan, make_plan
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from common import Problem, clock_text
-from inference.portfolio import remove_members
-from training import Checkpoint, Clock, Diverged, OutOfTime, open_state
-from training.opening import STATE, choose_output, has_marker
+from kernelkit.core.problem import Problem
+from kernelkit.core.progress import clock_text
+from kernelkit.predict.portfolio import remove_members
+from kernelkit.train.checkpoint import Checkpoint, Diverged
+from kernelkit.train.clock import Clock, OutOfTime
+from kernelkit.train.opening import STATE, choose_output, has_marker, open_state
 
 
 @dataclass

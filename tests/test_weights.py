@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from common import Problem
-from ship import weights
+from kernelkit.core.problem import Problem
 from ship.__main__ import parse
+from ship.commands import weights
 
 LIB = Path(weights.__file__).resolve().parents[1]
 CONTENT = weights.HDF5_SIGNATURE + os.urandom(1_200_000)

@@ -13,9 +13,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from common import Problem, file_hash
-from ship import wheels
+from kernelkit.core.files import file_hash
+from kernelkit.core.problem import Problem
 from ship.__main__ import parse
+from ship.commands import wheels
 
 LIB = Path(wheels.__file__).resolve().parents[1]
 MANYLINUX = "manylinux_2_17_x86_64.manylinux2014_x86_64"
@@ -290,7 +291,8 @@ def attached(tmp_path) -> Path:
 def run_fallback(image: Path, attached: Path) -> list[str]:
     """Run the fallback in a fresh Python with that image; return the lines that it printed."""
     script = (
-        "import sys\nfrom pathlib import Path\nfrom offline.wheels import ensure_albumentations\n"
+        "import sys\nfrom pathlib import Path\n"
+        "from kernelkit.offline.wheels import ensure_albumentations\n"
         "try: ensure_albumentations(Path(sys.argv[1]))\n"
         "except SystemExit as sentence: print('end:', sentence)\n"
         "else:\n"

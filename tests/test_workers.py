@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common import Problem
+from kernelkit.core.problem import Problem
+from kernelkit.train.workers import own_folder, worker
 from tiny_kernel import kernel
-from training.workers import own_folder, worker
 
 SCRIPT = Path(__file__).with_name("tiny_kernel.py")
 SHORT = ["--stages", "head:0:3e-2:1:views=1,half:0.5:1e-2:2", "--tta", "1"]

@@ -7,7 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from photos import Competition, Layout, load_tables, read_competition
+from kernelkit.data.competition import Competition, read_competition
+from kernelkit.data.layout import Layout
+from kernelkit.data.tables import load_tables
 
 HOME = Layout(
     sample_csv="sample-submission.csv",

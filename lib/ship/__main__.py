@@ -12,10 +12,9 @@ try:
     from dataclasses import dataclass
     from pathlib import Path
 
-    from common import Boundary, Problem
-    from common.boundary import DISK_FULL
-    from ship import (
-        bundle,
+    from kernelkit.core.boundary import DISK_FULL, Boundary
+    from kernelkit.core.problem import Problem
+    from ship.commands import (
         cancel,
         checks,
         compare,
@@ -35,11 +34,12 @@ try:
         wheels,
     )
     from ship.context import Context
-    from ship.credentials import without_secrets
     from ship.grammar import Parser, one_of, split_command, version_arguments
-    from ship.hashes import HASHES
+    from ship.kaggle.credentials import without_secrets
     from ship.output import hiding, in_colour, printable, say, tell, voice
-    from ship.project import Project
+    from ship.project import bundle
+    from ship.project.hashes import HASHES
+    from ship.project.project import Project
 except KeyboardInterrupt:  # while all this is imported
     print("ship: interrupted while starting: nothing was done.", file=sys.stderr)
     sys.exit(130)

@@ -13,19 +13,22 @@ from typing import Any
 
 from filelock import FileLock
 
-from common import Boundary, Problem, clock_text, write_atomically
-from common.locks import Occupied, only_one
-from ship.contents import sha256
-from ship.credentials import Credentials, without_secrets
-from ship.hashes import HASHES
-from ship.hiding import refuse_secrets
+from kernelkit.core.boundary import Boundary
+from kernelkit.core.files import write_atomically
+from kernelkit.core.locks import Occupied, only_one
+from kernelkit.core.problem import Problem
+from kernelkit.core.progress import clock_text
+from ship.kaggle.credentials import Credentials, without_secrets
+from ship.kaggle.hiding import refuse_secrets
+from ship.kaggle.pace import Pace
+from ship.kaggle.remote import Remote
+from ship.kaggle.shapes import loads, misfit
+from ship.ledger.record import Run, settings_text
+from ship.ledger.state import Ledger, State
 from ship.output import say
-from ship.pace import Pace
-from ship.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project
-from ship.record import Run, settings_text
-from ship.remote import Remote
-from ship.shapes import loads, misfit
-from ship.state import Ledger, State
+from ship.project.contents import sha256
+from ship.project.hashes import HASHES
+from ship.project.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project
 
 CONFIG = {
     "recipe": str,

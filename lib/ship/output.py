@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from common.streams import make_streams_safe
-from ship.credentials import without_secrets
-from ship.hiding import whole
+from kernelkit.core.streams import make_streams_safe
+from ship.kaggle.credentials import without_secrets
+from ship.kaggle.hiding import whole
 
 if TYPE_CHECKING:
     from rich.console import Console

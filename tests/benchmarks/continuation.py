@@ -20,11 +20,11 @@ import pandas as pd
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "lib"))
 
-from sample import draw_competition  # noqa: E402 - found in lib/
-from ship.loopback import Loopback  # noqa: E402
-from ship.project import Project  # noqa: E402
-from ship.rehearse import SAMPLE_SETTINGS, copy_project, environment_of  # noqa: E402
-from ship.state import Ledger  # noqa: E402
+from loopback.server import Loopback  # noqa: E402
+from sample.competition import draw_competition  # noqa: E402 - found in lib/
+from ship.commands.rehearse import SAMPLE_SETTINGS, copy_project, environment_of  # noqa: E402
+from ship.ledger.state import Ledger  # noqa: E402
+from ship.project.project import Project  # noqa: E402
 
 SESSIONS = 12  # at most
 STAGES = "head:0:1e-2:2,half:0.5:2e-3:2,all:1:3e-4:2"

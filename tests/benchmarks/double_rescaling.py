@@ -17,12 +17,12 @@ from pathlib import Path
 import cv2
 import keras
 import numpy as np
+import photos
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-import photos
-from sample import drawn_competition
-from training import load_backbone
+from kernelkit.train.backbones import load_backbone
+from sample.competition import drawn_competition
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (1, 2, 3)
@@ -97,7 +97,7 @@ def main() -> None:
         "--epochs", type=int, default=0, help="of fine-tuning the whole network too (none)"
     )
     arguments = parser.parse_args()
-    name, size = "training.plain.Plain", (72, 96)
+    name, size = "kernelkit.train.plain.Plain", (72, 96)
     weights = arguments.weights or ROOT / "lib" / "weights" / "plain_notop.weights.h5"
     if arguments.weights:
         name, size = "keras.applications.MobileNet", (160, 160)

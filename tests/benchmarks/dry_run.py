@@ -23,7 +23,7 @@ import pandas as pd
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY / "lib"))
 
-from sample import draw_competition  # noqa: E402 - found in lib/
+from sample.competition import draw_competition  # noqa: E402 - found in lib/
 
 
 @dataclass(frozen=True)

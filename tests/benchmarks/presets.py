@@ -5,8 +5,8 @@
 The photos are as many as the home competition's. Minutes are those of `training.gpu_minutes`, from
 published throughputs, give or take half.
 Depthwise convolutions, of which EfficientNets have many, are slower: expect two to four times as
-long. The memory of a device is what `training.memory` computes for its share of a batch in float16.
-The framework's own buffers, some 1 to 2 GB, come on top.
+long. The memory of a device is what `kernelkit.train.memory` computes for its share of a batch in
+float16. The framework's own buffers, some 1 to 2 GB, come on top.
 
     python tests/benchmarks/presets.py --memory
 
@@ -24,10 +24,12 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "lib")]
 import keras  # noqa: E402
 
 import kernel  # noqa: E402 - found in the repository
-from settings import at_own_batch, members_of, resolved, size_text  # noqa: E402
-from training.costs import gpu_minutes  # noqa: E402
-from training.memory import OVERHEAD, activation_bytes, photos_that_fit, step_bytes  # noqa: E402
-from training.precision import set_precision  # noqa: E402
+from kernelkit.config.members import members_of  # noqa: E402
+from kernelkit.config.resolving import at_own_batch, resolved  # noqa: E402
+from kernelkit.config.values import size_text  # noqa: E402
+from kernelkit.train.costs import gpu_minutes  # noqa: E402
+from kernelkit.train.memory import OVERHEAD, activation_bytes, photos_that_fit, step_bytes  # noqa: E402
+from kernelkit.train.precision import set_precision  # noqa: E402
 
 GPUS = 2
 T4_BYTES = 16 * 2**30 * 0.93 - OVERHEAD  # of which the driver keeps some

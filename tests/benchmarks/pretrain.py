@@ -25,8 +25,8 @@ from equipment import EQUIPMENT
 from vehicles import VEHICLES
 
 from ImageDataAugmentor.augmentor import ImageDataAugmentor
+from kernelkit.train.plain import Plain
 from sample.cars import draw_photo
-from training.plain import Plain
 
 SIZE = (72, 96)  # height and width of the photos as the backbone gets them
 DRAWN = (480, 640)  # height and width at which a drawn competition has its photos

@@ -25,12 +25,14 @@ tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConf
 import keras  # noqa: E402
 
 import kernel  # noqa: E402 - found in the repository
-from photos import load_tables, make_iterator, share  # noqa: E402
-from sample import drawn_competition  # noqa: E402
-from training import unfreeze  # noqa: E402
-from training.candidates import Candidate  # noqa: E402
-from training.devices import make_strategy  # noqa: E402
-from training.trial import BATCHES, TIMED, WARM_UP, Stopwatch, sample  # noqa: E402
+from kernelkit.data.batches import make_iterator  # noqa: E402
+from kernelkit.data.tables import load_tables  # noqa: E402
+from kernelkit.train.backbones import unfreeze  # noqa: E402
+from kernelkit.train.candidates import Candidate  # noqa: E402
+from kernelkit.train.devices import make_strategy  # noqa: E402
+from kernelkit.train.sharing import share  # noqa: E402
+from kernelkit.train.trial import BATCHES, TIMED, WARM_UP, Stopwatch, sample  # noqa: E402
+from sample.competition import drawn_competition  # noqa: E402
 
 ONE, TWO = Candidate(1, "float32"), Candidate(2, "float32")
 WAYS = {

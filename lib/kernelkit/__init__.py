@@ -1,0 +1,1 @@
+"""Everything that the kernel needs beside what decides the score; uploaded with it."""

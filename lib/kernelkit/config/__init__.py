@@ -1,0 +1,1 @@
+"""Settings as typed dataclasses, their command line, and the members that they describe."""

@@ -1,0 +1,128 @@
+"""From a table of photos to batches."""
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from ImageDataAugmentor.augmentor import ImageDataAugmentor
+from ImageDataAugmentor.engine.cache import overflow_to
+from kernelkit.config.resolving import at_scale
+from kernelkit.core.problem import Problem
+from kernelkit.data.tables import PhotoTables
+
+FILTERS = {"area": cv2.INTER_AREA, "nearest": cv2.INTER_NEAREST}
+
+
+def make_iterator(
+    config,
+    tables: PhotoTables,
+    table: pd.DataFrame,
+    transform: Callable | None = None,
+    shuffle: bool = False,
+):
+    """Return an iterator over the photos of one of `tables`.
+
+    Its batches are (uint8 [n, h, w, 3] in 0..255, float32 one-hot [n, classes]), the columns in the
+    order of the competition's classes. A table without labels gives the photos alone.
+
+    Args:
+        config: the kernel's settings: image_size, batch_size, interpolation, fuse, cache, workers
+            and seed.
+        tables: the photos of the run.
+        table: one of theirs, with or without its column of labels.
+        transform: the augmentation, an albumentations Compose for photos of that size; or None.
+        shuffle: whether the order is drawn, anew in each epoch, and whole batches alone are made of
+            it: over the one or two photos of a last batch, BatchNorm's statistics are worthless.
+    """
+    labelled = "label" in table
+    if labelled:
+        table = table.assign(position=tables.positions(table))
+    if config.interpolation == "nearest":  # somebody asked for it
+        warnings.filterwarnings("ignore", "Resizing photos .* with cv2.INTER_NEAREST, the default")
+    if transform and config.fuse:
+        transform = ImageDataAugmentor.fuse(transform)
+    augmentor = ImageDataAugmentor(
+        augment=transform, seed=config.seed, cache=config.cache or None, workers=config.workers
+    )
+    flow = augmentor.flow_from_dataframe(
+        table,
+        x_col="path",
+        y_col="position",
+        classes=[str(label) for label in tables.competition.classes] if labelled else None,
+        class_mode="categorical" if labelled else None,
+        target_size=config.image_size,
+        batch_size=config.batch_size,
+        interpolation=FILTERS[config.interpolation],
+        shuffle=shuffle,
+        dtype="uint8",
+        validate_filenames=False,
+        verbose=False,
+    )
+    flow.drop_remainder = shuffle
+    flow.loader = replace(flow.loader, kept_size=tables.kept_size and larger(config, tables))
+    return flow
+
+
+def check_batches(members: Mapping[str, object], tables: PhotoTables, augment: Callable) -> None:
+    """Make one training batch for each member as it will be trained on, before anything trains.
+
+    Args:
+        members: the settings of each, by its name.
+        tables: the photos.
+        augment: returns the training's augmentation for settings.
+
+    Raises:
+        Problem: the augmentation fails, or returns other than photos of the same size and type.
+    """
+    for name, config in members.items():
+        row = f"the augmentation {config.augmentation!r} of {name}"
+        photo = np.random.default_rng(0).integers(0, 256, (*config.image_size, 3), dtype=np.uint8)
+        try:
+            found = np.asarray(augment(config)(image=photo)["image"])
+        except Exception as error:
+            raise Problem(f"{row} fails ({type(error).__name__}: {error}): correct it.") from error
+        if (found.shape, found.dtype) != (photo.shape, photo.dtype):
+            raise Problem(
+                f"{row} turns uint8 photos of {photo.shape} into {found.dtype} of {found.shape}: "
+                "let it end in a resize to the size that it is given, and keep 0..255."
+            )
+        batch, labels = make_iterator(config, tables, tables.train, augment(config))[0]
+        classes = len(tables.competition.classes)
+        if batch.shape[1:] != photo.shape or labels.shape != (len(batch), classes):
+            raise Problem(f"{row} makes batches of {batch.shape} with labels of {labels.shape}.")
+
+
+def larger(config, tables: PhotoTables) -> tuple[int, int]:
+    """Return the size at which photos are kept for the settings: no smaller than theirs."""
+    return tuple(map(max, tables.kept_size, config.image_size))
+
+
+def keep_decoded(
+    parts: Sequence[PhotoTables], members: Iterable, views: Iterable, scratch: Path
+) -> list[PhotoTables]:
+    """Return the tables of all folds so that each photo is decoded once for all that a run needs.
+
+    It is kept at the largest size that any stage or view needs: in memory, or where its budget is
+    spent in files of `scratch` that end with the process. All other sizes are made from that.
+
+    Args:
+        parts: the tables of every fold.
+        members: their settings: image_size, and stages with a scale.
+        views: of test-time augmentation, with a scale.
+        scratch: a folder on the session's disk.
+    """
+    scales = [1.0, *(view.scale for view in views)]
+    sizes = [
+        at_scale(at_scale(member, stage.scale), scale).image_size
+        for member in members
+        for stage in member.stages
+        for scale in scales
+    ]
+    overflow_to(scratch)
+    kept = tuple(map(max, zip(*sizes, strict=True)))
+    return [replace(part, kept_size=kept) for part in parts]

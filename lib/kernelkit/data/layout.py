@@ -1,0 +1,142 @@
+"""A competition's block: where its photos and labels are, and what is submitted."""
+
+import dataclasses
+import pprint
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kernelkit.config.values import setting
+from kernelkit.core.problem import Problem
+
+FORMS = ("label", "probability", "probabilities", "best")
+PACKED = ("", "pixels", "tfrecords")
+ORDINAL = ("kappa",)  # metrics for which the order of the classes counts
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One competition; `ship init SLUG` proposes its fields. File names are below its folder."""
+
+    slug: str = setting("", "the competition's name in its address at Kaggle")
+    metric: str = setting("accuracy", "row of METRICS in lib/kernelkit/core/metrics.py")
+    submission: Literal["label", "probability", "probabilities", "best"] = setting(
+        "label", "label, probability of `positive`, a column a class, or the `k` best in a cell"
+    )
+    positive: str = setting("", "the class whose probability is submitted; of 0 and 1 it is 1")
+    k: int = setting(5, "labels in a cell of the form `best`")
+    sample_csv: str = setting("", "the sample submission; without one each test photo is a row")
+    train_csv: str = setting("", "the table of labels; without one photos' folders are the labels")
+    id: str = setting("", "its column of photos' names; by default as in the sample")
+    label: str | tuple[str, ...] = setting(
+        "", "its column of labels, several are one-hot; by default as in the sample"
+    )
+    single_labels: bool = setting(
+        False, "True where labels of several words, such as 'scab rust', are single labels"
+    )
+    order: tuple[str, ...] = setting(
+        (),
+        "the classes from the least to the greatest, where the metric is kappa and they are words",
+    )
+    group: str = setting("", "its column of what must not be in training and validation alike")
+    pattern: str = setting(
+        "", "a regular expression; its group in a photo's name, with a / in its path, is the label"
+    )
+    train_photos: tuple[str, ...] = setting(
+        ("train",), "folders or zips, of which the first that holds photos counts; '' is the folder"
+    )
+    test_photos: tuple[str, ...] = setting(("test",), "the same for the test set; () is none")
+    packed: Literal["", "pixels", "tfrecords"] = setting(
+        "", "photos are pixels in the CSVs' columns, or TFRecords"
+    )
+
+    def __post_init__(self):
+        for name, known in (("submission", FORMS), ("packed", PACKED)):
+            if (value := getattr(self, name)) not in known:
+                words = ", ".join(map(repr, known))
+                raise Problem(f"COMPETITION has {name}={value!r}: give one of {words}.")
+        if self.k < 1:
+            raise Problem("COMPETITION has no k of 1 or more: give how many labels a cell holds.")
+        for name in ("train_photos", "test_photos", "order"):
+            if isinstance(value := getattr(self, name), str):
+                raise Problem(f"COMPETITION has a text for {name}: give a tuple, {(value,)}.")
+        if self.pattern:
+            try:
+                groups = re.compile(self.pattern).groups
+            except re.error as error:
+                raise Problem(f"COMPETITION has a wrong pattern ({error}).") from None
+            if not groups:
+                raise Problem("COMPETITION has a pattern without a group (...), the label.")
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The names of the CSVs, by which the competition's folder is known."""
+        return tuple(name for name in (self.train_csv, self.sample_csv) if name)
+
+    @property
+    def table_name(self) -> str:
+        """What sentences call the source of labels."""
+        return self.train_csv or ("the pattern of names" if self.pattern else "no class folder")
+
+    def missing(self, folder: Path) -> str:
+        """Return the first of its files that a folder lacks, "" where all are there."""
+        for name in self.tables:
+            if not table_file(folder, name):
+                return name
+        if self.tables or self.packed:
+            return ""
+        places = [*self.train_photos, *(f"{name}.zip" for name in self.train_photos if name)]
+        return "" if any((folder / place).exists() for place in places) else self.train_photos[0]
+
+    def block(self) -> str:
+        """Return the block as it stands in kernel.py: where photos are, and what is no default."""
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        defaults = {f.name: f.default for f in dataclasses.fields(self)}
+        told = {
+            name: value
+            for name, value in given.items()
+            if value != defaults[name] or name in ("train_photos", "test_photos")
+        }
+        lines = [f"    {name}={literal(value)}," for name, value in told.items()]
+        return "\n".join(["COMPETITION = Layout(", *lines, ")"])
+
+
+def literal(value: object) -> str:
+    """Return a value as Python has it, in double quotes and in lines of at most 100 letters."""
+    if isinstance(value, str) and "\\" in value and '"' not in value:
+        return f'r"{value}"'
+    text = pprint.pformat(value, width=92, compact=True)
+    if isinstance(value, tuple) and "\n" in text:
+        return "(\n        " + text[1:-1].replace("\n ", "\n        ") + ",\n    )"
+    return text.replace("'", '"') if '"' not in text else text
+
+
+def table_file(folder: Path, name: str) -> Path | None:
+    """Return a CSV of a competition, or the zip that it is packed in; None where both are missing.
+
+    Args:
+        folder: the competition's.
+        name: of the CSV below it; folders of the name may be zips.
+    """
+    if (folder / name).is_file():
+        return folder / name
+    return archive_of(folder, name)[0]
+
+
+def archive_of(folder: Path, place: str) -> tuple[Path | None, str]:
+    """Return the zip that a place is or lies in, and its name in there; None and "" for none.
+
+    Args:
+        folder: the competition's.
+        place: a file or folder below it; a zip may be named with or without its suffix.
+    """
+    if (folder / place).is_dir():
+        return None, ""
+    parts = place.split("/")
+    for number in range(len(parts), 0, -1):
+        head = "/".join(parts[:number])
+        for name in (head, f"{head}.zip"):
+            if name.lower().endswith(".zip") and (folder / name).is_file():
+                return folder / name, "/".join(parts[number:])
+    return None, ""

@@ -1,0 +1,1 @@
+"""Do without internet: find packages and weights that are mounted as datasets."""

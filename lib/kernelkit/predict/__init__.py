@@ -1,0 +1,1 @@
+"""From trained networks to probabilities: views, members, blends, calibration, pseudo-labels."""

@@ -1,0 +1,74 @@
+"""photos.csv: where every photo of a run lies and what it is, for whoever looks at the results."""
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+from PIL import ExifTags, Image
+
+from ImageDataAugmentor.reading import UnreadableImage, read_image
+from kernelkit.report.files import write_table
+
+if TYPE_CHECKING:
+    from kernelkit.data.tables import PhotoTables
+
+READERS = 16  # threads that read the sizes, which wait for the disk most of the time
+
+
+def note_photos(output: Path, parts: "list[PhotoTables]") -> None:
+    """Write photos.csv; print a sentence where that fails, since the run needs no such file.
+
+    Its columns are Id, set (train or test), label, fold (that a training photo validates, empty
+    where it always trains), group (of near-identical photos; of a test photo that of training
+    photos), width and height in pixels, and path.
+
+    Args:
+        output: the folder of the results.
+        parts: the photos of the run, of every fold.
+    """
+    try:
+        write_table(photo_table(parts), output / "photos.csv")
+    except Exception as error:
+        print(f"{output / 'photos.csv'} could not be written ({error}); the run goes on.")
+
+
+def photo_table(parts: "list[PhotoTables]") -> pd.DataFrame:
+    """Return the rows of photos.csv."""
+    competition = parts[0].competition
+    folds = {Id: part.fold for part in parts for Id in part.validation.Id}
+    train, test = competition.train, competition.test[competition.test.path != ""]
+    train = train.assign(set="train", label=train.label.astype(str), fold=train.Id.map(folds))
+    train["group"] = train.near
+    test = test.assign(set="test", group=test.near.where(test.near >= 0))
+    table = pd.concat([train, test], ignore_index=True)
+    with ThreadPoolExecutor(READERS) as pool:
+        table[["width", "height"]] = list(pool.map(size_of, table.path))
+    table[["fold", "group"]] = table[["fold", "group"]].astype("Int64")
+    return table[["Id", "set", "label", "fold", "group", "width", "height", "path"]]
+
+
+def size_of(path: str) -> tuple[int | None, int | None]:
+    """Return a photo's width and height in pixels the right way up; None where it can't be read.
+
+    They are in its header. Only a photo that Pillow does not know, or finds too large, is decoded.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # about sizes that OpenCV reads well
+            tags = getattr(image, "tag_v2", None)  # newer versions of Pillow turn a TIFF's size
+            width, height = (tags[256], tags[257]) if tags else image.size
+            turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) >= 5
+            return (height, width) if turned else (width, height)
+    except Exception:  # decoders raise many types
+        return decoded_size(path)
+
+
+def decoded_size(path: str) -> tuple[int | None, int | None]:
+    """Return what `size_of` does, of a photo that must be decoded for it."""
+    try:
+        height, width = read_image(path, "gray").shape[:2]
+    except UnreadableImage:
+        return None, None
+    return width, height

@@ -1,0 +1,121 @@
+"""Small pictures of photos, kept beside the report for the day when the photos are gone."""
+
+import base64
+import hashlib
+import io
+import warnings
+import zipfile
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ImageDataAugmentor.reading import read_image
+from kernelkit.core.files import write_atomically
+
+SIDE = 160  # pixels of the longer side
+WIDE = 960  # pixels of the width of the picture of augmented photos
+QUALITY = 60
+STEEP = 1.5  # so that what the network hardly saw stays grey
+TINT = 0.6  # how opaque the colour is where the network looked most
+EIGHT_BITS = {"1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr"}  # modes that Pillow shows as they are
+LOOKED = "#looked"  # after a photo's path: the thumbnail of where the network looked
+
+
+class Thumbnails:
+    """WebP thumbnails by the photos' paths, from the photos or, where they are gone, from a zip."""
+
+    def __init__(self, file: Path):
+        self.file, self.pictures, self.kept = file, {}, {}
+        try:
+            with zipfile.ZipFile(file) as stored:
+                self.kept = {name: stored.read(name) for name in stored.namelist()}
+        except (OSError, zipfile.BadZipFile):
+            pass  # none yet, or a damaged one: they are made anew
+
+    def add(self, paths: Iterable[str], side: int = SIDE) -> None:
+        """Make the thumbnails of photos; those that can't be read have none."""
+        new = [path for path in dict.fromkeys(paths) if path and path not in self.pictures]
+        with ThreadPoolExecutor() as pool:
+            made = pool.map(lambda path: thumbnail(path, side), new)
+            for path, picture in zip(new, made, strict=True):
+                picture = picture or self.kept.get(key_of(path))
+                if picture:
+                    self.pictures[path] = picture
+
+    def add_looked(self, path: str, heat: np.ndarray) -> None:
+        """Make a thumbnail that shows where the network looked: `heat` is uint8 [h, w]."""
+        if path in self.pictures:
+            self.pictures[path + LOOKED] = overlaid(self.pictures[path], heat)
+
+    def uri(self, path: str) -> str:
+        """Return a photo's thumbnail as a data URI, "" where it has none."""
+        picture = self.pictures.get(path)
+        return "data:image/webp;base64," + base64.b64encode(picture).decode() if picture else ""
+
+    def size(self, path: str) -> tuple[int, int]:
+        """Return a thumbnail's width and height in pixels."""
+        with Image.open(io.BytesIO(self.pictures[path])) as image:
+            return image.size
+
+    def save(self) -> None:
+        """Write the thumbnails into the zip.
+
+        Raises:
+            OSError: it can't be written.
+        """
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w") as stored:
+            for path, picture in self.pictures.items():
+                stored.writestr(key_of(path), picture)
+        write_atomically(self.file, content.getvalue())
+
+
+def overlaid(picture: bytes, heat: np.ndarray) -> bytes:
+    """Return a thumbnail in grey, tinted red to yellow where `heat`, uint8 [h, w], is high."""
+    with Image.open(io.BytesIO(picture)) as image:
+        photo = np.asarray(image.convert("RGB"), np.float32)
+    large = Image.fromarray(heat).resize(photo.shape[1::-1], Image.Resampling.BICUBIC)
+    share = (np.asarray(large, np.float32)[..., None] / 255) ** STEEP
+    grey = photo.mean(2, keepdims=True)
+    tint = (1 - share) * np.float32([210, 30, 20]) + share * np.float32([255, 225, 60])
+    opaque = TINT * share
+    mixed = (1 - opaque) * grey + opaque * tint
+    content = io.BytesIO()
+    Image.fromarray(np.uint8(mixed.clip(0, 255))).save(content, "WEBP", quality=QUALITY, method=3)
+    return content.getvalue()
+
+
+def key_of(path: str) -> str:
+    """Return the name of a photo's thumbnail in the zip."""
+    return hashlib.sha256(path.encode()).hexdigest()[:20] + ".webp"
+
+
+def thumbnail(path: str, side: int) -> bytes | None:
+    """Return a photo as WebP, at most `side` pixels wide and high; None where it can't be read."""
+    try:
+        picture = small_picture(path, side)
+        picture.thumbnail((side, side))
+        content = io.BytesIO()
+        picture.save(content, "WEBP", quality=QUALITY, method=3)
+        return content.getvalue()
+    except Exception:  # decoders raise many types, and no photo may end the report
+        return None
+
+
+def small_picture(path: str, side: int) -> Image.Image:
+    """Return a photo in RGB, a JPEG reduced while it is decoded to twice `side` or a little more.
+
+    What Pillow can't decode, or finds too large, is decoded as in training.
+    """
+    try:
+        with warnings.catch_warnings(), Image.open(path) as image:
+            warnings.simplefilter("ignore")  # about sizes that OpenCV reads well
+            if image.mode in EIGHT_BITS:
+                image.draft("RGB", (2 * side, 2 * side))
+                return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        pass
+    return Image.fromarray(read_image(path))

@@ -1,0 +1,163 @@
+"""Writing report.html, and the lists and thumbnails beside it."""
+
+import contextlib
+import json
+import re
+import sys
+from pathlib import Path
+
+from kernelkit.core.boundary import Boundary
+from kernelkit.core.files import write_atomically
+from kernelkit.core.problem import Problem
+from kernelkit.core.progress import clock_text
+
+PAGE = "report.html"
+FIGURES = ("learning_curves.png", "confusion_matrix.png", "augmented.png")
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(output: Path) -> None:
+    """Write the report of a run in its output folder; print a sentence where that fails.
+
+    Whatever goes wrong here, a package that is missing included, the run goes on.
+    """
+    try:
+        make_report(output)
+    except Exception as error:
+        said = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
+        print(f"{output / PAGE} could not be written ({said}); the run goes on.", flush=True)
+
+
+def note_score(output: Path, score: float, of: str, again: str = "ship push") -> None:
+    """Show on the report of a run what its submission scored; say so where that fails.
+
+    Args:
+        output: the folder of the run's results; nothing is done where it has no report.
+        score: the submission's.
+        of: who scored it and on what, for people.
+        again: the command that repeats the run, which takes `--set FIELD=VALUE`.
+    """
+    if not (output / PAGE).is_file():
+        return
+    noted = {"public_score": score, "of": of, "again": again}
+    with contextlib.redirect_stdout(sys.stderr):  # which belongs to `ship`, that may print JSON
+        try:
+            write_atomically(output / "score.json", json.dumps(noted))
+        except OSError as error:
+            return print(f"{output / PAGE} does not show the score ({error}).")
+        write_report(output)
+
+
+def finish(output: Path) -> None:
+    """Write the report of a finished run; in a notebook, show its head and its figures there."""
+    write_report(output)
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+    from IPython.display import Image, Markdown, display
+
+    if get_ipython():
+        display(Markdown(summary(output)))
+        for figure in FIGURES:
+            if (output / figure).is_file():
+                display(Image(filename=str(output / figure)))
+
+
+def summary(output: Path) -> str:
+    """Return the head of a finished run's report as Markdown."""
+    metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
+    score, low, high = (metrics[name] for name in ("score", "score_low", "score_high"))
+    return (
+        f"**{metrics['metric']} {score:.4f}** on {metrics['val_images']} validation photos (95 % "
+        f"interval {low:.4f} to {high:.4f}), {metrics['test_images']} photos predicted. "
+        f"[The report]({output / PAGE}) says what to do next."
+    )
+
+
+def remake(output: Path) -> int:
+    """Write the report of a run anew, for a person who asked for it; return the exit status."""
+    safe = "The run's results are as they were."
+    boundary = Boundary("kernel.py", output / "traceback.txt", safe)
+    boundary.doing = "making the report"
+
+    def work() -> None:
+        if not output.is_dir():
+            raise Problem(f"There is no folder {output}: give the folder of a run's results.")
+        make_report(output)
+        print(output / PAGE)
+
+    return boundary.run(work)
+
+
+def make_report(output: Path) -> None:
+    """Write report.html and the folder report/ beside it.
+
+    Raises:
+        Problem: there is nothing of a run, a file is damaged, or a package is missing.
+        OSError: a file can't be written.
+    """
+    # Imported late: what is wrong with them must not end a run.
+    from kernelkit.report.lists import FOLDER, write_lists
+    from kernelkit.report.page import contents
+    from kernelkit.report.pictures import Thumbnails
+    from kernelkit.report.saved import read_run
+
+    run = read_run(output)
+    thumbnails = Thumbnails(output / FOLDER / "thumbnails.zip")
+    write_lists(run)
+    shown = contents(run, thumbnails)
+    write_atomically(output / PAGE, render(shown, thumbnails))
+    thumbnails.save()
+
+
+def breakable(text: object):
+    """Return a name that may be broken after each underscore, as HTML."""
+    from markupsafe import Markup, escape  # which Jinja2 brings
+
+    return Markup(escape(str(text)).replace("_", Markup("_<wbr>")))
+
+
+def coded(text: str):
+    """Return a sentence as HTML, what stands in `backticks` as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def render(shown: dict, thumbnails) -> str:
+    """Return the page of a run.
+
+    Raises:
+        Problem: Jinja2 is not installed.
+    """
+    page = template("report.html.j2")
+    return page.render(**shown, thumbnail=thumbnails.uri, size=thumbnails.size)
+
+
+def template(name: str):
+    """Return a template of this package.
+
+    Raises:
+        Problem: Jinja2 is not installed.
+    """
+    from kernelkit.report.charts import signed
+
+    try:
+        import jinja2
+    except ImportError:
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise Problem(f"Python {python} has no Jinja2 here: pip install jinja2") from None
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["pct"] = lambda value, digits=2: f"{100 * value:.{digits}f}%"
+    environment.filters["breakable"] = breakable
+    environment.filters["coded"] = coded
+    environment.filters["points"] = signed
+    environment.filters["whole"] = lambda value: f"{value:,}"
+    environment.filters["clock"] = clock_text
+    return environment.get_template(name)

@@ -1,0 +1,1 @@
+"""What serves the training loop: backbones, steps, callbacks, state, plan and devices."""

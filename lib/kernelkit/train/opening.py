@@ -1,0 +1,223 @@
+"""Find the folder of a run, and open its state: a new one, or that of an unfinished run."""
+
+import json
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kernelkit.core.boundary import Boundary
+from kernelkit.core.files import as_json, numbered, scratch_folder
+from kernelkit.core.locks import only_one
+from kernelkit.core.metrics import metric_named
+from kernelkit.core.problem import Problem
+from kernelkit.offline.mounts import find_in_outputs
+from kernelkit.train.state import State, damaged
+
+STATE, METRICS = "state/state.json", "metrics.json"
+# What an unfinished and a finished run leave behind, with keys that no other program's file has.
+MARKERS = {STATE: {"fingerprint", "micro_batches"}, METRICS: {"recipe", "val_accuracy_submitted"}}
+# Names that a run writes. A folder that has one of them but no marker is somebody else's.
+WRITTEN = ("submission.csv", "probabilities.npz", "history.csv", "photos.csv", "suspects.csv")
+WRITTEN += ("unlike.csv", "excluded.csv", "best.weights.h5", "report.html", "class_balance.png")
+WRITTEN += ("confusion_matrix.png", "augmented.png", "learning_curves.png", *MARKERS)
+FOLDERS = ("state", "members", "report", "tensorboard")
+
+
+def has_marker(folder: Path, name: str) -> bool:
+    """Tell whether a folder holds one of MARKERS, and not another program's file of that name."""
+    try:
+        content = json.loads((folder / name).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):  # damaged: `read_state` says so, and nothing overwrites it
+        return name == STATE
+    return isinstance(content, dict) and MARKERS[name] <= content.keys()
+
+
+def foreign_file(folder: Path) -> str:
+    """Return the name of a file or folder of somebody else's that a run would write, or ""."""
+    files = [name for name in WRITTEN if (folder / name).exists()]
+    full = [name for name in FOLDERS if (folder / name).is_dir() and any((folder / name).iterdir())]
+    return next(iter([*files, *full]), "")
+
+
+def choose_output(output: Path, fresh: bool) -> Path:
+    """Return the folder that a run writes to: `output`, or the first free one of output-2, ...
+
+    A folder with an unfinished run is taken up. One with a finished run stays as it is, unless
+    `fresh` asks for it; one in which a file of somebody else would be overwritten stays in any
+    case. A line says which folder it is and why.
+    """
+    finished, foreign = None, ""
+    for folder in numbered(output.absolute()):
+        if has_marker(folder, STATE):
+            break
+        if has_marker(folder, METRICS):
+            finished = finished or folder
+        elif name := foreign_file(folder):
+            foreign = foreign or str(folder / name)
+        else:
+            break
+    if fresh and finished and not has_marker(folder, STATE):
+        return finished
+    if folder != output.absolute():
+        reason = f"{foreign} is not of a run" if foreign else f"{finished} holds a finished run"
+        cure = "" if foreign else "; --fresh would write over it"
+        print(f"{reason}: this one goes to {folder}{cure}", flush=True)
+    return folder
+
+
+@contextmanager
+def workplace(options, usual: Path, beside: bool) -> Iterator[tuple[Path, Path]]:
+    """Give a run the folder for its results, and one for temporary files.
+
+    The first is locked. The second is the same one each time that a run goes on, and is removed
+    when the run ends well. A mere plan gets a temporary folder and changes nothing else.
+
+    Args:
+        options: the command line's: output, fresh, plan.
+        usual: the folder for results where `options` has none.
+        beside: whether a folder beside it is taken where it is not free; see `choose_output`.
+
+    Raises:
+        Problem: there is no such competition, or another process writes to the folder.
+    """
+    if options.data and not options.data.exists():
+        raise Problem(f"--data {options.data}: there is no such folder or zip.")
+    output = options.output or usual
+    output = choose_output(output, options.fresh) if beside else output
+    if options.plan:
+        with tempfile.TemporaryDirectory(prefix="plan-") as scratch:
+            yield output, Path(scratch)
+        return
+    from kernelkit.train.workers import own_folder  # imports TensorFlow
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    output = own_folder(output)  # of several machines one writes to `output`
+    if boundary := Boundary.running:
+        boundary.traceback_file = output / "traceback.txt"
+        going_on = "The same command goes on from the last finished epoch"
+        boundary.safe = f"{going_on} ({output / 'state'})."
+    occupied = f"{output} is in use by {{holder}}: wait for its end, or give another --output."
+    with only_one(output / ".lock", occupied, remove=True):
+        scratch = scratch_folder("car-classification", output, options.fresh)
+        yield output, scratch
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def open_state(
+    folder: Path,
+    settings: dict,
+    fingerprint: str,
+    fresh: bool,
+    inputs: Path | None = None,
+    read_only: bool = False,
+) -> State:
+    """Return the unfinished run in `folder` if it has these settings and data, or a new one.
+
+    Args:
+        folder: holds the state alone.
+        settings: JSON values that must be equal for a run to go on.
+        fingerprint: a hash of the data, which must be equal too.
+        fresh: throw an unfinished run away.
+        inputs: below which the output of an earlier session may be mounted; where `folder` has no
+            run, its unfinished one goes on.
+        read_only: change no file.
+
+    Raises:
+        Problem: an unfinished run with other settings or data lies there, its file is damaged, or
+            there is no such metric.
+    """
+    settings = as_json(settings)
+    metric_named(settings.get("metric", "accuracy"))
+    file = folder / "state.json"
+    if inputs and not fresh and not read_only and not file.is_file():
+        take_over(folder, settings, fingerprint, inputs)
+    state = None if fresh else find_state(folder, settings, fingerprint)
+    if read_only:
+        return state or State(folder, settings, fingerprint)
+    if state is None:
+        if has_marker(folder.parent, METRICS):  # of a finished run that `fresh` writes over
+            (folder.parent / METRICS).unlink()
+        if has_marker(folder.parent, STATE):
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = State(folder, settings, fingerprint)
+        state.save()  # from here on the folder is known to be a run's
+        return state
+    state.resumed, state.stopped_by_time_limit, state.ended = True, False, False
+    state.jobs = [job for job in state.jobs if not job.get("cut")]
+    state.mend()
+    if state.epoch == 0:  # nothing of the last stage has run: what fits is to be found anew
+        state.last_epochs = 0
+    state.earlier_seconds = sum(row["seconds"] for row in state.history)
+    return state
+
+
+def find_state(folder: Path, settings: dict, fingerprint: str) -> State | None:
+    """Return the unfinished run in a folder, unchanged; None where it has none, or no epoch yet.
+
+    Raises:
+        Problem: it has other settings or data, or its file is damaged.
+    """
+    if not (folder / "state.json").is_file():
+        return None
+    state, settings = read_state(folder), as_json(settings)
+    changed = [key for key in settings if settings[key] != state.settings.get(key)]
+    if state.fingerprint != fingerprint:
+        changed.append("the photos")
+    if changed and not state.history:
+        return None
+    if changed:
+        raise Problem(
+            f"{folder.parent} holds an unfinished run with other settings ({', '.join(changed)}): "
+            "give the same settings to go on, another --output, or --fresh to throw it away."
+        )
+    return state
+
+
+def read_state(folder: Path) -> State:
+    """Return the state in a folder.
+
+    Raises:
+        Problem: its file is damaged.
+    """
+    file = folder / "state.json"
+    try:
+        return State(**json.loads(file.read_text(encoding="utf-8")) | {"folder": folder})
+    except (OSError, ValueError, TypeError) as error:
+        raise damaged(file) from error
+
+
+def take_over(folder: Path, settings: dict, fingerprint: str, inputs: Path) -> None:
+    """Copy the unfinished run of an earlier session, whose output is mounted below `inputs`.
+
+    It must have the same settings and data; of several the one that is furthest. A line is printed
+    of what is found.
+    """
+    found = []
+    for file in find_in_outputs(inputs, STATE):
+        try:
+            earlier = read_state(file.parent)
+        except Problem:
+            print(f"{file} is damaged: its run does not go on.")
+            continue
+        if (earlier.settings, earlier.fingerprint) == (settings, fingerprint):
+            found.append(earlier)
+        else:
+            print(f"{file} is of a run with other settings or photos: it does not go on.")
+    if not found:
+        return
+    earlier = max(found, key=lambda state: len(state.history))
+    beside = folder.with_name(f"partial-{folder.name}")
+    for each in (beside, folder):
+        shutil.rmtree(each, ignore_errors=True)
+    beside.mkdir(parents=True)
+    for file in earlier.folder.iterdir():
+        shutil.copyfile(file, beside / file.name)  # not its rights: inputs are read-only
+    beside.rename(folder)
+    epochs = f"{len(earlier.history)} epoch{'s' * (len(earlier.history) != 1)}"
+    print(f"going on after {epochs} of an earlier session: {earlier.folder}")

@@ -1,0 +1,379 @@
+"""The box: runs one script as Kaggle would, with `/kaggle`, without network and this project.
+
+On Linux the script runs in mount, network and pid namespaces under a new root folder, which shows
+the system and Python but neither the home folders nor the repository. An ordinary user gets these
+namespaces through a user namespace. On other systems the script is a plain process whose `/kaggle`
+is a temporary folder, named by `KAGGLE_ROOT`; `guarantees()` names what is then missing.
+"""
+
+import functools
+import importlib.metadata
+import json
+import os
+import shutil
+import site
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+LAYOUTS: dict[str, dict[str, str]] = {
+    "official": {"dataset": "{slug}", "competition": "{slug}", "kernel": "{slug}"},
+    "conflict": {"dataset": "{owner}/{slug}", "competition": "{slug}", "kernel": "{owner}/{slug}"},
+    "typed": {
+        "dataset": "datasets/{owner}/{slug}",
+        "competition": "competitions/{slug}",
+        "kernel": "notebooks/{owner}/{slug}",
+    },
+}
+"""The paths below /kaggle/input of sources, by mount layout and kind of source."""
+
+INSIDE = Path(__file__).with_name("inside.py")
+"""The program that is the first process inside the box."""
+SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "dev", "sys")
+SYSTEM_EXTRA = ("nix", "gnu", "run")
+PASSED_ON = (
+    "PATH",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "LD_LIBRARY_PATH",
+    "SYSTEMROOT",
+    "NUMBER_OF_PROCESSORS",
+)
+PASSED_ON_PREFIXES = ("OMP_", "TF_", "CUDA_", "NVIDIA_", "XLA_")
+CLOSED_PORT = "http://127.0.0.1:9"
+"""A proxy that answers nothing."""
+MISSING = [
+    "the network is not cut off (only proxies that answer nothing are set)",
+    "/kaggle is a temporary folder, named by KAGGLE_ROOT",
+    "/kaggle/input is made of links or copies, whose files may be writable",
+    "packages of this project that are installed here can be imported without the dataset",
+    "processes that the script has detached from itself may outlive it",
+]
+
+
+def mount_path(layout: str, kind: str, owner: str, slug: str) -> str:
+    """Return the path below /kaggle/input of a dataset, competition or kernel."""
+    return LAYOUTS[layout][kind].format(owner=owner, slug=slug)
+
+
+def mounts(layout: str, owner: str, lib_slug: str, competition: str) -> dict[str, str]:
+    """Return the mount paths, below /kaggle/input, of the `lib` dataset and the `competition`."""
+    return {
+        "lib": mount_path(layout, "dataset", owner, lib_slug),
+        "competition": mount_path(layout, "competition", "", competition),
+    }
+
+
+def guarantees() -> list[str]:
+    """Return sentences on what the box can't guarantee on this machine; none with namespaces."""
+    return [] if unshare_command() else list(MISSING)
+
+
+def run_script(
+    script: Path | str,
+    inputs: Mapping[str, Path | str],
+    working: Path | str,
+    on_line: Callable[[str], None] | None = None,
+    timeout: float | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    on_error_line: Callable[[str], None] | None = None,
+    stop: threading.Event | None = None,
+) -> int:
+    """Run a script as Kaggle runs a pushed one and return its exit status (128 + N: signal N).
+
+    Args:
+        script: the file whose text becomes /kaggle/src/script.py.
+        inputs: mount path below /kaggle/input -> folder (or file) shown there, read-only.
+        working: the folder that is /kaggle/working; made when it is missing.
+        on_line: gets each line of output without its end; without it the output is dropped.
+        timeout: seconds until everything is killed.
+        environment: variables added to the clean environment of the script.
+        on_error_line: gets the lines of standard error; by default `on_line` gets those too.
+        stop: when set, everything is killed and the status is that of a kill (137).
+
+    Raises:
+        TimeoutError: the script was killed after `timeout` seconds.
+        FileNotFoundError: the script or an input folder does not exist.
+    """
+    script, working = Path(script).resolve(strict=True), Path(working).resolve()
+    folders = {path: Path(folder).resolve(strict=True) for path, folder in inputs.items()}
+    working.mkdir(parents=True, exist_ok=True)
+    unshare = unshare_command()
+    if not unshare:
+        say_what_is_missing()
+    prepare = namespace_orders if unshare else plain_orders
+    on_line = on_line or drop
+    with (
+        new_scratch(script.read_bytes()) as scratch,
+        prepare(scratch, folders, working, environment or {}) as orders,
+    ):
+        receivers = (on_line, on_error_line or on_line)
+        return supervise(unshare, orders, *receivers, timeout, stop or threading.Event())
+
+
+def drop(line: str) -> None:
+    """Ignore a line of output."""
+
+
+@contextmanager
+def new_scratch(script: bytes) -> Iterator[Path]:
+    """Make a temporary folder from which a box is built, with the script in `src/`."""
+    with tempfile.TemporaryDirectory(prefix="box-", ignore_cleanup_errors=True) as name:
+        scratch = Path(name).resolve()
+        for folder in ("root", "src", "tmp", "home"):
+            (scratch / folder).mkdir()
+        (scratch / "src" / "script.py").write_bytes(script)
+        yield scratch
+
+
+@functools.cache
+def unshare_command() -> list[str]:
+    """Return the command that opens the namespaces, empty when this machine has none.
+
+    `SHIP_BOX=plain` in the environment asks for the box without namespaces.
+    """
+    if sys.platform != "linux" or os.environ.get("SHIP_BOX") == "plain":
+        return []
+    spaces = ["--mount", "--net", "--pid", "--fork", "--kill-child"]
+    commands = [["unshare", "--user", "--map-root-user", *spaces]]
+    if os.geteuid() == 0:
+        commands.insert(0, ["unshare", *spaces])
+    return next((command for command in commands if opens(command)), [])
+
+
+def opens(unshare: list[str]) -> bool:
+    """Tell whether a box with these namespaces starts."""
+    try:
+        with (
+            new_scratch(b"raise SystemExit(42)") as scratch,
+            namespace_orders(scratch, {}, scratch / "tmp", {}) as orders,
+        ):
+            return supervise(unshare, orders, drop, drop, 30, threading.Event()) == 42
+    except OSError:  # there is no unshare, or the box did not start in time
+        return False
+
+
+@functools.cache
+def say_what_is_missing() -> None:
+    """Print once in a process, on standard error, what the plain box can't guarantee."""
+    print("This machine has no namespaces for the box:", file=sys.stderr)
+    for line in MISSING:
+        print(f"  - {line}", file=sys.stderr)
+
+
+def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that a script gets: a few of this process's, and `more`.
+
+    Only the variables in PASSED_ON are taken over, so no credentials and proxies are.
+    """
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
+    }
+    if site.ENABLE_USER_SITE:
+        passed["PYTHONUSERBASE"] = site.getuserbase()
+    return {**passed, "KAGGLE_KERNEL_RUN_TYPE": "Batch", "PYTHONUNBUFFERED": "1", **more}
+
+
+@contextmanager
+def namespace_orders(
+    scratch: Path, inputs: Mapping[str, Path], working: Path, environment: Mapping[str, str]
+) -> Iterator[dict]:
+    """Return the orders for a new root folder with the system, Python, /kaggle, /tmp and a home."""
+    binds = [(str(scratch / "tmp"), "/tmp", False), (str(scratch / "home"), "/root", False)]
+    links = {}
+    for name in (*SYSTEM, *SYSTEM_EXTRA):
+        folder = Path("/", name)
+        if folder.is_symlink():
+            links[str(folder)] = os.readlink(folder)
+        elif folder.is_dir():
+            binds.append((str(folder), str(folder), name != "dev"))
+    shown = [Path(target) for target in links] + [Path(target) for _, target, _ in binds[2:]]
+    for folder in python_folders():
+        if not any(folder.is_relative_to(parent) for parent in shown):
+            binds.append((str(folder), str(folder), True))
+            shown.append(folder)
+    binds.append((str(scratch / "src"), "/kaggle/src", True))
+    for path, folder in sorted(inputs.items()):
+        binds.append((str(folder), f"/kaggle/input/{path}", True))
+    binds.append((str(working), "/kaggle/working", False))
+    yield {
+        "scratch": str(scratch),
+        "root": str(scratch / "root"),
+        "links": links,
+        "binds": binds,
+        "hidden": [str(folder) for folder in own_packages()],
+        "command": [sys.executable, "/kaggle/src/script.py"],
+        "cwd": "/",
+        "environment": clean_environment({"HOME": "/root", "TMPDIR": "/tmp", **environment}),
+    }
+
+
+def python_folders() -> list[Path]:
+    """Return the folders that this interpreter needs, parents first."""
+    folders = {Path(sys.prefix), Path(sys.exec_prefix)}
+    folders |= {Path(sys.base_prefix), Path(sys.base_exec_prefix)}
+    if site.ENABLE_USER_SITE:
+        folders.add(Path(site.getuserbase()))
+    program = Path(sys.executable)
+    while program.is_symlink():  # each hop from the virtual environment to the real program
+        folders.add(program.parent)
+        program = program.parent / program.readlink()
+    folders.add(program.parent)
+    there = {Path(os.path.normpath(folder)) for folder in folders if os.path.isdir(folder)}
+    return sorted(there | {folder.resolve() for folder in there})
+
+
+def own_packages() -> list[Path]:
+    """Return the folders of this project's packages, which the box hides.
+
+    A script must get them from its dataset.
+    """
+    home = Path(__file__).resolve().parents[1]
+    if home != Path(sysconfig.get_path("purelib")).resolve():
+        return [home]
+    owners = importlib.metadata.packages_distributions()
+    ours = set(owners.get("ship", []))
+    return [home / name for name, distributions in owners.items() if ours & set(distributions)]
+
+
+@contextmanager
+def plain_orders(
+    scratch: Path, inputs: Mapping[str, Path], working: Path, environment: Mapping[str, str]
+) -> Iterator[dict]:
+    """Return the orders for a plain process whose /kaggle lies in the scratch folder.
+
+    At the end the output is copied to `working`, where it could not be linked.
+    """
+    root, start = scratch / "kaggle", scratch / "elsewhere"
+    start.mkdir()
+    (root / "input").mkdir(parents=True)
+    for path, source in inputs.items():
+        target = root / "input" / path
+        if source.is_dir():
+            shutil.copytree(source, target, copy_function=link_or_copy, dirs_exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(str(source), str(target))
+    shutil.move(scratch / "src", root / "src")
+    for locked in ("input", "src"):
+        make_read_only(root / locked)
+    linked = link_folder(working, root / "working")
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), CLOSED_PORT)
+    homes = dict.fromkeys(("HOME", "USERPROFILE"), str(scratch / "home"))
+    temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch / "tmp"))
+    moved = {"KAGGLE_ROOT": str(root), **proxies, **homes, **temporary}
+    try:
+        yield {
+            "scratch": str(scratch),
+            "root": None,
+            "command": [sys.executable, str(root / "src" / "script.py")],
+            "cwd": str(start),
+            "environment": clean_environment({**moved, **environment}),
+        }
+    finally:
+        if not linked:
+            shutil.copytree(root / "working", working, dirs_exist_ok=True)
+
+
+def link_or_copy(source: str, target: str) -> None:
+    """Link a file, or copy it when links are not allowed (Windows without developer mode)."""
+    try:
+        os.symlink(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def link_folder(folder: Path, name: Path) -> bool:
+    """Link a folder to another name; return False when it had to be copied instead."""
+    try:
+        name.symlink_to(folder, target_is_directory=True)
+    except OSError:
+        shutil.copytree(folder, name)
+        return False
+    return True
+
+
+def make_read_only(folder: Path) -> None:
+    """Make a folder and everything in it read-only, but not the targets of links."""
+    for path in [folder, *folder.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & ~0o222)
+
+
+def supervise(
+    unshare: list[str],
+    orders: dict,
+    on_line: Callable[[str], None],
+    on_error_line: Callable[[str], None],
+    timeout: float | None,
+    stop: threading.Event,
+) -> int:
+    """Start the box, pass its lines on, and return its exit status; nothing of it outlives this.
+
+    Raises:
+        TimeoutError: it was killed after `timeout` seconds.
+        Exception: whatever `on_line` or `on_error_line` raised, after the script was killed.
+    """
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [*unshare, sys.executable, "-I", str(INSIDE)]
+    process = subprocess.Popen(command, **pipes, env=clean_environment({}), start_new_session=True)
+    failures: list[BaseException] = []
+    pumps = [
+        threading.Thread(target=pump, args=(pipe, call, failures), daemon=True)
+        for pipe, call in ((process.stdout, on_line), (process.stderr, on_error_line))
+    ]
+    for thread in pumps:
+        thread.start()
+    deadline = None if timeout is None else time.monotonic() + timeout
+    late = False
+    try:
+        process.stdin.write(json.dumps(orders).encode() + b"\n")
+        process.stdin.flush()
+        while process.poll() is None and not stop.is_set() and not failures and not late:
+            time.sleep(0.02)
+            late = deadline is not None and time.monotonic() > deadline
+    except BrokenPipeError:  # it died before it read its orders; its exit status tells that
+        pass
+    finally:
+        end(process)
+        for thread in pumps:
+            thread.join(timeout=10)
+    if failures:
+        raise failures[0]
+    if late:
+        raise TimeoutError(f"the script was still running after {timeout:g} seconds")
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def end(process: subprocess.Popen) -> None:
+    """Close the box's standard input, which ends everything inside, and wait for the end."""
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def pump(pipe: IO[bytes], call: Callable[[str], None], failures: list[BaseException]) -> None:
+    """Pass each line of a pipe on, and keep what the receiver raises for the caller."""
+    with pipe:
+        for line in pipe:
+            if failures:
+                continue
+            try:
+                call(line.rstrip(b"\r\n").decode(errors="replace"))
+            except BaseException as failure:
+                failures.append(failure)

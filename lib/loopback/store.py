@@ -1,0 +1,111 @@
+"""The storage of the loopback Kaggle: one JSON file, and folders of uploaded and made files."""
+
+import json
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from kernelkit.core.files import write_atomically
+
+
+class ApiError(Exception):
+    """A refused request: HTTP status and message of the answer `{"code", "message"}`."""
+
+    def __init__(self, code: int, message: str):
+        super().__init__(message)
+        self.code, self.message = code, message
+
+
+def now() -> float:
+    """Return the current time in seconds since the epoch."""
+    return datetime.now(UTC).timestamp()
+
+
+def iso(seconds: float) -> str:
+    """Return a time as the API writes it: in UTC with milliseconds and a Z."""
+    moment = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+    return moment.isoformat(timespec="milliseconds") + "Z"
+
+
+def page_of(items: list, request: dict, default: int = 20) -> tuple[list, dict[str, str]]:
+    """Return the page of `items` that a request asks for and the field that names the next one.
+
+    Raises:
+        ApiError: 400 for an invalid page token.
+    """
+    size = int(request.get("pageSize") or default)
+    token = request.get("pageToken") or "0"
+    if not token.isdigit():
+        raise ApiError(400, f"Invalid page token {token!r}")
+    start, end = int(token), int(token) + size
+    return items[start:end], {"nextPageToken": str(end)} if end < len(items) else {}
+
+
+class Store:
+    """What the server knows, kept in a folder: shared by its threads, read again after a restart.
+
+    `folder/state.json` holds `datasets` and `kernels` by "owner/slug", the list `submissions`, and
+    the uploads `blobs` by token. Their files lie at `path()`.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.lock = threading.RLock()
+        self.file = folder / "state.json"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.state: dict[str, Any] = {"datasets": {}, "kernels": {}, "submissions": [], "blobs": {}}
+        if self.file.exists():
+            self.state = json.loads(self.file.read_text(encoding="utf-8"))
+
+    @contextmanager
+    def changing(self) -> Iterator[dict[str, Any]]:
+        """Let one thread at a time change the state, and save it afterwards."""
+        with self.lock:
+            yield self.state
+            write_atomically(self.file, json.dumps(self.state, indent=1))
+
+    def path(self, *parts: str | int) -> Path:
+        """Return a path below the folder, and make its parent folders."""
+        path = self.folder.joinpath(*map(str, parts))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def new_blob(self, name: str, size: int) -> str:
+        """Prepare for an upload of `size` bytes and return its token.
+
+        Raises:
+            ApiError: 400 for an invalid file name or a size below 0.
+        """
+        if not name or name != Path(name).name or size < 0:
+            raise ApiError(400, f"Invalid upload of {size} bytes under the name {name!r}")
+        token = secrets.token_urlsafe(18)
+        with self.changing() as state:
+            state["blobs"][token] = {"name": name, "size": size}
+        self.blob_path(token).touch()
+        return token
+
+    def blob_path(self, token: str) -> Path:
+        """Return the file of an upload.
+
+        Raises:
+            ApiError: 404 for an unknown token.
+        """
+        if token not in self.state["blobs"]:
+            raise ApiError(404, "Upload not found or expired")
+        return self.path("blobs", token)
+
+    def finished_blob(self, token: str) -> tuple[str, Path]:
+        """Return the name and the file of a complete upload.
+
+        Raises:
+            ApiError: 400 when bytes of it are missing, 404 when it is unknown.
+        """
+        path = self.blob_path(token)
+        blob = self.state["blobs"][token]
+        if path.stat().st_size != blob["size"]:
+            raise ApiError(400, f"The upload of {blob['name']} is not complete")
+        return blob["name"], path

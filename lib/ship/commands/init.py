@@ -1,0 +1,207 @@
+"""`ship init`: propose the kernel's block and the metadata of another competition."""
+
+import argparse
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from slugify import slugify
+
+from ImageDataAugmentor.files import is_photo, lies_in_clutter
+from kernelkit.core.files import write_atomically
+from kernelkit.core.problem import Problem
+from ship.commands import fetch
+from ship.commands.submission import MOST_LISTED, download_table
+from ship.context import Context, parse_settings
+from ship.kaggle.line import Refused, Unavailable
+from ship.output import say, tell
+from ship.project.block import with_block
+from ship.project.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, competition_slug
+
+if TYPE_CHECKING:
+    import pandas as pd  # takes half a second, so only what reads a table imports it
+
+LARGEST_TABLE = 300_000_000
+"""Bytes of a CSV that is downloaded."""
+LONGEST_TITLE = 45
+"""Letters of the kernel's title; Kaggle takes 50, and " lib" follows for the dataset."""
+HIDDEN = 20
+"""Rows of a sample submission below which the test set is probably hidden."""
+
+
+class Files:
+    """A competition's files at Kaggle, as `kernelkit.data.recognising` asks for them."""
+
+    def __init__(self, context: Context, slug: str):
+        from kernelkit.data.listing import holds_tables, only_zip  # imports pandas
+
+        self.context, self.slug = context, slug
+        listed, self.complete = context.remote.some_data_files(slug, MOST_LISTED)
+        listed = [
+            (n, size) for n, size in listed if fetch.inside(Path(), n) and not lies_in_clutter(n)
+        ]
+        self.sizes = dict(listed)
+        self.names = list(self.sizes)
+        self.unknown: list[str] = []
+        zips = [n for n in self.names if re.search(r"(?<!\.csv)\.zip$", n, re.I)]
+        for name in zips:
+            try:
+                inside = context.remote.call("zip_names", name, competition=slug, name=name)
+                self.names += [f"{name}/{one}" for one in inside if not lies_in_clutter(one)]
+            except (Problem, Unavailable) as problem:
+                self.unknown.append(f"what {name} holds ({problem})")
+        head = f"{only_zip(list(self.sizes))}/"
+        inside = [name[len(head) :] for name in self.names if name.startswith(head)]
+        self.names = inside if holds_tables(inside) else self.names
+
+    def table(self, name: str) -> "pd.DataFrame":
+        """Return a CSV, which is downloaded into runs/<competition>/ once.
+
+        Raises:
+            Problem: it is too large, or unreadable.
+        """
+        from kernelkit.core.tables import read_csv
+
+        remote = name if name in self.sizes else f"{name}.zip"
+        if self.sizes.get(remote, 0) > LARGEST_TABLE:
+            raise Problem(f"{remote} has {self.sizes[remote] / 1e9:.1f} GB, too much to look into")
+        kept = self.context.project.runs / self.slug / name
+        if not kept.exists():
+            download_table(self.context, self.slug, name, kept)
+        return read_csv(kept)
+
+
+def told_by_kaggle(context: Context, slug: str) -> tuple[str, list[str], list[str]]:
+    """Return the row of METRICS of a competition, what to say of its evaluation, and doubts."""
+    from kernelkit.core.metrics import METRICS, metric_called  # imports scikit-learn
+
+    try:
+        told = context.remote.competition(slug)
+    except (Refused, Unavailable) as problem:
+        return "", [f"the metric: Kaggle does not tell it ({problem})"], []
+    evaluation = str(told.get("evaluationMetric") or "")
+    metric, notes, doubts = metric_called(evaluation), [], []
+    if not metric:
+        doubts.append(
+            f"the metric: Kaggle calls it {evaluation!r}, which is not surely one of "
+            f"{', '.join(METRICS)}; decide `metric`, if one of them is near enough"
+        )
+    if told.get("isKernelsSubmissionsOnly"):
+        notes.append(
+            "how to submit: this is a code competition, to which only a kernel's version is "
+            "submitted (`ship submit --code`). Where Kaggle runs it again on a hidden test set, "
+            "this kernel would train anew in that run; a kernel that only predicts with the "
+            "weights of a finished run is missing"
+        )
+    return metric, notes, doubts
+
+
+def metadata_for(context: Context, slug: str) -> dict[str, dict[str, Any]]:
+    """Return both metadata files for a competition; unchanged where they are of it already."""
+    kernel, dataset = context.project.kernel_metadata, context.project.dataset_metadata
+    files = {KERNEL_METADATA: kernel, DATASET_METADATA: dataset}
+    if kernel.get("competition_sources") == [slug]:
+        return files
+    words = slug.replace("-", " ").capitalize()
+    title = words[: LONGEST_TITLE + 1].rsplit(" ", 1)[0] if len(words) > LONGEST_TITLE else words
+    owner = dataset["id"].partition("/")[0] or PLACEHOLDER
+    lib = f"{owner}/{slugify(title)}-lib"
+    others = [s for s in kernel.get("dataset_sources") or [] if s != dataset["id"]]
+    named = {"id": f"{owner}/{slugify(title)}", "title": title}
+    sources = {"dataset_sources": [lib, *others], "competition_sources": [slug]}
+    subtitle = "What this competition's kernel needs offline"
+    return {
+        KERNEL_METADATA: kernel | named | sources,
+        DATASET_METADATA: dataset | {"id": lib, "title": f"{title} lib", "subtitle": subtitle},
+    }
+
+
+def show(context: Context, proposal, unknown: list[str], metadata: dict) -> None:
+    """Print what is proposed, how the first rows are understood, and what could not be told."""
+    say(proposal.layout.block(), result=True)
+    for note in proposal.notes:
+        say(f"  {note}", result=True)
+    say("the first training rows as they are understood:", result=True)
+    for row in proposal.rows.to_dict("records"):
+        group = f", {proposal.layout.group} {row['group']}" if row["group"] else ""
+        say(f"  {row['photo'] or row['Id']}: {row['label']}{group}", result=True)
+    for name, values in metadata.items():
+        before = json.loads((context.project.root / name).read_text(encoding="utf-8"))
+        changed = {k: v for k, v in values.items() if before.get(k) != v}
+        lines = [
+            f"  {k}: {json.dumps(before.get(k))} -> {json.dumps(v)}" for k, v in changed.items()
+        ]
+        say("\n".join([f"{name}:", *lines] if lines else [f"{name} stays as it is"]), result=True)
+    if unknown:
+        say("what could not be told:", result=True)
+        for one in unknown:
+            say(f"  {one}", result=True)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship init`."""
+    parser.add_argument(
+        "slug", nargs="?", help="the competition's name in its address (the metadata's)"
+    )
+    parser.add_argument("--write", action="store_true", help="write the block and the metadata")
+    parser.add_argument(
+        "--set",
+        action="append",
+        metavar="FIELD=VALUE",
+        default=argparse.SUPPRESS,
+        help="decide a field of the block, such as positive=dog (repeat it)",
+    )
+
+
+def run(context: Context, arguments: argparse.Namespace) -> None:
+    """Run `ship init`.
+
+    Raises:
+        Problem: the competition is not there, or its layout can't be told or is not supported.
+    """
+    from kernelkit.core.metrics import metric_named
+    from kernelkit.data.recognising import Source, propose  # imports OpenCV
+
+    slug = competition_slug(arguments.slug or context.project.competition)
+    if not slug:
+        raise Problem(
+            f"{arguments.slug!r} names no competition: give its address, such as "
+            "https://www.kaggle.com/competitions/NAME, or the name in it."
+        )
+    context.doing(f"reading the files of {slug}")
+    files = Files(context, slug)
+    metric, unknown, doubts = told_by_kaggle(context, slug)
+    given = parse_settings(arguments.set or [])
+    if "metric" in given:
+        metric_named(given["metric"])
+        doubts = []
+    try:
+        photos = [name for name in files.names if is_photo(name)]
+        proposal = propose(Source(files.names, photos, files.table, slug, metric, given))
+    except Problem as problem:
+        more = f" (it can't be told {'; '.join(files.unknown)})" if files.unknown else ""
+        raise Problem(f"{slug}: {str(problem).rstrip('.')}{more}. Nothing is proposed.") from None
+    doubts += proposal.doubts
+    unknown += files.unknown + doubts
+    if not files.complete:
+        unknown.append(f"the names of all files: the first {len(files.sizes)} were listed")
+    rows = len(files.table(proposal.layout.sample_csv)) if proposal.layout.sample_csv else HIDDEN
+    if rows < HIDDEN:
+        unknown.append(f"the test set: the sample has {rows} rows, so it is probably hidden")
+    metadata = metadata_for(context, slug)
+    show(context, proposal, unknown, metadata)
+    tell(block=proposal.layout.block(), unknown=unknown, metadata=metadata)
+    if not arguments.write or context.dry_run:
+        return say("nothing is written: `--write` writes the block and both files", result=True)
+    if doubts:
+        raise Problem(f"decide with --set what could not be told: {doubts[0]}.")
+    script = context.project.code
+    write_atomically(script, with_block(script, proposal.layout))
+    for name, values in metadata.items():
+        write_atomically(context.project.root / name, json.dumps(values, indent=2) + "\n")
+    with contextlib.suppress(OSError):  # an answer of the kernel as it was
+        (context.project.runs / "config.json").unlink()
+    written = ", ".join([Path(script).name, *metadata])
+    return say(f"written: {written}. `ship doctor` checks them, `ship` goes on", result=True)

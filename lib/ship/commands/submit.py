@@ -1,0 +1,489 @@
+"""`ship submit`: check a submission, send it once, and wait for its score.
+
+The message of every submission begins with `ship HASH.MARK`. By the hash of the file an identical
+one that was sent before is found and taken up; by the random mark this very submission is found
+when Kaggle's answer was lost.
+"""
+
+import argparse
+import dataclasses
+import html
+import math
+import re
+import secrets
+import time
+from pathlib import Path
+
+from kernelkit.core.problem import Problem
+from kernelkit.report.writing import note_score
+from ship.commands.fetch import SUBMISSION, read_metrics
+from ship.commands.push import chosen_run
+from ship.commands.submission import check_for
+from ship.context import Context
+from ship.grammar import Usage, only_version, version_arguments, version_or
+from ship.kaggle.line import Refused, Unavailable
+from ship.kaggle.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
+from ship.ledger.record import Run, Submission, file_run_name
+from ship.output import say, tell
+from ship.project.contents import sha256
+from ship.project.project import KERNEL_METADATA
+from ship.project.versions import ADOPTED, TAKEN_UP
+
+REFERENCE = 0.96838
+REFERENCE_COMPETITION = "sf-dl-car-classification"
+"""The public score of the reference recipe."""
+
+
+class Unscorable(Problem):
+    """A file that its competition can't score."""
+
+
+def submit(
+    context: Context,
+    run: Run,
+    path: Path,
+    code: bool = False,
+    again: bool = False,
+    adopted: int | None = None,
+    wait: bool = True,
+) -> None:
+    """Check a submission, send it unless the same file was sent before, and wait for its score.
+
+    Args:
+        context: the project, Kaggle and the state.
+        run: the run's record, or that of a file of one's own.
+        path: the submission.
+        code: submit the kernel's version instead of the file, for a code competition.
+        again: send it although the same file was, or may have been, sent before.
+        adopted: take up the submission of this number instead of sending.
+        wait: wait for the score.
+
+    Raises:
+        Unscorable: the submission is missing or can't be scored.
+        Problem: it is refused, or nobody knows whether it arrived.
+    """
+    context.doing(f"submitting {path}")
+    refuse_other_code(context, run, path)
+    if not submittable_here(context, run):
+        raise Problem(
+            f"{run.name} is a run for {run.competition or 'another competition'}, and "
+            f"{KERNEL_METADATA} names {context.project.competition}: name that one there again to "
+            f"submit this run, or submit its file to this one with `ship submit {path}`."
+        )
+    if not path.is_file():
+        raise Unscorable(
+            f"the output of {run.name} has no {path.name}: its log in {path.parent} tells why."
+            if run.files
+            else f"there is no {path}: `ship fetch {run.name}` fetches the run's output."
+        )
+    try:
+        check_for(context, path)
+    except (Refused, Unavailable):
+        raise
+    except Problem as problem:
+        if run.files:  # whatever is wrong with it may be the download's fault
+            run.files = {}
+            context.ledger.keep(run)
+        raise Unscorable(str(problem)) from None
+    digest = sha256(path)[:16]
+    if run.submission.digest != digest:
+        run.submission = Submission()
+    scored = run.public_score is not None and run.submission.ref
+    if scored and not again and adopted in (None, run.submission.ref):
+        return report(context, run, run.public_score)
+    if not (again or adopted or run.submission.digest):
+        give_way(context, run, digest)
+    with context.sending():
+        if adopted:
+            take(context, run, path, adoptable(context, adopted, digest), "a person's word")
+        elif again or not (settled(context, run, path) or sent_before(context, run, path)):
+            send(context, run, path, digest, code)
+    return wait_for_score(context, run) if wait else None
+
+
+def submittable_here(context: Context, run: Run) -> bool:
+    """Tell whether a record is of the present competition; an old one tells only its number."""
+    if run.competition or not run.submission.ref:
+        return context.is_here(run)
+    entries = context.remote.submissions(context.project.competition)
+    return run.submission.ref in [entry.get("ref") for entry in entries]
+
+
+def refuse_other_code(context: Context, run: Run, path: Path) -> None:
+    """Raise Problem when a run has found other packages than those that it was pushed for."""
+    if not run.of_other_code:
+        return
+    runs = context.ledger.runs()
+    others = [other.dataset for other in runs if other.packages == run.found and other.dataset]
+    raise Problem(
+        f"{run.name} was pushed for dataset {run.dataset} and found other packages there"
+        f"{f', those of {others[-1]}' if others else ''}: Kaggle mounts the newest version that is "
+        "ready when a run starts. `ship push --again` runs the same once more, `ship submit "
+        f"{path}` submits this file all the same."
+    )
+
+
+def sent_before(context: Context, run: Run, path: Path) -> bool:
+    """Tell whether an identical file was submitted before, and take that submission up."""
+    known = known_submission(context, sha256(path)[:16])
+    if known:
+        say(f"this very file was submitted before, as {known['ref']}: it is not sent again")
+        take(context, run, path, known, "the hash in its message")
+    return bool(known)
+
+
+def give_way(context: Context, run: Run, digest: str) -> None:
+    """Let the machine that pushed a run submit it first: wait until it has, or for a while.
+
+    Kaggle knows no submission under a condition, so of two machines one has to wait.
+    """
+    if run.verified.get("pushed") not in (TAKEN_UP, ADOPTED):
+        return
+    for waited in context.asking():
+        if known_submission(context, digest) or waited > context.pace.prove + context.pace.poll_max:
+            return
+        if not waited:
+            say(f"{run.name} was pushed by another machine: asking whether that one submits it")
+
+
+def settled(context: Context, run: Run, path: Path) -> bool:
+    """Tell whether the file's submission has arrived; ask Kaggle about one that was cut short."""
+    sent = run.submission
+    if sent.ref or not sent.digest:
+        return bool(sent.ref)
+    say("an earlier submission was cut short; asking Kaggle whether it arrived")
+    found = settle(context, errand_of(context, run, path))
+    if found:
+        take(context, run, path, *found.what)
+    return bool(found)
+
+
+def known_submission(context: Context, digest: str) -> dict | None:
+    """Return Kaggle's entry of a submission of the same file whose scoring has not failed."""
+    entries = list(context.remote.submissions(context.project.competition))
+    refs = {run.submission.ref for run in context.ledger.runs() if run.submission.digest == digest}
+    same = [
+        entry
+        for entry in entries
+        if entry.get("status") != "ERROR"
+        and (f"{digest}." in described(entry) or entry.get("ref") in refs - {0, None})
+    ]
+    return next((entry for entry in same if entry.get("status") == "COMPLETE"), (same or [None])[0])
+
+
+def adoptable(context: Context, ref: int, digest: str) -> dict:
+    """Return Kaggle's entry of a submission by its number.
+
+    Raises:
+        Problem: there is none, or by its message it is of another file than that of this hash.
+    """
+    for entry in context.remote.submissions(context.project.competition):
+        if entry.get("ref") == ref:
+            break
+    else:
+        raise Problem(
+            f"Kaggle lists no submission {ref} of yours to {context.project.competition}."
+        )
+    found = re.match(r"ship ([0-9a-f]{16})\.", described(entry))
+    if found and found[1] != digest:
+        raise Problem(
+            f"submission {ref} is of another file, by the hash in its message: it is not taken up. "
+            "`ship submit` without --adopt finds this file's own submission."
+        )
+    return entry
+
+
+def described(entry: dict) -> str:
+    """Return a submission's message as it was sent, even if Kaggle escapes signs of it."""
+    return html.unescape(entry.get("description") or "").replace("\\", "")
+
+
+def message_of(run: Run, path: Path) -> str:
+    """Return the message of a submission: run, recipe, backbone and the metric's value."""
+    words = [run.name if run.version else path.name]
+    words += [word for word in (run.recipe, run.backbone) if word]
+    metrics = read_metrics(path.parent)
+    accuracy = metrics.get("val_accuracy_tta" if metrics.get("tta_used") else "val_accuracy")
+    value = metrics.get("score", accuracy)
+    if isinstance(value, float):
+        metric = metrics.get("metric", "accuracy")
+        words.append(f"validation {'' if metric == 'accuracy' else f'{metric} '}{value:.4f}")
+    return " ".join(words)
+
+
+def counted(context: Context) -> int:
+    """Return how many submissions Kaggle counts, -1 when it does not tell."""
+    try:
+        limits = context.remote.submissions_left(context.project.competition)
+    except (Refused, Unavailable):
+        return -1
+    return limits.get("numTotal") or 0 if limits else -1  # Kaggle leaves out what is 0
+
+
+def send(context: Context, run: Run, path: Path, digest: str, code: bool) -> None:
+    """Send a submission once; raise Problem when Kaggle did not take it."""
+    competition = context.project.competition
+    count = counted(context)
+    refs = [entry.get("ref") for entry in context.remote.submissions(competition)]
+
+    def begin() -> None:
+        mark = secrets.token_hex(4)
+        run.submission = Submission(digest, path.name, mark, 0, refs, count)
+        run.verified.pop("submitted", None)
+        context.ledger.keep(run)
+
+    def hand_in() -> dict:
+        message = f"ship {run.submission.token} {message_of(run, path)}"
+        fields = {"file": str(path), "message": message, "competition": competition}
+        if not code:
+            return context.remote.call("submit", "the submission", once=True, **fields)
+        fields |= {"file": path.name, "kernel": run.kernel, "version": run.version}
+        return context.remote.call("submit_code", "the submission", once=True, **fields)
+
+    errand = errand_of(context, run, path)
+    say(f"submitting {path} to {competition}")
+    answer = send_once(context, dataclasses.replace(errand, send=hand_in, begin=begin))
+    if isinstance(answer, Found):
+        return take(context, run, path, *answer.what)
+    if answer["ref"]:
+        return take(context, run, path, {"ref": answer["ref"]}, "Kaggle's answer")
+    if answer["message"]:
+        verdict = look(context, run.submission)
+        found = verdict if isinstance(verdict, Found) else None
+    else:
+        found = settle(context, errand)
+    if found:
+        return take(context, run, path, *found.what)
+    errand.forget()
+    raise Problem(f"Kaggle did not take the submission: {answer['message'] or 'it gave no reason'}")
+
+
+def errand_of(context: Context, run: Run, path: Path) -> Errand:
+    """Return a submission that is on its way as an errand, which can be asked about."""
+    page = f"https://www.kaggle.com/competitions/{context.project.competition}/submissions"
+    name = f"submit --version {run.version}" if run.version else f"submit {path}"
+    return Errand(
+        what=f"the submission of {path.name}",
+        look=lambda: look(context, run.submission),
+        forget=lambda: forget(context, run),
+        decide=(
+            f"see {page}; `ship {name} --adopt REF` takes up the one that arrived, `ship {name} "
+            "--again` sends it once more."
+        ),
+    )
+
+
+def forget(context: Context, run: Run) -> None:
+    """Note in the record that nothing was submitted."""
+    run.submission = Submission()
+    context.ledger.keep(run)
+
+
+def look(context: Context, sent: Submission) -> Verdict:
+    """Ask every witness of a submission: its mark, entries that came since, the count."""
+    entries = list(context.remote.submissions(context.project.competition))
+    for entry in entries:
+        if sent.token in described(entry):
+            return Found((entry, "the mark in its message"))
+    new = [entry for entry in entries if entry.get("ref") not in sent.refs_before]
+    message = f"ship {sent.token}"
+    for entry in new:
+        begun = described(entry).rstrip(".… ")
+        if len(begun) >= len("ship 01234567") and message.startswith(begun):
+            return Found((entry, "the beginning of its message"))
+    foreign = re.compile(r"ship [0-9a-f]{16}\.")
+    unmarked = [entry for entry in new if not foreign.search(described(entry))]
+    if unmarked:  # Kaggle may call the file otherwise, and need not keep the message
+        named = (unmarked[0].get(name) for name in ("ref", "fileName", "date"))
+        return Unknown(f"submission {' of '.join(str(text) for text in named if text)} may be it")
+    count = counted(context)
+    if sent.count_before >= 0 and count < 0:
+        return Unknown("Kaggle does not tell how many submissions there are")
+    if sent.count_before >= 0 and count - sent.count_before > len(new):
+        return Unknown(f"Kaggle counts {count} submissions, more than it lists")
+    return Absent()
+
+
+def take(context: Context, run: Run, path: Path, entry: dict, verified: str) -> None:
+    """Note that a submission has arrived, and which one it is."""
+    digest = sha256(path)[:16]
+    if run.submission.digest != digest:
+        run.submission = Submission(digest, path.name)
+    run.submission.ref = entry.get("ref") or 0
+    run.competition = context.project.competition
+    run.submission.refs_before = []
+    run.verified["submitted"] = verified
+    context.ledger.keep(run)
+    tell(submission=run.submission.ref)
+
+
+def scoring_of(context: Context, ref: int) -> tuple[str, float | None, str]:
+    """Return a submission's status word, its public score or None, and what went wrong.
+
+    Raises:
+        Problem: the score is no number.
+    """
+    for entry in context.remote.submissions(context.project.competition):
+        if entry.get("ref") == ref:
+            status = str(entry.get("status") or "PENDING").upper()
+            score = score_in(entry.get("publicScore")) if status == "COMPLETE" else None
+            return status, score, entry.get("errorDescription") or ""
+    return "PENDING", None, ""
+
+
+def score_in(told: str | float | None) -> float | None:
+    """Return the score that Kaggle tells as text, None while it is empty.
+
+    Raises:
+        Problem: it is no finite number.
+    """
+    text = str(told if told is not None else "").strip()
+    if not text:
+        return None
+    try:
+        score = float(text.replace(",", "."))
+    except ValueError:
+        score = math.nan
+    if not math.isfinite(score):
+        raise Problem(
+            f"Kaggle gives the score {text!r}, which is no number: see the submission's page; the "
+            "same command asks again, and nothing is sent twice."
+        )
+    return score
+
+
+def patient_scoring_of(context: Context, ref: int) -> tuple[str, float | None, str]:
+    """Return what `scoring_of` does; an outage is waited out, and a refusal is a status word.
+
+    Raises:
+        Problem: the score is no number, or the credentials are wrong.
+    """
+    try:
+        with context.remote.patient(context.pace.outage):
+            return scoring_of(context, ref)
+    except Refused as refusal:
+        if refusal.status == 401:
+            raise
+        return f"HTTP {refusal.status}", None, ""
+
+
+def wait_for_score(context: Context, run: Run) -> None:
+    """Wait until a submission has its score, and report it.
+
+    Raises:
+        Problem: the scoring failed, took too long, or has an unknown status.
+    """
+    ref = run.submission.ref
+    context.doing(f"waiting for the score of submission {ref}")
+    say(f"submission {ref} was taken; waiting for its score")
+    known = ["PENDING", "COMPLETE"]
+    for waited in context.asking():
+        status, score, error = patient_scoring_of(context, ref)
+        if score is not None:
+            return report(context, run, score)
+        if status == "ERROR":
+            raise Unscorable(
+                f"Kaggle could not score submission {ref}: {error or 'it gave no reason'}. "
+                "`ship submit --again` sends the same file once more."
+            )
+        if status not in known:
+            say(f"Kaggle gives the unknown status {status!r} for submission {ref}: asking again")
+            known.append(status)
+        if waited > context.pace.score:
+            raise Problem(
+                f"submission {ref} has no score after {waited / 60:.0f} minutes, its status is "
+                f"{status}: run the same command again to ask for it; nothing is sent twice."
+            )
+    return None
+
+
+def report(context: Context, run: Run, score: float) -> None:
+    """Print a score with its distance to the reference's and to the best so far; then note it.
+
+    A dry run's score is of other photos than the reference's, or of a network too small to compare.
+    """
+    name = run.name if run.version else run.submission.file
+    best = context.ledger.best(context.project.competition, excluding=run.name)
+    distances = []
+    if run.recipe != "dry" and context.project.competition == REFERENCE_COMPETITION:
+        distances.append(f"{score - REFERENCE:+.5f} to the reference's {REFERENCE}")
+    if best is not None:
+        distances.append(f"{score - best:+.5f} to the best so far {best:.5f}")
+    shown = " ".join(f"({text})" for text in distances)
+    say(f"public score of {name}: {score:.5f} {shown}".strip(), result=True)
+    run.public_score = score
+    run.verified["scored"] = f"submission {run.submission.ref} is COMPLETE"
+    context.ledger.keep(run)
+    if run.version:
+        note_score(context.folder(run), score, "Kaggle's public score")
+    tell(run=run.name, submission=run.submission.ref, public_score=score)
+
+
+def record_of(context: Context, path: Path) -> Run:
+    """Return the record of a file of one's own, which is known by its content.
+
+    Raises:
+        Problem: it is no file.
+    """
+    if path.is_dir():
+        raise Problem(f"{path} is a folder: name the file in it, such as {path / SUBMISSION}.")
+    if not path.is_file():
+        raise Problem(
+            f"{path} is neither a file that is there nor a version: name the file to submit, or "
+            "the run by its version."
+        )
+    name, competition = file_run_name(path.name, sha256(path)), context.project.competition
+    rows = {run.name: run for run in context.ledger.runs()}
+    for known in (rows.get(name), rows.get(f"{name}-{competition}")):
+        if known and (context.dry_run or submittable_here(context, known)):
+            return known
+    name = f"{name}-{competition}" if name in rows else name
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    return Run(name, time=now, status="file", competition=competition)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship submit`."""
+    version_arguments(parser, version_or(Path.is_file), "WHAT", ", or a file of one's own")
+    parser.add_argument(
+        "--code", action="store_true", help="submit the kernel's version (a code competition)"
+    )
+    parser.add_argument(
+        "--again", action="store_true", help="send the file although it was, or may be, sent before"
+    )
+    parser.add_argument(
+        "--adopt", type=int, metavar="REF", help="take up this submission instead of sending"
+    )
+
+
+def run(context: Context, arguments: argparse.Namespace) -> None:
+    """Run `ship submit`.
+
+    Raises:
+        Usage: a file is to be submitted as a kernel's version.
+    """
+    what = only_version(arguments)
+    if isinstance(what, Path) and arguments.code:
+        raise Usage(
+            f"--code submits a version of the kernel, whose output Kaggle takes itself, and not a "
+            f"file of one's own: give `ship submit --code` a version, not {what}."
+        )
+    if isinstance(what, Path):
+        chosen, path = record_of(context, what), what
+    else:
+        chosen = chosen_run(context, what)
+        path = context.folder(chosen) / SUBMISSION
+    if context.dry_run:
+        return say(
+            f"would submit {path} to {context.project.competition}: {message_of(chosen, path)}"
+        )
+    with context.holding(chosen, context.pace.score):
+        return submit(
+            context,
+            chosen,
+            path,
+            arguments.code,
+            arguments.again,
+            arguments.adopt,
+            not arguments.no_wait,
+        )

@@ -1,0 +1,1 @@
+"""All dealings with Kaggle: the client's process, calls, deadlines and sending once."""

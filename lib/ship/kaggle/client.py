@@ -1,0 +1,487 @@
+"""The only module that uses the kaggle client: a child process that answers calls.
+
+`python -m ship.kaggle.client` reads one JSON request a line on stdin and writes one JSON answer a
+line on stdout; `ship.kaggle.remote` is its caller. It is a process of its own because the client
+reads its environment when it is imported, prints to stdout and knows no timeouts; one process
+serves all the calls of a `ship` command because starting the client takes half a second. It uses
+the client's Python API, but reads the raw JSON of an answer where the API's types hide something:
+they turn a missing status into QUEUED, raise an error for an unknown one, and drop a version
+number.
+
+Request: `{"id": 1, "op": NAME, "args": {...}}`. Answer: `{"id": 1, "ok": ...}` or `{"id": 1,
+"error": {"kind": KIND, "status": HTTP status or null, "message": TEXT, "retry_after": s or null,
+"sent": whether a request that changes something had been sent}}`.
+While a request is at work: `{"event": "progress" | "log", ...}`.
+"""
+
+import builtins
+import contextlib
+import errno
+import importlib
+import json
+import os
+import queue
+import re
+import signal
+import sys
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+from urllib3.exceptions import HTTPError as TransportError
+from urllib3.util.retry import Retry
+
+from ship.kaggle.shapes import DEEPEST, deeper
+
+CHUNK = 1 << 12
+"""Bytes of a body that are waited for at once: a slow line brings them within its timeout too."""
+TELLING = 0.2
+"""Seconds between two reports of a transfer's progress."""
+CHANGING = (
+    "SaveKernel",
+    "CreateDataset",
+    "CreateDatasetVersion",
+    "CreateSubmission",
+    "CreateCodeSubmission",
+)
+"""Methods of the API that change something at Kaggle."""
+
+
+PROXY_LOGIN = "407 Proxy Authentication Required"
+"""What the error about a tunnel says when the proxy wants a login."""
+
+
+class Fields(dict):
+    """A request in the place of the client's own types: the JSON that Kaggle reads."""
+
+    def to_dict(self) -> dict:
+        """Return the JSON object, as the client asks its own types for it."""
+        return dict(self)
+
+
+class Raw:
+    """An answer's type in the place of the client's own ones: it keeps all of the JSON."""
+
+    @classmethod
+    def prepare_from(cls, response: requests.Response) -> Any:
+        """Return the answer's JSON."""
+        return response.json()
+
+
+class DroppedFile(Exception):
+    """The client gave up on a file; versions before 2.2.5 do so without an error."""
+
+
+def watch_requests(seconds: float, sent: set[str]) -> None:
+    """Give every HTTP request of this process a timeout, and leave its repetition to the caller.
+
+    The last part of each requested address, which is the API's method, is added to `sent`.
+    """
+    send = requests.adapters.HTTPAdapter.send
+
+    def bounded(self, request, stream=False, timeout=None, **settings):
+        sent.add(request.url.rpartition("/")[2])
+        self.max_retries = Retry(0, read=False)
+        return send(self, request, stream=stream, timeout=timeout or seconds, **settings)
+
+    requests.adapters.HTTPAdapter.send = bounded
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """Return what went wrong as JSON.
+
+    `kind` is "http" (an HTTP error), "late" (no answer in time), "connection" (no answer at all),
+    "proxy" (a proxy that wants a login), "tls" (a certificate that can't be verified), "answer" (an
+    answer that is no JSON), "dropped" (the client gave up on a file), "login" (no usable
+    credentials), "disk" (a full disk, whose folder is the message) or "client" (anything else).
+    """
+    described = {"kind": "client", "status": None, "message": str(error), "retry_after": None}
+    response = getattr(error, "response", None)
+    if isinstance(error, requests.exceptions.SSLError):
+        described["kind"] = "tls"
+    elif PROXY_LOGIN in str(error) or getattr(response, "status_code", None) == 407:
+        described["kind"] = "proxy"
+    elif isinstance(error, requests.HTTPError) and response is not None:
+        described |= {"kind": "http", **http_error(response)}
+    elif isinstance(error, requests.JSONDecodeError | json.JSONDecodeError | RecursionError):
+        described |= {"kind": "answer", "message": "the answer is not JSON"}
+    elif isinstance(error, requests.ReadTimeout | TimeoutError):
+        described |= {"kind": "late", "message": "no answer in time"}
+    elif isinstance(error, requests.RequestException | TransportError | ConnectionError):
+        own = type(error) is ConnectionError and len(error.args) == 1  # raised in this module
+        described |= {"kind": "connection", "message": str(error) if own else type(error).__name__}
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        described |= {"kind": "disk", "message": str(Path(error.filename or "").parent)}
+    elif isinstance(error, ImportError):
+        described["message"] = f"{error} (pip install --upgrade kaggle six)"
+    elif isinstance(error, DroppedFile):
+        described["kind"] = "dropped"
+    elif isinstance(error, SystemExit):
+        described |= {"kind": "login", "message": "no usable credentials"}
+    elif isinstance(error, ValueError) and "was denied" in str(error):
+        described |= {"kind": "http", "status": 403, "message": "permission denied"}
+    return described
+
+
+def http_error(response: requests.Response) -> dict[str, Any]:
+    """Return the status, message and Retry-After of an answer that is an error."""
+    status, message = response.status_code, response.reason or ""
+    with contextlib.suppress(ValueError, AttributeError):
+        body = response.json()
+        message = body["message"] if isinstance(body.get("message"), str) else message
+        if status < 400 and isinstance(body.get("code"), int):
+            status = body["code"]
+    retry_after = None
+    with contextlib.suppress(TypeError, ValueError):
+        retry_after = float(response.headers.get("Retry-After"))
+    return {"status": status, "message": message, "retry_after": retry_after}
+
+
+class Progress:
+    """Replaces the client's progress bar and reports to the caller instead."""
+
+    emit: Callable[..., None]
+
+    def __init__(self, *_, total: int = 0, initial: int = 0, **__):
+        self.total, self.done, self.told = total, initial, 0.0
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def update(self, count: int) -> None:
+        """Report `count` more bytes."""
+        self.done += count
+        now = time.monotonic()
+        if now - self.told >= TELLING or self.done == self.total:
+            self.told = now
+            Progress.emit(event="progress", done=self.done, total=self.total)
+
+
+class Client:
+    """The operations of this process: each public method is one, with the request's arguments."""
+
+    def __init__(self, emit: Callable[..., None]):
+        extended = importlib.import_module("kaggle.api.kaggle_api_extended")
+        self.emit = emit
+        self.extended = extended
+        Progress.emit = emit
+        extended.tqdm = Progress
+        self.api = extended.KaggleApi()
+        self.api.MAX_UPLOAD_RESUME_ATTEMPTS = 3  # the caller waits between more attempts
+        self.resume_upload, self.api._resume_upload = self.api._resume_upload, self._resume
+        self.arrived: dict[str, int] = {}  # by file, how much of it Kaggle has
+        self.api.authenticate()
+        self.web = requests.Session()  # keeps its connections, for thousands of files
+        self.calls: Any = None
+        self.pending: tuple[str, Any] | None = None  # an uploaded dataset that is not created yet
+        self.upload_context: Any = None
+
+    def login(self) -> dict[str, str]:
+        """Return the name of the user to whom the credentials belong."""
+        return {"username": self.api.get_config_value("username") or ""}
+
+    def post(self, service: str, method: str, fields: dict) -> Any:
+        """Call a method of the API and return all of the answer's JSON."""
+        self.calls = self.calls or self.api.build_kaggle_client().__enter__().http_client()
+        try:
+            answer = self.calls.call(service, method, Fields(fields), Raw)
+        except TypeError:  # the client looks for an error's code in whatever it gets
+            raise json.JSONDecodeError("an answer of null or a number", "", 0) from None
+        if deeper(answer, DEEPEST):
+            raise json.JSONDecodeError("an answer that is nested too deeply", "", 0)
+        return answer
+
+    def upload(self, folder: str, new: bool) -> list[str]:
+        """Upload the files of a staged dataset and return their names; `create` then makes it.
+
+        The client keeps the addresses of unfinished uploads in the temporary folder by the file's
+        path, and resumes them when the same file is uploaded again.
+        """
+        from kagglesdk.datasets.types import dataset_api_service as types
+
+        meta = json.loads(Path(self.api.get_dataset_metadata_file(folder)).read_text("utf-8"))
+        request = types.ApiCreateDatasetRequest() if new else types.ApiCreateDatasetVersionRequest()
+        body = request if new else types.ApiCreateDatasetVersionRequestBody()
+        body.subtitle, body.description = meta.get("subtitle"), meta.get("description")
+        body.category_ids, body.files = meta.get("keywords", []), []
+        request.owner_slug, slug = meta["id"].split("/")
+        if new:
+            request.slug, request.title, request.is_private = slug, meta["title"], True
+            request.license_name = meta["licenses"][0]["name"]
+        else:
+            request.dataset_slug, request.body = slug, body
+        names = sorted(path.name for path in Path(folder).iterdir() if path.suffix != ".json")
+        dropped, before = self._send_files(body, folder, len(names)), None
+        while dropped and self.arrived != before:  # a slow line goes on as long as it brings bytes
+            before = dict(self.arrived)
+            dropped = self._send_files(body, folder, len(names))
+        if dropped:
+            raise DroppedFile(dropped)
+        self.pending = ("create_dataset" if new else "create_dataset_version", request)
+        return names
+
+    def _send_files(self, body: Any, folder: str, count: int) -> str:
+        """Upload a folder's files as far as they go; return what was given up on, "" for nothing.
+
+        Files that Kaggle has are not sent again.
+        """
+        body.files = []
+        self.upload_context = self.extended.ResumableUploadContext().__enter__()
+        kind = self.extended.ApiBlobType.DATASET
+        try:
+            self.api.upload_files(body, None, folder, kind, self.upload_context, False, "skip")
+        except ValueError as error:
+            failed = re.fullmatch("Upload unsuccessful: (.+)", str(error))
+            if not failed:
+                raise
+            return failed[1]
+        missing = count - len(body.files)
+        return f"{missing} of the {count} files" if missing else ""
+
+    def _resume(self, path: str, url: str, size: int, quiet: bool) -> Any:
+        """Ask how much of a file has arrived, as the client does, and remember it."""
+        result = self.resume_upload(path, url, size, quiet)
+        self.arrived[path] = max(self.arrived.get(path, 0), getattr(result, "start_at", 0))
+        self.emit(event="progress", done=self.arrived[path], total=size)
+        return result
+
+    def create(self, notes: str) -> dict:
+        """Make the dataset, or its next version, from what `upload` has sent."""
+        method, request = self.pending
+        if method == "create_dataset_version":
+            request.body.version_notes = notes
+        with self.api.build_kaggle_client() as kaggle:
+            answer = getattr(kaggle.datasets.dataset_api_client, method)(request)
+        self.upload_context.__exit__(None, None, None)
+        self.pending = None
+        return {"status": answer.status or "", "error": answer.error or ""}
+
+    def push(self, folder: str) -> dict:
+        """Push a staged kernel; return version, ref, error, and refused sources by kind."""
+        answer = self.api.kernels_push(folder)
+        refused = {
+            "dataset": answer.invalid_dataset_sources,
+            "competition": answer.invalid_competition_sources,
+            "kernel": answer.invalid_kernel_sources,
+            "model": answer.invalid_model_sources,
+        }
+        return {
+            "version": answer.version_number,
+            "ref": answer.ref or "",
+            "error": answer.error or "",
+            "refused": {kind: list(names) for kind, names in refused.items() if names},
+        }
+
+    def submit(self, file: str, message: str, competition: str) -> dict:
+        """Submit a file; return the submission's number (0 when refused) and Kaggle's message."""
+        answer = self.api.competition_submit(file, message, competition, quiet=True)
+        if answer.message == self.api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE and not answer.ref:
+            raise DroppedFile(Path(file).name)
+        return {"ref": answer.ref or 0, "message": answer.message or ""}
+
+    def submit_code(
+        self, file: str, message: str, competition: str, kernel: str, version: int
+    ) -> dict:
+        """Submit a kernel's version to a code competition; return what `submit` returns."""
+        answer = self.api.competition_submit_code(
+            file, message, competition, kernel, version, quiet=True
+        )
+        return {"ref": answer.ref or 0, "message": answer.message or ""}
+
+    def download(self, url: str, path: str, part: str) -> int:
+        """Download a URL without credentials, save it, and return its size in bytes.
+
+        Args:
+            url: the address.
+            path: the file to write.
+            part: the file that keeps what attempts that were cut short have brought; it is not
+                downloaded again.
+        """
+        while True:
+            here = size_of(part)
+            try:
+                return self._download(url, Path(path), Path(part), here)
+            except (requests.RequestException, ConnectionError, TransportError) as error:
+                refused = getattr(error, "response", None) is not None
+                if refused or size_of(part) <= here:  # a slow line goes on while it brings bytes
+                    raise
+
+    def _download(self, url: str, target: Path, part: Path, here: int) -> int:
+        """Make one attempt at a download of which `here` bytes are in `part`."""
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
+        with self.web.get(url, stream=True, headers=headers) as response:
+            if response.status_code == 416:  # nothing comes after what is here
+                told = response.headers.get("Content-Range", "").removeprefix("bytes */")
+                if told != str(here):
+                    part.unlink()
+                    raise ConnectionError(f"{here} bytes of {told}")
+                os.replace(part, target)
+                return here
+            kind = response.headers.get("Content-Type", "")
+            if response.ok and "text/html" in kind and target.suffix not in (".html", ".htm"):
+                raise ConnectionError("a web page instead of the file")
+            ended = self._save(response, target, part, here)
+        if not ended:  # nothing told where the file ends: ask for what comes after it
+            return self._confirm(url, target, part)
+        return target.stat().st_size
+
+    def _confirm(self, url: str, target: Path, part: Path) -> int:
+        """Make sure that a file whose length was not told is whole, and return its size."""
+        size = target.stat().st_size
+        with self.web.get(url, stream=True, headers={"Range": f"bytes={size}-"}) as response:
+            told = response.headers.get("Content-Range", "").rpartition("/")[2]
+            if response.status_code == 200:  # it knows no ranges: the whole must be as long again
+                told = str(sum(map(len, response.iter_content(CHUNK))))
+        if told not in ("", str(size)):
+            os.replace(target, part)
+            raise ConnectionError(f"{size} of {told} bytes")
+        return size
+
+    def download_data(self, competition: str, name: str, path: str) -> int:
+        """Save a file of a competition's data and return its size in bytes."""
+        from kagglesdk.common.types.http_redirect import HttpRedirect
+
+        fields = Fields(competitionName=competition, fileName=name)
+        method = ("competitions.CompetitionApiService", "DownloadDataFile")
+        with (
+            self.api.build_kaggle_client() as kaggle,
+            kaggle.http_client().call(*method, fields, HttpRedirect) as response,
+        ):
+            if "text/html" in response.headers.get("Content-Type", ""):
+                raise ConnectionError("a web page instead of a file")
+            target, part = Path(path), Path(f"{path}.part")
+            ended, url = self._save(response, target, part), response.url
+        return target.stat().st_size if ended else self._confirm(url, target, part)
+
+    def zip_names(self, competition: str, name: str) -> list[str]:
+        """Return the names of the files in a zip of a competition's data: only its end is read."""
+        with self._zip(competition, name) as bundle:
+            return [member for member in bundle.namelist() if not member.endswith("/")]
+
+    def download_member(self, competition: str, name: str, member: str, path: str) -> int:
+        """Save a file out of a zip of a competition's data, and return its size in bytes."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with self._zip(competition, name) as bundle:
+            return Path(path).write_bytes(bundle.read(member))
+
+    def _zip(self, competition: str, name: str) -> zipfile.ZipFile:
+        from kagglesdk.common.types.http_redirect import HttpRedirect
+
+        from ship.kaggle.ranged import zip_at
+
+        fields = Fields(competitionName=competition, fileName=name)
+        method = ("competitions.CompetitionApiService", "DownloadDataFile")
+        with (
+            self.api.build_kaggle_client() as kaggle,
+            kaggle.http_client().call(*method, fields, HttpRedirect) as response,
+        ):
+            url, size = response.url, int(response.headers.get("Content-Length") or 0)
+        return zip_at(url, size)
+
+    def _save(self, response: requests.Response, path: Path, part: Path, here: int = 0) -> bool:
+        """Write an answer's body to `path`, and tell whether the answer said where it ends.
+
+        Args:
+            response: the answer; of the kind 206 when it goes on from the bytes that are here.
+            path: the file.
+            part: the file that a body that is cut short stays in.
+            here: the bytes in `part`.
+        """
+        response.raise_for_status()
+        declared = response.headers.get("Content-Length")
+        coded = response.headers.get("Content-Encoding", "identity") != "identity"
+        chunked = "chunked" in response.headers.get("Transfer-Encoding", "")
+        here = here if response.status_code == 206 else 0
+        path.parent.mkdir(parents=True, exist_ok=True)
+        total = here + int(declared) if declared is not None and not coded else None
+        written = here
+        line = Progress(total=total or 0, initial=here)
+        with open(part, "ab" if here else "wb") as out:
+            for chunk in response.iter_content(CHUNK):
+                written += out.write(chunk)
+                line.update(len(chunk))
+        if total is not None and written != total:
+            raise ConnectionError(f"{written} of {total} bytes")
+        os.replace(part, path)
+        return total is not None or chunked
+
+    def follow_log(self, kernel: str, version: int) -> bool:
+        """Start to report a version's live log in events; False with a client that can't.
+
+        Clients before 2.2.5 can't name the version: theirs may be another one's log.
+        """
+        if not hasattr(self.api, "_kernel_version_label"):
+            return False
+        threading.Thread(target=self._report_log, args=(kernel, version), daemon=True).start()
+        return True
+
+    def _report_log(self, kernel: str, version: int) -> None:
+        run = [kernel, version]
+        try:
+            for entry in self.api.kernels_logs_stream(f"{kernel}/{version}"):
+                self.emit(event="log", run=run, data=str(entry.get("data") or ""))
+        except Exception as error:
+            print(f"live log: {type(error).__name__}", file=sys.stderr)
+        self.emit(event="log", run=run, data=None)
+
+
+def size_of(path: str) -> int:
+    """Return how many bytes a file has, 0 where there is none."""
+    return os.path.getsize(path) if os.path.exists(path) else 0
+
+
+def requests_from(stream) -> queue.SimpleQueue:
+    """Read requests in a thread, which ends the process as soon as the caller is gone."""
+    received: queue.SimpleQueue = queue.SimpleQueue()
+
+    def read() -> None:
+        for line in stream:
+            received.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return received
+
+
+def serve() -> None:
+    """Answer requests until the caller closes stdin."""
+    for name in ("SIGINT", "SIGHUP"):  # Ctrl-C and a closed terminal are for the caller to decide
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    # The exit() of module `site`, which the client calls, closes the stdin that a thread reads here
+    # and waits for that thread for ever.
+    builtins.exit = builtins.quit = sys.exit
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # the client prints to stdout
+    writing = threading.Lock()
+
+    def emit(**message) -> None:
+        with writing:
+            answers.write(json.dumps(message) + "\n")
+            answers.flush()
+
+    sent: set[str] = set()
+    watch_requests(float(os.environ["SHIP_TIMEOUT"]), sent)
+    received = requests_from(sys.stdin)
+    client = None
+    while True:
+        request = received.get()
+        sent.clear()
+        try:
+            client = client or Client(emit)
+            emit(id=request["id"], ok=getattr(client, request["op"])(**request["args"]))
+        except (Exception, SystemExit) as error:
+            print(f"{time.strftime('%X')} {request['op']}: {error!r}", file=sys.stderr)
+            changing = not sent.isdisjoint(CHANGING)
+            emit(id=request["id"], error=describe(error) | {"sent": changing})
+
+
+if __name__ == "__main__":
+    serve()

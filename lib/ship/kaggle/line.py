@@ -1,0 +1,407 @@
+"""Calls to Kaggle through the client's process: deadlines, repetition, and what errors mean.
+
+Reads and uploads are repeated with growing pauses when Kaggle is busy or out of reach. A call that
+changes something is sent once. When its answer is lost, `AnswerLost` is raised, and the caller asks
+Kaggle what it has before anything is sent again.
+
+Whoever waits for something that goes on at Kaggle is `patient`: an outage is said once when it
+begins and once when it is over, and is waited out.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from kernelkit.core.problem import Problem
+from kernelkit.core.progress import clock_text
+from ship.kaggle.credentials import Credentials, home_of, stored_secrets
+from ship.kaggle.hiding import mapped, redact, refuse_secrets, whole
+from ship.kaggle.pace import Pace
+from ship.kaggle.shapes import loads
+from ship.output import say, silence
+
+BUSY = (408, 425, 429, *range(500, 600))
+"""HTTP statuses after which another attempt may succeed."""
+CAUSES = {
+    "tls": (
+        "the certificate of the server that answers in Kaggle's place can't be verified: a company "
+        "proxy or a virus scanner reads the connection. Put the path of its certificate (a .pem "
+        "file) into REQUESTS_CA_BUNDLE."
+    ),
+    "proxy": (
+        "the proxy wants a login (407): put it into HTTPS_PROXY, as http://user:password@host:port."
+    ),
+}
+"""What no other attempt can cure, and the cure, unless Kaggle has answered before."""
+NO_SENSE = {"kind": "answer", "message": "the answer makes no sense", "sent": False}
+"""The error of an answer that can't be one to its call."""
+LOCAL = ("folder", "path", "part", "url", "file")
+"""Arguments that name places and are not sent, but for the file's name."""
+
+
+class AnswerLost(Exception):
+    """The answer to a call that changes something was lost: nobody knows whether it took effect.
+
+    `late` tells that no answer came in time, so that the call may still take effect.
+    """
+
+    def __init__(self, reason: str, late: bool):
+        super().__init__(reason)
+        self.late = late
+
+
+class Refused(Problem):
+    """Kaggle answered with an HTTP 4xx, whose status is kept."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
+class Unavailable(Problem):
+    """Kaggle gave no usable answer in all attempts."""
+
+
+class ClientDied(Problem):
+    """The client's process ended in the middle of a call."""
+
+
+class Line:
+    """The line to Kaggle: one process of the client, which starts at the first call.
+
+    `scratch` is a folder in which the client keeps the addresses of unfinished uploads;
+    `environment` holds the client's variables.
+    """
+
+    def __init__(self, scratch: Path, pace: Pace, environment: Mapping[str, str] = os.environ):
+        self.scratch, self.pace = scratch, pace
+        self.environment = dict(environment)
+        self.on_log: Callable[[str, int, str | None], None] = lambda kernel, version, data: None
+        self.on_progress: Callable[[int, int], None] = lambda done, total: None
+        self.doing: Callable[[], str] = lambda: "waiting for Kaggle"
+        self.starts = 0
+        """How often the client's process was started: live logs end with it."""
+        self.answers = 0
+        """How many calls Kaggle has answered, be it with a refusal."""
+        self._patience: float | None = None
+        self._failing: dict[str, tuple[float, int, bool]] = {}
+        """Of each call without an answer: since when, after how many answers, and whether said."""
+        self._process: subprocess.Popen | None = None
+        self._errors: Any = None
+        self._calls = 0
+
+    def __enter__(self) -> "Line":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All secrets that are, or were, stored on this machine."""
+        return stored_secrets(self.environment)
+
+    # --- the process ---
+
+    def close(self) -> None:
+        """End the client's process."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+            self._process.stdout.close()
+            self._errors.close()
+            self._process = None
+
+    def _start(self) -> None:
+        found = Credentials.find(self.environment)
+        if found.damaged and not found.kind:
+            raise Problem(found.advice())
+        self.scratch.mkdir(parents=True, exist_ok=True)
+        library = str(Path(__file__).resolve().parents[2])
+        paths = [library, *filter(None, [self.environment.get("PYTHONPATH")])]
+        folders = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self.scratch.resolve()))
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "ship.kaggle.client"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=self.environment
+            | dict(found.variables)
+            | {"HOME": str(home_of(self.environment) or self.scratch.resolve())}
+            | folders
+            | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
+            | {"SHIP_TIMEOUT": str(self.pace.timeout)},
+        )
+        self.starts += 1
+        self._received: queue.SimpleQueue = queue.SimpleQueue()
+        reading = threading.Thread(target=self._read, args=(self._process.stdout, self._received))
+        reading.daemon = True
+        reading.start()
+
+    def _read(self, stream, received: queue.SimpleQueue) -> None:
+        with contextlib.suppress(ValueError, OSError):
+            for line in stream:
+                message = loads(line)
+                known = () if message.get("event") == "progress" else self.secrets
+                received.put(mapped(message, lambda text, known=known: redact(whole(text), known)))
+        received.put(None)
+
+    def _died(self) -> ClientDied:
+        self._process.wait()
+        self._errors.seek(0)
+        last = redact(self._errors.read().decode(errors="replace"), self.secrets).strip()
+        self.close()
+        return ClientDied(
+            "the kaggle client ended without an answer "
+            f"({last.splitlines()[-1] if last else 'it said nothing'}); "
+            "reinstall it with: pip install --upgrade kaggle six"
+        )
+
+    def _message(self, until: float) -> dict | None:
+        """Pass events on and return the client's next answer, None when the time is over.
+
+        Args:
+            until: the deadline in seconds of the monotonic clock; progress extends it.
+        """
+        while True:
+            left = max(0.0, until - time.monotonic())
+            try:
+                message = self._received.get(timeout=min(left, self.pace.breath))
+            except queue.Empty:
+                self._break_silence()
+                if left <= self.pace.breath:
+                    return None
+                continue
+            if message is None:
+                raise self._died()
+            if message.get("event") == "log":
+                self.on_log(*message["run"], message["data"])
+            elif message.get("event") == "progress":
+                self.on_progress(message["done"], message["total"])
+                until = max(until, time.monotonic() + 2 * self.pace.timeout)
+            else:
+                return message
+
+    def wait(self, seconds: float) -> None:
+        """Pause while what the client reports is passed on, and never be silent for minutes."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._process:
+                with contextlib.suppress(ClientDied):  # the next call starts it anew
+                    self._message(until)
+            else:
+                time.sleep(min(left, self.pace.breath))
+                self._break_silence()
+
+    def _break_silence(self) -> None:
+        """Say that the command is still at work when it has said nothing for long."""
+        if silence() < self.pace.silence:
+            return
+        out = [known for known in self._failing.items() if known[1][1] == self.answers]
+        if out:
+            what, (since, *_) = out[0]
+            clock = clock_text(time.monotonic() - since)
+            say(f"still no usable answer from Kaggle about {what}, for {clock}")
+        else:
+            say(f"still {self.doing()}")
+
+    def _ask(self, op: str, args: dict) -> dict:
+        """Make one attempt at a call and return the client's answer, which may be an error."""
+        if self._process is None:
+            self._start()
+        self._calls += 1
+        request = {"id": self._calls, "op": op, "args": args}
+        try:
+            self._process.stdin.write((json.dumps(request) + "\n").encode())
+            self._process.stdin.flush()
+        except OSError:
+            raise self._died() from None
+        # The client's own timeout comes first; this one ends a client that hangs in spite of it.
+        until = time.monotonic() + 2 * self.pace.timeout + 5
+        while (answer := self._message(until)) is not None:
+            if answer.get("id") == self._calls:
+                return answer
+        self.close()
+        return {"error": {"kind": "late", "message": "no answer in time", "sent": True}}
+
+    def call(
+        self,
+        op: str,
+        what: str,
+        misfit: Callable[[Any], str] = lambda answer: "",
+        once: bool = False,
+        **args,
+    ) -> Any:
+        """Make a call and return its result.
+
+        Args:
+            op: the operation, a method of `client.Client`.
+            what: names the call in sentences, such as "the run's status".
+            misfit: says why an answer can't be one to this call, "" when it can.
+            once: never repeat the call after Kaggle may have received it.
+            args: the operation's arguments.
+
+        Raises:
+            AnswerLost: with `once`, when the call may have taken effect.
+            Refused: Kaggle answered with an HTTP 4xx.
+            Unavailable: Kaggle gave no usable answer in all attempts.
+            Problem: the client can't be used, or the arguments hold the user's credentials.
+        """
+        self._refuse_secrets(what, args)
+        attempt, waited = 0, 0.0
+        while True:
+            attempt += 1
+            answer = self._attempt(op, args, once)
+            wrong = misfit(answer["ok"]) if "ok" in answer else ""
+            if "ok" in answer and not wrong:
+                if op != "login":  # which need not ask Kaggle
+                    self._note_answer(what)
+                return answer["ok"]
+            error = answer.get("error") or NO_SENSE | {"message": f"{NO_SENSE['message']}: {wrong}"}
+            if once and error["sent"] and (error["kind"] != "http" or error["status"] in BUSY):
+                raise AnswerLost(
+                    error["message"] or f"HTTP {error['status']}", error["kind"] == "late"
+                )
+            last = attempt >= self.pace.retries
+            if error.get("status") == 401 and self.answers and not last and op != "create":
+                self.close()  # a new client reads the credentials anew, but knows of no upload
+                reason = "401, the credentials are refused"
+            else:
+                reason = self._reason(error, what, args)
+            if self._is_hopeless(what, last, waited):
+                raise Unavailable(
+                    f"Kaggle gave no usable answer about {what} in {attempt} attempts (the last: "
+                    f"{reason}); run the same command again later: it goes on from here."
+                )
+            if op == "upload" and error["kind"] == "dropped" and attempt > 1:
+                self.forget_uploads()
+            growing = self.pace.backoff * 2 ** min(attempt - 1, 10)
+            pause = error.get("retry_after") or min(growing, self.pace.poll_max)
+            pause = min(pause, 120.0) * random.uniform(1.0, 1.25)
+            self._note_failure(what, reason, attempt, pause)
+            self.wait(pause)
+            waited += pause
+
+    def _refuse_secrets(self, what: str, args: dict) -> None:
+        """Raise Problem when what is to be sent holds the user's credentials."""
+        texts = {name: value for name, value in args.items() if name not in LOCAL}
+        file = Path(args.get("file", ""))
+        refuse_secrets(what, json.dumps(texts | {"file": file.name}).encode(), self.secrets)
+        if file.is_file():
+            refuse_secrets(str(file), file, self.secrets)
+
+    def _is_hopeless(self, what: str, last: bool, waited: float) -> bool:
+        """Tell whether to give up; in an outage one attempt tells whether it is over."""
+        if self._patience is None:
+            return last
+        return (last or what in self._failing) and waited >= self._patience
+
+    @contextlib.contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """Wait out an outage of so many seconds; 0 only lets others be asked in between."""
+        before, self._patience = self._patience, max(seconds, self._patience or 0.0)
+        try:
+            yield
+        finally:
+            self._patience = before
+
+    def _attempt(self, op: str, args: dict, once: bool) -> dict:
+        """Make an attempt at a call; a client that dies after it has worked is started anew."""
+        try:
+            return self._ask(op, args)
+        except ClientDied as died:
+            if once:
+                raise AnswerLost(str(died), late=True) from None
+            if not self.answers:
+                raise
+            return {"error": {"kind": "died", "message": str(died), "sent": False}}
+
+    def _note_failure(self, what: str, reason: str, attempt: int, pause: float) -> None:
+        """Say that there was no answer; whoever is patient says only once that an outage began."""
+        if self._patience is None:
+            if attempt > 1 or pause > 10:
+                say(f"no usable answer about {what} ({reason}); again in {pause:.0f} s")
+            return
+        if what in self._failing or attempt < 2:
+            return
+        known = any(answers == self.answers for _, answers, _ in self._failing.values())
+        self._failing[what] = time.monotonic(), self.answers, not known
+        if not known:
+            say(
+                f"no usable answer from Kaggle about {what} since {time.strftime('%H:%M')} "
+                f"({reason}): asking again until there is one"
+            )
+
+    def _note_answer(self, what: str) -> None:
+        """Note that Kaggle has answered, and say so where it had not for a while."""
+        self.answers += 1
+        since, _, was_said = self._failing.pop(what, (0.0, 0, False))
+        if was_said:
+            say(f"Kaggle answers again, after {clock_text(time.monotonic() - since)}")
+
+    def _reason(self, error: dict, what: str, args: dict) -> str:
+        """Return the reason for an error that another attempt may cure.
+
+        Raises:
+            Problem: no attempt can cure the error.
+        """
+        kind, status, message = error["kind"], error.get("status"), error["message"]
+        if kind in CAUSES:
+            if self._patience is None or not self.answers:
+                raise Problem(CAUSES[kind])
+            return CAUSES[kind].partition(":")[0]  # as of a hotel's page that wants a login
+        found = Credentials.find(self.environment)
+        if kind == "login" or (status == 401 and not found.kind):
+            raise Problem(found.advice())
+        if kind == "disk":
+            folder = Path(args["path"]).parent if "path" in args else self.scratch
+            raise Problem(
+                f"the disk of {message if message not in ('', '.') else folder} is full (during "
+                f"{what}): free some space and run the same command again; it goes on from here."
+            )
+        if kind == "client":
+            raise Problem(f"the kaggle client can't handle {what}: {message}")
+        if kind == "dropped":
+            return f"the upload of {message} failed"
+        if kind == "http" and status == 401:
+            raise Refused(
+                f"Kaggle refused the credentials (401; those from {found.source}): renew them with "
+                "`kaggle auth login` or at https://www.kaggle.com/settings/api.",
+                401,
+            )
+        if kind == "http" and status not in BUSY:
+            self._note_answer(what)
+            raise Refused(
+                f"Kaggle refused {what} ({status}): {message or 'no reason given'}", status
+            )
+        if message == "ProxyError":
+            return f"no connection to the proxy {self._proxy()}, which HTTPS_PROXY names"
+        return f"HTTP {status} {message}".strip() if kind == "http" else message
+
+    def _proxy(self) -> str:
+        """Return the address of the proxy that the client uses, without its login."""
+        names = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")
+        found = next(filter(None, (self.environment.get(name) for name in names)), "")
+        return found.rpartition("@")[2]
+
+    def forget_uploads(self) -> None:
+        """Drop the addresses of unfinished uploads, so that the next upload begins anew.
+
+        The client keeps them in `.kaggle/uploads`, since version 2.2.5 in `.kaggle-uploads-UID`.
+        """
+        for folder in self.scratch.glob(".kaggle*"):
+            shutil.rmtree(folder, ignore_errors=True)

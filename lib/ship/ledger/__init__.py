@@ -1,0 +1,1 @@
+"""What `ship` remembers in runs/: what is being sent, and the record of every run."""

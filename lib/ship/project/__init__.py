@@ -1,0 +1,1 @@
+"""The project on this machine: its kernel, its metadata, and the dataset of lib/."""

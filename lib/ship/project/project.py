@@ -1,0 +1,422 @@
+"""A project on this machine: its files, its metadata with Kaggle's rules, its kernel's settings."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from slugify import slugify
+
+from kernelkit.core.problem import Problem
+from ship.kaggle.shapes import NAME, REF, inward, loads
+from ship.project.contents import code_files, content_hash, copy_files
+
+PLACEHOLDER = "INSERT-YOUR-KAGGLE-USERNAME"
+KERNEL_METADATA = "kernel-metadata.json"
+DATASET_METADATA = "dataset-metadata.json"
+BLOCK_BEGIN = "# --- overrides (ship push --set writes here; leave empty) ---\n"
+BLOCK_END = "# --- end of overrides ---\n"
+SESSION = (
+    'if __name__ == "__main__" and "KAGGLE_CONTAINER_NAME" in __import__("os").environ:\n'
+    '    print("ship: session", __import__("os").environ["KAGGLE_CONTAINER_NAME"], flush=True)\n'
+)
+"""Prints the name of the container, whose number `ship cancel` needs and no other call tells."""
+BLOCK = re.compile(f"^{re.escape(BLOCK_BEGIN)}.*?^{re.escape(BLOCK_END)}", re.DOTALL | re.MULTILINE)
+SHOW_CONFIG_SECONDS = 300
+
+LICENSES = [
+    "AGPL-3.0",
+    "Apache-2.0",
+    "apache-2.0",
+    "BSD-3-Clause",
+    "CC-BY-3.0",
+    "CC-BY-3.0-IGO",
+    "CC-BY-4.0",
+    "CC-BY-NC-4.0",
+    "CC-BY-NC-ND-4.0",
+    "CC-BY-NC-SA-3.0-IGO",
+    "CC-BY-NC-SA-4.0",
+    "CC-BY-ND-4.0",
+    "CC-BY-SA-3.0",
+    "CC-BY-SA-4.0",
+    "CC0-1.0",
+    "CDLA-Permissive-1.0",
+    "CDLA-Sharing-1.0",
+    "copyright-authors",
+    "DbCL-1.0",
+    "EU-ODP-Legal-Notice",
+    "FDL-1.3",
+    "GPL-2.0",
+    "GPL-3.0",
+    "LGPL-3.0",
+    "MIT",
+    "ODbL-1.0",
+    "ODC-BY-1.0",
+    "other",
+    "PDDL",
+    "unknown",
+    "US-Government-Works",
+]
+"""Licence names in Kaggle's documentation of dataset-metadata.json, and the ones its site added."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of the kernel: its name, its default as the code has it, and its help."""
+
+    name: str
+    default: str
+    help: str
+
+
+@dataclass(frozen=True)
+class Project:
+    """A folder that holds kernel.py, the two metadata files and lib/."""
+
+    root: Path
+    home: Path | None = None
+    """The project's folder where `root` is a frozen copy of it; the runs are always there."""
+    begun: str = ""
+    """When the sweep began that works on this copy."""
+    copied_commit: str = ""
+    """The commit of which the copy is."""
+
+    @classmethod
+    def find(cls, start: Path) -> "Project":
+        """Return the project that the folder `start` lies in.
+
+        Raises:
+            Problem: there is none.
+        """
+        for folder in (start.resolve(), *start.resolve().parents):
+            if (folder / KERNEL_METADATA).is_file():
+                return cls(folder)
+        raise Problem(
+            f"there is no {KERNEL_METADATA} in {start} or above it: run ship in the project's "
+            "folder, or name it with --project."
+        )
+
+    @property
+    def lib(self) -> Path:
+        """The folder whose packages, weights and wheels become the dataset."""
+        return self.root / "lib"
+
+    @property
+    def runs(self) -> Path:
+        """The folder in which ship keeps its state, its ledger and the output of the runs."""
+        return (self.home or self.root) / "runs"
+
+    @cached_property
+    def kernel_metadata(self) -> dict[str, Any]:
+        """The values of kernel-metadata.json, with the placeholder in the owner's place."""
+        return self._read(KERNEL_METADATA)
+
+    @cached_property
+    def dataset_metadata(self) -> dict[str, Any]:
+        """The values of dataset-metadata.json, with the placeholder in the owner's place."""
+        return self._read(DATASET_METADATA)
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            values = loads((self.root / name).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise Problem(f"{name} is missing in {self.root}.") from None
+        except (OSError, ValueError) as error:
+            raise Problem(f"{name} can't be read: {error}.") from None
+        if not isinstance(values, dict) or not isinstance(values.get("id"), str):
+            raise Problem(f'{name} has no "id": write "id": "{PLACEHOLDER}/some-slug".')
+        return values
+
+    @property
+    def code(self) -> Path:
+        """The kernel's script.
+
+        Raises:
+            Problem: the metadata name another thing than a file of the project.
+        """
+        name = self.kernel_metadata.get("code_file") or "kernel.py"
+        if isinstance(name, str) and inward(name):
+            file = self.root / (Path(name).name if self.home else name)
+            if file.is_file():
+                return file
+        raise Problem(f'"code_file" in {KERNEL_METADATA} names {name!r}, which is not there.')
+
+    @property
+    def title_slug(self) -> str:
+        """The slug that Kaggle makes of the kernel's title."""
+        return slugify(str(self.kernel_metadata.get("title") or ""))
+
+    @property
+    def slug(self) -> str:
+        """The kernel's slug."""
+        return self.kernel_metadata["id"].rpartition("/")[2]
+
+    @property
+    def competition(self) -> str:
+        """The slug of the competition that the kernel is made for.
+
+        Raises:
+            Problem: the metadata do not name one.
+        """
+        sources = self.kernel_metadata.get("competition_sources") or []
+        named = isinstance(sources, list) and len(sources) == 1 and isinstance(sources[0], str)
+        slug = competition_slug(sources[0]) if named else ""
+        if not slug:
+            raise Problem(f'{KERNEL_METADATA} must name one competition in "competition_sources".')
+        return slug
+
+    def owned(self, values: Any, owner: str) -> Any:
+        """Return metadata in which the owner has replaced the placeholder everywhere."""
+        return json.loads(json.dumps(values).replace(PLACEHOLDER, owner))
+
+    def ref(self, name: str, owner: str) -> str:
+        """Return "owner/slug" of the kernel or the dataset, whose metadata file `name` is.
+
+        Raises:
+            Problem: the id is no such pair, or belongs to another user.
+        """
+        values = self.kernel_metadata if name == KERNEL_METADATA else self.dataset_metadata
+        ref = self.owned(values["id"], owner)
+        if not REF.fullmatch(ref):
+            raise Problem(f'"id" in {name} must be "{PLACEHOLDER}/slug", not {values["id"]!r}.')
+        if ref.split("/")[0] != owner:
+            raise Problem(
+                f"{name} belongs to {ref.split('/')[0]}, but the credentials are {owner}'s: put "
+                f"{PLACEHOLDER} (or {owner}) before the slash of its id."
+            )
+        return ref
+
+    def script(self, settings: Mapping[str, str], mark: str) -> str:
+        """Return the kernel's text with the settings and a comment in its marked block.
+
+        Args:
+            settings: the kernel's settings as text.
+            mark: the comment, by which a pushed version is recognized.
+
+        Raises:
+            Problem: the script can't be read, or does not hold the marked block exactly once.
+        """
+        try:
+            text = self.code.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise Problem(f"{self.code.name} can't be read: {error}.") from None
+        lines = [f"    {name!r}: {value!r},\n" for name, value in settings.items()]
+        overrides = "".join(["{\n", *lines, "}"]) if lines else "{}"
+        block = f"{BLOCK_BEGIN}# ship: {mark}\nOVERRIDES: dict[str, str] = {overrides}\n"
+        block += SESSION + BLOCK_END
+        text, blocks = BLOCK.subn(lambda _: block, text)
+        if blocks != 1:
+            raise Problem(
+                f"{self.code.name} must hold the marked block of overrides exactly once "
+                f"(it does {blocks} times): `{BLOCK_BEGIN.strip()}`, the assignment of OVERRIDES, "
+                f"`{BLOCK_END.strip()}`."
+            )
+        return text
+
+    def settings(self) -> list[Setting]:
+        """Return the settings that the kernel's classes declare with `setting(default, help)`.
+
+        The code is read and not run; a kernel without such classes, or one that does not compile,
+        has none.
+        """
+        try:
+            tree = ast.parse(self.code.read_text(encoding="utf-8"))
+        except (Problem, OSError, ValueError, SyntaxError):
+            return []
+        classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+        found: dict[str, Setting] = {}
+
+        def add(node: ast.ClassDef) -> None:
+            for base in node.bases:
+                if isinstance(base, ast.Name) and base.id in classes:
+                    add(classes[base.id])
+            for field in node.body:
+                if isinstance(field, ast.AnnAssign) and (setting := declared(field)):
+                    found[setting.name] = setting
+
+        if "Config" in classes:
+            add(classes["Config"])
+        return list(found.values())
+
+    def lib_hash(self) -> str:
+        """Return a hash of the lib's code, on which the kernel's settings may depend."""
+        return content_hash(code_files(self.lib))
+
+    def show_config(self, text: str) -> dict[str, Any]:
+        """Return what a kernel's --show-config prints, run as Kaggle would run it.
+
+        The kernel sees the lib as a mounted dataset, and none of the environment's credentials.
+
+        Args:
+            text: the kernel's script, with its settings.
+
+        Raises:
+            Problem: the kernel refuses its settings (with its words), takes too long, or does not
+                print JSON.
+        """
+        with tempfile.TemporaryDirectory() as root:
+            copy_files(code_files(self.lib), Path(root, "input", "lib"))
+            script = Path(root, "src", "script.py")
+            script.parent.mkdir()
+            script.write_text(text, encoding="utf-8")
+            try:
+                done = run_show_config(script, root)
+                if done.returncode == 0:
+                    return loads(done.stdout)
+            except subprocess.TimeoutExpired:
+                raise Problem(
+                    f"{self.code.name} --show-config did not end in {SHOW_CONFIG_SECONDS} seconds."
+                ) from None
+            except ValueError:
+                raise Problem(f"{self.code.name} --show-config did not print JSON.") from None
+        words = (done.stderr or done.stdout).strip().splitlines()
+        reason = words[-1] if words else f"exit status {done.returncode}"
+        reason = reason.removeprefix("script.py: error: ")
+        raise Problem(f"{self.code.name} refuses its settings: {reason}")
+
+    def commit(self) -> str:
+        """Return the git commit that is checked out, "" without git.
+
+        A "+" after it says that files differ from the commit.
+        """
+        if self.home:
+            return self.copied_commit
+
+        def git(*arguments: str) -> str:
+            command = ["git", "-C", str(self.root), *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+            return done.stdout.strip()
+
+        try:
+            commit = git("rev-parse", "--short=10", "HEAD")
+            return f"{commit}+" if git("status", "--porcelain") else commit
+        except (OSError, subprocess.SubprocessError):
+            return ""
+
+
+def competition_slug(text: str) -> str:
+    """Return the slug in a competition's address, or the slug itself; "" where there is none."""
+    path = re.split(r"[?#]", text.strip())[0]
+    path = re.sub(r"^(https?://)?([\w-]+\.)*kaggle\.com/", "", path, flags=re.IGNORECASE)
+    parts = [part for part in path.split("/") if part]
+    slug = next((part for part in parts if part not in ("c", "competitions")), "")
+    return slug if NAME.fullmatch(slug) else ""
+
+
+def declared(field: ast.AnnAssign) -> Setting | None:
+    """Return the setting that a field of a class declares, None when it declares none."""
+    call = field.value
+    if not (isinstance(call, ast.Call) and isinstance(field.target, ast.Name)):
+        return None
+    if not (isinstance(call.func, ast.Name) and call.func.id == "setting"):
+        return None
+    named = {keyword.arg: keyword.value for keyword in call.keywords}
+    default, text = (*call.args, None, None)[:2]
+    default, text = default or named.get("default"), text or named.get("help")
+    said = text.value if isinstance(text, ast.Constant) else ""
+    return Setting(field.target.id, ast.unparse(default) if default else "", str(said))
+
+
+def run_show_config(script: Path, root: str) -> subprocess.CompletedProcess:
+    """Run a script with --show-config in a folder that stands for /kaggle."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_")}
+    environment |= {"KAGGLE_ROOT": root, "KAGGLE_KERNEL_RUN_TYPE": "Batch"}
+    environment["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the internet for a newer version
+    return subprocess.run(
+        [sys.executable, "-P", str(script), "--show-config"],
+        capture_output=True,
+        text=True,
+        timeout=SHOW_CONFIG_SECONDS,
+        env=environment,
+        cwd=root,
+    )
+
+
+def kernel_metadata_errors(values: dict[str, Any], project: Project) -> list[str]:
+    """Return what Kaggle, or a run there, would refuse in the values of kernel-metadata.json."""
+    errors = []
+    title, slug = str(values.get("title") or ""), values["id"].rpartition("/")[2]
+    if not 5 <= len(title) <= 50:
+        errors.append(f'"title" must have 5 to 50 characters, {title!r} has {len(title)}')
+    if not 5 <= len(slug) <= 50:
+        errors.append(f'the slug of "id" must have 5 to 50 characters, {slug!r} has {len(slug)}')
+    if slug != slugify(title):
+        errors.append(
+            f'the slug of "id" must be that of the title: {slugify(title)!r}, not {slug!r}'
+        )
+    if not values.get("code_file") or not project.code.is_file():
+        errors.append(f'"code_file" names {values.get("code_file")!r}, which is not there')
+    required = {
+        "language": ("python",),
+        "kernel_type": ("script",),
+        "is_private": (True, "true"),
+        "enable_gpu": (True, "true"),
+        "enable_internet": (False, "false"),
+    }
+    for name, allowed in required.items():
+        if values.get(name) not in allowed:
+            errors.append(f'"{name}" must be {json.dumps(allowed[0])}, not {values.get(name)!r}')
+    return errors + source_errors(values, project)
+
+
+def source_errors(values: dict[str, Any], project: Project) -> list[str]:
+    """Return what is wrong with the sources that kernel-metadata.json names."""
+    for name in ("dataset_sources", "competition_sources", "kernel_sources", "model_sources"):
+        listed = values.get(name) or []
+        if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
+            return [f'"{name}" must be a list of texts in quotes, not {listed!r}']
+    errors = []
+    competitions = values.get("competition_sources") or []
+    if len(competitions) != 1:
+        errors.append('"competition_sources" must name one competition')
+    elif not re.fullmatch(r"[a-z0-9-]+", competitions[0]):
+        slug = competition_slug(competitions[0])
+        errors.append(
+            f'"competition_sources" must hold the competition\'s slug, {slug!r}, not '
+            f"{competitions[0]!r}"
+        )
+    if project.dataset_metadata["id"] not in (values.get("dataset_sources") or []):
+        errors.append(f'"dataset_sources" must hold {project.dataset_metadata["id"]!r}')
+    return errors
+
+
+def dataset_metadata_errors(values: dict[str, Any]) -> list[str]:
+    """Return what the kaggle client or Kaggle would refuse in dataset-metadata.json."""
+    errors = []
+    title, slug = str(values.get("title") or ""), values["id"].rpartition("/")[2]
+    if not 6 <= len(title) <= 50:
+        errors.append(f'"title" must have 6 to 50 characters, {title!r} has {len(title)}')
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{4,48}[a-z0-9]", slug):
+        errors.append(f'the slug of "id" must be 6 to 50 of a-z, 0-9 and dashes, not {slug!r}')
+    licenses = values.get("licenses")
+    entries = licenses if isinstance(licenses, list) else []
+    names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
+    if len(names) != 1:
+        errors.append(f'"licenses" must hold exactly one license, not {len(names)}')
+    elif names[0] is None:
+        errors.append(f'"licenses" must be [{{"name": "MIT"}}] or the like, not {licenses!r}')
+    elif names[0] not in LICENSES:
+        errors.append(f"Kaggle knows no license {names[0]!r} (MIT, CC0-1.0, ... are known)")
+    subtitle = values.get("subtitle")
+    if subtitle and not isinstance(subtitle, str):
+        errors.append(f'"subtitle" must be text in quotes, not {subtitle!r}')
+    elif subtitle and not 20 <= len(subtitle) <= 80:
+        errors.append(f'"subtitle" must have 20 to 80 characters, not {len(subtitle)}')
+    return errors
+
+
+def syntax_error(text: str) -> str:
+    """Return why a script does not compile, "" when it does."""
+    try:
+        ast.parse(text)
+    except SyntaxError as error:
+        return f"line {error.lineno}: {error.msg}"
+    return ""
