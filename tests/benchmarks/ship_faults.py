@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).parents[2] / "lib")]
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS / "ship"), str(TESTS.parent / "lib")]
 
 from shipping import BOTH_ONCE, SCORE, TWO, World, open_world  # noqa: E402
 

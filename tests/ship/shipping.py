@@ -22,7 +22,7 @@ from loopback.server import Loopback
 from ship.ledger.record import Run
 from ship.ledger.state import Ledger
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+REPOSITORY = Path(__file__).resolve().parents[2]
 COMPETITION = "sf-dl-car-classification"
 KEY = "k3y-that-must-never-be-seen-0123456789"
 PACE = {
