@@ -40,9 +40,8 @@ def fetched(tmp_path_factory):
         yield world
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_list_in_the_place_of_an_answer(fetched, method):
-    world, command = fetched, METHODS[method]
+def restore(world, method: str) -> None:
+    """Bring back what was done, without the end of the run where its status is to be asked for."""
     world.kaggle.faults.clear()
     shutil.rmtree(world.project / "runs")
     shutil.copytree(world.project.parent / "runs", world.project / "runs")
@@ -50,6 +49,12 @@ def test_a_list_in_the_place_of_an_answer(fetched, method):
         ledger = world.project / "runs" / "ledger.jsonl"
         text = ledger.read_text().replace('"ended"', '"begun"')
         ledger.write_text(text.replace('"complete"', '"pushed"'))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_list_in_the_place_of_an_answer(fetched, method):
+    world, command = fetched, METHODS[method]
+    restore(world, method)
     world.kaggle.faults.add(method, "body", times=99, body=["a list"])
     token = {}
     if method == "IntrospectToken":
@@ -59,6 +64,22 @@ def test_a_list_in_the_place_of_an_answer(fetched, method):
     assert method == "IntrospectToken" or world.kaggle.faults.take(method).times < 98
     assert not (world.project / "runs" / "traceback.txt").exists(), outcome.err
     assert outcome.status == (0 if command == "status" else 1)
+
+
+@pytest.mark.parametrize(
+    ("method", "command"),
+    [
+        *((m, c) for m, c in METHODS.items() if m != "IntrospectToken"),
+        ("GetSubmissionLimits", "submit"),
+    ],
+)
+def test_refused_credentials_end_every_command(fetched, method, command):
+    restore(fetched, method)
+    fetched.kaggle.faults.add(method, "status", times=99, code=401)
+    outcome = fetched.ship(*command.split())
+    assert outcome.status == 1
+    assert "refused the credentials (401" in outcome.sentence
+    assert fetched.kaggle.counts["submissions"] == 0
 
 
 def test_shapes():

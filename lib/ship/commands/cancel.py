@@ -53,8 +53,6 @@ def refusal_of(context: Context, session: int) -> str:
     try:
         return context.remote.cancel(session)
     except Refused as refusal:
-        if refusal.status == 401:
-            raise
         return str(refusal).rstrip(".")
 
 

@@ -175,8 +175,6 @@ def raise_unless_informing(problem: Problem) -> None:
         Concern: Kaggle would not, or could not, say something that no step depends on.
         Problem: Kaggle refused the credentials, or the client can't be used.
     """
-    if getattr(problem, "status", 0) == 401:
-        raise problem
     if isinstance(problem, Refused | Unavailable) or "(403)" in str(problem):
         raise Concern(str(problem)) from None
     raise problem

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kernelkit.core.problem import Problem
 from ship.commands.checks import AT_KAGGLE, LOCAL, Concern, Settings, make, with_way_round
 from ship.context import Context
+from ship.kaggle.line import CredentialsRefused
 from ship.output import say, tell
 
 NEED_SETTINGS = ("weights", "disk", "GPU quota")
@@ -48,7 +49,7 @@ def findings(context: Context, settings: Settings) -> Iterator[Finding]:
             yield Finding(name, "warn", str(concern))
         except Problem as problem:
             failed.add(name)
-            if getattr(problem, "status", 0) == 401:
+            if isinstance(problem, CredentialsRefused):
                 failed.add("credentials")
             yield Finding(name, "FAIL", str(problem), with_way_round(name, problem))
 

@@ -23,7 +23,7 @@ from ship.context import Context
 from ship.grammar import only_version, version_arguments
 from ship.kaggle.credentials import without_secrets
 from ship.kaggle.hiding import whole
-from ship.kaggle.line import Refused, Unavailable
+from ship.kaggle.line import CredentialsRefused, Refused, Unavailable
 from ship.kaggle.shapes import loads
 from ship.ledger.record import Run
 from ship.output import progress_bar, say, tell
@@ -289,7 +289,7 @@ def fetch_file(
     try:
         context.remote.call("download", what, url=urls[name], **paths)
         return urls
-    except Refused:
+    except (CredentialsRefused, Refused):
         urls = dict(context.remote.run_output(run.kernel, run.version)[0])
     try:
         context.remote.call("download", what, url=urls.get(name, ""), **paths)

@@ -124,7 +124,7 @@ class Sight:
 
         Raises:
             Unavailable: Kaggle did not answer.
-            Refused: the credentials are wrong.
+            CredentialsRefused: the credentials are wrong.
         """
         word, self.why = told_status(self.context, self.run)
         self.seconds = 0.0 if word else self.seconds + pause
@@ -142,13 +142,11 @@ def told_status(context: Context, run: Run) -> tuple[str, str]:
 
     Raises:
         Unavailable: Kaggle did not answer.
-        Refused: the credentials are wrong.
+        CredentialsRefused: the credentials are wrong.
     """
     try:
         word, failure = context.remote.run_status(run.kernel, run.version)
     except Refused as refusal:
-        if refusal.status == 401:
-            raise
         return "", f"Kaggle refuses the status ({refusal.status})"
     if word in (*WAITING, *ENDS):
         return word, failure
@@ -160,8 +158,6 @@ def log_of(context: Context, run: Run) -> list[dict]:
     try:
         return context.remote.run_output(run.kernel, run.version)[1]
     except (Refused, Unavailable) as problem:
-        if getattr(problem, "status", 0) == 401:
-            raise
         say(f"the log of {run.name} is not shown: {problem}")
         return []
 

@@ -15,7 +15,7 @@ from kernelkit.core.problem import Problem
 from ship.commands import fetch
 from ship.commands.submission import MOST_LISTED, download_table
 from ship.context import Context, parse_settings
-from ship.kaggle.line import Refused, Unavailable
+from ship.kaggle.line import CredentialsRefused, Refused, Unavailable
 from ship.output import say, tell
 from ship.project.block import with_block
 from ship.project.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, competition_slug
@@ -50,7 +50,9 @@ class Files:
             try:
                 inside = context.remote.call("zip_names", name, competition=slug, name=name)
                 self.names += [f"{name}/{one}" for one in inside if not lies_in_clutter(one)]
-            except (Problem, Unavailable) as problem:
+            except CredentialsRefused:
+                raise
+            except Problem as problem:
                 self.unknown.append(f"what {name} holds ({problem})")
         head = f"{only_zip(list(self.sizes))}/"
         inside = [name[len(head) :] for name in self.names if name.startswith(head)]

@@ -21,7 +21,7 @@ from ship.commands.push import chosen_run
 from ship.commands.submission import check_for
 from ship.context import Context
 from ship.grammar import Usage, only_version, version_arguments, version_or
-from ship.kaggle.line import Refused, Unavailable
+from ship.kaggle.line import CredentialsRefused, Refused, Unavailable
 from ship.kaggle.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
 from ship.ledger.record import Run, Submission, file_run_name
 from ship.output import say, tell
@@ -78,7 +78,7 @@ def submit(
         )
     try:
         check_for(context, path)
-    except (Refused, Unavailable):
+    except (CredentialsRefused, Refused, Unavailable):
         raise
     except Problem as problem:
         if run.files:  # whatever is wrong with it may be the download's fault
@@ -362,8 +362,6 @@ def patient_scoring_of(context: Context, ref: int) -> tuple[str, float | None, s
         with context.remote.patient(context.pace.outage):
             return scoring_of(context, ref)
     except Refused as refusal:
-        if refusal.status == 401:
-            raise
         return f"HTTP {refusal.status}", None, ""
 
 

@@ -37,7 +37,7 @@ from ship.commands.status import live_runs, told
 from ship.commands.submit import Unscorable, submit
 from ship.context import Context, parse_settings
 from ship.grammar import number_of, one_of
-from ship.kaggle.line import Unavailable
+from ship.kaggle.line import CredentialsRefused, Unavailable
 from ship.ledger.record import LOST, Run, settings_text
 from ship.output import progress_lines, say, tell
 from ship.project.bundle import bundle
@@ -331,6 +331,8 @@ class Drive:
                 self.stop(refusal)
         except (Unavailable, Occupied):  # which was said when it began
             pass
+        except CredentialsRefused:
+            raise
         except Problem as problem:
             self.stop(problem)
         else:
@@ -340,9 +342,7 @@ class Drive:
         return None
 
     def stop(self, problem: Problem) -> None:
-        """Push nothing more, but finish what is under way; wrong credentials end all at once."""
-        if getattr(problem, "status", 0) == 401:
-            raise problem
+        """Push nothing more, but finish what is under way."""
         self.stopped = problem
         say(f"{problem} (Nothing more is pushed; what is under way is waited for.)")
 
@@ -362,9 +362,9 @@ class Drive:
             except Unavailable as problem:
                 self.unanswered.append(trouble)
                 why = trouble.why or str(problem)
+            except CredentialsRefused:
+                raise
             except Problem as problem:
-                if getattr(problem, "status", 0) == 401:
-                    raise
                 trouble.refusals += 1
                 why = str(problem)
             if why != trouble.why:

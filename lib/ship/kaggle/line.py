@@ -61,8 +61,12 @@ class AnswerLost(Exception):
         self.late = late
 
 
+class CredentialsRefused(Problem):
+    """Kaggle answered with an HTTP 401: no other call will succeed either."""
+
+
 class Refused(Problem):
-    """Kaggle answered with an HTTP 4xx, whose status is kept."""
+    """Kaggle answered with another HTTP 4xx, whose status is kept."""
 
     def __init__(self, message: str, status: int):
         super().__init__(message)
@@ -257,7 +261,8 @@ class Line:
 
         Raises:
             AnswerLost: with `once`, when the call may have taken effect.
-            Refused: Kaggle answered with an HTTP 4xx.
+            CredentialsRefused: Kaggle answered with an HTTP 401.
+            Refused: Kaggle answered with another HTTP 4xx.
             Unavailable: Kaggle gave no usable answer in all attempts.
             Problem: the client can't be used, or the arguments hold the user's credentials.
         """
@@ -378,10 +383,9 @@ class Line:
         if kind == "dropped":
             return f"the upload of {message} failed"
         if kind == "http" and status == 401:
-            raise Refused(
+            raise CredentialsRefused(
                 f"Kaggle refused the credentials (401; those from {found.source}): renew them with "
-                "`kaggle auth login` or at https://www.kaggle.com/settings/api.",
-                401,
+                "`kaggle auth login` or at https://www.kaggle.com/settings/api."
             )
         if kind == "http" and status not in BUSY:
             self._note_answer(what)

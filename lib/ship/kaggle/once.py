@@ -125,8 +125,6 @@ def ask(context: Context, errand: Errand, needed: float) -> Verdict:
             with context.remote.patient(context.pace.outage):
                 verdict = errand.look()
         except (Refused, Unavailable) as problem:
-            if getattr(problem, "status", None) == 401:
-                raise
             verdict = Unknown(str(problem).rstrip("."))
         if isinstance(verdict, Found):
             return verdict
