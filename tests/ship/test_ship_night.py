@@ -358,7 +358,7 @@ def test_the_weeks_gpu_time_is_waited_for_although_kaggle_does_not_tell_it(world
 
 @pytest.mark.slow
 def test_a_quarter_of_a_night_in_fast_motion():
-    night = Path(__file__).parent / "benchmarks" / "night.py"
+    night = Path(__file__).parents[1] / "benchmarks" / "night.py"
     command = [sys.executable, night, "--short", "--speed", "1200"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
