@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score
 
 from kernelkit.config.view import View
 from kernelkit.core.problem import Problem
-from kernelkit.data.competition import Competition
+from kernelkit.data.read import Competition
 from kernelkit.data.tables import PhotoTables, fingerprint
 from kernelkit.predict.outcome import combine_members
 from kernelkit.predict.portfolio import Fold, Portfolio

@@ -11,9 +11,9 @@ from PIL import Image
 from sklearn.linear_model import RidgeClassifier
 from vehicles import VEHICLES
 
-from kernelkit.data.checking import check_photos
-from kernelkit.data.competition import read_competition
-from kernelkit.data.splitting import split
+from kernelkit.data.check import check_photos
+from kernelkit.data.read import read_competition
+from kernelkit.data.split import split
 from sample.bodies import CARS
 from sample.cars import draw_photo
 from sample.competition import draw_competition

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kernelkit.data.checking import check_photos
-from kernelkit.data.competition import read_competition
-from kernelkit.data.places import opened
+from kernelkit.data.check import check_photos
+from kernelkit.data.find import opened
+from kernelkit.data.read import read_competition
 from loopback.scoring import score_file
 from loopback.server import Loopback
 from real_layouts import pack

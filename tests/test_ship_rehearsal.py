@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
-from kernelkit.data.competition import read_competition
+from kernelkit.data.read import read_competition
 from sample.competition import draw_competition
 from ship.commands.rehearse import own_competition
 from ship.project.block import read_block

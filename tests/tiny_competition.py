@@ -7,8 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from kernelkit.data.competition import Competition, read_competition
 from kernelkit.data.layout import Layout
+from kernelkit.data.read import Competition, read_competition
 from kernelkit.data.tables import load_tables
 
 HOME = Layout(

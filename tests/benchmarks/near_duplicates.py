@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "lib"))
-from kernelkit.data.checking import examine
+from kernelkit.data.check import examine
 from kernelkit.data.duplicates import THRESHOLD
 
 COMPETITION = 15_561  # photos for training in the real competition

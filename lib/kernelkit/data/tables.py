@@ -10,15 +10,14 @@ import pandas as pd
 
 from kernelkit.core.boundary import doing
 from kernelkit.core.problem import first_names
-from kernelkit.data.checking import check_photos
-from kernelkit.data.competition import Competition, draw_limit, read_competition
+from kernelkit.data.check import check_photos, judge, print_left_out
 from kernelkit.data.duplicates import conflicting_labels
-from kernelkit.data.excluding import Exclusion, leave_out, not_a_loss, read_exclusion
-from kernelkit.data.judging import judge, print_left_out
+from kernelkit.data.exclude import Exclusion, leave_out, not_a_loss, read_exclusion
+from kernelkit.data.find import opened
+from kernelkit.data.infer_layout import layout_of
 from kernelkit.data.layout import Layout
-from kernelkit.data.places import opened
-from kernelkit.data.recognising import layout_of
-from kernelkit.data.splitting import divide, only_trained, split
+from kernelkit.data.read import Competition, draw_limit, read_competition
+from kernelkit.data.split import divide, only_trained, split
 
 
 @dataclass(frozen=True)

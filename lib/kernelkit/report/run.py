@@ -14,7 +14,7 @@ import pandas as pd
 from kernelkit.core.boundary import doing
 from kernelkit.core.progress import clock_text
 from kernelkit.data.batches import make_iterator
-from kernelkit.data.excluding import with_marks
+from kernelkit.data.exclude import with_marks
 from kernelkit.data.layout import Layout
 from kernelkit.predict.calibration import expected_calibration_error
 from kernelkit.predict.suspects import label_suspects

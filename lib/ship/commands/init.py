@@ -32,10 +32,10 @@ HIDDEN = 20
 
 
 class Files:
-    """A competition's files at Kaggle, as `kernelkit.data.recognising` asks for them."""
+    """A competition's files at Kaggle, as `kernelkit.data.infer_layout` asks for them."""
 
     def __init__(self, context: Context, slug: str):
-        from kernelkit.data.listing import holds_tables, only_zip  # imports pandas
+        from kernelkit.data.find import holds_tables, only_zip  # imports pandas
 
         self.context, self.slug = context, slug
         listed, self.complete = context.remote.some_data_files(slug, MOST_LISTED)
@@ -164,7 +164,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         Problem: the competition is not there, or its layout can't be told or is not supported.
     """
     from kernelkit.core.metrics import metric_named
-    from kernelkit.data.recognising import Source, propose  # imports OpenCV
+    from kernelkit.data.infer_layout import Source, propose  # imports OpenCV
 
     slug = competition_slug(arguments.slug or context.project.competition)
     if not slug:

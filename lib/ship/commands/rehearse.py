@@ -120,9 +120,11 @@ def own_competition(
     Raises:
         Problem: the folder's layout can't be told without doubt.
     """
-    from kernelkit.data.listing import list_files  # these import pandas
-    from kernelkit.data.places import opened
-    from kernelkit.data.recognising import layout_of
+    from kernelkit.data.find import (
+        list_files,  # these import pandas
+        opened,
+    )
+    from kernelkit.data.infer_layout import layout_of
 
     scratch, block = work / "scratch", read_block(project.code)
 
@@ -177,7 +179,7 @@ def judged_by(
     """
     from kernelkit.core.metrics import metric_named
     from kernelkit.core.tables import read_csv  # these import pandas and scikit-learn
-    from kernelkit.data.competition import read_sample
+    from kernelkit.data.read import read_sample
 
     name = metric_named(layout.metric).name
     sample = read_sample(data, layout, work / "scratch")
@@ -203,7 +205,7 @@ def solution_in_form(
     """
     import numpy as np
 
-    from kernelkit.data.submitting import fill
+    from kernelkit.data.submission import fill
 
     columns, ids = list(sample.columns), truth.iloc[:, 0].str.strip()
     if lost := sorted(set(sample.iloc[:, 0].str.strip()) - set(ids)):

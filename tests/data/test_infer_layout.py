@@ -10,13 +10,11 @@ import pytest
 
 from ImageDataAugmentor.files import is_clutter, is_photo
 from kernelkit.core.problem import Problem
-from kernelkit.data.checking import check_photos
-from kernelkit.data.competition import read_competition
-from kernelkit.data.guessing import names_pattern
-from kernelkit.data.listing import find_files, list_files, names_below
-from kernelkit.data.places import opened
-from kernelkit.data.recognising import layout_of
-from kernelkit.data.roles import is_unsure, role_of
+from kernelkit.data.check import check_photos
+from kernelkit.data.find import find_files, list_files, names_below, opened
+from kernelkit.data.infer_layout import layout_of, names_pattern
+from kernelkit.data.names import is_unsure, role_of
+from kernelkit.data.read import read_competition
 from kernelkit.offline.mounts import find_mounted
 from tiny_competition import HOME, load, photo, write_competition, write_csv, write_photo
 

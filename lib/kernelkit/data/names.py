@@ -1,17 +1,207 @@
-"""From the labels of a table to classes."""
+"""Recognise names of files, folders, columns and classes, however they are spelt."""
 
+import functools
 import math
+import os
+import posixpath
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 
 import pandas as pd
 
+from ImageDataAugmentor.files import SUFFIXES
 from kernelkit.core.problem import Problem, first_names
 from kernelkit.data.layout import ORDINAL, Layout
-from kernelkit.data.reading import printable
-from kernelkit.data.spelling import WAYS_OF_LABELS, WHOLE_NUMBER, Spellings, number_of
+
+# Suffixes of files, which Ids may lack or have in another spelling.
+SUFFIX = re.compile(rf"\.(?:{'|'.join(SUFFIXES)})$", re.I)
+WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}")  # as it is usually written
+ANY_WHOLE_NUMBER = re.compile(r"(-?\d{1,18})(?:\.0*)?")
+
+
+def number_of(text: str) -> int | None:
+    """Return the whole number that a text spells, as 7, 007 or 7.0; None where it is none."""
+    match = ANY_WHOLE_NUMBER.fullmatch(text.strip())
+    return int(match[1]) if match else None
+
+
+def without_suffix(name: str) -> str:
+    """Return a file's name without the suffix of a picture."""
+    return SUFFIX.sub("", name.strip())
+
+
+def printable(name: str) -> str:
+    r"""Return a name with its bytes that are not UTF-8 as \xNN, which any report can hold."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def last_part(name: str) -> str:
+    """Return a path's last part, whichever system wrote it."""
+    return re.split(r"[/\\]", name.strip())[-1]
+
+
+def folded(name: str) -> str:
+    """Return a name in one form of Unicode, without case and surrounding spaces."""
+    return unicodedata.normalize("NFC", name).strip().casefold()
+
+
+def bare(name: str) -> str:
+    """Return the folded name of a file, without its folders and the suffix of a picture."""
+    return folded(without_suffix(last_part(name)))
+
+
+def numeral(name: str) -> str:
+    """Return the whole number that the bare name spells, in the usual way, or the bare name."""
+    number = number_of(bare(name))
+    return bare(name) if number is None else str(number)
+
+
+# From exact to loose. A name is sought in one way only where all before found nothing.
+WAYS_OF_LABELS: tuple[Callable[[str], str], ...] = (str, folded, numeral)
+WAYS_OF_FILES: tuple[Callable[[str], str], ...] = (
+    str,
+    last_part,
+    lambda name: folded(last_part(name)),
+    bare,
+    numeral,
+)
+
+
+class Spellings:
+    """Finds names among others that may be spelt differently.
+
+    Args:
+        names: what is found; repeated names are found together.
+        ways: functions that bring two spellings of a name to one, from exact to loose.
+    """
+
+    def __init__(self, names: Iterable[str], ways: tuple[Callable[[str], str], ...]):
+        self.names, self.ways = list(names), ways
+        self.tables: list[dict[str, list[int]]] = []
+
+    def find(self, name: str) -> tuple[list[int], int]:
+        """Return the positions of all names spelt like `name` in the most exact way there is.
+
+        Returns:
+            The positions, ascending, and the number of the way; none and -1 where nothing is found.
+        """
+        for number, way in enumerate(self.ways):
+            if number == len(self.tables):
+                self.tables.append(self.table(way))
+            if found := self.tables[number].get(way(name)):
+                return found, number
+        return [], -1
+
+    def only(self, name: str) -> str | None:
+        """Return the one name that is spelt like `name`; None where there are none or several."""
+        found = {self.names[position] for position in self.find(name)[0]}
+        return found.pop() if len(found) == 1 else None
+
+    def table(self, way: Callable[[str], str]) -> dict[str, list[int]]:
+        """Return the positions of the names by what a way makes of them."""
+        positions: dict[str, list[int]] = {}
+        for position, name in enumerate(self.names):
+            positions.setdefault(way(name), []).append(position)
+        return positions
+
+
+ROLES = {"train": "train", "training": "train", "trn": "train"}
+ROLES |= {"test": "test", "testing": "test", "tst": "test"}
+ROLES |= {"val": "valid", "valid": "valid", "validation": "valid", "validate": "valid"}
+ROLES |= {"dev": "valid", "eval": "valid", "evaluation": "valid"}
+# Words beside a role in a folder's name: train_images, test_upload, stage_2_train, seg_test.
+BESIDE = {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pic", "pics"}
+BESIDE |= {"data", "dataset", "set", "folder", "dir", "file", "files", "upload", "split", "part"}
+BESIDE |= {"stage", "seg", "jpg", "jpeg", "png", "tif", "tiff", "x", "px", "small", "full", "all"}
+BESIDE |= {"new", "public", "private", "resized", "cropped", "v", "the", "unlabeled", "unlabelled"}
+# Folders that may hold photos without a label, and may as well be classes.
+UNSURE = {"unlabelled", "unlabeled", "unlabel", "unknown", "new", "predict", "prediction"}
+UNSURE |= {"predictions", "pred", "preds", "holdout", "hold", "unseen", "inference", "infer"}
+UNSURE |= {"unclassified", "unsorted", "unannotated", "pending", "todo", "inbox", "submission"}
+UNSURE |= {"upload", "uploads", "submit", "score", "scoring", "hidden", "images", "photos"}
+UNSURE |= {"pictures", "pics", "imgs", "files", "data", "dataset", "extra"}
+
+
+def words_of(part: str) -> list[str]:
+    """Return the words and numbers in a folder's name, in lower case, without `.zip`."""
+    name = re.sub(r"\.zip$", "", part, flags=re.I)
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return re.findall(r"[^\W\d_]+|\d+", name.lower())
+
+
+@functools.cache
+def role_of(part: str) -> str:
+    """Return train, test or valid for a folder whose name says nothing else, "" for others."""
+    roles = set()
+    for word in words_of(part):
+        joined = [r for r in ROLES if word.startswith(r) and word.removeprefix(r) in {"", *BESIDE}]
+        if joined:
+            roles.add(ROLES[joined[-1]])
+        elif word not in BESIDE and not word.isdigit():
+            return ""
+    return roles.pop() if len(roles) == 1 else ""
+
+
+@functools.cache
+def is_unsure(part: str) -> bool:
+    """Tell whether a folder's name says that its photos may have no label."""
+    words = [word for word in words_of(part) if word not in BESIDE - UNSURE and not word.isdigit()]
+    return bool(words) and all(word in UNSURE for word in words)
+
+
+def common_folder(names: Sequence[str]) -> str:
+    """Return the folder that all files lie in, "" for the uppermost."""
+    return posixpath.commonpath([posixpath.dirname(name) for name in names]) if names else ""
+
+
+def roles_of(names: Sequence[str]) -> dict[str, str]:
+    """Return the role of each photo: that of its outermost folder that has one.
+
+    Folders that hold all photos do not count. Of folders beside each other, such as cars_train and
+    cars_test, the words that both have do not count either.
+
+    Args:
+        names: of all photos, below the competition's folder.
+    """
+    depth = len(common_folder(names).split("/")) if common_folder(names) else 0
+    parents = {name: tuple(posixpath.dirname(name).split("/")[depth:]) for name in names}
+    inside: dict[tuple[str, ...], set[str]] = {}
+    for parts in set(parents.values()):
+        for level, part in enumerate(parts):
+            inside.setdefault(parts[:level], set()).add(part)
+    of_part = {above: siblings_roles(parts) for above, parts in inside.items()}
+
+    @functools.cache
+    def outermost(parts: tuple[str, ...]) -> str:
+        found = (of_part[parts[:level]][part] for level, part in enumerate(parts))
+        return next(filter(None, found), "")
+
+    return {name: outermost(parts) for name, parts in parents.items()}
+
+
+def siblings_roles(parts: Iterable[str]) -> dict[str, str]:
+    """Return the role of each of the folders that lie in one."""
+    roles = {part: role_of(part) for part in parts}
+    rests: dict[tuple[str, ...], dict[str, str]] = {}
+    for part in (part for part, role in roles.items() if not role):
+        words = words_of(part)
+        said = {ROLES[word] for word in words if word in ROLES}
+        if len(said) == 1:
+            rest = tuple(word for word in words if word not in ROLES)
+            rests.setdefault(rest, {})[part] = said.pop()
+    for alike in rests.values():
+        if {"train", "test"} <= set(alike.values()):
+            roles |= alike
+    return roles
+
+
+def common_end(some: Sequence[str], others: Sequence[str]) -> int:
+    """Return how many of the last folders of two paths are equal; the files' names don't count."""
+    pairs = list(zip(some[-2::-1], others[-2::-1], strict=False))
+    return next((n for n, (one, other) in enumerate(pairs) if one != other), len(pairs))
+
 
 # What programs write where a value is missing.
 MISSING = {"", "nan", "null", "n/a", "#n/a", "<na>"}

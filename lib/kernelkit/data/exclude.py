@@ -8,8 +8,8 @@ import pandas as pd
 
 from kernelkit.core.problem import Problem, first_names
 from kernelkit.core.tables import read_csv
-from kernelkit.data.competition import Competition, excluded_rows
-from kernelkit.data.spelling import WAYS_OF_FILES, Spellings
+from kernelkit.data.names import WAYS_OF_FILES, Spellings
+from kernelkit.data.read import Competition, excluded_rows
 
 LEAVE_OUT = "leave_out"  # the column in which a person decides about each photo of a list
 YES, NO = {"yes", "y", "x", "1", "true"}, {"no", "n", "0", "false", ""}

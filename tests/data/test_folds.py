@@ -10,7 +10,7 @@ import pytest
 
 import tiny_competition
 from kernelkit.core.problem import Problem
-from kernelkit.data.splitting import divide
+from kernelkit.data.split import divide
 from kernelkit.data.tables import fingerprint, load_tables
 from tiny_competition import HOME, Settings, write_competition, write_csv, write_photo
 

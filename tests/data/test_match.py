@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from kernelkit.core.problem import Problem
-from kernelkit.data import unpacking
-from kernelkit.data.competition import read_competition
+from kernelkit.data import find
+from kernelkit.data.read import read_competition
 from tiny_competition import (
     HOME,
     load,
@@ -375,7 +375,7 @@ def test_russian_names_in_old_zips_are_read(folder, code_page):
 
 
 def test_a_huge_member_is_unpacked_only_where_a_row_asks_for_it(folder, monkeypatch):
-    monkeypatch.setattr(unpacking, "LARGEST_PHOTO", 50_000)
+    monkeypatch.setattr(find, "LARGEST_PHOTO", 50_000)
     for name in ("01.jpg", "video.mp4"):
         (folder / "train" / "0" / name).write_bytes(bytes(60_000))
     zip_photos(folder)

@@ -9,11 +9,11 @@ import pytest
 
 from kernelkit.core.problem import Problem
 from kernelkit.core.tables import read_csv
-from kernelkit.data.checking import check_photos
-from kernelkit.data.competition import read_competition
+from kernelkit.data.check import check_photos
+from kernelkit.data.infer_layout import propose, source_of
 from kernelkit.data.layout import Layout
-from kernelkit.data.pixels import pixel_columns, usual_range
-from kernelkit.data.recognising import propose, source_of
+from kernelkit.data.packed import pixel_columns, usual_range
+from kernelkit.data.read import read_competition
 from tiny_competition import photo, reasons, write_csv
 
 SIDE = 8

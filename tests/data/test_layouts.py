@@ -7,17 +7,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from real_layouts import ALL
 
 from kernelkit.core.problem import Problem
 from kernelkit.core.tables import read_csv
-from kernelkit.data.checking import check_photos
-from kernelkit.data.competition import read_competition
+from kernelkit.data.check import check_photos
 from kernelkit.data.duplicates import conflicting_labels
+from kernelkit.data.infer_layout import layout_of, propose, source_of
 from kernelkit.data.layout import Layout, literal
-from kernelkit.data.recognising import layout_of, propose, source_of
-from kernelkit.data.rows import class_folders, one_hot, refuse_several
-from kernelkit.data.splitting import split
-from real_layouts import ALL
+from kernelkit.data.read import class_folders, one_hot, read_competition, refuse_several
+from kernelkit.data.split import split
 from tiny_competition import HOME, write_competition, write_photo
 
 

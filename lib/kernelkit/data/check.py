@@ -1,19 +1,69 @@
-"""Decode every photo once, to find the unusable ones and those that are there more than once."""
+"""Decode every photo once, and stop before training where too much can't be used."""
 
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
-from ImageDataAugmentor.reading import UnreadableImage
+from ImageDataAugmentor.reading import UnreadableImage, read_image, read_reduced
 from kernelkit.core.problem import Problem, first_names
-from kernelkit.data.competition import Competition, excluded_rows, used_rows
 from kernelkit.data.duplicates import copies, join_groups, near_duplicate_groups, perceptual_hashes
-from kernelkit.data.reading import is_readable_in_part, printable, read_small, reason_of
+from kernelkit.data.names import printable
+from kernelkit.data.read import Competition, excluded_rows, used_rows
+
+THUMBNAIL = 48  # pixels to which the shorter side may be reduced: enough to hash a photo's crops
+
+
+def read_small(path: str) -> np.ndarray:
+    """Decode a photo in grey, its shorter side reduced to `THUMBNAIL` pixels or a little more.
+
+    A large JPEG is reduced while it is decoded: every byte is still read, in a fraction of the
+    time. All else is decoded by the library in full.
+
+    Returns:
+        uint8 [height, width].
+
+    Raises:
+        UnreadableImage: there is no such file, it is no image, or it is truncated.
+    """
+    small = read_reduced(path, THUMBNAIL)
+    if small is None:
+        small = read_image(path, "gray", truncated="error")[..., 0]
+    scale = THUMBNAIL / min(small.shape)
+    if scale > 0.5:
+        return small
+    size = [max(1, round(side * scale)) for side in small.shape[::-1]]
+    return cv2.resize(small, size, interpolation=cv2.INTER_AREA)
+
+
+def is_readable_in_part(path: str) -> bool:
+    """Tell whether the library decodes what is there of a truncated photo."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that it is truncated
+            read_image(path)
+    except UnreadableImage:
+        return False
+    return True
+
+
+def reason_of(error: UnreadableImage, path: str) -> str:
+    """Return why a photo can't be used, as excluded.csv has it."""
+    said = str(error).removeprefix(f"{path}: ")
+    if said == "the file is empty":
+        return "its file is empty"
+    if said == "the file is truncated":
+        return "its file is truncated"
+    if said.startswith("cannot be read"):
+        return f"its file {said}"
+    return f"it can't be decoded ({said})"
+
 
 DARK = 32  # of 255: no photo in daylight stays below it
 MOST = 0.95  # of a set's photos
@@ -192,3 +242,77 @@ def examine(path: str, test: bool = False) -> Examined:
         return Examined(f"it can't be decoded ({' '.join(str(error).split())})")
     hashes = perceptual_hashes(Image.fromarray(small))
     return Examined(hashes=hashes, brightest=int(small.max()))
+
+
+REASONS = 3  # that a sentence names
+WAY_OUT = (
+    "Mend these rows and photos, or list the rows' Ids in a CSV and leave them out with --exclude"
+)
+
+
+def judge(competition: Competition, most: float) -> None:
+    """Check that what is left out does not decide what the network learns.
+
+    Rows that people leave out themselves do not count, nor rows that repeat another.
+
+    Args:
+        competition: what was read of it so far.
+        most: the largest fraction of the training rows that may be left out, 0 to 1.
+
+    Raises:
+        Problem: a class that has rows has lost all of them, fewer than two classes are left, or
+            more rows are left out than that.
+    """
+    rows = competition.rows[competition.rows["counts"]]
+    out = rows[rows["reason"] != ""]
+    labels = rows["class"].where(rows["class"].notna(), rows["label"]).astype(str)
+    gone = set(labels) - set(
+        competition.rows.loc[competition.rows["reason"] == "", "class"].map(str)
+    )
+    unusable = out[labels.loc[out.index].isin(gone) & ~is_without_label(out)]
+    if len(unusable):
+        names = class_counts(labels.loc[unusable.index])
+        raise Problem(
+            f"In {competition.folder}, classes would be missing because none of their rows can be "
+            f"used: {names}; {counted_reasons(unusable)}. {WAY_OUT}."
+        )
+    if len(competition.classes) < 2:
+        raise Problem(
+            f"The training table in {competition.folder} has only the class "
+            f"{competition.classes[0]}: give one of two or more classes."
+        )
+    if len(out) > most * len(rows):
+        raise Problem(
+            f"{len(out)} of the {len(rows)} training rows in {competition.folder} can't be used "
+            f"({len(out) / len(rows):.1%}, more than {most:.1%}): {counted_reasons(out)}. "
+            f"{WAY_OUT}; or allow more with --most-excluded."
+        )
+
+
+def is_without_label(rows: pd.DataFrame) -> pd.Series:
+    """Tell of each row whether its label is blank or means none, and so is no class."""
+    return rows["reason"].str.endswith(("its label is blank", " means none"))
+
+
+def class_counts(labels: pd.Series) -> str:
+    """Return the first classes of rows, each with the number of its rows."""
+    counts = labels.value_counts(sort=False)
+    return first_names([f"{label} ({count} rows)" for label, count in counts.items()])
+
+
+def counted_reasons(rows: pd.DataFrame) -> str:
+    """Return the most frequent reasons, each with how many rows it has and the first of these."""
+    counts = rows["reason"].value_counts()
+    parts = [
+        f"{reason} ({count}: {first_names(list(rows.loc[rows['reason'] == reason, 'Id']), 3)})"
+        for reason, count in counts.head(REASONS).items()
+    ]
+    other = counts.iloc[REASONS:].sum()
+    return "; ".join(parts + [f"other reasons ({other})"] * bool(other))
+
+
+def print_left_out(competition: Competition) -> None:
+    """Print a line for each reason for which rows and photos are left out."""
+    excluded = competition.excluded
+    for part, rows in excluded.groupby("set", sort=False):
+        print(f"Left out of {part}: {counted_reasons(rows)}")

@@ -11,9 +11,9 @@ from PIL import Image
 
 from ImageDataAugmentor import load_img
 from kernelkit.core.problem import Problem
-from kernelkit.data.checking import check_photos
-from kernelkit.data.competition import read_competition
+from kernelkit.data.check import check_photos
 from kernelkit.data.duplicates import conflicting_labels
+from kernelkit.data.read import read_competition
 from tiny_competition import HOME, photo, write_competition, write_csv, write_photo
 
 

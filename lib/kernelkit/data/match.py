@@ -5,8 +5,7 @@ import re
 import pandas as pd
 
 from kernelkit.core.problem import first_names
-from kernelkit.data.reading import printable
-from kernelkit.data.spelling import WAYS_OF_FILES, Spellings
+from kernelkit.data.names import WAYS_OF_FILES, Spellings, printable
 
 NEAR = 3  # near misses that a reason names
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from kernelkit.core.problem import Problem
 from kernelkit.data.layout import Layout
-from kernelkit.data.spelling import WAYS_OF_LABELS, Spellings
+from kernelkit.data.names import WAYS_OF_LABELS, Spellings
 
 DIGITS = 9  # significant ones, which tell all float32 apart
 

@@ -3,7 +3,6 @@
 import io
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,8 +15,8 @@ import pandas as pd
 import pytest
 
 from kernelkit.core.problem import Problem
-from kernelkit.data import unpacking
-from kernelkit.data.competition import draw_limit, read_competition
+from kernelkit.data import find
+from kernelkit.data.read import draw_limit, read_competition
 from tiny_competition import (
     HOME,
     read,
@@ -27,8 +26,6 @@ from tiny_competition import (
     write_photo,
     zip_photos,
 )
-
-LIB = Path(__file__).parents[1] / "lib"
 
 
 @pytest.fixture
@@ -247,27 +244,45 @@ def test_photos_that_were_lost_or_cut_short_in_scratch_are_unpacked_again(folder
     assert paths[1].read_bytes() == whole
 
 
+UNPACK_TWENTY = """
+import itertools, os, sys, time
+from pathlib import Path
+from kernelkit.data.find import unpack
+
+replace, count = os.replace, itertools.count(1)
+
+def replace_twenty(source, target):
+    if next(count) > 20:
+        time.sleep(600)  # it is killed before
+    replace(source, target)
+
+os.replace = replace_twenty
+unpack(Path(sys.argv[1]), Path(sys.argv[2]), bool)
+"""
+
+
 def test_an_unpacking_that_is_killed_leaves_no_part_of_a_photo(tmp_path):
     archive, scratch = tmp_path / "train.zip", tmp_path / "scratch"
     with zipfile.ZipFile(archive, "w") as bundle:
-        for i in range(300):
+        for i in range(60):
             bundle.writestr(f"train/{i}.jpg", os.urandom(200_000))
-    code = "import sys; from pathlib import Path; from kernelkit.data.unpacking import unpack;"
-    code += "unpack(Path(sys.argv[1]), Path(sys.argv[2]), bool)"
-    environment = {**os.environ, "PYTHONPATH": str(LIB)}
-    command = [sys.executable, "-c", code, str(archive), str(scratch)]
+    command = [sys.executable, "-c", UNPACK_TWENTY, str(archive), str(scratch)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     while len(list(scratch.rglob("[0-9]*.jpg"))) < 20 and process.poll() is None:
-        time.sleep(0.002)
-    process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        time.sleep(0.01)
+    assert process.poll() is None
+    process.kill()
     process.wait()
     done = list(scratch.rglob("[0-9]*.jpg"))
-    assert 20 <= len(done) < 300
+    assert len(done) == 20
     assert {path.stat().st_size for path in done} == {200_000}
+    assert list(scratch.rglob(".partial-*.jpg"))  # of photos that were being unpacked
     kept = {path: path.stat().st_mtime_ns for path in done}
-    target, _ = unpacking.unpack(archive, scratch, bool)
-    assert len(list(target.rglob("[0-9]*.jpg"))) == 300
+    target, _ = find.unpack(archive, scratch, bool)
+    assert len(list(target.rglob("[0-9]*.jpg"))) == 60
     assert {path: path.stat().st_mtime_ns for path in done} == kept  # only the rest was unpacked
+    assert not list(target.rglob(".partial-*"))
 
 
 @pytest.mark.parametrize("member", ["../evil.jpg", "/tmp/evil.jpg", "train/../../evil.jpg"])
@@ -375,7 +390,7 @@ def test_a_zip_without_photos_is_named(folder):
 def test_a_full_disk_is_named_before_anything_is_written(folder, monkeypatch):
     zip_photos(folder)
     usage = shutil.disk_usage(folder)._replace(free=1000)
-    monkeypatch.setattr(unpacking.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(find.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(Problem, match=r"test.zip does not fit into .*scratch.* TMPDIR"):
         read(folder)
     assert not list((folder.parent / "scratch").rglob("*.jpg"))
@@ -387,7 +402,7 @@ def test_a_disk_that_fills_up_while_unpacking_is_named(folder, monkeypatch):
     def full(packed, file, length):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(unpacking.shutil, "copyfileobj", full)
+    monkeypatch.setattr(find.shutil, "copyfileobj", full)
     with pytest.raises(Problem, match=r"test.zip does not fit into"):
         read(folder)
 

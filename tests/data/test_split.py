@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kernelkit.core.problem import Problem
-from kernelkit.data.splitting import split
+from kernelkit.data.split import split
 
 
 def table(sizes, seed=0):
