@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from real_layouts import pack
 
 from kernelkit.data.check import check_photos
 from kernelkit.data.find import opened
 from kernelkit.data.read import read_competition
 from loopback.scoring import score_file
 from loopback.server import Loopback
-from real_layouts import pack
 from sample.competition import draw_competition
 from sample.layouts import LAYOUTS
 from ship.project.block import read_block
