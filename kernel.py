@@ -64,11 +64,9 @@ if __name__ == "__main__":
     guard("kernel.py")  # whatever goes wrong before `main` is one sentence too
 
 from kernelkit.config.command_line import make_parser, read_settings
-from kernelkit.config.members import decisive, members_of
-from kernelkit.config.resolving import at_own_batch, at_own_rate, at_scale, resolved
-from kernelkit.config.showing import show_config
-from kernelkit.config.values import setting, size_text
-from kernelkit.config.view import View
+from kernelkit.config.members import at_scale, decisive, resolve, resolve_members, show_config
+from kernelkit.config.settings import setting, size_text
+from kernelkit.config.views import View
 from kernelkit.core.boundary import Boundary
 from kernelkit.data.layout import Layout
 from kernelkit.report.writing import remake
@@ -358,6 +356,11 @@ def augmentation(config: Config) -> A.Compose:
 # ------------------------------------------------------------------------------- command line
 
 
+def members_of(config: Config, photos: int) -> dict[str, Config]:
+    """Return the final settings of each network, by its name, where so many photos train."""
+    return resolve_members(config, photos, RECIPES, SHARED, BACKBONES)
+
+
 def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
     """Return the settings (recipe, then OVERRIDES, then the command line) and the other options.
 
@@ -375,11 +378,10 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
         sys.exit(remake(options.report))
     limit = KAGGLE_MINUTES if ON_KAGGLE else None
     config = dataclasses.replace(config, time_limit=config.time_limit or limit)
-    config = resolved(config, BACKBONES)
     if options.show_config:
-        members = members_of(config, RECIPES, SHARED, BACKBONES)
+        members, whole = members_of(config, PHOTOS[0]), resolve(config, PHOTOS[0], BACKBONES)
         minutes = gpu_minutes(config, members, BACKBONES, VIEWS, PHOTOS)
-        show_config(config, COMPETITION.slug, RECIPES, SHARED, BACKBONES, minutes)
+        show_config(whole, members, COMPETITION.slug, RECIPES, BACKBONES, minutes)
         sys.exit(0)
     return config, options
 
@@ -398,7 +400,7 @@ import cv2
 import keras
 
 from ImageDataAugmentor.fused.transforms import FancyPCA
-from kernelkit.config.view import views_of
+from kernelkit.config.views import views_of
 from kernelkit.core.metrics import Judge
 from kernelkit.data.batches import check_batches, keep_decoded, make_iterator
 from kernelkit.data.tables import PhotoTables, fingerprint, load_tables
@@ -444,18 +446,16 @@ def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
 
 def open_run(config: Config, options: argparse.Namespace, output: Path, scratch: Path):
     """Read the photos, and find or begin the run in `output`; a mere plan writes nothing there."""
-    members = members_of(config, RECIPES, SHARED, BACKBONES)
-    for name, each in members.items():
+    for name, each in members_of(config, PHOTOS[0]).items():
         print(f"recipe {each.recipe}, {name}: {each.backbone} at {size_text(each.image_size)}")
         if not options.plan:
             weights_of(each)  # missing ones are named before all photos are read
     folder = find_competition(options.data, scratch, config.seed)
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
     folds = load_tables(folder, COMPETITION, scratch, config, dict(options.set))
+    members = members_of(config, len(folds[0].train))
+    config = resolve(config, len(folds[0].train), BACKBONES)
     folds = keep_decoded(folds, members.values(), VIEWS, scratch)
-    count = len(folds[0].train)
-    config = at_own_batch(config, count)
-    members = {name: at_own_batch(each, count) for name, each in members.items()}
     check_batches(members, folds[0], augmentation)
     same = decisive(config, MAY_CHANGE) | {"metric": folds[0].competition.layout.metric}
     place = output / "state", same, fingerprint(folds)
@@ -569,7 +569,7 @@ def fit_stage(config: Config, tables: PhotoTables, network, stage: Stage, clock:
 
 def run_job(run: Run, job: Job, others: list):
     """Train one member on one fold and predict; return the `Fold` and the network."""
-    config = at_own_rate(run.members[job.member], BACKBONES)
+    config = run.members[job.member]
     config = dataclasses.replace(config, batch_size=shared_batch(config.batch_size))
     tables, views = run.folds[job.fold], views_of(config, VIEWS)
     keras.utils.set_random_seed(config.seed)

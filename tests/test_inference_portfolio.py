@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score
 
-from kernelkit.config.view import View
+from kernelkit.config.views import View
 from kernelkit.core.problem import Problem
 from kernelkit.data.read import Competition
 from kernelkit.data.tables import PhotoTables, fingerprint

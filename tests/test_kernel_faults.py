@@ -21,7 +21,7 @@ import pytest
 
 from ImageDataAugmentor.reading import ImageLoader
 from kernelkit.predict.prediction import predict, predict_photos
-from tiny_kernel import TINY, kernel
+from tiny_kernel import TINY, final_config, kernel
 
 ROOT = Path(kernel.__file__).parent
 SHORT = ["--stages", "head:0:3e-2:1:views=1,all:1:1e-2:2", "--tta", "2"]
@@ -147,7 +147,7 @@ def small_network(config, classes=4, weights=None):
 
 def settings_and_tables(competition, scratch, *arguments):
     """Return the settings for larger photos, and the tables of a competition."""
-    config, _ = kernel.read_arguments([*TINY, "--data", str(competition), *arguments])
+    config = final_config(*TINY, "--data", str(competition), *arguments)
     config = replace(config, image_size=(96, 128), batch_size=16)
     return config, kernel.load_tables(competition, kernel.COMPETITION, scratch, config)
 

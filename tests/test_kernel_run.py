@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kernelkit.config.view import views_of
+from kernelkit.config.views import views_of
 from kernelkit.core.metrics import unpacked
-from tiny_kernel import TINY, kernel
+from tiny_kernel import TINY, final_config, kernel
 
 
 def run(data, output, *arguments) -> int:
@@ -43,7 +43,7 @@ def finished(competition, tmp_path_factory):
 @pytest.fixture(scope="module")
 def best(competition, finished):
     """The settings, photos and network of that run, the network at its best epoch."""
-    config, _ = kernel.read_arguments([*TINY, "--data", str(competition)])
+    config = final_config(*TINY, "--data", str(competition))
     (tables,) = kernel.load_tables(competition, kernel.COMPETITION, finished, config)
     network = kernel.build_model(config, 4, None)
     network.load_weights(finished / "best.weights.h5")
@@ -218,7 +218,7 @@ def test_tta_that_hurts_is_not_used(best, tmp_path, monkeypatch, capsys):
 
 
 def test_reference_tta_averages_training_views(competition):
-    config, _ = kernel.read_arguments(["--recipe", "reference", "--data", str(competition)])
+    config = final_config("--recipe", "reference", "--data", str(competition))
     passes = views_of(config, kernel.VIEWS)
     assert [view.trained for view in passes] == [False] + 10 * [True]
 

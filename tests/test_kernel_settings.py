@@ -8,12 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from kernelkit.config.members import decisive, members_of
-from kernelkit.config.resolving import at_own_batch
-from kernelkit.config.values import text_of
+from kernelkit.config.members import decisive
+from kernelkit.config.settings import text_of
 from kernelkit.core.problem import Problem
 from tiny_competition import write_csv, write_photo
-from tiny_kernel import TINY, kernel
+from tiny_kernel import TINY, final_config, kernel
 
 KERNEL = Path(kernel.__file__)
 
@@ -29,7 +28,7 @@ def test_the_recipe_depends_on_where_it_runs(monkeypatch):
     on_kaggle = config()
     assert on_kaggle.recipe == "default"
     assert on_kaggle.backbone == "EfficientNetB3"
-    assert on_kaggle.image_size == (384, 512)
+    assert final_config().image_size == (384, 512)
     assert on_kaggle.time_limit == kernel.KAGGLE_MINUTES
     assert config("--data", "somewhere").time_limit == kernel.KAGGLE_MINUTES
 
@@ -42,12 +41,12 @@ def test_names_are_read_in_any_case():
 def test_sizes_are_height_by_width():
     assert config("--image-size", "160").image_size == (160, 160)
     assert config("--image-size", "384x512").image_size == (384, 512)
-    assert config("--data", ".", "--backbone", "xception").image_size == (336, 448)
+    assert final_config("--data", ".", "--backbone", "xception").image_size == (336, 448)
 
 
 def test_epochs_is_the_most_a_stage_may_run():
     assert [
-        s.epochs for s in config("--stages", "a:0:1e-3:2,b:1:1e-4:9", "--epochs", "3").stages
+        s.epochs for s in final_config("--stages", "a:0:1e-3:2,b:1:1e-4:9", "--epochs", "3").stages
     ] == [
         2,
         3,
@@ -56,14 +55,15 @@ def test_epochs_is_the_most_a_stage_may_run():
 
 def test_labels_are_smoothed_in_long_schedules_alone():
     def smoothing(*words):
-        return kernel.read_arguments(["--data", "photos", *words])[0].label_smoothing
+        return final_config("--data", "photos", *words).label_smoothing
 
     assert smoothing() == 0.1
     assert smoothing("--epochs", "3") == 0
     assert smoothing("--epochs", "3", "--label-smoothing", "0.05") == 0.05
     assert smoothing("--label-smoothing", "0") == 0
     assert smoothing("--recipe", "reference") == 0
-    assert smoothing("--recipe", "max") == 0.1
+    maximum = kernel.members_of(config("--recipe", "max"), 10_000)
+    assert {member.label_smoothing for member in maximum.values()} == {0.1}
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_labels_are_smoothed_in_long_schedules_alone():
     ],
 )
 def test_batches_are_small_where_steps_would_be_few(words, photos, expected):
-    found = kernel.read_arguments(["--data", "photos", *words])[0]
-    assert at_own_batch(found, photos).batch_size == expected
+    found = final_config("--data", "photos", *words, photos=photos)
+    assert found.batch_size == expected
 
 
 def test_the_reference_is_as_it_scored():
@@ -202,8 +202,7 @@ TWO_MEMBERS = "b3:EfficientNetB3:image_size=300x400,next:ConvNeXtTiny:recipe=qui
 
 
 def members(*arguments):
-    asked = config("--data", ".", *arguments)
-    return members_of(asked, kernel.RECIPES, kernel.SHARED, kernel.BACKBONES)
+    return kernel.members_of(config("--data", ".", *arguments), 10_000)
 
 
 def test_members_take_their_own_settings_their_recipes_and_the_session_s():
@@ -217,7 +216,7 @@ def test_members_take_their_own_settings_their_recipes_and_the_session_s():
     )
     quick = kernel.RECIPES["quick"]
     assert (second.backbone, second.image_size) == ("ConvNeXtTiny", quick.image_size)
-    assert (second.dropout, second.batch_size) == (quick.dropout, quick.batch_size)
+    assert (second.dropout, second.batch_size) == (quick.dropout, 32)
     assert [stage.epochs for stage in second.stages] == [1, 4, 4, 4]
     assert [stage.epochs for stage in b3.stages] == [1, 12, 12, 12]
     for member in found.values():
@@ -250,7 +249,7 @@ def test_epochs_is_the_most_of_every_member():
 
 def test_one_network_alone_has_the_name_of_its_backbone():
     found = members("--backbone", "xception")
-    assert found == {"Xception": config("--data", ".", "--backbone", "xception")}
+    assert found == {"Xception": final_config("--data", ".", "--backbone", "xception")}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from kernelkit.config.command_line import Parser, read_settings
 from kernelkit.config.members import expand_members
-from kernelkit.config.values import read, setting, size_text, text_of
+from kernelkit.config.settings import read, setting, size_text, text_of
 from kernelkit.core.progress import EpochProgress
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from kernelkit.config.view import View
+from kernelkit.config.views import View
 from kernelkit.train.costs import GPU_RATE, REPORT_SECONDS, JobShape, gpu_minutes
 from kernelkit.train.opening import open_state
 from kernelkit.train.plan import Job, Plan, make_plan

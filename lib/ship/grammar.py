@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from kernelkit.config.values import number, setting
+from kernelkit.config.settings import number, setting
 from kernelkit.core.problem import Problem
 from ship.output import say, tell
 
@@ -115,7 +115,7 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
 def number_of(kind: type, **limits: float) -> Callable[[str], float]:
     """Return the type of an argument that is an int or a float within limits.
 
-    They are those of `kernelkit.config.values.setting`: least, most, above, below.
+    They are those of `kernelkit.config.settings.setting`: least, most, above, below.
     """
     return functools.partial(number, kind=kind, metadata=setting(**limits).metadata)
 

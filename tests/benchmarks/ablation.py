@@ -31,7 +31,7 @@ KERNEL = REPOSITORY / "kernel.py"
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "lib")]
 
 import kernel  # noqa: E402 - found in the repository
-from kernelkit.config.values import text_of  # noqa: E402
+from kernelkit.config.settings import text_of  # noqa: E402
 from kernelkit.core.progress import clock_text  # noqa: E402
 from kernelkit.report.figures.drawing import BLUE, GREY, lettering, new_figure, save, tidy  # noqa: E402
 

@@ -24,9 +24,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "lib")]
 import keras  # noqa: E402
 
 import kernel  # noqa: E402 - found in the repository
-from kernelkit.config.members import members_of  # noqa: E402
-from kernelkit.config.resolving import at_own_batch, resolved  # noqa: E402
-from kernelkit.config.values import size_text  # noqa: E402
+from kernelkit.config.settings import size_text  # noqa: E402
 from kernelkit.train.costs import gpu_minutes  # noqa: E402
 from kernelkit.train.memory import OVERHEAD, activation_bytes, photos_that_fit, step_bytes  # noqa: E402
 from kernelkit.train.precision import set_precision  # noqa: E402
@@ -71,12 +69,12 @@ def main() -> None:
         return print_memory()
     print("| recipe | networks | GPU minutes | GB a GPU | why |\n|---|---|---|---|---|", flush=True)
     for name, why in WHY.items():
-        config = resolved(kernel.RECIPES[name], kernel.BACKBONES)
-        members = members_of(config, kernel.RECIPES, kernel.SHARED, kernel.BACKBONES)
+        config = kernel.RECIPES[name]
+        members = kernel.members_of(config, kernel.PHOTOS[0])
         networks, most = [], 0.0
         minutes = gpu_minutes(config, members, kernel.BACKBONES, kernel.VIEWS, kernel.PHOTOS)
         for member in members.values():
-            share = at_own_batch(member, kernel.PHOTOS[0]).batch_size // GPUS
+            share = member.batch_size // GPUS
             most = max(most, step_bytes(network_of(member), share) / 1e9)
             networks.append(f"{member.backbone} {size_text(member.image_size)}")
         cells = f"`{name}`", ", ".join(networks), f"{minutes:.0f}", f"{most:.1f}", why

@@ -7,7 +7,6 @@ these share its cores, so two replicas can at best be as fast as one.
 """
 
 import argparse
-import dataclasses
 import statistics
 import sys
 import tempfile
@@ -78,8 +77,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     asked = ["--backbone", options.backbone, "--image-size", options.image_size]
-    config, _ = kernel.read_arguments([*asked, "--recipe", "default", "--weights", "none"])
-    config = dataclasses.replace(config, batch_size=BATCH)
+    asked += ["--recipe", "default", "--weights", "none", "--batch-size", str(BATCH)]
+    asked_for, _ = kernel.read_arguments(asked)
+    (config,) = kernel.members_of(asked_for, kernel.PHOTOS[0]).values()
     with tempfile.TemporaryDirectory() as folder:
         data = drawn_competition(Path(folder) / "drawn", 1)
         tables = load_tables(data, kernel.COMPETITION, Path(folder), config)[0]

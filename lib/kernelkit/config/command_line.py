@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 
-from kernelkit.config.values import accepted_text, read, text_of
+from kernelkit.config.settings import accepted_text, read, text_of
 
 
 class Parser(argparse.ArgumentParser):
@@ -101,7 +101,8 @@ def read_settings(
     given = read_texts(parser, readers, overrides, "OVERRIDES") | given
     configs = {}
     for name, config in recipes.items():
-        values = read_texts(parser, readers, texts_of(config) | {"recipe": name}, f"recipe {name}")
+        texts = {field: text_of(getattr(config, field)) for field in readers} | {"recipe": name}
+        values = read_texts(parser, readers, texts, f"recipe {name}")
         configs[name] = dataclasses.replace(config, **values)
     chosen = given.get("recipe") or recipe(options)
     return dataclasses.replace(configs[chosen], **{**given, "recipe": chosen}), options
@@ -133,29 +134,16 @@ def add_options(
 def make_readers(config_class: type, names: dict[str, Iterable[str]]) -> dict[str, Callable]:
     """Return for every field the function that reads and checks its text."""
     hints = typing.get_type_hints(config_class)
-    return {
-        field.name: functools.partial(
-            read,
-            hint=hints[field.name],
-            metadata=field.metadata,
-            names=names.get(field.name),
-            row_names=names,
-        )
-        for field in dataclasses.fields(config_class)
-    }
 
+    def reader(field: dataclasses.Field) -> Callable:
+        known = {"names": names.get(field.name), "row_names": names}
+        return functools.partial(read, hint=hints[field.name], metadata=field.metadata, **known)
 
-def texts_of(config) -> dict[str, str]:
-    """Return the values of a config as text."""
-    fields = dataclasses.fields(config)
-    return {field.name: text_of(getattr(config, field.name)) for field in fields}
+    return {field.name: reader(field) for field in dataclasses.fields(config_class)}
 
 
 def read_texts(
-    parser: argparse.ArgumentParser,
-    readers: dict[str, Callable],
-    texts: dict[str, str],
-    source: str,
+    parser: argparse.ArgumentParser, readers: dict[str, Callable], texts: dict, source: str
 ) -> dict:
     """Return the values of settings given as text.
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ImageDataAugmentor.augmentor import ImageDataAugmentor
 from ImageDataAugmentor.engine.cache import overflow_to
-from kernelkit.config.resolving import at_scale
+from kernelkit.config.members import at_scale
 from kernelkit.core.problem import Problem
 from kernelkit.data.tables import PhotoTables
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kernelkit.config.values import setting
+from kernelkit.config.settings import setting
 from kernelkit.core.problem import Problem
 
 FORMS = ("label", "probability", "probabilities", "best")

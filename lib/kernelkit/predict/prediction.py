@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from kernelkit.config.resolving import at_scale
-from kernelkit.config.view import View
+from kernelkit.config.members import at_scale
+from kernelkit.config.views import View
 from kernelkit.core.boundary import doing
 from kernelkit.data.batches import make_iterator
 from kernelkit.predict.portfolio import Fold

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from kernelkit.config.view import View
+from kernelkit.config.views import View
 from kernelkit.core.metrics import accuracy as accuracy_of
 from kernelkit.core.metrics import metric_named
 from kernelkit.core.problem import Problem

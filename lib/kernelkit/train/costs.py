@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kernelkit.config.view import passes_of
+from kernelkit.config.views import passes_of
 
 GPU_RATE = 5000.0
 """Billions of multiply-adds a second that two T4s pass forward in mixed precision, for a plan

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kernelkit.config.view import passes_of
+from kernelkit.config.views import passes_of
 from kernelkit.core.boundary import doing
 from kernelkit.core.progress import clock_text
 from kernelkit.train.clock import Clock

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from kernelkit.config.values import size_text
+from kernelkit.config.settings import size_text
 from kernelkit.core.boundary import doing
 from kernelkit.core.problem import Problem
 from kernelkit.data.tables import PhotoTables

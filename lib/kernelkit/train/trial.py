@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from kernelkit.config.resolving import at_scale
+from kernelkit.config.members import at_scale
 from kernelkit.data.batches import make_iterator
 from kernelkit.data.tables import PhotoTables
 from kernelkit.train.averaging import Averaging

@@ -18,7 +18,7 @@ from datetime import datetime
 
 from packaging.version import Version
 
-from kernelkit.config.values import number, setting
+from kernelkit.config.settings import number, setting
 from kernelkit.core.problem import Problem
 from ship.commands.weights import required_weights
 from ship.commands.wheels import verified_wheels, wheels_in

@@ -5,7 +5,7 @@ from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from kernelkit.config.values import number, setting
+from kernelkit.config.settings import number, setting
 from kernelkit.core.problem import Problem
 
 

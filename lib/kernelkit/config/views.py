@@ -1,4 +1,4 @@
-"""Ways of looking at a photo. This module is imported before the slow libraries are."""
+"""Views of a photo, for test-time augmentation. Importing this module takes no time."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,18 +9,13 @@ class View:
     """A pass of test-time augmentation."""
 
     name: str
-    """As the log and metrics.json have it."""
-    flip: bool = False
-    """Left to right."""
-    scale: float = 1.0
-    """Of the photo's sides to the size that trained."""
-    crop: float = 1.0
-    """The fraction of each side that is kept, from the middle."""
-    trained: bool = False
-    """Through the training's augmentation instead, which may not preserve the label."""
+    flip: bool = False  # left to right
+    scale: float = 1.0  # the photo's size relative to the one that trained
+    crop: float = 1.0  # the central fraction of each side that is kept
+    trained: bool = False  # the training's augmentation instead, which may not preserve the label
 
     def transform(self, height: int, width: int):
-        """Return what the view does to a photo of this size, an albumentations Compose; or None."""
+        """Return the albumentations Compose for photos of this size; None for a plain one."""
         import albumentations as A
         import cv2
 
@@ -45,8 +40,5 @@ def views_of(config, views: Sequence[View]) -> list[View]:
 
 
 def passes_of(config, views: Sequence[View]) -> float:
-    """Return what all prediction passes cost, in passes over photos of the trained size.
-
-    The arguments are those of `views_of`.
-    """
+    """Return the cost of all prediction passes, in passes over photos of the trained size."""
     return sum(view.scale**2 for view in views_of(config, views))
