@@ -19,6 +19,7 @@ try:
         checks,
         compare,
         doctor,
+        download,
         fetch,
         follow,
         init,
@@ -30,8 +31,6 @@ try:
         status,
         submit,
         sweep,
-        weights,
-        wheels,
     )
     from ship.context import Context
     from ship.grammar import Parser, one_of, split_command, version_arguments
@@ -197,13 +196,13 @@ COMMANDS = {
 LOCAL_COMMANDS = {
     "weights": LocalCommand(
         "download backbones' ImageNet weights",
-        lambda arguments, project: weights.run(arguments, project.lib / "weights"),
-        weights.add_arguments,
+        download.run_weights,
+        download.add_weights_arguments,
     ),
     "wheels": LocalCommand(
         "download what Kaggle's image may lack one day",
-        lambda arguments, project: wheels.run(arguments, project.lib / "wheels"),
-        wheels.add_arguments,
+        download.run_wheels,
+        download.add_wheels_arguments,
     ),
     "rehearse": LocalCommand(
         "run the whole pipeline on this machine, without an account",

@@ -20,8 +20,6 @@ from packaging.version import Version
 
 from kernelkit.config.settings import number, setting
 from kernelkit.core.problem import Problem
-from ship.commands.weights import required_weights
-from ship.commands.wheels import verified_wheels, wheels_in
 from ship.context import Context
 from ship.kaggle.credentials import Credentials
 from ship.kaggle.hiding import secret_in
@@ -38,6 +36,7 @@ from ship.project.project import (
     kernel_metadata_errors,
     syntax_error,
 )
+from ship.project.published import required_weights, verified_wheels, wheels_in
 
 OLDEST_CLIENT = "1.8.4"
 SPARE_BYTES = 2 << 30

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kernelkit.core.packages import LOCAL_ONLY, MANIFEST, code_files, folders_of, is_package
-from ship.commands.weights import required_weights
-from ship.commands.wheels import verified_wheels, wheels_in
 from ship.project.hashes import HASHES
+from ship.project.published import required_weights, verified_wheels, wheels_in
 
 DATA_FOLDERS = ("weights", "wheels")
 """Folders of lib/ that are no packages, but whose files the kernel may need."""

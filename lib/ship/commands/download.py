@@ -1,0 +1,329 @@
+"""`ship weights` and `ship wheels`: download what a kernel needs offline, and check every file."""
+
+import argparse
+import base64
+import errno
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from kernelkit.core.boundary import doing
+from kernelkit.core.files import write_atomically
+from kernelkit.core.problem import Problem
+from ship.grammar import meant
+from ship.output import progress_bar, say
+from ship.project.project import Project
+from ship.project.published import (
+    REQUIREMENTS,
+    WHEELS,
+    WeightsFile,
+    how_to_get,
+    mismatch,
+    pins,
+    read_manifest,
+    requirements_text,
+    weights_mismatch,
+    wheels_in,
+    wheels_mismatch,
+)
+
+if TYPE_CHECKING:
+    import requests  # only a download imports it: it takes a fourth of the time of every `ship`
+
+CHUNK = 1 << 16  # bytes; a cut connection loses at most one chunk
+TIMEOUT = (15, 60)  # seconds to connect, and seconds without any byte
+PAUSES = (1, 2, 4, 8, 16)  # seconds before the next attempt, after one to five without progress
+PYTHONS = ("3.12", "3.13")
+PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
+
+
+class Interrupted(Exception):
+    """An attempt ended early for a reason that may not occur again."""
+
+
+def download(row: WeightsFile, folder: Path) -> None:
+    """Download a weights file that has a URL in as many attempts as it takes, and check it.
+
+    What arrives stays in `<file>.part`, from which the next attempt goes on, unless it is wrong.
+
+    Raises:
+        Problem: several attempts in a row brought nothing, none can help, or the file is not the
+            published one.
+        OSError: the disk is full, or the folder can't be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    part, again = folder / f"{row.file}.part", f"run `ship weights {row.backbone}` again"
+    most, idle, md5 = _size(part), 0, None
+    while md5 is None:
+        try:
+            md5 = _fetch(row, part)
+        except Interrupted as error:
+            here = _size(part)
+            most, idle = max(most, here), 0 if here > most else idle + 1
+            if idle > len(PAUSES):
+                kept = f"{_megabytes(here)} arrived and are kept" if here else "Nothing arrived"
+                raise Problem(
+                    f"{urlsplit(row.url).netloc} can't be reached or keeps breaking off ({error}). "
+                    f"{kept}: {again} to go on, or use --from FOLDER."
+                ) from None
+            pause = PAUSES[max(idle, 1) - 1]
+            say(f"{row.backbone}: {error}; trying again in {pause} s.")
+            time.sleep(pause)
+    reason = weights_mismatch(part, row)
+    if not reason and not (row.sha256 or row.md5):
+        reason = mismatch(part, md5=md5)
+    if reason:
+        part.unlink()
+        raise Problem(f"{row.url}: what arrived {reason} and was not kept; {again}.")
+    part.replace(folder / row.file)
+
+
+def _fetch(row: WeightsFile, part: Path) -> str:
+    """Make one attempt to complete `part`; return the MD5 that the server tells of it, or "".
+
+    Raises:
+        Interrupted: another attempt may help.
+        Problem: none can help.
+    """
+    import requests
+
+    if (start := _size(part)) == row.size:
+        return ""
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        with requests.get(row.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+            _receive(row, part, start if answer.status_code == 206 else 0, answer)
+            stored = answer.headers.get("x-goog-hash", "")  # Google Cloud Storage
+    except requests.Timeout:
+        raise Interrupted("no answer in time") from None
+    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+        raise Interrupted("no connection, or it broke off") from None
+    except requests.RequestException as error:
+        raise Problem(f"{row.url} can't be downloaded: {error}.") from None
+    found = re.search(r"md5=([\w+/=]+)", stored)
+    return base64.b64decode(found[1]).hex() if found else ""
+
+
+def _receive(row: WeightsFile, part: Path, start: int, answer: "requests.Response") -> None:
+    """Append an answer's body to the `start` bytes in `part`."""
+    status = f"{answer.status_code} {answer.reason}"
+    if answer.status_code == 416:  # the server's file is shorter
+        part.unlink()
+    if answer.status_code in (416, 429) or answer.status_code >= 500:
+        raise Interrupted(f"the server answers {status}")
+    length = answer.headers.get("Content-Length", "")
+    total = start + int(length) if length.isdigit() else None
+    wrong = "" if answer.ok else f"answers {status}"
+    if "text/html" in answer.headers.get("Content-Type", ""):
+        wrong = "answers with a web page instead of the weights (a proxy or a login page?)"
+    elif answer.ok and row.size is not None and total not in (None, row.size):
+        wrong = f"has {total:,} bytes instead of the published {row.size:,}"
+    if wrong:
+        raise Problem(
+            f"{row.url} {wrong}: get the file elsewhere and run `ship weights {row.backbone} "
+            "--from FOLDER`."
+        )
+    if total is not None and shutil.disk_usage(part.parent).free < total - start:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part.parent))
+    done = start
+    with progress_bar(row.backbone) as show, part.open("ab" if start else "wb") as file:
+        for chunk in answer.iter_content(CHUNK):
+            done += file.write(chunk)
+            show(done, total)
+        file.flush()
+        os.fsync(file.fileno())
+    if total is not None and done < total:  # urllib3 1 raises no error for this
+        raise Interrupted("the connection broke off")
+
+
+def copy_weights(row: WeightsFile, source: Path, folder: Path) -> None:
+    """Copy a weights file from the folder `source`, checked like a downloaded one.
+
+    Raises:
+        Problem: the folder has no such file, or the file is not the published one.
+        OSError: the disk is full, or the folder can't be written.
+    """
+
+    def copy_and_check(target: Path) -> None:
+        shutil.copyfile(source / row.file, target)
+        if reason := weights_mismatch(target, row):
+            raise Problem(
+                f"{source / row.file} {reason}: it was not kept; get it with `ship weights` "
+                "without --from."
+            )
+
+    if not (source / row.file).is_file():
+        raise Problem(f"{source} has no file {row.file}, the weights of {row.backbone}.")
+    write_atomically(folder / row.file, copy_and_check)
+
+
+def get_wheels(folder: Path, source: Path | None = None) -> None:
+    """Get the published wheels from pip's index, or from the folder `source`, and list them.
+
+    They are collected and verified beside the folder, so that the wheels that are there stay until
+    all others have come.
+
+    Raises:
+        Problem: pip is missing or can't download a wheel, or a wheel is not the published one.
+        OSError: the folder can't be written.
+    """
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)  # that a killed process has left
+    try:
+        new.mkdir(parents=True)
+        write_atomically(new / REQUIREMENTS, requirements_text())
+        if source:
+            for name in filter(lambda name: (source / name).is_file(), WHEELS):
+                shutil.copyfile(source / name, new / name)
+        else:
+            _pip_download(new)
+        for name, sha256 in WHEELS.items():
+            if reason := mismatch(new / name, sha256=sha256):
+                place = source / name if source else f"the {name} that pip has brought"
+                raise Problem(f"{place} {reason}. The wheels that were here before stay.")
+        folder.mkdir(exist_ok=True)
+        for name in (*WHEELS, REQUIREMENTS):
+            (new / name).replace(folder / name)
+        for path in wheels_in(folder):
+            if path.name not in WHEELS:
+                path.unlink()
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _pip_download(folder: Path) -> None:
+    """Let pip download the wheels that a folder's list names, and check their hashes.
+
+    Raises:
+        Problem: pip is missing or can't download a wheel.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise Problem(
+            f"{sys.executable} has no pip: run `{sys.executable} -m ensurepip` and try again."
+        )
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+    command += ["--disable-pip-version-check", "--only-binary=:all:", "--implementation=cp"]
+    command += [*(f"--platform={name}" for name in PLATFORMS), f"--dest={folder}"]
+    command += ["--require-hashes", f"--requirement={folder / REQUIREMENTS}"]
+    for python in PYTHONS:
+        say(f"asking pip for the wheels of Python {python}")
+        one = [*command, f"--python-version={python}"]
+        done = subprocess.run(one, capture_output=True, text=True, check=False)
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ["no reason given"]
+            errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+            raise Problem(
+                f"pip can't download the wheels for Python {python} ({(errors or lines)[-1]}): "
+                f"check the network, or collect {', '.join(pins())} in a folder and use --from. "
+                "The wheels that were here before stay."
+            )
+
+
+def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship weights`."""
+    parser.add_argument(
+        "backbones",
+        nargs="*",
+        metavar="BACKBONE",
+        help="whose ImageNet weights to get, in any case; without one, list all and what is here",
+    )
+    add_wheels_arguments(parser)
+
+
+def add_wheels_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `ship wheels`."""
+    parser.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="FOLDER",
+        help="take the files from this folder instead of the internet (checked alike)",
+    )
+
+
+def run_weights(arguments: argparse.Namespace, project: Project) -> None:
+    """Run `ship weights`: list all files, or get the named backbones' files.
+
+    Raises:
+        Problem: a backbone is unknown, or a file can't be had.
+    """
+    folder = project.lib / "weights"
+    manifest = read_manifest(folder)
+    if not arguments.backbones:
+        for row in manifest.values():
+            state = weights_mismatch(folder / row.file, row) or "is here and verified"
+            origin = " (comes with the repository)" if row.url is None else ""
+            size = _megabytes(row.size)
+            say(f"{row.backbone:<16} {size:>12}  {row.licence:<10}  {row.file} {state}{origin}")
+        return
+    known = {name.lower(): row for name, row in manifest.items()}
+    for name in arguments.backbones:
+        if name.lower() not in known:
+            raise Problem(
+                f"{name!r} is no known backbone{meant(name, manifest)}; the known ones are: "
+                f"{', '.join(manifest)}."
+            )
+    for name in dict.fromkeys(name.lower() for name in arguments.backbones):
+        _get_weights(known[name], folder, arguments)
+
+
+def _get_weights(row: WeightsFile, folder: Path, arguments: argparse.Namespace) -> None:
+    """Download or copy the weights of one row unless they are there."""
+    path = folder / row.file
+    reason = weights_mismatch(path, row)
+    if not reason:
+        return say(f"{row.backbone}: {row.file} is here and verified.")
+    if row.url is None and not arguments.source:
+        raise Problem(f"{path} {reason}: {how_to_get([row], folder)}.")
+    if path.exists():
+        say(f"{row.backbone}: {row.file} {reason}, and is replaced.")
+    if arguments.dry_run:
+        origin = arguments.source / row.file if arguments.source else row.url
+        return say(f"{row.backbone}: would get {origin} ({_megabytes(row.size)}) into {folder}.")
+    doing(f"getting the weights of {row.backbone} ({_megabytes(row.size)})")
+    if arguments.source:
+        copy_weights(row, arguments.source, folder)
+    else:
+        download(row, folder)
+    proof = f"{'SHA-256' if row.sha256 else 'MD5'} as published"
+    if not (row.sha256 or row.md5):
+        proof = "size as published (Keras publishes no hash of this file)"
+    return say(f"{row.backbone}: {path}, {proof}; licence {row.licence}.")
+
+
+def run_wheels(arguments: argparse.Namespace, project: Project) -> None:
+    """Run `ship wheels`: download the wheels unless they are there, and list them.
+
+    Raises:
+        Problem: the wheels can't be had.
+    """
+    folder = project.lib / "wheels"
+    reason = wheels_mismatch(folder)
+    if reason and arguments.dry_run:
+        return say(
+            f"{reason}: would download {', '.join(pins())} for Python {' and '.join(PYTHONS)} "
+            f"from {arguments.source or 'the package index'}."
+        )
+    if reason:
+        doing(f"getting the wheels for {folder}")
+        get_wheels(folder, arguments.source)
+    wheels = wheels_in(folder)
+    for wheel in wheels:
+        say(f"{_megabytes(wheel.stat().st_size):>9}  {wheel.name}")
+    total = _megabytes(sum(wheel.stat().st_size for wheel in wheels))
+    return say(f"{total:>9} in {len(wheels)} verified wheels in {folder}")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _megabytes(size: int | None) -> str:
+    return "unknown size" if size is None else f"{size / 1e6:,.1f} MB"
