@@ -13,21 +13,26 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from kernelkit.core.boundary import Boundary
 from kernelkit.core.files import file_hash
 from kernelkit.core.problem import Problem
 from ship.__main__ import parse
-from ship.commands import wheels
+from ship.commands import download
+from ship.project import published
+from ship.project.project import Project
+from shipping import REPOSITORY
 
-LIB = Path(wheels.__file__).resolve().parents[1]
+LIB = REPOSITORY / "lib"
+PINNED = dict(pin.split("==") for pin in published.pins())
 MANYLINUX = "manylinux_2_17_x86_64.manylinux2014_x86_64"
 
-# What Kaggle's image holds without albumentations; ship/wheels.py gives the reasons.
+# What Kaggle's image holds without albumentations; ship/project/published.py gives the reasons.
 IMAGE = {"numpy", "scipy", "opencv-python-headless", "pydantic", "pyyaml"}
 
 
 def write_wheel(folder: Path, name: str, tag: str, release: str | None = None, code: str = ""):
     """Write a tiny wheel that pip can install: one package with a version and some code."""
-    release = release or wheels.PINNED[name]
+    release = release or PINNED[name]
     info = f"{name}-{release}.dist-info"
     files = {
         f"{name}/__init__.py": f"__version__ = {release!r}\n{code}\n",
@@ -58,65 +63,67 @@ def source(tmp_path_factory) -> Iterator[Path]:
 
 def pin(patch: pytest.MonkeyPatch, folder: Path) -> None:
     """Let the wheels in a folder be the published ones, as far as Kaggle can install them."""
-    pinned = tuple(f"{name}-{release}-" for name, release in wheels.PINNED.items())
+    pinned = tuple(f"{name}-{release}-" for name, release in PINNED.items())
     suited = [
         wheel
         for wheel in sorted(folder.glob("*.whl"))
         if wheel.name.startswith(pinned) and "cp311" not in wheel.name and "win" not in wheel.name
     ]
-    patch.setattr(wheels, "WHEELS", {wheel.name: file_hash(wheel) for wheel in suited})
+    hashes = {wheel.name: file_hash(wheel) for wheel in suited}
+    for module in (published, download):
+        patch.setattr(module, "WHEELS", hashes)
 
 
 @pytest.fixture(scope="module")
 def downloaded(source, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("lib") / "wheels"
-    wheels.download_wheels(folder, source)
+    folder = tmp_path_factory.mktemp("project") / "lib" / "wheels"
+    download.get_wheels(folder, source)
     return folder
 
 
 @pytest.fixture
 def folder(downloaded, tmp_path) -> Path:
     """A copy of a downloaded folder, which a test may damage."""
-    return shutil.copytree(downloaded, tmp_path / "wheels")
+    return shutil.copytree(downloaded, tmp_path / "lib" / "wheels")
 
 
 def ship_wheels(folder: Path, *words: str) -> None:
-    wheels.run(parse(["wheels", *words]), folder)
+    download.run_wheels(parse(["wheels", *words]), Project(folder.parents[1]))
 
 
 # --- what is pinned ---
 
 
-@pytest.mark.parametrize("name", wheels.PINNED)
+@pytest.mark.parametrize("name", PINNED)
 def test_the_pinned_packages_need_nothing_but_each_other_and_the_image(name):
     """A new requirement in the packages' metadata must be pinned or be part of the image."""
     try:
         requirements = [Requirement(text) for text in requires(name) or []]
     except PackageNotFoundError:
         pytest.fail(f"{name} is not installed here, so its requirements can't be read")
-    assert version(name) == wheels.PINNED[name] or name in ("stringzilla", "simsimd")
-    for python in wheels.PYTHONS:
+    assert version(name) == PINNED[name] or name in ("stringzilla", "simsimd")
+    for python in download.PYTHONS:
         environment = {"python_version": python, "extra": ""}
         for requirement in requirements:
             if requirement.marker and not requirement.marker.evaluate(environment):
                 continue
             needed = canonicalize_name(requirement.name)
-            assert needed in IMAGE | set(wheels.PINNED), f"{name} needs {requirement}"
-            if needed in wheels.PINNED:
-                assert requirement.specifier.contains(wheels.PINNED[needed])
+            assert needed in IMAGE | set(PINNED), f"{name} needs {requirement}"
+            if needed in PINNED:
+                assert requirement.specifier.contains(PINNED[needed])
 
 
 # --- downloading ---
 
 
 def test_the_wheels_are_those_of_kaggles_pythons_and_platform(downloaded):
-    names = {path.name for path in wheels.verified_wheels(downloaded)}
+    names = {path.name for path in published.verified_wheels(downloaded)}
     assert names == {
         "requirements.txt",
         "albumentations-2.0.8-py3-none-any.whl",
         "albucore-0.0.24-py3-none-any.whl",
         *(
-            f"{name}-{wheels.PINNED[name]}-{python}-{python}-{MANYLINUX}.whl"
+            f"{name}-{PINNED[name]}-{python}-{python}-{MANYLINUX}.whl"
             for name in ("stringzilla", "simsimd")
             for python in ("cp312", "cp313")
         ),
@@ -125,22 +132,22 @@ def test_the_wheels_are_those_of_kaggles_pythons_and_platform(downloaded):
 
 
 def test_verified_wheels_are_not_downloaded_again(folder, capsys, monkeypatch):
-    monkeypatch.setattr(wheels, "download_wheels", None)
+    monkeypatch.setattr(download, "get_wheels", None)
     ship_wheels(folder)
     assert "MB in 6 verified wheels" in capsys.readouterr().out
 
 
 def test_a_dry_run_does_nothing(tmp_path, capsys):
-    ship_wheels(tmp_path / "wheels", "--dry-run")
-    assert "would download albumentations==2.0.8" in capsys.readouterr().out
-    assert not (tmp_path / "wheels").exists()
+    ship_wheels(tmp_path / "lib" / "wheels", "--dry-run")
+    assert "would download albucore==0.0.24, albumentations==2.0.8" in capsys.readouterr().out
+    assert not (tmp_path / "lib" / "wheels").exists()
 
 
 @pytest.fixture
 def index(source, tmp_path, monkeypatch) -> Path:
     """Pip's only index, whose wheels a test may spoil."""
     files, index = shutil.copytree(source, tmp_path / "files"), tmp_path / "index"
-    for name in wheels.PINNED:
+    for name in PINNED:
         (index / name).mkdir(parents=True)
         links = [f'<a href="{path.as_uri()}">{path.name}</a>' for path in files.glob(f"{name}-*")]
         (index / name / "index.html").write_text(f"<!DOCTYPE html><html>{''.join(links)}</html>")
@@ -152,7 +159,7 @@ def index(source, tmp_path, monkeypatch) -> Path:
 
 
 def test_pip_takes_them_from_its_configured_index(index, tmp_path, capsys):
-    ship_wheels(tmp_path / "wheels")
+    ship_wheels(tmp_path / "lib" / "wheels")
     assert "MB in 6 verified wheels" in capsys.readouterr().out
 
 
@@ -190,9 +197,9 @@ def test_wheels_stay_while_others_are_downloaded_and_the_process_is_killed(folde
     (folder / "requirements.txt").write_text("of another version\n")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     killed = (
-        "import os, sys; from pathlib import Path; from ship import wheels\n"
-        "wheels._pip_download = lambda folder: os.kill(os.getpid(), 9)\n"
-        "wheels.download_wheels(Path(sys.argv[1]))"
+        "import os, sys; from pathlib import Path; from ship.commands import download\n"
+        "download._pip_download = lambda folder: os.kill(os.getpid(), 9)\n"
+        "download.get_wheels(Path(sys.argv[1]))"
     )
     environment = os.environ | {"PYTHONPATH": str(LIB)}
     done = subprocess.run([sys.executable, "-c", killed, str(folder)], env=environment, check=False)
@@ -213,15 +220,17 @@ def test_no_network_leaves_the_wheels_that_are_here(folder, monkeypatch):
 
 
 def test_a_python_without_pip_is_said(tmp_path, monkeypatch):
-    monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(download.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Problem, match=r"has no pip: run .* -m ensurepip"):
-        ship_wheels(tmp_path / "wheels")
+        ship_wheels(tmp_path / "lib" / "wheels")
 
 
-def test_an_unwritable_place_is_said(source, tmp_path):
+def test_an_unwritable_place_is_said(source, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(Problem, match=r"file.* can't be written"):
-        ship_wheels(tmp_path / "file" / "wheels", "--from", str(source))
+    assert Boundary("ship").run(lambda: download.get_wheels(tmp_path / "file" / "x", source)) == 1
+    said = capsys.readouterr().err
+    assert str(tmp_path / "file") in said
+    assert "check the path and its permissions" in said
 
 
 # --- later use ---
@@ -230,37 +239,38 @@ def test_an_unwritable_place_is_said(source, tmp_path):
 def test_a_changed_wheel_is_refused(folder):
     with (folder / "albucore-0.0.24-py3-none-any.whl").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(Problem, match=r"albucore.*whl is damaged or changed"):
-        wheels.verified_wheels(folder)
+    with pytest.raises(Problem, match=r"albucore.*whl has the SHA256"):
+        published.verified_wheels(folder)
 
 
 def test_a_lost_wheel_is_named(folder):
-    (folder / f"simsimd-{wheels.PINNED['simsimd']}-cp313-cp313-{MANYLINUX}.whl").unlink()
-    with pytest.raises(Problem, match=r"has no simsimd.*cp313.*: run `ship wheels`"):
-        wheels.verified_wheels(folder)
+    (folder / f"simsimd-{PINNED['simsimd']}-cp313-cp313-{MANYLINUX}.whl").unlink()
+    with pytest.raises(Problem, match=r"simsimd.*cp313.* is not there: run `ship wheels`"):
+        published.verified_wheels(folder)
 
 
 def test_a_foreign_wheel_is_refused(folder):
     write_wheel(folder, "other", "py3-none-any", release="1.0")
-    assert "other-1.0-py3-none-any.whl is none of the wheels" in wheels.check_wheels(folder)
+    assert "other-1.0-py3-none-any.whl is none of the wheels" in published.wheels_mismatch(folder)
 
 
 def test_requirements_of_other_versions_are_refused(folder, monkeypatch):
-    monkeypatch.setitem(wheels.PINNED, "albumentations", "2.0.9")
-    assert "is not the list of the wheels that are now pinned" in wheels.check_wheels(folder)
+    of_another = {name.replace("2.0.8", "2.0.9"): sha for name, sha in published.WHEELS.items()}
+    monkeypatch.setattr(published, "WHEELS", of_another)
+    assert "is not the list of the wheels that are now pinned" in published.wheels_mismatch(folder)
 
 
 def test_edited_requirements_are_refused(folder):
-    requirements = folder / wheels.REQUIREMENTS
+    requirements = folder / published.REQUIREMENTS
     requirements.write_text(requirements.read_text() + "numpy\n")
-    assert "is not the list of the wheels that are now pinned" in wheels.check_wheels(folder)
+    assert "is not the list of the wheels that are now pinned" in published.wheels_mismatch(folder)
 
 
 def test_refused_wheels_are_replaced(folder, source):
     (folder / "albucore-0.0.24-py3-none-any.whl").write_bytes(b"x")
     write_wheel(folder, "other", "py3-none-any", release="1.0")
     ship_wheels(folder, "--from", str(source))
-    assert len(wheels.verified_wheels(folder)) == 7
+    assert len(published.verified_wheels(folder)) == 7
 
 
 # --- the kernel's fallback ---
@@ -280,11 +290,11 @@ def attached(tmp_path) -> Path:
     folder = tmp_path / "input" / "lib with a space" / "wheels"
     folder.mkdir(parents=True)
     uses = {"albumentations": "import albucore", "albucore": "import stringzilla, simsimd"}
-    for name in wheels.PINNED:
+    for name in PINNED:
         write_wheel(folder, name, "py3-none-any", code=uses.get(name, ""))
     with pytest.MonkeyPatch.context() as patch:
         pin(patch, folder)
-        (folder / wheels.REQUIREMENTS).write_text(wheels.requirements_text())
+        (folder / published.REQUIREMENTS).write_text(published.requirements_text())
     return folder.parent
 
 
@@ -350,8 +360,8 @@ def test_a_tampered_wheel_is_not_installed(image, attached):
 
 def test_requirements_without_hashes_are_not_used(image, attached):
     image.write_text("raise ImportError('gone')")
-    requirements = attached / "wheels" / wheels.REQUIREMENTS
-    requirements.write_text("".join(f"{name}=={pin}\n" for name, pin in wheels.PINNED.items()))
+    requirements = attached / "wheels" / published.REQUIREMENTS
+    requirements.write_text("".join(f"{name}=={pin}\n" for name, pin in PINNED.items()))
     (line,) = run_fallback(image, attached)
     assert line.startswith("end: ")
     assert "--require-hashes" in line

@@ -120,10 +120,12 @@ def _receive(row: WeightsFile, part: Path, start: int, answer: "requests.Respons
         raise Interrupted(f"the server answers {status}")
     length = answer.headers.get("Content-Length", "")
     total = start + int(length) if length.isdigit() else None
-    wrong = "" if answer.ok else f"answers {status}"
-    if "text/html" in answer.headers.get("Content-Type", ""):
+    wrong = ""
+    if not answer.ok:
+        wrong = f"answers {status}"
+    elif "text/html" in answer.headers.get("Content-Type", ""):
         wrong = "answers with a web page instead of the weights (a proxy or a login page?)"
-    elif answer.ok and row.size is not None and total not in (None, row.size):
+    elif row.size is not None and total not in (None, row.size):
         wrong = f"has {total:,} bytes instead of the published {row.size:,}"
     if wrong:
         raise Problem(
