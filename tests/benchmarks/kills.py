@@ -37,8 +37,8 @@ PLAN += ["--members", "a:TinyNet,b:TinyNet:image_size=32x40"]
 
 def start(data: Path, output: Path) -> subprocess.Popen:
     """Start the kernel with a backbone that trains in seconds."""
-    paths = [str(REPOSITORY), str(REPOSITORY / "lib"), str(TESTS)]
-    script = [sys.executable, str(TESTS / "tiny_kernel.py")]
+    paths = [str(REPOSITORY), str(REPOSITORY / "lib")]
+    script = [sys.executable, str(TESTS / "kernel" / "tiny_kernel.py")]
     return subprocess.Popen(
         [*script, "--data", str(data), "--output", str(output), *PLAN],
         env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},

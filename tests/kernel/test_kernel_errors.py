@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from kernel_runs import SCRIPT, start
+from tiny_kernel import TINY, kernel
 
 from kernelkit.core.locks import only_one
-from test_kernel_resume import SCRIPT, start
-from tiny_kernel import TINY, kernel
 
 QUICK = ["--stages", "head:0:1e-3:1", "--tta", "1"]
 

@@ -7,32 +7,11 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from kernel_runs import check_submission, run, whole_run
+from tiny_kernel import TINY, final_config, kernel
 
 from kernelkit.config.views import views_of
 from kernelkit.core.metrics import unpacked
-from tiny_kernel import TINY, final_config, kernel
-
-
-def run(data, output, *arguments) -> int:
-    return kernel.main([*TINY, "--data", str(data), "--output", str(output), *map(str, arguments)])
-
-
-def check_submission(data, output) -> pd.DataFrame:
-    """Assert what Kaggle asks of a submission; return it."""
-    sample = pd.read_csv(data / "sample-submission.csv")
-    made = pd.read_csv(output / "submission.csv")
-    assert list(made.columns) == list(sample.columns)
-    assert list(made.Id) == list(sample.Id)
-    assert set(made.Category) <= {0, 1, 2, 10}
-    return made
-
-
-def whole_run(competition, tmp_path_factory):
-    """Return the output of a run of all stages, which is made once for all modules."""
-    output = tmp_path_factory.getbasetemp() / "whole-run"
-    if not output.exists():
-        assert run(competition, output) == 0
-    return output
 
 
 @pytest.fixture(scope="module")

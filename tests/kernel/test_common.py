@@ -14,7 +14,7 @@ from kernelkit.core.locks import only_one
 from kernelkit.core.problem import Problem
 from kernelkit.core.tables import read_csv
 
-LIB = Path(__file__).parents[1] / "lib"
+LIB = Path(__file__).parents[2] / "lib"
 
 
 def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):

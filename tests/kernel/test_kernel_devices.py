@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
-from test_kernel_resume import start, stop_in
+from kernel_runs import start, stop_in
 
 SCRIPT = Path(__file__).with_name("two_devices.py")
 STAGES = ["--stages", "cached:0:3e-2:1:views=1,head:0:3e-2:3,all:1:1e-2:3", "--head", "hidden"]

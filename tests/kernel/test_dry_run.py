@@ -19,7 +19,7 @@ from sample.bodies import CARS
 from sample.competition import plan
 from sample.features import FEATURES
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 WEIGHTS = REPOSITORY / "lib" / "weights"
 FILE = WEIGHTS / "plain_notop.weights.h5"
 SHAPE = (*pretrain.SIZE, 3)

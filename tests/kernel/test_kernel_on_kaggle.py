@@ -11,7 +11,7 @@ from loopback.box import LAYOUTS, guarantees, mounts, run_script
 from sample.competition import draw_competition
 from ship.project.contents import copy_files, upload_files
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     "recipe": "dry",
     "image_size": "40x56",

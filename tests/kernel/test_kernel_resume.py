@@ -5,58 +5,19 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
-
-from kernelkit.train.checkpoint import Checkpoint
-from test_kernel_run import run, whole_run
+from kernel_runs import run, start, stop_in, whole_run
 from tiny_kernel import kernel
 
-SCRIPT = Path(__file__).with_name("tiny_kernel.py")
+from kernelkit.train.checkpoint import Checkpoint
+
 SCHEDULE = [("head", 3), ("half", 2), ("most", 2), ("all", 2)]
 EPOCHS = [(name, epoch) for name, epochs in SCHEDULE for epoch in range(1, epochs + 1)]
 SHORT = ["--stages", "head:0:3e-2:1,half:0.5:1e-2:2", "--tta", "1"]
-
-
-def start(data: Path, output: Path, *arguments: str, script: Path = SCRIPT) -> subprocess.Popen:
-    """Start the kernel as a process of its own."""
-    root = Path(kernel.__file__).parent
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root), str(root / "lib")])}
-    command = [sys.executable, str(script), "--data", str(data), "--output", str(output)]
-    command += arguments
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def stop_in(
-    process: subprocess.Popen,
-    stage: str,
-    number: signal.Signals,
-    delay: float,
-    occurrence: int = 1,
-) -> str:
-    """Send a signal `delay` seconds after a stage's first line; return what was said on stderr.
-
-    Of several networks that have the stage, the signal waits for that of the number `occurrence`.
-    """
-    for line in process.stdout:
-        occurrence -= line.startswith(f"stage {stage} begins")
-        if not occurrence:
-            time.sleep(delay)
-            process.send_signal(number)
-            break
-    _, said = process.communicate(timeout=60)
-    return said
 
 
 def schedule(output: Path) -> pd.DataFrame:
