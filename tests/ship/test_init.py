@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from real_layouts import pack
+from tiny_competition import HOME
 
 from kernelkit.data.check import check_photos
 from kernelkit.data.find import opened
@@ -24,7 +25,6 @@ from sample.layouts import LAYOUTS
 from ship.project.block import read_block
 from ship.project.project import competition_slug
 from shipping import KEY, REPOSITORY, World, make_project
-from tiny_competition import HOME
 
 QUICK = {"dataset_delay": 0.05, "queue_delay": 0.02, "scoring_delay": 0.05, "key": KEY}
 SIZE = (96, 128)
