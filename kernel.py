@@ -389,9 +389,7 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
 if __name__ == "__main__" and not IN_CELL:  # answers --help and errors before the slow imports
     read_arguments(sys.argv[1:])
 
-from kernelkit.offline.mounts import find_mounted
-from kernelkit.offline.weights import find_weights
-from kernelkit.offline.wheels import ensure_albumentations
+from kernelkit.offline import ensure_albumentations, find_mounted, find_weights
 
 ensure_albumentations(LIB)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from kernelkit import offline
 from kernelkit.core.problem import Problem
-from kernelkit.offline import weights
-from kernelkit.offline.weights import find_weights
+from kernelkit.offline import find_weights
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_where_datasets_are_mounted_no_photos_are_listed_for_it(
 
 @pytest.mark.parametrize("place", ["models/someone/net/keras/default/1", "slug/some/deep/folder"])
 def test_anywhere_else_below_the_inputs_but_not_among_photos(lib, tmp_path, listed, place):
-    write_photos(tmp_path / "input" / "cars", count=weights.MOST_ENTRIES)
+    write_photos(tmp_path / "input" / "cars", count=offline.MOST_ENTRIES)
     write_photos(tmp_path / "input" / "competitions" / "cars")
     other = tmp_path / "input" / place
     other.mkdir(parents=True)
@@ -85,7 +85,7 @@ def test_anywhere_else_below_the_inputs_but_not_among_photos(lib, tmp_path, list
 
 
 def test_the_search_is_bounded(lib, tmp_path, listed, monkeypatch):
-    monkeypatch.setattr(weights, "MOST_FOLDERS", 30)
+    monkeypatch.setattr(offline, "MOST_FOLDERS", 30)
     for number in range(100):
         (tmp_path / "input" / "cars" / "train" / str(number)).mkdir(parents=True)
     with pytest.raises(Problem, match="are missing"):

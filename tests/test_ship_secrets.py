@@ -10,7 +10,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from ship.kaggle.hiding import secret_in
+from ship.kaggle.credentials import secret_in
 from ship.project.contents import code_files
 from shipping import KEY, REPOSITORY, open_world, until
 

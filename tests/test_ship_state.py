@@ -13,8 +13,7 @@ from kernelkit.core.problem import Problem
 from ship.commands.follow import note_end
 from ship.commands.runs import csv_rows, csv_text, sorted_runs, table
 from ship.context import Context
-from ship.ledger.record import Run, Submission, file_run_name
-from ship.ledger.state import Ledger, State
+from ship.ledger import Ledger, Run, State, Submission, file_run_name
 from ship.project.project import Project
 
 
@@ -226,7 +225,7 @@ def test_any_file_has_a_record_of_a_safe_name(ledger, name):
 
 def test_two_processes_append_at_once(ledger):
     program = (
-        "import sys; from pathlib import Path; from ship.ledger.state import Ledger\n"
+        "import sys; from pathlib import Path; from ship.ledger import Ledger\n"
         "for n in range(30): Ledger(Path(sys.argv[1])).append(sys.argv[2], number=n)"
     )
     command = [sys.executable, "-c", program, str(ledger.path)]

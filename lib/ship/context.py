@@ -18,13 +18,11 @@ from kernelkit.core.files import write_atomically
 from kernelkit.core.locks import Occupied, only_one
 from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
-from ship.kaggle.credentials import Credentials, without_secrets
-from ship.kaggle.hiding import refuse_secrets
-from ship.kaggle.pace import Pace
+from ship.kaggle.credentials import Credentials, refuse_secrets, without_secrets
 from ship.kaggle.remote import Remote
-from ship.kaggle.shapes import loads, misfit
-from ship.ledger.record import Run, settings_text
-from ship.ledger.state import Ledger, State
+from ship.kaggle.response_schemas import loads, schema_error
+from ship.kaggle.timeouts import Timeouts
+from ship.ledger import Ledger, Run, State, settings_text
 from ship.output import say
 from ship.project.contents import sha256
 from ship.project.hashes import HASHES
@@ -79,7 +77,7 @@ class Context:
         HASHES.open(runs / "hashes.json")
         return cls(
             project,
-            Remote(runs / "uploads", Pace.from_environment()),
+            Remote(runs / "uploads", Timeouts.from_environment()),
             State(runs / "state.json"),
             Ledger(runs / "ledger.jsonl"),
             boundary,
@@ -97,7 +95,7 @@ class Context:
         with contextlib.ExitStack() as stack:
             if not self._sending and not self.dry_run:
                 lock = self.project.runs / ".lock"
-                stack.enter_context(self._alone(lock, OCCUPIED, self.pace.ready))
+                stack.enter_context(self._alone(lock, OCCUPIED, self.timeouts.ready))
                 self.state.read()
             self._sending += 1
             stack.callback(lambda: setattr(self, "_sending", self._sending - 1))
@@ -129,8 +127,8 @@ class Context:
                         raise
                     if not waited:
                         say(f"{problem} (waiting for it)")
-                self.remote.wait(self.pace.poll)
-                waited += self.pace.poll
+                self.remote.wait(self.timeouts.poll)
+                waited += self.timeouts.poll
             yield
 
     def reread(self, run: Run) -> None:
@@ -171,14 +169,14 @@ class Context:
             self.boundary.doing, self._since = what, time.monotonic()
 
     @property
-    def pace(self) -> Pace:
+    def timeouts(self) -> Timeouts:
         """How long to wait for Kaggle."""
-        return self.remote.pace
+        return self.remote.timeouts
 
     def asking(self) -> Iterator[float]:
         """Yield the seconds waited so far, before each of Kaggle's answers that may come late."""
         waited = 0.0
-        for pause in self.pace.polls():
+        for pause in self.timeouts.polls():
             yield waited
             self.remote.wait(pause)
             waited += pause
@@ -298,7 +296,7 @@ def unlike_config(config: Any) -> str:
     """Return why a value is no answer to --show-config, "" when it is one."""
     missing = [name for name in CONFIG if name != "config" and isinstance(config, dict)]
     missing = [name for name in missing if config.get(name) is None]
-    return misfit(config, CONFIG) or (f"{', '.join(missing)} missing" if missing else "")
+    return schema_error(config, CONFIG) or (f"{', '.join(missing)} missing" if missing else "")
 
 
 def parse_settings(given: list[str]) -> dict[str, str]:

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from kernelkit.core.streams import make_streams_safe
-from ship.kaggle.credentials import without_secrets
-from ship.kaggle.hiding import whole
+from ship.kaggle.credentials import whole, without_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -23,7 +23,7 @@ sys.path.insert(0, str(REPOSITORY / "lib"))
 from loopback.server import Loopback  # noqa: E402
 from sample.competition import draw_competition  # noqa: E402 - found in lib/
 from ship.commands.rehearse import SAMPLE_SETTINGS, copy_project, environment_of  # noqa: E402
-from ship.ledger.state import Ledger  # noqa: E402
+from ship.ledger import Ledger  # noqa: E402
 from ship.project.project import Project  # noqa: E402
 
 SESSIONS = 12  # at most

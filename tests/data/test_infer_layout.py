@@ -15,7 +15,7 @@ from kernelkit.data.find import find_files, list_files, names_below, opened
 from kernelkit.data.infer_layout import layout_of, names_pattern
 from kernelkit.data.names import is_unsure, role_of
 from kernelkit.data.read import read_competition
-from kernelkit.offline.mounts import find_mounted
+from kernelkit.offline import find_mounted
 from tiny_competition import HOME, load, photo, write_competition, write_csv, write_photo
 
 LABELS = ("cat", "dog", "emu")

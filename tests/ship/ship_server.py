@@ -22,7 +22,7 @@ from types import SimpleNamespace
 
 import ship.__main__
 import ship.kaggle.client
-import ship.kaggle.line
+import ship.kaggle.client_process
 
 CLIENT = ("kagglesdk", "bleach", "google.protobuf.field_mask_pb2", "slugify")
 for name in (*CLIENT, "kernelkit.core.tables", "scipy.stats"):
@@ -110,7 +110,7 @@ def answer(connection: socket.socket) -> None:
 
 def serve(path: str) -> None:
     """Answer connections until stdin is closed."""
-    ship.kaggle.line.subprocess = SimpleNamespace(Popen=Forked, PIPE=None)
+    ship.kaggle.client_process.subprocess = SimpleNamespace(Popen=Forked, PIPE=None)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # so that nobody has to wait for the forks
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from loopback.server import Loopback
-from ship.ledger.record import Run
-from ship.ledger.state import Ledger
+from ship.ledger import Ledger, Run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPETITION = "sf-dl-car-classification"

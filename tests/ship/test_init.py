@@ -22,8 +22,8 @@ from loopback.scoring import score_file
 from loopback.server import Loopback
 from sample.competition import draw_competition
 from sample.layouts import LAYOUTS
-from ship.project.block import read_block
 from ship.project.project import competition_slug
+from ship.project.script import read_block
 from shipping import KEY, REPOSITORY, World, make_project
 
 QUICK = {"dataset_delay": 0.05, "queue_delay": 0.02, "scoring_delay": 0.05, "key": KEY}

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from kernelkit.core.problem import Problem
-from ship.kaggle.pace import Pace
 from ship.kaggle.remote import Remote
+from ship.kaggle.timeouts import Timeouts
 from shipping import PACE, Outcome, open_world
 
 
@@ -75,7 +75,7 @@ def test_the_client_itself_finds_no_credentials(world):
     """Its exit() must end the call and not wait for ever for the thread that reads stdin."""
     environment = {k: v for k, v in world.environment.items() if k not in NONE}
     with (
-        Remote(world.project / "scratch", Pace(timeout=5, retries=1), environment) as remote,
+        Remote(world.project / "scratch", Timeouts(timeout=5, retries=1), environment) as remote,
         pytest.raises(Problem, match="no Kaggle credentials that work were found"),
     ):
         remote.username()

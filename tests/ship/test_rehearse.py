@@ -16,8 +16,8 @@ from tiny_competition import write_csv, write_photo
 from kernelkit.data.read import read_competition
 from sample.competition import draw_competition
 from ship.commands.rehearse import own_competition
-from ship.project.block import read_block
 from ship.project.project import Project
+from ship.project.script import read_block
 from shipping import KERNEL, REPOSITORY, Outcome, make_competition, make_project
 
 

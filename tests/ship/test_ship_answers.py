@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ship.commands.submit import Problem, score_in
-from ship.kaggle.shapes import SHAPES, misfit
+from ship.kaggle.response_schemas import SCHEMAS, schema_error
 from shipping import SCORE, open_world
 
 METHODS = {
@@ -83,14 +83,14 @@ def test_refused_credentials_end_every_command(fetched, method, command):
 
 
 def test_shapes():
-    shape = SHAPES["ListSubmissions"]
-    assert misfit({"submissions": [{"ref": 1, "publicScore": None}]}, shape) == ""
-    assert misfit([], shape) == "it is a list instead of an object"
-    assert misfit(None, shape) == "it is nothing instead of an object"
+    shape = SCHEMAS["ListSubmissions"]
+    assert schema_error({"submissions": [{"ref": 1, "publicScore": None}]}, shape) == ""
+    assert schema_error([], shape) == "it is a list instead of an object"
+    assert schema_error(None, shape) == "it is nothing instead of an object"
     wrong = {"submissions": [{"ref": 1}, {"ref": "1"}]}
-    assert misfit(wrong, shape) == "ref is text instead of a number"
-    assert misfit({"submissions": {}}, shape) == "submissions is an object instead of a list"
-    assert misfit({"numToday": True}, SHAPES["GetSubmissionLimits"]) == (
+    assert schema_error(wrong, shape) == "ref is text instead of a number"
+    assert schema_error({"submissions": {}}, shape) == "submissions is an object instead of a list"
+    assert schema_error({"numToday": True}, SCHEMAS["GetSubmissionLimits"]) == (
         "numToday is true instead of a number"
     )
 

@@ -10,8 +10,7 @@ import pytest
 
 from saved_run import write_run
 from ship.__main__ import COMMANDS, LOCAL_COMMANDS, main, parse
-from ship.ledger.record import Run
-from ship.ledger.state import Ledger
+from ship.ledger import Ledger, Run
 from ship.project.project import Project
 from shipping import REPOSITORY, SCORE, World, make_project, open_world, until
 

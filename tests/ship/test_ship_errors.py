@@ -13,8 +13,8 @@ import pytest
 from kernelkit.core.boundary import Boundary
 from kernelkit.core.problem import Problem
 from ship.kaggle.client import describe
-from ship.kaggle.line import Line
-from ship.kaggle.pace import Pace
+from ship.kaggle.client_process import ClientProcess
+from ship.kaggle.timeouts import Timeouts
 from shipping import KEY, REPOSITORY
 
 
@@ -116,7 +116,7 @@ def test_a_full_disk_of_the_client_is_named(tmp_path):
     error = describe(OSError(errno.ENOSPC, "No space left on device"))
     path = {"path": str(tmp_path / "submission.csv")}
     with pytest.raises(Problem, match=f"the disk of {tmp_path} is full .during file x.: free some"):
-        Line(tmp_path / "scratch", Pace(), {})._reason(error, "file x", path)
+        ClientProcess(tmp_path / "scratch", Timeouts(), {})._reason(error, "file x", path)
 
 
 def test_an_error_before_the_project_is_found_is_one_sentence(world):
@@ -205,7 +205,7 @@ def test_hours_that_bound_nothing(world, text):
 @pytest.mark.parametrize("text", ["nan", "inf", "-1", "x", ""])
 def test_a_pace_that_is_none(name, text):
     with pytest.raises(Problem, match=f"SHIP_{name}: "):
-        Pace.from_environment({f"SHIP_{name}": text})
+        Timeouts.from_environment({f"SHIP_{name}": text})
 
 
 CONFIGS = ["null", "[]", "7", "{}", '{"recipe": null}', "[" * 5000, '{"weights_files": "x"}']

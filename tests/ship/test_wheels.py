@@ -302,7 +302,7 @@ def run_fallback(image: Path, attached: Path) -> list[str]:
     """Run the fallback in a fresh Python with that image; return the lines that it printed."""
     script = (
         "import sys\nfrom pathlib import Path\n"
-        "from kernelkit.offline.wheels import ensure_albumentations\n"
+        "from kernelkit.offline import ensure_albumentations\n"
         "try: ensure_albumentations(Path(sys.argv[1]))\n"
         "except SystemExit as sentence: print('end:', sentence)\n"
         "else:\n"

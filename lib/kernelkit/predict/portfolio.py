@@ -31,7 +31,7 @@ import numpy as np
 
 from kernelkit.core.files import as_json, write_atomically
 from kernelkit.core.problem import Problem
-from kernelkit.offline.mounts import find_in_outputs
+from kernelkit.offline import find_in_outputs
 
 if TYPE_CHECKING:
     from kernelkit.train.state import State

@@ -13,7 +13,7 @@ from kernelkit.core.files import as_json, numbered, scratch_folder
 from kernelkit.core.locks import only_one
 from kernelkit.core.metrics import metric_named
 from kernelkit.core.problem import Problem
-from kernelkit.offline.mounts import find_in_outputs
+from kernelkit.offline import find_in_outputs
 from kernelkit.train.state import State, damaged
 
 STATE, METRICS = "state/state.json", "metrics.json"

@@ -11,8 +11,8 @@ from ship.commands.follow import refresh, session_in
 from ship.commands.push import chosen_run
 from ship.context import Context
 from ship.grammar import number_of, only_version, version_arguments
-from ship.kaggle.line import Refused
-from ship.ledger.record import Run
+from ship.kaggle.client_process import Refused
+from ship.ledger import Run
 from ship.output import say, tell
 
 
@@ -41,7 +41,7 @@ def cancel(context: Context, run: Run, session: int | None = None, wait: bool = 
         status = refresh(context, run)
         if run.ended or not wait:
             break
-        if waited > context.pace.prove:
+        if waited > context.timeouts.prove:
             raise Problem(f"{run.name} is still {status}: see {run.page}.")
     tell(run=run.name, run_status=run.status)
     early = " (it was complete before Kaggle could end it)" if status == "COMPLETE" else ""

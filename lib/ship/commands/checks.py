@@ -21,12 +21,10 @@ from packaging.version import Version
 from kernelkit.config.settings import number, setting
 from kernelkit.core.problem import Problem
 from ship.context import Context
-from ship.kaggle.credentials import Credentials
-from ship.kaggle.hiding import secret_in
-from ship.kaggle.line import Refused, Unavailable
-from ship.ledger.record import rehearsing
+from ship.kaggle.client_process import Refused, Unavailable
+from ship.kaggle.credentials import Credentials, secret_in
+from ship.ledger import rehearsing
 from ship.output import say
-from ship.project.block import read_block
 from ship.project.bundle import remote_version
 from ship.project.contents import upload_files
 from ship.project.project import (
@@ -37,6 +35,7 @@ from ship.project.project import (
     syntax_error,
 )
 from ship.project.published import required_weights, verified_wheels, wheels_in
+from ship.project.script import read_block
 
 OLDEST_CLIENT = "1.8.4"
 SPARE_BYTES = 2 << 30

@@ -9,7 +9,7 @@ from ship.commands.local import named_run, run_arguments
 from ship.commands.paired import Pair, aligned, answers, columns, compared, said_of, texts
 from ship.context import Context
 from ship.grammar import Usage
-from ship.ledger.record import Run
+from ship.ledger import Run
 from ship.output import say, tell
 
 MADE_OF = ("recipe", "backbone", "image_size", "commit", "packages")

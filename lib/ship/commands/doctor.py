@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kernelkit.core.problem import Problem
 from ship.commands.checks import AT_KAGGLE, LOCAL, Concern, Settings, make, with_way_round
 from ship.context import Context
-from ship.kaggle.line import CredentialsRefused
+from ship.kaggle.client_process import CredentialsRefused
 from ship.output import say, tell
 
 NEED_SETTINGS = ("weights", "disk", "GPU quota")

@@ -21,11 +21,10 @@ from ship.commands.follow import refresh
 from ship.commands.push import chosen_run
 from ship.context import Context
 from ship.grammar import only_version, version_arguments
-from ship.kaggle.credentials import without_secrets
-from ship.kaggle.hiding import whole
-from ship.kaggle.line import CredentialsRefused, Refused, Unavailable
-from ship.kaggle.shapes import loads
-from ship.ledger.record import Run
+from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
+from ship.kaggle.credentials import whole, without_secrets
+from ship.kaggle.response_schemas import loads
+from ship.ledger import Run
 from ship.output import progress_bar, say, tell
 from ship.project.contents import sha256
 
@@ -182,7 +181,7 @@ def complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dict
             return files, log
         if not waited:
             say(f"Kaggle does not list {SUBMISSION} of {run.name} yet; asking again")
-        if waited >= context.pace.prove:
+        if waited >= context.timeouts.prove:
             raise Problem(
                 f"Kaggle lists {len(files)} output files of {run.name} and no {SUBMISSION}: see "
                 f"{run.page}; the same command asks again, `ship fetch --pattern '*'` takes them."

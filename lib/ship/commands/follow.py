@@ -11,8 +11,8 @@ from kernelkit.core.progress import EpochProgress, clock_text
 from ship.commands.push import chosen_run, open_argument, open_page
 from ship.context import Context
 from ship.grammar import version_arguments
-from ship.kaggle.line import Refused, Unavailable
-from ship.ledger.record import LOST, REFUSED, Run, rehearsing
+from ship.kaggle.client_process import Refused, Unavailable
+from ship.ledger import LOST, REFUSED, Run, rehearsing
 from ship.output import printable, progress_lines, say, tell
 
 WAITING = ("QUEUED", "NEW_SCRIPT", "RUNNING", "CANCEL_REQUESTED")
@@ -103,12 +103,13 @@ class Sight:
     """What Kaggle shows of a run, asked again and again, and for how long it has shown nothing.
 
     A new run may be hidden for a moment, and a run of a kernel that was deleted is so for ever: it
-    is `lost` when Kaggle has answered for `pace.lost` seconds without a status that `ship` knows.
+    is `lost` when Kaggle has answered for `timeouts.lost` seconds without a status that `ship`
+    knows.
     """
 
     def __init__(self, context: Context, run: Run):
         self.context, self.run = context, run
-        self.seconds = context.pace.lost if run.status == LOST else 0.0
+        self.seconds = context.timeouts.lost if run.status == LOST else 0.0
         """For how many seconds it has been hidden."""
         self.why = ""
         """What Kaggle gives in the place of a status, or why the run has failed."""
@@ -117,7 +118,7 @@ class Sight:
     @property
     def lost(self) -> bool:
         """Whether nobody need ask any longer."""
-        return self.seconds > self.context.pace.lost
+        return self.seconds > self.context.timeouts.lost
 
     def look(self, pause: float) -> str:
         """Ask once and return Kaggle's word, "" while it gives none; the next look is in `pause`.
@@ -129,7 +130,7 @@ class Sight:
         word, self.why = told_status(self.context, self.run)
         self.seconds = 0.0 if word else self.seconds + pause
         if not word and not self.lost and self.why not in self._said:
-            minutes = self.context.pace.lost / 60
+            minutes = self.context.timeouts.lost / 60
             say(f"{self.why} of {self.run.name}: asking again for {minutes:.0f} minutes")
             self._said.add(self.why)
         return word
@@ -262,7 +263,7 @@ def follow(context: Context, runs: list[Run]) -> None:
         for run in going:
             leave = "" if rehearsing() else " (Ctrl-C leaves it running)"
             say(f"following {run.name}{run.shown_page}{leave}")
-        with progress_line(context, watches), context.remote.patient(context.pace.outage):
+        with progress_line(context, watches), context.remote.patient(context.timeouts.outage):
             wait_for_ends(context, watches)
     lost = [watch for watch in watches if watch.sight.lost]
     failed = [run for run in runs if run.failed]
@@ -272,7 +273,7 @@ def follow(context: Context, runs: list[Run]) -> None:
     if lost:
         run = lost[0].run
         raise Problem(
-            f"{lost[0].sight.why} of {run.name}, for {context.pace.lost / 60:.0f} minutes: see "
+            f"{lost[0].sight.why} of {run.name}, for {context.timeouts.lost / 60:.0f} minutes: see "
             f"{run.page}. The same command goes on following it; if it is gone, `ship push "
             "--again` pushes the same once more."
         )
@@ -298,7 +299,7 @@ def progress_line(context: Context, watches: list[Watch]):
 def wait_for_ends(context: Context, watches: list[Watch]) -> None:
     """Ask for the runs' statuses until all have ended, and keep the line of progress up to date."""
     with progress_lines() as show:
-        for pause in context.pace.polls():
+        for pause in context.timeouts.polls():
             watches = [watch for watch in watches if not watch.ask(pause)]
             if not watches:
                 return

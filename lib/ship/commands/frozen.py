@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelkit.core.files import write_atomically
-from ship.kaggle.shapes import loads
+from ship.kaggle.response_schemas import loads
 from ship.project.contents import all_files, code_files, copy_files, sha256
 from ship.project.project import DATASET_METADATA, KERNEL_METADATA, Project
 

@@ -15,10 +15,10 @@ from kernelkit.core.problem import Problem
 from ship.commands import fetch
 from ship.commands.submission import MOST_LISTED, download_table
 from ship.context import Context, parse_settings
-from ship.kaggle.line import CredentialsRefused, Refused, Unavailable
+from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
 from ship.output import say, tell
-from ship.project.block import with_block
 from ship.project.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, competition_slug
+from ship.project.script import with_block
 
 if TYPE_CHECKING:
     import pandas as pd  # takes half a second, so only what reads a table imports it

@@ -11,7 +11,7 @@ from ship.commands.fetch import measure, number, read_metrics
 from ship.commands.push import chosen_run
 from ship.context import Context
 from ship.grammar import Version, version_arguments, version_or
-from ship.ledger.record import Run
+from ship.ledger import Run
 
 OPTIONS_OF_PLACE = ("data", "output", "fresh")
 """Options of the kernel that change nothing of what a run is made of."""

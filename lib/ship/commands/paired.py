@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ship.ledger.record import Run
+from ship.ledger import Run
 
 # What NumPy and zipfile raise for files that are cut short, damaged or of another kind.
 UNREADABLE = (OSError, ValueError, KeyError, EOFError)

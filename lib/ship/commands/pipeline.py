@@ -12,7 +12,7 @@ from ship.commands.follow import follow
 from ship.commands.push import open_page, push, same_as, settle_push, take_up
 from ship.commands.submit import submit
 from ship.context import Context
-from ship.ledger.record import Run
+from ship.ledger import Run
 from ship.output import say
 from ship.project.bundle import bundle
 from ship.project.versions import known_run, new_run
@@ -39,7 +39,7 @@ def ship(context: Context, arguments: argparse.Namespace) -> Run | None:
     if not nothing_changed(context, settings):
         doctor.examine(context, settings, quiet=True)
     config = context.shown_config(settings)
-    with context.remote.patient(context.pace.outage), context.sending():
+    with context.remote.patient(context.timeouts.outage), context.sending():
         # A run of exactly the same needs no dataset, which may hold something else by now.
         if arguments.again or context.dry_run or not is_pushed(context, settings, config):
             bundle(context, config)
@@ -48,8 +48,8 @@ def ship(context: Context, arguments: argparse.Namespace) -> Run | None:
 
 def finish(context: Context, run: Run) -> None:
     """Follow a run, fetch its output, submit it and wait for the score."""
-    pace = context.pace  # another `ship` may follow the run for hours
-    with context.holding(run, pace.score), context.remote.patient(pace.outage):
+    timeouts = context.timeouts  # another `ship` may follow the run for hours
+    with context.holding(run, timeouts.score), context.remote.patient(timeouts.outage):
         follow(context, [run])
         folder = fetch(context, run)
         submit(context, run, folder / SUBMISSION)

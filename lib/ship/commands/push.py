@@ -16,10 +16,18 @@ from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
 from ship.context import Context
 from ship.grammar import Usage, Version, only_version, version
-from ship.kaggle.line import Refused
-from ship.kaggle.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
-from ship.kaggle.shapes import REF, loads, misfit
-from ship.ledger.record import REFUSED, Run, run_name, settings_text, typed
+from ship.kaggle.client_process import Refused
+from ship.kaggle.response_schemas import REF, loads, schema_error
+from ship.kaggle.send_once import (
+    Absent,
+    DeliveryStatus,
+    Found,
+    Transmission,
+    Unknown,
+    send_once,
+    settle,
+)
+from ship.ledger import REFUSED, Run, run_name, settings_text, typed
 from ship.output import say
 from ship.project.bundle import mounted_version
 from ship.project.project import KERNEL_METADATA
@@ -165,13 +173,13 @@ def send(context: Context, run: Run, again: bool = False) -> Run:
     answer = send_once(
         context,
         dataclasses.replace(
-            errand_of(context, run.kernel),
+            transmission_of(context, run.kernel),
             send=lambda: context.remote.call("push", what, once=True, folder=str(folder)),
             begin=begin,
         ),
     )
     if isinstance(answer, Found):
-        run = note(context, run, *answer.what)
+        run = note(context, run, *answer.evidence)
     else:
         run = accept(context, run, answer)
     return run if again else first_of(context, run, before)
@@ -194,7 +202,7 @@ def first_of(context: Context, run: Run, before: int) -> Run:
             cancel(context, run, wait=False)
             break
         except Problem as problem:  # the session's number is not known before it starts
-            if waited > context.pace.prove:
+            if waited > context.timeouts.prove:
                 say(str(problem))
                 break
     context.reread(run)
@@ -203,11 +211,11 @@ def first_of(context: Context, run: Run, before: int) -> Run:
     return first
 
 
-def errand_of(context: Context, kernel: str) -> Errand:
-    """Return the pending push as an errand, which can be asked about."""
-    return Errand(
+def transmission_of(context: Context, kernel: str) -> Transmission:
+    """Return the pending push as a transmission that can be probed."""
+    return Transmission(
         what=f"the push of kernel {kernel}",
-        look=lambda: look(context),
+        probe=lambda: probe(context),
         forget=lambda: forget(context),
         decide=(
             f"see the versions at https://www.kaggle.com/code/{kernel}; `ship adopt VERSION` takes "
@@ -228,16 +236,16 @@ def settle_push(context: Context, again: bool = False) -> None:
     if again:
         return forget(context)
     say("an earlier push was cut short; asking Kaggle whether it arrived")
-    found = settle(context, errand_of(context, pending["kernel"]))
+    found = settle(context, transmission_of(context, pending["kernel"]))
     if found:
         run = typed(Run, {"name": ""} | pending["run"])
-        note(context, run, *found.what)
+        note(context, run, *found.evidence)
         return None
     return forget(context)
 
 
-def look(context: Context) -> Verdict:
-    """Ask every witness of the pending push: the versions that came since, and the own kernels."""
+def probe(context: Context) -> DeliveryStatus:
+    """Probe for the pending push: the versions that came since, and the own kernels."""
     pending = context.state.push
     kernel, before, mark = pending["kernel"], pending["before"], pending["mark"]
     shown = context.remote.kernel(kernel)
@@ -279,10 +287,10 @@ def accept(context: Context, run: Run, answer: dict) -> Run:
         raise NotTaken(f"Kaggle did not take the kernel: {answer['error']}")
     kernel = "/".join(answer["ref"].strip("/").split("/")[-2:])
     kernel = kernel if REF.fullmatch(kernel) else run.kernel
-    if not answer["version"] or misfit(answer["version"], int):
-        found = settle(context, errand_of(context, run.kernel))
+    if not answer["version"] or schema_error(answer["version"], int):
+        found = settle(context, transmission_of(context, run.kernel))
         if found:
-            return note(context, run, *found.what)
+            return note(context, run, *found.evidence)
         forget(context)
         raise Problem(
             "Kaggle answered the push without a version number and has no such version: run the "

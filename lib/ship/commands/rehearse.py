@@ -29,12 +29,11 @@ from ship.commands.fetch import SUBMISSION
 from ship.commands.opening import REPORT
 from ship.context import parse_settings
 from ship.grammar import one_of
-from ship.ledger.record import REHEARSAL, settings_text
-from ship.ledger.state import Ledger
+from ship.ledger import REHEARSAL, Ledger, settings_text
 from ship.output import say, tell
-from ship.project.block import has_block, read_block, with_block
 from ship.project.contents import all_files, copy_files
 from ship.project.project import DATASET_METADATA, KERNEL_METADATA, Project
+from ship.project.script import has_block, read_block, with_block
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from ship.commands.local import named_run, run_arguments
 from ship.commands.opening import REPORT
 from ship.commands.paired import aligned, columns, texts
 from ship.context import Context
-from ship.ledger.record import Run, settings_text
+from ship.ledger import Run, settings_text
 from ship.output import say, tell
 
 CSV_COLUMNS = (

@@ -8,7 +8,7 @@ from kernelkit.core.progress import EpochProgress
 from ship.commands.checks import Concern, gpu_time, submissions_left
 from ship.commands.follow import log_of, refresh
 from ship.context import Context
-from ship.ledger.record import Run, settings_text
+from ship.ledger import Run, settings_text
 from ship.output import printable, say, tell
 
 

@@ -10,9 +10,9 @@ from ImageDataAugmentor.files import lies_in_clutter
 from kernelkit.core.problem import Problem
 from ship.commands.fetch import read_metrics
 from ship.context import Context
-from ship.kaggle.line import Refused
+from ship.kaggle.client_process import Refused
 from ship.output import say
-from ship.project.block import read_block
+from ship.project.script import read_block
 
 MOST_LISTED = 20_000
 """Names of a competition's files that are listed to find one."""

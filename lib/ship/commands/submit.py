@@ -21,9 +21,17 @@ from ship.commands.push import chosen_run
 from ship.commands.submission import check_for
 from ship.context import Context
 from ship.grammar import Usage, only_version, version_arguments, version_or
-from ship.kaggle.line import CredentialsRefused, Refused, Unavailable
-from ship.kaggle.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
-from ship.ledger.record import Run, Submission, file_run_name
+from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
+from ship.kaggle.send_once import (
+    Absent,
+    DeliveryStatus,
+    Found,
+    Transmission,
+    Unknown,
+    send_once,
+    settle,
+)
+from ship.ledger import Run, Submission, file_run_name
 from ship.output import say, tell
 from ship.project.contents import sha256
 from ship.project.project import KERNEL_METADATA
@@ -140,7 +148,10 @@ def give_way(context: Context, run: Run, digest: str) -> None:
     if run.verified.get("pushed") not in (TAKEN_UP, ADOPTED):
         return
     for waited in context.asking():
-        if known_submission(context, digest) or waited > context.pace.prove + context.pace.poll_max:
+        if (
+            known_submission(context, digest)
+            or waited > context.timeouts.prove + context.timeouts.poll_max
+        ):
             return
         if not waited:
             say(f"{run.name} was pushed by another machine: asking whether that one submits it")
@@ -152,9 +163,9 @@ def settled(context: Context, run: Run, path: Path) -> bool:
     if sent.ref or not sent.digest:
         return bool(sent.ref)
     say("an earlier submission was cut short; asking Kaggle whether it arrived")
-    found = settle(context, errand_of(context, run, path))
+    found = settle(context, transmission_of(context, run, path))
     if found:
-        take(context, run, path, *found.what)
+        take(context, run, path, *found.evidence)
     return bool(found)
 
 
@@ -240,31 +251,31 @@ def send(context: Context, run: Run, path: Path, digest: str, code: bool) -> Non
         fields |= {"file": path.name, "kernel": run.kernel, "version": run.version}
         return context.remote.call("submit_code", "the submission", once=True, **fields)
 
-    errand = errand_of(context, run, path)
+    transmission = transmission_of(context, run, path)
     say(f"submitting {path} to {competition}")
-    answer = send_once(context, dataclasses.replace(errand, send=hand_in, begin=begin))
+    answer = send_once(context, dataclasses.replace(transmission, send=hand_in, begin=begin))
     if isinstance(answer, Found):
-        return take(context, run, path, *answer.what)
+        return take(context, run, path, *answer.evidence)
     if answer["ref"]:
         return take(context, run, path, {"ref": answer["ref"]}, "Kaggle's answer")
     if answer["message"]:
-        verdict = look(context, run.submission)
-        found = verdict if isinstance(verdict, Found) else None
+        status = probe(context, run.submission)
+        found = status if isinstance(status, Found) else None
     else:
-        found = settle(context, errand)
+        found = settle(context, transmission)
     if found:
-        return take(context, run, path, *found.what)
-    errand.forget()
+        return take(context, run, path, *found.evidence)
+    transmission.forget()
     raise Problem(f"Kaggle did not take the submission: {answer['message'] or 'it gave no reason'}")
 
 
-def errand_of(context: Context, run: Run, path: Path) -> Errand:
-    """Return a submission that is on its way as an errand, which can be asked about."""
+def transmission_of(context: Context, run: Run, path: Path) -> Transmission:
+    """Return a submission that is on its way as a transmission that can be probed."""
     page = f"https://www.kaggle.com/competitions/{context.project.competition}/submissions"
     name = f"submit --version {run.version}" if run.version else f"submit {path}"
-    return Errand(
+    return Transmission(
         what=f"the submission of {path.name}",
-        look=lambda: look(context, run.submission),
+        probe=lambda: probe(context, run.submission),
         forget=lambda: forget(context, run),
         decide=(
             f"see {page}; `ship {name} --adopt REF` takes up the one that arrived, `ship {name} "
@@ -279,8 +290,8 @@ def forget(context: Context, run: Run) -> None:
     context.ledger.keep(run)
 
 
-def look(context: Context, sent: Submission) -> Verdict:
-    """Ask every witness of a submission: its mark, entries that came since, the count."""
+def probe(context: Context, sent: Submission) -> DeliveryStatus:
+    """Probe for a submission: its mark, entries that came since, the count."""
     entries = list(context.remote.submissions(context.project.competition))
     for entry in entries:
         if sent.token in described(entry):
@@ -359,7 +370,7 @@ def patient_scoring_of(context: Context, ref: int) -> tuple[str, float | None, s
         Problem: the score is no number, or the credentials are wrong.
     """
     try:
-        with context.remote.patient(context.pace.outage):
+        with context.remote.patient(context.timeouts.outage):
             return scoring_of(context, ref)
     except Refused as refusal:
         return f"HTTP {refusal.status}", None, ""
@@ -387,7 +398,7 @@ def wait_for_score(context: Context, run: Run) -> None:
         if status not in known:
             say(f"Kaggle gives the unknown status {status!r} for submission {ref}: asking again")
             known.append(status)
-        if waited > context.pace.score:
+        if waited > context.timeouts.score:
             raise Problem(
                 f"submission {ref} has no score after {waited / 60:.0f} minutes, its status is "
                 f"{status}: run the same command again to ask for it; nothing is sent twice."
@@ -475,7 +486,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         return say(
             f"would submit {path} to {context.project.competition}: {message_of(chosen, path)}"
         )
-    with context.holding(chosen, context.pace.score):
+    with context.holding(chosen, context.timeouts.score):
         return submit(
             context,
             chosen,

@@ -37,8 +37,8 @@ from ship.commands.status import live_runs, told
 from ship.commands.submit import Unscorable, submit
 from ship.context import Context, parse_settings
 from ship.grammar import number_of, one_of
-from ship.kaggle.line import CredentialsRefused, Unavailable
-from ship.ledger.record import LOST, Run, settings_text
+from ship.kaggle.client_process import CredentialsRefused, Unavailable
+from ship.ledger import LOST, Run, settings_text
 from ship.output import progress_lines, say, tell
 from ship.project.bundle import bundle
 from ship.project.versions import new_run, run_at_kaggle, same_run
@@ -186,7 +186,7 @@ class Room:
 
     def refused(self, why: str) -> None:
         """Note that Kaggle has refused a push, and say so unless it said the same before."""
-        now, shortest = time.monotonic(), 5 * self.context.pace.poll_max
+        now, shortest = time.monotonic(), 5 * self.context.timeouts.poll_max
         quota = "quota" in why.lower()
         self.gpu = self.told() if quota else None
         self.renewal = now + max(shortest, self.gpu.renewed_in) if self.gpu else math.inf
@@ -209,7 +209,7 @@ class Room:
             return True
         if now < self.next:
             return False
-        self.next = now + 5 * self.context.pace.poll_max
+        self.next = now + 5 * self.context.timeouts.poll_max
         gpu = self.told()
         return bool(gpu) and (gpu.left >= 1 or gpu.renewed != self.gpu.renewed)
 
@@ -250,9 +250,9 @@ class Drive:
 
     def finish(self) -> None:
         """Do all that can be done; outages are waited out."""
-        pace, remote, started = self.context.pace, self.context.remote, time.monotonic()
+        timeouts, remote, started = self.context.timeouts, self.context.remote, time.monotonic()
         with progress_lines() as show, remote.patient(0):
-            for pause in pace.polls():
+            for pause in timeouts.polls():
                 before, self.unanswered = remote.answers, []
                 under_way = self.watch(pause)
                 self.fetch_ended()
@@ -291,8 +291,8 @@ class Drive:
             self.room.change()
         if sight.lost and run.status != LOST:
             why = sight.why or "Kaggle gives no usable answer about its status"
-            self.give_up(run, f"{why}, for {self.context.pace.lost / 60:.0f} minutes")
-        known = self.words.get(run.name) and sight.seconds <= self.context.pace.prove
+            self.give_up(run, f"{why}, for {self.context.timeouts.lost / 60:.0f} minutes")
+        known = self.words.get(run.name) and sight.seconds <= self.context.timeouts.prove
         return bool(known) and not run.ended
 
     def give_up(self, run: Run, why: str) -> None:
@@ -383,8 +383,8 @@ class Drive:
             return True
         if not run.ended:
             return False
-        trouble, pace = self.fetching[run.name], self.context.pace
-        given_up = trouble.refusals >= pace.retries or trouble.seconds > pace.lost
+        trouble, timeouts = self.fetching[run.name], self.context.timeouts
+        given_up = trouble.refusals >= timeouts.retries or trouble.seconds > timeouts.lost
         return given_up or is_verified(self.context.folder(run), run)
 
     def without_result(self) -> dict[str, str]:
@@ -410,7 +410,7 @@ def hand_in(context: Context, cells: list[Cell], which: str) -> tuple[bool, dict
     turns = [(run, True) for run in runs]
     if which == "all":  # one that waits long for its score does not keep the others back
         turns = [(run, False) for run in runs] + turns
-    with context.remote.patient(context.pace.outage):
+    with context.remote.patient(context.timeouts.outage):
         for run, wait in turns:
             if run.name in refused or run.name in tomorrow:
                 continue
@@ -420,7 +420,7 @@ def hand_in(context: Context, cells: list[Cell], which: str) -> tuple[bool, dict
                 tomorrow.add(run.name)
                 continue
             try:
-                with context.holding(run, context.pace.score):
+                with context.holding(run, context.timeouts.score):
                     submit(context, run, context.folder(run) / SUBMISSION, wait=wait)
             except Problem as problem:
                 refused[run.name] = problem
@@ -552,7 +552,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
             checks = dict.fromkeys((*BEFORE_BUNDLE, *BEFORE_PUSH))
             checks = [name for name in checks if name not in told_by_the_plan]
             require(context, cells[0].settings, checks)
-            with context.remote.patient(context.pace.outage):
+            with context.remote.patient(context.timeouts.outage):
                 bundle(context, lib_of(cells))
         if new:
             context.project = frozen.keep(context.project, key)

@@ -35,7 +35,7 @@ import requests
 from urllib3.exceptions import HTTPError as TransportError
 from urllib3.util.retry import Retry
 
-from ship.kaggle.shapes import DEEPEST, deeper
+from ship.kaggle.response_schemas import DEEPEST, deeper
 
 CHUNK = 1 << 12
 """Bytes of a body that are waited for at once: a slow line brings them within its timeout too."""

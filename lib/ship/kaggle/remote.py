@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from kernelkit.core.problem import Problem
+from ship.kaggle.client_process import ClientProcess, Refused
 from ship.kaggle.credentials import Credentials
-from ship.kaggle.line import Line, Refused
-from ship.kaggle.shapes import NAME, SHAPES, loads, misfit
+from ship.kaggle.response_schemas import NAME, SCHEMAS, loads, schema_error
 
 KERNELS = "kernels.KernelsApiService"
 DATASETS = "datasets.DatasetApiService"
@@ -14,7 +14,7 @@ PAGE = 100
 """How many entries of a list are asked for at once."""
 
 
-class Remote(Line):
+class Remote(ClientProcess):
     """Kaggle: each method is a question, or something to be done there."""
 
     def post(self, service: str, method: str, what: str, **fields) -> dict:
@@ -27,7 +27,7 @@ class Remote(Line):
         return self.call(
             "post",
             what,
-            lambda answer: misfit(answer, SHAPES[method]),
+            lambda answer: schema_error(answer, SCHEMAS[method]),
             service=service,
             method=method,
             fields=fields,

@@ -11,9 +11,17 @@ from pathlib import Path
 
 from kernelkit.core.problem import Problem
 from ship.context import Context
-from ship.kaggle.line import Refused, Unavailable
-from ship.kaggle.once import Absent, Errand, Found, Unknown, Verdict, send_once, settle
-from ship.ledger.record import Run
+from ship.kaggle.client_process import Refused, Unavailable
+from ship.kaggle.send_once import (
+    Absent,
+    DeliveryStatus,
+    Found,
+    Transmission,
+    Unknown,
+    send_once,
+    settle,
+)
+from ship.ledger import Run
 from ship.output import progress_bar, say, tell
 from ship.project.contents import DATA_FOLDERS, parts_of, sha256, upload_files
 from ship.project.staging import (
@@ -130,7 +138,7 @@ def settle_upload(context: Context, again: bool = False) -> None:
     if again:
         return forget_sending(context)
     say("an earlier upload was cut short; asking Kaggle whether it arrived")
-    if settle(context, errand_of(context)):
+    if settle(context, transmission_of(context)):
         wait_ready(context)
     else:
         forget_sending(context)
@@ -224,17 +232,17 @@ def send(context: Context, staged: StagedDataset, base: int) -> None:
         known["sending"] = sending | {"note": f"ship {secrets.token_hex(4)}"}
         known["ready"] = False
 
-    errand = errand_of(context)
+    transmission = transmission_of(context)
     answer = send_once(
         context,
-        dataclasses.replace(errand, send=lambda: upload(context, staged, what), begin=begin),
+        dataclasses.replace(transmission, send=lambda: upload(context, staged, what), begin=begin),
     )
     if isinstance(answer, Found):
         return
     if answer["error"] or answer["status"].lower() == "error":
         forget_sending(context)
         raise Refusal(f"Kaggle refused {what}: {answer['error'] or 'it gave no reason'}")
-    if answer["status"].lower() != "ok" and not settle(context, errand):
+    if answer["status"].lower() != "ok" and not settle(context, transmission):
         forget_sending(context)
         raise Problem(
             f"Kaggle gave no clear answer about {what}, and does not have it: run the same command "
@@ -242,12 +250,12 @@ def send(context: Context, staged: StagedDataset, base: int) -> None:
         )
 
 
-def errand_of(context: Context) -> Errand:
-    """Return the dataset's version that is on its way as an errand, which can be asked about."""
+def transmission_of(context: Context) -> Transmission:
+    """Return the dataset's version that is on its way as a transmission that can be probed."""
     ref = context.state.dataset["ref"]
-    return Errand(
+    return Transmission(
         what=f"the upload of dataset {ref}",
-        look=lambda: look(context),
+        probe=lambda: probe(context),
         forget=lambda: forget_sending(context),
         decide=f"see https://www.kaggle.com/datasets/{ref}; `ship bundle --again` uploads it anew.",
     )
@@ -285,7 +293,7 @@ def wait_for_starts(context: Context) -> None:
     live = [run for run in context.ledger.runs() if not run.ended and run.dataset.startswith(ref)]
     for waited in context.asking():
         live = [run for run in live if is_queued(context, run)]
-        if not live or waited > context.pace.ready:
+        if not live or waited > context.timeouts.ready:
             return
         if not told:
             say(f"{live[0].name} has not started yet, and would mount this: waiting for its start")
@@ -305,8 +313,8 @@ def forget_sending(context: Context) -> None:
     context.state.save()
 
 
-def look(context: Context) -> Verdict:
-    """Ask every witness of the version that is on its way: the list of versions, and the status."""
+def probe(context: Context) -> DeliveryStatus:
+    """Probe for the version that is being sent: the list of versions, and the status."""
     if sent_version(context):
         return Found("the note in the list of versions")
     ref = context.state.dataset["ref"]
@@ -356,13 +364,13 @@ def wait_ready(context: Context) -> None:
     known = context.state.dataset
     context.doing("waiting for the dataset")
     say(f"waiting until dataset {known['ref']} is READY")
-    with context.remote.patient(context.pace.outage):
+    with context.remote.patient(context.timeouts.outage):
         for waited in context.asking():
             status = known_status(context)
             version = known.get("version") if "sending" not in known else sent_version(context)
             if status == "READY" and version:
                 break
-            if waited > context.pace.ready:
+            if waited > context.timeouts.ready:
                 raise Problem(
                     f"dataset {known['ref']} is still {status or 'unknown'} after "
                     f"{waited / 60:.0f} minutes: see its page at Kaggle, and run the same command "
@@ -373,7 +381,7 @@ def wait_ready(context: Context) -> None:
     known.update({k: sending[k] for k in SENT if k in sending}, version=version)
     known["ready"] = False
     context.state.save()
-    with context.remote.patient(context.pace.outage):
+    with context.remote.patient(context.timeouts.outage):
         verify(context)
     known["ready"] = True
     context.state.save()
@@ -427,7 +435,7 @@ def verify(context: Context) -> None:
             return
         if not waited:
             say(f"Kaggle does not list all files of dataset {known['ref']} yet; asking again")
-        if waited >= context.pace.prove:
+        if waited >= context.timeouts.prove:
             raise Problem(
                 f"Kaggle lists dataset {known['ref']} version {known['version']} without "
                 f"{len(missing)} of the {len(known['files'])} files, {missing[0]} among them: the "

@@ -16,7 +16,7 @@ from typing import Any
 from slugify import slugify
 
 from kernelkit.core.problem import Problem
-from ship.kaggle.shapes import NAME, REF, inward, loads
+from ship.kaggle.response_schemas import NAME, REF, inward, loads
 from ship.project.contents import code_files, content_hash, copy_files
 
 PLACEHOLDER = "INSERT-YOUR-KAGGLE-USERNAME"

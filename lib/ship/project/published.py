@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernelkit.core.problem import Problem
-from ship.kaggle.shapes import loads
+from ship.kaggle.response_schemas import loads
 from ship.project.hashes import HASHES
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"

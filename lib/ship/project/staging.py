@@ -15,13 +15,13 @@ from pathlib import Path
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
 from ship.context import Context
-from ship.kaggle.hiding import refuse_secrets
+from ship.kaggle.credentials import refuse_secrets
 from ship.output import say
 from ship.project.contents import content_hash, not_sent, parts_of, upload_files
 from ship.project.project import DATASET_METADATA
 
 EPOCH = (1980, 1, 1, 0, 0, 0)
-WITNESS = "weights/contents-{}.txt"
+CONTENTS_NAME = "weights/contents-{}.txt"
 """A file of the dataset whose name holds the hashes of its parts: the list of files shows it."""
 MOST_PARTS = 14
 """How many hashes a file's name has room for."""
@@ -69,14 +69,14 @@ def stage_dataset(context: Context, weights_files: list[str]) -> StagedDataset:
         part = staged.folder.with_suffix(".part")
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        witness = part.with_suffix(".txt")
-        witness.write_text("Its name tells ship what this dataset holds.\n", encoding="utf-8")
-        told = WITNESS.format("-".join([*staged.parts.values()][:MOST_PARTS]))
-        sent = files | {told: witness}
+        contents_file = part.with_suffix(".txt")
+        contents_file.write_text("Its name tells ship what this dataset holds.\n", encoding="utf-8")
+        told = CONTENTS_NAME.format("-".join([*staged.parts.values()][:MOST_PARTS]))
+        sent = files | {told: contents_file}
         for archive in sorted({name.split("/")[0] for name in sent}):
             inside = {n: f for n, f in sent.items() if n.split("/")[0] == archive}
             pack(inside, part / f"{archive}.zip")
-        witness.unlink()
+        contents_file.unlink()
         if parts_of(files) != staged.parts:
             raise Problem("lib/ was edited while it was packed: run the same command again.")
         part.rename(staged.folder)
@@ -105,7 +105,7 @@ def pack(files: dict[str, Path], archive: Path) -> None:
 
 def hashes_in(names: list[str]) -> list[str]:
     """Return the hashes of a dataset's parts that the names of its files tell; [] without any."""
-    before, after = WITNESS.rpartition("/")[2].split("{}")
+    before, after = CONTENTS_NAME.rpartition("/")[2].split("{}")
     told = [name.rpartition("/")[2] for name in names]
     found = [n for n in told if n.startswith(before) and n.endswith(after)]
     return found[0].removeprefix(before).removesuffix(after).split("-") if found else []

@@ -15,8 +15,8 @@ from kernelkit.core.files import write_atomically
 from kernelkit.core.packages import packages_hash
 from kernelkit.core.problem import Problem
 from ship.context import Context
-from ship.kaggle.line import Refused
-from ship.ledger.record import Run, run_name
+from ship.kaggle.client_process import Refused
+from ship.ledger import Run, run_name
 from ship.output import say, tell
 from ship.project.contents import content_hash, sha256, upload_files
 from ship.project.hashes import HASHES

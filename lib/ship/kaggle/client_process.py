@@ -25,10 +25,17 @@ from typing import Any
 
 from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
-from ship.kaggle.credentials import Credentials, home_of, stored_secrets
-from ship.kaggle.hiding import mapped, redact, refuse_secrets, whole
-from ship.kaggle.pace import Pace
-from ship.kaggle.shapes import loads
+from ship.kaggle.credentials import (
+    Credentials,
+    home_of,
+    mapped,
+    redact,
+    refuse_secrets,
+    stored_secrets,
+    whole,
+)
+from ship.kaggle.response_schemas import loads
+from ship.kaggle.timeouts import Timeouts
 from ship.output import say, silence
 
 BUSY = (408, 425, 429, *range(500, 600))
@@ -81,15 +88,17 @@ class ClientDied(Problem):
     """The client's process ended in the middle of a call."""
 
 
-class Line:
+class ClientProcess:
     """The line to Kaggle: one process of the client, which starts at the first call.
 
     `scratch` is a folder in which the client keeps the addresses of unfinished uploads;
     `environment` holds the client's variables.
     """
 
-    def __init__(self, scratch: Path, pace: Pace, environment: Mapping[str, str] = os.environ):
-        self.scratch, self.pace = scratch, pace
+    def __init__(
+        self, scratch: Path, timeouts: Timeouts, environment: Mapping[str, str] = os.environ
+    ):
+        self.scratch, self.timeouts = scratch, timeouts
         self.environment = dict(environment)
         self.on_log: Callable[[str, int, str | None], None] = lambda kernel, version, data: None
         self.on_progress: Callable[[int, int], None] = lambda done, total: None
@@ -105,7 +114,7 @@ class Line:
         self._errors: Any = None
         self._calls = 0
 
-    def __enter__(self) -> "Line":
+    def __enter__(self) -> "ClientProcess":
         return self
 
     def __exit__(self, *_) -> None:
@@ -148,7 +157,7 @@ class Line:
             | {"HOME": str(home_of(self.environment) or self.scratch.resolve())}
             | folders
             | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
-            | {"SHIP_TIMEOUT": str(self.pace.timeout)},
+            | {"SHIP_TIMEOUT": str(self.timeouts.timeout)},
         )
         self.starts += 1
         self._received: queue.SimpleQueue = queue.SimpleQueue()
@@ -184,10 +193,10 @@ class Line:
         while True:
             left = max(0.0, until - time.monotonic())
             try:
-                message = self._received.get(timeout=min(left, self.pace.breath))
+                message = self._received.get(timeout=min(left, self.timeouts.tick))
             except queue.Empty:
                 self._break_silence()
-                if left <= self.pace.breath:
+                if left <= self.timeouts.tick:
                     return None
                 continue
             if message is None:
@@ -196,7 +205,7 @@ class Line:
                 self.on_log(*message["run"], message["data"])
             elif message.get("event") == "progress":
                 self.on_progress(message["done"], message["total"])
-                until = max(until, time.monotonic() + 2 * self.pace.timeout)
+                until = max(until, time.monotonic() + 2 * self.timeouts.timeout)
             else:
                 return message
 
@@ -208,12 +217,12 @@ class Line:
                 with contextlib.suppress(ClientDied):  # the next call starts it anew
                     self._message(until)
             else:
-                time.sleep(min(left, self.pace.breath))
+                time.sleep(min(left, self.timeouts.tick))
                 self._break_silence()
 
     def _break_silence(self) -> None:
         """Say that the command is still at work when it has said nothing for long."""
-        if silence() < self.pace.silence:
+        if silence() < self.timeouts.silence:
             return
         out = [known for known in self._failing.items() if known[1][1] == self.answers]
         if out:
@@ -235,7 +244,7 @@ class Line:
         except OSError:
             raise self._died() from None
         # The client's own timeout comes first; this one ends a client that hangs in spite of it.
-        until = time.monotonic() + 2 * self.pace.timeout + 5
+        until = time.monotonic() + 2 * self.timeouts.timeout + 5
         while (answer := self._message(until)) is not None:
             if answer.get("id") == self._calls:
                 return answer
@@ -246,7 +255,7 @@ class Line:
         self,
         op: str,
         what: str,
-        misfit: Callable[[Any], str] = lambda answer: "",
+        schema_error: Callable[[Any], str] = lambda answer: "",
         once: bool = False,
         **args,
     ) -> Any:
@@ -255,7 +264,7 @@ class Line:
         Args:
             op: the operation, a method of `client.Client`.
             what: names the call in sentences, such as "the run's status".
-            misfit: says why an answer can't be one to this call, "" when it can.
+            schema_error: says why an answer can't be one to this call, "" when it can.
             once: never repeat the call after Kaggle may have received it.
             args: the operation's arguments.
 
@@ -271,7 +280,7 @@ class Line:
         while True:
             attempt += 1
             answer = self._attempt(op, args, once)
-            wrong = misfit(answer["ok"]) if "ok" in answer else ""
+            wrong = schema_error(answer["ok"]) if "ok" in answer else ""
             if "ok" in answer and not wrong:
                 if op != "login":  # which need not ask Kaggle
                     self._note_answer(what)
@@ -281,7 +290,7 @@ class Line:
                 raise AnswerLost(
                     error["message"] or f"HTTP {error['status']}", error["kind"] == "late"
                 )
-            last = attempt >= self.pace.retries
+            last = attempt >= self.timeouts.retries
             if error.get("status") == 401 and self.answers and not last and op != "create":
                 self.close()  # a new client reads the credentials anew, but knows of no upload
                 reason = "401, the credentials are refused"
@@ -294,8 +303,8 @@ class Line:
                 )
             if op == "upload" and error["kind"] == "dropped" and attempt > 1:
                 self.forget_uploads()
-            growing = self.pace.backoff * 2 ** min(attempt - 1, 10)
-            pause = error.get("retry_after") or min(growing, self.pace.poll_max)
+            growing = self.timeouts.backoff * 2 ** min(attempt - 1, 10)
+            pause = error.get("retry_after") or min(growing, self.timeouts.poll_max)
             pause = min(pause, 120.0) * random.uniform(1.0, 1.25)
             self._note_failure(what, reason, attempt, pause)
             self.wait(pause)

@@ -25,7 +25,7 @@ RUN = re.compile(
 )
 """A run's name, which is also that of its folder in runs/."""
 
-SHAPES: dict[str, Any] = {
+SCHEMAS: dict[str, Any] = {
     "GetDataset": {
         "currentVersionNumber": int,
         "versions": [{"versionNumber": int, "versionNotes": str}],
@@ -77,19 +77,19 @@ SHAPES: dict[str, Any] = {
 WORDS = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number"}
 
 
-def misfit(value: Any, shape: Any, place: str = "it") -> str:
+def schema_error(value: Any, shape: Any, place: str = "it") -> str:
     """Return what is wrong with the shape of an answer, "" when nothing is."""
     if value is None and place != "it":
         return ""
     if isinstance(shape, dict):
         if not isinstance(value, dict):
             return f"{place} is {word(value)} instead of an object"
-        wrong = (misfit(value.get(name), part, name) for name, part in shape.items())
+        wrong = (schema_error(value.get(name), part, name) for name, part in shape.items())
         return next(filter(None, wrong), "")
     if isinstance(shape, list):
         if not isinstance(value, list):
             return f"{place} is {word(value)} instead of a list"
-        wrong = (misfit(entry, shape[0], f"an entry of {place}") for entry in value)
+        wrong = (schema_error(entry, shape[0], f"an entry of {place}") for entry in value)
         return next(filter(None, wrong), "")
     if isinstance(shape, re.Pattern):
         fits = isinstance(value, str) and shape.fullmatch(value)

@@ -1,14 +1,75 @@
-"""Find a backbone's weights: in the lib dataset, in another mounted one, or on the internet."""
+"""Where Kaggle mounts the sources of a kernel below its input folder."""
 
+import importlib
 import itertools
 import json
 import os
+import subprocess
+import sys
+import tempfile
+import zipfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kernelkit.core.files import file_hash
 from kernelkit.core.problem import Problem
+
+DEPTH = 5  # folders below the inputs that are searched where a source is in no known place
+
+
+def find_mounted(inputs: Path, slug: str, marker: Sequence[str]) -> Path:
+    """Return the only folder below Kaggle's inputs that holds a competition's files.
+
+    A source lies at `<slug>`, `<owner>/<slug>` or `<kind>/<owner>/<slug>`, depending on the image;
+    these places are looked at first, then every folder down to five levels.
+
+    Args:
+        inputs: the folder below which sources are mounted.
+        slug: the competition's name at Kaggle.
+        marker: files that the folder holds, relative to it; each may be packed in a zip of its
+            name.
+
+    Raises:
+        Problem: there is no such folder, or several that can't be told apart.
+    """
+    known = [slug, f"*/{slug}", f"*/*/{slug}"]
+    anywhere = ["/".join("*" * depth) + "/" for depth in range(1, DEPTH + 1)]
+    sought = f"competition data (a folder that holds {' and '.join(marker)}) below {inputs}"
+    for pattern in known + anywhere:
+        places = sorted(inputs.glob(pattern))
+        found = [place for place in places if all(lies_in(place, file) for file in marker)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            several = ", ".join(map(str, found))
+            raise Problem(f"Found more than one {sought}: {several}. Detach all but one.")
+    raise Problem(
+        f"Found no {sought}: attach the competition {slug} to the kernel (competition_sources)."
+    )
+
+
+def find_in_outputs(inputs: Path, pattern: str) -> Iterator[Path]:
+    """Yield the files that match `pattern` in outputs of earlier sessions, the upper ones first.
+
+    Args:
+        inputs: the folder below which outputs are mounted, each down to five levels.
+        pattern: of `Path.glob`, relative to an output.
+    """
+    for depth in range(1, DEPTH + 1):
+        yield from sorted(inputs.glob(f"{depth * '*/'}{pattern}"))
+
+
+def lies_in(place: Path, file: str) -> bool:
+    """Tell whether a folder holds a file, or a zip of its name, or one zip with the file in it."""
+    if (place / file).exists() or (place / f"{file}.zip").exists():
+        return True
+    zips = [path for path in place.glob("*.zip") if zipfile.is_zipfile(path)]
+    if len(zips) != 1:
+        return False
+    with zipfile.ZipFile(zips[0]) as bundle:
+        return not {file, f"{file}.zip"}.isdisjoint(bundle.namelist())
+
 
 # Where a dataset's own folder lies below Kaggle's inputs; it depends on the machine's image.
 DATASETS = ("*", "*/*", "datasets/*/*")
@@ -167,3 +228,55 @@ def download_weights(backbone: str, entry: dict) -> Path:
             f"weights {backbone}` where there is internet (and `ship bundle`, which takes "
             f"{entry['file']} to Kaggle), or ask for --weights none or --weights FILE."
         ) from error
+
+
+def why_unusable() -> str | None:
+    """Return why the albumentations that Python finds can't be used, or None if it can.
+
+    Version 2 or later is needed.
+    """
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # don't ask PyPI for a newer version
+    try:
+        albumentations = importlib.import_module("albumentations")
+    except Exception as error:  # a broken installation can raise any type
+        text = str(error).partition("\n")[0]
+        return f"albumentations can't be imported ({type(error).__name__}: {text})"
+    version = albumentations.__version__
+    return f"albumentations {version} is too old" if int(version.split(".")[0]) < 2 else None
+
+
+def ensure_albumentations(lib: Path) -> None:
+    """Make sure that `import albumentations` gives version 2 or later.
+
+    Where it would not, the wheels in `lib`/wheels are installed into a temporary folder that comes
+    first in `sys.path`.
+
+    Raises:
+        SystemExit: there are no wheels, or they don't help; its text is one sentence.
+    """
+    if not (reason := why_unusable()):
+        return
+    lock = lib / "wheels" / "requirements.txt"
+    if not lock.is_file():
+        raise SystemExit(
+            f"kernel.py: {reason}, and {lib} has no wheels: here, `pip install -e .` in the "
+            "project's folder mends it; for Kaggle, run `ship wheels` and `ship bundle`, and "
+            "attach the new version of that dataset."
+        )
+    target = tempfile.mkdtemp(prefix="wheels-")
+    command = [sys.executable, "-m", "pip", "install", "--isolated", "--quiet", "--no-index"]
+    command += ["--disable-pip-version-check", "--no-deps", "--require-hashes"]
+    command += ["--target", target, "--find-links", str(lock.parent), "--requirement", str(lock)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    for name in list(sys.modules):  # forget the failed or outdated import
+        if name.partition(".")[0] in ("albumentations", "albucore"):
+            del sys.modules[name]
+    sys.path.insert(0, target)
+    importlib.invalidate_caches()
+    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    failure = (errors or [done.stderr])[0] if done.returncode else why_unusable()
+    if failure:
+        raise SystemExit(
+            f"kernel.py: {reason}, and the wheels in {lock.parent} don't help: {failure}"
+        )
+    print(f"{reason}: using the wheels in {lock.parent} instead.", file=sys.stderr, flush=True)

@@ -1,1 +1,0 @@
-"""Do without internet: find packages and weights that are mounted as datasets."""
