@@ -411,19 +411,19 @@ from kernelkit.report.photos import note_photos
 from kernelkit.report.run import write_results
 from kernelkit.report.writing import finish, write_report
 from kernelkit.train.backbones import load_backbone, preprocess, unfreeze
-from kernelkit.train.checkpoint import Diverged, make_callbacks
+from kernelkit.train.callbacks import Diverged, make_callbacks
 from kernelkit.train.clock import Clock, OutOfTime
 from kernelkit.train.devices import OutOfMemory, shared_batch
 from kernelkit.train.head import build_head, fit_head
 from kernelkit.train.mixing import Mixing
-from kernelkit.train.opening import open_state, workplace
+from kernelkit.train.optimizer import layer_factors, make_optimizer
+from kernelkit.train.output import open_state, workplace
 from kernelkit.train.plan import Job, Run, make_plan
 from kernelkit.train.preflight import choose_step
-from kernelkit.train.rates import layer_factors, make_optimizer
+from kernelkit.train.preflight_worker import Makers
 from kernelkit.train.sharing import predict as predict_batches
 from kernelkit.train.sharing import share
 from kernelkit.train.state import write_weights
-from kernelkit.train.trial import Makers
 from kernelkit.train.workers import failures_explained
 
 # --------------------------------------------------------------------------------------- data

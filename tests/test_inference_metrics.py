@@ -17,7 +17,7 @@ from kernelkit.core.metrics import (
 from kernelkit.core.problem import Problem
 from kernelkit.predict.blending import blend
 from kernelkit.predict.choosing import choose_views
-from kernelkit.train.opening import open_state
+from kernelkit.train.output import open_state
 
 PHOTOS = 240
 

@@ -27,10 +27,10 @@ import kernel  # noqa: E402 - found in the repository
 from kernelkit.data.batches import make_iterator  # noqa: E402
 from kernelkit.data.tables import load_tables  # noqa: E402
 from kernelkit.train.backbones import unfreeze  # noqa: E402
-from kernelkit.train.candidates import Candidate  # noqa: E402
 from kernelkit.train.devices import make_strategy  # noqa: E402
+from kernelkit.train.preflight_worker import BATCHES, TIMED, WARM_UP, Stopwatch, sample  # noqa: E402
 from kernelkit.train.sharing import share  # noqa: E402
-from kernelkit.train.trial import BATCHES, TIMED, WARM_UP, Stopwatch, sample  # noqa: E402
+from kernelkit.train.step_mode import Candidate  # noqa: E402
 from sample.competition import drawn_competition  # noqa: E402
 
 ONE, TWO = Candidate(1, "float32"), Candidate(2, "float32")

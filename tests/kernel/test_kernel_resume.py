@@ -13,7 +13,7 @@ import pytest
 from kernel_runs import run, start, stop_in, whole_run
 from tiny_kernel import kernel
 
-from kernelkit.train.checkpoint import Checkpoint
+from kernelkit.train.callbacks import Checkpoint
 
 SCHEDULE = [("head", 3), ("half", 2), ("most", 2), ("all", 2)]
 EPOCHS = [(name, epoch) for name, epochs in SCHEDULE for epoch in range(1, epochs + 1)]

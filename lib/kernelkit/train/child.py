@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from kernelkit.data.tables import PhotoTables
-from kernelkit.train.trial import TOO_LARGE, WORKED, Makers, Trial, serve
+from kernelkit.train.preflight_worker import TOO_LARGE, WORKED, Makers, Trial, serve
 
 START_LIMIT = 120.0  # seconds in which a child must have imported what it needs
 
@@ -57,7 +57,7 @@ class Child:
         self.connection.recv()
 
     def take(self, trial: Trial, seconds: float) -> dict:
-        """Return what became of a trial: see `kernelkit.train.trial.answer`.
+        """Return what became of a trial: see `kernelkit.train.preflight_worker.answer`.
 
         Raises:
             ChildFailed: no process could be started.

@@ -17,13 +17,13 @@ from tqdm import tqdm
 
 from kernelkit.core.metrics import Judge, accuracy, log_loss
 from kernelkit.data.batches import make_iterator
+from kernelkit.data.outliers import unlike_others
 from kernelkit.data.tables import PhotoTables
-from kernelkit.train.checkpoint import epoch_row, progress_line
+from kernelkit.train.callbacks import epoch_row, progress_line
 from kernelkit.train.clock import Clock, OutOfTime
 from kernelkit.train.costs import Stage
 from kernelkit.train.feeding import waiting_share
 from kernelkit.train.sharing import predict
-from kernelkit.train.unlike import unlike_others
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)  # inverse, on standardised features
 STEPS = 300  # of the solver, at most

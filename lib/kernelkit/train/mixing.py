@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from kernelkit.train.accumulation import Accumulating
+from kernelkit.train.train_step import Accumulating
 
 
 class Mixing(Accumulating):

@@ -17,7 +17,6 @@ from kernelkit.config.settings import size_text
 from kernelkit.core.boundary import doing
 from kernelkit.core.problem import Problem
 from kernelkit.data.tables import PhotoTables
-from kernelkit.train.candidates import Candidate, allowed_precisions, candidates, safest
 from kernelkit.train.child import Child, ChildFailed
 from kernelkit.train.costs import epoch_cost, shape_of
 from kernelkit.train.devices import (
@@ -29,8 +28,9 @@ from kernelkit.train.devices import (
     unused_device,
 )
 from kernelkit.train.precision import set_precision
+from kernelkit.train.preflight_worker import NO_MEMORY, TOO_LARGE, WORKED, Makers, Trial
 from kernelkit.train.state import State
-from kernelkit.train.trial import NO_MEMORY, TOO_LARGE, WORKED, Makers, Trial
+from kernelkit.train.step_mode import Candidate, allowed_precisions, candidates, safest
 from kernelkit.train.workers import worker
 
 BUDGETS = {"quick": 180.0, "full": 3600.0}  # seconds

@@ -15,7 +15,7 @@ import numpy as np
 from kernelkit.core.files import write_atomically
 from kernelkit.core.metrics import Metric, metric_named
 from kernelkit.core.problem import Problem
-from kernelkit.train.candidates import Candidate
+from kernelkit.train.step_mode import Candidate
 
 DIVERGED_FACTOR = 0.1  # by which the learning rate shrinks after a non-finite loss
 # What h5py, NumPy, zipfile and zlib raise for files that are cut short or damaged.

@@ -18,13 +18,13 @@ import tensorflow as tf
 from kernelkit.config.members import at_scale
 from kernelkit.data.batches import make_iterator
 from kernelkit.data.tables import PhotoTables
-from kernelkit.train.averaging import Averaging
 from kernelkit.train.backbones import unfreeze
-from kernelkit.train.candidates import Candidate
 from kernelkit.train.devices import OutOfMemory, make_strategy
+from kernelkit.train.ema import Averaging
 from kernelkit.train.memory import memory_limit, photos_that_fit
 from kernelkit.train.precision import set_precision
 from kernelkit.train.sharing import predict, share
+from kernelkit.train.step_mode import Candidate
 
 WARM_UP = 1  # passes over a trial's photos before those that are timed
 TIMED = 3  # passes that are timed

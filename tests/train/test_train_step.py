@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-LIB = Path(__file__).parents[1] / "lib"
+LIB = Path(__file__).parents[2] / "lib"
 SCRIPT = Path(__file__).with_name("steps_on_devices.py")
 pytestmark = pytest.mark.slow
 

@@ -18,12 +18,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from ImageDataAugmentor import ImageDataAugmentor
+from kernelkit.data.outliers import unlike_others
 from kernelkit.train import head
-from kernelkit.train.averaging import Averaging
 from kernelkit.train.backbones import load_backbone
 from kernelkit.train.batchnorm import MOMENTUM, Reestimate
-from kernelkit.train.checkpoint import reseed
+from kernelkit.train.callbacks import reseed
 from kernelkit.train.clock import Clock, OutOfTime
+from kernelkit.train.ema import Averaging
 from kernelkit.train.feeding import waiting_share
 from kernelkit.train.head import (
     STRENGTHS,
@@ -34,10 +35,9 @@ from kernelkit.train.head import (
     fit_on_flows,
 )
 from kernelkit.train.mixing import Mixing
-from kernelkit.train.opening import open_state
-from kernelkit.train.rates import WarmCosine, cosine_span, layer_factors, make_optimizer, paths
+from kernelkit.train.optimizer import WarmCosine, cosine_span, layer_factors, make_optimizer, paths
+from kernelkit.train.output import open_state
 from kernelkit.train.state import write_weights
-from kernelkit.train.unlike import unlike_others
 
 SIDE = 16
 
@@ -404,7 +404,7 @@ def test_validation_sees_the_average_and_training_goes_on_with_the_weights(tmp_p
 
 def test_the_average_is_the_same_on_two_devices(tmp_path):
     """Run as a script, this file has two logical devices."""
-    lib = Path(__file__).parents[1] / "lib"
+    lib = Path(__file__).parents[2] / "lib"
     done = subprocess.run(
         [sys.executable, __file__, str(tmp_path)],
         env=os.environ | {"PYTHONPATH": str(lib), "TF_CPP_MIN_LOG_LEVEL": "3"},

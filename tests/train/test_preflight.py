@@ -5,20 +5,20 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from tiny_competition import load, write_competition
 
 import failing_steps
 from failing_steps import MAKERS, Settings, Stage
 from kernelkit.data.tables import PhotoTables
 from kernelkit.train import devices
-from kernelkit.train.candidates import Candidate, allowed_precisions, candidates, safest
 from kernelkit.train.child import Child
 from kernelkit.train.devices import unusable_tpu
 from kernelkit.train.memory import activation_bytes, photos_that_fit, step_bytes
-from kernelkit.train.opening import open_state
+from kernelkit.train.output import open_state
 from kernelkit.train.precision import FLOAT16, FLOAT16_WITHOUT_DEPTHWISE, FLOAT32
 from kernelkit.train.preflight import Preflight, choose_step
-from kernelkit.train.trial import TOO_LARGE
-from tiny_competition import load, write_competition
+from kernelkit.train.preflight_worker import TOO_LARGE
+from kernelkit.train.step_mode import Candidate, allowed_precisions, candidates, safest
 
 BACKBONES = {"tiny": SimpleNamespace(gmacs=1.0, size=(24, 32))}
 WAYS = [Candidate(1, FLOAT16), Candidate(1, FLOAT16_WITHOUT_DEPTHWISE), Candidate(1, FLOAT32)]

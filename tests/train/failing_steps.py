@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from kernelkit.train.mixing import Mixing
 from kernelkit.train.precision import scaled_for_float16
-from kernelkit.train.trial import Makers
+from kernelkit.train.preflight_worker import Makers
 
 
 @dataclass(frozen=True)

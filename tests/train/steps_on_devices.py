@@ -14,9 +14,9 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
 
-from kernelkit.train.averaging import Averaging  # noqa: E402
 from kernelkit.train.backbones import load_backbone, open_backbone  # noqa: E402
 from kernelkit.train.devices import make_strategy, shared_batch  # noqa: E402
+from kernelkit.train.ema import Averaging  # noqa: E402
 from kernelkit.train.mixing import Mixing  # noqa: E402
 from kernelkit.train.precision import scaled_for_float16, set_precision  # noqa: E402
 from kernelkit.train.sharing import predict, share  # noqa: E402

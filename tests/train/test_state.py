@@ -12,9 +12,9 @@ import pytest
 from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
 from kernelkit.predict.portfolio import remove_members
-from kernelkit.train.checkpoint import Checkpoint, Diverged
+from kernelkit.train.callbacks import Checkpoint, Diverged
 from kernelkit.train.clock import Clock, OutOfTime
-from kernelkit.train.opening import STATE, choose_output, has_marker, open_state
+from kernelkit.train.output import STATE, choose_output, has_marker, open_state
 
 
 @dataclass

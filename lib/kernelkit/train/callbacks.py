@@ -10,12 +10,12 @@ from tqdm import tqdm
 
 from kernelkit.core.metrics import Judge, Metric
 from kernelkit.core.progress import EpochProgress, clock_text
-from kernelkit.train.averaging import Averaging
 from kernelkit.train.batchnorm import Reestimate
 from kernelkit.train.clock import Clock
 from kernelkit.train.costs import Stage, epochs_of
+from kernelkit.train.ema import Averaging
 from kernelkit.train.feeding import waiting_share
-from kernelkit.train.rates import WarmCosine, cosine_span
+from kernelkit.train.optimizer import WarmCosine, cosine_span
 from kernelkit.train.state import State
 
 LOWEST_RATE = 1e-7  # to which a plateau lowers the learning rate at most
