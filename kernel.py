@@ -399,12 +399,13 @@ import keras
 
 from ImageDataAugmentor.fused.transforms import FancyPCA
 from kernelkit.config.views import views_of
-from kernelkit.core.metrics import Judge
+from kernelkit.core.metrics import ValidationMetrics
 from kernelkit.data.batches import check_batches, keep_decoded, make_iterator
 from kernelkit.data.tables import PhotoTables, fingerprint, load_tables
-from kernelkit.predict.outcome import combine_members
-from kernelkit.predict.portfolio import Portfolio
-from kernelkit.predict.prediction import predict, with_pseudo_labels
+from kernelkit.predict.ensemble import combine_members
+from kernelkit.predict.members import MemberStore
+from kernelkit.predict.pseudo_labels import with_pseudo_labels
+from kernelkit.predict.tta import predict
 from kernelkit.report.attention import note_attention
 from kernelkit.report.metrics import stage_sentence
 from kernelkit.report.photos import note_photos
@@ -548,7 +549,7 @@ def fit_stage(config: Config, tables: PhotoTables, network, stage: Stage, clock:
     batches = make_iterator(config, tables, tables.train, augmentation(config), shuffle=True)
     validation = make_iterator(config, tables, tables.validation)
     model = compile_model(config, network, stage, rate, state.way_of(stage.name))
-    judge = Judge(state.metric, tables.positions(tables.validation))
+    judge = ValidationMetrics(state.metric, tables.positions(tables.validation))
     model.measure = lambda: judge(predict_batches(network, validation))
     state.restore(network, model.optimizer, model.trainable_variables)
     model.fit(
@@ -583,23 +584,23 @@ def go(run: Run) -> None:
     plan, state, output = run.plan, run.state, run.output
     note_photos(output, run.folds)
     known = {name: decisive(each, MAY_CHANGE) for name, each in run.members.items()}
-    portfolio = Portfolio(output / "members", ROOT / "input", run.folds, state)
-    plan.done = [job for job in plan.jobs if portfolio.has(job.member, known[job.member], job.fold)]
+    members = MemberStore(output / "members", ROOT / "input", run.folds, state)
+    plan.done = [job for job in plan.jobs if members.has(job.member, known[job.member], job.fold)]
     make = Makers(weights_of, build_model, compile_model, augmentation)
     strategy = choose_step(run.config, run.members, BACKBONES, run.folds[0], state, make)
     for job in plan.jobs_to_run():  # every member on a fold before any on the next
         began = time.monotonic()
         keras.utils.clear_session()  # of the network before; inside the scope it would break it
         with strategy.scope(), failures_explained():
-            fold, network = run_job(run, job, portfolio.tests())
+            fold, network = run_job(run, job, members.tests())
         alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
-        write_weights(network, alone or portfolio.weights_file(job.member, job.fold))
+        write_weights(network, alone or members.weights_file(job.member, job.fold))
         cut = state.stage < len(run.members[job.member].stages)  # time was up
-        portfolio.add(job.member, known[job.member], fold, cut)
+        members.add(job.member, known[job.member], fold, cut)
         state.finish_job(job.cost, time.monotonic() - began, cut)
         note_attention(output, network, run.folds[job.fold], fold)
-    outcome = combine_members(portfolio.members, run.folds, run.config.seed)
-    write_results(run, outcome, time.monotonic() - START, augmentation)
+    result = combine_members(members.by_name, run.folds, run.config.seed)
+    write_results(run, result, time.monotonic() - START, augmentation)
     finish(output)
 
 

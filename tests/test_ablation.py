@@ -4,10 +4,11 @@ import json
 import sys
 from pathlib import Path
 
-import ablation
 import numpy as np
 import pandas as pd
 import pytest
+
+import ablation
 
 LABELS = np.array(["a", "b", "a", "b"])
 IDS = np.array(["1", "2", "3", "4"])

@@ -6,11 +6,10 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-from equipment import EQUIPMENT
 from PIL import Image
 from sklearn.linear_model import RidgeClassifier
-from vehicles import VEHICLES
 
+from equipment import EQUIPMENT
 from kernelkit.data.check import check_photos
 from kernelkit.data.read import read_competition
 from kernelkit.data.split import split
@@ -19,6 +18,7 @@ from sample.cars import draw_photo
 from sample.competition import draw_competition
 from sample.features import FEATURES
 from tiny_competition import HOME
+from vehicles import VEHICLES
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,11 @@ import albumentations as A
 import cv2
 import numpy as np
 import psutil
+from tqdm import tqdm
+
+import kernel
 from bare_kernels import bare_kernels
+from ImageDataAugmentor import ImageDataAugmentor
 from peers import (
     BATCH,
     SIZE,
@@ -44,10 +48,6 @@ from peers import (
     tf_data,
     torch_loader,
 )
-from tqdm import tqdm
-
-import kernel
-from ImageDataAugmentor import ImageDataAugmentor
 
 SLICE = 1.0  # seconds that a pipeline is measured before the next one's turn
 SETTLING = 0.5  # seconds before that, in which tf.data uses up the batches that it holds ready

@@ -22,11 +22,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[2] / "lib"))
 
 from equipment import EQUIPMENT
-from vehicles import VEHICLES
-
 from ImageDataAugmentor.augmentor import ImageDataAugmentor
 from kernelkit.train.plain import Plain
 from sample.cars import draw_photo
+from vehicles import VEHICLES
 
 SIZE = (72, 96)  # height and width of the photos as the backbone gets them
 DRAWN = (480, 640)  # height and width at which a drawn competition has its photos

@@ -1,7 +1,8 @@
 """Folders that could mislead the kernel: every submitted row is of its own Id's photo."""
 
-import hostile_folders
 import pytest
+
+import hostile_folders
 
 
 @pytest.mark.slow

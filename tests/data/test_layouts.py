@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from real_layouts import ALL
 
 from kernelkit.core.problem import Problem
 from kernelkit.core.tables import read_csv
@@ -17,6 +16,7 @@ from kernelkit.data.infer_layout import layout_of, propose, source_of
 from kernelkit.data.layout import Layout, literal
 from kernelkit.data.read import class_folders, one_hot, read_competition, refuse_several
 from kernelkit.data.split import split
+from real_layouts import ALL
 from tiny_competition import HOME, write_competition, write_photo
 
 

@@ -18,6 +18,8 @@ import tempfile
 import cv2
 import numpy as np
 import pandas as pd
+
+from ImageDataAugmentor.image_data_augmentor import ImageDataAugmentor
 from pictures import (
     CLASSES,
     DATAFRAME_CASES,
@@ -28,8 +30,6 @@ from pictures import (
     pixels,
     table,
 )
-
-from ImageDataAugmentor.image_data_augmentor import ImageDataAugmentor
 
 
 def fact(value):

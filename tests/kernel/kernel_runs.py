@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+
 from tiny_kernel import TINY, kernel
 
 SCRIPT = Path(__file__).with_name("tiny_kernel.py")

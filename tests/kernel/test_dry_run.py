@@ -9,15 +9,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
-import pretrain
 import pytest
-from equipment import EQUIPMENT
-from vehicles import VEHICLES
 
+import pretrain
+from equipment import EQUIPMENT
 from kernelkit.train.plain import Plain
 from sample.bodies import CARS
 from sample.competition import plan
 from sample.features import FEATURES
+from vehicles import VEHICLES
 
 REPOSITORY = Path(__file__).parents[2]
 WEIGHTS = REPOSITORY / "lib" / "weights"

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+
 from kernel_runs import start, stop_in
 
 SCRIPT = Path(__file__).with_name("two_devices.py")

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from kernel_runs import SCRIPT, start
-from tiny_kernel import TINY, kernel
 
+from kernel_runs import SCRIPT, start
 from kernelkit.core.locks import only_one
+from tiny_kernel import TINY, kernel
 
 QUICK = ["--stages", "head:0:1e-3:1", "--tta", "1"]
 
@@ -31,7 +31,7 @@ def test_an_unexpected_error_is_one_sentence_with_its_traceback_in_a_file(
     def fail(*_):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("kernelkit.predict.prediction.predict_views", fail)
+    monkeypatch.setattr("kernelkit.predict.tta.predict_views", fail)
     assert run(competition, tmp_path) == 1
     file = tmp_path / "traceback.txt"
     assert last_line(capsys) == (

@@ -14,11 +14,11 @@ import keras
 import pandas as pd
 import psutil
 import pytest
-from kernel_runs import check_full_disk, run_short
-from tiny_kernel import TINY, final_config, kernel
 
 from ImageDataAugmentor.reading import ImageLoader
-from kernelkit.predict.prediction import predict, predict_photos
+from kernel_runs import check_full_disk, run_short
+from kernelkit.predict.tta import predict, predict_photos
+from tiny_kernel import TINY, final_config, kernel
 
 ROOT = Path(kernel.__file__).parent
 

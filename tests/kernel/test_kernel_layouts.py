@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from kernel_runs import run
-from tiny_competition import write_photo
 
+from kernel_runs import run
 from kernelkit.core.metrics import METRICS
 from sample.competition import draw_competition
+from tiny_competition import write_photo
 
 ONE = ("--stages", "head:0:3e-2:3,all:1:3e-3:3")
 

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from tiny_kernel import TINY, final_config, kernel
 
 from kernelkit.core.problem import Problem
 from kernelkit.train.backbones import is_norm, layers_of, load_backbone, preprocess, unfreeze
 from kernelkit.train.precision import set_precision
+from tiny_kernel import TINY, final_config, kernel
 
 REAL = [n for n, row in kernel.BACKBONES.items() if row.package == "keras.applications"]
 LIGHT = {"MobileNet", "Xception", "InceptionV3", "EfficientNetB3", "ConvNeXtTiny"}

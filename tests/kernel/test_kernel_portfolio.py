@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from kernel_runs import check_submission, run, start, stop_in
-from tiny_kernel import kernel
 
+from kernel_runs import check_submission, run, start, stop_in
 from kernelkit.train.plan import Plan
+from tiny_kernel import kernel
 
 SHORT = ["--stages", "head:0:3e-2:1:views=1,all:1:1e-2:2", "--tta", "2"]
 MEMBERS = ["--members", "a:TinyNet,b:TinyNet:image_size=32x40", "--folds", "2"]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from kernel_runs import run, start, stop_in, whole_run
-from tiny_kernel import kernel
 
+from kernel_runs import run, start, stop_in, whole_run
 from kernelkit.train.callbacks import Checkpoint
+from tiny_kernel import kernel
 
 SCHEDULE = [("head", 3), ("half", 2), ("most", 2), ("all", 2)]
 EPOCHS = [(name, epoch) for name, epochs in SCHEDULE for epoch in range(1, epochs + 1)]

@@ -7,11 +7,11 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
-from kernel_runs import check_submission, run, whole_run
-from tiny_kernel import TINY, final_config, kernel
 
+from kernel_runs import check_submission, run, whole_run
 from kernelkit.config.views import views_of
 from kernelkit.core.metrics import unpacked
+from tiny_kernel import TINY, final_config, kernel
 
 
 @pytest.fixture(scope="module")

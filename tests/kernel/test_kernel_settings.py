@@ -7,12 +7,12 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from tiny_competition import write_csv, write_photo
-from tiny_kernel import TINY, final_config, kernel
 
 from kernelkit.config.members import decisive
 from kernelkit.config.settings import text_of
 from kernelkit.core.problem import Problem
+from tiny_competition import write_csv, write_photo
+from tiny_kernel import TINY, final_config, kernel
 
 KERNEL = Path(kernel.__file__)
 

@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from real_layouts import pack
-from tiny_competition import HOME
 
 from kernelkit.data.check import check_photos
 from kernelkit.data.find import opened
 from kernelkit.data.read import read_competition
 from loopback.scoring import score_file
 from loopback.server import Loopback
+from real_layouts import pack
 from sample.competition import draw_competition
 from sample.layouts import LAYOUTS
 from ship.project.project import competition_slug
 from ship.project.script import read_block
 from shipping import KEY, REPOSITORY, World, make_project
+from tiny_competition import HOME
 
 QUICK = {"dataset_delay": 0.05, "queue_delay": 0.02, "scoring_delay": 0.05, "key": KEY}
 SIZE = (96, 128)

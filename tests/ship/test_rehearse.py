@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import f1_score, log_loss, roc_auc_score
-from tiny_competition import write_csv, write_photo
 
 from kernelkit.data.read import read_competition
 from sample.competition import draw_competition
@@ -19,6 +18,7 @@ from ship.commands.rehearse import own_competition
 from ship.project.project import Project
 from ship.project.script import read_block
 from shipping import KERNEL, REPOSITORY, Outcome, make_competition, make_project
+from tiny_competition import write_csv, write_photo
 
 
 def rehearse(folder, *arguments: str) -> Outcome:

@@ -5,7 +5,6 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from tiny_competition import load, write_competition
 
 import failing_steps
 from failing_steps import MAKERS, Settings, Stage
@@ -19,6 +18,7 @@ from kernelkit.train.precision import FLOAT16, FLOAT16_WITHOUT_DEPTHWISE, FLOAT3
 from kernelkit.train.preflight import Preflight, choose_step
 from kernelkit.train.preflight_worker import TOO_LARGE
 from kernelkit.train.step_mode import Candidate, allowed_precisions, candidates, safest
+from tiny_competition import load, write_competition
 
 BACKBONES = {"tiny": SimpleNamespace(gmacs=1.0, size=(24, 32))}
 WAYS = [Candidate(1, FLOAT16), Candidate(1, FLOAT16_WITHOUT_DEPTHWISE), Candidate(1, FLOAT32)]

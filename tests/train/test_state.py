@@ -11,7 +11,7 @@ import pytest
 
 from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
-from kernelkit.predict.portfolio import remove_members
+from kernelkit.predict.members import remove_members
 from kernelkit.train.callbacks import Checkpoint, Diverged
 from kernelkit.train.clock import Clock, OutOfTime
 from kernelkit.train.output import STATE, choose_output, has_marker, open_state

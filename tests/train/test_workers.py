@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tiny_kernel import kernel
 
 from kernelkit.core.problem import Problem
 from kernelkit.train.workers import own_folder, worker
+from tiny_kernel import kernel
 
 SCRIPT = Path(__file__).parents[1] / "kernel" / "tiny_kernel.py"
 SHORT = ["--stages", "head:0:3e-2:1:views=1,half:0.5:1e-2:2", "--tta", "1"]

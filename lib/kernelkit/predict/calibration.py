@@ -12,20 +12,17 @@ RANGE = (0.2, 5.0)  # temperatures beyond it come from too few photos
 
 
 def temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Return the temperature that minimises log loss.
+    """Return the temperature that minimises log loss, 0.2 to 5; 1 where none lowers it.
 
-    After Guo et al., "On Calibration of Modern Neural Networks" (2017). Its logarithm is searched,
-    so that halving and doubling are equally far. A normal prior holds it near 0, which a few photos
-    outweigh: without one, photos that are all right would make every answer as sure as can be, and
-    the first wrong test photo would cost more than they gain.
+    Above 1 the network is overconfident. After Guo et al., "On Calibration of Modern Neural
+    Networks" (2017). Its logarithm is searched, so that halving and doubling are equally far. A
+    normal prior holds it near 0, which a few photos outweigh: without one, photos that are all
+    right would make every prediction as sure as can be, and the first wrong test photo would cost
+    more than they gain.
 
     Args:
         probabilities: float [photos, classes], of photos that did not train.
         truth: int [photos], positions of the true classes.
-
-    Returns:
-        0.2 to 5: above 1 where the network is too sure of itself. 1 where no temperature lowers the
-        log loss.
 
     Raises:
         ValueError: the lengths differ, there are no photos, or a probability is not finite.
@@ -41,14 +38,11 @@ def temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
 
 
 def apply_temperature(probabilities: np.ndarray, T: float) -> np.ndarray:
-    """Return the softmax of the logits divided by T; the order of the classes stays.
+    """Return the softmax of the logits divided by T, float32; the order of the classes stays.
 
     Args:
         probabilities: float [photos, classes].
-        T: above 0; 1 changes nothing.
-
-    Returns:
-        float32 [photos, classes], rows that sum to 1.
+        T: 1 changes nothing.
 
     Raises:
         ValueError: T is not above 0.
@@ -60,29 +54,33 @@ def apply_temperature(probabilities: np.ndarray, T: float) -> np.ndarray:
     return softmax(logits / T, axis=1).astype("float32")
 
 
-def expected_calibration_error(
-    probabilities: np.ndarray, truth: np.ndarray, bins: int = 15
-) -> float:
-    """Return by how much confidence and accuracy differ on average.
+def reliability(probabilities: np.ndarray, truth: np.ndarray, bins: int) -> pd.DataFrame:
+    """Return a row for each bin of confidence that has photos: confidence, accuracy, photos.
 
-    Photos are put into bins by the probability of their most probable class, after Guo et al.
-    (2017); the differences of the bins' means are weighted by their numbers of photos.
+    Bins are of equal width, by the probability of a photo's most probable class; `bin` is their
+    number from 1. Confidence and accuracy are means, 0 to 1.
 
     Args:
         probabilities: float [photos, classes].
         truth: int [photos], positions of the true classes.
-        bins: how many, of equal width, 1 or more.
-
-    Returns:
-        0 to 1; 0 is perfect.
+        bins: 1 or more.
 
     Raises:
         ValueError: the lengths differ.
     """
     confidence = np.asarray(probabilities, "float64").max(1)
-    right = probabilities.argmax(1) == truth
-    rows = pd.DataFrame({"confidence": confidence, "right": right})
-    parts = rows.groupby(np.ceil(confidence * bins).clip(1, bins))
-    means = parts.mean()
-    sizes = parts.size() / len(rows)
-    return float((sizes * (means["right"] - means["confidence"]).abs()).sum())
+    rows = pd.DataFrame({"confidence": confidence, "accuracy": probabilities.argmax(1) == truth})
+    groups = rows.groupby(np.ceil(confidence * bins).clip(1, bins))
+    return groups.mean().assign(photos=groups.size()).rename_axis("bin").reset_index()
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, truth: np.ndarray, bins: int = 15
+) -> float:
+    """Return the mean difference of confidence and accuracy, 0 to 1; 0 is perfect.
+
+    After Guo et al. (2017). The arguments and errors are those of `reliability`.
+    """
+    table = reliability(probabilities, truth, bins)
+    gaps = (table.accuracy - table.confidence).abs()
+    return float((gaps * table.photos).sum() / table.photos.sum())

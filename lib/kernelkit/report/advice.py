@@ -14,9 +14,9 @@ from pathlib import PurePath
 import numpy as np
 import pandas as pd
 
-from kernelkit.core.metrics import Z
+from kernelkit.core.metrics import Z, wilson
 from kernelkit.core.progress import clock_text
-from kernelkit.report.figuring import by_size, conflicts, confused_pairs, wilson
+from kernelkit.report.figuring import by_size, conflicts, confused_pairs
 from kernelkit.report.saved import Run
 
 GAP = 0.05  # of training above validation accuracy, that tells of overfitting

@@ -21,8 +21,8 @@ from kernelkit.core.files import write_atomically
 if TYPE_CHECKING:
     import keras
 
+    from kernelkit.core.contract import Fold
     from kernelkit.data.tables import PhotoTables
-    from kernelkit.predict.portfolio import Fold
 
 FOLDER = Path("report") / "attention"
 FIRST = 24  # photos of a kind that a sheet shows: all of these are looked at before any other

@@ -1,41 +1,14 @@
 """The figures of a report that follow from what a run has saved."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from kernelkit.core import metrics as scores
-from kernelkit.core.metrics import unpacked
+from kernelkit.core.metrics import Interval, paired_difference, unpacked
 from kernelkit.report.saved import Run
 
 BINS = 10  # of the calibration chart
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A fraction with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def wilson(right: int, photos: int) -> Interval:
-    """Return a fraction of photos with its interval, as `scores.wilson` has it, 0 to 1."""
-    return Interval(right / photos, *scores.wilson(right, photos))
-
-
-def paired(ours: np.ndarray, theirs: np.ndarray) -> Interval:
-    """Return by how much our accuracy exceeds theirs on the same photos, with its 95 % interval.
-
-    Args:
-        ours: bool [photos], whether each is right.
-        theirs: the same of the other prediction.
-    """
-    difference = float(np.mean(ours.astype(float) - theirs)) if len(ours) else 0.0
-    return Interval(difference, *scores.paired_interval(ours, theirs))
 
 
 def class_table(run: Run) -> pd.DataFrame:
@@ -151,7 +124,7 @@ def gain_over(epoch: pd.Series, other: pd.Series, photos: int) -> Interval | Non
     told = epoch.get("right"), other.get("right")
     if not photos or not all(isinstance(text, str) for text in told):
         return None
-    return paired(*(unpacked(text, photos) for text in told))
+    return paired_difference(*(unpacked(text, photos) for text in told))
 
 
 def conflicts(photos: pd.DataFrame) -> pd.DataFrame:

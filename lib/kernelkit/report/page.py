@@ -6,21 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from kernelkit.core.metrics import METRICS, Z
+from kernelkit.core.metrics import METRICS, Interval, Z, paired_difference, wilson
 from kernelkit.core.progress import clock_text
-from kernelkit.predict.suspects import why_silent
+from kernelkit.predict.label_issues import why_no_issues
 from kernelkit.report import charts
 from kernelkit.report.advice import advise
 from kernelkit.report.charts import signed
 from kernelkit.report.figuring import (
-    Interval,
     calibration,
     class_table,
     confused_pairs,
     confusion,
-    paired,
     stage_table,
-    wilson,
 )
 from kernelkit.report.pictures import WIDE, Thumbnails
 from kernelkit.report.saved import Run
@@ -51,7 +48,7 @@ def contents(run: Run, thumbnails: Thumbnails) -> dict:
         "title": title_of(run),
         "long_labels": max(map(len, run.classes), default=0) > LONG_LABEL,
         "scaled_twice": run.settings.get("input_range") == "0..1",
-        "silence": why_silent(run.validation, run.truth) if run.finished else "",
+        "silence": why_no_issues(run.validation, run.truth) if run.finished else "",
         "networks": charts.networks(run),
         "stages": stage_rows(run),
         "settings": {k: v for k, v in run.settings.items() if k != "stages"},
@@ -197,7 +194,7 @@ def views_of(run: Run) -> dict | None:
     if not metrics["tta_used"] and plain == mean:
         return None
     if metric is METRICS["accuracy"]:
-        gains = {m.name: paired(m.right, m.right_plain) for m in run.members}
+        gains = {m.name: paired_difference(m.right, m.right_plain) for m in run.members}
         ends = {n: [signed(100 * v) for v in (g.low, g.high)] for n, g in gains.items()}
         texts = f"{plain:.2%}", f"{mean:.2%}", f"{signed(100 * (mean - plain))} points"
     else:
@@ -262,7 +259,7 @@ def member_rows(run: Run) -> list[dict]:
     for row in run.metrics["members"]:
         member, lead = known.get(row["name"]), None
         if member and np.array_equal(member.ids, run.held_out.Id.to_numpy(str)):
-            lead = paired(run.right, member.right)
+            lead = paired_difference(run.right, member.right)
         plain = member.accuracy_plain if member else None
         rows.append(row | {"plain": plain, "lead": lead})
     return rows

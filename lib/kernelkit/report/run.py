@@ -12,19 +12,20 @@ import numpy as np
 import pandas as pd
 
 from kernelkit.core.boundary import doing
+from kernelkit.core.contract import MemberMetrics, Metrics, write_metrics
 from kernelkit.core.progress import clock_text
 from kernelkit.data.batches import make_iterator
 from kernelkit.data.exclude import with_marks
 from kernelkit.data.layout import Layout
 from kernelkit.predict.calibration import expected_calibration_error
-from kernelkit.predict.suspects import label_suspects
+from kernelkit.predict.label_issues import find_label_issues
 from kernelkit.report.files import write_arrays, write_list, write_table
 from kernelkit.report.machine import device_names, packages_found, peak_memory_mb, versions
-from kernelkit.report.metrics import MemberMetrics, Metrics, StageMetrics
+from kernelkit.report.metrics import stage_metrics
 
 if TYPE_CHECKING:
     from kernelkit.data.tables import PhotoTables
-    from kernelkit.predict.outcome import Outcome
+    from kernelkit.predict.ensemble import BlendResult
     from kernelkit.train.plan import Run
     from kernelkit.train.state import State
 
@@ -33,12 +34,12 @@ MOST_PHOTOS = 5  # in the picture of augmented photos, one of each class
 AUGMENTED = 4  # versions of each
 
 
-def write_results(run: "Run", outcome: "Outcome", seconds: float, augment: Callable) -> None:
+def write_results(run: "Run", result: "BlendResult", seconds: float, augment: Callable) -> None:
     """Write the results of a finished run, and remove its state unless time cut it short.
 
     Args:
         run: what it is.
-        outcome: what the members say together.
+        result: what the members say together.
         seconds: of this session so far.
         augment: returns the training's augmentation for settings.
 
@@ -46,42 +47,42 @@ def write_results(run: "Run", outcome: "Outcome", seconds: float, augment: Calla
         OSError: a file that counts can't be written.
     """
     doing("writing the results")
-    print(outcome.sentence(), flush=True)
-    write_files(run, outcome, seconds)
-    decorate(run, outcome, augment)
+    print(result.sentence(), flush=True)
+    write_files(run, result, seconds)
+    decorate(run, result, augment)
     if names := untrained(run.state):
         print(f"The submission is of an untrained network ({'; '.join(names)}): give it more time.")
     run.state.end()
     print(f"{run.output / 'submission.csv'} is ready after {clock_text(seconds)}", flush=True)
 
 
-def write_files(run: "Run", outcome: "Outcome", seconds: float) -> None:
+def write_files(run: "Run", result: "BlendResult", seconds: float) -> None:
     """Write submission.csv, history.csv, probabilities.npz and metrics.json.
 
     The arguments are those of `write_results`.
     """
-    tables, held_out, output = run.folds[0], outcome.held_out, run.output
-    competition, test = tables.competition, tables.with_prior(outcome.test)
+    tables, held_out, output = run.folds[0], result.held_out, run.output
+    competition, test = tables.competition, tables.with_prior(result.test)
     write_table(competition.submission(test), output / "submission.csv")
     write_table(pd.DataFrame(run.state.history), output / "history.csv")
     classes = np.asarray(competition.classes)
     arrays = {
         "test": test,
         "test_ids": competition.test.Id.to_numpy(str),
-        "validation": outcome.validation,
+        "validation": result.validation,
         "validation_ids": held_out.Id.to_numpy(str),
         "validation_labels": held_out.label.to_numpy(classes.dtype),
         "validation_folds": held_out.fold.to_numpy(),
         "classes": classes,
     }
     write_arrays(arrays, output / "probabilities.npz")
-    metrics_of(run, outcome, seconds).write(output / "metrics.json")
+    write_metrics(output, metrics_of(run, result, seconds))
 
 
-def metrics_of(run: "Run", outcome: "Outcome", seconds: float) -> Metrics:
+def metrics_of(run: "Run", result: "BlendResult", seconds: float) -> Metrics:
     """Return the metrics of a run; the arguments are those of `write_results`."""
     config, members, parts, state = run.config, run.members, run.folds, run.state
-    competition, truth = parts[0].competition, parts[0].positions(outcome.held_out)
+    competition, truth = parts[0].competition, parts[0].positions(result.held_out)
     networks = dict.fromkeys((row["member"], row["fold"]) for row in state.history)
     return Metrics(
         competition=competition.layout.slug or competition.folder.name,
@@ -93,20 +94,20 @@ def metrics_of(run: "Run", outcome: "Outcome", seconds: float) -> Metrics:
         weights=Path(config.weights).name,
         seed=config.seed,
         train_images=len(parts[0].train),
-        val_images=len(outcome.held_out),
+        val_images=len(result.held_out),
         test_images=len(competition.test),
         excluded_images=len(competition.excluded),
         classes=competition.classes,
         stages=[
-            StageMetrics.of(stage, state.rows_of(*network), *network, outcome.metric)
+            stage_metrics(stage, state.rows_of(*network), *network, result.metric)
             for network in networks or [(state.member, state.fold)]
             for stage in members[network[0]].stages
         ],
-        **measured(competition.layout, outcome, truth),
-        tta_used=any(len(f.views) > 1 for m in outcome.members.values() for f in m.folds.values()),
+        **measured(competition.layout, result, truth),
+        tta_used=any(len(f.views) > 1 for m in result.members.values() for f in m.folds.values()),
         folds=config.folds,
-        members=[member_metrics(name, outcome) for name in outcome.members],
-        blend=outcome.blend.method,
+        members=[member_metrics(name, result) for name in result.members],
+        blend=result.blend.method,
         command=command_line(),
         time_limit=config.time_limit,
         jobs=state.jobs,
@@ -136,39 +137,39 @@ def untrained(state: "State") -> list[str]:
     return [f"{member}, fold {fold}" for member, fold in jobs if not state.rows_of(member, fold)]
 
 
-def measured(layout: Layout, outcome: "Outcome", truth: np.ndarray) -> dict:
+def measured(layout: Layout, result: "BlendResult", truth: np.ndarray) -> dict:
     """Return what metrics.json says of the competition's metric, its values and accuracies."""
-    low, high = outcome.metric.interval(outcome.validation, truth)
+    low, high = result.metric.interval(result.validation, truth)
     return {
         "metric": layout.metric,
-        "greater_is_better": outcome.metric.greater,
-        "score": outcome.score,
+        "greater_is_better": result.metric.greater,
+        "score": result.score,
         "score_low": low,
         "score_high": high,
-        "score_interval": outcome.metric.interval_method,
-        "score_plain": outcome.score_plain,
-        "score_tta": outcome.score_tta,
+        "score_interval": result.metric.interval_method,
+        "score_plain": result.score_plain,
+        "score_tta": result.score_tta,
         "submission": layout.submission,
-        "val_accuracy": outcome.accuracy_plain,
-        "val_accuracy_tta": outcome.accuracy_tta,
-        "val_accuracy_submitted": outcome.accuracy,
-        "calibration_error": expected_calibration_error(outcome.validation, truth),
+        "val_accuracy": result.accuracy_plain,
+        "val_accuracy_tta": result.accuracy_tta,
+        "val_accuracy_submitted": result.accuracy,
+        "calibration_error": expected_calibration_error(result.validation, truth),
     }
 
 
-def member_metrics(name: str, outcome: "Outcome") -> MemberMetrics:
+def member_metrics(name: str, result: "BlendResult") -> MemberMetrics:
     """Return what metrics.json says of a member."""
-    member = outcome.members[name]
+    member = result.members[name]
     return MemberMetrics(
         name=name,
         backbone=member.settings["backbone"],
         image_size=list(member.settings["image_size"]),
         folds=list(member.folds),
         views=[fold.views for fold in member.folds.values()],
-        val_accuracy=outcome.accuracies[name],
-        score=outcome.blend.scores[name],
-        temperature=outcome.temperatures[name],
-        weight=outcome.blend.weights.get(name, 0.0),
+        val_accuracy=result.accuracies[name],
+        score=result.blend.scores[name],
+        temperature=result.temperatures[name],
+        weight=result.blend.weights.get(name, 0.0),
     )
 
 
@@ -177,17 +178,17 @@ def first_member(run: "Run"):
     return next(iter(run.members.values()))
 
 
-def decorate(run: "Run", outcome: "Outcome", augment: Callable) -> None:
+def decorate(run: "Run", result: "BlendResult", augment: Callable) -> None:
     """Write the lists of doubtful photos and the pictures; warn where that fails.
 
     The arguments are those of `write_results`.
     """
     output, tables, state = run.output, run.folds[0], run.state
     classes = tables.competition.classes
-    predicted = np.asarray(classes)[outcome.validation.argmax(1)]
-    truth, excluded = outcome.held_out.label, tables.competition.excluded
-    suspects = label_suspects(
-        outcome.held_out, outcome.validation, tables.positions(outcome.held_out), classes
+    predicted = np.asarray(classes)[result.validation.argmax(1)]
+    truth, excluded = result.held_out.label, tables.competition.excluded
+    suspects = find_label_issues(
+        result.held_out, result.validation, tables.positions(result.held_out), classes
     )
     writers: dict[str, Callable[[Path], None]] = {
         "class_balance.png": partial(draw, "class_balance", tables.class_counts()),

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from kernelkit.core.contract import PROBABILITIES, UNREADABLE
 from kernelkit.core.metrics import METRICS, Metric
 from kernelkit.core.problem import Problem
 from kernelkit.core.tables import read_csv
-from kernelkit.predict.portfolio import FILE, UNREADABLE
 from kernelkit.report.attention import signature
 
 PHOTO_COLUMNS = ["Id", "set", "label", "fold", "group", "width", "height", "path"]
@@ -196,7 +196,7 @@ def read_members(folder: Path, metrics: dict, fingerprint: str | None) -> list[S
 
     Those of another run are left out: they are not in its metrics, or have another fingerprint.
     """
-    files = sorted(folder.glob(f"members/*/{FILE}"))
+    files = sorted(folder.glob(f"members/*/{PROBABILITIES}"))
     named = [member["name"] for member in metrics.get("members", [])]
     if named:
         files = sorted(

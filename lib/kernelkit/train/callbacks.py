@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from kernelkit.core.metrics import Judge, Metric
+from kernelkit.core.metrics import Metric, ValidationMetrics
 from kernelkit.core.progress import EpochProgress, clock_text
 from kernelkit.train.batchnorm import Reestimate
 from kernelkit.train.clock import Clock
@@ -40,7 +40,7 @@ def make_counters(config, metric: Metric) -> dict[str, keras.callbacks.Callback]
 
 
 def make_callbacks(
-    config, state: State, clock: Clock, network: keras.Model, batches, judge: Judge
+    config, state: State, clock: Clock, network: keras.Model, batches, judge: ValidationMetrics
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks of the stage at which `state` stands; the last is the `Checkpoint`.
 
@@ -119,7 +119,7 @@ class Checkpoint(keras.callbacks.Callback):
         clock: Clock,
         network: keras.Model,
         batches,
-        judge: Judge,
+        judge: ValidationMetrics,
         counters: dict[str, keras.callbacks.Callback],
         seed: int,
         averaging: Averaging | None = None,

@@ -15,7 +15,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
-from kernelkit.core.metrics import Judge, accuracy, log_loss
+from kernelkit.core.metrics import ValidationMetrics, accuracy, log_loss
 from kernelkit.data.batches import make_iterator
 from kernelkit.data.outliers import unlike_others
 from kernelkit.data.tables import PhotoTables
@@ -202,7 +202,7 @@ def fit_on_flows(
     weights = fit(features, positions, held, labels[1])
     for layer, own in zip(layers, weights, strict=True):
         layer.set_weights(own)
-    validate = Judge(state.metric, labels[1])
+    validate = ValidationMetrics(state.metric, labels[1])
     judged = validate(what_it_says(head, held))
     fitted = what_it_says(head, features), positions
     logs = {"loss": log_loss(*fitted), "accuracy": accuracy(*fitted)}

@@ -2,11 +2,11 @@
 
 import argparse
 import difflib
-from pathlib import Path
 
+from kernelkit.core.contract import ValidationPredictions
 from kernelkit.core.problem import Problem
 from ship.commands.local import named_run, run_arguments
-from ship.commands.paired import Pair, aligned, answers, columns, compared, said_of, texts
+from ship.commands.paired import Pair, aligned, answers, columns, compared, predictions_of, texts
 from ship.context import Context
 from ship.grammar import Usage
 from ship.ledger import Run
@@ -52,9 +52,11 @@ def script_of(context: Context, run: Run) -> str:
     return context.remote.source(run.kernel, run.version)
 
 
-def photo_lines(pair: Pair, first: Run, second: Run, folders: list[Path]) -> list[str]:
+def photo_lines(
+    pair: Pair, first: Run, second: Run, predictions: list[ValidationPredictions]
+) -> list[str]:
     """Return which photos only one of two runs gets right, with the other one's answer."""
-    said = [answers(folder) for folder in folders]
+    said = [answers(one) for one in predictions]
     lines = [
         f"{pair.photos} photos validated both: the {second.metric} of {second.name} is "
         f"{pair.difference:+.4f} to {first.name}'s, p = {pair.p:.3f} ({pair.test})"
@@ -101,10 +103,11 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     rows = columns([first, second], folders)
     named = zip((first, second), rows, strict=True)
     say(aligned([{"run": run.name, **texts(row)} for run, row in named]), result=True)
-    told = [said_of(folder) for folder in folders]
-    pair = compared(*told, second.metric) if all(told) else None
+    predictions = [predictions_of(folder) for folder in folders]
+    pair = compared(*predictions, second.metric) if all(predictions) else None
     if pair is None:
-        lacking = [run for run, f in zip((first, second), folders, strict=True) if not answers(f)]
+        both = zip((first, second), predictions, strict=True)
+        lacking = [run for run, found in both if not found]
         why = "none validated both"
         if lacking:
             of_kaggle = f": `ship fetch {lacking[0].name}` brings the output"
@@ -112,5 +115,5 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
             why += of_kaggle if lacking[0].version else ""
         say(f"their photos can't be compared, because {why}", result=True)
     else:
-        say("\n".join(photo_lines(pair, first, second, folders)), result=True)
+        say("\n".join(photo_lines(pair, first, second, predictions)), result=True)
     return tell(changed=changed, diff=diff, results=rows, photos=vars(pair) if pair else None)

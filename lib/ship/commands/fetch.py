@@ -8,7 +8,6 @@ import argparse
 import contextlib
 import fnmatch
 import itertools
-import math
 import re
 import shutil
 import unicodedata
@@ -16,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from kernelkit.core import contract
 from kernelkit.core.problem import Problem
 from ship.commands.follow import refresh
 from ship.commands.push import chosen_run
@@ -23,7 +23,7 @@ from ship.context import Context
 from ship.grammar import only_version, version_arguments
 from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
 from ship.kaggle.credentials import whole, without_secrets
-from ship.kaggle.response_schemas import loads
+from ship.kaggle.response_schemas import LARGEST
 from ship.ledger import Run
 from ship.output import progress_bar, say, tell
 from ship.project.contents import sha256
@@ -151,7 +151,7 @@ def note_mounted(context: Context, run: Run, found: Any) -> None:
 def number(value: Any) -> float | None:
     """Return a finite number, None for anything else."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+    return float(value) if is_number and abs(value) < LARGEST else None
 
 
 def require_end(context: Context, run: Run) -> None:
@@ -303,10 +303,9 @@ def fetch_file(
 def read_metrics(folder: Path) -> dict[str, Any]:
     """Return the values in a run's metrics.json, {} when there is none that can be read."""
     try:
-        metrics = loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return contract.read_metrics(folder)
+    except Problem:
         return {}
-    return metrics if isinstance(metrics, dict) else {}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,16 +3,13 @@
 Read from a run's output: probabilities.npz, or members/NAME/probabilities.npz of its only member.
 """
 
-import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kernelkit.core.contract import ValidationPredictions, read_validation
+from kernelkit.core.problem import Problem
 from ship.ledger import Run
-
-# What NumPy and zipfile raise for files that are cut short, damaged or of another kind.
-UNREADABLE = (OSError, ValueError, KeyError, EOFError)
 
 
 @dataclass(frozen=True)
@@ -27,98 +24,58 @@ class Pair:
     """The second one's value of the metric less the first one's."""
     p: float
     """How often chance alone gives so large a difference."""
-    test: str = "exact McNemar test"
+    test: str
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a run says of its validation photos."""
-
-    ids: list[str]
-    labels: list[str]
-    classes: list[str]
-    probabilities: Any
-    """float32 [photos, classes]."""
-
-    @property
-    def answers(self) -> dict[str, tuple[str, str]]:
-        """Label and most probable class of each photo by its Id."""
-        best = [self.classes[position] for position in self.probabilities.argmax(1)]
-        return dict(zip(self.ids, zip(self.labels, best, strict=True), strict=True))
-
-
-def said_of(folder: Path) -> Said | None:
-    """Return what a run says of its validation photos, None when it tells nothing."""
-    files = [folder / "probabilities.npz", *sorted(folder.glob("members/*/probabilities.npz"))]
-    files = [file for file in files if file.is_file()]
-    if not files or (len(files) > 1 and files[0].parent != folder):
-        return None
-    import zipfile
-
-    import numpy as np  # takes a quarter of a second, so other commands do without it
-
+def predictions_of(folder: Path) -> ValidationPredictions | None:
+    """Return a run's validation predictions, None where there are none that can be read."""
     try:
-        with np.load(files[0]) as stored:
-            texts = ("validation_ids", "validation_labels", "classes")
-            ids, labels, classes = ([str(v) for v in stored[name].tolist()] for name in texts)
-            return Said(ids, labels, classes, stored["validation"])
-    except (*UNREADABLE, zipfile.BadZipFile):
+        return read_validation(folder)
+    except Problem:
         return None
 
 
-def answers(folder: Path) -> dict[str, tuple[str, str]]:
-    """Return (label, prediction) of each validation photo by its Id, {} when a run tells none."""
-    said = said_of(folder)
-    return said.answers if said else {}
+def answers(predictions: ValidationPredictions) -> dict[str, tuple[str, str]]:
+    """Return (label, most probable class) of each photo by its Id."""
+    best = [predictions.classes[position] for position in predictions.probabilities.argmax(1)]
+    return dict(zip(predictions.ids, zip(predictions.labels, best, strict=True), strict=True))
 
 
-def compared(first: Said, second: Said, metric: str) -> Pair | None:
+def compared(
+    first: ValidationPredictions, second: ValidationPredictions, metric: str
+) -> Pair | None:
     """Compare two runs by a row of METRICS on the photos that both were validated on.
 
-    None where they share no photo of the same label.
+    By the accuracy where their classes differ. None where they share no photo of the same label.
     """
-    pair = pair_of(first.answers, second.answers)
-    if pair is None or metric in ("accuracy", "micro-f1") or first.classes != second.classes:
-        return pair
     import numpy as np
 
-    from kernelkit.core.metrics import metric_named
+    from kernelkit.core.metrics import mcnemar, metric_named
 
-    rows = {name: number for number, name in enumerate(second.ids)}
-    both = [
-        (number, rows[name])
-        for number, name in enumerate(first.ids)
-        if name in rows and first.labels[number] == second.labels[rows[name]]
-    ]
-    ours, theirs = np.asarray(both).T
-    truth = np.asarray([first.classes.index(first.labels[number]) for number in ours])
-    row = metric_named(metric)
-    gain, error = row.gain(first.probabilities[ours], second.probabilities[theirs], truth)
-    p = math.erfc(abs(gain) / error / math.sqrt(2)) if error else 1.0  # two-sided, normal
-    return dataclasses.replace(pair, difference=row.sign * gain, p=p, test="paired by photo")
-
-
-def pair_of(first: dict, second: dict) -> Pair | None:
-    """Compare two runs' answers; None when they share no photo of the same label."""
-    shared = [name for name in first if name in second and first[name][0] == second[name][0]]
+    ours, theirs = answers(first), answers(second)
+    shared = [name for name in ours if name in theirs and ours[name][0] == theirs[name][0]]
     if not shared:
         return None
-    right = {name: [a[0] == a[1] for a in (first[name], second[name])] for name in shared}
+    right = {name: [a[0] == a[1] for a in (ours[name], theirs[name])] for name in shared}
     only_first = [name for name, (a, b) in right.items() if a and not b]
     only_second = [name for name, (a, b) in right.items() if b and not a]
-    p = exact_p(len(only_first), len(only_second))
-    difference = (len(only_second) - len(only_first)) / len(shared)
-    return Pair(len(shared), only_first, only_second, difference, p)
-
-
-def exact_p(first: int, second: int) -> float:
-    """Return the p of the exact McNemar test, two-sided, by how many photos only one gets right."""
-    both = first + second
-    tail = ways = 1  # to draw none of them, and so on up to the fewer
-    for drawn in range(min(first, second)):
-        ways = ways * (both - drawn) // (drawn + 1)
-        tail += ways
-    return min(1.0, 2 * tail / 2**both)
+    row = metric_named(metric)
+    if row.is_fraction or first.classes != second.classes:
+        difference = (len(only_second) - len(only_first)) / len(shared)
+        p, test = mcnemar(len(only_second), len(only_first)), "exact McNemar test"
+    else:
+        places = [
+            {name: position for position, name in enumerate(one.ids)} for one in (first, second)
+        ]
+        one, other = (
+            run.probabilities[[place[name] for name in shared]]
+            for run, place in zip((first, second), places, strict=True)
+        )
+        position = {name: number for number, name in enumerate(first.classes)}
+        truth = np.asarray([position[ours[name][0]] for name in shared])
+        gain, _ = row.gain(one, other, truth)
+        difference, p, test = row.sign * gain, row.gain_p(one, other, truth), "paired by photo"
+    return Pair(len(shared), only_first, only_second, difference, p, test)
 
 
 def columns(runs: list[Run], folders: list[Path]) -> list[dict[str, Any]]:
@@ -133,10 +90,10 @@ def columns(runs: list[Run], folders: list[Path]) -> list[dict[str, Any]]:
         difference to the first run and its p on the photos that validated both, how many these are,
         gpu_minutes, public_score; None where unknown.
     """
-    first = said_of(folders[0]) if folders else None
+    first = predictions_of(folders[0]) if folders else None
     rows = []
     for run, folder in zip(runs, folders, strict=True):
-        other = said_of(folder) if first and run is not runs[0] else None
+        other = predictions_of(folder) if first and run is not runs[0] else None
         pair = compared(first, other, run.metric) if other else None
         rows.append(
             {

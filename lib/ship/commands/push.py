@@ -12,12 +12,13 @@ import shutil
 import webbrowser
 from pathlib import Path
 
+from kernelkit.core.contract import read_metrics
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
 from ship.context import Context
 from ship.grammar import Usage, Version, only_version, version
 from ship.kaggle.client_process import Refused
-from ship.kaggle.response_schemas import REF, loads, schema_error
+from ship.kaggle.response_schemas import REF, schema_error
 from ship.kaggle.send_once import (
     Absent,
     DeliveryStatus,
@@ -394,9 +395,8 @@ def run_to_continue(context: Context) -> Run:
 def stopped_by_time(context: Context, run: Run) -> bool | None:
     """Return whether the end of its session cut a run short; None while that is not known here."""
     try:
-        metrics = loads((context.folder(run) / "metrics.json").read_text("utf-8"))
-        return metrics.get("stopped_by_time_limit")
-    except (OSError, ValueError, AttributeError):
+        return read_metrics(context.folder(run)).get("stopped_by_time_limit")
+    except Problem:
         return None
 
 

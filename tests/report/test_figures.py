@@ -13,7 +13,7 @@ from PIL import Image
 
 from kernelkit.report import figures
 
-LIB = Path(__file__).parents[1] / "lib"
+LIB = Path(__file__).parents[2] / "lib"
 NAMES = {
     "numbers": list(range(10)),
     "text": ["a very long name of a car model, with $x_1$ and % in it", "Ünïcode", "c"],

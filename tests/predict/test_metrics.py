@@ -4,19 +4,22 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from sklearn import metrics as sk
 
 from kernelkit.core.metrics import (
     METRICS,
-    Judge,
+    ValidationMetrics,
+    mcnemar,
     metric_called,
     metric_named,
-    paired_interval,
+    paired_difference,
     unpacked,
+    wilson,
 )
 from kernelkit.core.problem import Problem
-from kernelkit.predict.blending import blend
-from kernelkit.predict.choosing import choose_views
+from kernelkit.predict.ensemble import blend
+from kernelkit.predict.tta import choose_views
 from kernelkit.train.output import open_state
 
 PHOTOS = 240
@@ -114,15 +117,17 @@ def test_an_interval_of_a_difference_adds_half_a_photo_to_each_outcome():
     """Of 56 photos 16 are right in ours alone and 7 in theirs alone."""
     ours, theirs = np.zeros(56, bool), np.zeros(56, bool)
     ours[:16], theirs[16:23] = True, True
-    low, high = paired_interval(ours, theirs)
+    interval = paired_difference(ours, theirs)
     middle, side = 9 / 58, 1.96 * math.sqrt(24 - 81 / 58) / 58
-    assert (low, high) == pytest.approx((middle - side, middle + side), abs=1e-5)
+    assert interval.value == pytest.approx(9 / 56)
+    expected = (middle - side, middle + side)
+    assert (interval.low, interval.high) == pytest.approx(expected, abs=1e-5)
     for photos in (1, 3, 200):
         same = np.ones(photos, bool)
-        low, high = paired_interval(same, same)
-        assert -1 < low < 0 < high < 1
-        low, high = paired_interval(same, ~same)
-        assert low < high == 1
+        interval = paired_difference(same, same)
+        assert -1 < interval.low < 0 < interval.high < 1
+        interval = paired_difference(same, ~same)
+        assert interval.low < interval.high == 1
 
 
 @pytest.mark.parametrize("name", ["macro-f1", "mean-auc", "kappa"])
@@ -190,9 +195,26 @@ def test_another_metric_is_another_run(tmp_path):
         open_state(tmp_path / "state", {"metric": "log-loss"}, "photos", fresh=False)
 
 
-def test_a_judge_measures_and_passes_on_what_is_no_number():
+def test_published_intervals_of_a_fraction():
+    """Newcombe, "Two-sided confidence intervals for the single proportion" (1998), table 1."""
+    for right, photos, low, high in ((81, 263, 0.2553, 0.3662), (0, 20, 0, 0.1611)):
+        interval = wilson(right, photos)
+        assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
+        expected = binomtest(right, photos).proportion_ci(method="wilson")
+        assert (interval.low, interval.high) == pytest.approx(tuple(expected), abs=1e-7)
+    assert wilson(20, 20).high == 1
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(0, 0), (1, 0), (7, 16), (16, 7), (300, 200)])
+def test_the_p_of_a_pair_is_the_binomial_one(ours, theirs):
+    both = ours + theirs
+    expected = binomtest(ours, both).pvalue if both else 1
+    assert mcnemar(ours, theirs) == pytest.approx(expected)
+
+
+def test_validation_metrics_measure_and_pass_on_what_is_no_number():
     probabilities, truth = said()
-    judge = Judge(METRICS["log-loss"], truth)
+    judge = ValidationMetrics(METRICS["log-loss"], truth)
     told = judge(probabilities)
     assert told["score"] == told["loss"] == pytest.approx(sk.log_loss(truth, probabilities))
     assert told["accuracy"] == sk.accuracy_score(truth, probabilities.argmax(1))

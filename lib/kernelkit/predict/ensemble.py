@@ -1,16 +1,24 @@
-"""Blend members: choose a weight for each on the photos that did not train it."""
+"""Blend the members' predictions and score the result.
+
+Each member's weight is chosen on the photos that did not train it.
+"""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from kernelkit.core.metrics import METRICS, Metric, accuracy, log_loss
+from kernelkit.core.contract import Fold, Member
+from kernelkit.core.metrics import METRICS, Metric, accuracy, log_loss, metric_named
 from kernelkit.core.problem import Problem
+from kernelkit.predict.calibration import apply_temperature, temperature
+
+if TYPE_CHECKING:
+    from kernelkit.data.tables import PhotoTables
 
 BAGS = 20
 FEW_MEMBERS = 4  # up to here, bags are of photos: half of so few members may be the weak ones
@@ -24,19 +32,117 @@ FLOOR = np.finfo("float32").eps  # where scikit-learn clips float32 probabilitie
 class Blend:
     """The weights of members, and how they were chosen."""
 
-    weights: dict[str, float]
-    """Member to weight; they sum to 1, and a member that is not used has 0."""
-    method: Literal["greedy", "mean", "single"]
-    """How they were chosen; "single" is the best member alone."""
-    score: float
-    """The metric's value of this blend on the out-of-fold photos."""
-    scores: dict[str, float]
-    """The same of each member."""
+    weights: dict[str, float]  # they sum to 1, and a member that is not used has 0
+    method: Literal["greedy", "mean", "single"]  # "single" is the best member alone
+    score: float  # the metric's value of this blend on the out-of-fold photos
+    scores: dict[str, float]  # the same of each member
+    # Log loss of "greedy" and "mean" on photos that did not choose the weights; without "greedy"
+    # where there is only one member, or too few photos to try it. And the metric's value.
     nested: dict[str, float]
-    """Log loss of "greedy" and "mean" on photos that did not choose the weights; without "greedy"
-    where there is only one member, or too few photos to try it."""
     nested_scores: dict[str, float]
-    """The metric's value of the same."""
+
+
+@dataclass(frozen=True)
+class BlendResult:
+    """The prediction that is submitted, and how good it is on photos that did not train it.
+
+    Plain and TTA values are means over all networks, by their members' weights.
+    """
+
+    held_out: pd.DataFrame  # columns Id, label, path, group, fold: the out-of-fold photos
+    validation: np.ndarray  # their calibrated probabilities, float32 [photos, classes]
+    test: np.ndarray  # the same of the test photos that can be read
+    accuracy: float  # on the held-out photos, 0 to 1, of what is submitted
+    accuracies: dict[str, float]  # of each member
+    metric: Metric  # the competition's
+    score: float  # its value of what is submitted
+    score_plain: float  # of the plain prediction pass
+    score_tta: float  # of the mean over the chosen views
+    accuracy_plain: float
+    accuracy_tta: float  # of the mean over the views, whether that was used or not
+    blend: Blend
+    temperatures: dict[str, float]  # by which each member's logits are divided
+    members: dict[str, Member]  # that took part
+
+    def sentence(self) -> str:
+        """Return the line of the log about the blend."""
+        score = f"validation {self.metric.name} {self.score:.4f} on {len(self.held_out)} photos"
+        if len(self.members) == 1:
+            return f"{next(iter(self.members))}: {score}"
+        members = [
+            f"{name} {self.blend.scores[name]:.4f} (weight {weight:.2f})"
+            for name, weight in self.blend.weights.items()
+        ]
+        return f"blend of {', '.join(members)}: {self.blend.method}, {score}"
+
+
+def combine_members(
+    members: Mapping[str, Member], folds: "list[PhotoTables]", seed: int
+) -> BlendResult:
+    """Calibrate every member, blend them, and score the blend.
+
+    Members are compared on the folds that all of them finished. Where there is none, the member
+    with the most folds is taken alone.
+
+    Args:
+        members: by name, each with at least one fold.
+        folds: the run's photos, in order.
+        seed: of the draws of `blend`.
+    """
+    common = sorted(set.intersection(*(set(member.folds) for member in members.values())))
+    if not common:
+        name = max(members, key=lambda name: len(members[name].folds))
+        members, common = {name: members[name]}, sorted(members[name].folds)
+    tables = [folds[number].validation.assign(fold=number) for number in common]
+    held_out = pd.concat(tables, ignore_index=True)
+    truth = folds[0].positions(held_out)
+    metric = metric_named(folds[0].competition.layout.metric)
+
+    seen = {
+        name: np.concatenate([member.folds[fold].validation for fold in common])
+        for name, member in members.items()
+    }
+    degrees = {name: temperature(probabilities, truth) for name, probabilities in seen.items()}
+    seen = {name: apply_temperature(seen[name], degrees[name]) for name in seen}
+    tests = {name: apply_temperature(m.test, degrees[name]) for name, m in members.items()}
+    blended = blend(seen, truth, held_out.group.to_numpy(), seed, metric)
+    validation, test = (combine(each, blended.weights) for each in (seen, tests))
+    if sum(weight > 0 for weight in blended.weights.values()) > 1:
+        # The mean of several calibrated members is underconfident.
+        degree = temperature(validation, truth)
+        validation, test = (apply_temperature(each, degree) for each in (validation, test))
+
+    def mean(value: Callable[[Fold], float]) -> float:
+        return _weighted_mean(members, blended.weights, value)
+
+    return BlendResult(
+        held_out=held_out,
+        validation=validation,
+        test=test,
+        accuracy=accuracy(validation, truth),
+        accuracies={name: accuracy(each, truth) for name, each in seen.items()},
+        metric=metric,
+        score=metric.score(validation, truth),
+        score_plain=mean(lambda f: metric.score(f.validation_plain, f.validation_positions)),
+        score_tta=mean(lambda f: metric.score(f.validation, f.validation_positions)),
+        accuracy_plain=mean(lambda fold: fold.accuracy),
+        accuracy_tta=mean(lambda fold: fold.accuracy_tta),
+        blend=blended,
+        temperatures=degrees,
+        members=dict(members),
+    )
+
+
+def _weighted_mean(
+    members: Mapping[str, Member], weights: Mapping[str, float], value: Callable[[Fold], float]
+) -> float:
+    """Return the mean over the members, by weight, of a value of their folds, by their photos."""
+    total = 0.0
+    for member, weight in weights.items():
+        folds = members[member].folds.values()
+        values, photos = [value(f) for f in folds], [len(f.validation) for f in folds]
+        total += weight * float(np.average(values, weights=photos))
+    return total
 
 
 def blend(
@@ -66,7 +172,7 @@ def blend(
         Problem: there is no member or no photo, or a member's probabilities are of another shape or
             not finite.
     """
-    check_members(members, truth)
+    _check_members(members, truth)
     members = dict(sorted(members.items()))
     stack = np.stack(list(members.values()))
     merits = {name: metric.merit(member, truth) for name, member in members.items()}
@@ -79,40 +185,30 @@ def blend(
         method, weights = "greedy", greedy_weights(stack, truth, seed)
     achieved = metric.merit(average(stack, weights), truth)
     if len(stack) == 1 or achieved < max(merits.values()):
-        method, weights = "single", best_member(stack, truth, metric)
+        method, weights = "single", _best_member(stack, truth, metric)
         achieved = max(merits.values())
-    of_names = dict(zip(members, weights.tolist(), strict=True))
-    scores, nested_scores = (signed(each, metric.sign) for each in (merits, nested_merits))
-    return Blend(of_names, method, metric.sign * achieved, scores, nested, nested_scores)
-
-
-def signed(merits: Mapping[str, float], sign: int) -> dict[str, float]:
-    """Return the metric's values of merits, or the other way round."""
-    return {name: sign * merit for name, merit in merits.items()}
+    return Blend(
+        weights=dict(zip(members, weights.tolist(), strict=True)),
+        method=method,
+        score=metric.sign * achieved,
+        scores={name: metric.sign * merit for name, merit in merits.items()},
+        nested=nested,
+        nested_scores={name: metric.sign * merit for name, merit in nested_merits.items()},
+    )
 
 
 def combine(members: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
-    """Return the weighted mean of members' probabilities.
+    """Return the weighted mean of members' probabilities, float32 [photos, classes].
 
     Args:
         members: probabilities of each member, float [photos, classes].
-        weights: member to weight, 0 or more; members without a weight are left out.
-
-    Returns:
-        float32 [photos, classes].
-
-    Raises:
-        Problem: no weight is above 0, or a member that has one is missing.
+        weights: by member, 0 or more, one above 0; members without a weight are left out.
     """
     used = {name: weight for name, weight in weights.items() if weight > 0}
-    if not used:
-        raise Problem("No member of the blend has a weight.")
-    if missing := [name for name in used if name not in members]:
-        raise Problem(f"The blend needs members that are not there: {', '.join(missing)}.")
     return average([members[name] for name in used], list(used.values())).astype("float32")
 
 
-def check_members(members: Mapping[str, np.ndarray], truth: np.ndarray) -> None:
+def _check_members(members: Mapping[str, np.ndarray], truth: np.ndarray) -> None:
     """Raise a Problem where members can't be blended."""
     if not members or not len(truth):
         raise Problem("There is nothing to blend: no member, or no photo to choose weights on.")
@@ -128,14 +224,14 @@ def check_members(members: Mapping[str, np.ndarray], truth: np.ndarray) -> None:
         raise Problem(f"The members' numbers of classes differ: {shapes}.")
 
 
-def best_member(stack: np.ndarray, truth: np.ndarray, metric: Metric) -> np.ndarray:
+def _best_member(stack: np.ndarray, truth: np.ndarray, metric: Metric) -> np.ndarray:
     """Return weight 1 for the best member, of equal ones for that of the lowest log loss."""
     scores = [(metric.merit(member, truth), -log_loss(member, truth)) for member in stack]
     return np.eye(len(stack))[scores.index(max(scores))]
 
 
 def greedy_wins(losses: Mapping[str, float], merits: Mapping[str, float]) -> bool:
-    """Tell whether greedy weights were tried and are better than the mean; on ties they aren't."""
+    """Return whether greedy weights were tried and are better than the mean; a tie is no win."""
     lower = losses.get("greedy", np.inf) < losses["mean"] - TIE
     return lower and merits["greedy"] >= merits["mean"]
 
@@ -151,35 +247,28 @@ def average(stack, weights) -> np.ndarray:
 def nested_validation(
     stack: np.ndarray, truth: np.ndarray, groups: np.ndarray | None, seed: int
 ) -> dict[str, np.ndarray]:
-    """Return what "mean" and "greedy" predict for photos that did not choose the weights.
+    """Return the predictions of "mean" and "greedy" for photos that did not choose the weights.
 
-    Args:
-        stack: float [members, photos, classes].
-        truth: int [photos].
-        groups: as in `blend`.
-        seed: of folds and bags.
-
-    Returns:
-        Method to probabilities, float64 [photos, classes]; "greedy" is missing where there is one
-        member, or where the photos can't be divided.
+    They are float64 [photos, classes]. "greedy" is missing where there is one member, or where the
+    photos can't be divided. `stack` is float [members, photos, classes]; the others as in `blend`.
     """
     tried = {"mean": average(stack, None)}
-    parts = list(outside_parts(truth, groups, seed)) if len(stack) > 1 else []
-    if parts:
+    folds = list(nested_folds(truth, groups, seed)) if len(stack) > 1 else []
+    if folds:
         tried["greedy"] = np.empty_like(tried["mean"])
-    for outside in parts:
+    for outside in folds:
         inside = np.setdiff1d(np.arange(len(truth)), outside)
         weights = greedy_weights(stack[:, inside], truth[inside], seed)
         tried["greedy"][outside] = average(stack[:, outside], weights)
     return tried
 
 
-def outside_parts(truth: np.ndarray, groups: np.ndarray | None, seed: int) -> Iterator[np.ndarray]:
-    """Yield the photos' positions, part by part: stratified by class, groups kept whole.
+def nested_folds(truth: np.ndarray, groups: np.ndarray | None, seed: int) -> Iterator[np.ndarray]:
+    """Yield the photos' positions, fold by fold: stratified by class, groups kept whole.
 
     Groups are renumbered at random in place of the splitter's own shuffle, which mixes up which
     group has which labels (scikit-learn's pull request 32540) and so does not stratify. Yields
-    nothing where no class has as many photos, or where there are not as many groups, as parts.
+    nothing where no class has as many photos, or where there are not as many groups, as folds.
     """
     splitter: StratifiedKFold | StratifiedGroupKFold
     if groups is None:
@@ -192,30 +281,22 @@ def outside_parts(truth: np.ndarray, groups: np.ndarray | None, seed: int) -> It
         splitter = StratifiedGroupKFold(FOLDS)
     if min(np.bincount(truth).max(), wholes) < FOLDS:
         return
-    with warnings.catch_warnings():  # about classes smaller than the number of parts
+    with warnings.catch_warnings():  # about classes smaller than the number of folds
         warnings.simplefilter("ignore", UserWarning)
-        parts = [outside for _, outside in splitter.split(truth, truth, groups)]
-    yield from (outside for outside in parts if len(outside) < len(truth))
+        folds = [outside for _, outside in splitter.split(truth, truth, groups)]
+    yield from (outside for outside in folds if len(outside) < len(truth))
 
 
 # -------------------------------------------------------------------------- greedy selection
 
 
 def greedy_weights(stack: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarray:
-    """Return members' weights by bagged greedy selection with replacement.
+    """Return members' weights by bagged greedy selection with replacement; they sum to 1.
 
     After Caruana et al., "Ensemble Selection from Libraries of Models" (2004): each bag selects
     from a random half of the members, so that no lucky one gets everywhere, and the bags' weights
     are averaged. Where there are few members, a bag selects from all, on photos drawn at random
-    with replacement.
-
-    Args:
-        stack: float [members, photos, classes].
-        truth: int [photos].
-        seed: of the bags.
-
-    Returns:
-        float64 [members]; sums to 1.
+    with replacement. `stack` is float [members, photos, classes], the result float64 [members].
     """
     rng = np.random.default_rng(seed)
     weights = np.zeros(len(stack))
@@ -230,33 +311,26 @@ def greedy_weights(stack: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarra
 
 
 def select(stack: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Add the member that helps most, again and again, and return the best of these blends.
+    """Add the member that helps most, again and again; return the weights of the best blend.
 
     The objective is log loss. Accuracy changes only where a photo's most probable class does, for a
-    few photos of thousands: it would choose by chance, while log loss hears from every photo. It
-    decides between members of equal log loss.
-
-    Args:
-        stack: float [members, photos, classes].
-        truth: int [photos].
-
-    Returns:
-        Weights, float64 [members]; they sum to 1.
+    few photos of thousands: it would choose by chance, while every photo counts for log loss. It
+    decides between members of equal log loss. Shapes are those of `greedy_weights`.
     """
     of_truth = stack[:, np.arange(len(truth)), truth].astype("float64")  # all that log loss needs
-    counts = best_start(of_truth)
+    counts = _best_start(of_truth)
     best, lowest = counts, loss_of(counts @ of_truth / counts.sum())
     for _ in range(ROUNDS):
         # Goes on where nothing helps: with more members, the step of one more is finer.
         losses = loss_of((counts @ of_truth + of_truth) / (counts.sum() + 1))
-        added = first_choice(losses, counts, stack, truth)
+        added = _first_choice(losses, counts, stack, truth)
         counts = counts + np.eye(len(stack))[added]
         if losses[added] < lowest - TIE:
             best, lowest = counts, losses[added]
     return best / best.sum()
 
 
-def best_start(of_truth: np.ndarray) -> np.ndarray:
+def _best_start(of_truth: np.ndarray) -> np.ndarray:
     """Return counts, float64 [members], of the best members whose mean has the lowest log loss.
 
     This is the paper's sorted initialisation: selection that starts from one member overfits.
@@ -269,7 +343,7 @@ def best_start(of_truth: np.ndarray) -> np.ndarray:
     return counts
 
 
-def first_choice(
+def _first_choice(
     losses: np.ndarray, counts: np.ndarray, stack: np.ndarray, truth: np.ndarray
 ) -> int:
     """Return the member whose addition has the lowest log loss, of equal ones the most accurate."""

@@ -14,7 +14,7 @@ from augmentor_pictures import turned_photo
 from kernelkit.core.metrics import METRICS
 from kernelkit.data.tables import load_tables
 from kernelkit.report.files import write_list
-from kernelkit.report.metrics import StageMetrics, stage_sentence
+from kernelkit.report.metrics import sentence_of, stage_metrics, stage_sentence
 from kernelkit.report.photos import size_of
 from kernelkit.report.pictures import thumbnail
 from kernelkit.report.run import augmented
@@ -40,7 +40,7 @@ def test_stage_metrics_sum_up_what_ran():
         }
         for accuracy, speed, waited in ((0.6, 90.0, 0.04), (0.8, 110.0, 0.02))
     ]
-    metrics = StageMetrics.of(Stage("half"), rows, "b3", 2, METRICS["log-loss"])
+    metrics = stage_metrics(Stage("half"), rows, "b3", 2, METRICS["log-loss"])
     assert asdict(metrics) == {
         "member": "b3",
         "fold": 2,
@@ -54,14 +54,14 @@ def test_stage_metrics_sum_up_what_ran():
         "images_per_second": 100,
         "input_bound": pytest.approx(0.03),
     }
-    assert metrics.sentence(
-        "a, fold 1, stage half", "the head trains", "log-loss", 0.3, "0:01:00"
+    assert sentence_of(
+        metrics, "a, fold 1, stage half", "the head trains", "log-loss", 0.3, "0:01:00"
     ) == (
         "a, fold 1, stage half is over: the head trains, 2 epochs in 20 s, best val_log-loss "
         "0.2000 (chosen so far 0.3000), 100 images/s, input-bound 3%, left 0:01:00"
     )
-    nothing = StageMetrics.of(Stage("all"), rows, "b3", 2)
-    assert "0 epochs" in nothing.sentence("stage all", "all", "accuracy", None, "-")
+    nothing = stage_metrics(Stage("all"), rows, "b3", 2)
+    assert "0 epochs" in sentence_of(nothing, "stage all", "all", "accuracy", None, "-")
 
 
 def test_the_line_of_a_stage_has_the_best_of_all_stages_and_the_time_left():

@@ -5,6 +5,7 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+
 from planted_labels import mark, plant, row_of
 
 

@@ -16,14 +16,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from kernelkit.core.metrics import METRICS, packed
+from kernelkit.core.metrics import METRICS, packed, paired_difference, wilson
 from kernelkit.report import charts, figuring, pictures, writing
 from kernelkit.report import writing as report
 from kernelkit.report.charts import nice_ticks
 from kernelkit.report.saved import read_run
 from saved_run import COMMAND, SETTINGS, history_of, write_photos, write_run
 
-KERNEL = Path(__file__).parents[1] / "kernel.py"
+KERNEL = Path(__file__).parents[2] / "kernel.py"
 WRONG = {row: (row // 20 + 1) % 4 for row in range(0, 78, 2)}  # more mistakes than a sheet shows
 VOID = {"meta", "link", "img", "br", "wbr"}
 
@@ -115,7 +115,7 @@ def test_landmarks_headings_and_pictures_are_accessible(made):
 def test_the_headline_has_its_interval_and_what_it_means_on_the_test_set(made):
     text = page_of(made).text
     assert "51.25%" in text  # 39 of 80 are wrong
-    interval = figuring.wilson(41, 80)
+    interval = wilson(41, 80)
     assert f"{interval.low:.2%} to {interval.high:.2%}" in text
     assert "15 wrong of 30 photos" in text
 
@@ -132,7 +132,7 @@ def test_the_gain_of_views_has_a_paired_interval(tmp_path):
     truth = [list(arrays["classes"]).index(label) for label in arrays["validation_labels"]]
     right = said.argmax(1) == truth
     plain = np.concatenate([worse, said[10:]]).argmax(1) == truth
-    gain = figuring.paired(right, plain)
+    gain = paired_difference(right, plain)
     low, high = (charts.signed(100 * value) for value in (gain.low, gain.high))
     assert f"paired by photo: {low} to {high}." in page_of(tmp_path).text
 
@@ -147,7 +147,7 @@ def test_the_stages_have_paired_intervals(tmp_path):
     report.write_report(tmp_path / "run")
     text = page_of(tmp_path / "run").text
     for ours, theirs in ((half, head), (head & half, half)):
-        gain = figuring.paired(ours, theirs)
+        gain = paired_difference(ours, theirs)
         words = [charts.signed(100 * value) for value in (gain.value, gain.low, gain.high)]
         assert "{} ({} to {})".format(*words) in text
 
@@ -161,10 +161,10 @@ def test_a_history_of_an_earlier_version_has_stages_without_gains(tmp_path):
 def test_the_members_have_paired_intervals(made):
     text = page_of(made).text
     right = np.asarray([row not in WRONG for row in range(80)])
-    lead = figuring.paired(right, np.ones(80, bool))
+    lead = paired_difference(right, np.ones(80, bool))
     low, high = (charts.signed(100 * value) for value in (lead.low, lead.high))
     assert f"{charts.signed(100 * lead.value)} ({low} to {high})" in text
-    same = figuring.paired(right, right)  # over the member that says the same
+    same = paired_difference(right, right)  # over the member that says the same
     low, high = (charts.signed(100 * value) for value in (same.low, same.high))
     assert f"+0.00 ({low} to {high})" in text
     assert same.low < 0 < same.high
@@ -543,9 +543,9 @@ def test_the_picture_is_coloured_where_the_network_looked(tmp_path):
 def test_intervals_are_the_published_ones():
     # Newcombe, "Two-sided confidence intervals for the single proportion" (1998), table 1, method 3
     for right, photos, low, high in ((81, 263, 0.2553, 0.3662), (0, 20, 0, 0.1611)):
-        interval = figuring.wilson(right, photos)
+        interval = wilson(right, photos)
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
-    lead = figuring.paired(np.asarray([True] * 9 + [False]), np.asarray([True] * 5 + [False] * 5))
+    lead = paired_difference(np.asarray([True] * 9 + [False]), np.asarray([True] * 5 + [False] * 5))
     assert lead.value == pytest.approx(0.4)
     middle, side = 4 / 12, 1.96 * np.sqrt(5 - 16 / 12) / 12  # Agresti and Min (2005)
     assert (lead.low, lead.high) == pytest.approx((middle - side, middle + side), abs=1e-4)

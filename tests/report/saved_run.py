@@ -9,7 +9,9 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from kernelkit.report.metrics import MemberMetrics, Metrics, StageMetrics
+from kernelkit.core.contract import MemberMetrics, Metrics
+from kernelkit.core.contract import write_metrics as write
+from kernelkit.report.metrics import stage_metrics
 
 STAGES = [
     {"name": "head", "fraction": 0.0, "learning_rate": 1e-3, "epochs": 1, "views": 4},
@@ -147,7 +149,7 @@ def write_suspects(folder: Path, names: list[str], truth, suspects: dict[int, in
 
 
 def write_member(folder: Path, name: str, said, test, shared: dict, settings: dict) -> None:
-    """Write the probabilities of a member as `kernelkit.predict.portfolio` does."""
+    """Write the probabilities of a member as `kernelkit.core.contract` does."""
     (folder / "members" / name).mkdir(parents=True, exist_ok=True)
     right = (np.asarray(shared["classes"])[said.argmax(1)] == shared["validation_labels"]).mean()
     np.savez_compressed(
@@ -158,6 +160,7 @@ def write_member(folder: Path, name: str, said, test, shared: dict, settings: di
         folds=np.asarray([0]),
         accuracy=np.asarray([right]),
         accuracy_tta=np.asarray([right]),
+        cut=np.asarray([False]),
         views=np.asarray(['["plain", "flipped"]']),
         fingerprint=np.asarray("f"),
         settings=np.asarray(json.dumps(settings)),
@@ -168,7 +171,7 @@ def write_member(folder: Path, name: str, said, test, shared: dict, settings: di
 def write_metrics(folder, names, members, accuracy, held_out, tests, history, others) -> None:
     """Write metrics.json."""
     epochs = history.to_dict("records")
-    stages = [StageMetrics.of(SimpleNamespace(**stage), epochs, "b3", 0) for stage in STAGES]
+    stages = [stage_metrics(SimpleNamespace(**stage), epochs, "b3", 0) for stage in STAGES]
     share = 1 / len(members)
     rows = [
         MemberMetrics(
@@ -222,7 +225,7 @@ def write_metrics(folder, names, members, accuracy, held_out, tests, history, ot
         preflight={},
         photos_at_once={},
     )
-    dataclasses.replace(metrics, **others).write(folder / "metrics.json")
+    write(folder, dataclasses.replace(metrics, **others))
 
 
 def write_photos(

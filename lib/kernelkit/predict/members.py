@@ -1,0 +1,92 @@
+"""The members of a run: their finished networks' predictions, in memory and on disk.
+
+The files are described in `kernelkit.core.contract`.
+"""
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kernelkit.core.contract import PROBABILITIES, Fold, Member, read_member, write_member
+from kernelkit.core.files import as_json
+from kernelkit.offline import find_in_outputs
+
+if TYPE_CHECKING:
+    from kernelkit.data.tables import PhotoTables
+    from kernelkit.train.state import State
+
+
+class MemberStore:
+    """The members of a run by name, those of mounted earlier sessions included.
+
+    Args:
+        folder: of this run's members.
+        inputs: below which the outputs of earlier sessions may be mounted.
+        folds: the run's photos, in order.
+        state: the run's: its fingerprint decides which members count, and where it is not resumed,
+            the files of those in `folder` are another run's and are removed.
+
+    Raises:
+        Problem: a member's file can't be read.
+    """
+
+    def __init__(self, folder: Path, inputs: Path, folds: "list[PhotoTables]", state: "State"):
+        self.folder, self.fingerprint = folder, state.fingerprint
+        self.classes = np.asarray(folds[0].competition.classes)
+        self.test_ids = folds[0].test.Id.to_numpy(str)
+        if not state.resumed:
+            remove_members(folder)
+        self.by_name: dict[str, Member] = {}
+        mounted = find_in_outputs(inputs, f"members/*/{PROBABILITIES}")
+        for file in [*mounted, *sorted(folder.glob(f"*/{PROBABILITIES}"))]:
+            member = read_member(file)
+            if member.fingerprint == self.fingerprint:
+                self._rename_other(member.name, member.settings)
+                self.by_name.setdefault(member.name, member).folds.update(member.folds)
+
+    def has(self, name: str, settings: Mapping, fold: int) -> bool:
+        """Return whether a fold of a member is finished, and not cut, with these settings.
+
+        A mounted member of that name but with other settings is kept under another name.
+        """
+        self._rename_other(name, as_json(settings))
+        found = self.by_name[name].folds.get(fold) if name in self.by_name else None
+        return found is not None and not found.cut
+
+    def _rename_other(self, name: str, settings: dict) -> None:
+        known = self.by_name.get(name)
+        if known and known.settings != settings:
+            self.by_name[f"{name} (earlier)"] = self.by_name.pop(name)
+
+    def add(self, name: str, settings: Mapping, fold: Fold, cut: bool = False) -> None:
+        """Keep the predictions of a network, finished or cut short by time, on disk too.
+
+        Raises:
+            OSError: the file can't be written.
+        """
+        if name not in self.by_name:
+            made = Member(name, as_json(settings), self.fingerprint, self.classes, self.test_ids)
+            self.by_name[name] = made
+        self.by_name[name].folds[fold.fold] = replace(fold, cut=cut)
+        write_member(self.folder / name / PROBABILITIES, self.by_name[name])
+
+    def weights_file(self, name: str, fold: int) -> Path:
+        """Return the file of a finished network's weights."""
+        return self.folder / name / f"fold-{fold}.weights.h5"
+
+    def tests(self) -> list[np.ndarray]:
+        """Return each member's probabilities of the test photos, float32 [rows, classes]."""
+        return [member.test for member in self.by_name.values()]
+
+
+def remove_members(folder: Path) -> None:
+    """Remove the files of members, and their folders where nothing else is in them."""
+    for file in folder.glob(f"*/{PROBABILITIES}"):
+        for own in [file, *file.parent.glob("fold-*.weights.h5")]:
+            own.unlink()
+        with contextlib.suppress(OSError):
+            file.parent.rmdir()

@@ -1,0 +1,78 @@
+"""Train on test photos too, under the label that is predicted for them, where it is sure."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kernelkit.config.views import View
+from kernelkit.core.files import write_atomically
+from kernelkit.predict.tta import predict_photos
+
+if TYPE_CHECKING:
+    import keras
+
+    from kernelkit.data.tables import PhotoTables
+    from kernelkit.train.state import State
+
+VIEWS = 2  # the first ones of test-time augmentation, that must agree on a test photo's label
+
+
+def with_pseudo_labels(
+    config,
+    tables: "PhotoTables",
+    network: "keras.Model",
+    stage,
+    state: "State",
+    views: Sequence[View],
+    others: Sequence[np.ndarray],
+) -> "PhotoTables":
+    """Return the photos, with the confidently predicted test photos for a stage that wants them.
+
+    Their number is printed. They are chosen once: an interrupted stage goes on with the same.
+
+    Args:
+        config: the settings that `make_iterator` takes, of the stage.
+        tables: the photos of the fold.
+        network: gets the best weights so far where a choice is made.
+        stage: has pseudo, the minimum mean probability of the label; 0 is off.
+        state: of the run, at the stage.
+        views: the network predicts the test photos in the first two.
+        others: other networks' probabilities of the test photos, each float [photos, classes].
+
+    Raises:
+        OSError: the file of the choice can't be written or read.
+    """
+    if not stage.pseudo:
+        return tables
+    file = state.folder / f"pseudo-{state.fold}-{state.stage}.npz"
+    if not file.is_file():
+        state.load_best(network)
+        transforms = [view.transform(*config.image_size) for view in views[:VIEWS]]
+        seen = [predict_photos(config, tables, tables.test, network, each) for each in transforms]
+        rows, classes = select_pseudo_labels([*seen, *others], stage.pseudo)
+        write_atomically(file, lambda beside: np.savez(beside, rows=rows, classes=classes))
+    with np.load(file) as stored:
+        rows, classes = stored["rows"], stored["classes"]
+    print(f"{len(rows)} of {len(tables.test)} test photos train under the label predicted for them")
+    return tables.with_test_photos(rows, classes)
+
+
+def select_pseudo_labels(
+    predictions: Sequence[np.ndarray], confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the photos on which all predictions agree, and are confident enough on average.
+
+    Args:
+        predictions: one or more, of every view and every member, each float [photos, classes].
+        confidence: the minimum mean probability of the agreed class, 0 to 1.
+
+    Returns:
+        The photos' positions, ascending, and the class agreed on for each: both int64 [agreed].
+    """
+    stack = np.stack(predictions)
+    classes = stack.argmax(2)
+    same = (classes == classes[0]).all(0)
+    sure = stack.mean(0, dtype="float64").max(1) >= confidence
+    positions = np.flatnonzero(same & sure)
+    return positions, classes[0, positions]

@@ -1,0 +1,192 @@
+"""Test-time augmentation: predict photos in several views, and average those that help."""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from kernelkit.config.members import at_scale
+from kernelkit.config.views import View
+from kernelkit.core.boundary import doing
+from kernelkit.core.contract import Fold
+from kernelkit.core.metrics import METRICS, Metric, accuracy, metric_named
+from kernelkit.core.problem import Problem
+from kernelkit.data.batches import make_iterator
+from kernelkit.train.sharing import predict as predict_batches
+
+if TYPE_CHECKING:
+    import keras
+
+    from kernelkit.data.tables import PhotoTables
+    from kernelkit.train.clock import Clock
+
+
+def predict(
+    config,
+    tables: "PhotoTables",
+    network: "keras.Model",
+    clock: "Clock",
+    views: Sequence[View],
+    build: "Callable[[object, int, Path | None], keras.Model]",
+    augment: Callable,
+) -> Fold:
+    """Predict the validation and test photos in the views that fit into the session; choose some.
+
+    Args:
+        config: the settings that `make_iterator` takes, for the size at which `network` trained.
+        tables: the photos of the fold.
+        network: uint8 photos [n, h, w, 3] to probabilities [n, classes].
+        clock: of the job.
+        views: the first is the plain one.
+        build: returns a network like `network` for settings, a number of classes and a file of
+            weights.
+        augment: returns the training's augmentation for settings.
+
+    Raises:
+        Problem: a probability is not a number.
+    """
+    doing("predicting")
+    networks = {1.0: network}
+
+    def predict_view(number: int, view: View) -> list[np.ndarray]:
+        sized = at_scale(config, view.scale)
+        if view.scale not in networks:
+            networks[view.scale] = build(sized, network.output_shape[-1], None)
+            networks[view.scale].set_weights(network.get_weights())
+        transform = augment(sized) if view.trained else view.transform(*sized.image_size)
+        return [
+            predict_photos(sized, tables, table, networks[view.scale], transform, number)
+            for table in (tables.validation, tables.test)
+        ]
+
+    return choose_prediction(tables, views, predict_views(views, clock, predict_view))
+
+
+def predict_photos(
+    config,
+    tables: "PhotoTables",
+    table: pd.DataFrame,
+    network: "keras.Model",
+    transform: Callable | None,
+    number: int = 0,
+) -> np.ndarray:
+    """Return float32 probabilities [n, classes] of the photos of one of `tables`.
+
+    The transform's random draws differ by `number`.
+    """
+    if table.empty:  # a folder without test photos
+        return np.empty((0, network.output_shape[-1]), np.float32)
+    flow = make_iterator(config, tables, table.drop(columns="label", errors="ignore"), transform)
+    flow.epoch = number
+    return predict_batches(network, flow)
+
+
+def predict_views(
+    views: Sequence[View], clock: "Clock", predict: Callable[[int, View], list[np.ndarray]]
+) -> list[list[np.ndarray]]:
+    """Return what `predict` does for each view that fits into the session, with a progress bar.
+
+    Args:
+        views: the first is predicted in any case.
+        clock: of the job; learns the speed.
+        predict: returns the probabilities of the validation and of the test photos, float32
+            [photos, classes] each, in the view of this number.
+    """
+    passes = []
+    for number, view in enumerate(tqdm(views, "predicting", unit="pass", disable=None)):
+        if number and not clock.pass_fits(view.scale**2):
+            print(f"Time is up: {number} of {len(views)} prediction passes were made.")
+            clock.state.run_out_of_time()
+            break
+        began = time.monotonic()
+        passes.append(predict(number, view))
+        images = sum(map(len, passes[-1])) * view.scale**2
+        clock.note_prediction(images, time.monotonic() - began)
+    return passes
+
+
+def choose_prediction(
+    tables: "PhotoTables", views: Sequence[View], passes: Sequence[list[np.ndarray]]
+) -> Fold:
+    """Return the mean of the views that `choose_views` takes.
+
+    Views through the training's augmentation are averaged without the plain one, as the reference
+    recipe does; where their mean has a worse score, the plain view alone is used.
+
+    Args:
+        tables: the photos of the fold.
+        views: in order; the first is the plain one.
+        passes: as `predict_views` returns them.
+
+    Raises:
+        Problem: a probability is not a number.
+    """
+    if not all(np.isfinite(array).all() for arrays in passes for array in arrays):
+        raise Problem("The network predicts NaN, so there is no submission: try lower rates.")
+    truth, held_out = tables.positions(tables.validation), [arrays[0] for arrays in passes]
+    trained = [number for number in range(len(passes)) if views[number].trained]
+    metric = metric_named(tables.competition.layout.metric)
+    chosen = trained or choose_views(held_out, truth, metric)
+    validation, test = (
+        np.mean([passes[number][part] for number in chosen], axis=0, dtype=np.float64)
+        for part in (0, 1)
+    )
+    accuracies = [accuracy(each, truth) for each in (held_out[0], validation)]
+    score, score_tta = (metric.score(each, truth) for each in (held_out[0], validation))
+    if trained and metric.sign * (score_tta - score) < 0:
+        chosen, (validation, test) = [0], passes[0]
+    used = "the plain prediction is used"
+    if chosen != [0]:
+        used = f"used are {'; '.join(views[number].name for number in chosen)}"
+    print(f"validation {metric.name} {score:.4f}, with TTA {score_tta:.4f}: {used}", flush=True)
+    return Fold(
+        fold=tables.fold,
+        validation=np.asarray(validation, np.float32),
+        validation_plain=np.asarray(held_out[0], np.float32),
+        validation_ids=tables.validation.Id.to_numpy(str),
+        validation_positions=truth,
+        test=np.asarray(test, np.float32),
+        accuracy=accuracies[0],
+        accuracy_tta=accuracies[1],
+        views=[views[number].name for number in chosen],
+    )
+
+
+def choose_views(
+    passes: Sequence[np.ndarray], truth: np.ndarray, metric: Metric = METRICS["accuracy"]
+) -> list[int]:
+    """Return the positions of the views that are averaged, ascending; the first is always 0.
+
+    Each view is tried in the given order, and the mean with it is compared with the mean without
+    it on the validation photos, by the log loss and by the metric. A view is left out where either
+    is worse by more than one standard error, paired by photo, or where it changes nothing. To keep
+    only views with a lower loss was worse on test photos, since a few hundred validation photos
+    are too few for it (tests/benchmarks/choices.md). The log loss is ignored where only the order
+    of the photos counts.
+
+    Args:
+        passes: probabilities of the validation photos, one float [photos, classes] a view; the
+            first is the plain one.
+        truth: int [photos], positions of the true classes.
+        metric: the competition's.
+
+    Raises:
+        ValueError: there are no views or no photos, the lengths differ, or a probability is not
+            finite.
+    """
+    if not len(passes):
+        raise ValueError("there is no view to choose from")
+    criteria = [metric, METRICS["log-loss"]] if metric.by_loss else [metric]
+    kept, without = [0], np.float64(passes[0])
+    METRICS["log-loss"].score(without, truth)  # checks the arguments
+    for position in range(1, len(passes)):
+        mean = np.mean([passes[view] for view in (*kept, position)], axis=0, dtype="float64")
+        gains = [criterion.gain(without, mean, truth) for criterion in criteria]
+        if all(gain >= -error for gain, error in gains) and any(map(any, gains)):
+            kept.append(position)
+            without = mean
+    return kept
