@@ -1,6 +1,6 @@
 """A Kaggle on 127.0.0.1: it speaks the API of the real client and really runs what is pushed.
 
-    from ship.loopback import Loopback
+    from loopback.server import Loopback
 
     with Loopback(folder, {"a-slug": (data_folder, solution_csv)}, mount="official") as kaggle:
         subprocess.run(["kaggle", "quota"], env={**os.environ, **kaggle.environment})
@@ -15,17 +15,10 @@
   `submissions` there are.
 - `.requests` lists the calls in order, each with `name`, `method`, `path`, `body` (JSON), `status`.
 - `.connects` lists the addresses outside that somebody tried to reach; it should stay empty.
-- `.faults.add(call, kind, times=1, after=0, **details)` makes calls fail on purpose. Calls are
-  named by their method ("SaveKernel"), or are "PUT blob", "GET output", "GET log", "GET data", or
-  "*" for all.
 - `.url` and `.file_url(kind, name)` are addresses; `.store.state` is what the server knows;
   `.kernels`, `.datasets` and `.competitions` are the services.
 
-`box.run_script` runs one script as Kaggle would, without a server; `box.guarantees()` names
+`sandbox.run_script` runs one script as Kaggle would, without a server; `sandbox.guarantees()` names
 what the box can't guarantee on this machine. `SHIP_BOX=plain` in the environment asks for the box
 without namespaces.
 """
-
-from .server import Loopback
-
-__all__ = ["Loopback"]

@@ -1,4 +1,4 @@
-"""Kernels of the loopback Kaggle: a push makes a version, which runs in the box."""
+"""Kernels of the loopback Kaggle: a push makes a version, which runs in the sandbox."""
 
 import json
 import re
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from .box import mount_path, run_script
 from .competitions import Competitions
 from .datasets import Datasets, list_files
+from .sandbox import mount_path, run_script
 from .settings import Settings
 from .store import ApiError, Store, iso, now, page_of
 

@@ -9,15 +9,16 @@ from urllib.parse import quote
 
 from .competitions import Competitions
 from .datasets import Datasets
-from .faults import Faults
 from .kernels import Kernels
 from .settings import Settings
 from .store import ApiError, Store
-from .wire import Call, Server
+from .wire import Call, Handler, Server
 
 
 class Loopback:
     """A Kaggle on 127.0.0.1 (see the package's docstring for what it offers)."""
+
+    handler = Handler  # of each connection
 
     def __init__(
         self,
@@ -27,11 +28,10 @@ class Loopback:
     ):
         self.folder = Path(folder).resolve()
         self.settings = Settings(**settings)
-        self.faults = Faults()
         self.requests: list[Call] = []
         self.connects: list[str] = []
         self.closing = threading.Event()
-        self._http = Server(self.settings.port, self)
+        self._http = Server(self.settings.port, self, self.handler)
         self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
         self.store = Store(self.folder)
         shared = (self.store, self.settings)

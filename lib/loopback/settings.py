@@ -17,7 +17,7 @@ class Settings:
     port: int = 0
     """The server's port; 0 lets the system choose one."""
     mount: str = "official"
-    """How sources are mounted below /kaggle/input: one of `box.LAYOUTS`."""
+    """How sources are mounted below /kaggle/input: one of `sandbox.LAYOUTS`."""
     dataset_delay: float = 0.2
     """How long a dataset's version takes to become READY."""
     queue_delay: float = 0.1

@@ -3,22 +3,18 @@
 import email.utils
 import json
 import re
-import socket
 import socketserver
-import struct
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from .faults import Fault, Faults
-from .kernels import UNFINISHED, Kernels
-from .store import ApiError, Store
+from .kernels import UNFINISHED
+from .store import ApiError
 
 CHUNK = 1 << 16
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
@@ -62,29 +58,6 @@ class Call:
     status: int | None = None
 
 
-class Site(Protocol):
-    """What the HTTP side needs of the loopback Kaggle behind it."""
-
-    store: Store
-    kernels: Kernels
-    faults: Faults
-    requests: list[Call]
-    """Gets every call."""
-    connects: list[str]
-    """Gets every address outside that a client tried to reach."""
-    closing: threading.Event
-    """Is set when the server ends: nothing waits any longer then."""
-
-    def allows(self, authorization: str) -> bool:
-        """Tell whether an Authorization header is accepted."""
-
-    def method(self, service: str, name: str) -> Callable[[dict], Any] | None:
-        """Return the function that answers a method of the API, None when there is none."""
-
-    def file(self, kind: str, name: str) -> Path:
-        """Return the path of a file that may be fetched; raise ApiError for every other one."""
-
-
 class Server(ThreadingHTTPServer):
     """A threaded server that does not ask the network for its own name."""
 
@@ -92,11 +65,10 @@ class Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 64
 
-    def __init__(self, port: int, site: Site):
-        self.site = site
-        self.uploading: dict[Path, object] = {}
-        """Which request is the last one that writes or asks about an upload's file."""
-        super().__init__(("127.0.0.1", port), Handler)
+    def __init__(self, port: int, site: Any, handler: type["Handler"]):
+        self.site = site  # the `server.Loopback` behind it
+        self.uploading: dict[Path, object] = {}  # file -> the last request that is about it
+        super().__init__(("127.0.0.1", port), handler)
 
     def server_bind(self) -> None:
         """Bind without looking up the host's full name, as HTTPServer would."""
@@ -152,10 +124,13 @@ class Handler(BaseHTTPRequestHandler):
         name, act = self._route(path, parse_qs(target.query), body)
         self._call = Call(name, self.command, path, None if name == "IntrospectToken" else body)
         site.requests.append(self._call)
-        fault = site.faults.take(name)
-        answer = self._misbehave(fault, act) if fault else self._act(act)
+        answer = self._answer(name, act)
         if answer is not None:
             self._send(answer)
+
+    def _answer(self, name: str, act: Callable[[], Answer]) -> Answer | None:
+        """Return the answer to a call; None when the connection is gone, as tests let it be."""
+        return self._act(act)
 
     def _route(
         self, path: str, query: dict[str, list[str]], body: Any
@@ -222,13 +197,8 @@ class Handler(BaseHTTPRequestHandler):
 
         return Answer(body=events(), headers={"Content-Type": "text/event-stream"})
 
-    def _upload(self, token: str, fraction: float = 1.0) -> Answer:
-        """Take an upload or the rest of one, or answer how much of it has arrived.
-
-        Args:
-            token: the upload's token.
-            fraction: below 1, keep only that fraction of the body and refuse the rest.
-        """
+    def _upload(self, token: str) -> Answer:
+        """Take an upload or the rest of one, or answer how much of it has arrived."""
         site = self.server.site
         path, size = site.store.blob_path(token), site.store.state["blobs"][token]["size"]
         wanted = re.fullmatch(
@@ -242,10 +212,7 @@ class Handler(BaseHTTPRequestHandler):
         if start > path.stat().st_size:
             raise ApiError(400, f"Bytes before {start} are missing")
         if not asked:
-            length = int(self.headers.get("Content-Length") or 0)
-            self._write(path, start, start + int(length * fraction) if fraction < 1 else size)
-        if fraction < 1:
-            return Answer.refusal(503, "Only a part of it has arrived")
+            self._write(path, start, size)
         here = path.stat().st_size
         if here == size:
             return Answer.of({})
@@ -262,79 +229,10 @@ class Handler(BaseHTTPRequestHandler):
                 file.write(chunk[: max(0, end - file.tell())])
                 file.flush()
 
-    def _misbehave(self, fault: Fault, act: Callable[[], Answer]) -> Answer | None:
-        """Let a fault happen; return the answer to send, None when the connection is gone."""
-        return getattr(self, f"_fault_{fault.kind}")(act, **fault.details)
-
-    def _fault_late(self, act: Callable[[], Answer], seconds: float = 1) -> Answer:
-        self.server.site.closing.wait(seconds)
-        return self._act(act)
-
-    def _fault_merge(self, act: Callable[[], Answer], fields: dict) -> Answer:
-        answer = self._act(act)
-        return Answer.of({**json.loads(answer.body), **fields}, answer.code)
-
-    def _fault_cut(
-        self, act: Callable[[], Answer], fraction: float = 0.5, told: bool = True
-    ) -> Answer:
-        answer = self._act(act)
-        answer.fraction, answer.told = fraction, told
-        return answer
-
-    def _fault_partial(self, act: Callable[[], Answer], fraction: float = 0.5) -> Answer:
-        token = self.path.rsplit("/", 1)[1]
-        return self._act(lambda: self._upload(token, fraction))
-
-    def _fault_slow(self, act: Callable[[], Answer], rate: float) -> Answer:
-        body = self._unread
-
-        def slowly() -> Iterator[bytes]:
-            for chunk in body:
-                self.server.site.closing.wait(len(chunk) / rate)
-                yield chunk
-
-        self._unread = slowly()
-        return self._act(act)
-
-    def _fault_status(
-        self,
-        act: Callable[[], Answer],
-        code: int = 500,
-        message: str = "A fault on purpose",
-        retry_after: float | None = None,
-    ) -> Answer:
-        answer = Answer.refusal(code, message)
-        if retry_after is not None:
-            answer.headers["Retry-After"] = str(retry_after)
-        return answer
-
-    def _fault_body(self, act: Callable[[], Answer], effect: bool = False, **made: Any) -> Answer:
-        if effect:
-            self._act(act)
-        return made_up(**made)
-
-    def _fault_drop(self, act: Callable[[], Answer], effect: bool = False) -> None:
-        if effect:
-            self._act(act)
-        self._drain()
-        self._reset()
-
-    def _fault_hang(self, act: Callable[[], Answer], seconds: float | None = None) -> None:
-        self._drain()
-        self.server.site.closing.wait(seconds)
-        self._reset()
-
     def _drain(self) -> None:
         """Read the rest of the request, because a client that still sends would miss the answer."""
         for _ in self._unread:
             pass
-
-    def _reset(self) -> None:
-        """Break the connection with a reset."""
-        self.close_connection = True
-        linger_for_no_time = struct.pack("ii", 1, 0)  # closing then sends a reset
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_for_no_time)
-        self.connection.close()
 
     def _chunks(self) -> Iterator[bytes]:
         """Yield the request's body in pieces."""
@@ -426,14 +324,3 @@ def without_defaults(value: Any) -> Any:
             if v not in (None, "", 0, False, [], {})
         }
     return [without_defaults(entry) for entry in value] if isinstance(value, list) else value
-
-
-def made_up(body: Any = "", code: int = 200, content_type: str | None = None) -> Answer:
-    """Make an answer of bytes or text as they are, or of another value as JSON."""
-    if isinstance(body, str | bytes):
-        raw = body.encode() if isinstance(body, str) else body
-        return Answer(code, raw, {"Content-Type": content_type or "text/html"})
-    answer = Answer.of(body, code)
-    if content_type:
-        answer.headers["Content-Type"] = content_type
-    return answer

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import kernel
-from loopback.box import LAYOUTS, guarantees, mounts, run_script
+from loopback.sandbox import LAYOUTS, guarantees, mounts, run_script
 from sample.competition import draw_competition
 from ship.project.contents import copy_files, upload_files
 

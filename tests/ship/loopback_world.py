@@ -10,7 +10,7 @@ from pathlib import Path
 
 import requests
 
-from loopback.server import Loopback
+from faulty import FaultyLoopback
 
 COMPETITION = "some-cars"
 SCRIPT = """
@@ -59,7 +59,7 @@ def until(question, seconds: float = 20):
 class World:
     """A loopback Kaggle, and a client that shows every answer as it is."""
 
-    kaggle: Loopback
+    kaggle: FaultyLoopback
     folder: Path
 
     def ask(self, method: str, auth=("alice", "any-key"), **request) -> requests.Response:
@@ -172,5 +172,7 @@ def world_in(folder: Path, **settings):
     """Open a world whose files lie in a folder."""
     competition = make_competition(folder / "competition")
     quick = {"dataset_delay": 0.05, "queue_delay": 0.02, "scoring_delay": 0.02}
-    with Loopback(folder / "kaggle", {COMPETITION: competition}, **{**quick, **settings}) as kaggle:
+    with FaultyLoopback(
+        folder / "kaggle", {COMPETITION: competition}, **{**quick, **settings}
+    ) as kaggle:
         yield World(kaggle, folder)

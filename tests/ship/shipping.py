@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopback.server import Loopback
+from faulty import FaultyLoopback
 from ship.ledger import Ledger, Run
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -211,7 +211,7 @@ def open_world(folder: Path, **settings) -> Iterator["World"]:
     data, solution = make_competition(folder)
     quick = {"dataset_delay": 0.05, "queue_delay": 0.02, "scoring_delay": 0.05, "key": KEY}
     competitions = {COMPETITION: (data, solution)}
-    with Loopback(folder / "kaggle", competitions, **(quick | settings)) as kaggle:
+    with FaultyLoopback(folder / "kaggle", competitions, **(quick | settings)) as kaggle:
         yield World(make_project(folder / "project"), kaggle)
     assert not kaggle.connects
 
@@ -229,7 +229,7 @@ class World:
     """A project and a loopback Kaggle, between which `ship` runs."""
 
     project: Path
-    kaggle: Loopback
+    kaggle: FaultyLoopback
 
     @property
     def environment(self) -> dict[str, str]:

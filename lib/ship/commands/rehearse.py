@@ -285,7 +285,7 @@ def ship_here(
     Raises:
         Problem: a step failed, or something tried to reach the network.
     """
-    from loopback.box import guarantees
+    from loopback.sandbox import guarantees
     from loopback.server import Loopback
 
     work = copy.root.parent
@@ -326,7 +326,7 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
     Raises:
         Problem: a step failed, or something tried to reach the network.
     """
-    from loopback.box import LAYOUTS as MOUNTS
+    from loopback.sandbox import LAYOUTS as MOUNTS
 
     if arguments.mount not in MOUNTS:
         raise Problem(f"--mount must be one of {', '.join(MOUNTS)}, not {arguments.mount!r}.")

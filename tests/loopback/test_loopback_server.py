@@ -12,8 +12,8 @@ import pytest
 import requests
 from urllib3.exceptions import ProtocolError
 
-from loopback import box
-from loopback.server import Loopback
+from faulty import FaultyLoopback
+from loopback import sandbox as box
 from loopback_world import COMPETITION, SCRIPT, make_competition, until, world_in, zipped
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -30,7 +30,7 @@ def again(world, **settings):
     data = world.folder / "competition"
     competitions = {COMPETITION: (data, data / "solution.csv")}
     quick = {"dataset_delay": 0.05, "queue_delay": 0.02, "scoring_delay": 0.02}
-    return Loopback(world.folder / "kaggle", competitions, **{**quick, **settings})
+    return FaultyLoopback(world.folder / "kaggle", competitions, **{**quick, **settings})
 
 
 # Credentials
@@ -707,7 +707,7 @@ def test_faults_that_do_not_exist_are_refused(world):
 def test_a_competition_that_is_not_there_is_named(tmp_path):
     data, _ = make_competition(tmp_path / "competition")
     with pytest.raises(FileNotFoundError, match="nothing"):
-        Loopback(tmp_path / "kaggle", {COMPETITION: (data, tmp_path / "nothing.csv")})
+        FaultyLoopback(tmp_path / "kaggle", {COMPETITION: (data, tmp_path / "nothing.csv")})
 
 
 def test_the_module_needs_only_the_standard_library_and_ours():

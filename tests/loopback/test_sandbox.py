@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from loopback import box
+from loopback import sandbox as box
 
 LIB = Path(box.__file__).resolve().parents[1]
 SPACES = ["--mount", "--net", "--pid", "--fork", "--kill-child"]
@@ -45,7 +45,7 @@ print(json.dumps({
     "written": {name: attempt(os.path.join(root, name))
                 for name in ("src/x", "input/x", "input/a/b/x", "input/a/b/data.csv", "working/x")},
     "start": attempt("x"), "host": host["port"] and reach(("127.0.0.1", host["port"])),
-    "repo": os.path.exists(os.path.join(host["lib"], "loopback", "box.py")),
+    "repo": os.path.exists(os.path.join(host["lib"], "loopback", "sandbox.py")),
     "ship": importlib.util.find_spec("ship") is not None,
     "environment": dict(os.environ), "prefix": sys.prefix,
 }))
@@ -210,7 +210,7 @@ def test_installed_packages_do_not_leak_into_the_run(folders, editable):
         "try:\n    import ship.loopback\nexcept ImportError:\n    print(photos.WHERE)"
     )
     call = (
-        "import sys\nfrom loopback.box import run_script\n"
+        "import sys\nfrom loopback.sandbox import run_script\n"
         f"status = run_script({str(script(folders, text))!r}, {{'lib': {str(folders / 'lib')!r}}}, "
         f"{str(folders / 'out')!r}, print, 60)\nsys.exit(status)"
     )
@@ -306,7 +306,7 @@ def test_nothing_outlives_a_caller_that_dies(folders, number, plain):
     scratch.mkdir()
     call = (
         "import signal, sys\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        f"sys.path.insert(0, {str(LIB)!r})\nfrom loopback.box import run_script\n"
+        f"sys.path.insert(0, {str(LIB)!r})\nfrom loopback.sandbox import run_script\n"
         f"run_script({str(script(folders, sleeper(marker)))!r}, {{}}, {str(folders / 'out')!r}, "
         "lambda line: print(line, flush=True))"
     )
@@ -359,7 +359,7 @@ def test_an_ordinary_user_gets_the_same_box(folders):
             "    print(error.strerror)\nopen('/kaggle/working/made', 'w')"
         )
         call = (
-            "import os, sys; sys.path.insert(0, '.'); from loopback import box\n"
+            "import os, sys; sys.path.insert(0, '.'); from loopback import sandbox as box\n"
             "print(os.geteuid(), box.guarantees())\n"
             "sys.exit(box.run_script('any.py', {}, 'out', print, 60))"
         )

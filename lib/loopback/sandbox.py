@@ -34,7 +34,7 @@ LAYOUTS: dict[str, dict[str, str]] = {
 }
 """The paths below /kaggle/input of sources, by mount layout and kind of source."""
 
-INSIDE = Path(__file__).with_name("inside.py")
+INSIDE = Path(__file__).with_name("sandbox_init.py")
 """The program that is the first process inside the box."""
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "dev", "sys")
 SYSTEM_EXTRA = ("nix", "gnu", "run")

@@ -1,8 +1,8 @@
 """The first process inside the box: it builds the new root folder and starts the script.
 
-It runs as a program of its own (`python -I inside.py`) and imports nothing of this project. Its
-standard input brings one line of JSON, the orders. When the caller closes it or dies, everything
-that was started here is killed.
+It runs as a program of its own (`python -I sandbox_init.py`) and imports nothing of this project.
+Its standard input brings one line of JSON, the orders. When the caller closes it or dies,
+everything that was started here is killed.
 """
 
 import ctypes
