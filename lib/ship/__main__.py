@@ -16,7 +16,6 @@ try:
     from kernelkit.core.problem import Problem
     from ship.commands import (
         cancel,
-        checks,
         compare,
         doctor,
         download,
@@ -53,8 +52,6 @@ SAFE = (
     "What was sent and what is known of it is safe: the same command goes on from here. If it "
     "fails again, `ship doctor` checks everything."
 )
-
-FORCIBLE = [checks.option_of(name) for name in checks.FORCIBLE]
 
 AddArguments = Callable[[argparse.ArgumentParser], None]
 
@@ -114,9 +111,9 @@ def settings_arguments(parser: argparse.ArgumentParser) -> None:
         "--force",
         action="append",
         metavar="CHECK",
-        type=one_of(FORCIBLE),
+        type=one_of(doctor.FORCIBLE),
         default=argparse.SUPPRESS,
-        help=f"go on although this check fails (repeat it): {', '.join(FORCIBLE)}",
+        help=f"go on although this check fails (repeat it): {', '.join(doctor.FORCIBLE)}",
     )
 
 
@@ -161,13 +158,13 @@ COMMANDS = {
         "bring the lib dataset up to date",
         bundle.run,
         (settings_arguments, bundle.add_arguments),
-        checks.BEFORE_BUNDLE,
+        doctor.BEFORE_BUNDLE,
     ),
     "push": Command(
         "push the kernel as a new version, which runs",
         push.run,
         (settings_arguments, push.add_arguments),
-        checks.BEFORE_PUSH,
+        doctor.BEFORE_PUSH,
     ),
     "adopt": Command(
         "take up a version that this machine does not know",
@@ -307,7 +304,7 @@ def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
         if not context.dry_run:
             stack.callback(HASHES.keep)
         if command.before:
-            checks.require(context, context.settings(arguments), command.before)
+            doctor.require(context, context.settings(arguments), command.before)
         return command.run(context, arguments)
 
 

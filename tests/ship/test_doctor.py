@@ -6,8 +6,7 @@ import re
 import pytest
 
 from kernelkit.core.boundary import Boundary
-from ship.commands.checks import computed_hours
-from ship.commands.doctor import findings
+from ship.commands.doctor import computed_hours, findings
 from ship.context import Context
 from ship.project.project import Project
 from shipping import make_project
@@ -82,7 +81,7 @@ def test_all_is_well(world):
 )
 def test_kernel_metadata(project, changes, text):
     spoil(project, "kernel-metadata.json", **changes)
-    assert text in found_here(project, "kernel metadata")
+    assert text in found_here(project, "kernel-metadata")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +97,7 @@ def test_kernel_metadata(project, changes, text):
 )
 def test_dataset_metadata(project, changes, text):
     spoil(project, "dataset-metadata.json", **changes)
-    assert text in found_here(project, "dataset metadata")
+    assert text in found_here(project, "dataset-metadata")
 
 
 @pytest.mark.parametrize("slug", ["lib", "Car-Lib", "car_classification_lib", "c" * 51])
@@ -106,7 +105,7 @@ def test_dataset_slug(project, slug):
     ref = f"INSERT-YOUR-KAGGLE-USERNAME/{slug}"
     spoil(project, "dataset-metadata.json", id=ref)
     spoil(project, "kernel-metadata.json", dataset_sources=[ref])
-    assert "must be 6 to 50 of a-z, 0-9 and dashes" in found_here(project, "dataset metadata")
+    assert "must be 6 to 50 of a-z, 0-9 and dashes" in found_here(project, "dataset-metadata")
 
 
 def test_the_owner_is_another(world):
@@ -214,10 +213,10 @@ def test_the_gpu_time_that_is_left(world):
 
     quota(107000)
     assert "17 minutes are left of this week's 30 hours of GPU time" in marked(
-        world, "warn", "GPU quota"
+        world, "warn", "gpu-quota"
     )
     quota(90000)
-    assert "5.0 h of GPU time left, the run may take 12.0 h" in marked(world, "warn", "GPU quota")
+    assert "5.0 h of GPU time left, the run may take 12.0 h" in marked(world, "warn", "gpu-quota")
 
 
 def test_no_submissions_left(world):
@@ -238,7 +237,7 @@ def test_a_failing_doctor_stops_ship(world):
     outcome = world.ship()
     assert outcome.status == 1
     assert outcome.sentence.startswith(
-        '1 of 15 checks failed; dataset metadata: dataset-metadata.json: "title"'
+        '1 of 15 checks failed; dataset-metadata: dataset-metadata.json: "title"'
     )
     assert not [call for call in world.kaggle.requests if call.name == "StartBlobUpload"]
 

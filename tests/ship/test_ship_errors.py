@@ -37,13 +37,13 @@ def test_an_unexpected_error_is_one_sentence_with_a_traceback_in_a_file(world):
     assert outcome.status == 1
     assert len(outcome.err.splitlines()) == 1
     assert outcome.sentence.startswith(
-        "an unexpected error while checking the GPU quota (TypeError: '<' not supported"
+        "an unexpected error while checking the gpu-quota (TypeError: "
     )
     assert f"the full traceback is in {runs / 'traceback.txt'}. What was sent" in outcome.sentence
     assert outcome.sentence.endswith("`ship doctor` checks everything.")
     text = (runs / "traceback.txt").read_text()
     assert text.startswith("Traceback (most recent call last)")
-    assert "in check_quota" in text
+    assert "in _gpu_quota" in text
 
 
 @pytest.mark.parametrize(

@@ -1,66 +1,378 @@
-"""`ship doctor`: make all checks, and say how to mend what would fail later."""
+"""`ship doctor`: check what could fail later, and say how to correct it.
+
+A check is a function of the context and the kernel's settings. It returns a text about what it
+found, or raises Problem with what is wrong and the cure; a `Concern` does not stop a shipment. Each
+step makes the checks that it depends on, `ship doctor` and `ship` make all of them.
+"""
 
 import argparse
-from collections.abc import Iterator
+import contextlib
+import dataclasses
+import importlib.metadata
+import importlib.util
+import math
+import shutil
+import time
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 
+from packaging.version import Version
+
+from kernelkit.config.settings import number, setting
 from kernelkit.core.problem import Problem
-from ship.commands.checks import AT_KAGGLE, LOCAL, Concern, Settings, make, with_way_round
 from ship.context import Context
-from ship.kaggle.client_process import CredentialsRefused
+from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
+from ship.kaggle.credentials import Credentials, secret_in
+from ship.ledger import rehearsing
 from ship.output import say, tell
+from ship.project.bundle import remote_version
+from ship.project.contents import upload_files
+from ship.project.project import (
+    DATASET_METADATA,
+    KERNEL_METADATA,
+    dataset_metadata_errors,
+    kernel_metadata_errors,
+    syntax_error,
+)
+from ship.project.published import required_weights, verified_wheels, wheels_in
+from ship.project.script import read_block
 
-NEED_SETTINGS = ("weights", "disk", "GPU quota")
-"""Checks that need settings which the kernel accepts."""
+OLDEST_CLIENT = "1.8.4"
+SPARE_BYTES = 2 << 30  # what a run's output may take on the disk
+SESSION_MINUTES = 12 * 60  # how long Kaggle lets a run take that has no time limit of its own
+
+Settings = dict[str, str]
+
+
+class Concern(Exception):
+    """Something that may become a problem, but does not stop a shipment."""
+
+
+class Fault(Problem):
+    """A check found what it was looking for: a person may override it."""
+
+
+@dataclass(frozen=True)
+class GpuTime:
+    """The GPU time of a week, in minutes."""
+
+    allowed: float
+    left: float
+    renewed: str  # the time of its renewal, "" when Kaggle does not tell
+    renewed_in: float = math.inf  # the seconds until then, by this machine's clock
+
+    @property
+    def until(self) -> str:
+        """When it is renewed, as the end of a sentence."""
+        return f", renewed at {self.renewed}" if self.renewed else ""
+
+
+# --- questions to Kaggle about what is left ---
+
+
+def gpu_time(context: Context) -> GpuTime:
+    """Return how much GPU time there is, and is left, this week.
+
+    Raises:
+        Concern: Kaggle does not tell.
+    """
+    quota, answer = {}, {}
+    with _only_informing(), contextlib.suppress(ArgumentTypeError):
+        answer = context.remote.quota()
+        quota = answer.get("gpuQuota") or {}
+        total, used, reserved = (
+            number(str(quota.get(name) or "0").rstrip("s"), float, setting(least=0).metadata) / 60
+            for name in ("totalTimeAllowed", "timeUsed", "timeReserved")
+        )
+        if "totalTimeAllowed" in quota:
+            text = answer.get("quotaRefreshTime") or ""
+            renewed = f"{text[:16].replace('T', ' ')} UTC" if text else ""
+            seconds = math.inf
+            with contextlib.suppress(ValueError, TypeError):
+                seconds = datetime.fromisoformat(text).timestamp() - time.time()
+            return GpuTime(total, max(0.0, total - used - reserved), renewed, seconds)
+    raise Concern("Kaggle gives no GPU quota: see https://www.kaggle.com/settings")
+
+
+def submissions_left(context: Context) -> int:
+    """Return how many submissions are left today.
+
+    Raises:
+        Concern: Kaggle does not tell.
+    """
+    with _only_informing():
+        limits = context.remote.submissions_left(context.project.competition)
+    if not limits:
+        raise Concern("Kaggle does not tell how many submissions are left today")
+    return limits.get("numAllowedNow") or 0
+
+
+@contextlib.contextmanager
+def _only_informing() -> Iterator[None]:
+    """Turn a refusal or a missing answer into a Concern, where no step depends on the answer."""
+    try:
+        yield
+    except (Refused, Unavailable) as problem:
+        raise Concern(str(problem)) from None
+    except Problem as problem:
+        if "(403)" in str(problem):
+            raise Concern(str(problem)) from None
+        raise
+
+
+def computed_hours(*shown: dict) -> str:
+    """Return the GPU hours of runs with these answers to --show-config; "" where one has none.
+
+    They are computed from published throughputs by the kernel's own arithmetic.
+    """
+    minutes = [config.get("gpu_minutes") for config in shown]
+    if not minutes or not all(isinstance(one, int | float) for one in minutes):
+        return ""
+    return f"{sum(minutes) / 60:.1f} h (from published throughputs, give or take half)"
+
+
+# --- the checks ---
+
+
+def _client(context: Context, settings: Settings) -> str:
+    try:
+        version = importlib.metadata.version("kaggle")
+    except importlib.metadata.PackageNotFoundError:
+        raise Problem("the kaggle client is not installed: pip install kaggle six") from None
+    if Version(version) < Version(OLDEST_CLIENT):
+        raise Problem(f"kaggle {version} is too old: pip install 'kaggle>={OLDEST_CLIENT}'")
+    if importlib.util.find_spec("six") is None:
+        raise Problem("kaggle imports six, which is not installed: pip install six")
+    return f"kaggle {version}"
+
+
+def _credentials(context: Context, settings: Settings) -> str:
+    found = Credentials.find()
+    if not found.kind:
+        raise Problem(found.advice().rstrip("."))
+    return f"{found.kind} from {found.source}"
+
+
+def _kernel_metadata(context: Context, settings: Settings) -> str:
+    if errors := kernel_metadata_errors(context.project.kernel_metadata, context.project):
+        raise Fault(f"{KERNEL_METADATA}: {'; '.join(errors)}")
+    return f"{context.project.kernel_metadata['title']!r}, {context.project.competition}"
+
+
+def _dataset_metadata(context: Context, settings: Settings) -> str:
+    if errors := dataset_metadata_errors(context.project.dataset_metadata):
+        raise Fault(f"{DATASET_METADATA}: {'; '.join(errors)}")
+    return f"{context.project.dataset_metadata['title']!r}"
+
+
+def _kernel(context: Context, settings: Settings) -> str:
+    if error := syntax_error(context.project.script(settings, "doctor")):
+        raise Problem(f"{context.project.code.name} does not compile: {error}")
+    return f"{context.project.code.name} compiles"
+
+
+def _settings(context: Context, settings: Settings) -> str:
+    config = context.shown_config(settings)
+    if config["competition"] != context.project.competition:
+        raise Problem(
+            f"{context.project.code.name} is made for {config['competition']}, but "
+            f"{KERNEL_METADATA} names {context.project.competition}: make them the same"
+        )
+    return f"recipe {config['recipe']}, backbone {config['backbone']}"
+
+
+def _weights(context: Context, settings: Settings) -> str:
+    files = context.shown_config(settings)["weights_files"]
+    required_weights(files, context.project.lib / "weights")
+    return ", ".join(files) or "none needed"
+
+
+def _wheels(context: Context, settings: Settings) -> str:
+    folder = context.project.lib / "wheels"
+    wheels = wheels_in(folder)
+    if not wheels and rehearsing():
+        return "none, and a rehearsal needs none"
+    if not wheels:
+        raise Concern("none: if albumentations leaves Kaggle's image the run fails; `ship wheels`")
+    verified_wheels(folder)
+    return f"{len(wheels)} wheels, verified"
+
+
+def _secrets(context: Context, settings: Settings) -> str:
+    """Check that nothing that would be sent looks like a secret, of whatever account."""
+    project = context.project
+    weights = context.shown_config(settings)["weights_files"]
+    files = {f"lib/{name}": file for name, file in upload_files(project.lib, weights).items()}
+    metadata = (project.root / name for name in (KERNEL_METADATA, DATASET_METADATA))
+    files |= {path.name: path for path in (project.code, *metadata)}
+    there = {name: file for name, file in files.items() if file.is_file()}
+    found = {name: why for name, file in there.items() if (why := secret_in(name, file))}
+    if found:
+        named = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:5])
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise Fault(
+            f"{named}{more} would be sent to Kaggle and looks like a secret: move it out of the "
+            "project"
+        )
+    return f"none in {len(files)} files"
+
+
+def _disk(context: Context, settings: Settings) -> str:
+    """Check that the disk has room for the staged dataset and a run's output."""
+    files = context.shown_config(settings)["weights_files"]
+    sizes = [file.stat().st_size for file in upload_files(context.project.lib, files).values()]
+    needed = SPARE_BYTES + sum(sizes)
+    free = shutil.disk_usage(context.project.root).free
+    if free < needed:
+        raise Fault(f"{free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed: free some room")
+    return f"{free / 1e9:.0f} GB free"
+
+
+def _owner(context: Context, settings: Settings) -> str:
+    return f"{context.kernel_ref}, {context.dataset_ref}"  # which are those of the credentials
+
+
+def _competition(context: Context, settings: Settings) -> str:
+    """Check that the competition's rules are accepted and its files are there."""
+    competition = context.project.competition
+    page = f"https://www.kaggle.com/competitions/{competition}"
+    try:
+        files = context.remote.data_files(competition)
+    except Refused as refusal:
+        if refusal.status == 404:
+            raise Fault(
+                f"there is no competition {competition}: correct {KERNEL_METADATA}"
+            ) from None
+        if refusal.status != 403:
+            raise
+        raise Fault(f"accept the rules of {competition} at {page}/rules ({refusal})") from None
+    tables = read_block(context.project.code).tables
+    missing = [name for name in tables if not {name, f"{name}.zip"} & set(files)]
+    if missing:
+        raise Fault(
+            f"{competition} has no {missing[0]} but {', '.join(files[:5])}: see {page}/data"
+        )
+    return f"{competition}: rules accepted, {len(files)} files"
+
+
+def _dataset(context: Context, settings: Settings) -> str:
+    with _only_informing():
+        version = remote_version(context, context.dataset_ref)
+        if version is None:
+            return f"{context.dataset_ref} is not there yet: `ship bundle` creates it"
+        status = context.remote.dataset_status(context.dataset_ref)
+    if status == "FAILED":
+        raise Concern(f"{context.dataset_ref} version {version} is FAILED; `ship bundle` renews it")
+    return f"{context.dataset_ref} version {version} is {status or 'in an unknown state'}"
+
+
+def _gpu_quota(context: Context, settings: Settings) -> str:
+    """Check that the GPU time that is left this week suffices for the run's time limit."""
+    gpu, shown = gpu_time(context), context.shown_config(settings)
+    if gpu.left < 30:
+        raise Concern(
+            f"{gpu.left:.0f} minutes are left of this week's {gpu.allowed / 60:.0f} hours of GPU "
+            f"time{gpu.until}: Kaggle may refuse a run until then"
+        )
+    limit = shown.get("config", {}).get("time_limit") or SESSION_MINUTES
+    needs = f" and computes to {hours}" if (hours := computed_hours(shown)) else ""
+    text = f"{gpu.left / 60:.1f} h of GPU time left, the run may take {limit / 60:.1f} h{needs}"
+    if gpu.left < limit:
+        raise Concern(f"{text}: wait, or push with --set time_limit={max(1, int(gpu.left) - 10)}")
+    return text
+
+
+def _submissions(context: Context, settings: Settings) -> str:
+    left = submissions_left(context)
+    if not left:
+        raise Concern("no submissions are left today: the score has to wait until tomorrow (UTC)")
+    return f"{left} submissions left today"
+
+
+Check = Callable[[Context, Settings], str]
+LOCAL: dict[str, Check] = {
+    "client": _client,
+    "credentials": _credentials,
+    "kernel-metadata": _kernel_metadata,
+    "dataset-metadata": _dataset_metadata,
+    "kernel": _kernel,
+    "settings": _settings,
+    "weights": _weights,
+    "wheels": _wheels,
+    "secrets": _secrets,
+    "disk": _disk,
+}
+AT_KAGGLE: dict[str, Check] = {
+    "owner": _owner,
+    "competition": _competition,
+    "dataset": _dataset,
+    "gpu-quota": _gpu_quota,
+    "submissions": _submissions,
+}
+CHECKS = LOCAL | AT_KAGGLE
+NEEDED = {
+    "weights": {"settings"},
+    "secrets": {"settings", "weights", "wheels"},
+    "disk": {"settings", "weights", "wheels"},
+    "gpu-quota": {"settings"},
+}  # which other checks must have passed; those at Kaggle also need the first and the owner
+BEFORE_BUNDLE = ("client", "credentials", "dataset-metadata", "settings", "weights", "wheels")
+BEFORE_BUNDLE += ("secrets", "disk")
+BEFORE_PUSH = ("client", "credentials", "kernel-metadata", "kernel", "settings", "secrets")
+BEFORE_PUSH += ("gpu-quota",)
+FORCIBLE = ("kernel-metadata", "dataset-metadata", "secrets", "disk", "competition")
+"""The checks that raise Fault: a shipment can go on without what they look for."""
+
+
+# --- making them ---
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found; mark is "ok", "warn", "FAIL" or "skip"."""
+    """What a check found."""
 
     name: str
-    mark: str
+    mark: str  # "ok", "warn", "FAIL" or "skip"
     text: str
-    whole: str = ""
-    """The sentence about a failure, with how to override it if that can be."""
+
+    @property
+    def line(self) -> str:
+        """The finding as a line of the doctor's list."""
+        return f"{self.mark:<5} {self.name:<17} {self.text}"
 
 
-def skipped(name: str, failed: set[str], dry_run: bool) -> str:
-    """Return why a check can't be made after others have failed, "" when it can."""
-    if name in NEED_SETTINGS and "settings" in failed:
-        return "needs settings that the kernel accepts"
-    if name == "disk" and failed & {"weights", "wheels"}:
-        return "needs the weights and wheels"
-    if name in AT_KAGGLE and failed & {"client", "credentials", "owner"}:
-        return "needs working credentials"
-    return "would ask Kaggle" if name in AT_KAGGLE and dry_run else ""
-
-
-def findings(context: Context, settings: Settings) -> Iterator[Finding]:
-    """Make all checks; those that ask Kaggle come last and need a client and credentials."""
+def findings(
+    context: Context, settings: Settings, names: Iterable[str] = CHECKS
+) -> Iterator[Finding]:
+    """Make checks one after the other; those that need one that has failed are skipped."""
     failed: set[str] = set()
-    for name in LOCAL | AT_KAGGLE:
-        if reason := skipped(name, failed, context.dry_run):
+    for name in names:
+        at_kaggle = {"client", "credentials", "owner"} if name in AT_KAGGLE else set()
+        needed = sorted(failed & (NEEDED.get(name, set()) | at_kaggle))
+        if needed or (at_kaggle and context.dry_run):
+            reason = f"needs the {needed[0]} in order" if needed else "would ask Kaggle"
             yield Finding(name, "skip", reason)
             continue
+        context.doing(f"checking the {name}")
         try:
-            yield Finding(name, "ok", make(name, context, settings))
+            yield Finding(name, "ok", CHECKS[name](context, settings))
         except Concern as concern:
             yield Finding(name, "warn", str(concern))
-        except Problem as problem:
+        except Fault as fault:
+            if name in context.forced:
+                yield Finding(name, "warn", f"{fault} (overridden)")
+                continue
             failed.add(name)
-            if isinstance(problem, CredentialsRefused):
-                failed.add("credentials")
-            yield Finding(name, "FAIL", str(problem), with_way_round(name, problem))
+            yield Finding(name, "FAIL", f"{fault}. (`--force {name}` goes on all the same.)")
+        except Problem as problem:
+            failed.add("credentials" if isinstance(problem, CredentialsRefused) else name)
+            yield Finding(name, "FAIL", str(problem))
 
 
 def examine(context: Context, settings: Settings, quiet: bool = False) -> None:
-    """Make all checks and print what they found.
-
-    Args:
-        context: the project, Kaggle and the state.
-        settings: the kernel's settings.
-        quiet: print only the warnings, for a command that goes on afterwards.
+    """Make all checks and print what they found; `quiet` prints only the warnings.
 
     Raises:
         Problem: a check has failed.
@@ -69,15 +381,28 @@ def examine(context: Context, settings: Settings, quiet: bool = False) -> None:
     for finding in findings(context, settings):
         found.append(finding)
         if not quiet or finding.mark == "warn":
-            say(f"{finding.mark:<5} {finding.name:<17} {finding.text}")
-    tell(checks=[{"name": one.name, "mark": one.mark, "text": one.text} for one in found])
-    failed = [finding for finding in found if finding.mark == "FAIL"]
-    if failed:
-        first = failed[0]
+            say(finding.line)
+    tell(checks=[dataclasses.asdict(one) for one in found])
+    if failed := [finding for finding in found if finding.mark == "FAIL"]:
         others = ", `ship doctor` shows all" if quiet and len(failed) > 1 else ""
-        text = first.whole if quiet else first.text.rstrip(".")
-        raise Problem(f"{len(failed)} of {len(found)} checks failed{others}; {first.name}: {text}")
+        first = f"{failed[0].name}: {failed[0].text}"
+        raise Problem(f"{len(failed)} of {len(found)} checks failed{others}; {first}")
     say(f"{len(found)} checks, none failed")
+
+
+def require(context: Context, settings: Settings, names: Iterable[str]) -> None:
+    """Make the checks that a step depends on, in a dry run those that need no account.
+
+    Raises:
+        Problem: one of them has failed; the sentence says how to override it.
+    """
+    if context.dry_run:
+        names = [name for name in names if name not in ("client", "credentials")]
+    for finding in findings(context, settings, names):
+        if finding.mark == "warn":
+            say(finding.line)
+        if finding.mark == "FAIL":
+            raise Problem(finding.text)
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kernelkit.core.progress import EpochProgress
-from ship.commands.checks import Concern, gpu_time, submissions_left
+from ship.commands.doctor import Concern, gpu_time, submissions_left
 from ship.commands.follow import log_of, refresh
 from ship.context import Context
 from ship.ledger import Run, settings_text

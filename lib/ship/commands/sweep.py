@@ -18,7 +18,7 @@ from statistics import median
 from kernelkit.core.locks import Occupied, only_one
 from kernelkit.core.problem import Problem
 from ship.commands import frozen
-from ship.commands.checks import (
+from ship.commands.doctor import (
     BEFORE_BUNDLE,
     BEFORE_PUSH,
     SESSION_MINUTES,
@@ -548,7 +548,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         if context.dry_run:
             return
         if any(cell.run(context) is None for cell in cells):
-            told_by_the_plan = ("settings", "weights", "GPU quota")
+            told_by_the_plan = ("settings", "weights", "gpu-quota")
             checks = dict.fromkeys((*BEFORE_BUNDLE, *BEFORE_PUSH))
             checks = [name for name in checks if name not in told_by_the_plan]
             require(context, cells[0].settings, checks)
