@@ -395,6 +395,12 @@ def metric_named(name: str) -> Metric:
     return METRICS[name]
 
 
+def usual_metric(submission: str) -> str:
+    """Return the first row of METRICS for a form of submission, as `Layout` names it."""
+    form = "probability" if submission == "probabilities" else submission
+    return next(name for name, row in METRICS.items() if row.submission == form)
+
+
 def metric_called(text: str) -> str:
     """Return the row of METRICS of a name at Kaggle, "" where it is not surely one of them.
 

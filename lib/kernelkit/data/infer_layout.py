@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from kernelkit.core.metrics import METRICS, metric_named, usual_metric
 from kernelkit.core.problem import Problem, first_names
 from kernelkit.data.find import names_below, read_table
-from kernelkit.data.layout import ORDINAL, Layout
+from kernelkit.data.layout import Layout
 from kernelkit.data.match import folders_of
 from kernelkit.data.names import (
     ROLES,
@@ -285,13 +286,15 @@ def form_of(sample: pd.DataFrame | None, labels: set[str], metric: str) -> tuple
         return "probabilities", 1
     cells = [cell.split() for cell in sample.iloc[:, 1].str.strip().unique()]
     words = max((len(cell) for cell in cells), default=0)
-    if metric == "map@5" or (words > 1 and all(set(c) <= labels for c in cells if len(c) > 1)):
+    row = METRICS.get(metric)
+    best = row is not None and row.submission == "best"
+    if best or (words > 1 and all(set(c) <= labels for c in cells if len(c) > 1)):
         spaced = any(" " in label for label in labels)
         if not spaced:
-            return "best", max(words, 5 if metric == "map@5" else 1)
+            return "best", max(words, row.labels if best else 1)
     numbers = [cell[0] for cell in cells if cell]
     fractions = [text for text in numbers if number_of(text) is None and is_number(text)]
-    if metric in ("auc", "log-loss") or (fractions and len(labels) <= 2):
+    if (row and row.submission == "probability") or (fractions and len(labels) <= 2):
         return "probability", 1
     binary = {number_of(label) for label in labels} == {0, 1}
     if binary and not metric and numbers:
@@ -914,7 +917,7 @@ def concluded(draft: Draft, rows: pd.DataFrame) -> Proposal:
     form = given.get("submission") or form or "label"
     if form == "label" and sample is not None and len(rows):
         doubt_values(draft, labels)
-    usual = {"label": "accuracy", "best": "map@5"}.get(form, "log-loss")
+    usual = usual_metric(form)
     if not metric:
         draft.notes.append(f"the files do not tell the metric: {usual} is the usual one")
         numbers = {number_of(label) for label in labels}
@@ -924,7 +927,7 @@ def concluded(draft: Draft, rows: pd.DataFrame) -> Proposal:
                 "--set metric=kappa is the quadratic weighted kappa"
             )
     metric = metric or usual
-    if metric in ORDINAL and "order" not in given and not are_numbers(labels):
+    if metric_named(metric).ordinal and "order" not in given and not are_numbers(labels):
         classes = sorted(labels)
         what = f"which order the classes {first_names(classes)} have, which counts for {metric}"
         draft.doubt(f"{what}: name them from the least to the greatest", order=",".join(classes))

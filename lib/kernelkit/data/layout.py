@@ -12,7 +12,6 @@ from kernelkit.core.problem import Problem
 
 FORMS = ("label", "probability", "probabilities", "best")
 PACKED = ("", "pixels", "tfrecords")
-ORDINAL = ("kappa",)  # metrics for which the order of the classes counts
 
 
 @dataclass(frozen=True)

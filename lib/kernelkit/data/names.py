@@ -12,8 +12,9 @@ from difflib import get_close_matches
 import pandas as pd
 
 from ImageDataAugmentor.files import SUFFIXES
+from kernelkit.core.metrics import metric_named
 from kernelkit.core.problem import Problem, first_names
-from kernelkit.data.layout import ORDINAL, Layout
+from kernelkit.data.layout import Layout
 
 # Suffixes of files, which Ids may lack or have in another spelling.
 SUFFIX = re.compile(rf"\.(?:{'|'.join(SUFFIXES)})$", re.I)
@@ -340,13 +341,13 @@ def in_order(classes: Iterable[int | str], layout: Layout) -> list:
                 f"differs in {', '.join(differing)}."
             )
         return [by_name[name] for name in dict.fromkeys(layout.order)]
-    if layout.metric in ORDINAL and not are_numbers(by_name):
+    if metric_named(layout.metric).ordinal and not are_numbers(by_name):
         raise Problem(
             f"COMPETITION has the metric {layout.metric}, for which the order of the classes "
             f"counts, but they are words ({', '.join(sorted(by_name)[:9])}): give order, a tuple "
             "of all classes from the least to the greatest."
         )
-    if layout.metric in ORDINAL:
+    if metric_named(layout.metric).ordinal:
         return [by_name[name] for name in sorted(by_name, key=float)]
     return sorted(by_name.values())
 
