@@ -11,7 +11,7 @@ from kernelkit.core.boundary import Boundary
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
 from ship.commands.follow import note_end
-from ship.commands.runs import csv_rows, csv_text, sorted_runs, table
+from ship.commands.runs import csv_text, rows_of, sorted_runs, table
 from ship.context import Context
 from ship.ledger import Ledger, Run, State, Submission, file_run_name
 from ship.project.project import Project
@@ -72,10 +72,10 @@ def test_runs_are_sorted_by_score(ledger, tmp_path):
     runs = sorted_runs(ledger.runs())
     assert [run.name for run in runs] == ["a-v2", "a-v0", "a-v3", "a-v4", "a-v1"]
     context = Context.of(Project(tmp_path), Boundary("ship", tmp_path / "x", ""))
-    lines = table(context, runs).splitlines()
+    lines = table(rows_of(context, runs)).splitlines()
     assert lines[0].split() == ["run", "settings", "score"]
     assert lines[1].split() == ["a-v2", "epochs=2", "0.90000"]
-    header, first, *others = csv_text(csv_rows(context, runs)).splitlines()
+    header, first, *others = csv_text(rows_of(context, runs)).splitlines()
     assert header == (
         "run,time,commit,recipe,backbone,image_size,settings,status,"
         "metric,score,low,high,difference,p,photos,gpu_minutes,public_score,competition"
@@ -88,7 +88,7 @@ def test_the_table_keeps_its_columns_in_order_and_leaves_out_empty_ones(ledger, 
     ledger.append("a-v1", status="complete", public_score=0.9, time="2026-01-01 10:00:00")
     ledger.append("a-v12", status="pushed", gpu_minutes=12.5, settings={"note": "x" * 200})
     context = Context.of(Project(tmp_path), Boundary("ship", tmp_path / "x", ""))
-    lines = table(context, ledger.runs()).splitlines()
+    lines = table(rows_of(context, ledger.runs())).splitlines()
     assert lines[0].split() == ["run", "time", "settings", "GPU", "min", "score", "status"]
     assert lines[1].split() == ["a-v1", "2026-01-01", "10:00:00", "0.90000", "complete"]
     assert lines[2].split() == ["a-v12", f"note={'x' * 200}", "12.5", "pushed"]

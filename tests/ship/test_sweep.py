@@ -10,7 +10,6 @@ import time
 import pytest
 
 from kernelkit.core.locks import only_one
-from ship.commands.paired import aligned, pair_of
 from ship.commands.sweep import Problem, grid_of
 from shipping import ONCE, open_world, until
 
@@ -202,21 +201,6 @@ def test_killed_again_and_again(world, seed):
     assert world.kaggle.counts == ONCE | FOUR
     assert [run.status for run in world.runs] == ["complete"] * 4
     print(f"\nseed {seed}: {kills} kills; {world.kaggle.counts}")
-
-
-def test_pairs():
-    first = {"a": ("0", "0"), "b": ("1", "0"), "c": ("1", "1"), "d": ("2", "2")}
-    second = {"a": ("0", "1"), "b": ("1", "1"), "c": ("1", "1"), "e": ("0", "0")}
-    pair = pair_of(first, second)
-    assert (pair.photos, pair.only_first, pair.only_second) == (3, ["a"], ["b"])
-    assert (pair.difference, pair.p) == (0.0, 1.0)
-    assert pair_of(first, {"x": ("0", "0")}) is None
-    assert pair_of(first, first).p == 1.0
-
-
-def test_columns_are_aligned():
-    rows = [{"a": "1", "b": "", "c": "xyz"}, {"a": "22", "b": "", "c": ""}]
-    assert aligned(rows) == "a   c\n1   xyz\n22"
 
 
 def edit_the_project(world) -> None:

@@ -1,40 +1,213 @@
-"""`ship runs`: the ledger as a table, best score first."""
+"""`ship runs`: the runs of the ledger, or in folders of output, as a table with the best first.
+
+Each run is compared with the first of the table on the photos that validated both.
+"""
 
 import argparse
 import csv
 import io
 import os
-from collections.abc import Iterable
+import shlex
+import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from ship.commands.local import named_run, run_arguments
+from kernelkit.core.contract import ValidationPredictions, read_validation
+from kernelkit.core.problem import Problem
+from ship.commands.fetch import measure, number, read_metrics
 from ship.commands.opening import REPORT
-from ship.commands.paired import aligned, columns, texts
+from ship.commands.push import chosen_run
 from ship.context import Context
+from ship.grammar import Version, version_arguments, version_or
 from ship.ledger import Run, settings_text
 from ship.output import say, tell
 
+FORMS = {
+    "setting": "{setting}",
+    "run": "{run}",
+    "time": "{time}",
+    "commit": "{commit}",
+    "recipe": "{recipe}",
+    "backbone": "{backbone}",
+    "size": "{image_size}",
+    "settings": "{settings}",
+    "metric": "{metric}",
+    "val": "{score:.4f}",
+    "95 %": "{low:.4f}..{high:.4f}",
+    "to first": "{difference:+.4f}",
+    "p": "{p:.3f}",
+    "on photos": "{photos}",
+    "GPU min": "{gpu_minutes:.1f}",
+    "score": "{public_score:.5f}",
+    "status": "{status}",
+}
+"""The columns of a table, each with the form of its cells from a row of `rows_of`."""
+RESULTS = ("metric", "val", "95 %", "to first", "p", "on photos", "GPU min", "score")
 CSV_COLUMNS = (
-    "run",
-    "time",
-    "commit",
-    "recipe",
-    "backbone",
-    "image_size",
-    "settings",
-    "status",
-    "metric",
-    "score",
-    "low",
-    "high",
-    "difference",
-    "p",
-    "photos",
-    "gpu_minutes",
-    "public_score",
-    "competition",
+    *("run", "time", "commit", "recipe", "backbone", "image_size", "settings", "status"),
+    *("metric", "score", "low", "high", "difference", "p", "photos"),
+    *("gpu_minutes", "public_score", "competition"),
 )
+OPTIONS_OF_PLACE = ("data", "output", "fresh")  # of the kernel: they do not change its results
+
+
+# --- which runs ---
+
+
+@dataclass
+class LocalRun(Run):
+    """A run of the kernel on this machine, whose output lies in a folder of a person's choice."""
+
+    folder: Path = Path()
+
+
+def run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Let a command take runs by their versions, or by the folders of their output."""
+    version_arguments(parser, version_or(Path.is_dir), "RUN", ", or by the folder of its output")
+
+
+def named_run(context: Context, wanted: Version | Path) -> Run:
+    """Return the run of a version, or that whose output is in a folder.
+
+    Raises:
+        Problem: there is no such run.
+    """
+    if isinstance(wanted, Version):
+        return chosen_run(context, wanted)
+    for known in context.ledger.runs():
+        if context.folder(known).resolve() == wanted.resolve():
+            return known
+    return _run_in(wanted)
+
+
+def _run_in(folder: Path) -> LocalRun:
+    if not folder.is_dir():
+        raise Problem(f"{folder} is neither a folder that is there nor a version.")
+    metrics = read_metrics(folder)
+    if not metrics:
+        raise Problem(
+            f"{folder} holds no finished run: there is no metrics.json in it that can be read."
+        )
+    size, packages = metrics.get("image_size"), str(metrics.get("packages") or "")
+    ended = time.localtime((folder / "metrics.json").stat().st_mtime)
+    run = LocalRun(
+        str(folder),
+        time=time.strftime("%Y-%m-%d %H:%M:%S", ended),
+        recipe=str(metrics.get("recipe") or ""),
+        backbone=str(metrics.get("backbone") or ""),
+        image_size="x".join(map(str, size)) if isinstance(size, list) else "",
+        settings=_settings_in(str(metrics.get("command") or "")),
+        packages=packages,
+        found=packages,
+        status="complete",
+        folder=folder,
+    )
+    measure(run, metrics)
+    seconds = number(metrics.get("seconds"))
+    if "GPU" in str(metrics.get("devices")) and seconds is not None:
+        run.gpu_minutes = round(seconds / 60, 1)
+    return run
+
+
+def _settings_in(command: str) -> dict[str, str]:
+    """Return the settings in the command line of a run, under their names in the kernel."""
+    settings: dict[str, str] = {}
+    name = ""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return {}
+    for word in words:
+        if word.startswith("--"):
+            name, _, text = word[2:].partition("=")
+            name = name.replace("-", "_")
+            settings[name] = text
+        elif name:
+            settings[name] = f"{settings[name]} {word}".strip()
+    return {name: text for name, text in settings.items() if name not in OPTIONS_OF_PLACE}
+
+
+# --- how good they are ---
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs on the photos that validated both with the same label."""
+
+    photos: int
+    only_first: list[str]  # the Ids that only the first run gets right
+    only_second: list[str]
+    difference: float  # the second's value of the metric less the first's
+    p: float  # how often chance alone gives so large a difference
+    test: str
+
+
+def predictions_in(folder: Path) -> ValidationPredictions | None:
+    """Return a run's validation predictions, None where there are none that can be read."""
+    try:
+        return read_validation(folder)
+    except Problem:
+        return None
+
+
+def answers(predictions: ValidationPredictions) -> dict[str, tuple[str, str]]:
+    """Return label and most probable class of each photo by its Id."""
+    best = [predictions.classes[place] for place in predictions.probabilities.argmax(1)]
+    return dict(zip(predictions.ids, zip(predictions.labels, best, strict=True), strict=True))
+
+
+def compared(first: ValidationPredictions, second: ValidationPredictions, name: str) -> Pair | None:
+    """Compare two runs by a row of METRICS, by accuracy where their classes differ.
+
+    None where no photo validated both.
+    """
+    import numpy as np
+
+    from kernelkit.core.metrics import mcnemar, metric_named
+
+    ours, theirs = answers(first), answers(second)
+    shared = [one for one in ours if one in theirs and ours[one][0] == theirs[one][0]]
+    if not shared:
+        return None
+    right, other = ({i for i in shared if run[i][0] == run[i][1]} for run in (ours, theirs))
+    only_first, only_second = sorted(right - other), sorted(other - right)
+    metric = metric_named(name)
+    if metric.is_fraction or first.classes != second.classes:
+        difference = (len(only_second) - len(only_first)) / len(shared)
+        p, test = mcnemar(len(only_second), len(only_first)), "exact McNemar test"
+    else:
+        tables = [dict(zip(r.ids, r.probabilities, strict=True)) for r in (first, second)]
+        before, after = (np.stack([rows[one] for one in shared]) for rows in tables)
+        places = {label: place for place, label in enumerate(first.classes)}
+        truth = np.asarray([places[ours[one][0]] for one in shared])
+        difference = metric.sign * metric.gain(before, after, truth)[0]
+        p, test = metric.gain_p(before, after, truth), "paired by photo"
+    return Pair(len(shared), only_first, only_second, difference, p, test)
+
+
+def rows_of(context: Context, runs: list[Run]) -> list[dict[str, Any]]:
+    """Return what is known of each run under CSV_COLUMNS, None for what is not.
+
+    Score, low and high are the metric's value and its 95 % interval in metrics.json; difference and
+    p compare with the first run, on so many photos.
+    """
+    rows, first = [], None
+    for run in runs:
+        predictions = predictions_in(context.folder(run)) if first or not rows else None
+        pair = compared(first, predictions, run.metric) if first and predictions else None
+        first = first if rows else predictions
+        row = {name: getattr(run, name, None) for name in CSV_COLUMNS}
+        row |= {"run": run.name, "settings": settings_text(run.settings)}
+        row |= {"status": run.shown_status, "metric": None if run.value is None else run.metric}
+        row |= {"score": run.value, "low": run.score_low, "high": run.score_high}
+        row |= {name: getattr(pair, name, None) for name in ("difference", "p", "photos")}
+        rows.append(row)
+    return rows
+
+
+# --- how they are shown ---
 
 
 def sorted_runs(runs: list[Run]) -> list[Run]:
@@ -43,51 +216,29 @@ def sorted_runs(runs: list[Run]) -> list[Run]:
     return sorted(newest_first, key=lambda run: -run.merit(run.public_score))
 
 
-def by_competition(runs: list[Run], present: str) -> dict[str, list[Run]]:
-    """Return runs by competition, the present one first; old records that name none are of that."""
-    groups: dict[str, list[Run]] = {present: []}
-    for run in runs:
-        groups.setdefault(run.competition or present, []).append(run)
-    return {competition: group for competition, group in groups.items() if group}
+def table(rows: list[dict[str, Any]], columns: tuple[str, ...] = tuple(FORMS)) -> str:
+    """Return rows of `rows_of` as aligned columns; one that is empty everywhere is left out."""
+    lines = [{name: name for name in columns}]
+    for row in rows:
+        known = {name: value for name, value in row.items() if value is not None}
+        if known.get("metric") == "accuracy":
+            known["metric"] = ""
+        lines.append({name: _cell(FORMS[name], known) for name in columns})
+    shown = [name for name in columns if any(line[name] for line in lines[1:])]
+    widths = {name: max(len(line[name]) for line in lines) for name in shown}
+    texts = ("  ".join(line[name].ljust(widths[name]) for name in shown) for line in lines)
+    return "\n".join(text.rstrip() for text in texts)
 
 
-def table(context: Context, runs: list[Run]) -> str:
-    """Return runs as a table; each is compared with the first one on the same photos."""
-    rows = [
-        {
-            "run": run.name,
-            "time": run.time,
-            "commit": run.commit,
-            "recipe": run.recipe,
-            "backbone": run.backbone,
-            "size": run.image_size,
-            "settings": settings_text(run.settings),
-            **texts(results),
-            "status": run.shown_status,
-        }
-        for run, results in results_of(context, runs)
-    ]
-    return aligned(rows)
+def _cell(form: str, known: dict[str, Any]) -> str:
+    try:
+        return form.format(**known)
+    except KeyError:
+        return ""
 
 
-def results_of(context: Context, runs: list[Run]) -> Iterable[tuple[Run, dict]]:
-    """Return runs with their results, each compared with the first one's."""
-    folders = [context.folder(run) for run in runs]
-    return zip(runs, columns(runs, folders), strict=True)
-
-
-def csv_rows(context: Context, runs: list[Run]) -> list[dict]:
-    """Return all that `ship runs` shows of each run, for programs."""
-    rows = []
-    for run, results in results_of(context, runs):
-        of_run = {name: getattr(run, name, None) for name in CSV_COLUMNS}
-        named = {"run": run.name, "settings": settings_text(run.settings)}
-        rows.append(of_run | named | results)
-    return rows
-
-
-def csv_text(rows: list[dict]) -> str:
-    """Return runs as CSV with a header."""
+def csv_text(rows: list[dict[str, Any]]) -> str:
+    """Return rows of `rows_of` as CSV with a header."""
     text = io.StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -95,8 +246,8 @@ def csv_text(rows: list[dict]) -> str:
     return text.getvalue()
 
 
-def changed(run: Run, before: Run | None) -> str:
-    """Return what makes a run differ from the one before it, as a text."""
+def _changed(run: Run, before: Run | None) -> str:
+    """Return how a run differs from the one before it, as a text."""
     if before is None:
         return "the first run"
     news = [f"{name}={text}" for name, text in run.settings.items() if name not in before.settings]
@@ -110,34 +261,18 @@ def changed(run: Run, before: Run | None) -> str:
     return ", ".join(news) or "nothing"
 
 
-def overview_rows(context: Context, groups: dict[str, list[Run]]) -> list[dict]:
-    """Return the rows of the page of all runs; see `kernelkit.report.overview.write_overview`.
-
-    Args:
-        context: the project, Kaggle and the state.
-        groups: runs by competition, in the order in which they began.
-    """
-    rows = []
-    for runs in groups.values():
-        before = dict(zip((run.name for run in runs), [None, *runs], strict=False))
-        shown = sorted_runs(runs)
-        rows += [
-            row
-            | {
-                "changed": changed(run, before[run.name]),
-                "page": run.page if run.version else "",
-                "report": address(context.folder(run) / REPORT, context.project.runs),
-            }
-            for run, row in zip(shown, csv_rows(context, shown), strict=True)
-        ]
+def _rows_of_page(context: Context, runs: list[Run]) -> list[dict[str, Any]]:
+    """Return the rows of `kernelkit.report.overview.write_overview`, of runs from old to new."""
+    before = dict(zip((run.name for run in runs), [None, *runs], strict=False))
+    shown = sorted_runs(runs)
+    rows = rows_of(context, shown)
+    for run, row in zip(shown, rows, strict=True):
+        report = context.folder(run) / REPORT
+        path = os.path.relpath(report.resolve(), context.project.runs.resolve())
+        row["changed"] = _changed(run, before[run.name])
+        row["page"] = run.page if run.version else ""
+        row["report"] = quote(Path(path).as_posix()) if report.is_file() else ""
     return rows
-
-
-def address(file: Path, base: Path) -> str:
-    """Return the address of a file for a page that lies in a folder, "" without such a file."""
-    if not file.is_file():
-        return ""
-    return quote(Path(os.path.relpath(file.resolve(), base.resolve())).as_posix())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -150,22 +285,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Run `ship runs`."""
     named = [named_run(context, wanted) for wanted in dict.fromkeys(arguments.versions)]
-    groups = by_competition(named or context.ledger.runs(), context.project.competition)
+    present = context.project.competition
+    groups: dict[str, list[Run]] = {present: []}  # the present competition's runs come first
+    for one in named or context.ledger.runs():
+        groups.setdefault(one.competition or present, []).append(one)
+    groups = {competition: runs for competition, runs in groups.items() if runs}
     if arguments.html:
         from kernelkit.report.overview import write_overview  # which imports pandas
 
         page = context.project.runs / "runs.html"
-        write_overview(overview_rows(context, groups), page)
+        write_overview(
+            [row for runs in groups.values() for row in _rows_of_page(context, runs)], page
+        )
         return say(str(page), result=True)
-    if not named:
-        groups = {competition: sorted_runs(runs) for competition, runs in groups.items()}
-    if arguments.json or arguments.csv:
-        rows = [row for runs in groups.values() for row in csv_rows(context, runs)]
-        return tell(runs=rows) if arguments.json else say(csv_text(rows).rstrip("\n"), result=True)
-    if not groups:
-        return say("no runs yet", result=True)
-    for competition, runs in groups.items():
-        if len(groups) > 1:
+    tables = {
+        competition: rows_of(context, runs if named else sorted_runs(runs))
+        for competition, runs in groups.items()
+    }
+    rows = [row for rows in tables.values() for row in rows]
+    tell(runs=rows)
+    if arguments.csv:
+        return say(csv_text(rows).rstrip("\n"), result=True)
+    for competition, rows in tables.items():
+        if len(tables) > 1:
             say(f"{competition}:", result=True)
-        say(table(context, runs), result=True)
-    return None
+        say(table(rows), result=True)
+    return None if rows else say("no runs yet", result=True)

@@ -31,8 +31,8 @@ from ship.commands.doctor import (
 )
 from ship.commands.fetch import SUBMISSION, fetch, is_verified
 from ship.commands.follow import ENDS, Sight, log_of, note_end
-from ship.commands.paired import aligned, columns, texts
 from ship.commands.push import NotTaken, push, settle_push
+from ship.commands.runs import RESULTS, rows_of, table
 from ship.commands.status import live_runs, told
 from ship.commands.submit import Unscorable, submit
 from ship.context import Context, parse_settings
@@ -435,27 +435,15 @@ def hand_in(context: Context, cells: list[Cell], which: str) -> tuple[bool, dict
 
 def show(context: Context, cells: list[Cell], left_out: dict[str, str]) -> None:
     """Print the table of the results, in the order of the grid, and what was left out and why."""
-    runs = [cell.run(context) or Run("", settings=cell.settings) for cell in cells]
-    results = columns(runs, [context.folder(run) for run in runs])
-    named = list(zip(cells, runs, results, strict=True))
-    rows = [
-        {
-            "setting": settings_text(cell.chosen),
-            "run": run.name,
-            **texts(row),
-            "status": run.shown_status,
-        }
-        for cell, run, row in named
+    rows = rows_of(context, [c.run(context) or Run("", settings=c.settings) for c in cells])
+    shown = [
+        row | {"setting": settings_text(cell.chosen)} for row, cell in zip(rows, cells, strict=True)
     ]
-    say(aligned(rows), result=True)
+    say(table(shown, ("setting", "run", *RESULTS, "status")), result=True)
     for name, why in left_out.items():
         say(f"left out: {name}: {why}", result=True)
-    tell(
-        left_out=left_out,
-        results=[
-            {"setting": c.chosen, "run": r.name, "status": r.status, **v} for c, r, v in named
-        ],
-    )
+    results = [row | {"setting": cell.chosen} for row, cell in zip(rows, cells, strict=True)]
+    tell(left_out=left_out, results=results)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
