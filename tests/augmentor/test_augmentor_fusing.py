@@ -12,7 +12,7 @@ import pytest
 from ImageDataAugmentor import ImageDataAugmentor
 from ImageDataAugmentor.fused.fusing import Fused, fuse
 from ImageDataAugmentor.fused.transforms import FancyPCA
-from tests.augmentor_pictures import HEIGHT, WIDTH, photo, seeded
+from augmentor_pictures import HEIGHT, WIDTH, photo, seeded
 
 REFLECT = {"border_mode": cv2.BORDER_REFLECT_101}
 

@@ -496,5 +496,5 @@ from ImageDataAugmentor.legacy import install
 install()
 assert EpochIterator.__init__ is changed
 """
-    library = str(Path(__file__).parents[1] / "lib")
+    library = str(Path(__file__).parents[2] / "lib")
     subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": library}, check=True)

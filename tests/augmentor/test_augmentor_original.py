@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ImageDataAugmentor import ImageDataAugmentor
-from tests.golden.pictures import (
+from golden.pictures import (
     CLASSES,
     DATAFRAME_CASES,
     DIRECTORY_CASES,

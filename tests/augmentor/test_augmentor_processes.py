@@ -13,7 +13,7 @@ import pytest
 from ImageDataAugmentor import ImageDataAugmentor, UnreadableImage
 from ImageDataAugmentor.engine import batch
 from ImageDataAugmentor.reading import ImageLoader
-from tests.augmentor_flows import (
+from augmentor_flows import (
     SIZE,
     compose,
     epochs,

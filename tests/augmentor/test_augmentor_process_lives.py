@@ -17,7 +17,7 @@ from ImageDataAugmentor.engine import cache as cache_module
 from ImageDataAugmentor.engine import processes as processes_module
 from ImageDataAugmentor.engine import shared_memory as memory_module
 from ImageDataAugmentor.engine.shared_memory import Buffers
-from tests.augmentor_flows import (
+from augmentor_flows import (
     children,
     epochs,
     flow,

@@ -7,7 +7,7 @@ import pytest
 from ImageDataAugmentor import ImageDataAugmentor
 from ImageDataAugmentor.fused.fusing import fuse
 from ImageDataAugmentor.fused.transforms import FancyPCA, QuickFancyPCA
-from tests.augmentor_pictures import photo, seeded
+from augmentor_pictures import photo, seeded
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1])
