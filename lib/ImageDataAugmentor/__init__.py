@@ -8,10 +8,10 @@ import importlib
 
 _MODULES = {
     "DataFrameIterator": "dataframe_iterator",
-    "DirectoryIterator": "directory_iterator",
+    "DirectoryIterator": "file_iterators",
     "ImageDataAugmentor": "image_data_augmentor",
     "Iterator": "iterator",
-    "NumpyArrayIterator": "numpy_array_iterator",
+    "NumpyArrayIterator": "array_iterator",
     "UnreadableImage": "reading",
     "array_to_img": "legacy.utils",
     "img_to_array": "legacy.utils",

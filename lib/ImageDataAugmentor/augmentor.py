@@ -6,7 +6,6 @@ Nothing here changes Keras or albumentations. What old notebooks need of them is
 
 import copy
 import itertools
-import threading
 import warnings
 from collections.abc import Callable
 
@@ -15,16 +14,15 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from .array_iterator import NumpyArrayIterator
 from .dataframe_iterator import DataFrameIterator
-from .directory_iterator import DirectoryIterator
 from .engine.cache import Cache, open_cache
-from .engine.randomness import entropy_of
-from .engine.transforming import TINY, SampleTransformer
-from .engine.workers import WorkerThreads
+from .engine.transform import TINY, SampleTransformer, entropy_of
+from .engine.workers import Workers, available_cores, shared_workers
+from .file_iterators import DirectoryIterator
 from .fused.fusing import fuse
 from .fused.transforms import quicken
-from .iterator import FlowSettings, ImageSaver
-from .numpy_array_iterator import NumpyArrayIterator
+from .iterator import FlowSettings
 from .reading import ImageLoader
 
 
@@ -104,6 +102,7 @@ class ImageDataAugmentor(SampleTransformer):
         processes: bool | None = None,
         truncated: str = "load",
     ):
+        super().__init__()
         self.featurewise_center, self.samplewise_center = featurewise_center, samplewise_center
         self.featurewise_std_normalization = featurewise_std_normalization
         self.samplewise_std_normalization = samplewise_std_normalization
@@ -115,20 +114,14 @@ class ImageDataAugmentor(SampleTransformer):
         self.seed = self._choose_seed(seed)
         self.rescale = rescale
         self.preprocess_input, self.preprocess_labels = preprocess_input, preprocess_labels
-        _check_settings(data_format, validation_split, truncated)
+        _check_settings(data_format, validation_split, workers, processes)
         self.data_format = data_format
         self._validation_split = validation_split or 0.0
         self.cache, self.cache_mb, self.truncated = cache, cache_mb, truncated
-        self.threads = WorkerThreads(workers, processes)
-        self._start()
-
-    def _start(self):
-        super()._start()
-        self._lock = threading.Lock()
         self.open_cache()
-
-    def __getstate__(self):
-        return {k: v for k, v in super().__getstate__().items() if k != "_lock"}
+        ImageLoader(truncated=truncated)  # Refuses a wrong value here rather than in a flow.
+        self.workers = available_cores() if workers is None else workers
+        self.processes = processes
 
     def _imply_centering(self) -> None:
         def change(name: str, value: bool, because: str) -> None:
@@ -203,9 +196,11 @@ class ImageDataAugmentor(SampleTransformer):
             compose.add_targets({"same_as_input": kind})
 
     @property
-    def workers(self) -> int:
-        """The number of threads that load and transform."""
-        return self.threads.workers
+    def pool(self) -> Workers:
+        """The threads and processes, shared by augmentors with the same number of workers."""
+        pool = shared_workers(self.workers)
+        self._pools.add(pool)
+        return pool
 
     def open_cache(self) -> Cache | None:
         """Return the cache of decoded photos, shared with other augmentors, or None."""
@@ -257,11 +252,9 @@ class ImageDataAugmentor(SampleTransformer):
             dtype: the dtype of the pictures. Labels are float32 if it is not a float.
         """
         _refuse("flow", unknown)
-        settings = FlowSettings(None, batch_size, shuffle, subset, dtype)
-        saver = ImageSaver(save_to_dir, save_prefix, save_format)
-        return NumpyArrayIterator(
-            x, y, self, settings=settings, saver=saver, sample_weight=sample_weight
-        )
+        saving = save_to_dir, save_prefix, save_format
+        settings = FlowSettings(None, batch_size, shuffle, subset, dtype, *saving)
+        return NumpyArrayIterator(x, y, self, settings, sample_weight)
 
     def flow_from_directory(
         self,
@@ -298,15 +291,10 @@ class ImageDataAugmentor(SampleTransformer):
         The others are those of `flow`.
         """
         _refuse("flow_from_directory", unknown)
-        return DirectoryIterator(
-            directory,
-            self,
-            settings=FlowSettings(class_mode, batch_size, shuffle, subset, dtype, verbose),
-            loader=ImageLoader(color_mode, tuple(target_size), interpolation, self.truncated),
-            saver=ImageSaver(save_to_dir, save_prefix, save_format),
-            classes=classes,
-            follow_links=follow_links,
-        )
+        saving = save_to_dir, save_prefix, save_format
+        settings = FlowSettings(class_mode, batch_size, shuffle, subset, dtype, *saving, verbose)
+        loader = ImageLoader(color_mode, tuple(target_size), interpolation, self.truncated)
+        return DirectoryIterator(directory, self, settings, loader, classes, follow_links)
 
     def flow_from_dataframe(
         self,
@@ -337,18 +325,12 @@ class ImageDataAugmentor(SampleTransformer):
         The arguments are those of DataFrameIterator and of `flow_from_directory`.
         """
         _refuse("flow_from_dataframe", unknown)
+        saving = save_to_dir, save_prefix, save_format
+        settings = FlowSettings(class_mode, batch_size, shuffle, subset, dtype, *saving, verbose)
+        loader = ImageLoader(color_mode, tuple(target_size), interpolation, self.truncated)
+        columns = x_col, y_col, weight_col
         return DataFrameIterator(
-            dataframe,
-            directory,
-            self,
-            settings=FlowSettings(class_mode, batch_size, shuffle, subset, dtype, verbose),
-            loader=ImageLoader(color_mode, tuple(target_size), interpolation, self.truncated),
-            saver=ImageSaver(save_to_dir, save_prefix, save_format),
-            x_col=x_col,
-            y_col=y_col,
-            weight_col=weight_col,
-            classes=classes,
-            validate_filenames=validate_filenames,
+            dataframe, directory, self, settings, loader, *columns, classes, validate_filenames
         )
 
     @staticmethod
@@ -367,9 +349,8 @@ class ImageDataAugmentor(SampleTransformer):
 
         Each call draws the random numbers of another sample.
         """
-        with self._lock:
-            number = self.total_transformations_done
-            self.total_transformations_done += 1
+        number = self.total_transformations_done
+        self.total_transformations_done += 1
         inputs, targets = self.augment_sample(inputs, targets, 0, number)
         return self.standardize(inputs, targets) if standardize else (inputs, targets)
 
@@ -401,9 +382,7 @@ class ImageDataAugmentor(SampleTransformer):
                     for epoch, i in itertools.product(range(rounds), range(len(x)))
                 ]
             )
-        if self.scales:
-            x = np.stack([self.scale(picture.copy()) for picture in x])
-        self._compute_statistics(x)
+        self._compute_statistics(np.stack([self.scale(picture.copy()) for picture in x]))
 
     def _compute_statistics(self, x: np.ndarray) -> None:
         per_channel = (-1, 1, 1) if self.data_format == "channels_first" else (1, 1, -1)
@@ -435,14 +414,17 @@ def _check_arguments(compose: albumentations.BaseCompose) -> None:
             guide.warn_of_arguments(transform)
 
 
-def _check_settings(data_format: str, validation_split: float | None, truncated: str) -> None:
+def _check_settings(data_format: str, validation_split, workers, processes) -> None:
     if data_format not in {"channels_last", "channels_first"}:
         raise ValueError(
             f"data_format={data_format!r}: expected 'channels_last' or 'channels_first'"
         )
     if validation_split and not 0 < validation_split < 1:
         raise ValueError(f"validation_split={validation_split}: give a fraction between 0 and 1")
-    ImageLoader(truncated=truncated)  # Refuses a wrong value here rather than in a flow.
+    if workers is not None and workers < 0:
+        raise ValueError(f"workers={workers}: give 0, a positive number, or None")
+    if processes not in {None, True, False}:
+        raise ValueError(f"processes={processes!r}: give True, False, or None")
 
 
 def _refuse(method: str, unknown: dict) -> None:

@@ -7,8 +7,8 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 
-from .file_iterator import CLASS_LABELS, FileIterator, listed
-from .iterator import FlowSettings, ImageSaver
+from .file_iterators import CLASS_LABELS, FileIterator, listed
+from .iterator import FlowSettings
 from .reading import ImageLoader, validate_filename
 
 
@@ -51,10 +51,8 @@ class DataFrameIterator(FileIterator):
         dataframe: pd.DataFrame,
         directory: str | os.PathLike | None,
         image_data_generator,
-        *,
         settings: FlowSettings,
         loader: ImageLoader,
-        saver: ImageSaver,
         x_col: str = "filename",
         y_col: str | list[str] = "class",
         weight_col: str | None = None,
@@ -84,7 +82,7 @@ class DataFrameIterator(FileIterator):
         self.filenames = frame[x_col].tolist()
         self._targets = self._read_targets(frame, y_col)
         self._sample_weight = frame[weight_col].to_numpy() if weight_col else None
-        super().__init__(image_data_generator, settings, loader, saver)
+        super().__init__(image_data_generator, settings, loader)
         if settings.verbose:
             kind = "validated" if validate_filenames else "non-validated"
             belonging = f" belonging to {self.num_classes} classes" if labelled else ""

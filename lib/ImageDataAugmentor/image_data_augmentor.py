@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from .array_iterator import NumpyArrayIterator
 from .augmentor import ImageDataAugmentor
 from .dataframe_iterator import DataFrameIterator
-from .directory_iterator import DirectoryIterator
+from .file_iterators import DirectoryIterator
 from .legacy import install
 from .legacy.zipping import zip_flows
-from .numpy_array_iterator import NumpyArrayIterator
 
 __all__ = [
     "DataFrameIterator",

@@ -1,24 +1,21 @@
-"""The base of all iterators: the order of the samples, the batches and the ways to read them."""
+"""The base of all iterators: the order of the samples, the batches and how they are read."""
 
-import operator
 import os
 import threading
 import time
 import warnings
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
-from . import reading
-from .engine.batch import Batch, BatchSpec, slots
-from .engine.cache import Cache
+from .engine.cache import Cache, lend
 from .engine.processes import PickledPipeline
-from .engine.randomness import epoch_order
-from .engine.sources import FileSource
-from .engine.workers import Lookahead, PendingBatch
+from .engine.samples import BatchSpec, FilePipeline, spec_of
+from .engine.transform import epoch_order
+from .engine.workers import Batch, Lookahead, PendingBatch
+from .files import SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -30,25 +27,21 @@ class FlowSettings:
     shuffle: bool
     subset: str | None
     dtype: str
+    save_to_dir: str | None
+    save_prefix: str
+    save_format: str
     verbose: bool = True
 
 
-@dataclass(frozen=True)
-class ImageSaver:
-    """Saves augmented pictures in a folder, or nothing if there is no folder."""
+@dataclass
+class _Derived:
+    """What follows from one version of the settings."""
 
-    folder: str | None = None
-    prefix: str = ""
-    format: str = "png"
-
-    def save(self, picture: np.ndarray, index: int) -> None:
-        """Save one picture, uint8 0..255 or float 0..1 [height, width, channels], unstretched."""
-        if picture.dtype != np.uint8:
-            scale = 255.0 if picture.max(initial=0) <= 1 else 1.0
-            picture = np.clip(picture * scale, 0, 255).astype(np.uint8)
-        name = f"{self.prefix}_{index}_{zlib.crc32(np.ascontiguousarray(picture)):08x}"
-        path = os.path.join(self.folder, f"{name}.{self.format}")
-        keras.utils.save_img(path, picture, data_format="channels_last", scale=False)
+    version: tuple
+    pipeline: object
+    cache: Cache | None
+    spec: BatchSpec | None = None
+    pickled: PickledPipeline | None = None
 
 
 class Iterator(keras.utils.PyDataset):
@@ -63,22 +56,18 @@ class Iterator(keras.utils.PyDataset):
     the iterator or its augmentor counts from the next batch on if it is assigned. An array that is
     changed in place may count later.
 
-    Where `drop_remainder` is set to True, an epoch leaves out the samples at the end of its order
-    that make no whole batch, as that of `tf.data` does; with `shuffle` they are others each time.
-    An epoch has one batch at least.
+    If `drop_remainder` is True, an epoch leaves out the samples at the end of its order that make
+    no whole batch, as that of `tf.data` does; with `shuffle` they are others each time. An epoch
+    has one batch at least.
     """
 
-    white_list_formats = reading.SUFFIXES
-    # Public attributes that do not change what a batch holds.
-    _NEUTRAL = frozenset({"epoch", "batch_index", "total_batches_seen", "lock", "cache"})
+    white_list_formats = SUFFIXES
+    # Public attributes that do not change the contents of a batch.
+    _NEUTRAL = frozenset({"epoch", "batch_index", "total_batches_seen", "lock"})
+    _known_order = (None, None)
+    _version: object = None
 
-    def __init__(
-        self,
-        n: int,
-        image_data_generator,
-        settings: FlowSettings,
-        saver: ImageSaver,
-    ):
+    def __init__(self, n: int, image_data_generator, settings: FlowSettings):
         super().__init__()
         self.n = self.samples = n
         self.image_data_generator = image_data_generator
@@ -99,7 +88,8 @@ class Iterator(keras.utils.PyDataset):
                 "names and validation_split.",
                 stacklevel=5,
             )
-        self.saver = saver
+        self.save_to_dir = settings.save_to_dir
+        self.save_prefix, self.save_format = settings.save_prefix, settings.save_format
         self.epoch = 0
         self.total_batches_seen = 0
         self._within_epoch = self._ended_unread = False
@@ -110,35 +100,29 @@ class Iterator(keras.utils.PyDataset):
         """Create the attributes that are not pickled."""
         self.lock = threading.Lock()
         self._lookahead = self._new_lookahead()
-        self._renew()
-        self._settings = self._read_settings()
-
-    def _renew(self) -> None:
-        """Derive anew what follows from the public attributes."""
-        self._batch_spec: BatchSpec | None = None  # It is that of the first batch.
-        self._known_order = (None, None)
-        self._pickled: PickledPipeline | None = None
-
-    def _read_settings(self) -> tuple:
-        """Return everything that determines the batches."""
-        own = (v for k, v in vars(self).items() if k[0] != "_" and k not in self._NEUTRAL)
-        return (self._batch_size, *own, *self.image_data_generator.settings.values())
-
-    def _current_settings(self) -> tuple:
-        """Return the settings, the same tuple until one of them is assigned anew."""
-        settings, known = self._read_settings(), self._settings
-        if len(settings) != len(known) or not all(map(operator.is_, settings, known)):
-            self._renew()
-            self._settings = known = settings
-        return known
+        self._derived: _Derived | None = None
 
     def __getstate__(self):
-        unpicklable = {"lock", "_lookahead", "_pickled", "_settings"}
-        return {k: v for k, v in self.__dict__.items() if k not in unpicklable}
+        unpicklable = {"lock", "_lookahead", "_derived"}
+        return {k: v for k, v in vars(self).items() if k not in unpicklable}
 
     def __setstate__(self, state):
-        self.__dict__.update(state)
+        vars(self).update(state)
         self._start()
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name[0] != "_" and name not in self._NEUTRAL:
+            self._version = object()
+
+    def _current(self) -> _Derived:
+        """Return what follows from the settings; it is the same object until one is assigned."""
+        generator = self.image_data_generator
+        version = self._version, generator, generator.version
+        derived = self._derived
+        if derived is None or derived.version != version:
+            self._derived = derived = _Derived(version, *self._pipeline())
+        return derived
 
     @property
     def batch_size(self) -> int:
@@ -280,10 +264,10 @@ class Iterator(keras.utils.PyDataset):
         return self._order(self.epoch)
 
     def _order(self, epoch: int) -> np.ndarray:
-        key = epoch, self.n, self.shuffle, self.image_data_generator.entropy
+        key = self.image_data_generator.entropy, epoch, self.n, self.shuffle
         known_key, order = self._known_order
         if known_key != key:
-            order = epoch_order(self.image_data_generator.entropy, *key[:3])
+            order = epoch_order(*key)
             self._known_order = key, order
         return order
 
@@ -295,105 +279,93 @@ class Iterator(keras.utils.PyDataset):
     def _read(self, ahead: Lookahead, epoch: int, number: int, endless: bool = False):
         if self.image_data_generator.workers == 0:
             return self._compute_batch(epoch, self._indices(epoch, number))
-        settings = self._current_settings()
-        if self.saver.folder:  # Save only pictures that the reader gets.
+        if self.save_to_dir:  # Save only pictures that the reader gets.
             return self._start_batch(epoch, number, False).result()
-        return ahead.take(epoch, number, settings, endless)
+        return ahead.take(epoch, number, self._current(), endless)
 
     def _new_lookahead(self) -> Lookahead:
         return Lookahead(self._start_batch, self._extent)
 
     def _extent(self) -> tuple[int, int]:
         """Return the number of batches in an epoch, and of those to start ahead."""
-        return len(self), self.image_data_generator.threads.batches_ahead(self.batch_size)
+        return len(self), self.image_data_generator.pool.batches_ahead(self.batch_size)
 
     def _start_batch(self, epoch: int, number: int, ahead: bool) -> PendingBatch:
-        """Have the threads start to fill a batch, themselves or through worker processes."""
-        threads = self.image_data_generator.threads
-        settings = self._settings
-        indices = self._indices(epoch, number)
-        pipeline = self._pickled_pipeline()
-        batch = self._new_batch(indices, buffers=threads.pool.buffers if pipeline else None)
+        """Have the workers start to fill a batch."""
+        generator, indices = self.image_data_generator, self._indices(epoch, number)
+        batch = self._new_batch(epoch, indices, for_workers=True)
+        return generator.pool.start(
+            batch, lambda: self._assemble(*batch.arrays, indices), ahead, generator.processes
+        )
 
-        def fill(positions: range) -> None:
-            if batch.memory:
-                mine = indices[positions.start : positions.stop].tolist()
-                files = [file for index in mine for file in self._source.files(index)]
-                share = positions, mine, files
-                workers = threads.workers
-                if threads.pool.fill(pipeline, batch, epoch, share, self.cache, workers):
-                    return
-            with threads.turn:
-                started = time.thread_time()
-                self._fill(batch, epoch, indices, positions)
-                threads.note(time.thread_time() - started)
-
-        def finish():
-            if settings is self._settings:
-                self._batch_spec = batch.spec
-            return self._assemble(*batch.arrays, indices)
-
-        return PendingBatch(threads, fill, len(indices), finish, ahead)
-
-    def _compute_batch(self, epoch: int, indices: np.ndarray, standardize: bool = True):
+    def _compute_batch(self, epoch: int, indices: np.ndarray):
         """Compute a batch in the calling thread."""
-        self._current_settings()
-        batch = self._new_batch(indices, standardize)
-        self._fill(batch, epoch, indices, range(len(indices)), standardize)
+        batch = self._new_batch(epoch, indices)
+        batch.fill()
         return self._assemble(*batch.arrays, indices)
 
-    def _new_batch(self, indices: np.ndarray, standardize: bool = True, buffers=None) -> Batch:
-        dtypes = (self.dtype, self._target_dtype()) if standardize else (None, None)
-        spec = self._batch_spec  # Another thread may find changed settings, and reset it.
-        return Batch(len(indices), dtypes, spec, spec and buffers)
+    def _new_batch(self, epoch: int, indices: np.ndarray, for_workers: bool = False) -> Batch:
+        derived = self._current()
+        derived.spec = derived.spec or self._find_spec(derived, epoch, int(indices[0]))
+        save = self._save if self.save_to_dir else None
+        pickled = self._pickled_pipeline(derived) if for_workers and not save else None
+        return Batch(
+            derived.pipeline,
+            epoch,
+            indices.tolist(),
+            derived.spec,
+            derived.cache,
+            save,
+            pickled,
+            pickled and self.image_data_generator.pool.buffers,
+        )
 
-    def _fill(
-        self,
-        batch: Batch,
-        epoch: int,
-        indices: np.ndarray,
-        positions: range,
-        standardize: bool = True,
-    ) -> None:
+    def _find_spec(self, derived: _Derived, epoch: int, index: int) -> BatchSpec:
+        """Return the shapes and dtypes in a batch, from one of its samples."""
+        files = derived.pipeline.files([index]) if derived.cache else []
+        with lend(derived.cache, files) as photos:
+            ((x, y),) = derived.pipeline.samples(epoch, [index], [None], photos)
+        sample = self.image_data_generator.finish(x, y)
+        return spec_of(sample, (self.dtype, self._target_dtype()))
+
+    def _pickled_pipeline(self, derived: _Derived) -> PickledPipeline | None:
+        """Return the pipeline for processes, or None if there are none or they cannot have it."""
         generator = self.image_data_generator
-        mine = indices[positions.start : positions.stop].tolist()
-        samples = self._augmented(epoch, mine, slots(batch.arrays, positions))
-        for position, index, (x, y) in zip(positions, mine, samples, strict=True):
-            if self.saver.folder:
-                self.saver.save(x, index)
-            batch.put(position, generator.finish(x, y, standardize))
+        if generator.processes is False or not isinstance(derived.pipeline, FilePipeline):
+            return None
+        if any(part and part.dtype.hasobject for part in derived.spec):
+            return None
+        if generator.processes:
+            generator.pool.start_processes(wait=True)
+        if not generator.pool.running:
+            return None
+        derived.pickled = derived.pickled or PickledPipeline(derived.pipeline)
+        if not derived.pickled.refused:
+            return derived.pickled
+        if generator.processes:
+            generator.processes = False
+            warnings.warn(
+                "processes=True, but the work stays in threads, since another process cannot have "
+                f"it: {derived.pickled.refused}. Functions and transforms of your own must be "
+                "defined in a module.",
+                stacklevel=2,
+            )
+        return None
 
-    def _pickled_pipeline(self) -> PickledPipeline | None:
-        """Return what processes need to make the samples, or None if they cannot.
-
-        They need the spec of the batches, so the first batch is made by threads.
-        """
-        source, generator = self._source, self.image_data_generator
-        if source is None or self._batch_spec is None or self.saver.folder:
-            return None
-        if any(part and part.dtype.hasobject for part in self._batch_spec):
-            return None
-        if not generator.threads.have_processes():
-            return None
-        if self._pickled is None or not self._pickled.has(generator.settings):
-            self._pickled = PickledPipeline(source, generator)
-        if self._pickled.refused:
-            generator.threads.give_up_processes(self._pickled.refused)
-            return None
-        return self._pickled
-
-    # Set by iterators whose batches processes can fill.
-    _source: FileSource | None = None
-    cache: Cache | None = None
+    def _save(self, picture: np.ndarray, index: int) -> None:
+        """Save one picture, uint8 0..255 or float 0..1 [height, width, channels], unstretched."""
+        if picture.dtype != np.uint8:
+            scale = 255.0 if picture.max(initial=0) <= 1 else 1.0
+            picture = np.clip(picture * scale, 0, 255).astype(np.uint8)
+        name = f"{self.save_prefix}_{index}_{zlib.crc32(np.ascontiguousarray(picture)):08x}"
+        path = os.path.join(self.save_to_dir, f"{name}.{self.save_format}")
+        keras.utils.save_img(path, picture, data_format="channels_last", scale=False)
 
     def _label_dtype(self) -> str:
         return self.dtype if np.dtype(self.dtype).kind == "f" else "float32"
 
-    def _augmented(self, epoch: int, indices: list[int], slots: Iterable) -> Iterable[tuple]:
-        """Yield the samples of `epoch` as (augmented picture, target or None).
-
-        A picture may be written to its slot of the batch, if that is not None.
-        """
+    def _pipeline(self) -> tuple[object, Cache | None]:
+        """Return what makes the samples, and the cache for its files."""
         raise NotImplementedError
 
     def _assemble(self, x: np.ndarray, y: np.ndarray | None, indices: np.ndarray):
@@ -412,33 +384,32 @@ class Iterator(keras.utils.PyDataset):
         """Plot rows x cols random samples, augmented. `plt_kwargs` are passed to `plt.figure`."""
         import matplotlib.pyplot as plt
 
-        indices = np.random.default_rng().choice(self.n, rows * cols, replace=self.n < rows * cols)
-        batch = self._compute_batch(self.epoch, indices, apply_standardization)
-        pictures = batch[0] if isinstance(batch, tuple) else batch
-        pictures = pictures[0] if isinstance(pictures, list) else pictures
+        count, pipeline = rows * cols, self._current().pipeline
+        indices = np.random.default_rng().choice(self.n, count, replace=self.n < count).tolist()
+        pictures = [x for x, _ in pipeline.samples(self.epoch, indices, [None] * count)]
+        if apply_standardization:
+            pictures = [self.image_data_generator.standardize(x)[0] for x in pictures]
         plt.close("all")
         plt.figure(**{"figsize": (2 * cols, 2 * rows)} | plt_kwargs)
-        for number, (picture, title) in enumerate(
-            zip(pictures, self._titles(indices), strict=True), 1
-        ):
+        titles = self._titles(indices)
+        for number, (picture, title) in enumerate(zip(pictures, titles, strict=True), 1):
             plt.subplot(rows, cols, number)
-            plt.imshow(self._viewable(picture), cmap="gray")
+            plt.imshow(_viewable(picture), cmap="gray")
             plt.title(title)
             plt.axis("off")
         plt.subplots_adjust(hspace=0.5, wspace=0.5)
         plt.show()
 
-    def _viewable(self, picture: np.ndarray) -> np.ndarray:
-        if self.data_format == "channels_first":
-            picture = np.moveaxis(picture, 0, -1)
-        if picture.shape[-1] not in {1, 3, 4}:  # It is a one-hot mask.
-            return picture.argmax(-1)
-        if picture.dtype != np.uint8 and picture.max(initial=0) > 1:
-            picture = picture / 255
-        return picture.squeeze(-1) if picture.shape[-1] == 1 else picture.clip(0, 255)
-
-    def _titles(self, indices: np.ndarray) -> list[str]:
+    def _titles(self, indices: list[int]) -> list[str]:
         return [""] * len(indices)
+
+
+def _viewable(picture: np.ndarray) -> np.ndarray:
+    if picture.shape[-1] not in {1, 3, 4}:  # It is a one-hot mask.
+        return picture.argmax(-1)
+    if picture.dtype != np.uint8 and picture.max(initial=0) > 1:
+        picture = picture / 255
+    return picture.squeeze(-1) if picture.shape[-1] == 1 else picture.clip(0, 255)
 
 
 def _tuples(batch):

@@ -1,13 +1,14 @@
 """Iterators over small photos for the tests of worker processes."""
 
 import gc
+from weakref import WeakValueDictionary
 
 import albumentations as A
 import cv2
 import numpy as np
 
 from ImageDataAugmentor import ImageDataAugmentor
-from ImageDataAugmentor.engine import cache, processes
+from ImageDataAugmentor.engine import cache, workers
 
 SIZE = (24, 32)
 
@@ -26,19 +27,21 @@ def write_photos(folder):
 def forget_other_tests(monkeypatch):
     """Start without the worker processes and caches of other tests."""
     gc.collect()  # ends worker processes that nobody holds
-    monkeypatch.setattr(processes.WorkerPool, "_shared", None)
+    monkeypatch.setattr(workers, "_shared", WeakValueDictionary())
     monkeypatch.setattr(cache, "_cache", None)
 
 
 def note_fills(monkeypatch):
-    """Return a list that will hold, for each share of a batch, whether a process filled it."""
-    results, fill = [], processes.WorkerPool.fill
+    """Return a list that will hold whether a process filled each share that was meant for one."""
+    results, fill = [], workers.Workers._fill_in_process
 
-    def noted(*arguments):
-        results.append(fill(*arguments))
-        return results[-1]
+    def noted(self, batch, positions):
+        filled = fill(self, batch, positions)
+        if batch.pickled:
+            results.append(filled)
+        return filled
 
-    monkeypatch.setattr(processes.WorkerPool, "fill", noted)
+    monkeypatch.setattr(workers.Workers, "_fill_in_process", noted)
     return results
 
 
@@ -73,9 +76,9 @@ def same(one, other):
 
 
 def pool(iterator):
-    return iterator.image_data_generator.threads.pool
+    return iterator.image_data_generator.pool
 
 
 def children(iterator):
     """Return the process ids of the living workers."""
-    return [process._process.pid for process in pool(iterator)._processes if process.alive]
+    return [process._process.pid for process in pool(iterator).processes if process.alive]

@@ -4,10 +4,10 @@ import albumentations as A
 import numpy as np
 import pytest
 
+from augmentor_pictures import photo, seeded
 from ImageDataAugmentor import ImageDataAugmentor
 from ImageDataAugmentor.fused.fusing import fuse
 from ImageDataAugmentor.fused.transforms import FancyPCA, QuickFancyPCA
-from augmentor_pictures import photo, seeded
 
 
 @pytest.mark.parametrize("alpha", [0.1, 1])

@@ -3,7 +3,7 @@
 import pytest
 
 from ImageDataAugmentor.engine.cache import Cache
-from ImageDataAugmentor.engine.free_memory import available_memory
+from ImageDataAugmentor.engine.memory import available_memory
 
 MEGABYTE = 1 << 20
 HOST = 900 * MEGABYTE

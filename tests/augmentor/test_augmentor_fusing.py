@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from augmentor_pictures import HEIGHT, WIDTH, photo, seeded
 from ImageDataAugmentor import ImageDataAugmentor
 from ImageDataAugmentor.fused.fusing import Fused, fuse
 from ImageDataAugmentor.fused.transforms import FancyPCA
-from augmentor_pictures import HEIGHT, WIDTH, photo, seeded
 
 REFLECT = {"border_mode": cv2.BORDER_REFLECT_101}
 

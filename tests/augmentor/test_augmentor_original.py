@@ -7,8 +7,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
-
-from ImageDataAugmentor import ImageDataAugmentor
 from golden.pictures import (
     CLASSES,
     DATAFRAME_CASES,
@@ -19,6 +17,8 @@ from golden.pictures import (
     pixels,
     table,
 )
+
+from ImageDataAugmentor import ImageDataAugmentor
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "original.json").read_text())
 

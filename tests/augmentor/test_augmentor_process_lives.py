@@ -12,11 +12,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
-from ImageDataAugmentor.engine import cache as cache_module
-from ImageDataAugmentor.engine import processes as processes_module
-from ImageDataAugmentor.engine import shared_memory as memory_module
-from ImageDataAugmentor.engine.shared_memory import Buffers
 from augmentor_flows import (
     children,
     epochs,
@@ -28,8 +23,13 @@ from augmentor_flows import (
     write_photos,
 )
 
+from ImageDataAugmentor.engine import cache as cache_module
+from ImageDataAugmentor.engine import memory as memory_module
+from ImageDataAugmentor.engine import workers as workers_module
+from ImageDataAugmentor.engine.memory import Buffers
+
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="file descriptors cannot be sent")
-LIBRARY = Path(processes_module.__file__).parents[1]
+LIBRARY = Path(workers_module.__file__).parents[2]
 
 
 @pytest.fixture
@@ -47,15 +47,23 @@ def filled(monkeypatch):
     return note_fills(monkeypatch)
 
 
-def test_started_when_threads_have_had_enough_to_do(photos, monkeypatch):
-    monkeypatch.setattr(processes_module, "_WORTH_A_START", 0.0)
-    gc.collect()
-    iterator = flow(photos, processes=None)
-    epochs(iterator, 1)
+def test_started_when_threads_have_had_enough_to_do(photos, filled, monkeypatch):
+    monkeypatch.setattr(workers_module, "_WORTH_A_START", 1000.0)
+    iterator, threads_alone = flow(photos, processes=None), flow(photos, processes=False)
+    expected = epochs(threads_alone, 3)
+    same(epochs(iterator, 1), expected[: len(iterator)])
+    assert not children(iterator)
+    monkeypatch.setattr(workers_module, "_WORTH_A_START", 0.0)
+    epochs(threads_alone, 1)
+    assert not children(threads_alone)  # They never ask for any.
+    same(epochs(iterator, 1), expected[len(iterator) : 2 * len(iterator)])
     assert len(children(iterator)) == 2
-    pool(iterator).wait()
-    same(epochs(iterator, 1), epochs(flow(photos, processes=False), 2)[len(iterator) :])
-    assert not children(flow(photos, processes=False)) or pool(iterator)
+    pool(iterator).start_processes(wait=True)
+    iterator._lookahead.close()  # Threads may have begun these batches.
+    filled.clear()
+    same(epochs(iterator, 1), expected[2 * len(iterator) :])
+    assert filled
+    assert all(filled)
 
 
 def test_a_killed_one_is_replaced_by_a_thread(photos):
@@ -84,25 +92,8 @@ def test_they_are_not_replaced_for_ever(photos):
         for pid in children(iterator):
             os.kill(pid, signal.SIGKILL)
     assert not children(iterator)
-    assert len(pool(iterator)._processes) == 6
+    assert len(pool(iterator).processes) == 6
     assert len(epochs(iterator)) == 2 * len(iterator)
-
-
-def test_no_more_of_them_work_than_there_are_workers(photos, filled):
-    two = flow(photos)  # All augmentors share its processes.
-    epochs(two)
-    two._lookahead.close()  # Batches that it started ahead would be counted.
-    tasks, one = set(), flow(photos, workers=1)
-    for process in pool(one)._processes:
-
-        def ask(*arguments, process=process, ask=process.ask):
-            tasks.add(process)
-            return ask(*arguments)
-
-        process.ask = ask
-    epochs(one)
-    assert len(tasks) == 1 < len(children(two))
-    assert all(filled)
 
 
 def test_a_reader_may_keep_all_batches(photos, monkeypatch):
@@ -154,7 +145,7 @@ augmentor = ImageDataAugmentor(workers=2, processes=True)
 flow = augmentor.flow_from_directory(sys.argv[1], batch_size=4, verbose=False)
 for _ in range(9):
     next(flow)
-print(*[process._process.pid for process in augmentor.threads.pool._processes], flush=True)
+print(*[process._process.pid for process in augmentor.pool.processes], flush=True)
 while len(sys.argv) == 2:
     next(flow)
 """

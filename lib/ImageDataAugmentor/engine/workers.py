@@ -1,12 +1,14 @@
-"""Threads that compute batches ahead of the reader, delivered in order.
+"""Batches that are computed ahead of the reader by threads and worker processes.
 
-Each thread fills a share of a batch's samples. Where there is enough work, it has a process fill
-the share instead (see processes.py). All augmentors with the same number of workers share their
-threads: TensorFlow keeps the iterators that it has read, so threads of their own would pile up.
+Each thread has a share of a batch's samples to fill. It sends the share to a process that is free,
+or fills it itself: while processes start, when there are none or one dies, and when a task cannot
+be sent or fails. An error is thus raised by the same code as without processes.
 """
 
 import os
+import queue
 import threading
+import time
 import warnings
 import weakref
 from collections.abc import Callable
@@ -14,16 +16,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import cv2
 
-from .processes import IN_FLIGHT, WorkerPool
+from .cache import Cache, File, lend
+from .memory import Buffers, SharedMemory
+from .processes import POSSIBLE, TASKS_AT_A_TIME, PickledPipeline, Task, WorkerProcess
+from .samples import BatchSpec, Share, allocate, fill
 
 # The number of samples in a share. Smaller shares would lose more time to cold caches.
 _SAMPLES_PER_SHARE = 32
 _BATCHES_AHEAD = 3
-_executors: "weakref.WeakValueDictionary[tuple, ThreadPoolExecutor]" = weakref.WeakValueDictionary()
-_executors_lock = threading.Lock()
-_here = (
-    threading.local()
-)  # `depth` is 1 in the threads of an executor, 2 in those that they wait for.
+# Start processes after threads have worked for so many seconds, which is more than a start costs.
+_WORTH_A_START = 5.0
+_START_AT_MOST = 60.0  # seconds
+_STARTS_PER_WORKER = 3  # Too little memory, for example, would kill every replacement as well.
+_shared: "weakref.WeakValueDictionary[tuple, Workers]" = weakref.WeakValueDictionary()
+_here = threading.local()  # `depth` is 1 in worker threads, 2 in those that they wait for
 
 
 def available_cores() -> int:
@@ -33,124 +39,206 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _shared_executor(workers: int) -> ThreadPoolExecutor:
-    """Return the executor of all augmentors with this number of workers.
+def shared_workers(count: int) -> "Workers":
+    """Return the workers of all augmentors with this count, in this process.
 
-    A function of the user's that reads another augmentor's batches runs in such a thread. It gets
-    an executor of its own, because waiting for its own executor might never end.
+    TensorFlow keeps the iterators that it has read, so workers of their own would pile up. A
+    user's function that reads another augmentor's batches runs in a worker thread. It gets other
+    workers, because waiting for its own might never end.
     """
     depth = getattr(_here, "depth", 0)
-    key = os.getpid(), workers, depth
-    with _executors_lock:
-        executor = _executors.get(key)
-        if executor is None:
-            if workers > 1:  # OpenCV's own threads would compete with these.
-                cv2.setNumThreads(1)
-            executor = _executors[key] = ThreadPoolExecutor(
-                IN_FLIGHT * workers,  # There is one for each task that processes can have.
-                "ImageDataAugmentor",
-                initializer=lambda: setattr(_here, "depth", depth + 1),
-            )
-    return executor
+    key = os.getpid(), count, depth
+    workers = _shared.get(key)
+    if workers is None:
+        workers = _shared.setdefault(key, Workers(count, depth))
+    return workers
 
 
-class WorkerThreads:
-    """The threads that one augmentor uses, and its access to the shared pool of worker processes.
+class Batch:
+    """The arrays of a batch, and everything that is needed to fill them.
 
-    The threads start when they are needed and end with the last augmentor that used them. The
-    object can be pickled and used in a forked child, where the threads start anew. Several threads
-    switch off OpenCV's own threads, which is possible only for the whole process.
-
-    Attributes:
-        workers: the number of threads that work at the same time.
-        processes: True starts processes at once, False never, None when there is enough work.
-        turn: a semaphore held by a thread that fills a share itself, for `workers` of them.
-        pool: the WorkerPool.
+    Arguments:
+        pipeline: makes the samples.
+        epoch, indices: which samples.
+        spec: of the arrays.
+        cache: of decoded photos.
+        save: is called with each augmented picture and its index.
+        pickled: the pipeline for processes. Without it or free buffers, threads fill the batch.
+        buffers: the memory that processes can write to.
     """
-
-    def __init__(self, workers: int | None, processes: bool | None = None):
-        if workers is not None and workers < 0:
-            raise ValueError(f"workers={workers}: give 0, a positive number, or None")
-        if processes not in {None, True, False}:
-            raise ValueError(f"processes={processes!r}: give True, False, or None")
-        self.workers = available_cores() if workers is None else workers
-        self.processes = processes
-        self._start()
-
-    def _start(self) -> None:
-        self._pid = os.getpid()
-        self._executors: set[ThreadPoolExecutor] = set()  # This keeps them alive.
-        self.turn = threading.Semaphore(self.workers)
-        self.pool = WorkerPool.shared()
-
-    def submit(self, function: Callable, *arguments) -> Future:
-        """Queue a call for the next free thread."""
-        if self._pid != os.getpid():
-            self._start()
-        executor = _shared_executor(self.workers)
-        self._executors.add(executor)
-        return executor.submit(function, *arguments)
-
-    def shares(self, size: int, ahead: bool) -> int:
-        """Return the number of shares of a batch of `size` samples.
-
-        It is one for each worker, or fewer if the batch is computed ahead of time.
-        """
-        if not ahead:
-            return self.workers
-        at_least = -(-self.workers // _BATCHES_AHEAD)
-        return min(self.workers, max(size // _SAMPLES_PER_SHARE, at_least))
-
-    def batches_ahead(self, size: int) -> int:
-        """Return how many batches keep all workers busy while the reader takes one."""
-        return 1 + -(-self.workers // max(1, self.shares(size, ahead=True)))
-
-    def have_processes(self) -> bool:
-        """Return whether processes can fill shares, after starting them if they were asked for."""
-        if self.processes:
-            self.pool.start(self.workers)
-            self.pool.wait()
-        return self.processes is not False and self.pool.running
-
-    def give_up_processes(self, refusal: str) -> None:
-        """Warn once that the work stays in threads although processes were asked for."""
-        if self.processes:
-            self.processes = False
-            warnings.warn(
-                f"processes=True, but the work stays in threads, since another process cannot have "
-                f"it: {refusal}. Functions and transforms of your own must stand in a module.",
-                stacklevel=2,
-            )
-
-    def note(self, seconds: float) -> None:
-        """Count a thread's work, in seconds of processor time."""
-        if self.processes is None:
-            self.pool.note(seconds, self.workers)
-
-    def __getstate__(self):
-        return {"workers": self.workers, "processes": self.processes}
-
-    def __setstate__(self, state):
-        self.__init__(**state)
-
-
-class PendingBatch:
-    """A batch that the threads are filling, each its share of the samples."""
 
     def __init__(
         self,
-        threads: WorkerThreads,
-        fill: Callable[[range], None],
-        size: int,
-        finish: Callable,
-        ahead: bool,
+        pipeline,
+        epoch: int,
+        indices: list[int],
+        spec: BatchSpec,
+        cache: Cache | None = None,
+        save: Callable | None = None,
+        pickled: PickledPipeline | None = None,
+        buffers: Buffers | None = None,
     ):
-        self._finish = finish
-        share = -(-size // threads.shares(size, ahead))
-        self._futures = [
-            threads.submit(fill, range(start, min(start + share, size)))
-            for start in range(0, size, share)
-        ]
+        self._pipeline, self._epoch, self.indices = pipeline, epoch, indices
+        self._spec, self._cache, self._save, self.pickled = spec, cache, save, pickled
+        n = len(indices)
+        lent = pickled and buffers.borrow(sum(part.size(n) for part in spec if part))
+        self.memory, whole = lent or (None, None)
+        self.arrays = allocate(spec, n, whole)
+
+    def fill(self, positions: range | None = None) -> None:
+        """Fill the samples at these positions, or all."""
+        share = self._share(range(len(self.indices)) if positions is None else positions)
+        with lend(self._cache, self._files(share)) as photos:
+            fill(self._pipeline, share, self.arrays, photos, self._save)
+
+    def fill_in(self, process: WorkerProcess, connection, positions: range) -> bool:
+        """Have a process fill the samples at these positions. Return whether it did."""
+        share = self._share(positions)
+        living = frozenset(SharedMemory.living.data)
+        with lend(self._cache, self._files(share)) as photos:
+            task = Task(
+                self.pickled.memory,
+                share,
+                self.memory,
+                self._spec,
+                len(self.indices),
+                photos,
+                living,
+            )
+            reply = process.run(connection, task)
+            if photos is not None:
+                photos.filled |= reply.photos
+        self.pickled.refused = self.pickled.refused or reply.refused
+        if reply.filled:
+            for text, category in reply.warnings:
+                warnings.warn(text, category, stacklevel=2)
+        return reply.filled
+
+    def _share(self, positions: range) -> Share:
+        return Share(self._epoch, self.indices[positions.start : positions.stop], positions)
+
+    def _files(self, share: Share) -> list[File]:
+        return [] if self._cache is None else self._pipeline.files(share.indices)
+
+
+class Workers:
+    """Threads, and processes that do their work once there is enough of it.
+
+    They start when they are needed and end with the last augmentor that uses them. Several threads
+    switch off OpenCV's own, which is possible only for the whole process.
+
+    Attributes:
+        count: the number of threads or processes that work at the same time.
+        processes: all that were started.
+        buffers: the memory of batches that processes fill.
+    """
+
+    def __init__(self, count: int, depth: int = 0):
+        self.count = count
+        if count > 1:  # OpenCV's own threads would compete with these.
+            cv2.setNumThreads(1)
+        self._threads = ThreadPoolExecutor(
+            TASKS_AT_A_TIME * count,  # one for each task that processes can have
+            "ImageDataAugmentor",
+            initializer=lambda: setattr(_here, "depth", depth + 1),
+        )
+        self._turn = threading.Semaphore(count)  # held by a thread that fills a share itself
+        self.buffers = Buffers()
+        self.processes: list[WorkerProcess] = []
+        self._free: queue.SimpleQueue = queue.SimpleQueue()  # (process, connection)
+        self._starting = threading.Lock()
+        self._worked = 0.0
+        weakref.finalize(self, _end_all, self.processes, os.getpid())
+
+    @property
+    def running(self) -> int:
+        """The number of processes that run."""
+        return sum(process.alive for process in self.processes)
+
+    def start_processes(self, wait: bool = False) -> None:
+        """Start processes until there are `count`, and wait until they are ready if asked to."""
+        with self._starting:
+            most = _STARTS_PER_WORKER * self.count
+            missing = min(self.count - self.running, most - len(self.processes))
+            new = [WorkerProcess() for _ in range(missing if POSSIBLE else 0)]
+            self.processes += new
+            # In turns, so that each process gets its first task before any gets its second.
+            for connections in zip(*(process.connections for process in new), strict=True):
+                for free in zip(new, connections, strict=True):
+                    self._free.put(free)
+        deadline = time.monotonic() + _START_AT_MOST
+        for process in self.processes if wait else ():
+            process.is_ready(max(0.0, deadline - time.monotonic()))
+
+    def start(self, batch: Batch, assemble: Callable, ahead: bool, processes: bool | None):
+        """Start to fill a batch, and return it as a PendingBatch.
+
+        Some of the arguments:
+            assemble: returns the batch as the reader gets it, when it is filled.
+            ahead: whether the reader still has other batches to use, so that fewer and larger
+                shares are better.
+            processes: None starts processes after the threads have had some seconds of work.
+        """
+
+        def work(positions: range) -> None:
+            if self._fill_in_process(batch, positions):
+                return
+            with self._turn:
+                started = time.thread_time()
+                batch.fill(positions)
+                self._worked += time.thread_time() - started
+            if processes is None and self._worked > _WORTH_A_START:
+                self.start_processes()
+
+        size = len(batch.indices)
+        share = -(-size // self._shares(size, ahead))
+        return PendingBatch(
+            [
+                self._threads.submit(work, range(start, min(start + share, size)))
+                for start in range(0, size, share)
+            ],
+            assemble,
+        )
+
+    def _fill_in_process(self, batch: Batch, positions: range) -> bool:
+        if batch.memory is None or batch.pickled.refused:
+            return False
+        try:
+            process, connection = self._free.get_nowait()
+        except queue.Empty:
+            return False
+        try:
+            return process.is_ready() and batch.fill_in(process, connection, positions)
+        finally:
+            if process.alive:
+                self._free.put((process, connection))
+
+    def _shares(self, size: int, ahead: bool) -> int:
+        """Return the number of shares of a batch of `size` samples: one for each worker, or fewer
+        if the batch is computed ahead of time.
+        """
+        if not ahead:
+            return self.count
+        at_least = -(-self.count // _BATCHES_AHEAD)
+        return min(self.count, max(size // _SAMPLES_PER_SHARE, at_least))
+
+    def batches_ahead(self, size: int) -> int:
+        """Return how many batches keep all workers busy while the reader takes one."""
+        return 1 + -(-self.count // self._shares(size, ahead=True))
+
+
+def _end_all(processes: list[WorkerProcess], pid: int) -> None:
+    if pid == os.getpid():  # Those of a forked child belong to its parent.
+        for process in processes:
+            if process.alive:
+                process.end()
+
+
+class PendingBatch:
+    """A batch that workers are filling, each its share of the samples."""
+
+    def __init__(self, futures: list[Future], assemble: Callable):
+        self._futures, self._assemble = futures, assemble
 
     def result(self):
         """Wait for the samples and return the batch. Raises the error of any sample."""
@@ -160,7 +248,7 @@ class PendingBatch:
         except BaseException:
             self.cancel()
             raise
-        return self._finish()
+        return self._assemble()
 
     def cancel(self) -> None:
         """Cancel the shares that no thread has started."""
@@ -192,28 +280,28 @@ class Lookahead:
         self._lock = threading.Lock()
         self._pending: dict[tuple[int, int], PendingBatch] = {}
         self._previous: tuple[int, int] | None = None
-        self._settings: object = None
+        self._version: object = None
 
-    def take(self, epoch: int, number: int, settings: object, endless: bool = False):
+    def take(self, epoch: int, number: int, version: object, endless: bool = False):
         """Return batch `number` of `epoch`. Several threads may call this.
 
-        Batches that were started under another object of `settings` are dropped. If `endless`, the
-        next epoch's batches are started after the last one of an epoch.
+        Batches that were started under another `version` of the settings are dropped. If
+        `endless`, the next epoch's batches are started after the last one of an epoch.
         """
         if self._pid != os.getpid():  # A forked child lacks the threads that fill the batches.
             self._start()
         with self._lock:
-            if settings is not self._settings:
+            if version != self._version:
                 self._drop()
-            self._settings = settings
+            self._version = version
             batch = self._pending.pop((epoch, number), None)
             batch = batch or self._start_batch(epoch, number, False)
             if number == 0 or self._previous == (epoch, number - 1):
-                self._prepare(epoch, number, endless)
+                self._start_next(epoch, number, endless)
             self._previous = (epoch, number)
         return batch.result()
 
-    def _prepare(self, epoch: int, number: int, endless: bool) -> None:
+    def _start_next(self, epoch: int, number: int, endless: bool) -> None:
         length, ahead = self._extent()
         wanted = [
             (epoch + following // length, following % length)
@@ -234,13 +322,3 @@ class Lookahead:
     def _drop(self) -> None:
         while self._pending:
             self._pending.popitem()[1].cancel()
-
-
-def _renew_lock() -> None:
-    """Replace the lock, in a forked child where no thread is left that could release it."""
-    global _executors_lock
-    _executors_lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)

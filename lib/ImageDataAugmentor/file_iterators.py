@@ -1,4 +1,4 @@
-"""The base of the iterators over image files."""
+"""Batches from image files: the base of such iterators, and that over class folders."""
 
 import os
 import warnings
@@ -6,11 +6,10 @@ import warnings
 import cv2
 import numpy as np
 
-from . import reading
-from .engine.processes import SamplePipeline
-from .engine.sources import FileSource
-from .iterator import FlowSettings, ImageSaver, Iterator
-from .reading import ImageLoader
+from .engine.samples import FilePipeline
+from .files import is_clutter, walk
+from .iterator import FlowSettings, Iterator
+from .reading import CHANNELS, ImageLoader, read_image
 
 # Class modes whose targets are pictures, cast to the dtype of the input.
 PICTURE_TARGETS = ("input", "color_target", "grayscale_target")
@@ -37,40 +36,25 @@ class FileIterator(Iterator):
     class, or a list of numbers.
     """
 
-    def __init__(
-        self,
-        image_data_generator,
-        settings: FlowSettings,
-        loader: ImageLoader,
-        saver: ImageSaver,
-    ):
+    def __init__(self, image_data_generator, settings: FlowSettings, loader: ImageLoader):
         self.loader = loader
-        super().__init__(len(self.filenames), image_data_generator, settings, saver)
+        super().__init__(len(self.filenames), image_data_generator, settings)
 
-    def _renew(self):
-        super()._renew()
-        self._filepaths = [os.path.join(self.directory, name) for name in self.filenames]
-        self.cache = self.image_data_generator.open_cache()
+    def _pipeline(self):
         pictures = self.class_mode in {"color_target", "grayscale_target"}
-        self._source = FileSource(
-            self._filepaths,
+        pipeline = FilePipeline(
+            [os.path.join(self.directory, name) for name in self.filenames],
             self.loader,
+            self.image_data_generator,
             self.labels if pictures or self.class_mode == "raw" else None,
-            self._target_loader if pictures else None,
+            self._target_loader() if pictures else None,
             input_is_target=self.class_mode == "input",
-            cache=self.cache,
         )
-        if self.cache:
-            for loader in (self._source.keeper, self._target_loader):
-                self.cache.register(loader, self)
-        self._warn_of_nearest = (
-            self.loader.interpolation == cv2.INTER_NEAREST
-            and self.image_data_generator.input_augment_mode != "mask"
-        )
-
-    def __getstate__(self):
-        derived = {"cache", "_source", "_filepaths"}
-        return {k: v for k, v in super().__getstate__().items() if k not in derived}
+        cache = self.image_data_generator.open_cache()
+        if cache:
+            cache.register(pipeline.keeper, self)
+            cache.register(pipeline.target_loader or pipeline.keeper, self)
+        return pipeline, cache
 
     @property
     def target_size(self) -> tuple[int, int]:
@@ -90,7 +74,7 @@ class FileIterator(Iterator):
     @property
     def image_shape(self) -> tuple[int, ...]:
         """The shape of one picture before preprocessing, in the data format of the batch."""
-        channels = (reading.CHANNELS[self.color_mode],)
+        channels = (CHANNELS[self.color_mode],)
         if self.data_format == "channels_first":
             return channels + self.target_size
         return self.target_size + channels
@@ -98,7 +82,7 @@ class FileIterator(Iterator):
     @property
     def filepaths(self) -> list[str]:
         """The paths of the image files, in the order of `filenames`."""
-        return self._filepaths
+        return self._current().pipeline.paths
 
     @property
     def labels(self):
@@ -110,7 +94,6 @@ class FileIterator(Iterator):
         """The weights of all samples, or None."""
         return None
 
-    @property
     def _target_loader(self) -> ImageLoader:
         gray = self.class_mode == "grayscale_target"
         mask = self.image_data_generator.label_augment_mode == "mask"
@@ -122,15 +105,14 @@ class FileIterator(Iterator):
             self.loader.truncated,
         )
 
-    def _augmented(self, epoch, indices, slots):
-        if self._warn_of_nearest and indices:
-            self._warn_of_nearest = False
-            self._check_nearest(self._filepaths[indices[0]])
-        pipeline = SamplePipeline(self._source, self.image_data_generator)
-        return pipeline.augmented(epoch, indices, slots)
+    def _find_spec(self, derived, epoch, index):
+        is_mask = self.image_data_generator.input_augment_mode == "mask"
+        if self.interpolation == cv2.INTER_NEAREST and not is_mask:
+            self._check_nearest(self.filepaths[index])
+        return super()._find_spec(derived, epoch, index)
 
     def _check_nearest(self, path: str) -> None:
-        size = reading.read_image(path, self.color_mode).shape[:2]
+        size = read_image(path, self.color_mode).shape[:2]
         if max(s / t for s, t in zip(size, self.target_size, strict=True)) >= _MUCH_SMALLER:
             warnings.warn(
                 f"Resizing photos of {size[0]}x{size[1]} to "
@@ -168,4 +150,73 @@ class FileIterator(Iterator):
         return [
             ", ".join(str(names[number]) for number in np.atleast_1d(self.classes[index]))
             for index in indices
+        ]
+
+
+class DirectoryIterator(FileIterator):
+    """Iterates over the image files in the class folders of a folder.
+
+    By default `classes` are all sub-folders in alphanumeric order ('10' before '2'). The files of a
+    class are in the order of their folders and names. What `files.is_clutter` names is left out.
+    Raises FileNotFoundError for a class without a folder, and ValueError for a class mode that does
+    not fit and for a folder without class folders.
+    """
+
+    allowed_class_modes = ("categorical", "binary", "sparse", "input", None)
+
+    def __init__(
+        self,
+        directory: str | os.PathLike,
+        image_data_generator,
+        settings: FlowSettings,
+        loader: ImageLoader,
+        classes: list[str] | None = None,
+        follow_links: bool = False,
+    ):
+        mode = settings.class_mode
+        if mode not in self.allowed_class_modes:
+            raise ValueError(f"class_mode={mode!r}: expected one of {self.allowed_class_modes}")
+        self.directory = os.fspath(directory)
+        names = list(classes) if classes else self._class_folders()
+        if mode == "binary" and len(names) > 2:
+            raise ValueError(f'class_mode="binary" needs two classes, not {len(names)}: {names}')
+        self.class_indices = {name: number for number, name in enumerate(names)}
+        self.num_classes = len(names)
+        self.filenames, numbers = [], []
+        for name, number in self.class_indices.items():
+            files = self._files(name, follow_links)
+            files = files[image_data_generator.subset_slice(settings.subset, len(files))]
+            self.filenames += files
+            numbers += [number] * len(files)
+        self.classes = np.array(numbers, dtype="int32")
+        super().__init__(image_data_generator, settings, loader)
+        if settings.verbose:
+            print(f"Found {self.samples} images belonging to {self.num_classes} classes.")
+
+    def _class_folders(self) -> list[str]:
+        folders = self._sub_folders()
+        if not folders:
+            raise ValueError(
+                f"{self.directory} has no class folders: move the photos into one for each class, "
+                "use flow_from_dataframe, or pass classes=['.'] and class_mode=None for photos "
+                "without labels."
+            )
+        return folders
+
+    def _sub_folders(self) -> list[str]:
+        with os.scandir(self.directory) as entries:
+            return sorted(e.name for e in entries if e.is_dir() and not is_clutter(e.name))
+
+    def _files(self, name: str, follow_links: bool) -> list[str]:
+        top = os.path.join(self.directory, name)
+        if not os.path.isdir(top):
+            raise FileNotFoundError(
+                f"{self.directory} has no sub-folder for the class {name!r}; there are "
+                f"{listed(self._sub_folders())}."
+            )
+        return [
+            os.path.relpath(os.path.join(folder, file), self.directory)
+            for folder, files in sorted(walk(top, follow_links))
+            for file in files
+            if file.lower().endswith(self.white_list_formats)
         ]

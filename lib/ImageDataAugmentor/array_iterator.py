@@ -1,10 +1,37 @@
 """Batches from arrays in memory."""
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 
-from .iterator import FlowSettings, ImageSaver, Iterator
+from .engine.transform import SampleTransformer
+from .iterator import FlowSettings, Iterator
+
+
+@dataclass
+class ArrayPipeline:
+    """Makes any sample of arrays of pictures and labels."""
+
+    x: np.ndarray
+    y: np.ndarray | None
+    transformer: SampleTransformer
+
+    def samples(self, epoch: int, indices: list[int], slots, photos=None):
+        """Yield these samples of `epoch` as (augmented picture, label or None)."""
+        for index in indices:
+            x = self._channels_last(self.x[index])
+            y = None if self.y is None else self._channels_last(self.y[index])
+            yield self.transformer.augment_sample(x, y, epoch, index)
+
+    def _channels_last(self, part):
+        """Return a writable copy, of a picture with channels last, as albumentations needs it."""
+        if np.ndim(part) != 3:
+            return np.array(part)
+        if self.transformer.data_format == "channels_first":
+            part = np.moveaxis(part, 0, -1)
+        dtype = np.float32 if part.dtype.kind == "f" else part.dtype
+        return np.array(part, dtype, order="C")
 
 
 class NumpyArrayIterator(Iterator):
@@ -21,9 +48,7 @@ class NumpyArrayIterator(Iterator):
         x,
         y,
         image_data_generator,
-        *,
         settings: FlowSettings,
-        saver: ImageSaver,
         sample_weight=None,
     ):
         misc = []
@@ -45,7 +70,7 @@ class NumpyArrayIterator(Iterator):
         self.sample_weight = arrays.get("sample_weight")
         self.x_misc = [array for name, array in arrays.items() if name.startswith("x[1]")]
         self._check_pictures(image_data_generator.data_format)
-        super().__init__(len(self.x), image_data_generator, settings, saver)
+        super().__init__(len(self.x), image_data_generator, settings)
 
     @staticmethod
     def _subset(arrays: dict, image_data_generator, subset: str) -> dict:
@@ -83,20 +108,8 @@ class NumpyArrayIterator(Iterator):
         """The labels as given."""
         return self.y
 
-    def _augmented(self, epoch, indices, slots):
-        for index in indices:
-            x = self._inward(self.x[index])
-            y = None if self.y is None else self._inward(self.y[index])
-            yield self.image_data_generator.augment_sample(x, y, epoch, index)
-
-    def _inward(self, part):
-        """Return a writable copy, of a picture with channels last, as albumentations needs it."""
-        if np.ndim(part) != 3:
-            return np.array(part)
-        if self.data_format == "channels_first":
-            part = np.moveaxis(part, 0, -1)
-        dtype = np.float32 if part.dtype.kind == "f" else part.dtype
-        return np.array(part, dtype, order="C")
+    def _pipeline(self):
+        return ArrayPipeline(self.x, self.y, self.image_data_generator), None
 
     def _target_dtype(self):
         pictures = self.y is not None and self.y.ndim == 4

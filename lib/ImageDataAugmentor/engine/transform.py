@@ -1,62 +1,109 @@
-"""The transformation of one sample: augmentation, then standardisation."""
+"""The transformation of one sample: augmentation with its random numbers, then standardisation."""
 
 import copy
+import hashlib
+import random
 import threading
 import warnings
 
 import albumentations as A
 import numpy as np
+from numpy.random import PCG64, Generator, SeedSequence
 
-from ..fused.drawn_transform import DrawnTransform
-from ..fused.fusing import FusedCompose
-from .randomness import TransformRandomness
+from ..fused.fusing import DrawnTransform, FusedCompose
 
 TINY = 1e-6  # keras_preprocessing's value; keeps divisions by a deviation of zero finite
+_ORDER = 1  # It is added to the seed so that the order has other random numbers.
+_WORD = 1 << 64
+_GOLDEN_RATIO = 0x9E3779B97F4A7C15F39CC0605CEDC835  # 2**128 / phi spreads the generators evenly.
 # The attributes that determine the result. The user may change some of them at any time.
 _SETTINGS = (
-    "augment",
-    "input_augment_mode",
-    "label_augment_mode",
-    "entropy",
-    "preprocess_input",
-    "preprocess_labels",
-    "rescale",
-    "samplewise_center",
-    "samplewise_std_normalization",
-    "featurewise_center",
-    "featurewise_std_normalization",
-    "zca_whitening",
-    "mean",
-    "std",
-    "principal_components",
-    "data_format",
+    *("augment", "input_augment_mode", "label_augment_mode", "entropy"),
+    *("preprocess_input", "preprocess_labels", "rescale", "data_format"),
+    *("samplewise_center", "samplewise_std_normalization"),
+    *("featurewise_center", "featurewise_std_normalization", "zca_whitening"),
+    *("mean", "std", "principal_components"),
 )
 
 
+def entropy_of(seed: int | None) -> int:
+    """Return a non-negative number for `seed`, or one drawn from Python's `random` for None.
+
+    Keras draws its default seeds there too, so `keras.utils.set_random_seed` counts for both.
+    """
+    return random.getrandbits(64) if seed is None else int(seed) % _WORD
+
+
+def epoch_order(entropy: int, epoch: int, n: int, shuffle: bool) -> np.ndarray:
+    """Return the order in which an epoch visits its n samples, int64 [n]."""
+    if not shuffle:
+        return np.arange(n)
+    return Generator(PCG64(SeedSequence([entropy, epoch, _ORDER]))).permutation(n)
+
+
+class TransformRandomness:
+    """Sets the random state of one albumentations Compose before each picture.
+
+    Each top-level transform has its own numpy generator. Noise draws as many numbers as the
+    picture has values, so with a common generator an image iterator and its mask iterator would
+    draw different numbers from then on. Choices and parameters come from one `random.Random`.
+    """
+
+    def __init__(self, compose: A.Compose):
+        self._python = random.Random(0)
+        self._generators = [Generator(PCG64(0)) for _ in compose.transforms or [None]]
+        compose.set_random_state(self._generators[0], self._python)
+        for transform, generator in zip(compose.transforms, self._generators, strict=False):
+            transform.set_random_state(generator, self._python)
+        self._state = self._generators[0].bit_generator.state
+
+    def set(self, entropy: int, epoch: int, index: int) -> None:
+        """Set the state that the Compose has for sample `index` in `epoch`."""
+        # A hash spreads the numbers as well as a SeedSequence, in a fifteenth of the time.
+        words = hashlib.blake2b(b"%d %d %d" % (entropy, epoch, index), digest_size=40).digest()
+        state, increment, python = (
+            int.from_bytes(words[start:end]) for start, end in ((0, 16), (16, 32), (32, 40))
+        )
+        self._python.seed(python)
+        numbers = self._state["state"]
+        numbers["inc"] = increment | 1
+        for generator in self._generators:
+            numbers["state"] = state
+            generator.bit_generator.state = self._state
+            state = (state + _GOLDEN_RATIO) % (1 << 128)
+
+
 class SampleTransformer:
-    """The part of an ImageDataAugmentor that its worker processes have as well."""
+    """The part of an ImageDataAugmentor that its worker processes have as well.
+
+    Attributes:
+        version: an object that is replaced whenever a setting is assigned.
+    """
+
+    version: object = None
+
+    def __init__(self):
+        self._of_thread = threading.local()
+        self._pools: set = set()  # the workers in use, which end with the last that refers to them
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name in _SETTINGS:
+            self.version = object()
+
+    def __getstate__(self):
+        unpicklable = {"_of_thread", "_pools", "version"}
+        return {k: v for k, v in vars(self).items() if k not in unpicklable}
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        SampleTransformer.__init__(self)
 
     def snapshot(self) -> "SampleTransformer":
         """Return a copy of this part, for another process."""
-        copied = SampleTransformer.__new__(SampleTransformer)
-        copied.__setstate__(self.settings)
+        copied = SampleTransformer()
+        vars(copied).update({name: getattr(self, name) for name in _SETTINGS})
         return copied
-
-    @property
-    def settings(self) -> dict:
-        """Everything that determines the result."""
-        return {name: getattr(self, name) for name in _SETTINGS}
-
-    def _start(self) -> None:
-        """Create the attributes that are not pickled."""
-        self._of_thread = threading.local()
-
-    def __getstate__(self):
-        return {k: v for k, v in self.__dict__.items() if k != "_of_thread"}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
-        self._start()
 
     @property
     def standardizes(self) -> bool:
@@ -68,16 +115,6 @@ class SampleTransformer:
             or self.featurewise_center
             or self.featurewise_std_normalization
             or self.zca_whitening
-        )
-
-    @property
-    def scales(self) -> bool:
-        """Whether `scale` does anything."""
-        return bool(
-            self.preprocess_input
-            or self.rescale
-            or self.samplewise_center
-            or self.samplewise_std_normalization
         )
 
     @property
@@ -119,7 +156,7 @@ class SampleTransformer:
         data = _with_whole_colours(compose, data) if colours else compose(**data)
         return data[self.input_augment_mode], data[self.label_augment_mode] if with_target else y
 
-    def _own_compose(self):
+    def _own_compose(self) -> tuple[A.Compose, TransformRandomness, bool]:
         """Return a copy for this thread, because a Compose stores the parameters of a call."""
         mine = self._of_thread
         if getattr(mine, "source", None) is not self.augment:
@@ -162,13 +199,12 @@ class SampleTransformer:
         return x
 
     def _is_fitted(self, statistic: str, option: str) -> bool:
-        if getattr(self, statistic) is not None:
-            return True
-        warnings.warn(
-            f"`{option}` does nothing before .fit(data) or before `{statistic}` is set.",
-            stacklevel=3,
-        )
-        return False
+        if getattr(self, statistic) is None:
+            warnings.warn(
+                f"`{option}` does nothing before .fit(data) or before `{statistic}` is set.",
+                stacklevel=3,
+            )
+        return getattr(self, statistic) is not None
 
     def _for_picture(self, statistic, x: np.ndarray) -> np.ndarray:
         statistic = np.asarray(statistic, x.dtype)
@@ -176,21 +212,19 @@ class SampleTransformer:
             return np.moveaxis(statistic, 0, -1)
         return statistic
 
-    def outward(self, part):
+    def finish(self, x: np.ndarray, y) -> tuple:
+        """Return an augmented picture and its target as they are written into the batch."""
+        return tuple(map(self.in_data_format, self.standardize(x, y)))
+
+    def in_data_format(self, part):
         """Return a picture in the data format of the batch, and anything else unchanged."""
         if self.data_format == "channels_first" and np.ndim(part) == 3:
             return np.moveaxis(part, -1, 0)
         return part
 
-    def finish(self, x: np.ndarray, y, standardize: bool = True) -> tuple:
-        """Return an augmented picture and its target as they are written into the batch."""
-        if standardize:
-            x, y = self.standardize(x, y)
-        return self.outward(x), self.outward(y)
-
 
 def _changes_colours(transform) -> bool:
-    """Return whether a transform, or one within it, takes floats for colours of 0..1."""
+    """Return whether a transform, or one within it, expects float colours to be 0..1."""
     if any(map(_changes_colours, getattr(transform, "transforms", ()))):
         return True
     return isinstance(transform, A.ImageOnlyTransform) and not isinstance(
@@ -201,7 +235,7 @@ def _changes_colours(transform) -> bool:
 def _with_whole_colours(compose: A.Compose, data: dict) -> dict:
     """Transform pictures and masks; give float pictures of 0..255 to albumentations as uint8.
 
-    Its colour transforms take floats for 0..1 and would clip these.
+    Its colour transforms expect floats of 0..1 and would clip these.
     """
     dtypes = {}
     for key, value in data.items():

@@ -1,0 +1,159 @@
+"""Memory: how much is free, and pieces of it that several processes map."""
+
+import itertools
+import math
+import mmap
+import os
+import tempfile
+import weakref
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+_MEGABYTE = 1 << 20
+_KEPT_FREE = 8  # buffers to keep: about as many as there are batches in work
+# A reader that keeps more batches than this gets ordinary arrays: each buffer is an open file, and
+# macOS allows a process only 256 of them.
+_LENT_AT_MOST = 96
+_HAS_PROC = os.path.isdir("/proc/self/fd")
+# The files of the limit, the usage and the statistics of a control group, and the prefix of the
+# statistics that include its children: for version 2 of control groups, then for version 1.
+_CGROUP_FILES = (
+    ("memory.max", "memory.current", "memory.stat", ""),
+    (
+        "memory/memory.limit_in_bytes",
+        "memory/memory.usage_in_bytes",
+        "memory/memory.stat",
+        "total_",
+    ),
+)
+_numbers = itertools.count()
+_attached: "dict[int, SharedMemory]" = {}
+
+
+def available_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return how many bytes this process may still take without swapping or being killed.
+
+    This is the host's available memory, or less where the control group in the folder `cgroups`
+    has a limit.
+    """
+    available = psutil.virtual_memory().available
+    for limit, usage, statistics, prefix in _CGROUP_FILES:
+        try:
+            free = int((cgroups / limit).read_text()) - int((cgroups / usage).read_text())
+        except (OSError, ValueError):  # There is no such group, or no limit ("max").
+            continue
+        available = min(available, free + _reclaimable(cgroups / statistics, prefix))
+    return max(available, 0)
+
+
+def _reclaimable(statistics: Path, prefix: str) -> int:
+    """Return the bytes of cached files, which the usage includes.
+
+    The statistic "file" would be wrong: it includes shared memory, which cannot be reclaimed.
+    """
+    names = {f"{prefix}inactive_file", f"{prefix}active_file"}
+    try:
+        lines = [line.split() for line in statistics.read_text().splitlines()]
+        return sum(int(value) for name, value in lines if name in names)
+    except (OSError, ValueError):
+        return 0
+
+
+class SharedMemory:
+    """Memory that is freed when no process maps it any more, even after a kill.
+
+    A pickled copy maps the same memory in another process, as long as its owner holds it.
+    (multiprocessing.shared_memory is limited by the size of /dev/shm, often 64 MB in containers.)
+
+    Arguments:
+        size: bytes.
+        folder: of a nameless file to use in place of main memory, or None.
+
+    Raises OSError when there is not enough.
+    """
+
+    living: "weakref.WeakValueDictionary[int, SharedMemory]" = weakref.WeakValueDictionary()
+
+    def __init__(self, size: int, folder: Path | None = None):
+        if folder is None and hasattr(os, "memfd_create"):
+            file = os.fdopen(os.memfd_create("ImageDataAugmentor"), "r+b", buffering=0)
+            file.truncate(size)
+        else:
+            make_file = tempfile.TemporaryFile if _HAS_PROC else tempfile.NamedTemporaryFile
+            file = make_file(dir=folder)
+            allocate(file, size)
+        path = f"/proc/{os.getpid()}/fd/{file.fileno()}" if _HAS_PROC else file.name
+        self.number, self.size, self.path = next(_numbers), size, path
+        self.on_disk = folder is not None
+        self._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_WRITE)
+        weakref.finalize(self, file.close).atexit = False
+        self.living[self.number] = self
+
+    def array(self, shape: tuple[int, ...], offset: int = 0) -> np.ndarray:
+        """Return the bytes from `offset` on as a uint8 array of `shape`."""
+        return np.frombuffer(self._map, np.uint8, math.prod(shape), offset).reshape(shape)
+
+    def __reduce__(self):
+        return _attach, (self.number, self.size, self.path)
+
+
+def _attach(number: int, size: int, path: str) -> SharedMemory:
+    """Map another process's memory, or return it if it is mapped already."""
+    if number not in _attached:
+        memory = SharedMemory.__new__(SharedMemory)
+        memory.number, memory.size, memory.path = number, size, path
+        with open(path, "r+b") as file:
+            memory._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_WRITE)
+        _attached[number] = memory
+    return _attached[number]
+
+
+def detach_all_but(numbers: frozenset[int]) -> None:
+    """Unmap another process's memory, except that of these numbers."""
+    for number in _attached.keys() - numbers:
+        del _attached[number]
+
+
+class Buffers:
+    """Memory for batches. It is used again when nobody holds the batch any more."""
+
+    def __init__(self):
+        # Finalizers may run at any time in any thread, so `_take_back` must not need a lock.
+        self._free: deque[SharedMemory] = deque(maxlen=_KEPT_FREE)
+        self._lent: set[int] = set()
+
+    def borrow(self, size: int) -> tuple[SharedMemory, np.ndarray] | None:
+        """Return memory of at least `size` bytes, and a uint8 array of all its bytes.
+
+        The memory is free again when the array and all its views are gone. Return None when the
+        reader keeps so many batches that the process might run out of file descriptors.
+        """
+        if len(self._lent) >= _LENT_AT_MOST:
+            return None
+        memory = None
+        while memory is None or memory.size < size:  # A smaller one was for another iterator.
+            try:
+                memory = self._free.popleft()
+            except IndexError:
+                memory = SharedMemory(size)
+        self._lent.add(memory.number)
+        whole = np.frombuffer(memory._map, np.uint8)
+        weakref.finalize(whole, self._take_back, memory).atexit = False
+        return memory, whole
+
+    def _take_back(self, memory: SharedMemory) -> None:
+        self._lent.discard(memory.number)
+        self._free.append(memory)
+
+
+def allocate(file, size: int) -> None:
+    """Allocate `size` bytes on disk for an open, empty file. Raises OSError when it is full."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    for start in range(0, size, _MEGABYTE):
+        file.write(bytes(min(_MEGABYTE, size - start)))
+    file.flush()
