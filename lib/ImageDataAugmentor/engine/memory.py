@@ -8,6 +8,7 @@ import tempfile
 import weakref
 from collections import deque
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import psutil
@@ -75,7 +76,9 @@ class SharedMemory:
     Raises OSError when there is not enough.
     """
 
-    living: "weakref.WeakValueDictionary[int, SharedMemory]" = weakref.WeakValueDictionary()
+    living: ClassVar["weakref.WeakValueDictionary[int, SharedMemory]"] = (
+        weakref.WeakValueDictionary()
+    )
 
     def __init__(self, size: int, folder: Path | None = None):
         if folder is None and hasattr(os, "memfd_create"):

@@ -10,7 +10,8 @@ import albumentations as A
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
 
-from ..fused.fusing import DrawnTransform, FusedCompose
+from ..fused.drawing import DrawnTransform
+from ..fused.fusing import FusedCompose
 
 TINY = 1e-6  # keras_preprocessing's value; keeps divisions by a deviation of zero finite
 _ORDER = 1  # It is added to the seed so that the order has other random numbers.

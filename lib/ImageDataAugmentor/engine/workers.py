@@ -214,9 +214,6 @@ class Workers:
                 self._free.put((process, connection))
 
     def _shares(self, size: int, ahead: bool) -> int:
-        """Return the number of shares of a batch of `size` samples: one for each worker, or fewer
-        if the batch is computed ahead of time.
-        """
         if not ahead:
             return self.count
         at_least = -(-self.count // _BATCHES_AHEAD)

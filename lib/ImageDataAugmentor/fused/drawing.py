@@ -1,81 +1,135 @@
-"""How each known albumentations transform draws its parameters.
+"""How each known albumentations transform draws its parameters, and what it then does.
 
 They draw the same random numbers as by their own code, from the same generators and in the same
 order, so that a fused Compose gives what the plain one gives.
 """
 
 import bisect
+import itertools
 import math
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 
 import albumentations as A
 import cv2
 import numpy as np
 from albumentations.augmentations.crops.transforms import BaseCropAndPad
 
-from .colours import (
-    ColourTransform,
-    Filter,
-    HueSaturationValue,
-    PrincipalComponents,
-    Shift,
-    Table,
+from .transforms import (
+    FancyPCA,
+    QuickFancyPCA,
     linear_table,
+    replace_values,
+    scale_components,
+    shift_colours,
+    shift_hsv,
     shift_table,
 )
-from .drawn_transform import DrawnTransform
-from .transforms import FancyPCA, QuickFancyPCA
-from .warping import Matrix, resizing_matrix
+from .warping import Matrix, Warp, resizing_matrix
 
 
-class TransformStep:
-    """A single transform, and the function that draws its parameters."""
+@dataclass(frozen=True)
+class ColourStep:
+    """An operation on colours, or a filter.
 
-    def __init__(self, transform):
-        self._transform = transform
-        self._draw = _DRAWING[type(transform)]
+    Attributes:
+        apply: a function of a picture, uint8 [height, width, channels], and `out`, in which the
+            result may be written.
+        in_place: whether `out` may be the picture itself.
+        mixes_pixels: whether it does not commute with a warp.
+    """
 
-    def __call__(self, drawn: DrawnTransform, force: bool = False) -> None:
-        """Draw whether the transform is applied, and its parameters, as its own call would."""
-        transform = self._transform
-        p = transform.p
+    apply: Callable[..., np.ndarray]
+    in_place: bool = False
+    mixes_pixels: bool = False
+
+
+@dataclass
+class DrawnTransform:
+    """Warps and colour steps with drawn parameters, in order.
+
+    Attributes:
+        shape: the shape of the picture after all steps so far.
+        steps: Warp or ColourStep.
+    """
+
+    shape: tuple[int, ...]
+    steps: list[Warp | ColourStep] = field(default_factory=list)
+
+    def warp(
+        self,
+        bordered: bool = False,
+        constant: bool = False,
+        enlarging: bool = False,
+        interpolation: int | None = None,
+    ) -> Warp:
+        """Return the warp to which the next geometric step is added: the last one if possible.
+
+        A step commutes with the colour steps since the last warp, unless it fills in a `constant`
+        colour that they would change. It does not commute with a filter. A step that is
+        `enlarging` starts a new warp after colour steps or a border, because these cost less on
+        the smaller picture.
+        """
+        colours_between = False
+        for step in reversed(self.steps):
+            if isinstance(step, Warp):
+                costly = enlarging and (colours_between or step.border is not None)
+                wrong = constant and colours_between
+                if step.takes(bordered, interpolation) and not costly and not wrong:
+                    return step
+                break
+            if step.mixes_pixels:
+                break
+            colours_between = True
+        warp = Warp(self.shape[:2])
+        self.steps.append(warp)
+        return warp
+
+    def apply(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return a new picture made of a uint8 one [height, width, 1 or 3].
+
+        The result lies in `out` if that has its shape.
+        """
+        result, last = image, len(self.steps) - 1
+        for number, step in enumerate(self.steps):
+            target = out if number == last else None
+            if isinstance(step, Warp):
+                result = step(result, target)
+                continue
+            if target is None and step.in_place and not np.may_share_memory(result, image):
+                target = result
+            result = step.apply(result, out=target)
+        return result.copy() if np.may_share_memory(result, image) else result
+
+    def apply_to_mask(self, mask: np.ndarray) -> np.ndarray:
+        """Return a new mask after the geometric steps, which do not mix its values."""
+        result = mask
+        for step in self.steps:
+            if isinstance(step, Warp):
+                result = step(result, is_mask=True)
+        return result.copy() if np.may_share_memory(result, mask) else result
+
+
+def draw(transform, drawn: DrawnTransform, force: bool = False) -> None:
+    """Draw whether a known transform is applied, and its parameters; add its steps to `drawn`."""
+    kind, p = type(transform), transform.p
+    if kind not in _COMPOSITIONS:
         if p > 0 and (force or p >= 1 or transform.py_random.random() < p):
-            self._draw(transform, drawn)
+            _DRAWING[kind](transform, drawn)
+    elif force or transform.py_random.random() < p:
+        if kind is A.OneOf:
+            draw(_choose(transform), drawn, force=True)
+            return
+        for part in transform.transforms:
+            draw(part, drawn)
 
 
-class SequentialStep:
-    """A Sequential or a Compose within another Compose."""
-
-    def __init__(self, transform):
-        self._transform = transform
-        self._steps = [step_of(part) for part in transform.transforms]
-
-    def __call__(self, drawn: DrawnTransform, force: bool = False) -> None:
-        """Draw whether it is applied, and let its parts draw."""
-        if force or self._transform.py_random.random() < self._transform.p:
-            self._draw(drawn)
-
-    def _draw(self, drawn: DrawnTransform) -> None:
-        for step in self._steps:
-            step(drawn)
-
-
-class OneOfStep(SequentialStep):
-    """A OneOf. It draws what `random_generator.choice(n, p=...)` would, in less time."""
-
-    def __init__(self, transform: A.OneOf):
-        super().__init__(transform)
-        cumulative = np.cumsum(transform.transforms_ps)
-        self._cumulative = (cumulative / cumulative[-1]).tolist()
-
-    def _draw(self, drawn: DrawnTransform) -> None:
-        number = bisect.bisect_right(self._cumulative, self._transform.random_generator.random())
-        self._steps[number](drawn, force=True)
-
-
-def step_of(transform) -> TransformStep | SequentialStep:
-    """Return what draws for a known transform."""
-    return _COMPOSITIONS.get(type(transform), TransformStep)(transform)
+def _choose(transform: A.OneOf):
+    """Draw one of its transforms as `random_generator.choice(n, p=...)` does, in less time."""
+    cumulative = list(itertools.accumulate(transform.transforms_ps))
+    fractions = [value / cumulative[-1] for value in cumulative]
+    return transform.transforms[bisect.bisect_right(fractions, transform.random_generator.random())]
 
 
 @lru_cache
@@ -85,12 +139,11 @@ def _placeholder(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _parameters(transform, shape: tuple[int, ...]) -> dict:
-    """Return the parameters that a transform draws for a picture of this shape."""
     data = {"image": _placeholder(shape)}
     return transform.get_params_dependent_on_data(params={"shape": shape}, data=data)
 
 
-# Each of the following functions draws the parameters of a transform and adds its operation.
+# Each of the following functions draws the parameters of a transform and adds its step.
 
 
 def _flip_horizontally(transform, drawn):
@@ -146,23 +199,20 @@ def _move(transform, drawn, matrix: Matrix):
     warp.add(about, (height, width), transform.interpolation, border=transform)
 
 
-def _coordinates(transform, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    return tuple(map(int, _parameters(transform, shape)["crop_coords"]))
-
-
-_fixed_coordinates = lru_cache(_coordinates)
-
-
 def _crop(transform, drawn):
-    fixed = type(transform) in {A.CenterCrop, A.Crop}  # These draw nothing.
-    coordinates = _fixed_coordinates if fixed else _coordinates
-    left, top, right, bottom = coordinates(transform, drawn.shape)
+    coordinates = _parameters(transform, drawn.shape)["crop_coords"]
+    left, top, right, bottom = map(int, coordinates)
     drawn.warp().crop(left, top, right, bottom)
     drawn.shape = (bottom - top, right - left, *drawn.shape[2:])
 
 
 def _resize(transform, drawn):
     _resize_to((transform.height, transform.width), transform.interpolation, drawn)
+
+
+def _crop_and_resize(transform, drawn):
+    _crop(transform, drawn)
+    _resize_to(tuple(transform.size), transform.interpolation, drawn)
 
 
 def _resize_to(size: tuple[int, int], interpolation: int, drawn: DrawnTransform):
@@ -175,20 +225,29 @@ def _resize_to(size: tuple[int, int], interpolation: int, drawn: DrawnTransform)
     drawn.shape = (*size, *drawn.shape[2:])
 
 
-def _crop_and_resize(transform, drawn):
-    _crop(transform, drawn)
-    _resize_to(tuple(transform.size), transform.interpolation, drawn)
+def _own_code(transform, drawn, parameters: dict, mixes_pixels: bool = False):
+    """Add a step that albumentations itself carries out."""
+
+    def apply(image, out=None):
+        return transform.apply(image, **parameters)
+
+    drawn.steps.append(ColourStep(apply, mixes_pixels=mixes_pixels))
 
 
-def _filter(transform, drawn):
-    drawn.operations.append(Filter(transform, _parameters(transform, drawn.shape)))
+def _blur(transform, drawn):
+    _own_code(transform, drawn, _parameters(transform, drawn.shape), mixes_pixels=True)
+
+
+def _replace_values(drawn, table: np.ndarray):
+    drawn.steps.append(ColourStep(partial(replace_values, table=table), in_place=True))
 
 
 def _brightness_contrast(transform, drawn):
     parameters = _parameters(transform, drawn.shape)
     alpha, beta = parameters["alpha"], parameters["beta"]
-    table = shift_table(math.floor(beta)) if alpha == 1 else linear_table(alpha, beta)
-    drawn.operations.append(Table(table))
+    _replace_values(
+        drawn, shift_table(math.floor(beta)) if alpha == 1 else linear_table(alpha, beta)
+    )
 
 
 def _rgb_shift(transform, drawn):
@@ -199,27 +258,27 @@ def _rgb_shift(transform, drawn):
         int(255 * (low + (high - low) * number))
         for (low, high), number in zip(ranges, generator.random(len(ranges)).tolist(), strict=True)
     ]
-    drawn.operations.append(Shift(shifts))
+    drawn.steps.append(ColourStep(partial(shift_colours, shifts=shifts), in_place=True))
 
 
 def _hue_saturation_value(transform, drawn):
     shifts = transform.get_params()
     if drawn.shape[2] == 1:
-        drawn.operations.append(Table(shift_table(shifts["val_shift"])))
+        _replace_values(drawn, shift_table(shifts["val_shift"]))
     else:
-        drawn.operations.append(HueSaturationValue(**shifts))
+        drawn.steps.append(ColourStep(partial(shift_hsv, **shifts)))
 
 
 def _fancy_pca(transform, drawn):
     parameters = _parameters(transform, drawn.shape)
     if drawn.shape[2] == 3:
-        drawn.operations.append(PrincipalComponents(**parameters))
+        drawn.steps.append(ColourStep(partial(scale_components, **parameters)))
     else:
-        drawn.operations.append(ColourTransform(transform, parameters))
+        _own_code(transform, drawn, parameters)
 
 
 def _constant_fancy_pca(transform, drawn):
-    drawn.operations.append(ColourTransform(transform, transform.get_params()))
+    _own_code(transform, drawn, transform.get_params())
 
 
 _DRAWING = {
@@ -236,7 +295,7 @@ _DRAWING = {
     A.Resize: _resize,
     A.RandomResizedCrop: _crop_and_resize,
     A.RandomSizedCrop: _crop_and_resize,
-    A.GaussianBlur: _filter,
+    A.GaussianBlur: _blur,
     A.RandomBrightnessContrast: _brightness_contrast,
     A.RGBShift: _rgb_shift,
     A.HueSaturationValue: _hue_saturation_value,
@@ -244,12 +303,12 @@ _DRAWING = {
     QuickFancyPCA: _fancy_pca,
     FancyPCA: _constant_fancy_pca,
 }
-_COMPOSITIONS = {A.OneOf: OneOfStep, A.Sequential: SequentialStep, A.Compose: SequentialStep}
+_COMPOSITIONS = {A.OneOf, A.Sequential, A.Compose}
 _LINEAR_RESIZERS = (A.Resize, A.RandomResizedCrop, A.RandomSizedCrop)
 
 
 def is_known(transform) -> bool:
-    """Return whether a transform can be fused. A subclass cannot: it may do anything."""
+    """Return whether `draw` knows a transform. A subclass is unknown: it may do anything."""
     if type(transform) in _COMPOSITIONS:
         return len(transform.transforms) > 0 and all(map(is_known, transform.transforms))
     if type(transform) not in _DRAWING:

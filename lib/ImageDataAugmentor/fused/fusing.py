@@ -5,13 +5,13 @@ by sampling a picture once instead of twice.
 """
 
 import copy
+import itertools
 
 import albumentations as A
 import cv2
 import numpy as np
 
-from .drawing import is_known, step_of
-from .drawn_transform import DrawnTransform
+from .drawing import DrawnTransform, draw, is_known
 from .warping import Warp
 
 
@@ -30,16 +30,9 @@ def fuse(compose: A.Compose) -> A.Compose:
     if compose.processors:
         return fused
     transforms: list = []
-    run: list = []
-    for transform in [*fused.transforms, None]:
-        if transform is not None and is_known(transform):
-            run.append(transform)
-            continue
-        if run:
-            transforms.append(Fused(run))
-            run = []
-        if transform is not None:
-            transforms.append(transform)
+    for known, group in itertools.groupby(fused.transforms, is_known):
+        run = list(group)
+        transforms += [Fused(run)] if known else run
     fused.transforms = transforms
     if type(fused) is A.Compose:
         fused.__class__ = FusedCompose
@@ -64,7 +57,7 @@ class FusedCompose(A.Compose):
 
     @property
     def can_draw(self) -> bool:
-        """Whether `draw` covers all that a call would do."""
+        """Whether `draw` includes all that a call would do."""
         return self.p >= 1 and len(self.transforms) == 1 and isinstance(self.transforms[0], Fused)
 
     def draw(self, shape: tuple[int, int, int], resizing: bool = False) -> DrawnTransform:
@@ -77,17 +70,6 @@ class FusedCompose(A.Compose):
         return self.transforms[0].draw(shape, resizing)
 
 
-def _is_simple(data: dict) -> bool:
-    """Return whether `data` is one uint8 picture, alone or with a mask of its size."""
-    picture = data.get("image")
-    if not isinstance(picture, np.ndarray) or not _is_plain(picture):
-        return False
-    if len(data) == 1:
-        return True
-    mask = data.get("mask")
-    return len(data) == 2 and isinstance(mask, np.ndarray) and mask.shape[:2] == picture.shape[:2]
-
-
 class Fused(A.Sequential):
     """A run of known transforms whose parameters are drawn first, to be applied together.
 
@@ -97,13 +79,9 @@ class Fused(A.Sequential):
 
     def __init__(self, transforms: list):
         super().__init__(transforms, p=1)
-        self._steps = [step_of(transform) for transform in transforms]
 
     def __call__(self, *args, force_apply: bool = False, **data):
         """Transform the pictures and masks in `data`."""
-        if len(data) == 1 and not args and "image" in data and _is_plain(data["image"]):
-            image = data["image"]  # The usual case needs no look at the kinds of targets.
-            return {"image": self.draw(image.shape).apply(image)}
         kinds = {key: self._additional_targets.get(key, key) for key in data}
         fits = "image" in data and all(
             (kind == "mask" and data[key] is not None) or (kind == "image" and _is_plain(data[key]))
@@ -122,10 +100,20 @@ class Fused(A.Sequential):
         """Let the transforms draw their parameters; see FusedCompose.draw."""
         drawn = DrawnTransform(shape)
         if resizing:
-            drawn.operations.append(Warp(shape[:2], cv2.INTER_LINEAR))
-        for step in self._steps:
-            step(drawn)
+            drawn.steps.append(Warp(shape[:2], cv2.INTER_LINEAR))
+        for transform in self.transforms:
+            draw(transform, drawn)
         return drawn
+
+
+def _is_simple(data: dict) -> bool:
+    """Return whether `data` is one uint8 picture, alone or with a mask of its size."""
+    picture, mask = data.get("image"), data.get("mask")
+    if not isinstance(picture, np.ndarray) or not _is_plain(picture):
+        return False
+    if len(data) == 1:
+        return True
+    return len(data) == 2 and isinstance(mask, np.ndarray) and mask.shape[:2] == picture.shape[:2]
 
 
 def _is_plain(picture) -> bool:
