@@ -25,9 +25,16 @@ from .fused.transforms import quicken
 from .iterator import FlowSettings
 from .reading import ImageLoader
 
+# Options that determine others.
+_IMPLIED = {
+    "zca_whitening": {"featurewise_center": True, "featurewise_std_normalization": False},
+    "featurewise_std_normalization": {"featurewise_center": True},
+    "samplewise_std_normalization": {"samplewise_center": True},
+}
+
 
 class ImageDataAugmentor(SampleTransformer):
-    """Makes batches of pictures that albumentations transforms on the way.
+    """Makes batches of pictures that albumentations transforms.
 
     A picture is loaded and resized, augmented, and then standardised in this order:
     preprocess_input, preprocess_labels, rescale, samplewise, featurewise, whitening. Then it is
@@ -107,11 +114,17 @@ class ImageDataAugmentor(SampleTransformer):
         self.featurewise_std_normalization = featurewise_std_normalization
         self.samplewise_std_normalization = samplewise_std_normalization
         self.zca_whitening = zca_whitening
-        self._imply_centering()
+        self._apply_implied_options()
         self.input_augment_mode = input_augment_mode
         self.label_augment_mode = label_augment_mode
         self.augment = None if augment is None else self._as_compose(augment)
-        self.seed = self._choose_seed(seed)
+        of_compose = getattr(self.augment, "seed", None)
+        if seed is not None and of_compose not in {None, seed}:
+            warnings.warn(
+                f"Compose(seed={of_compose}) is ignored: ImageDataAugmentor(seed={seed}) counts.",
+                stacklevel=2,
+            )
+        self.seed = of_compose if seed is None else seed
         self.rescale = rescale
         self.preprocess_input, self.preprocess_labels = preprocess_input, preprocess_labels
         _check_settings(data_format, validation_split, workers, processes)
@@ -123,19 +136,14 @@ class ImageDataAugmentor(SampleTransformer):
         self.workers = available_cores() if workers is None else workers
         self.processes = processes
 
-    def _imply_centering(self) -> None:
-        def change(name: str, value: bool, because: str) -> None:
-            if getattr(self, name) != value:
-                setattr(self, name, value)
-                warnings.warn(f"`{because}` overrides `{name}`: it is now {value}.", stacklevel=4)
-
-        if self.zca_whitening:
-            change("featurewise_center", True, "zca_whitening")
-            change("featurewise_std_normalization", False, "zca_whitening")
-        if self.featurewise_std_normalization:
-            change("featurewise_center", True, "featurewise_std_normalization")
-        if self.samplewise_std_normalization:
-            change("samplewise_center", True, "samplewise_std_normalization")
+    def _apply_implied_options(self) -> None:
+        for option, implied in _IMPLIED.items():
+            for name, value in implied.items() if getattr(self, option) else ():
+                if getattr(self, name) != value:
+                    setattr(self, name, value)
+                    warnings.warn(
+                        f"`{option}` overrides `{name}`: it is now {value}.", stacklevel=3
+                    )
 
     def _as_compose(self, augment) -> albumentations.Compose:
         """Return a copy as a Compose that has the targets of both modes."""
@@ -155,16 +163,22 @@ class ImageDataAugmentor(SampleTransformer):
         self._add_label_target(augment)
         return augment
 
-    def _choose_seed(self, seed: int | None) -> int | None:
-        """Return the seed that counts: the argument or, without one, that of the Compose."""
-        of_compose = getattr(self.augment, "seed", None)
-        if seed is None or of_compose in {None, seed}:
-            return of_compose if seed is None else seed
-        warnings.warn(
-            f"Compose(seed={of_compose}) is ignored: ImageDataAugmentor(seed={seed}) counts.",
-            stacklevel=3,
-        )
-        return seed
+    def _add_label_target(self, compose: albumentations.Compose) -> None:
+        """Check both modes, and let the Compose transform labels as the mode requires."""
+        targets = dict(compose.additional_targets)
+        allowed = {"input": {"image", "mask"}, "label": {None, "image", "mask", "same_as_input"}}
+        for role, names in allowed.items():
+            mode = getattr(self, f"{role}_augment_mode")
+            if mode not in names | set(targets):
+                raise ValueError(
+                    f"{role}_augment_mode={mode!r}: expected one of {sorted(names, key=str)} or of "
+                    f"the additional targets {sorted(targets)}"
+                )
+        if self.label_augment_mode == self.input_augment_mode:
+            self.label_augment_mode = "same_as_input"
+        if self.label_augment_mode == "same_as_input" and "same_as_input" not in targets:
+            kind = targets.get(self.input_augment_mode, self.input_augment_mode)
+            compose.add_targets({"same_as_input": kind})
 
     @property
     def seed(self) -> int | None:
@@ -174,26 +188,6 @@ class ImageDataAugmentor(SampleTransformer):
     @seed.setter
     def seed(self, value: int | None) -> None:
         self._seed, self.entropy = value, entropy_of(value)
-
-    def _add_label_target(self, compose: albumentations.Compose) -> None:
-        """Check both modes, and make the Compose transform labels as the mode says."""
-        targets = dict(compose.additional_targets)
-        if self.input_augment_mode not in {"image", "mask", *targets}:
-            raise ValueError(
-                f"input_augment_mode={self.input_augment_mode!r}: expected 'image', 'mask' or one "
-                f"of the additional targets {sorted(targets)}"
-            )
-        known = {None, "image", "mask", "same_as_input", *targets}
-        if self.label_augment_mode not in known:
-            raise ValueError(
-                f"label_augment_mode={self.label_augment_mode!r}: expected None, 'image', 'mask', "
-                f"'same_as_input' or one of the additional targets {sorted(targets)}"
-            )
-        if self.label_augment_mode == self.input_augment_mode:
-            self.label_augment_mode = "same_as_input"
-        if self.label_augment_mode == "same_as_input" and "same_as_input" not in targets:
-            kind = targets.get(self.input_augment_mode, self.input_augment_mode)
-            compose.add_targets({"same_as_input": kind})
 
     @property
     def pool(self) -> Workers:
@@ -222,8 +216,6 @@ class ImageDataAugmentor(SampleTransformer):
             )
         split = int(self._validation_split * n)
         return slice(split) if subset == "validation" else slice(split, None)
-
-    # Flows.
 
     def flow(
         self,
@@ -342,8 +334,6 @@ class ImageDataAugmentor(SampleTransformer):
         """
         return fuse(compose)
 
-    # One picture.
-
     def transform_data(self, inputs: np.ndarray, targets=None, standardize: bool = True) -> tuple:
         """Augment one picture [height, width, channels] and its target, then standardise them.
 
@@ -375,16 +365,13 @@ class ImageDataAugmentor(SampleTransformer):
                 f"but there are {x.shape[-1]}.",
                 stacklevel=2,
             )
+        pictures = [np.array(picture, order="C") for picture in x]
         if augment:
-            x = np.stack(
-                [
-                    self.augment_sample(np.array(x[i], order="C"), None, epoch, i)[0]
-                    for epoch, i in itertools.product(range(rounds), range(len(x)))
-                ]
-            )
-        self._compute_statistics(np.stack([self.scale(picture.copy()) for picture in x]))
-
-    def _compute_statistics(self, x: np.ndarray) -> None:
+            pictures = [
+                self.augment_sample(pictures[i], None, epoch, i)[0]
+                for epoch, i in itertools.product(range(rounds), range(len(x)))
+            ]
+        x = np.stack([self.scale(picture.copy()) for picture in pictures])
         per_channel = (-1, 1, 1) if self.data_format == "channels_first" else (1, 1, -1)
         if self.featurewise_center:
             mean = x.mean(axis=(0, 1, 2), dtype=np.float64)
@@ -405,13 +392,12 @@ def _check_arguments(compose: albumentations.BaseCompose) -> None:
     for transform in compose.transforms:
         if isinstance(transform, albumentations.BaseCompose):
             _check_arguments(transform)
-        elif getattr(transform, "invalid_args", None) or getattr(transform, "sigma_limit", 1) == (
-            0,
-            0,
-        ):
-            from .legacy import guide  # It knows the names and arguments of albumentations 1.
+            continue
+        is_black = getattr(transform, "sigma_limit", None) == (0, 0)
+        if is_black or getattr(transform, "invalid_args", None):
+            from .legacy.albumentations_1 import warn_of_arguments
 
-            guide.warn_of_arguments(transform)
+            warn_of_arguments(transform)
 
 
 def _check_settings(data_format: str, validation_split, workers, processes) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from .file_iterators import CLASS_LABELS, FileIterator, listed
+from .files import validate_filename
 from .iterator import FlowSettings
-from .reading import ImageLoader, validate_filename
+from .reading import ImageLoader
 
 
 class DataFrameIterator(FileIterator):
@@ -29,7 +30,7 @@ class DataFrameIterator(FileIterator):
         class_mode (in the settings): as for a DirectoryIterator, where "categorical" also takes
             lists of labels; "multi_output" (a list with one array for each column), "raw" (the
             values unchanged), or "color_target" and "grayscale_target" (the column holds the full
-            path of a target picture, which label_augment_mode says how to transform).
+            path of a target picture, which is transformed by label_augment_mode).
 
     Raises ValueError for a column that does not exist, for a position outside `classes` and for
     `classes` that no row has, and TypeError for a column with values of another type than the class
@@ -37,13 +38,8 @@ class DataFrameIterator(FileIterator):
     """
 
     allowed_class_modes = (
-        *CLASS_LABELS,
-        "input",
-        "multi_output",
-        "raw",
-        "color_target",
-        "grayscale_target",
-        None,
+        *(*CLASS_LABELS, "input", "multi_output", "raw"),
+        *("color_target", "grayscale_target", None),
     )
 
     def __init__(
@@ -62,14 +58,20 @@ class DataFrameIterator(FileIterator):
         self.directory = os.fspath(directory or "")
         self.class_mode = settings.class_mode
         self._check_columns(dataframe, x_col, y_col, weight_col, classes)
-        frame = self._existing_files(dataframe, x_col) if validate_filenames else dataframe
         labelled = self.class_mode in CLASS_LABELS
+        labels = dataframe[y_col if labelled else x_col]
         if labelled:
-            labels = _labels_among(frame[y_col], classes)
-            if classes and not _are_positions(frame[y_col], classes):
-                _tell_of_other_labels(frame[y_col], labels, classes)
-            frame, labels = frame[labels.notna()], labels.dropna()
-            names = list(dict.fromkeys(classes)) if classes else sorted(set(labels.explode()))
+            by_position = _are_positions(labels, classes)
+            labels = _names_of_labels(labels, self.class_mode, y_col, classes, by_position)
+        frame = dataframe
+        if validate_filenames:
+            valid = self._are_valid(frame[x_col])
+            frame, labels = frame[valid], labels[valid]
+        if labelled:
+            if classes and not by_position:
+                labels = _labels_among(labels, classes)
+                frame, labels = frame[labels.notna()], labels.dropna()
+            names = dict.fromkeys(classes) if classes else sorted(set(labels.explode()))
             self.class_indices = {name: number for number, name in enumerate(names)}
             self.num_classes = len(names)
         chosen = image_data_generator.subset_slice(settings.subset, len(frame))
@@ -77,26 +79,16 @@ class DataFrameIterator(FileIterator):
         if labelled:
             if settings.subset:
                 held_out = image_data_generator.subset_slice("validation", len(labels))
-                _tell_of_whole_classes(labels, held_out.stop)
-            self.classes = self._numbers_of(labels.iloc[chosen], classes)
+                _warn_of_unseen_classes(labels, held_out.stop)
+            self.classes = [self._numbers(label) for label in labels.iloc[chosen]]
         self.filenames = frame[x_col].tolist()
-        self._targets = self._read_targets(frame, y_col)
-        self._sample_weight = frame[weight_col].to_numpy() if weight_col else None
+        self.targets = self._read_targets(frame, y_col)
+        self.sample_weight = frame[weight_col].to_numpy() if weight_col else None
         super().__init__(image_data_generator, settings, loader)
         if settings.verbose:
             kind = "validated" if validate_filenames else "non-validated"
             belonging = f" belonging to {self.num_classes} classes" if labelled else ""
             print(f"Found {self.samples} {kind} image filenames{belonging}.")
-
-    @property
-    def labels(self):
-        """The numbers of the classes, or the values or the paths of the targets."""
-        return self.classes if self.class_mode in CLASS_LABELS else self._targets
-
-    @property
-    def sample_weight(self):
-        """The weights of all samples, or None."""
-        return self._sample_weight
 
     def _check_columns(self, frame, x_col, y_col, weight_col, classes) -> None:
         mode = self.class_mode
@@ -109,58 +101,32 @@ class DataFrameIterator(FileIterator):
             if column not in frame:
                 raise ValueError(f"No column {column!r} in the dataframe: {list(frame)}")
         _check_types(frame[x_col], str, f"x_col={x_col!r} must hold strings")
-        if mode in CLASS_LABELS:
-            self._check_labels(frame[y_col], y_col, classes)
-        elif mode in {"color_target", "grayscale_target"}:
+        if mode in {"color_target", "grayscale_target"}:
             _check_types(frame[y_col], str, f'class_mode="{mode}" needs paths in y_col={y_col!r}')
         if classes and mode not in CLASS_LABELS:
             warnings.warn(f"`classes` is ignored with class_mode={mode!r}", stacklevel=4)
         if weight_col and not pd.api.types.is_numeric_dtype(frame[weight_col]):
             raise TypeError(f"weight_col={weight_col!r} must hold numbers")
 
-    def _check_labels(self, labels: pd.Series, y_col, classes) -> None:
-        mode = self.class_mode
-        if _are_positions(labels, classes):
-            _check_positions(labels, y_col, classes)
-        elif mode == "categorical":
-            rule = f'class_mode="categorical" needs strings, lists or tuples in y_col={y_col!r}'
-            _check_types(labels, (str, list, tuple), rule)
-        else:
-            _check_types(labels, str, f'class_mode="{mode}" needs strings in y_col={y_col!r}')
-        if mode == "binary":
-            found = len(set(classes)) if classes else labels.nunique()
-            if found != 2:
-                raise ValueError(f'class_mode="binary" needs two classes, not {found}')
-
-    def _existing_files(self, frame: pd.DataFrame, x_col: str) -> pd.DataFrame:
-        valid = np.array(
-            [
-                validate_filename(os.path.join(self.directory, name), self.white_list_formats)
-                for name in frame[x_col]
-            ],
-            dtype=bool,
-        )
+    def _are_valid(self, names: pd.Series) -> np.ndarray:
+        """Return which files exist and can be read, bool [n]; warn of the others."""
+        paths = [os.path.join(self.directory, name) for name in names]
+        formats = self.white_list_formats
+        valid = np.array([validate_filename(path, formats) for path in paths], dtype=bool)
         if not valid.all():
-            missing = frame[x_col][~valid]
+            missing = names[~valid]
             warnings.warn(
                 f"{len(missing)} rows are left out, whose file does not exist, is hidden or has "
-                f"none of the suffixes {', '.join(self.white_list_formats)}: "
-                f"{', '.join(missing[:3])}"
-                f"{' ...' if len(missing) > 3 else ''}",
+                f"none of the suffixes {', '.join(formats)}: "
+                f"{', '.join(missing[:3])}{' ...' if len(missing) > 3 else ''}",
                 stacklevel=4,
             )
-        return frame[valid]
+        return valid
 
-    def _numbers_of(self, labels: pd.Series, classes) -> list:
-        """Return the number of each label's class, or a list of numbers for a list of labels."""
-        if _are_positions(labels, classes):
-            return [int(label) for label in labels]
-        return [
-            [self.class_indices[name] for name in label]
-            if isinstance(label, (list, tuple))
-            else self.class_indices[label]
-            for label in labels
-        ]
+    def _numbers(self, label) -> int | list[int]:
+        if isinstance(label, (list, tuple)):
+            return [self.class_indices[name] for name in label]
+        return self.class_indices[label]
 
     def _read_targets(self, frame: pd.DataFrame, y_col):
         match self.class_mode:
@@ -173,52 +139,55 @@ class DataFrameIterator(FileIterator):
         return None
 
 
-def _are_positions(labels: pd.Series, classes) -> bool:
+def _are_positions(labels: pd.Series, classes: list | None) -> bool:
     """Return whether the labels are whole numbers, and thus positions in `classes`."""
-    return bool(classes) and len(labels) > 0 and all(map(_is_whole_number, labels))
+    return bool(classes and len(labels)) and all(
+        isinstance(label, Integral) and not isinstance(label, bool) for label in labels
+    )
 
 
-def _is_whole_number(label) -> bool:
-    return isinstance(label, Integral) and not isinstance(label, bool)
+def _names_of_labels(
+    labels: pd.Series, mode: str, y_col: str, classes: list | None, by_position: bool
+) -> pd.Series:
+    """Check the labels, and return names of classes in place of positions."""
+    if by_position:
+        if len(set(classes)) < len(classes):
+            raise ValueError(f"classes={classes} repeats a label, so positions in it are ambiguous")
+        for row, label in labels.items():
+            if not 0 <= label < len(classes):
+                raise ValueError(
+                    f"y_col={y_col!r}: row {row} has the label {label}, but a whole number must be "
+                    f"a position in `classes`, 0 to {len(classes) - 1}"
+                )
+        labels = labels.map(lambda position: classes[position])
+    else:
+        types, kinds = ((str,), "strings")
+        if mode == "categorical":
+            types, kinds = (str, list, tuple), "strings, lists or tuples"
+        _check_types(labels, types, f'class_mode="{mode}" needs {kinds} in y_col={y_col!r}')
+    found = len(set(classes)) if classes else labels.explode().nunique()
+    if mode == "binary" and found != 2:
+        raise ValueError(f'class_mode="binary" needs two classes, not {found}')
+    return labels
 
 
-def _check_positions(labels: pd.Series, y_col, classes) -> None:
-    if len(set(classes)) < len(classes):
-        raise ValueError(f"classes={classes} repeats a label, so positions in it are ambiguous")
-    for row, label in labels.items():
-        if not 0 <= label < len(classes):
-            raise ValueError(
-                f"y_col={y_col!r}: row {row} has the label {label}, but a whole number must be a "
-                f"position in `classes`, 0 to {len(classes) - 1}"
-            )
+def _labels_among(labels: pd.Series, classes: list[str]) -> pd.Series:
+    """Return the labels that are in `classes`, None where there is none, and warn of the others.
 
+    Also warn of classes that no row has. Raises ValueError if all rows are left out.
+    """
+    known, found = set(classes), set(labels.explode())
 
-def _labels_among(labels: pd.Series, classes: list[str] | None) -> pd.Series:
-    """Return the labels without those that are not in `classes`; None where nothing is left."""
-    if not classes or _are_positions(labels, classes):
-        return labels
-    known = set(classes)
-
-    def kept(label):
+    def among(label):
         if isinstance(label, (list, tuple)):
             return [name for name in label if name in known] or None
         return label if label in known else None
 
-    return labels.map(kept)
-
-
-def _tell_of_other_labels(labels: pd.Series, kept: pd.Series, classes: list[str]) -> None:
-    """Warn of rows that `classes` leaves out, and of classes that have no row.
-
-    Raises ValueError if all rows are left out.
-    """
-    if labels.empty:
-        return
-    found = set(labels.explode())
+    kept = labels.map(among)
     missing = [name for name in dict.fromkeys(classes) if name not in found]
-    others = listed(sorted(found - set(classes), key=str))
+    others = listed(sorted(found - known, key=str))
     left_out = int(kept.isna().sum())
-    if left_out == len(labels):
+    if left_out and left_out == len(labels):
         raise ValueError(
             f"none of the {left_out} rows has a label in `classes` ({listed(classes)}); their "
             f"labels are {others}: correct the names."
@@ -226,13 +195,14 @@ def _tell_of_other_labels(labels: pd.Series, kept: pd.Series, classes: list[str]
     parts = []
     if left_out:
         parts.append(f"{left_out} rows are left out, whose labels are not in `classes`: {others}")
-    if missing:
+    if missing and len(labels):
         parts.append(f"no row has the label {listed(missing)} of `classes`: check its spelling")
     if parts:
         warnings.warn("; ".join(parts), stacklevel=4)
+    return kept
 
 
-def _tell_of_whole_classes(labels: pd.Series, held_out: int) -> None:
+def _warn_of_unseen_classes(labels: pd.Series, held_out: int) -> None:
     """Warn if the validation subset, the first rows, has classes that the rest lacks."""
     lacking = set(labels.iloc[:held_out].explode()) - set(labels.iloc[held_out:].explode())
     if lacking:

@@ -1,4 +1,4 @@
-"""Batches from image files: the base of such iterators, and that over class folders."""
+"""Batches from image files: the base of such iterators, and the one over class folders."""
 
 import os
 import warnings
@@ -17,7 +17,6 @@ PICTURE_TARGETS = ("input", "color_target", "grayscale_target")
 CLASS_LABELS = ("categorical", "binary", "sparse")
 # From this ratio of sizes on, nearest-neighbour resizing skips whole rows of pixels.
 _MUCH_SMALLER = 1.5
-
 _LISTED_AT_MOST = 8
 
 
@@ -33,28 +32,19 @@ class FileIterator(Iterator):
 
     A subclass sets `filenames` and `directory` before it calls `__init__`. For class labels it also
     sets `class_indices`, `num_classes` and `classes`, which holds the number of each sample's
-    class, or a list of numbers.
+    class, or a list of numbers; otherwise `targets`.
+
+    Attributes:
+        sample_weight: the weights of all samples, or None.
     """
+
+    classes = None
+    targets = None
+    sample_weight: np.ndarray | None = None
 
     def __init__(self, image_data_generator, settings: FlowSettings, loader: ImageLoader):
         self.loader = loader
         super().__init__(len(self.filenames), image_data_generator, settings)
-
-    def _pipeline(self):
-        pictures = self.class_mode in {"color_target", "grayscale_target"}
-        pipeline = FilePipeline(
-            [os.path.join(self.directory, name) for name in self.filenames],
-            self.loader,
-            self.image_data_generator,
-            self.labels if pictures or self.class_mode == "raw" else None,
-            self._target_loader() if pictures else None,
-            input_is_target=self.class_mode == "input",
-        )
-        cache = self.image_data_generator.open_cache()
-        if cache:
-            cache.register(pipeline.keeper, self)
-            cache.register(pipeline.target_loader or pipeline.keeper, self)
-        return pipeline, cache
 
     @property
     def target_size(self) -> tuple[int, int]:
@@ -65,11 +55,6 @@ class FileIterator(Iterator):
     def color_mode(self) -> str:
         """The colour mode: "rgb", "rgba", "grayscale" or "gray"."""
         return self.loader.color_mode
-
-    @property
-    def interpolation(self) -> int:
-        """The OpenCV constant of the interpolation with which photos are resized."""
-        return self.loader.interpolation
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -86,13 +71,24 @@ class FileIterator(Iterator):
 
     @property
     def labels(self):
-        """The labels of all samples, or None if the class mode has none."""
-        return getattr(self, "classes", None)
+        """The numbers of the classes, or the values or the paths of the targets, or None."""
+        return self.targets if self.classes is None else self.classes
 
-    @property
-    def sample_weight(self) -> np.ndarray | None:
-        """The weights of all samples, or None."""
-        return None
+    def _pipeline(self):
+        loads_targets = self.class_mode in {"color_target", "grayscale_target"}
+        pipeline = FilePipeline(
+            [os.path.join(self.directory, name) for name in self.filenames],
+            self.loader,
+            self.image_data_generator,
+            self.targets if loads_targets or self.class_mode == "raw" else None,
+            self._target_loader() if loads_targets else None,
+            input_is_target=self.class_mode == "input",
+        )
+        cache = self.image_data_generator.open_cache()
+        if cache:
+            cache.register(pipeline.keeper, self)
+            cache.register(pipeline.target_loader or pipeline.keeper, self)
+        return pipeline, cache
 
     def _target_loader(self) -> ImageLoader:
         gray = self.class_mode == "grayscale_target"
@@ -101,25 +97,22 @@ class FileIterator(Iterator):
             "gray" if gray else self.color_mode,
             self.target_size,
             # Interpolating between the numbers of two labels would give a third label.
-            cv2.INTER_NEAREST if mask else self.interpolation,
+            cv2.INTER_NEAREST if mask else self.loader.interpolation,
             self.loader.truncated,
         )
 
-    def _find_spec(self, derived, epoch, index):
+    def _find_specs(self, derived, epoch, index):
         is_mask = self.image_data_generator.input_augment_mode == "mask"
-        if self.interpolation == cv2.INTER_NEAREST and not is_mask:
-            self._check_nearest(self.filepaths[index])
-        return super()._find_spec(derived, epoch, index)
-
-    def _check_nearest(self, path: str) -> None:
-        size = read_image(path, self.color_mode).shape[:2]
-        if max(s / t for s, t in zip(size, self.target_size, strict=True)) >= _MUCH_SMALLER:
-            warnings.warn(
-                f"Resizing photos of {size[0]}x{size[1]} to "
-                f"{self.target_size[0]}x{self.target_size[1]} with cv2.INTER_NEAREST, the "
-                "default, throws most of their detail away; pass interpolation=cv2.INTER_AREA.",
-                stacklevel=2,
-            )
+        if self.loader.interpolation == cv2.INTER_NEAREST and not is_mask:
+            size = read_image(derived.pipeline.paths[index], self.color_mode).shape[:2]
+            if max(s / t for s, t in zip(size, self.target_size, strict=True)) >= _MUCH_SMALLER:
+                warnings.warn(
+                    f"Resizing photos of {size[0]}x{size[1]} to "
+                    f"{self.target_size[0]}x{self.target_size[1]} with cv2.INTER_NEAREST, the "
+                    "default, throws most of their detail away; pass interpolation=cv2.INTER_AREA.",
+                    stacklevel=2,
+                )
+        return super()._find_specs(derived, epoch, index)
 
     def _target_dtype(self):
         return self.dtype if self.class_mode in PICTURE_TARGETS else None
@@ -128,12 +121,11 @@ class FileIterator(Iterator):
         if self.class_mode is None:
             return x
         y = self._batch_labels(indices) if y is None else y
-        weights = self.sample_weight
-        return (x, y) if weights is None else (x, y, weights[indices])
+        return (x, y) if self.sample_weight is None else (x, y, self.sample_weight[indices])
 
     def _batch_labels(self, indices):
         if self.class_mode == "multi_output":
-            return [output[indices] for output in self.labels]
+            return [output[indices] for output in self.targets]
         if self.class_mode in {"binary", "sparse"}:
             return np.asarray([self.classes[i] for i in indices], self._label_dtype())
         labels = np.zeros((len(indices), self.num_classes), self._label_dtype())
@@ -143,14 +135,12 @@ class FileIterator(Iterator):
 
     def _titles(self, indices):
         if self.class_mode == "multi_output":
-            return [str(tuple(output[i] for output in self.labels)) for i in indices]
+            return [str(tuple(output[i] for output in self.targets)) for i in indices]
         if self.class_mode not in CLASS_LABELS:
             return super()._titles(indices)
         names = list(self.class_indices)
-        return [
-            ", ".join(str(names[number]) for number in np.atleast_1d(self.classes[index]))
-            for index in indices
-        ]
+        numbers = [np.atleast_1d(self.classes[index]) for index in indices]
+        return [", ".join(str(names[number]) for number in each) for each in numbers]
 
 
 class DirectoryIterator(FileIterator):
@@ -177,7 +167,13 @@ class DirectoryIterator(FileIterator):
         if mode not in self.allowed_class_modes:
             raise ValueError(f"class_mode={mode!r}: expected one of {self.allowed_class_modes}")
         self.directory = os.fspath(directory)
-        names = list(classes) if classes else self._class_folders()
+        names = list(classes or self._sub_folders())
+        if not names:
+            raise ValueError(
+                f"{self.directory} has no class folders: move the photos into one for each class, "
+                "use flow_from_dataframe, or pass classes=['.'] and class_mode=None for photos "
+                "without labels."
+            )
         if mode == "binary" and len(names) > 2:
             raise ValueError(f'class_mode="binary" needs two classes, not {len(names)}: {names}')
         self.class_indices = {name: number for number, name in enumerate(names)}
@@ -192,16 +188,6 @@ class DirectoryIterator(FileIterator):
         super().__init__(image_data_generator, settings, loader)
         if settings.verbose:
             print(f"Found {self.samples} images belonging to {self.num_classes} classes.")
-
-    def _class_folders(self) -> list[str]:
-        folders = self._sub_folders()
-        if not folders:
-            raise ValueError(
-                f"{self.directory} has no class folders: move the photos into one for each class, "
-                "use flow_from_dataframe, or pass classes=['.'] and class_mode=None for photos "
-                "without labels."
-            )
-        return folders
 
     def _sub_folders(self) -> list[str]:
         with os.scandir(self.directory) as entries:

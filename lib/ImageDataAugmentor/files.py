@@ -1,7 +1,6 @@
-"""Which files are photos, and which are only what systems and programs leave among them."""
+"""Which files are photos, and which were left among them by systems and programs."""
 
 import os
-import posixpath
 from collections.abc import Callable, Collection, Iterator
 
 SUFFIXES = ("jpg", "jpeg", "jpe", "jfif", "jif", "png", "bmp", "dib", "gif", "tif", "tiff", "webp")
@@ -23,16 +22,15 @@ def is_photo(name: str) -> bool:
 
 
 def is_clutter(name: str) -> bool:
-    """Return whether a file or folder of this name is no data.
+    """Return whether a file or folder of this name is hidden, or a known leftover.
 
-    These are known leftovers and everything hidden: Jupyter's `.ipynb_checkpoints` holds copies of
-    photos, and macOS's `._cat.jpg` is no photo.
+    Jupyter's `.ipynb_checkpoints` holds copies of photos, and macOS's `._cat.jpg` is no photo.
     """
     return name.startswith((".", "~$")) or name.lower() in _CLUTTER
 
 
 def lies_in_clutter(path: str) -> bool:
-    """Return whether any part of a path is clutter, as of a member of a zip."""
+    """Return whether any part of a path with slashes is clutter."""
     return any(is_clutter(part) for part in path.split("/") if part)
 
 
@@ -53,7 +51,7 @@ def walk(
     Args:
         directory: the uppermost folder, which comes whatever its name is.
         follow_links: whether links to folders are followed.
-        wanted: tells of a folder below it and all names in that whether it is looked into.
+        wanted: returns, for a folder below and all names in it, whether it is included.
     """
     seen = set()
     for folder, folders, names in os.walk(directory, followlinks=follow_links):
@@ -67,6 +65,21 @@ def walk(
         yield folder, sorted(name for name in names if not is_clutter(name))
 
 
-def relative(path: str, directory: str | os.PathLike) -> str:
-    """Return a path below a folder with / between its parts."""
-    return posixpath.join(*os.path.relpath(path, directory).split(os.sep))
+def validate_filename(filename: str, white_list_formats=SUFFIXES) -> bool:
+    """Return whether the name has one of the suffixes, is no clutter, and the file exists."""
+    return (
+        filename.lower().endswith(tuple(white_list_formats))
+        and not is_clutter(os.path.basename(filename))
+        and os.path.isfile(filename)
+    )
+
+
+def list_pictures(directory: str, ext=SUFFIXES) -> list[str]:
+    """Return the paths of all pictures in a folder and its sub-folders, without clutter."""
+    suffixes = tuple(f".{suffix}" for suffix in ((ext,) if isinstance(ext, str) else ext))
+    return [
+        os.path.join(folder, name)
+        for folder, names in walk(directory, follow_links=False)
+        for name in names
+        if name.lower().endswith(suffixes)
+    ]

@@ -12,9 +12,9 @@ import numpy as np
 
 from .engine.cache import Cache, lend
 from .engine.processes import PickledPipeline
-from .engine.samples import BatchSpec, FilePipeline, spec_of
+from .engine.samples import FilePipeline, Spec, spec_of
 from .engine.transform import epoch_order
-from .engine.workers import Batch, Lookahead, PendingBatch
+from .engine.workers import Batch, Lookahead
 from .files import SUFFIXES
 
 
@@ -40,7 +40,7 @@ class _Derived:
     version: tuple
     pipeline: object
     cache: Cache | None
-    spec: BatchSpec | None = None
+    specs: list[Spec | None] | None = None
     pickled: PickledPipeline | None = None
 
 
@@ -71,12 +71,10 @@ class Iterator(keras.utils.PyDataset):
         super().__init__()
         self.n = self.samples = n
         self.image_data_generator = image_data_generator
-        self.batch_size = settings.batch_size
-        self.drop_remainder = False
-        self.shuffle = settings.shuffle
-        self.class_mode = settings.class_mode
-        self.subset = settings.subset
+        for name, value in vars(settings).items():
+            setattr(self, name, value)
         self.dtype = np.dtype(settings.dtype).name
+        self.drop_remainder = False
         if np.dtype(settings.dtype).kind in "iu" and image_data_generator.standardizes:
             raise ValueError(
                 f"dtype={self.dtype!r} cannot hold standardised values: leave out rescale, "
@@ -88,8 +86,6 @@ class Iterator(keras.utils.PyDataset):
                 "names and validation_split.",
                 stacklevel=5,
             )
-        self.save_to_dir = settings.save_to_dir
-        self.save_prefix, self.save_format = settings.save_prefix, settings.save_format
         self.epoch = 0
         self.total_batches_seen = 0
         self._within_epoch = self._ended_unread = False
@@ -99,7 +95,7 @@ class Iterator(keras.utils.PyDataset):
     def _start(self) -> None:
         """Create the attributes that are not pickled."""
         self.lock = threading.Lock()
-        self._lookahead = self._new_lookahead()
+        self._lookahead = Lookahead(self._start_batch, self._extent)
         self._derived: _Derived | None = None
 
     def __getstate__(self):
@@ -148,8 +144,6 @@ class Iterator(keras.utils.PyDataset):
     def data_format(self) -> str:
         """The augmentor's data format, "channels_last" or "channels_first"."""
         return self.image_data_generator.data_format
-
-    # Reading.
 
     def __len__(self) -> int:
         whole, rest = divmod(self.n, self.batch_size)
@@ -227,7 +221,7 @@ class Iterator(keras.utils.PyDataset):
                 epoch = self.epoch
                 self.epoch += 1
                 self._ready = ready = []
-            ahead = self._new_lookahead()
+            ahead = Lookahead(self._start_batch, self._extent)
             try:
                 for number in range(batches):
                     if len(self) != batches:
@@ -256,8 +250,6 @@ class Iterator(keras.utils.PyDataset):
         """
         return list(self._ready)
 
-    # The order.
-
     @property
     def index_array(self) -> np.ndarray:
         """The indices of the samples in the order of the current epoch, int64 [n]."""
@@ -274,29 +266,26 @@ class Iterator(keras.utils.PyDataset):
     def _indices(self, epoch: int, number: int) -> np.ndarray:
         return self._order(epoch)[number * self.batch_size : (number + 1) * self.batch_size]
 
-    # One batch.
-
     def _read(self, ahead: Lookahead, epoch: int, number: int, endless: bool = False):
         if self.image_data_generator.workers == 0:
             return self._compute_batch(epoch, self._indices(epoch, number))
         if self.save_to_dir:  # Save only pictures that the reader gets.
-            return self._start_batch(epoch, number, False).result()
-        return ahead.take(epoch, number, self._current(), endless)
-
-    def _new_lookahead(self) -> Lookahead:
-        return Lookahead(self._start_batch, self._extent)
+            batch = self._start_batch(epoch, number, False)
+            batch.wait()
+        else:
+            batch = ahead.take(epoch, number, self._current(), endless)
+        return self._assemble(*batch.arrays, batch.indices)
 
     def _extent(self) -> tuple[int, int]:
         """Return the number of batches in an epoch, and of those to start ahead."""
         return len(self), self.image_data_generator.pool.batches_ahead(self.batch_size)
 
-    def _start_batch(self, epoch: int, number: int, ahead: bool) -> PendingBatch:
+    def _start_batch(self, epoch: int, number: int, ahead: bool) -> Batch:
         """Have the workers start to fill a batch."""
-        generator, indices = self.image_data_generator, self._indices(epoch, number)
-        batch = self._new_batch(epoch, indices, for_workers=True)
-        return generator.pool.start(
-            batch, lambda: self._assemble(*batch.arrays, indices), ahead, generator.processes
-        )
+        generator = self.image_data_generator
+        batch = self._new_batch(epoch, self._indices(epoch, number), for_workers=True)
+        generator.pool.start(batch, ahead, generator.processes)
+        return batch
 
     def _compute_batch(self, epoch: int, indices: np.ndarray):
         """Compute a batch in the calling thread."""
@@ -306,34 +295,26 @@ class Iterator(keras.utils.PyDataset):
 
     def _new_batch(self, epoch: int, indices: np.ndarray, for_workers: bool = False) -> Batch:
         derived = self._current()
-        derived.spec = derived.spec or self._find_spec(derived, epoch, int(indices[0]))
+        derived.specs = derived.specs or self._find_specs(derived, epoch, int(indices[0]))
         save = self._save if self.save_to_dir else None
         pickled = self._pickled_pipeline(derived) if for_workers and not save else None
-        return Batch(
-            derived.pipeline,
-            epoch,
-            indices.tolist(),
-            derived.spec,
-            derived.cache,
-            save,
-            pickled,
-            pickled and self.image_data_generator.pool.buffers,
-        )
+        buffers = self.image_data_generator.pool.buffers if pickled else None
+        makers = derived.pipeline, epoch, indices, derived.specs, derived.cache
+        return Batch(*makers, save, pickled, buffers)
 
-    def _find_spec(self, derived: _Derived, epoch: int, index: int) -> BatchSpec:
+    def _find_specs(self, derived: _Derived, epoch: int, index: int) -> list[Spec | None]:
         """Return the shapes and dtypes in a batch, from one of its samples."""
-        files = derived.pipeline.files([index]) if derived.cache else []
-        with lend(derived.cache, files) as photos:
+        with lend(derived.cache, derived.pipeline, [index]) as photos:
             ((x, y),) = derived.pipeline.samples(epoch, [index], [None], photos)
-        sample = self.image_data_generator.finish(x, y)
-        return spec_of(sample, (self.dtype, self._target_dtype()))
+        x, y = self.image_data_generator.finish(x, y)
+        return [spec_of(x, self.dtype), spec_of(y, self._target_dtype())]
 
     def _pickled_pipeline(self, derived: _Derived) -> PickledPipeline | None:
         """Return the pipeline for processes, or None if there are none or they cannot have it."""
         generator = self.image_data_generator
         if generator.processes is False or not isinstance(derived.pipeline, FilePipeline):
             return None
-        if any(part and part.dtype.hasobject for part in derived.spec):
+        if any(spec and spec[1].hasobject for spec in derived.specs):
             return None
         if generator.processes:
             generator.pool.start_processes(wait=True)
@@ -375,8 +356,6 @@ class Iterator(keras.utils.PyDataset):
     def _target_dtype(self) -> str | None:
         """Return the dtype of transformed targets, or None to keep theirs."""
         raise NotImplementedError
-
-    # Viewing.
 
     def show_data(
         self, rows: int = 5, cols: int = 5, apply_standardization: bool = False, **plt_kwargs

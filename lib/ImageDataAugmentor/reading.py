@@ -1,7 +1,6 @@
 """Image files, read as uint8 arrays of a given size and colour mode."""
 
 import functools
-import os
 import threading
 import warnings
 from dataclasses import dataclass, replace
@@ -11,20 +10,11 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
-from .files import SUFFIXES, is_clutter, walk
-
 CHANNELS = {"rgb": 3, "rgba": 4, "grayscale": 1, "gray": 1}
-TRUNCATED = ("load", "error")
-_INTERPOLATIONS = {
-    "nearest": cv2.INTER_NEAREST,
-    "bilinear": cv2.INTER_LINEAR,
-    "linear": cv2.INTER_LINEAR,
-    "bicubic": cv2.INTER_CUBIC,
-    "cubic": cv2.INTER_CUBIC,
-    "area": cv2.INTER_AREA,
-    "box": cv2.INTER_AREA,
-    "lanczos": cv2.INTER_LANCZOS4,
-}
+_INTERPOLATIONS = {"nearest": cv2.INTER_NEAREST, "lanczos": cv2.INTER_LANCZOS4}
+_INTERPOLATIONS |= {"linear": cv2.INTER_LINEAR, "bilinear": cv2.INTER_LINEAR}
+_INTERPOLATIONS |= {"cubic": cv2.INTER_CUBIC, "bicubic": cv2.INTER_CUBIC}
+_INTERPOLATIONS |= {"area": cv2.INTER_AREA, "box": cv2.INTER_AREA}
 _JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG", (b"II*\0", b"MM\0*")
 _JPEG_END = b"\xff\xd9"
 _DEEP = {"F", "I", "unknown"}  # Pillow's modes of more than 16 bits; it has none in colour.
@@ -34,6 +24,7 @@ _REDUCED = {
     4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
     2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
 }
+_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _pillow_lock = threading.Lock()
 
 
@@ -67,26 +58,33 @@ class ImageLoader:
             raise ValueError(
                 f"color_mode={self.color_mode!r}: expected one of {', '.join(CHANNELS)}"
             )
-        if self.truncated not in TRUNCATED:
+        if self.truncated not in {"load", "error"}:
             raise ValueError(f"truncated={self.truncated!r}: expected 'load' or 'error'")
-        if isinstance(self.interpolation, str):
-            if self.interpolation not in _INTERPOLATIONS:
-                raise ValueError(
-                    f"interpolation={self.interpolation!r}: expected a cv2.INTER_... constant "
-                    f"or one of {', '.join(_INTERPOLATIONS)}"
-                )
-            object.__setattr__(self, "interpolation", _INTERPOLATIONS[self.interpolation])
-        for name in ("target_size", "kept_size"):
-            if getattr(self, name) is not None:
-                height, width = getattr(self, name)
-                object.__setattr__(self, name, (int(height), int(width)))
-        if self.kept_size == self.target_size:
-            object.__setattr__(self, "kept_size", None)
+        interpolation = _INTERPOLATIONS.get(self.interpolation, self.interpolation)
+        if isinstance(interpolation, str):
+            raise ValueError(
+                f"interpolation={interpolation!r}: expected a cv2.INTER_... constant or one of "
+                f"{', '.join(_INTERPOLATIONS)}"
+            )
+        target, kept = (
+            size and tuple(map(int, size)) for size in (self.target_size, self.kept_size)
+        )
+        kept = None if kept == target else kept
+        for name, value in (
+            ("interpolation", interpolation),
+            ("target_size", target),
+            ("kept_size", kept),
+        ):
+            object.__setattr__(self, name, value)
 
     def __call__(self, path: str) -> np.ndarray:
         """Return one file as uint8 [height, width, channels], 0..255. Raises UnreadableImage."""
         image = resize(self.decode(path), self.kept_size or self.target_size, self.interpolation)
         return self.from_kept(image)
+
+    def decode(self, path: str) -> np.ndarray:
+        """Return one file, as __call__ does but in its own size."""
+        return read_image(path, self.color_mode, self.truncated)
 
     def keeper(self) -> "ImageLoader":
         """Return the loader of the pictures that a cache keeps: this one, or of the kept size."""
@@ -95,24 +93,20 @@ class ImageLoader:
         return replace(self, target_size=self.kept_size, kept_size=None)
 
     def from_kept(self, image: np.ndarray) -> np.ndarray:
-        """Return what `keeper()` loaded in the target size."""
+        """Return a picture of the kept size in the target size."""
         return resize(image, self.target_size, self.second_interpolation)
 
     @property
     def second_interpolation(self) -> int:
         """The interpolation from the kept to the target size.
 
-        Down to half the size linear resizing still sees every pixel, in a sixth of the time that
+        Down to half the size linear resizing still uses every pixel, in a sixth of the time that
         area resizing takes.
         """
         if self.interpolation != cv2.INTER_AREA or self.kept_size is None:
             return self.interpolation
         halved = any(2 * t < k for t, k in zip(self.target_size, self.kept_size, strict=True))
         return cv2.INTER_AREA if halved else cv2.INTER_LINEAR
-
-    def decode(self, path: str) -> np.ndarray:
-        """Return one file, as __call__ does but in its own size."""
-        return read_image(path, self.color_mode, self.truncated)
 
 
 def load_img(
@@ -178,9 +172,7 @@ def read_reduced(path: str, side: int) -> np.ndarray | None:
             shorter = min(header.size)
         flag = next(flag for factor, flag in _REDUCED.items() if shorter >= factor * side)
         return cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    except (OSError, SyntaxError, ValueError, StopIteration, Image.DecompressionBombError):
-        return None
-    except cv2.error:
+    except (*_PILLOW_ERRORS, StopIteration, cv2.error):
         return None
 
 
@@ -190,26 +182,6 @@ def resize(image: np.ndarray, target_size: tuple[int, int] | None, interpolation
         return image
     resized = cv2.resize(image, target_size[::-1], interpolation=interpolation)
     return resized[..., np.newaxis] if resized.ndim == 2 else resized
-
-
-def validate_filename(filename: str, white_list_formats=SUFFIXES) -> bool:
-    """Return whether the name has one of the suffixes, is no clutter, and the file exists."""
-    return (
-        filename.lower().endswith(tuple(white_list_formats))
-        and not is_clutter(os.path.basename(filename))
-        and os.path.isfile(filename)
-    )
-
-
-def list_pictures(directory: str, ext=SUFFIXES) -> list[str]:
-    """Return the paths of all pictures in a folder and its sub-folders, without clutter."""
-    suffixes = tuple(f".{suffix}" for suffix in ((ext,) if isinstance(ext, str) else ext))
-    return [
-        os.path.join(folder, name)
-        for folder, names in walk(directory, follow_links=False)
-        for name in names
-        if name.lower().endswith(suffixes)
-    ]
 
 
 def _decode(data: np.ndarray, color_mode: str) -> np.ndarray | None:
@@ -232,7 +204,7 @@ def _decode(data: np.ndarray, color_mode: str) -> np.ndarray | None:
 def _is_for_pillow(data: np.ndarray) -> bool:
     """Return whether OpenCV would decode it, but wrongly.
 
-    It multiplies the colours of a TIFF by its alpha, and does not turn AVIF the right way up.
+    It multiplies the colours of a TIFF by its alpha, and ignores the orientation of AVIF.
     """
     if data[4:8].tobytes() == b"ftyp":  # AVIF and HEIF; older versions of Pillow lack the former.
         return ".avif" in Image.registered_extensions() or b"avi" not in data[8:32].tobytes()
@@ -246,7 +218,7 @@ def _tiff_mode(data: np.ndarray) -> str:
     try:
         with Image.open(BytesIO(data)) as image:
             return image.mode
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except _PILLOW_ERRORS:
         return "unknown"
 
 
@@ -306,7 +278,7 @@ def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) 
 
 @functools.cache
 def _reads_heif() -> bool:
-    """Let Pillow read the photos of iPhones; tell whether the package for it is installed."""
+    """Let Pillow read the photos of iPhones, if the package for it is installed."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -328,6 +300,6 @@ def _is_truncated(data: np.ndarray) -> bool:
     try:
         with Image.open(BytesIO(data)) as image:
             image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _PILLOW_ERRORS as error:
         return "truncated" in str(error)
     return False

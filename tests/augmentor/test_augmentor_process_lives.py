@@ -10,6 +10,7 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from augmentor_flows import (
@@ -104,14 +105,14 @@ def test_a_reader_may_keep_all_batches(photos, monkeypatch):
 
 
 def test_memory_serves_again_when_its_batch_is_gone():
-    buffers = Buffers()
-    memory, whole = buffers.borrow(1000)
+    buffers, bytes_ = Buffers(), np.dtype("uint8")
+    shared, whole = buffers.borrow((1000,), bytes_)
     view = whole[10:20].reshape(2, 5)
     del whole
-    other = buffers.borrow(1000)
-    assert other[0] is not memory  # The view still uses it.
+    other = buffers.borrow((1000,), bytes_)
+    assert other[0].memory is not shared.memory  # The view still uses it.
     del view
-    assert buffers.borrow(900)[0] is memory
+    assert buffers.borrow((900,), bytes_)[0].memory is shared.memory
 
 
 def test_nothing_is_left(photos):

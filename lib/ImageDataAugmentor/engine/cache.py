@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..reading import CHANNELS, ImageLoader
-from .memory import SharedMemory, available_memory
+from .memory import SharedArray, SharedMemory, available_memory
 
 _SEGMENT_BYTES = 64 << 20
 _SEGMENTS_AT_LEAST = 8  # A small budget is divided into smaller segments.
@@ -26,24 +26,11 @@ _DEFAULT_FRACTION = 0.5
 File = tuple[str, ImageLoader]  # a file, and the loader that reads it
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Where a photo lies, or can be written."""
-
-    memory: SharedMemory
-    offset: int
-    shape: tuple[int, ...]
-
-    def array(self) -> np.ndarray:
-        """Return the photo, uint8 of `shape`."""
-        return self.memory.array(self.shape, self.offset)
-
-
 @dataclass
 class CachedPhotos:
     """The slots of the files of some samples. It can be sent to a worker process."""
 
-    slots: dict[File, Slot] = field(default_factory=dict)
+    slots: dict[File, SharedArray] = field(default_factory=dict)
     filled: set[File] = field(default_factory=set)
     """The files whose photos lie in their slots."""
 
@@ -79,15 +66,15 @@ class _Shelf:
         self.segments: list[SharedMemory] = []
         # By the path, the size in bytes and the modification time: a file that has changed since
         # is another one.
-        self.photos: dict[tuple[str, int, int], Slot] = {}
-        self.free: list[Slot] = []
+        self.photos: dict[tuple[str, int, int], SharedArray] = {}
+        self.free: list[SharedArray] = []
         self.users = weakref.WeakSet()
 
     def add(self, segment: SharedMemory) -> None:
         """Add the free slots of a new segment."""
         self.segments.append(segment)
         offsets = range(0, self.segment_bytes, math.prod(self.shape))
-        self.free += [Slot(segment, offset, self.shape) for offset in reversed(offsets)]
+        self.free += [SharedArray(segment, self.shape, offset=offset) for offset in offsets]
 
 
 class Cache:
@@ -165,7 +152,7 @@ class Cache:
         """Replace the lock, in a forked child where no thread is left that could release it."""
         self._lock = threading.Lock()
 
-    def _free_slot(self, shelf: _Shelf) -> Slot | None:
+    def _free_slot(self, shelf: _Shelf) -> SharedArray | None:
         # A forked child has its own list of free slots, but they lie in its parent's memory.
         if self._full or self._pid != os.getpid():
             return None
@@ -226,9 +213,9 @@ def open_cache(option: bool | None, megabytes: float | None = None) -> Cache | N
     return _cache
 
 
-def lend(cache: Cache | None, files: Iterable[File]):
-    """Return the context of Cache.lend, which gives None without a cache."""
-    return contextlib.nullcontext() if cache is None else cache.lend(files)
+def lend(cache: Cache | None, pipeline, indices: list[int]):
+    """Return the context of Cache.lend for the files of samples, which gives None without cache."""
+    return contextlib.nullcontext() if cache is None else cache.lend(pipeline.files(indices))
 
 
 def overflow_to(folder: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import tempfile
 import weakref
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -88,16 +89,11 @@ class SharedMemory:
             make_file = tempfile.TemporaryFile if _HAS_PROC else tempfile.NamedTemporaryFile
             file = make_file(dir=folder)
             allocate(file, size)
-        path = f"/proc/{os.getpid()}/fd/{file.fileno()}" if _HAS_PROC else file.name
-        self.number, self.size, self.path = next(_numbers), size, path
-        self.on_disk = folder is not None
-        self._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_WRITE)
+        self.number, self.size, self.on_disk = next(_numbers), size, folder is not None
+        self.path = f"/proc/{os.getpid()}/fd/{file.fileno()}" if _HAS_PROC else file.name
+        self.bytes = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_WRITE)
         weakref.finalize(self, file.close).atexit = False
         self.living[self.number] = self
-
-    def array(self, shape: tuple[int, ...], offset: int = 0) -> np.ndarray:
-        """Return the bytes from `offset` on as a uint8 array of `shape`."""
-        return np.frombuffer(self._map, np.uint8, math.prod(shape), offset).reshape(shape)
 
     def __reduce__(self):
         return _attach, (self.number, self.size, self.path)
@@ -109,7 +105,7 @@ def _attach(number: int, size: int, path: str) -> SharedMemory:
         memory = SharedMemory.__new__(SharedMemory)
         memory.number, memory.size, memory.path = number, size, path
         with open(path, "r+b") as file:
-            memory._map = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_WRITE)
+            memory.bytes = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_WRITE)
         _attached[number] = memory
     return _attached[number]
 
@@ -120,32 +116,50 @@ def detach_all_but(numbers: frozenset[int]) -> None:
         del _attached[number]
 
 
+@dataclass(frozen=True)
+class SharedArray:
+    """An array in shared memory; it can be sent to another process."""
+
+    memory: SharedMemory
+    shape: tuple[int, ...]
+    dtype: np.dtype | str = "uint8"
+    offset: int = 0  # bytes
+
+    def array(self) -> np.ndarray:
+        """Return a view of it."""
+        count = math.prod(self.shape)
+        return np.frombuffer(self.memory.bytes, self.dtype, count, self.offset).reshape(self.shape)
+
+
 class Buffers:
-    """Memory for batches. It is used again when nobody holds the batch any more."""
+    """Memory for the arrays of batches. It is used again when nobody holds its array any more."""
 
     def __init__(self):
         # Finalizers may run at any time in any thread, so `_take_back` must not need a lock.
         self._free: deque[SharedMemory] = deque(maxlen=_KEPT_FREE)
         self._lent: set[int] = set()
 
-    def borrow(self, size: int) -> tuple[SharedMemory, np.ndarray] | None:
-        """Return memory of at least `size` bytes, and a uint8 array of all its bytes.
+    def borrow(
+        self, shape: tuple[int, ...], dtype: np.dtype
+    ) -> tuple[SharedArray, np.ndarray] | None:
+        """Return an array, for other processes and for this one.
 
-        The memory is free again when the array and all its views are gone. Return None when the
+        Its memory is free again when the second and all its views are gone. Return None when the
         reader keeps so many batches that the process might run out of file descriptors.
         """
         if len(self._lent) >= _LENT_AT_MOST:
             return None
-        memory = None
+        memory, size = None, math.prod(shape) * dtype.itemsize
         while memory is None or memory.size < size:  # A smaller one was for another iterator.
             try:
                 memory = self._free.popleft()
             except IndexError:
                 memory = SharedMemory(size)
         self._lent.add(memory.number)
-        whole = np.frombuffer(memory._map, np.uint8)
-        weakref.finalize(whole, self._take_back, memory).atexit = False
-        return memory, whole
+        shared = SharedArray(memory, shape, dtype)
+        array = shared.array()
+        weakref.finalize(array.base, self._take_back, memory).atexit = False
+        return shared, array
 
     def _take_back(self, memory: SharedMemory) -> None:
         self._lent.discard(memory.number)

@@ -20,8 +20,8 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from .cache import CachedPhotos, File
-from .memory import SharedMemory
-from .samples import BatchSpec, FilePipeline, Share
+from .memory import SharedArray, SharedMemory
+from .samples import FilePipeline, Share
 
 POSSIBLE = os.name == "posix" and bool(sys.executable)  # Pipes are inherited differently elsewhere.
 # Tasks that a process has at a time. It begins the next one while the last reply is being read.
@@ -55,30 +55,28 @@ class PickledPipeline:
     """A pipeline in shared memory, for worker processes.
 
     Attributes:
-        memory: holds the pickle.
+        shared: the pickle.
         refused: why another process cannot have the pipeline, or None.
     """
 
     def __init__(self, pipeline: FilePipeline):
-        self.memory: SharedMemory | None = None
+        self.shared: SharedArray | None = None
         self.refused: str | None = None
         try:
-            pickled = pickle.dumps(pipeline.snapshot())
-            self.memory = SharedMemory(len(pickled))
-            self.memory.array((len(pickled),))[:] = np.frombuffer(pickled, np.uint8)
+            pickled = np.frombuffer(pickle.dumps(pipeline.snapshot()), np.uint8)
+            self.shared = SharedArray(SharedMemory(pickled.size), pickled.shape)
+            self.shared.array()[:] = pickled
         except Exception as error:  # Pickling a user's objects may raise anything.
             self.refused = f"{type(error).__name__}: {error}"
 
 
 @dataclass
 class Task:
-    """A share of a batch of n samples that a process is asked to fill."""
+    """A share of a batch that a process is asked to fill."""
 
-    pipeline: SharedMemory
+    pipeline: SharedArray
     share: Share
-    batch: SharedMemory
-    spec: BatchSpec
-    n: int
+    arrays: list[SharedArray | None]
     photos: CachedPhotos | None
     living: frozenset[int]  # numbers of all memory that is still in use
 

@@ -1,6 +1,5 @@
 """From files to the samples of a batch: loading, transforming, writing into the batch's arrays."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -11,23 +10,7 @@ from ..reading import CHANNELS, ImageLoader
 from .cache import CachedPhotos
 from .transform import SampleTransformer
 
-_ALIGNMENT = 64  # bytes: the size of a cache line of the processor
-
-
-@dataclass(frozen=True)
-class ArraySpec:
-    """The shape and the dtype of one sample in an array of samples."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-
-    def size(self, n: int) -> int:
-        """Return the size in bytes of n samples, rounded up to whole cache lines."""
-        size = n * math.prod(self.shape) * self.dtype.itemsize
-        return -(-size // _ALIGNMENT) * _ALIGNMENT
-
-
-BatchSpec = tuple[ArraySpec | None, ...]  # (x, y), where y may be None
+Spec = tuple[tuple[int, ...], np.dtype]  # the shape and the dtype of one sample in an array
 
 
 @dataclass(frozen=True)
@@ -117,7 +100,7 @@ class FilePipeline:
 
     def _load(self, index: int, photos, late: bool = False, writable: bool = False) -> tuple:
         """Return the picture of a sample, resized unless that happens late, and its target."""
-        read = photos.picture if photos is not None else _read
+        read = photos.picture if photos is not None else lambda path, loader: loader(path)
         keeps = self.keeper is not self.loader
         if late and not keeps:
             x = self.loader.decode(self.paths[index])
@@ -132,10 +115,6 @@ class FilePipeline:
         if self.target_loader:
             return x, read(self.targets[index], self.target_loader).copy()
         return x, None if self.targets is None else self.targets[index]
-
-
-def _read(path: str, loader: ImageLoader) -> np.ndarray:
-    return loader(path)
 
 
 def fill(
@@ -155,22 +134,6 @@ def fill(
         if save:
             save(x, index)
         write(arrays, position, pipeline.transformer.finish(x, y))
-
-
-def allocate(spec: BatchSpec, n: int, memory: np.ndarray | None = None) -> list[np.ndarray | None]:
-    """Return arrays for n samples, as views of the bytes of `memory` if that is given."""
-    arrays: list[np.ndarray | None] = []
-    start = 0
-    for part in spec:
-        if part is None:
-            arrays.append(None)
-        elif memory is None:
-            arrays.append(np.empty((n, *part.shape), part.dtype))
-        else:
-            end = start + n * math.prod(part.shape) * part.dtype.itemsize
-            arrays.append(memory[start:end].view(part.dtype).reshape(n, *part.shape))
-            start += part.size(n)
-    return arrays
 
 
 def write(arrays: list[np.ndarray | None], position: int, sample: tuple) -> None:
@@ -198,15 +161,11 @@ def _is_same(part, slot) -> bool:
     )
 
 
-def spec_of(sample: tuple, dtypes: tuple) -> BatchSpec:
-    """Return the spec of a batch of samples like this one.
+def spec_of(part, dtype: str | None) -> Spec | None:
+    """Return the spec of an array of samples like this one, or None for None.
 
     A dtype of None keeps the sample's. Raises ValueError for a dtype that cannot hold its values.
     """
-    return tuple(map(_array_spec, sample, dtypes))
-
-
-def _array_spec(part, dtype) -> ArraySpec | None:
     if part is None:
         return None
     own = np.asarray(part).dtype
@@ -217,4 +176,4 @@ def _array_spec(part, dtype) -> ArraySpec | None:
             f"dtype={dtype!r} would cut off the {own} values that preprocessing gives; "
             "ask for a float dtype."
         )
-    return ArraySpec(np.shape(part), np.dtype(dtype or own))
+    return np.shape(part), np.dtype(dtype or own)

@@ -11,7 +11,7 @@ import cv2
 
 from .memory import detach_all_but
 from .processes import Reply, Task
-from .samples import FilePipeline, allocate, fill
+from .samples import FilePipeline, fill
 
 
 def main(descriptors: list[int]) -> None:
@@ -40,8 +40,7 @@ def _answer(message: bytes, pipelines: dict[int, FilePipeline]) -> Reply:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with contextlib.suppress(Exception):  # The owner repeats the work, which raises it there.
-            memory = task.batch.array((task.batch.size,))
-            fill(pipeline, task.share, allocate(task.spec, task.n, memory), task.photos)
+            fill(pipeline, task.share, [one and one.array() for one in task.arrays], task.photos)
             reply.filled = True
     reply.photos = task.photos.filled if task.photos else set()
     reply.warnings = [(str(warning.message), warning.category) for warning in caught]
@@ -53,7 +52,7 @@ def _pipeline(task: Task, pipelines: dict[int, FilePipeline]) -> FilePipeline:
     detach_all_but(task.living)
     for number in pipelines.keys() - task.living:
         del pipelines[number]
-    memory = task.pipeline
-    if memory.number not in pipelines:
-        pipelines[memory.number] = pickle.loads(memory.array((memory.size,)))
-    return pipelines[memory.number]
+    number = task.pipeline.memory.number
+    if number not in pipelines:
+        pipelines[number] = pickle.loads(task.pipeline.array())
+    return pipelines[number]

@@ -12,14 +12,15 @@ import time
 import warnings
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 
 import cv2
+import numpy as np
 
-from .cache import Cache, File, lend
-from .memory import Buffers, SharedMemory
+from .cache import Cache, lend
+from .memory import Buffers, SharedArray, SharedMemory
 from .processes import POSSIBLE, TASKS_AT_A_TIME, PickledPipeline, Task, WorkerProcess
-from .samples import BatchSpec, Share, allocate, fill
+from .samples import Share, Spec, fill
 
 # The number of samples in a share. Smaller shares would lose more time to cold caches.
 _SAMPLES_PER_SHARE = 32
@@ -60,7 +61,7 @@ class Batch:
     Arguments:
         pipeline: makes the samples.
         epoch, indices: which samples.
-        spec: of the arrays.
+        specs: of the arrays (x, y).
         cache: of decoded photos.
         save: is called with each augmented picture and its index.
         pickled: the pipeline for processes. Without it or free buffers, threads fill the batch.
@@ -71,40 +72,38 @@ class Batch:
         self,
         pipeline,
         epoch: int,
-        indices: list[int],
-        spec: BatchSpec,
+        indices: np.ndarray,
+        specs: list[Spec | None],
         cache: Cache | None = None,
         save: Callable | None = None,
         pickled: PickledPipeline | None = None,
         buffers: Buffers | None = None,
     ):
         self._pipeline, self._epoch, self.indices = pipeline, epoch, indices
-        self._spec, self._cache, self._save, self.pickled = spec, cache, save, pickled
-        n = len(indices)
-        lent = pickled and buffers.borrow(sum(part.size(n) for part in spec if part))
-        self.memory, whole = lent or (None, None)
-        self.arrays = allocate(spec, n, whole)
+        self._cache, self._save, self.pickled = cache, save, pickled
+        self._futures: list[Future] = []
+        self.shared: list[SharedArray | None] | None = None
+        specs = [spec and ((len(indices), *spec[0]), spec[1]) for spec in specs]
+        if pickled:
+            lent = [spec and buffers.borrow(*spec) for spec in specs]
+            if all(one or not spec for one, spec in zip(lent, specs, strict=True)):
+                self.shared = [one and one[0] for one in lent]
+                self.arrays = [one and one[1] for one in lent]
+        if self.shared is None:
+            self.arrays = [spec and np.empty(*spec) for spec in specs]
 
     def fill(self, positions: range | None = None) -> None:
         """Fill the samples at these positions, or all."""
         share = self._share(range(len(self.indices)) if positions is None else positions)
-        with lend(self._cache, self._files(share)) as photos:
+        with lend(self._cache, self._pipeline, share.indices) as photos:
             fill(self._pipeline, share, self.arrays, photos, self._save)
 
     def fill_in(self, process: WorkerProcess, connection, positions: range) -> bool:
         """Have a process fill the samples at these positions. Return whether it did."""
         share = self._share(positions)
         living = frozenset(SharedMemory.living.data)
-        with lend(self._cache, self._files(share)) as photos:
-            task = Task(
-                self.pickled.memory,
-                share,
-                self.memory,
-                self._spec,
-                len(self.indices),
-                photos,
-                living,
-            )
+        with lend(self._cache, self._pipeline, share.indices) as photos:
+            task = Task(self.pickled.shared, share, self.shared, photos, living)
             reply = process.run(connection, task)
             if photos is not None:
                 photos.filled |= reply.photos
@@ -115,10 +114,31 @@ class Batch:
         return reply.filled
 
     def _share(self, positions: range) -> Share:
-        return Share(self._epoch, self.indices[positions.start : positions.stop], positions)
+        indices = self.indices[positions.start : positions.stop].tolist()
+        return Share(self._epoch, indices, positions)
 
-    def _files(self, share: Share) -> list[File]:
-        return [] if self._cache is None else self._pipeline.files(share.indices)
+    def start(self, executor: Executor, work: Callable, shares: int) -> None:
+        """Have threads call work(batch, positions) for each of about as many shares."""
+        size = len(self.indices)
+        share = -(-size // shares)
+        self._futures = [
+            executor.submit(work, self, range(start, min(start + share, size)))
+            for start in range(0, size, share)
+        ]
+
+    def wait(self) -> None:
+        """Wait for the samples. Raises the error of any sample."""
+        try:
+            for future in self._futures:
+                future.result()
+        except BaseException:
+            self.cancel()
+            raise
+
+    def cancel(self) -> None:
+        """Cancel the shares that no thread has started."""
+        for future in self._futures:
+            future.cancel()
 
 
 class Workers:
@@ -170,17 +190,16 @@ class Workers:
         for process in self.processes if wait else ():
             process.is_ready(max(0.0, deadline - time.monotonic()))
 
-    def start(self, batch: Batch, assemble: Callable, ahead: bool, processes: bool | None):
-        """Start to fill a batch, and return it as a PendingBatch.
+    def start(self, batch: Batch, ahead: bool, processes: bool | None) -> None:
+        """Start to fill a batch.
 
         Some of the arguments:
-            assemble: returns the batch as the reader gets it, when it is filled.
             ahead: whether the reader still has other batches to use, so that fewer and larger
                 shares are better.
             processes: None starts processes after the threads have had some seconds of work.
         """
 
-        def work(positions: range) -> None:
+        def work(batch: Batch, positions: range) -> None:
             if self._fill_in_process(batch, positions):
                 return
             with self._turn:
@@ -190,18 +209,10 @@ class Workers:
             if processes is None and self._worked > _WORTH_A_START:
                 self.start_processes()
 
-        size = len(batch.indices)
-        share = -(-size // self._shares(size, ahead))
-        return PendingBatch(
-            [
-                self._threads.submit(work, range(start, min(start + share, size)))
-                for start in range(0, size, share)
-            ],
-            assemble,
-        )
+        batch.start(self._threads, work, self._shares(len(batch.indices), ahead))
 
     def _fill_in_process(self, batch: Batch, positions: range) -> bool:
-        if batch.memory is None or batch.pickled.refused:
+        if batch.shared is None or batch.pickled.refused:
             return False
         try:
             process, connection = self._free.get_nowait()
@@ -231,28 +242,6 @@ def _end_all(processes: list[WorkerProcess], pid: int) -> None:
                 process.end()
 
 
-class PendingBatch:
-    """A batch that workers are filling, each its share of the samples."""
-
-    def __init__(self, futures: list[Future], assemble: Callable):
-        self._futures, self._assemble = futures, assemble
-
-    def result(self):
-        """Wait for the samples and return the batch. Raises the error of any sample."""
-        try:
-            for future in self._futures:
-                future.result()
-        except BaseException:
-            self.cancel()
-            raise
-        return self._assemble()
-
-    def cancel(self) -> None:
-        """Cancel the shares that no thread has started."""
-        for future in self._futures:
-            future.cancel()
-
-
 class Lookahead:
     """Starts the next batches while the reader uses the current one.
 
@@ -266,7 +255,7 @@ class Lookahead:
 
     def __init__(
         self,
-        start: Callable[[int, int, bool], PendingBatch],
+        start: Callable[[int, int, bool], Batch],
         extent: Callable[[], tuple[int, int]],
     ):
         self._start_batch, self._extent = start, extent
@@ -275,12 +264,12 @@ class Lookahead:
     def _start(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._pending: dict[tuple[int, int], PendingBatch] = {}
+        self._pending: dict[tuple[int, int], Batch] = {}
         self._previous: tuple[int, int] | None = None
         self._version: object = None
 
-    def take(self, epoch: int, number: int, version: object, endless: bool = False):
-        """Return batch `number` of `epoch`. Several threads may call this.
+    def take(self, epoch: int, number: int, version: object, endless: bool = False) -> Batch:
+        """Return batch `number` of `epoch`, filled. Several threads may call this.
 
         Batches that were started under another `version` of the settings are dropped. If
         `endless`, the next epoch's batches are started after the last one of an epoch.
@@ -296,7 +285,8 @@ class Lookahead:
             if number == 0 or self._previous == (epoch, number - 1):
                 self._start_next(epoch, number, endless)
             self._previous = (epoch, number)
-        return batch.result()
+        batch.wait()
+        return batch
 
     def _start_next(self, epoch: int, number: int, endless: bool) -> None:
         length, ahead = self._extent()

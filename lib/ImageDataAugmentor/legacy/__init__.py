@@ -1,20 +1,17 @@
-"""What notebooks for Keras 2 and albumentations 1 need. The kernel never imports it."""
+"""For notebooks that were written for Keras 2 and albumentations 1. The kernel never imports it."""
+
+import functools
 
 
+@functools.cache
 def install() -> None:
-    """Change Keras and albumentations so that old notebooks run, or their errors name the way out.
+    """Change Keras and albumentations so that old notebooks run, or get errors with advice.
 
     Calling it again changes nothing.
     """
-    from . import guide, keras_changes
+    from . import albumentations_1, keras_2
 
-    global _installed
-    if not _installed:
-        guide.name_replacements()
-        guide.explain_refusals()
-        keras_changes.prepare_data()
-        keras_changes.explain_generator_methods()
-    _installed = True
-
-
-_installed = False
+    albumentations_1.name_replacements()
+    albumentations_1.explain_refusals()
+    keras_2.prepare_data()
+    keras_2.explain_generator_methods()

@@ -5,8 +5,6 @@ import numpy as np
 
 from ..iterator import Iterator
 
-_ALIKE = ("batch_size", "shuffle", "drop_remainder")
-
 
 class ZippedFlows(keras.utils.PyDataset):
     """Batches of two or three flows as pairs or triples, as a Keras sequence and for ever.
@@ -20,25 +18,9 @@ class ZippedFlows(keras.utils.PyDataset):
             raise TypeError("zip_flows takes two or three flows: pictures, targets and weights")
         self.flows = flows
         self.n = self.samples = flows[0].n
-        self._check()
-
-    def _check(self) -> None:
-        first = self.flows[0]
-        for other in self.flows[1:]:
-            if other.n != first.n:
-                raise ValueError(
-                    f"The flows have {first.n} and {other.n} samples: give each picture its target."
-                )
-            for name in _ALIKE:
-                one, two = getattr(first, name), getattr(other, name)
-                if one != two:
-                    raise ValueError(f"The flows differ in {name}, {one} and {two}: make it equal.")
-            if not np.array_equal(first.index_array, other.index_array):
-                raise ValueError(
-                    "The flows visit their samples in different orders: give both augmentors the "
-                    "same seed, as in ImageDataAugmentor(seed=1)."
-                )
-        for flow in self.flows:
+        for other in flows[1:]:
+            _check_that_they_match(flows[0], other)
+        for flow in flows:
             if getattr(flow, "class_mode", None) or getattr(flow, "y", None) is not None:
                 raise ValueError("A flow of zip_flows must have no labels: pass class_mode=None.")
 
@@ -78,12 +60,10 @@ class ZippedFlows(keras.utils.PyDataset):
     def __next__(self) -> tuple:
         return tuple(next(flow) for flow in self.flows)
 
-    def next(self) -> tuple:
-        """Return the next pair or triple of batches, without end."""
-        return next(self)
+    next = __next__
 
     def reset(self) -> None:
-        """Make `next` begin its epoch again."""
+        """Let `next` begin its epoch again."""
         for flow in self.flows:
             flow.reset()
 
@@ -96,6 +76,22 @@ class ZippedFlows(keras.utils.PyDataset):
         """Advance to the next epoch."""
         for flow in self.flows:
             flow.on_epoch_end()
+
+
+def _check_that_they_match(first: Iterator, other: Iterator) -> None:
+    if other.n != first.n:
+        raise ValueError(
+            f"The flows have {first.n} and {other.n} samples: give each picture its target."
+        )
+    for name in ("batch_size", "shuffle", "drop_remainder"):
+        one, two = getattr(first, name), getattr(other, name)
+        if one != two:
+            raise ValueError(f"The flows differ in {name}, {one} and {two}: make it equal.")
+    if not np.array_equal(first.index_array, other.index_array):
+        raise ValueError(
+            "The flows visit their samples in different orders: give both augmentors the same "
+            "seed, as in ImageDataAugmentor(seed=1)."
+        )
 
 
 def zip_flows(*flows: Iterator) -> ZippedFlows:

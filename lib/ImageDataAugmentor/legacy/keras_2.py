@@ -1,7 +1,6 @@
-"""What Keras 3 does otherwise than Keras 2 with flows, mended or explained.
+"""How Keras 3 differs from Keras 2 in reading flows, corrected or explained in errors.
 
-Keras has no public way to do this, so its own class is changed. A version that has no such class
-goes without.
+Keras has no public way to do this, so its own class is changed, if it has that class.
 """
 
 import functools
@@ -20,11 +19,11 @@ except ImportError:
 
 
 def prepare_data() -> None:
-    """Let fit, evaluate and predict make of a flow as many steps as they are asked for.
+    """Let fit, evaluate and predict take as many steps of a flow as they are asked for.
 
     Keras 3 would continue a flow where the last epoch ended, and end the epoch with the flow:
-    8 batches and steps_per_epoch=7 would give epochs of 7, 1, 7 and 1 batches. Also make the error
-    for the result of zip name the way out.
+    8 batches and steps_per_epoch=7 would give epochs of 7, 1, 7 and 1 batches. The error for the
+    result of zip names zip_flows.
     """
     if EpochIterator is None:
         return
@@ -50,12 +49,7 @@ def prepare_data() -> None:
 
 
 class Steps(keras.utils.PyDataset):
-    """The first batches of each epoch of a flow, or all of them and some of the next epochs'.
-
-    Arguments:
-        flow: what the batches are taken from.
-        steps: the number of batches in an epoch of Keras.
-    """
+    """Epochs of `steps` batches of a flow: the first of its own epochs, or several of these."""
 
     def __init__(self, flow: Iterator | ZippedFlows, steps: int):
         super().__init__(flow.workers, flow.use_multiprocessing, flow.max_queue_size)
@@ -81,24 +75,15 @@ class Steps(keras.utils.PyDataset):
         self.flow.on_epoch_end()
 
 
-class _Dropped:
-    """Stands for a method that keras.Model no longer has."""
-
-    def __init__(self, name: str, instead: str):
-        self._name, self._instead = name, instead
-
-    def __get__(self, model, owner):
-        raise AttributeError(
-            f"Keras 3 has no {self._name}: write model.{self._instead}(flow, ...) with the same "
-            "arguments, but without workers, use_multiprocessing and max_queue_size.",
-            name=self._name,
-            obj=model or owner,
-        )
-
-
 def explain_generator_methods() -> None:
-    """Make the AttributeError for model.fit_generator and the like name their successor."""
-    for instead in ("fit", "evaluate", "predict"):
-        name = f"{instead}_generator"
-        if not hasattr(keras.Model, name):
-            setattr(keras.Model, name, _Dropped(name, instead))
+    """Let the AttributeError for model.fit_generator and the like name their successor."""
+    for method in ("fit", "evaluate", "predict"):
+
+        def refuse(model, method=method):
+            raise AttributeError(
+                f"Keras 3 has no {method}_generator: write model.{method}(flow, ...) with the same "
+                "arguments, but without workers, use_multiprocessing and max_queue_size."
+            )
+
+        if not hasattr(keras.Model, f"{method}_generator"):
+            setattr(keras.Model, f"{method}_generator", property(refuse))
