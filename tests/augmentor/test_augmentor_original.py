@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+
 from golden.pictures import (
     CLASSES,
     DATAFRAME_CASES,
@@ -17,7 +18,6 @@ from golden.pictures import (
     pixels,
     table,
 )
-
 from ImageDataAugmentor import ImageDataAugmentor
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "original.json").read_text())

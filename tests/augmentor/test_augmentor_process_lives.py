@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+
 from augmentor_flows import (
     children,
     epochs,
@@ -23,7 +24,6 @@ from augmentor_flows import (
     same,
     write_photos,
 )
-
 from ImageDataAugmentor.engine import cache as cache_module
 from ImageDataAugmentor.engine import memory as memory_module
 from ImageDataAugmentor.engine import workers as workers_module

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+
 from augmentor_flows import (
     SIZE,
     compose,
@@ -20,7 +21,6 @@ from augmentor_flows import (
     same,
     write_photos,
 )
-
 from ImageDataAugmentor import ImageDataAugmentor, UnreadableImage
 from ImageDataAugmentor.engine import cache as cache_module
 from ImageDataAugmentor.engine.samples import write

@@ -18,8 +18,6 @@ import tempfile
 import cv2
 import numpy as np
 import pandas as pd
-
-from ImageDataAugmentor.image_data_augmentor import ImageDataAugmentor
 from pictures import (
     CLASSES,
     DATAFRAME_CASES,
@@ -30,6 +28,8 @@ from pictures import (
     pixels,
     table,
 )
+
+from ImageDataAugmentor.image_data_augmentor import ImageDataAugmentor
 
 
 def fact(value):
