@@ -10,7 +10,7 @@ import pytest
 from kernelkit.core.boundary import Boundary
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
-from ship.commands.follow import note_end
+from ship.commands.live_runs import note_end
 from ship.commands.runs import csv_text, rows_of, sorted_runs, table
 from ship.context import Context
 from ship.ledger import Ledger, Run, State, Submission, file_run_name

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import difflib
 import json
 import time
 from collections.abc import Iterator, Mapping
@@ -16,8 +15,9 @@ from filelock import FileLock
 from kernelkit.core.boundary import Boundary
 from kernelkit.core.files import write_atomically
 from kernelkit.core.locks import Occupied, only_one
-from kernelkit.core.problem import Problem
+from kernelkit.core.problem import Problem, did_you_mean
 from kernelkit.core.progress import clock_text
+from ship.command_line import parse_settings
 from ship.kaggle.credentials import Credentials, refuse_secrets, without_secrets
 from ship.kaggle.remote import Remote
 from ship.kaggle.response_schemas import loads, schema_error
@@ -28,15 +28,8 @@ from ship.project.contents import sha256
 from ship.project.hashes import HASHES
 from ship.project.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project
 
-CONFIG = {
-    "recipe": str,
-    "backbone": str,
-    "weights_files": [str],
-    "competition": str,
-    "config": dict,
-}
-"""The shape of the kernel's answer to --show-config."""
-
+CONFIG = {"recipe": str, "backbone": str, "weights_files": [str], "competition": str}
+CONFIG_SCHEMA = CONFIG | {"config": dict}  # of the kernel's answer to --show-config
 OCCUPIED = (
     "another ship is sending something of this project ({holder}): wait for it, or end it and run "
     "the same command again; it goes on where the other stopped."
@@ -53,12 +46,9 @@ class Context:
     ledger: Ledger
     boundary: Boundary
     dry_run: bool = False
-    forced: tuple[str, ...] = ()
-    """Checks that a person overrides by their names."""
-    gpu: str = ""
-    """Kaggle's name of the accelerator that takes the place of the metadata's."""
-    continued: Run | None = None
-    """The run whose output is attached, so that the next one goes on from there."""
+    forced: tuple[str, ...] = ()  # checks that a person overrides, by their names
+    gpu: str = ""  # Kaggle's name of the accelerator that takes the place of the metadata's
+    continued: Run | None = None  # its output is attached, and the next run goes on from there
     _since: float = field(default_factory=time.monotonic)
     _sending: int = 0
     _settings: dict[str, str] | None = None
@@ -75,93 +65,9 @@ class Context:
         """Open a project's state and ledger, and reach Kaggle as the environment says."""
         runs = project.runs
         HASHES.open(runs / "hashes.json")
-        return cls(
-            project,
-            Remote(runs / "uploads", Timeouts.from_environment()),
-            State(runs / "state.json"),
-            Ledger(runs / "ledger.jsonl"),
-            boundary,
-            dry_run,
-            **more,
-        )
-
-    @contextlib.contextmanager
-    def sending(self) -> Iterator[None]:
-        """Let only this `ship` send something of the project, and read what others have sent.
-
-        Raises:
-            Occupied: another `ship` is sending something for longer than a dataset may take.
-        """
-        with contextlib.ExitStack() as stack:
-            if not self._sending and not self.dry_run:
-                lock = self.project.runs / ".lock"
-                stack.enter_context(self._alone(lock, OCCUPIED, self.timeouts.ready))
-                self.state.read()
-            self._sending += 1
-            stack.callback(lambda: setattr(self, "_sending", self._sending - 1))
-            yield
-
-    @contextlib.contextmanager
-    def holding(self, run: Run, patience: float = 0.0) -> Iterator[None]:
-        """Let only this `ship` follow, fetch and submit a run.
-
-        Raises:
-            Occupied: another `ship` does so, for longer than `patience` seconds.
-        """
-        occupied = f"another ship is at work on {run.name} ({{holder}}): wait for it, or end it."
-        with self._alone(self.project.runs / "locks" / run.name, occupied, patience):
-            self.reread(run)
-            yield
-
-    @contextlib.contextmanager
-    def _alone(self, lock: Path, occupied: str, patience: float) -> Iterator[None]:
-        """Hold a lock that another `ship` may hold, for which it waits so many seconds."""
-        waited = 0.0
-        with contextlib.ExitStack() as stack:
-            while True:
-                try:
-                    stack.enter_context(only_one(lock, occupied))
-                    break
-                except Occupied as problem:
-                    if waited >= patience:
-                        raise
-                    if not waited:
-                        say(f"{problem} (waiting for it)")
-                self.remote.wait(self.timeouts.poll)
-                waited += self.timeouts.poll
-            yield
-
-    def reread(self, run: Run) -> None:
-        """Bring a run's record up to date with what other `ship`s have written of it."""
-        fresh = next((known for known in self.ledger.runs() if known.name == run.name), run)
-        vars(run).update(vars(fresh))
-
-    @contextlib.contextmanager
-    def sharing(self, file: Path) -> Iterator[None]:
-        """Let only this `ship` write a file that all of them use; others wait for that moment."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_name(f".{file.name}.lock")):
-            yield
-
-    def is_here(self, run: Run) -> bool:
-        """Tell whether a run is for the present competition, as far as its record tells."""
-        return run.competition in ("", self.project.competition)
-
-    def runs_of_kernel(self) -> list[Run]:
-        """Return the runs of the kernel that the metadata names, oldest first.
-
-        Where the owner is not known without asking Kaggle, anybody's kernel of that slug counts.
-        """
-        owner = self.project.kernel_metadata["id"].partition("/")[0]
-        owner = Credentials.find().username if owner == PLACEHOLDER else owner
-        slugs = (self.project.slug, self.project.title_slug)  # Kaggle makes one of the title
-        named = [(run, *run.kernel.partition("/")[::2]) for run in self.ledger.runs()]
-        own = [run for run, user, slug in named if slug in slugs and user == (owner or user)]
-        return [run for run in own if run.version]
-
-    def folder(self, run: Run) -> Path:
-        """Return the folder of a run's output."""
-        return getattr(run, "folder", None) or self.project.runs / run.name
+        remote = Remote(runs / "uploads", Timeouts.from_environment())
+        ledger = Ledger(runs / "ledger.jsonl")
+        return cls(project, remote, State(runs / "state.json"), ledger, boundary, dry_run, **more)
 
     def doing(self, what: str) -> None:
         """Note what is done from now on: the sentence about an error names it after "while"."""
@@ -180,6 +86,85 @@ class Context:
             yield waited
             self.remote.wait(pause)
             waited += pause
+
+    # --- locks ---
+
+    @contextlib.contextmanager
+    def sending(self) -> Iterator[None]:
+        """Let only this `ship` send something of the project; wait for another one, or Occupied."""
+        with contextlib.ExitStack() as stack:
+            if not self._sending and not self.dry_run:
+                lock = self.project.runs / ".lock"
+                stack.enter_context(self._alone(lock, OCCUPIED, self.timeouts.ready))
+                self.state.read()
+            self._sending += 1
+            stack.callback(lambda: setattr(self, "_sending", self._sending - 1))
+            yield
+
+    @contextlib.contextmanager
+    def holding(self, run: Run, patience: float = 0.0) -> Iterator[None]:
+        """Let only this `ship` follow, fetch and submit a run; wait `patience` s, or Occupied."""
+        occupied = f"another ship is at work on {run.name} ({{holder}}): wait for it, or end it."
+        with self._alone(self.project.runs / "locks" / run.name, occupied, patience):
+            self.reread(run)
+            yield
+
+    @contextlib.contextmanager
+    def _alone(self, lock: Path, occupied: str, patience: float) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            for waited in self.asking():
+                try:
+                    stack.enter_context(only_one(lock, occupied))
+                    break
+                except Occupied as problem:
+                    if waited >= patience:
+                        raise
+                    if not waited:
+                        say(f"{problem} (waiting for it)")
+            yield
+
+    @contextlib.contextmanager
+    def sharing(self, file: Path) -> Iterator[None]:
+        """Let only this `ship` write a file that all of them use; others wait for that moment."""
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_name(f".{file.name}.lock")):
+            yield
+
+    # --- runs ---
+
+    def reread(self, run: Run) -> None:
+        """Bring a run's record up to date with what other `ship`s have written of it."""
+        fresh = next((known for known in self.ledger.runs() if known.name == run.name), run)
+        vars(run).update(vars(fresh))
+
+    def is_here(self, run: Run) -> bool:
+        """Tell whether a run is for the present competition, as far as its record shows."""
+        return run.competition in ("", self.project.competition)
+
+    def runs_of_kernel(self) -> list[Run]:
+        """Return the runs of the kernel that the metadata names, oldest first.
+
+        Where the owner is not known without asking Kaggle, anybody's kernel of that slug counts.
+        """
+        owner = self.project.kernel_metadata["id"].partition("/")[0]
+        owner = Credentials.find().username if owner == PLACEHOLDER else owner
+        slugs = (self.project.slug, self.project.title_slug)  # Kaggle makes one of the title
+
+        def is_own(run: Run) -> bool:
+            user, _, slug = run.kernel.partition("/")
+            return slug in slugs and user == (owner or user) and run.version > 0
+
+        return list(filter(is_own, self.ledger.runs()))
+
+    def runs_here(self) -> list[Run]:
+        """Return the runs of the kernel for the present competition, oldest first."""
+        return list(filter(self.is_here, self.runs_of_kernel()))
+
+    def folder(self, run: Run) -> Path:
+        """Return the folder of a run's output."""
+        return getattr(run, "folder", None) or self.project.runs / run.name
+
+    # --- names and metadata at Kaggle ---
 
     @cached_property
     def owner(self) -> str:
@@ -200,11 +185,7 @@ class Context:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The kernel's metadata as it is pushed: with owner, accelerator and the run continued.
-
-        Raises:
-            Problem: it holds a secret.
-        """
+        """The kernel's metadata as it is pushed: with owner, accelerator and the run continued."""
         metadata = self.project.owned(self.project.kernel_metadata, self.owner)
         if self.continued:
             sources = [*(metadata.get("kernel_sources") or []), self.continued.kernel]
@@ -213,14 +194,37 @@ class Context:
         return metadata | ({"machine_shape": self.gpu} if self.gpu else {})
 
     def script(self, settings: Mapping[str, str], mark: str) -> str:
-        """Return the kernel's text with settings and a mark, as `Project.script` does.
-
-        Raises:
-            Problem: the text holds a secret, or the reasons of `Project.script`.
-        """
+        """Return what `Project.script` does; raise Problem when it holds a secret."""
         text = self.project.script(settings, mark)
         refuse_secrets(self.project.code.name, text.encode(), self.remote.secrets)
         return text
+
+    # --- settings ---
+
+    def settings(self, arguments: argparse.Namespace) -> dict[str, str]:
+        """Return the settings to push: those given with --set, or else those of the last push."""
+        if self._settings is None:
+            given = parse_settings(arguments.set or [])
+            if self.continued:
+                self._settings = self.continued.settings | given
+            elif given or arguments.defaults:
+                self._settings = given
+            else:
+                last, place = self.state.values, self._place
+                of_kernel = last.get("settings_for", place) == place
+                self._settings = dict(last.get("settings") or {}) if of_kernel else {}
+                if text := settings_text(self._settings):
+                    say(f"settings of the last push: {text} (--defaults drops them)")
+        return self._settings
+
+    def remember(self, settings: Mapping[str, str]) -> None:
+        """Keep settings for the next command that names none."""
+        self.state.values |= {"settings": dict(settings), "settings_for": self._place}
+        self.state.save()
+
+    @property
+    def _place(self) -> str:
+        return f"{self.project.slug} for {self.project.competition}"
 
     def shown_config(self, settings: Mapping[str, str]) -> dict[str, Any]:
         """Return what the kernel's --show-config answers to these settings.
@@ -235,82 +239,34 @@ class Context:
         kept = self.project.runs / "config.json"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             shown = loads(kept.read_text(encoding="utf-8"))
-            if shown["key"] == key and not unlike_config(shown["config"]):
+            if shown["key"] == key and not _config_error(shown["config"]):
                 return shown["config"]
         try:
             config = self.project.show_config(text)
         except Problem as problem:
-            raise self.about_settings(settings, problem) from None
-        if wrong := unlike_config(config):
+            raise self._about_settings(settings, problem) from None
+        if wrong := _config_error(config):
             raise Problem(f"{self.project.code.name} --show-config does not answer: {wrong}.")
         with self.sharing(kept):
             write_atomically(kept, json.dumps({"key": key, "config": without_secrets(config)}))
         return config
 
-    def about_settings(self, settings: Mapping[str, str], problem: Problem) -> Problem:
+    def _about_settings(self, settings: Mapping[str, str], problem: Problem) -> Problem:
         """Return the sentence about settings that the kernel refuses: an unknown one is named."""
         known = [setting.name for setting in self.project.settings()]
         unknown = [name for name in settings if name not in known]
         if not known or not unknown:
             return problem
-        near = difflib.get_close_matches(unknown[0], known, 3, 0.5)
-        meant = f" (did you mean {' or '.join(near)}?)" if near else ""
+        likely = did_you_mean(unknown[0], known) or "."
         return Problem(
-            f"{self.project.code.name} has no setting {unknown[0]!r}{meant}: `ship push --help` "
+            f"{self.project.code.name} has no setting {unknown[0]!r}{likely} `ship push --help` "
             "lists them all."
         )
 
-    def settings(self, arguments: argparse.Namespace) -> dict[str, str]:
-        """Return the settings to push: those given with --set, or else those of the last push."""
-        if self._settings is None:
-            self._settings = self._read_settings(arguments)
-        return self._settings
 
-    def last_settings(self) -> dict[str, str]:
-        """Return the settings of the last push, {} when that was of another kernel."""
-        values = self.state.values
-        same = values.get("settings_for", self._place) == self._place
-        return dict(values.get("settings") or {}) if same else {}
-
-    def remember(self, settings: Mapping[str, str]) -> None:
-        """Keep settings for the next command that names none."""
-        self.state.values |= {"settings": dict(settings), "settings_for": self._place}
-        self.state.save()
-
-    @property
-    def _place(self) -> str:
-        return f"{self.project.slug} for {self.project.competition}"
-
-    def _read_settings(self, arguments: argparse.Namespace) -> dict[str, str]:
-        if self.continued:
-            return self.continued.settings | parse_settings(arguments.set or [])
-        if arguments.set:
-            return parse_settings(arguments.set)
-        settings = {} if arguments.defaults else self.last_settings()
-        if settings:
-            say(f"settings of the last push: {settings_text(settings)} (--defaults drops them)")
-        return settings
-
-
-def unlike_config(config: Any) -> str:
+def _config_error(config: Any) -> str:
     """Return why a value is no answer to --show-config, "" when it is one."""
-    missing = [name for name in CONFIG if name != "config" and isinstance(config, dict)]
-    missing = [name for name in missing if config.get(name) is None]
-    return schema_error(config, CONFIG) or (f"{', '.join(missing)} missing" if missing else "")
-
-
-def parse_settings(given: list[str]) -> dict[str, str]:
-    """Return the settings in arguments of the form `field=value`.
-
-    Raises:
-        Problem: an argument has another form.
-    """
-    settings = {}
-    for argument in given:
-        name, equals, value = argument.partition("=")
-        if not equals or not name.strip().isidentifier():
-            raise Problem(
-                f"--set takes field=value, for example backbone=Xception, not {argument!r}."
-            )
-        settings[name.strip()] = value.strip()
-    return settings
+    if error := schema_error(config, CONFIG_SCHEMA):
+        return error
+    missing = [name for name in CONFIG if config.get(name) is None]
+    return f"{', '.join(missing)} missing" if missing else ""

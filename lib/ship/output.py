@@ -1,4 +1,4 @@
-"""What a command tells: lines and progress for a person, or with --json one object for a program.
+"""What a command prints: lines and progress for a person, or with --json one object for a program.
 
 Nothing else in `ship` writes to the terminal. While progress is shown, lines appear above it.
 """
@@ -12,16 +12,14 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
 
 from kernelkit.core.streams import make_streams_safe
 from ship.kaggle.credentials import whole, without_secrets
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-FACTS: dict[str, Any] = {}
-"""What the command has found out, for --json."""
 
 # Every quantifier is possessive (it gives nothing back), so that no text takes more than one pass.
 CONTROLS = re.compile(
@@ -37,15 +35,18 @@ CONTROLS = re.compile(
 RESET = "\x1b[0m"
 
 
-class _Voice:
-    """Where lines go: `results` is where the few go that --quiet leaves; None hides them."""
+@dataclass
+class _Output:
+    """Where the lines of the running command go."""
 
-    quiet = False
-    results = None
-    console: "Console | None" = None
-    """The terminal, as soon as progress was shown on it."""
-    said = 0.0
-    """When the last line was said, in seconds of the monotonic clock."""
+    quiet: bool = False
+    results: TextIO | None = None  # for the lines that --quiet leaves; None with --json
+    facts: dict[str, Any] = field(default_factory=dict)  # the object of --json
+    console: "Console | None" = None  # the terminal, as soon as progress was shown on it
+    printed: float = field(default_factory=time.monotonic)  # when the last line was
+
+
+_output = _Output()
 
 
 def printable(text: str, colours: bool = False) -> str:
@@ -70,33 +71,33 @@ def in_colour(stream: Any) -> bool:
 
 def say(text: str, result: bool = False) -> None:
     """Print a line for the user without delay; with --quiet only results."""
-    _Voice.said = time.monotonic()
-    stream = (_Voice.results or sys.stdout) if result else sys.stdout
-    if _Voice.console:
+    _output.printed = time.monotonic()
+    if _output.console:
         from rich.text import Text
 
-        _Voice.console.print(Text.from_ansi(printable(text, colours=True)), soft_wrap=True)
+        _output.console.print(Text.from_ansi(printable(text, colours=True)), soft_wrap=True)
     else:
+        stream = (_output.results or sys.stdout) if result else sys.stdout
         print(printable(text, in_colour(stream)), flush=True, file=stream)
 
 
 def silence() -> float:
-    """Return for how many seconds nothing was said."""
-    return time.monotonic() - _Voice.said
+    """Return for how many seconds nothing was printed."""
+    return time.monotonic() - _output.printed
 
 
-def tell(**facts: Any) -> None:
-    """Add to the JSON object that --json prints."""
-    FACTS.update(facts)
+def emit_json(**facts: Any) -> None:
+    """Add to the JSON object that --json prints at the end."""
+    _output.facts |= facts
 
 
-def terminal() -> "Console | None":
+def _terminal() -> "Console | None":
     """Return the terminal on which lines appear, None where progress can't be drawn between them.
 
     So that progress never mixes with lines on their way through a pipe, as in `ship | tee log`, it
     is drawn only where the lines themselves go to a terminal.
     """
-    if _Voice.console is None and not _Voice.quiet and sys.stdout.isatty():
+    if _output.console is None and not _output.quiet and sys.stdout.isatty():
         from rich.console import Console  # takes a tenth of a second
 
         class Terminal(Console):
@@ -106,24 +107,25 @@ def terminal() -> "Console | None":
                 return False
 
         console = Terminal(file=sys.stdout)
-        _Voice.console = console if console.is_interactive else None
-    return _Voice.console
+        _output.console = console if console.is_interactive else None
+    return _output.console
 
 
 @contextlib.contextmanager
 def progress_lines() -> Iterator[Callable[[str], None]]:
-    """Show lines of progress below all others; give the function that changes them.
+    """Show lines of progress below all others, on a terminal; give the function that changes them.
 
-    Where there is no terminal nothing is shown.
+    Yields:
+        A function of the new text.
     """
-    if (console := terminal()) is None:
+    if (console := _terminal()) is None:
         yield lambda text: None
         return
     from rich.live import Live
     from rich.text import Text
 
     def change(text: str) -> None:
-        _Voice.said = time.monotonic()
+        _output.printed = time.monotonic()
         live.update(Text(printable(text)))
 
     with Live(console=console, transient=True) as live:
@@ -132,16 +134,13 @@ def progress_lines() -> Iterator[Callable[[str], None]]:
 
 @contextlib.contextmanager
 def progress_bar(what: str) -> Iterator[Callable[..., None]]:
-    """Show how many bytes of a transfer are done.
-
-    Args:
-        what: names the transfer before the bar.
+    """Show how many bytes of a transfer are done; `what` names it before the bar.
 
     Yields:
         A function of the bytes that are done and of all bytes (None while unknown), and of another
         name from now on.
     """
-    if (console := terminal()) is None:
+    if (console := _terminal()) is None:
         yield lambda done, total, what="": None
         return
     from rich import progress
@@ -164,57 +163,48 @@ def progress_bar(what: str) -> Iterator[Callable[..., None]]:
         yield advance
 
 
-class Hiding:
+class _Hiding:
     """A stream of text that replaces the secrets in whatever is written to it."""
 
     def __init__(self, stream: Any):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write a text without its secrets."""
         return self._stream.write(without_secrets(text))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
-@contextlib.contextmanager
-def hiding() -> Iterator[None]:
-    """Let no secret reach standard output or standard error."""
-    streams = Hiding(sys.stdout), Hiding(sys.stderr)
-    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
-        yield
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON that every program can read: without NaN, halves of letters, secrets.
+def _json_value(value: Any) -> Any:
+    """Return a value as JSON that every program can read: no NaN, no halves of letters, no secrets.
 
     What JSON does not know becomes text.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {plain(str(name)): plain(entry) for name, entry in value.items()}
+        return {_json_value(str(name)): _json_value(entry) for name, entry in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
-        return [plain(entry) for entry in value]
+        return [_json_value(entry) for entry in value]
     if value is None or isinstance(value, bool | int | float):
         return value
     return without_secrets(whole(str(value)))
 
 
 @contextlib.contextmanager
-def voice(quiet: bool, as_json: bool) -> Iterator[None]:
-    """Let the command speak as --quiet and --json ask for, and print its JSON at the end."""
+def output(quiet: bool, as_json: bool) -> Iterator[None]:
+    """Print a command's lines as --quiet and --json ask for, without secrets, and its JSON last."""
+    global _output
     make_streams_safe()
     for stream in (sys.stdout, sys.stderr):  # a bar of blocks is readable as question marks alone
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
-    real = sys.stdout
-    FACTS.clear()
-    _Voice.said = time.monotonic()
-    _Voice.quiet, _Voice.results, _Voice.console = quiet, None if as_json else real, None
-    others = io.StringIO() if quiet else (sys.stderr if as_json else real)
-    with contextlib.redirect_stdout(others):
+    stdout, stderr = _Hiding(sys.stdout), _Hiding(sys.stderr)
+    _output = _Output(quiet, None if as_json else stdout)
+    others = io.StringIO() if quiet else (stderr if as_json else stdout)
+    with contextlib.redirect_stdout(others), contextlib.redirect_stderr(stderr):
         yield
     if as_json:
-        print(json.dumps(plain(FACTS), allow_nan=False), flush=True)
+        text = json.dumps(_json_value(_output.facts), allow_nan=False)
+        print(text, flush=True, file=stdout)

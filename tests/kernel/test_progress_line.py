@@ -6,7 +6,7 @@ import math
 import pytest
 
 from kernelkit.core.progress import EpochProgress, clock_text
-from ship.commands.follow import Log
+from ship.commands.live_runs import Log
 
 HALF = EpochProgress(2, 4, "half", 3, 12, 0.412, 0.881, 0.912, 118, "0:12:34")
 

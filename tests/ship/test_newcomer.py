@@ -122,7 +122,7 @@ def test_the_quota_is_used_up(world, command):
 
 
 def test_a_wrong_setting(world):
-    assert "kernel.py has no setting 'bakcbone' (did you mean backbone?)" in sentence(
+    assert "kernel.py has no setting 'bakcbone'; did you mean backbone?" in sentence(
         world, "push", "--set", "bakcbone=Xception"
     )
 

@@ -89,19 +89,6 @@ def test_a_file_of_ones_own_has_a_record_for_each_competition(two):
     assert [run.public_score for run in two.runs] == [SCORE] * 3
 
 
-def test_a_file_that_an_older_ship_submitted_to_another_competition(two):
-    mine = two.project / "mine.csv"
-    shutil.copy(two.project / "runs" / "car-classification-v1" / "submission.csv", mine)
-    assert two.ship("submit", "mine.csv").status == 0
-    ledger = two.project / "runs" / "ledger.jsonl"
-    rows = [json.loads(line) for line in ledger.read_text().splitlines()]
-    ledger.write_text("".join(f"{json.dumps(r | {'competition': ''})}\n" for r in rows))
-    change(two, "competition_sources", [OTHER])
-    assert two.ship("submit", "mine.csv").status == 0
-    assert two.kaggle.counts["submissions"] == 2
-    assert two.runs[-1].competition == OTHER
-
-
 def test_the_best_and_the_tables_are_of_one_competition(two):
     change(two, "competition_sources", [OTHER])
     outcome = two.ship("--set", "skill=36")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ship.commands.follow import Log, minutes
+from ship.commands.live_runs import Log, minutes
 from ship.kaggle.remote import log_entries
 
 
@@ -15,7 +15,7 @@ def test_pieces_make_lines(log, capsys):
     for piece in ("one\ntw", "o\n", "thr"):
         log.add(piece)
     assert capsys.readouterr().out == "  | one\n  | two\n"
-    log.finish([{"data": "one\ntwo\nthree"}])
+    log.finish("one\ntwo\nthree")
     assert capsys.readouterr().out == "  | three\n"
 
 
@@ -30,7 +30,7 @@ def test_a_replay_shows_only_what_is_new(log, capsys):
 def test_a_log_of_another_version_hides_none_of_the_own_lines(log, capsys):
     log.add("loading\nepoch 1 of the other\nepoch 2 of the other\n")
     capsys.readouterr()
-    log.finish([{"data": "loading\nepoch 1\nepoch 2\nepoch 3\n"}])
+    log.finish("loading\nepoch 1\nepoch 2\nepoch 3\n")
     assert capsys.readouterr().out == "  | epoch 1\n  | epoch 2\n  | epoch 3\n"
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ship.commands.follow import Log
+from ship.commands.live_runs import Log
 from ship.output import printable
 from shipping import until
 from terminal import COLOURS, on_terminal, screen

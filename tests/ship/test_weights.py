@@ -563,7 +563,7 @@ def test_a_row_without_url_needs_a_hash(tmp_path):
 
 
 def test_an_unknown_backbone_lists_the_known_ones(capsys):
-    with pytest.raises(Problem, match=r"'mobilnet' is no known backbone \(did you mean MobileNet"):
+    with pytest.raises(Problem, match=r"'mobilnet' is no known backbone; did you mean MobileNet"):
         ship_weights(LIB / "weights", "mobilnet")
     with pytest.raises(Problem, match=r"'resnet50' is no known backbone.*Xception.*MobileNet"):
         ship_weights(LIB / "weights", "MobileNet", "resnet50")

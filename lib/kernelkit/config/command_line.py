@@ -5,10 +5,10 @@ import dataclasses
 import functools
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 from kernelkit.config.settings import accepted_text, read, text_of
+from kernelkit.core.problem import did_you_mean
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,9 +26,9 @@ class Parser(argparse.ArgumentParser):
         found, unknown = self.parse_known_args(list(map(with_dashes, args)), namespace)
         if unknown:
             known = [option for action in self._actions for option in action.option_strings]
-            near = get_close_matches(unknown[0].partition("=")[0], known, 1)
-            likely = f"did you mean {near[0]}?" if near else "--help lists all options"
-            self.error(f"unrecognized arguments: {' '.join(unknown)}; {likely}")
+            likely = did_you_mean(unknown[0].partition("=")[0], known)
+            likely = likely or "; --help lists all options"
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{likely}")
         return found
 
 

@@ -15,8 +15,9 @@ import re
 import typing
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from types import NoneType
+
+from kernelkit.core.problem import did_you_mean
 
 NONE = "none"  # the text of None, and of an empty tuple of rows
 RESERVED = '[]:,/\\<>"|?*'  # they end a name in the progress line or in a row, or no file has them
@@ -130,8 +131,7 @@ def one_of(text: str, names: Iterable[str]) -> str:
     """Return the one of `names` that `text` is, in any case."""
     known = {name.lower(): name for name in names}
     if text.lower() not in known:
-        near = get_close_matches(text.lower(), known, 1)
-        likely = f"; did you mean {known[near[0]]}?" if near else ""
+        likely = did_you_mean(text, known.values())
         raise ArgumentTypeError(f"{text!r} is not one of {', '.join(known.values())}{likely}")
     return known[text.lower()]
 

@@ -1,6 +1,7 @@
 """The one exception whose text is meant for a person."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 
 NAMED = 9  # of many things that a sentence names
 
@@ -20,3 +21,13 @@ def first_names(names: Iterable[str], most: int = NAMED) -> str:
     names = list(names)
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return "; did you mean NAME?" for the known name that is nearest to a word, "" without one.
+
+    Neither case nor the difference between - and _ counts.
+    """
+    names = {name.lower().replace("_", "-"): name for name in known}
+    near = get_close_matches(word.lower().replace("_", "-"), names, 1)
+    return f"; did you mean {names[near[0]]}?" if near else ""

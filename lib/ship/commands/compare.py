@@ -4,6 +4,7 @@ import argparse
 import difflib
 
 from kernelkit.core.problem import Problem
+from ship.command_line import Usage
 from ship.commands.runs import (
     RESULTS,
     answers,
@@ -15,9 +16,8 @@ from ship.commands.runs import (
     table,
 )
 from ship.context import Context
-from ship.grammar import Usage
 from ship.ledger import Run
-from ship.output import say, tell
+from ship.output import emit_json, say
 
 MADE_OF = ("recipe", "backbone", "image_size", "commit", "packages")
 MOST = 20  # photos of a kind that are listed; --json has all
@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
-    """Run `ship compare`.
+    """Show how two runs differ: settings, kernel, photos.
 
     Raises:
         Usage: not two runs are named.
@@ -91,7 +91,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     say(table(rows, ("run", *RESULTS)), result=True)
     predictions = [predictions_in(context.folder(run)) for run in runs]
     pair = compared(*predictions, second.metric) if all(predictions) else None
-    tell(changed=changed, diff=diff, results=rows, photos=vars(pair) if pair else None)
+    emit_json(changed=changed, diff=diff, results=rows, photos=vars(pair) if pair else None)
     if pair:
         lines = [
             f"{pair.photos} photos validated both: the {second.metric} of {second.name} is "

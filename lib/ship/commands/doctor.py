@@ -26,7 +26,7 @@ from ship.context import Context
 from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
 from ship.kaggle.credentials import Credentials, secret_in
 from ship.ledger import rehearsing
-from ship.output import say, tell
+from ship.output import emit_json, say
 from ship.project.bundle import remote_version
 from ship.project.contents import upload_files
 from ship.project.project import (
@@ -39,7 +39,7 @@ from ship.project.project import (
 from ship.project.published import required_weights, verified_wheels, wheels_in
 from ship.project.script import read_block
 
-OLDEST_CLIENT = "1.8.4"
+OLDEST_CLIENT = "2.2.5"  # the first whose live logs are of one version
 SPARE_BYTES = 2 << 30  # what a run's output may take on the disk
 SESSION_MINUTES = 12 * 60  # how long Kaggle lets a run take that has no time limit of its own
 
@@ -382,7 +382,7 @@ def examine(context: Context, settings: Settings, quiet: bool = False) -> None:
         found.append(finding)
         if not quiet or finding.mark == "warn":
             say(finding.line)
-    tell(checks=[dataclasses.asdict(one) for one in found])
+    emit_json(checks=[dataclasses.asdict(one) for one in found])
     if failed := [finding for finding in found if finding.mark == "FAIL"]:
         others = ", `ship doctor` shows all" if quiet and len(failed) > 1 else ""
         first = f"{failed[0].name}: {failed[0].text}"
@@ -406,5 +406,5 @@ def require(context: Context, settings: Settings, names: Iterable[str]) -> None:
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
-    """Run `ship doctor`."""
+    """Check everything that could fail later."""
     examine(context, context.settings(arguments))

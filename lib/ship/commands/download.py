@@ -16,8 +16,7 @@ from urllib.parse import urlsplit
 
 from kernelkit.core.boundary import doing
 from kernelkit.core.files import write_atomically
-from kernelkit.core.problem import Problem
-from ship.grammar import meant
+from kernelkit.core.problem import Problem, did_you_mean
 from ship.output import progress_bar, say
 from ship.project.project import Project
 from ship.project.published import (
@@ -251,7 +250,7 @@ def add_wheels_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_weights(arguments: argparse.Namespace, project: Project) -> None:
-    """Run `ship weights`: list all files, or get the named backbones' files.
+    """Download backbones' ImageNet weights.
 
     Raises:
         Problem: a backbone is unknown, or a file can't be had.
@@ -269,7 +268,7 @@ def run_weights(arguments: argparse.Namespace, project: Project) -> None:
     for name in arguments.backbones:
         if name.lower() not in known:
             raise Problem(
-                f"{name!r} is no known backbone{meant(name, manifest)}; the known ones are: "
+                f"{name!r} is no known backbone{did_you_mean(name, manifest)}; the known ones are: "
                 f"{', '.join(manifest)}."
             )
     for name in dict.fromkeys(name.lower() for name in arguments.backbones):
@@ -301,7 +300,7 @@ def _get_weights(row: WeightsFile, folder: Path, arguments: argparse.Namespace) 
 
 
 def run_wheels(arguments: argparse.Namespace, project: Project) -> None:
-    """Run `ship wheels`: download the wheels unless they are there, and list them.
+    """Download what Kaggle's image may lack one day.
 
     Raises:
         Problem: the wheels can't be had.

@@ -1,4 +1,4 @@
-"""`ship fetch`: download the complete output of one version into a folder of its own.
+"""`ship fetch`: download the complete output of one version; `ship open`: show its report.
 
 A folder counts as fetched when the run's record says which files were verified and they are still
 there: each by its size, and submission.csv by being a table. Everything else is fetched anew.
@@ -11,30 +11,28 @@ import itertools
 import re
 import shutil
 import unicodedata
+import webbrowser
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kernelkit.core import contract
 from kernelkit.core.problem import Problem
-from ship.commands.follow import refresh
-from ship.commands.push import chosen_run
+from ship.command_line import Parser
+from ship.commands.live_runs import refresh, text_of
 from ship.context import Context
-from ship.grammar import only_version, version_arguments
 from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
 from ship.kaggle.credentials import whole, without_secrets
 from ship.kaggle.response_schemas import LARGEST
 from ship.ledger import Run
-from ship.output import progress_bar, say, tell
+from ship.output import emit_json, progress_bar, say
 from ship.project.contents import sha256
 
+SUBMISSION = "submission.csv"
+REPORT = "report.html"
 RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
 """File names, without an ending, that Windows keeps for devices."""
-
-LONGEST_NAME = 255
-"""Bytes of the longest file name that systems keep."""
-
-SUBMISSION = "submission.csv"
+LONGEST_NAME = 255  # bytes of the longest file name that systems keep
 MEASURED = ("score", "score_low", "score_high")
 MEASURED += ("val_accuracy", "val_accuracy_tta", "val_accuracy_submitted")
 CHANGED_HERE = re.compile(r"report\.html|report/|score\.json|(suspects|unlike)\.csv")
@@ -42,15 +40,10 @@ CHANGED_HERE = re.compile(r"report\.html|report/|score\.json|(suspects|unlike)\.
 
 
 def fetch(context: Context, run: Run, again: bool = False) -> Path:
-    """Fetch a run's output into runs/<slug>-v<N>/ and return that folder.
+    """Fetch the output of a run that is over into runs/<slug>-v<N>/ and return that folder.
 
     The folder appears when everything is there. The files of a fetch that was cut short stay in
-    `<folder>.part` and are not fetched again.
-
-    Args:
-        context: the project, Kaggle and the state.
-        run: a run that is over.
-        again: fetch also what is here and verified.
+    `<folder>.part` and are not fetched again. With `again`, verified files are fetched too.
 
     Raises:
         Problem: the run is not known to be over, a file can't be fetched, or submission.csv is no
@@ -61,26 +54,24 @@ def fetch(context: Context, run: Run, again: bool = False) -> Path:
     if not again and is_verified(folder, run):
         say(f"the output of {run.name} is in {folder}")
         return folder
-    require_end(context, run)
+    _require_end(context, run)
     part = folder.with_name(folder.name + ".part")
     part.mkdir(parents=True, exist_ok=True)
-    files, log = complete_list(context, run)
-    download(context, run, files, part)
-    text = "".join(str(entry.get("data") or "") for entry in log)
-    (part / log_name(run)).write_text(without_secrets(whole(text)), encoding="utf-8")
+    files, log = _complete_list(context, run)
+    _download(context, run, files, part)
+    (part / _log_name(run)).write_text(without_secrets(whole(text_of(log))), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     say(f"fetched {run.name} into {folder}")
-    if wrong := no_submission(folder / SUBMISSION):
+    if wrong := _no_table(folder / SUBMISSION):
         run.files = {}
         context.ledger.keep(run)
         raise Problem(f"{folder / SUBMISSION} {wrong}: the next `ship` fetches the output anew.")
-    note_fetched(context, run, folder)
+    _note_fetched(context, run, folder)
     return folder
 
 
-def log_name(run: Run) -> str:
-    """Return what the file of a run's log is called."""
+def _log_name(run: Run) -> str:
     return f"{run.kernel.split('/')[1]}.log"
 
 
@@ -88,21 +79,19 @@ def is_verified(folder: Path, run: Run) -> bool:
     """Tell whether all files that were fetched are still there as they were verified."""
     sizes = {folder / name: size for name, size in run.files.items()}
     there = all(path.is_file() and path.stat().st_size == size for path, size in sizes.items())
-    return bool(sizes) and there and not no_submission(folder / SUBMISSION)
+    return bool(sizes) and there and not _no_table(folder / SUBMISSION)
 
 
-def no_submission(path: Path) -> str:
-    """Return why a file is no table that could be submitted, "" when it is one or is not there."""
-    if not path.exists():
-        return ""
-    text = path.read_bytes()[:4096].lstrip()
+def _no_table(path: Path) -> str:
+    """Return why an existing file is no table that could be submitted, "" when it is one."""
+    text = path.read_bytes()[:4096].lstrip() if path.exists() else b"1\n2\n"
     if text.startswith(b"<"):
         return "is a web page"
     lines = text.splitlines()
     return "" if len(lines) > 1 else f"has {len(lines)} lines"
 
 
-def note_fetched(context: Context, run: Run, folder: Path) -> None:
+def _note_fetched(context: Context, run: Run, folder: Path) -> None:
     """Write into the run's record which files are here, and what the run has measured."""
     found = [path for path in folder.rglob("*") if path.is_file()]
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
@@ -110,9 +99,17 @@ def note_fetched(context: Context, run: Run, folder: Path) -> None:
     run.verified["fetched"] = f"the sizes of {len(found)} files"
     metrics = read_metrics(folder)
     measure(run, metrics)
-    note_mounted(context, run, metrics.get("packages"))
+    _note_mounted(context, run, metrics.get("packages"))
     context.ledger.keep(run)
-    tell(folder=str(folder), val_accuracy=run.val_accuracy, metric=run.metric, score=run.value)
+    emit_json(folder=str(folder), val_accuracy=run.val_accuracy, metric=run.metric, score=run.value)
+
+
+def read_metrics(folder: Path) -> dict[str, Any]:
+    """Return the values in a run's metrics.json, {} when there is none that can be read."""
+    try:
+        return contract.read_metrics(folder)
+    except Problem:
+        return {}
 
 
 def measure(run: Run, metrics: dict[str, Any]) -> None:
@@ -125,11 +122,17 @@ def measure(run: Run, metrics: dict[str, Any]) -> None:
     run.val_images = images if isinstance(images, int) else None
 
 
-def note_mounted(context: Context, run: Run, found: Any) -> None:
-    """Write into the run's record which packages it has found, as far as that can be told.
+def number(value: Any) -> float | None:
+    """Return a finite number, None for anything else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_number and abs(value) < LARGEST else None
 
-    Kaggle mounts the newest version of the dataset that is READY when a run starts, and tells
-    nowhere which one that was.
+
+def _note_mounted(context: Context, run: Run, found: Any) -> None:
+    """Write into the run's record which packages it has found, as far as that is known.
+
+    Kaggle mounts the newest version of the dataset that is READY when a run starts, and does not
+    give its number.
     """
     if isinstance(found, str) and found:
         run.found = found
@@ -143,18 +146,12 @@ def note_mounted(context: Context, run: Run, found: Any) -> None:
             run.verified["mounted"] = f"version {version} was the newest before and after the run"
             return
         say(
-            f"whether {run.name} was of its own code is not known: its metrics.json does not tell "
-            f"which packages it found, and {ref} has a newer version than {version}"
+            f"whether {run.name} was of its own code is not known: its metrics.json does not name "
+            f"the packages that it found, and {ref} has a newer version than {version}"
         )
 
 
-def number(value: Any) -> float | None:
-    """Return a finite number, None for anything else."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) < LARGEST else None
-
-
-def require_end(context: Context, run: Run) -> None:
+def _require_end(context: Context, run: Run) -> None:
     """Raise Problem unless a run is known to be over; otherwise its output is not complete."""
     status = refresh(context, run)
     if not run.ended:
@@ -162,13 +159,10 @@ def require_end(context: Context, run: Run) -> None:
         raise Problem(f"{run.name} is {known}: wait for its end with `ship follow`.")
 
 
-def complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dict]]:
+def _complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dict]]:
     """Return a run's output files as name to address, and the entries of its log.
 
     A run that is complete has a submission: until that is listed, Kaggle is asked again.
-
-    Raises:
-        Problem: it is still not listed after a while.
     """
     for waited in context.asking():
         listed, log = context.remote.run_output(run.kernel, run.version)
@@ -189,64 +183,88 @@ def complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dict
     raise AssertionError("asking never ends by itself")
 
 
-def download(context: Context, run: Run, files: dict[str, str], folder: Path) -> None:
+def _download(context: Context, run: Run, files: dict[str, str], folder: Path) -> None:
     """Fetch output files into a folder; those that are there already are not fetched again."""
-    targets = places(folder, files, log_name(run))
-    urls, done, known, name_shown = dict(files), 0, 0, "fetch"
+    targets = places(folder, files, _log_name(run))
+    urls, done, known, shown = dict(files), 0, 0, "fetch"
     with progress_bar("fetch") as show:
 
         def advance(received: int, total: int) -> None:
             nonlocal known
             known = max(done + max(received, total), known)
-            show(done + received, known, name_shown)
+            show(done + received, known, shown)
 
         context.remote.on_progress = advance
         try:
             for number, (name, target) in enumerate(targets.items(), start=1):
-                name_shown = f"fetch {number}/{len(targets)}"
+                shown = f"fetch {number}/{len(targets)}"
                 if not target.exists():
-                    urls = fetch_file(context, run, name, target, urls)
+                    urls = _fetch_file(context, run, name, target, urls)
                 done += target.stat().st_size
                 advance(0, 0)  # what was here already is not reported
         finally:
             context.remote.on_progress = lambda done, total: None
 
 
+def _fetch_file(
+    context: Context, run: Run, name: str, target: Path, urls: dict[str, str]
+) -> dict[str, str]:
+    """Fetch an output file and return the addresses for the next ones: expired ones are renewed."""
+
+    def attempt(url: str) -> None:
+        what = f"output file {name} of {run.name}"
+        context.remote.call("download", what, url=url, path=str(target), part=str(part_of(target)))
+
+    try:
+        attempt(urls[name])
+        return urls
+    except (CredentialsRefused, Refused):
+        urls = dict(context.remote.run_output(run.kernel, run.version)[0])
+    try:
+        attempt(urls.get(name, ""))
+    except Refused as refusal:
+        raise Problem(
+            f"{refusal}; nothing of it was saved. Run the same command again: the files that were "
+            "fetched stay."
+        ) from None
+    return urls
+
+
+def part_of(target: Path) -> Path:
+    """Return where the beginning of a file is kept; its name is short, whatever the file's is."""
+    return target.with_name(f".{sha256(target.name.encode())[:16]}.part")
+
+
 def places(folder: Path, names: Iterable[str], *reserved: str) -> dict[str, Path]:
-    """Return where each output file goes, whatever the order of the names.
+    """Return where in a folder each output file goes, whatever the order of the names.
 
-    Not every system tells upper case from lower case: of names that differ in nothing else, the one
-    in lower case stays as it is and the others get a number.
-
-    Args:
-        folder: the folder of the output.
-        names: what the files are called at Kaggle, with slashes.
-        reserved: names in the folder that are not for them.
+    Not every system distinguishes upper case from lower case: of names that differ in nothing else,
+    the one in lower case stays as it is and the others get a number. So do names in `reserved`.
     """
     found: dict[str, Path] = {}
-    files, folders = {alike(Path(name)) for name in reserved}, set()
+    files, folders = {_alike(Path(name)) for name in reserved}, set()
     for name in sorted(names, key=lambda name: (name != name.lower(), name)):
         if (target := inside(folder, name)) is None:
             why = "its name would lead out of the folder, or not every system can keep it"
             say(f"the output file {name!r} is left out: {why}")
             continue
         place = target.relative_to(folder)
-        if any(alike(parent) in files for parent in place.parents):  # a file where a folder is
+        if any(_alike(parent) in files for parent in place.parents):  # a file where a folder is
             place = Path("-".join(place.parts))
         stem, ending = place.stem.encode()[:200].decode(errors="ignore"), place.suffix[:20]
         for number in itertools.count(2):
-            if alike(place) not in files | folders:
+            if _alike(place) not in files | folders:
                 break
             place = place.with_name(f"{stem} ({number}){ending}")
         if place != target.relative_to(folder):
             say(f"the output file {name!r} is kept as {place}: another has nearly the same name")
-        files.add(alike(place))
-        folders.update(map(alike, place.parents))
+        files.add(_alike(place))
+        folders.update(map(_alike, place.parents))
         found[name] = folder / place
     return found
 
 
-def alike(path: Path) -> str:
+def _alike(path: Path) -> str:
     """Return what two paths have in common that some system takes for the same."""
     return unicodedata.normalize("NFC", path.as_posix()).casefold()
 
@@ -263,90 +281,57 @@ def inside(folder: Path, name: str) -> Path | None:
     parts = PurePosixPath(name.replace("\\", "/")).parts
     bad = (
         not parts
-        or any(part in ("..", "/") or part != part.rstrip(" .") for part in parts)
         or any(ord(letter) < 32 for letter in name)
+        or any(part in ("..", "/") or part != part.rstrip(" .") for part in parts)
         or any(part.split(".")[0].lower() in RESERVED for part in parts)
         or any(len(part.encode()) > LONGEST_NAME for part in parts)
     )
     return None if bad else folder.joinpath(*parts)
 
 
-def part_of(target: Path) -> Path:
-    """Return where the beginning of a file is kept; its name is short, whatever the file's is."""
-    return target.with_name(f".{sha256(target.name.encode())[:16]}.part")
-
-
-def fetch_file(
-    context: Context, run: Run, name: str, target: Path, urls: dict[str, str]
-) -> dict[str, str]:
-    """Fetch one output file and return the addresses to use for the next ones.
-
-    Addresses expire: when Kaggle refuses one, all are asked for anew, once.
-    """
-    what = f"output file {name} of {run.name}"
-    paths = {"path": str(target), "part": str(part_of(target))}
-    try:
-        context.remote.call("download", what, url=urls[name], **paths)
-        return urls
-    except (CredentialsRefused, Refused):
-        urls = dict(context.remote.run_output(run.kernel, run.version)[0])
-    try:
-        context.remote.call("download", what, url=urls.get(name, ""), **paths)
-    except Refused as refusal:
-        raise Problem(
-            f"{refusal}; nothing of it was saved. Run the same command again: the files that were "
-            "fetched stay."
-        ) from None
-    return urls
-
-
-def read_metrics(folder: Path) -> dict[str, Any]:
-    """Return the values in a run's metrics.json, {} when there is none that can be read."""
-    try:
-        return contract.read_metrics(folder)
-    except Problem:
-        return {}
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ship fetch`."""
-    version_arguments(parser)
-    parser.add_argument("--again", action="store_true", help="fetch what is here already, too")
-    parser.add_argument(
-        "--pattern",
-        metavar="GLOB",
-        help="only the files of this pattern, such as '*.csv' or 'members/*', into the same folder",
-    )
-
-
-def fetch_some(context: Context, run: Run, pattern: str, again: bool) -> None:
-    """Fetch the output files whose names are of a pattern into the run's folder.
-
-    Raises:
-        Problem: the run is not known to be over, no name is of the pattern, or a file can't be
-            fetched.
-    """
-    require_end(context, run)
-    listed, folder = (
-        dict(context.remote.run_output(run.kernel, run.version)[0]),
-        context.folder(run),
-    )
+def _fetch_some(context: Context, run: Run, pattern: str, again: bool) -> None:
+    """Fetch the output files whose names are of a pattern into the run's folder."""
+    _require_end(context, run)
+    listed = dict(context.remote.run_output(run.kernel, run.version)[0])
     files = {name: url for name, url in listed.items() if fnmatch.fnmatch(name, pattern)}
     if not files:
         raise Problem(f"none of the {len(listed)} files of {run.name} is of that pattern.")
-    for target in places(folder, files if again else (), log_name(run)).values():
+    folder = context.folder(run)
+    for target in places(folder, files if again else (), _log_name(run)).values():
         target.unlink(missing_ok=True)
-    download(context, run, files, folder)
+    _download(context, run, files, folder)
     say(f"fetched {len(files)} of {len(listed)} files into {folder}")
 
 
-def run(context: Context, arguments: argparse.Namespace) -> None:
-    """Run `ship fetch`."""
-    chosen = chosen_run(context, only_version(arguments))
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments of `ship fetch`."""
+    parser.switch("--again", "fetch what is here already, too")
+    help = "only the files of this pattern, such as '*.csv' or 'members/*', into the same folder"
+    parser.add_argument("--pattern", metavar="GLOB", help=help)
+
+
+def run_fetch(context: Context, arguments: argparse.Namespace) -> None:
+    """Fetch a run's output."""
+    [run] = arguments.runs
     if context.dry_run:
-        return say(f"would fetch the output of {chosen.name} into {context.project.runs}")
-    with context.holding(chosen):
+        return say(f"would fetch the output of {run.name} into {context.project.runs}")
+    with context.holding(run):
         if arguments.pattern:
-            return fetch_some(context, chosen, arguments.pattern, arguments.again)
-        fetch(context, chosen, arguments.again)
-    return None
+            return _fetch_some(context, run, arguments.pattern, arguments.again)
+        fetch(context, run, arguments.again)
+
+
+def run_open(context: Context, arguments: argparse.Namespace) -> None:
+    """Show a run's report in a browser."""
+    [run] = arguments.runs
+    report = context.folder(run) / REPORT
+    if not report.is_file():
+        raise Problem(
+            f"there is no {report}: `ship fetch {run.name}` fetches the run's "
+            f"output; `python kernel.py --report {report.parent}` makes the report anew."
+        )
+    emit_json(report=str(report))
+    if context.dry_run:
+        return say(f"would open {report}")
+    webbrowser.open(report.resolve().as_uri())  # False where there is no browser
+    return say(str(report), result=True)

@@ -12,11 +12,12 @@ from slugify import slugify
 from ImageDataAugmentor.files import is_photo, lies_in_clutter
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
+from ship.command_line import parse_settings
 from ship.commands import fetch
 from ship.commands.submission import MOST_LISTED, download_table
-from ship.context import Context, parse_settings
+from ship.context import Context
 from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
-from ship.output import say, tell
+from ship.output import emit_json, say
 from ship.project.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, competition_slug
 from ship.project.script import with_block
 
@@ -158,7 +159,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
-    """Run `ship init`.
+    """Propose the kernel's block and the metadata of a competition.
 
     Raises:
         Problem: the competition is not there, or its layout can't be told or is not supported.
@@ -194,7 +195,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         unknown.append(f"the test set: the sample has {rows} rows, so it is probably hidden")
     metadata = metadata_for(context, slug)
     show(context, proposal, unknown, metadata)
-    tell(block=proposal.layout.block(), unknown=unknown, metadata=metadata)
+    emit_json(block=proposal.layout.block(), unknown=unknown, metadata=metadata)
     if not arguments.write or context.dry_run:
         return say("nothing is written: `--write` writes the block and both files", result=True)
     if doubts:

@@ -25,12 +25,10 @@ from kernelkit.core.problem import Problem
 from kernelkit.data.layout import Layout
 from kernelkit.report.writing import note_score
 from sample.layouts import LAYOUTS, Drawn
-from ship.commands.fetch import SUBMISSION
-from ship.commands.opening import REPORT
-from ship.context import parse_settings
-from ship.grammar import one_of
+from ship.command_line import one_of, parse_settings
+from ship.commands.fetch import REPORT, SUBMISSION
 from ship.ledger import REHEARSAL, Ledger, settings_text
-from ship.output import say, tell
+from ship.output import emit_json, say
 from ship.project.contents import all_files, copy_files
 from ship.project.project import DATASET_METADATA, KERNEL_METADATA, Project
 from ship.project.script import has_block, read_block, with_block
@@ -321,7 +319,7 @@ def ship_here(
 
 
 def rehearse(arguments: argparse.Namespace, project: Project) -> None:
-    """Run the whole pipeline against a loopback Kaggle and print the score.
+    """Run the whole pipeline on this machine, without an account.
 
     Raises:
         Problem: a step failed, or something tried to reach the network.
@@ -365,7 +363,7 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
     took = f"{seconds // 60} min {seconds % 60:02} s"
     score = f"{'' if best.metric == 'accuracy' else f'{best.metric} '}{best.public_score:.5f}"
     say(f"rehearsal: public score {score} after {took}{cars}", result=True)
-    return tell(public_score=best.public_score, seconds=seconds, counts=counts)
+    return emit_json(public_score=best.public_score, seconds=seconds, counts=counts)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

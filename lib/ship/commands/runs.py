@@ -16,13 +16,12 @@ from urllib.parse import quote
 
 from kernelkit.core.contract import ValidationPredictions, read_validation
 from kernelkit.core.problem import Problem
-from ship.commands.fetch import measure, number, read_metrics
-from ship.commands.opening import REPORT
+from ship.command_line import Version, version_arguments, version_or
+from ship.commands.fetch import REPORT, measure, number, read_metrics
 from ship.commands.push import chosen_run
 from ship.context import Context
-from ship.grammar import Version, version_arguments, version_or
 from ship.ledger import Run, settings_text
-from ship.output import say, tell
+from ship.output import emit_json, say
 
 FORMS = {
     "setting": "{setting}",
@@ -283,7 +282,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
-    """Run `ship runs`."""
+    """Show the ledger of all runs."""
     named = [named_run(context, wanted) for wanted in dict.fromkeys(arguments.versions)]
     present = context.project.competition
     groups: dict[str, list[Run]] = {present: []}  # the present competition's runs come first
@@ -303,7 +302,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         for competition, runs in groups.items()
     }
     rows = [row for rows in tables.values() for row in rows]
-    tell(runs=rows)
+    emit_json(runs=rows)
     if arguments.csv:
         return say(csv_text(rows).rstrip("\n"), result=True)
     for competition, rows in tables.items():

@@ -14,10 +14,17 @@ from ship.kaggle.client_process import Refused
 from ship.output import say
 from ship.project.script import read_block
 
-MOST_LISTED = 20_000
-"""Names of a competition's files that are listed to find one."""
+MOST_LISTED = 20_000  # names of a competition's files that are listed to find one
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-"""With what files begin that Excel and PowerShell write; Kaggle takes it for a column's name."""
+"""The beginnings of files of Excel and PowerShell, which Kaggle takes for a part of a name."""
+
+
+class Unscorable(Problem):
+    """A file that its competition can't score."""
+
+
+def _unscorable(path: Path, fault: str, cure: str = "") -> Unscorable:
+    return Unscorable(f"{path} {fault}: nothing was submitted.{cure}")
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -39,52 +46,45 @@ def check(path: Path, sample: Path, classes: set[str], form: str = "label") -> N
         path: the submission.
         sample: the competition's sample submission.
         classes: the known labels; none where they are unknown.
-        form: what is submitted, as the block's field `submission` has it.
+        form: of the submission, as the block's field `submission` has it.
 
     Raises:
-        Problem: columns, number of rows, Ids or their order differ from the sample's; a value is
+        Unscorable: columns, number of rows, Ids or their order differ from the sample's; a value is
             blank, no known label or no probability; or every row has the same.
+        Problem: the sample can't be read.
     """
     with path.open("rb") as file:
         if file.read(3).startswith(MARKS):
-            raise Problem(
-                f"{path} begins with a byte-order mark, which becomes part of the first column's "
-                'name: write it with encoding="utf-8". Nothing was submitted.'
-            )
-    header, rows = read_table(path)
+            fault = "begins with a byte-order mark, which becomes part of the first column's name"
+            raise _unscorable(path, fault, ' Write it with encoding="utf-8".')
+    try:
+        header, rows = read_table(path)
+    except Problem as problem:
+        raise Unscorable(str(problem)) from None
     expected_header, expected = read_table(sample)
     if header != expected_header:
         separator = next((mark for mark in ";\t|" if mark in header[0]), None)
         cure = f' Write it with commas, sep=",", not {separator!r}.' if separator else ""
-        raise Problem(
-            f"{path} has the columns {header}, not {expected_header}: nothing was submitted.{cure}"
-        )
+        raise _unscorable(path, f"has the columns {header}, not {expected_header}", cure)
     for number, row in enumerate(rows, start=2):
         if not all(value.strip() for value in row):
-            raise Problem(f"{path} line {number} has a blank value: nothing was submitted.")
-    check_ids(path, [row[0] for row in rows], [row[0] for row in expected])
+            raise _unscorable(path, f"line {number} has a blank value")
+    _check_ids(path, [row[0] for row in rows], [row[0] for row in expected])
     if form in ("probability", "probabilities"):
-        check_probabilities(path, rows)
+        _check_probabilities(path, rows)
     else:
-        check_labels(path, rows, classes, form)
+        cells = {value for row in rows for value in row[1:]}
+        labels = {word for cell in cells for word in cell.split()} if form == "best" else cells
+        if classes and (unknown := sorted(labels - classes)):
+            known = ", ".join(sorted(classes))
+            fault = f"has the label {unknown[0]!r}, which is none of the classes {known}"
+            raise _unscorable(path, fault)
     if len({tuple(row[1:]) for row in rows}) == 1:
-        what = "label" if form == "label" else "value"
-        raise Problem(f"{path} has the {what} {rows[0][1]!r} in every row: nothing was submitted.")
+        kind = "label" if form == "label" else "value"
+        raise _unscorable(path, f"has the {kind} {rows[0][1]!r} in every row")
 
 
-def check_labels(path: Path, rows: list[list[str]], classes: set[str], form: str) -> None:
-    """Raise Problem when a label, or one of several in a cell, is unknown."""
-    cells = {value for row in rows for value in row[1:]}
-    labels = {word for cell in cells for word in cell.split()} if form == "best" else cells
-    if classes and (unknown := sorted(labels - classes)):
-        raise Problem(
-            f"{path} has the label {unknown[0]!r}, which is none of the classes "
-            f"{', '.join(sorted(classes))}: nothing was submitted."
-        )
-
-
-def check_probabilities(path: Path, rows: list[list[str]]) -> None:
-    """Raise Problem when a value is no number between 0 and 1."""
+def _check_probabilities(path: Path, rows: list[list[str]]) -> None:
     for number, row in enumerate(rows, start=2):
         for value in row[1:]:
             try:
@@ -92,17 +92,14 @@ def check_probabilities(path: Path, rows: list[list[str]]) -> None:
             except ValueError:
                 fits = False
             if not fits:
-                raise Problem(
-                    f"{path} line {number} has {value!r}, which is no probability from 0 to 1: "
-                    "nothing was submitted."
-                )
+                fault = f"line {number} has {value!r}, which is no probability from 0 to 1"
+                raise _unscorable(path, fault)
 
 
-def check_ids(path: Path, found: list[str], expected: list[str]) -> None:
-    """Raise Problem when the Ids are not those of the sample in the sample's order."""
+def _check_ids(path: Path, found: list[str], expected: list[str]) -> None:
     if found == expected:
         return
-    kinds = {
+    faults = {
         "an Id twice": [name for name, count in Counter(found).items() if count > 1],
         "an Id that is not in the sample": sorted(set(found) - set(expected)),
         "no row for an Id of the sample": sorted(set(expected) - set(found)),
@@ -110,18 +107,35 @@ def check_ids(path: Path, found: list[str], expected: list[str]) -> None:
             a for a, b in zip(found, expected, strict=False) if a != b
         ],
     }
-    what, names = next((what, names) for what, names in kinds.items() if names)
-    raise Problem(
-        f"{path} has {what} ({names[0]}; {len(found)} rows, the sample {len(expected)}): "
-        "nothing was submitted."
-    )
+    fault, names = next((fault, names) for fault, names in faults.items() if names)
+    rows = f"{len(found)} rows, the sample {len(expected)}"
+    raise _unscorable(path, f"has {fault} ({names[0]}; {rows})")
 
 
-def data_file(context: Context, folder: Path, name: str) -> Path:
-    """Return a small file of the competition: the one in the run's folder, or else a download.
+def check_for(context: Context, path: Path) -> None:
+    """Check a submission against the competition of the kernel's block; see `check`."""
+    layout = read_block(context.project.code)
+    sample = _data_file(context, path.parent, layout.sample_csv)
+    labelled = layout.submission in ("label", "best")
+    classes = _known_classes(context, path.parent) if labelled else set()
+    check(path, sample, classes, layout.submission)
 
-    The download is kept in runs/<competition>/.
-    """
+
+def _known_classes(context: Context, folder: Path) -> set[str]:
+    """Return the competition's labels as text, from the run's metrics or its table; else none."""
+    classes = read_metrics(folder).get("classes")
+    if isinstance(classes, list) and classes:
+        return {str(label) for label in classes}
+    layout = read_block(context.project.code)
+    if not layout.train_csv:  # its labels are photos' folders or names, which are not here
+        return set()
+    header, rows = read_table(_data_file(context, folder, layout.train_csv))
+    column = header.index(layout.label) if layout.label in header else 1
+    return {row[column] for row in rows}
+
+
+def _data_file(context: Context, folder: Path, name: str) -> Path:
+    """Return a small file of the competition, in the run's folder or in runs/<competition>/."""
     if (folder / name).is_file():
         return folder / name
     competition = context.project.competition
@@ -147,11 +161,12 @@ def data_file(context: Context, folder: Path, name: str) -> Path:
 def download_table(context: Context, competition: str, name: str, kept: Path) -> None:
     """Download a CSV of a competition, where need be out of a zip of its name or one that holds it.
 
-    Args:
-        context: of the command.
-        competition: its slug.
-        name: of the CSV; where it lies in a zip, the zip's name without its suffix may be a folder.
-        kept: the file that is written once it is complete.
+    `name` may begin with the zip's name without its suffix, as a folder. The file `kept` is written
+    once it is complete.
+
+    Raises:
+        Refused: Kaggle does not give it.
+        Problem: it is no table.
     """
     say(f"downloading {name} of {competition}")
     new = kept.with_name(kept.name + ".new")
@@ -161,23 +176,19 @@ def download_table(context: Context, competition: str, name: str, kept: Path) ->
     except Refused as refusal:
         if refusal.status != 404:
             raise
-        archive, member = holder_of(context, competition, name)
+        archive, member = _holder_of(context, competition, name)
         if member:
             context.remote.call("download_member", name, name=archive, member=member, **fields)
         else:
             context.remote.call("download_data", name, name=f"{name}.zip", **fields)
     if zipfile.is_zipfile(new):  # Kaggle packs some files
-        new.write_bytes(unpacked(new, name))
+        new.write_bytes(_unpacked(new, name))
     read_table(new)
     new.replace(kept)
 
 
-def unpacked(archive: Path, name: str) -> bytes:
-    """Return the CSV of a name in a zip, or the only CSV that it holds.
-
-    Raises:
-        Problem: it holds neither, or can't be unpacked.
-    """
+def _unpacked(archive: Path, name: str) -> bytes:
+    """Return the CSV of a name in a zip, or the only CSV that it holds."""
     try:
         with zipfile.ZipFile(archive) as bundle:
             inside = [one for one in bundle.namelist() if not lies_in_clutter(one)]
@@ -191,7 +202,7 @@ def unpacked(archive: Path, name: str) -> bytes:
     raise Problem(f"the zip of {name} holds {len(tables)} tables and none of that name: {held}.")
 
 
-def holder_of(context: Context, competition: str, name: str) -> tuple[str, str]:
+def _holder_of(context: Context, competition: str, name: str) -> tuple[str, str]:
     """Return the zip of a competition's data that holds a file, and the file's name there.
 
     Both are "" where none does, or only a zip of the file's own name.
@@ -204,28 +215,3 @@ def holder_of(context: Context, competition: str, name: str) -> tuple[str, str]:
                 if name in (member, f"{archive[: -len('.zip')]}/{member}"):
                     return archive, member
     return "", ""
-
-
-def known_classes(context: Context, folder: Path) -> set[str]:
-    """Return the competition's labels as text: those in the run's metrics, or in its table.
-
-    Empty where neither tells them.
-    """
-    classes = read_metrics(folder).get("classes")
-    if isinstance(classes, list) and classes:
-        return {str(label) for label in classes}
-    layout = read_block(context.project.code)
-    if not layout.train_csv:  # its labels are photos' folders or names, which are not here
-        return set()
-    header, rows = read_table(data_file(context, folder, layout.train_csv))
-    column = header.index(layout.label) if layout.label in header else 1
-    return {row[column] for row in rows}
-
-
-def check_for(context: Context, path: Path) -> None:
-    """Check a submission against the competition of the kernel's block; see `check`."""
-    layout = read_block(context.project.code)
-    sample = data_file(context, path.parent, layout.sample_csv)
-    labelled = layout.submission in ("label", "best")
-    classes = known_classes(context, path.parent) if labelled else set()
-    check(path, sample, classes, layout.submission)

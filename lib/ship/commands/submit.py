@@ -1,4 +1,4 @@
-"""`ship submit`: check a submission, send it once, and wait for its score.
+"""`ship submit`: check a submission, send it at most once, and wait for its score.
 
 The message of every submission begins with `ship HASH.MARK`. By the hash of the file an identical
 one that was sent before is found and taken up; by the random mark this very submission is found
@@ -16,12 +16,12 @@ from pathlib import Path
 
 from kernelkit.core.problem import Problem
 from kernelkit.report.writing import note_score
+from ship.command_line import Parser, Usage, only_version, version_arguments, version_or
 from ship.commands.fetch import SUBMISSION, read_metrics
 from ship.commands.push import chosen_run
-from ship.commands.submission import check_for
+from ship.commands.submission import Unscorable, check_for
 from ship.context import Context
-from ship.grammar import Usage, only_version, version_arguments, version_or
-from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
+from ship.kaggle.client_process import Refused, Unavailable
 from ship.kaggle.send_once import (
     Absent,
     DeliveryStatus,
@@ -32,18 +32,14 @@ from ship.kaggle.send_once import (
     settle,
 )
 from ship.ledger import Run, Submission, file_run_name
-from ship.output import say, tell
+from ship.output import emit_json, say
 from ship.project.contents import sha256
 from ship.project.project import KERNEL_METADATA
 from ship.project.versions import ADOPTED, TAKEN_UP
 
-REFERENCE = 0.96838
+REFERENCE = 0.96838  # public score of the reference recipe
 REFERENCE_COMPETITION = "sf-dl-car-classification"
-"""The public score of the reference recipe."""
-
-
-class Unscorable(Problem):
-    """A file that its competition can't score."""
+OWN_MESSAGE = re.compile(r"ship ([0-9a-f]{16})\.")  # begins with the hash of the file
 
 
 def submit(
@@ -71,53 +67,29 @@ def submit(
         Problem: it is refused, or nobody knows whether it arrived.
     """
     context.doing(f"submitting {path}")
-    refuse_other_code(context, run, path)
-    if not submittable_here(context, run):
-        raise Problem(
-            f"{run.name} is a run for {run.competition or 'another competition'}, and "
-            f"{KERNEL_METADATA} names {context.project.competition}: name that one there again to "
-            f"submit this run, or submit its file to this one with `ship submit {path}`."
-        )
-    if not path.is_file():
-        raise Unscorable(
-            f"the output of {run.name} has no {path.name}: its log in {path.parent} tells why."
-            if run.files
-            else f"there is no {path}: `ship fetch {run.name}` fetches the run's output."
-        )
-    try:
-        check_for(context, path)
-    except (CredentialsRefused, Refused, Unavailable):
-        raise
-    except Problem as problem:
-        if run.files:  # whatever is wrong with it may be the download's fault
-            run.files = {}
-            context.ledger.keep(run)
-        raise Unscorable(str(problem)) from None
-    digest = sha256(path)[:16]
+    _refuse_other_code(context, run, path)
+    _check(context, run, path)
+    digest = _digest(path)
     if run.submission.digest != digest:
         run.submission = Submission()
     scored = run.public_score is not None and run.submission.ref
     if scored and not again and adopted in (None, run.submission.ref):
-        return report(context, run, run.public_score)
+        return _report(context, run, run.public_score)
     if not (again or adopted or run.submission.digest):
-        give_way(context, run, digest)
+        _give_way(context, run, digest)
     with context.sending():
         if adopted:
-            take(context, run, path, adoptable(context, adopted, digest), "a person's word")
-        elif again or not (settled(context, run, path) or sent_before(context, run, path)):
-            send(context, run, path, digest, code)
-    return wait_for_score(context, run) if wait else None
+            _take(context, run, path, _adoptable(context, adopted, digest), "a person's word")
+        elif again or not _sent_before(context, run, path):
+            _send(context, run, path, code)
+    return _wait_for_score(context, run) if wait else None
 
 
-def submittable_here(context: Context, run: Run) -> bool:
-    """Tell whether a record is of the present competition; an old one tells only its number."""
-    if run.competition or not run.submission.ref:
-        return context.is_here(run)
-    entries = context.remote.submissions(context.project.competition)
-    return run.submission.ref in [entry.get("ref") for entry in entries]
+def _digest(path: Path) -> str:
+    return sha256(path)[:16]
 
 
-def refuse_other_code(context: Context, run: Run, path: Path) -> None:
+def _refuse_other_code(context: Context, run: Run, path: Path) -> None:
     """Raise Problem when a run has found other packages than those that it was pushed for."""
     if not run.of_other_code:
         return
@@ -131,16 +103,30 @@ def refuse_other_code(context: Context, run: Run, path: Path) -> None:
     )
 
 
-def sent_before(context: Context, run: Run, path: Path) -> bool:
-    """Tell whether an identical file was submitted before, and take that submission up."""
-    known = known_submission(context, sha256(path)[:16])
-    if known:
-        say(f"this very file was submitted before, as {known['ref']}: it is not sent again")
-        take(context, run, path, known, "the hash in its message")
-    return bool(known)
+def _check(context: Context, run: Run, path: Path) -> None:
+    """Raise Problem unless a submission is there, is of this competition and can be scored."""
+    if not context.is_here(run):
+        raise Problem(
+            f"{run.name} is a run for {run.competition}, and "
+            f"{KERNEL_METADATA} names {context.project.competition}: name that one there again to "
+            f"submit this run, or submit its file to this one with `ship submit {path}`."
+        )
+    if not path.is_file():
+        raise Unscorable(
+            f"the output of {run.name} has no {path.name}: its log in {path.parent} shows why."
+            if run.files
+            else f"there is no {path}: `ship fetch {run.name}` fetches the run's output."
+        )
+    try:
+        check_for(context, path)
+    except Unscorable:
+        if run.files:  # whatever is wrong with it may be the download's fault
+            run.files = {}
+            context.ledger.keep(run)
+        raise
 
 
-def give_way(context: Context, run: Run, digest: str) -> None:
+def _give_way(context: Context, run: Run, digest: str) -> None:
     """Let the machine that pushed a run submit it first: wait until it has, or for a while.
 
     Kaggle knows no submission under a condition, so of two machines one has to wait.
@@ -148,54 +134,50 @@ def give_way(context: Context, run: Run, digest: str) -> None:
     if run.verified.get("pushed") not in (TAKEN_UP, ADOPTED):
         return
     for waited in context.asking():
-        if (
-            known_submission(context, digest)
-            or waited > context.timeouts.prove + context.timeouts.poll_max
-        ):
+        longest = context.timeouts.prove + context.timeouts.poll_max
+        if _known_submission(context, digest) or waited > longest:
             return
         if not waited:
             say(f"{run.name} was pushed by another machine: asking whether that one submits it")
 
 
-def settled(context: Context, run: Run, path: Path) -> bool:
-    """Tell whether the file's submission has arrived; ask Kaggle about one that was cut short."""
-    sent = run.submission
-    if sent.ref or not sent.digest:
-        return bool(sent.ref)
-    say("an earlier submission was cut short; asking Kaggle whether it arrived")
-    found = settle(context, transmission_of(context, run, path))
+def _sent_before(context: Context, run: Run, path: Path) -> bool:
+    """Tell whether the file was submitted before, by anybody; if so, take that submission up."""
+    if run.submission.ref:
+        return True
+    found = None
+    if run.submission.digest:
+        say("an earlier submission was cut short; asking Kaggle whether it arrived")
+        if arrived := settle(context, _transmission(context, run, path)):
+            found = arrived.evidence
+    if not found and (known := _known_submission(context, _digest(path))):
+        say(f"this very file was submitted before, as {known['ref']}: it is not sent again")
+        found = known, "the hash in its message"
     if found:
-        take(context, run, path, *found.evidence)
+        _take(context, run, path, *found)
     return bool(found)
 
 
-def known_submission(context: Context, digest: str) -> dict | None:
+def _known_submission(context: Context, digest: str) -> dict | None:
     """Return Kaggle's entry of a submission of the same file whose scoring has not failed."""
-    entries = list(context.remote.submissions(context.project.competition))
     refs = {run.submission.ref for run in context.ledger.runs() if run.submission.digest == digest}
     same = [
         entry
-        for entry in entries
+        for entry in context.remote.submissions(context.project.competition)
         if entry.get("status") != "ERROR"
-        and (f"{digest}." in described(entry) or entry.get("ref") in refs - {0, None})
+        and (f"{digest}." in _message(entry) or entry.get("ref") in refs - {0, None})
     ]
     return next((entry for entry in same if entry.get("status") == "COMPLETE"), (same or [None])[0])
 
 
-def adoptable(context: Context, ref: int, digest: str) -> dict:
-    """Return Kaggle's entry of a submission by its number.
-
-    Raises:
-        Problem: there is none, or by its message it is of another file than that of this hash.
-    """
-    for entry in context.remote.submissions(context.project.competition):
-        if entry.get("ref") == ref:
-            break
-    else:
+def _adoptable(context: Context, ref: int, digest: str) -> dict:
+    """Return Kaggle's entry of a submission; Problem if its message has another file's hash."""
+    entry = _entry(context, ref)
+    if not entry:
         raise Problem(
             f"Kaggle lists no submission {ref} of yours to {context.project.competition}."
         )
-    found = re.match(r"ship ([0-9a-f]{16})\.", described(entry))
+    found = OWN_MESSAGE.match(_message(entry))
     if found and found[1] != digest:
         raise Problem(
             f"submission {ref} is of another file, by the hash in its message: it is not taken up. "
@@ -204,12 +186,18 @@ def adoptable(context: Context, ref: int, digest: str) -> dict:
     return entry
 
 
-def described(entry: dict) -> str:
+def _entry(context: Context, ref: int) -> dict:
+    """Return Kaggle's entry of a submission by its number, {} while it is not listed."""
+    entries = context.remote.submissions(context.project.competition)
+    return next((entry for entry in entries if entry.get("ref") == ref), {})
+
+
+def _message(entry: dict) -> str:
     """Return a submission's message as it was sent, even if Kaggle escapes signs of it."""
     return html.unescape(entry.get("description") or "").replace("\\", "")
 
 
-def message_of(run: Run, path: Path) -> str:
+def _new_message(run: Run, path: Path) -> str:
     """Return the message of a submission: run, recipe, backbone and the metric's value."""
     words = [run.name if run.version else path.name]
     words += [word for word in (run.recipe, run.backbone) if word]
@@ -222,8 +210,8 @@ def message_of(run: Run, path: Path) -> str:
     return " ".join(words)
 
 
-def counted(context: Context) -> int:
-    """Return how many submissions Kaggle counts, -1 when it does not tell."""
+def _count(context: Context) -> int:
+    """Return how many submissions Kaggle counts, -1 when it gives no number."""
     try:
         limits = context.remote.submissions_left(context.project.competition)
     except (Refused, Unavailable):
@@ -231,52 +219,54 @@ def counted(context: Context) -> int:
     return limits.get("numTotal") or 0 if limits else -1  # Kaggle leaves out what is 0
 
 
-def send(context: Context, run: Run, path: Path, digest: str, code: bool) -> None:
+def _send(context: Context, run: Run, path: Path, code: bool) -> None:
     """Send a submission once; raise Problem when Kaggle did not take it."""
     competition = context.project.competition
-    count = counted(context)
+    count = _count(context)
     refs = [entry.get("ref") for entry in context.remote.submissions(competition)]
 
     def begin() -> None:
-        mark = secrets.token_hex(4)
-        run.submission = Submission(digest, path.name, mark, 0, refs, count)
+        run.submission = Submission(
+            _digest(path), path.name, secrets.token_hex(4), refs_before=refs, count_before=count
+        )
         run.verified.pop("submitted", None)
         context.ledger.keep(run)
 
     def hand_in() -> dict:
-        message = f"ship {run.submission.token} {message_of(run, path)}"
+        message = f"ship {run.submission.token} {_new_message(run, path)}"
         fields = {"file": str(path), "message": message, "competition": competition}
         if not code:
             return context.remote.call("submit", "the submission", once=True, **fields)
         fields |= {"file": path.name, "kernel": run.kernel, "version": run.version}
         return context.remote.call("submit_code", "the submission", once=True, **fields)
 
-    transmission = transmission_of(context, run, path)
     say(f"submitting {path} to {competition}")
+    transmission = _transmission(context, run, path)
     answer = send_once(context, dataclasses.replace(transmission, send=hand_in, begin=begin))
     if isinstance(answer, Found):
-        return take(context, run, path, *answer.evidence)
+        return _take(context, run, path, *answer.evidence)
     if answer["ref"]:
-        return take(context, run, path, {"ref": answer["ref"]}, "Kaggle's answer")
-    if answer["message"]:
-        status = probe(context, run.submission)
-        found = status if isinstance(status, Found) else None
-    else:
-        found = settle(context, transmission)
-    if found:
-        return take(context, run, path, *found.evidence)
+        return _take(context, run, path, {"ref": answer["ref"]}, "Kaggle's answer")
+    # A refusal with a reason is believed at once.
+    refused = bool(answer["message"])
+    found = _probe(context, run.submission) if refused else settle(context, transmission)
+    if isinstance(found, Found):
+        return _take(context, run, path, *found.evidence)
     transmission.forget()
     raise Problem(f"Kaggle did not take the submission: {answer['message'] or 'it gave no reason'}")
 
 
-def transmission_of(context: Context, run: Run, path: Path) -> Transmission:
-    """Return a submission that is on its way as a transmission that can be probed."""
+def _transmission(context: Context, run: Run, path: Path) -> Transmission:
+    def forget() -> None:
+        run.submission = Submission()
+        context.ledger.keep(run)
+
     page = f"https://www.kaggle.com/competitions/{context.project.competition}/submissions"
     name = f"submit --version {run.version}" if run.version else f"submit {path}"
     return Transmission(
         what=f"the submission of {path.name}",
-        probe=lambda: probe(context, run.submission),
-        forget=lambda: forget(context, run),
+        probe=lambda: _probe(context, run.submission),
+        forget=forget,
         decide=(
             f"see {page}; `ship {name} --adopt REF` takes up the one that arrived, `ship {name} "
             "--again` sends it once more."
@@ -284,40 +274,32 @@ def transmission_of(context: Context, run: Run, path: Path) -> Transmission:
     )
 
 
-def forget(context: Context, run: Run) -> None:
-    """Note in the record that nothing was submitted."""
-    run.submission = Submission()
-    context.ledger.keep(run)
-
-
-def probe(context: Context, sent: Submission) -> DeliveryStatus:
+def _probe(context: Context, sent: Submission) -> DeliveryStatus:
     """Probe for a submission: its mark, entries that came since, the count."""
     entries = list(context.remote.submissions(context.project.competition))
     for entry in entries:
-        if sent.token in described(entry):
+        if sent.token in _message(entry):
             return Found((entry, "the mark in its message"))
     new = [entry for entry in entries if entry.get("ref") not in sent.refs_before]
-    message = f"ship {sent.token}"
     for entry in new:
-        begun = described(entry).rstrip(".… ")
-        if len(begun) >= len("ship 01234567") and message.startswith(begun):
+        begun = _message(entry).rstrip(".… ")
+        if len(begun) >= len("ship 01234567") and f"ship {sent.token}".startswith(begun):
             return Found((entry, "the beginning of its message"))
-    foreign = re.compile(r"ship [0-9a-f]{16}\.")
-    unmarked = [entry for entry in new if not foreign.search(described(entry))]
+    unmarked = [entry for entry in new if not OWN_MESSAGE.search(_message(entry))]
     if unmarked:  # Kaggle may call the file otherwise, and need not keep the message
         named = (unmarked[0].get(name) for name in ("ref", "fileName", "date"))
         return Unknown(f"submission {' of '.join(str(text) for text in named if text)} may be it")
-    count = counted(context)
+    count = _count(context)
     if sent.count_before >= 0 and count < 0:
-        return Unknown("Kaggle does not tell how many submissions there are")
+        return Unknown("Kaggle gives no number of submissions")
     if sent.count_before >= 0 and count - sent.count_before > len(new):
         return Unknown(f"Kaggle counts {count} submissions, more than it lists")
     return Absent()
 
 
-def take(context: Context, run: Run, path: Path, entry: dict, verified: str) -> None:
+def _take(context: Context, run: Run, path: Path, entry: dict, verified: str) -> None:
     """Note that a submission has arrived, and which one it is."""
-    digest = sha256(path)[:16]
+    digest = _digest(path)
     if run.submission.digest != digest:
         run.submission = Submission(digest, path.name)
     run.submission.ref = entry.get("ref") or 0
@@ -325,30 +307,48 @@ def take(context: Context, run: Run, path: Path, entry: dict, verified: str) -> 
     run.submission.refs_before = []
     run.verified["submitted"] = verified
     context.ledger.keep(run)
-    tell(submission=run.submission.ref)
+    emit_json(submission=run.submission.ref)
 
 
-def scoring_of(context: Context, ref: int) -> tuple[str, float | None, str]:
-    """Return a submission's status word, its public score or None, and what went wrong.
+def _wait_for_score(context: Context, run: Run) -> None:
+    """Wait until a submission has its score, and report it; an outage is waited out."""
+    ref = run.submission.ref
+    context.doing(f"waiting for the score of submission {ref}")
+    say(f"submission {ref} was taken; waiting for its score")
+    known = ["PENDING", "COMPLETE"]
+    for waited in context.asking():
+        try:
+            with context.remote.patient(context.timeouts.outage):
+                entry = _entry(context, ref)
+        except Refused as refusal:
+            entry = {"status": f"HTTP {refusal.status}"}
+        status = str(entry.get("status") or "PENDING").upper()
+        if status == "COMPLETE" and (score := score_in(entry.get("publicScore"))) is not None:
+            return _report(context, run, score)
+        if status == "ERROR":
+            reason = entry.get("errorDescription") or "it gave no reason"
+            raise Unscorable(
+                f"Kaggle could not score submission {ref}: {reason}. "
+                "`ship submit --again` sends the same file once more."
+            )
+        if status not in known:
+            say(f"Kaggle gives the unknown status {status!r} for submission {ref}: asking again")
+            known.append(status)
+        if waited > context.timeouts.score:
+            raise Problem(
+                f"submission {ref} has no score after {waited / 60:.0f} minutes, its status is "
+                f"{status}: run the same command again to ask for it; nothing is sent twice."
+            )
+    return None
 
-    Raises:
-        Problem: the score is no number.
-    """
-    for entry in context.remote.submissions(context.project.competition):
-        if entry.get("ref") == ref:
-            status = str(entry.get("status") or "PENDING").upper()
-            score = score_in(entry.get("publicScore")) if status == "COMPLETE" else None
-            return status, score, entry.get("errorDescription") or ""
-    return "PENDING", None, ""
 
-
-def score_in(told: str | float | None) -> float | None:
-    """Return the score that Kaggle tells as text, None while it is empty.
+def score_in(text: str | float | None) -> float | None:
+    """Return the score that Kaggle gives as text, None while it is empty.
 
     Raises:
         Problem: it is no finite number.
     """
-    text = str(told if told is not None else "").strip()
+    text = str(text if text is not None else "").strip()
     if not text:
         return None
     try:
@@ -363,50 +363,7 @@ def score_in(told: str | float | None) -> float | None:
     return score
 
 
-def patient_scoring_of(context: Context, ref: int) -> tuple[str, float | None, str]:
-    """Return what `scoring_of` does; an outage is waited out, and a refusal is a status word.
-
-    Raises:
-        Problem: the score is no number, or the credentials are wrong.
-    """
-    try:
-        with context.remote.patient(context.timeouts.outage):
-            return scoring_of(context, ref)
-    except Refused as refusal:
-        return f"HTTP {refusal.status}", None, ""
-
-
-def wait_for_score(context: Context, run: Run) -> None:
-    """Wait until a submission has its score, and report it.
-
-    Raises:
-        Problem: the scoring failed, took too long, or has an unknown status.
-    """
-    ref = run.submission.ref
-    context.doing(f"waiting for the score of submission {ref}")
-    say(f"submission {ref} was taken; waiting for its score")
-    known = ["PENDING", "COMPLETE"]
-    for waited in context.asking():
-        status, score, error = patient_scoring_of(context, ref)
-        if score is not None:
-            return report(context, run, score)
-        if status == "ERROR":
-            raise Unscorable(
-                f"Kaggle could not score submission {ref}: {error or 'it gave no reason'}. "
-                "`ship submit --again` sends the same file once more."
-            )
-        if status not in known:
-            say(f"Kaggle gives the unknown status {status!r} for submission {ref}: asking again")
-            known.append(status)
-        if waited > context.timeouts.score:
-            raise Problem(
-                f"submission {ref} has no score after {waited / 60:.0f} minutes, its status is "
-                f"{status}: run the same command again to ask for it; nothing is sent twice."
-            )
-    return None
-
-
-def report(context: Context, run: Run, score: float) -> None:
+def _report(context: Context, run: Run, score: float) -> None:
     """Print a score with its distance to the reference's and to the best so far; then note it.
 
     A dry run's score is of other photos than the reference's, or of a network too small to compare.
@@ -415,25 +372,20 @@ def report(context: Context, run: Run, score: float) -> None:
     best = context.ledger.best(context.project.competition, excluding=run.name)
     distances = []
     if run.recipe != "dry" and context.project.competition == REFERENCE_COMPETITION:
-        distances.append(f"{score - REFERENCE:+.5f} to the reference's {REFERENCE}")
+        distances.append(f"({score - REFERENCE:+.5f} to the reference's {REFERENCE})")
     if best is not None:
-        distances.append(f"{score - best:+.5f} to the best so far {best:.5f}")
-    shown = " ".join(f"({text})" for text in distances)
-    say(f"public score of {name}: {score:.5f} {shown}".strip(), result=True)
+        distances.append(f"({score - best:+.5f} to the best so far {best:.5f})")
+    say(" ".join([f"public score of {name}: {score:.5f}", *distances]), result=True)
     run.public_score = score
     run.verified["scored"] = f"submission {run.submission.ref} is COMPLETE"
     context.ledger.keep(run)
     if run.version:
         note_score(context.folder(run), score, "Kaggle's public score")
-    tell(run=run.name, submission=run.submission.ref, public_score=score)
+    emit_json(run=run.name, submission=run.submission.ref, public_score=score)
 
 
-def record_of(context: Context, path: Path) -> Run:
-    """Return the record of a file of one's own, which is known by its content.
-
-    Raises:
-        Problem: it is no file.
-    """
+def _record_of(context: Context, path: Path) -> Run:
+    """Return the record of a file of one's own, which is known by its content."""
     if path.is_dir():
         raise Problem(f"{path} is a folder: name the file in it, such as {path / SUBMISSION}.")
     if not path.is_file():
@@ -444,55 +396,38 @@ def record_of(context: Context, path: Path) -> Run:
     name, competition = file_run_name(path.name, sha256(path)), context.project.competition
     rows = {run.name: run for run in context.ledger.runs()}
     for known in (rows.get(name), rows.get(f"{name}-{competition}")):
-        if known and (context.dry_run or submittable_here(context, known)):
+        if known and context.is_here(known):
             return known
     name = f"{name}-{competition}" if name in rows else name
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     return Run(name, time=now, status="file", competition=competition)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Add the arguments of `ship submit`."""
     version_arguments(parser, version_or(Path.is_file), "WHAT", ", or a file of one's own")
-    parser.add_argument(
-        "--code", action="store_true", help="submit the kernel's version (a code competition)"
-    )
-    parser.add_argument(
-        "--again", action="store_true", help="send the file although it was, or may be, sent before"
-    )
-    parser.add_argument(
-        "--adopt", type=int, metavar="REF", help="take up this submission instead of sending"
-    )
+    parser.switch("--code", "submit the kernel's version (a code competition)")
+    parser.switch("--again", "send the file although it was, or may be, sent before")
+    help = "take up this submission instead of sending"
+    parser.add_argument("--adopt", type=int, metavar="REF", help=help)
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
-    """Run `ship submit`.
-
-    Raises:
-        Usage: a file is to be submitted as a kernel's version.
-    """
+    """Submit, and wait for the score."""
     what = only_version(arguments)
-    if isinstance(what, Path) and arguments.code:
-        raise Usage(
-            f"--code submits a version of the kernel, whose output Kaggle takes itself, and not a "
-            f"file of one's own: give `ship submit --code` a version, not {what}."
-        )
     if isinstance(what, Path):
-        chosen, path = record_of(context, what), what
+        if arguments.code:
+            raise Usage(
+                "--code submits a version of the kernel, whose output Kaggle takes itself, and not "
+                f"a file of one's own: give `ship submit --code` a version, not {what}."
+            )
+        chosen, path = _record_of(context, what), what
     else:
         chosen = chosen_run(context, what)
         path = context.folder(chosen) / SUBMISSION
     if context.dry_run:
-        return say(
-            f"would submit {path} to {context.project.competition}: {message_of(chosen, path)}"
-        )
+        competition = context.project.competition
+        return say(f"would submit {path} to {competition}: {_new_message(chosen, path)}")
     with context.holding(chosen, context.timeouts.score):
-        return submit(
-            context,
-            chosen,
-            path,
-            arguments.code,
-            arguments.again,
-            arguments.adopt,
-            not arguments.no_wait,
-        )
+        wait = not arguments.no_wait
+        return submit(context, chosen, path, arguments.code, arguments.again, arguments.adopt, wait)

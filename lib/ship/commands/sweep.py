@@ -17,6 +17,7 @@ from statistics import median
 
 from kernelkit.core.locks import Occupied, only_one
 from kernelkit.core.problem import Problem
+from ship.command_line import number_of, one_of, parse_settings
 from ship.commands import frozen
 from ship.commands.doctor import (
     BEFORE_BUNDLE,
@@ -30,16 +31,14 @@ from ship.commands.doctor import (
     submissions_left,
 )
 from ship.commands.fetch import SUBMISSION, fetch, is_verified
-from ship.commands.follow import ENDS, Sight, log_of, note_end
+from ship.commands.live_runs import ENDS, StatusPoll, answer_or_none, live_runs
 from ship.commands.push import NotTaken, push, settle_push
 from ship.commands.runs import RESULTS, rows_of, table
-from ship.commands.status import live_runs, told
 from ship.commands.submit import Unscorable, submit
-from ship.context import Context, parse_settings
-from ship.grammar import number_of, one_of
+from ship.context import Context
 from ship.kaggle.client_process import CredentialsRefused, Unavailable
 from ship.ledger import LOST, Run, settings_text
-from ship.output import progress_lines, say, tell
+from ship.output import emit_json, progress_lines, say
 from ship.project.bundle import bundle
 from ship.project.versions import new_run, run_at_kaggle, same_run
 
@@ -155,14 +154,14 @@ def plan(context: Context, cells: list[Cell]) -> None:
         f"{len(cells)} settings, {len(waiting)} to be run: at most {most / 60:.1f} GPU hours{guess}"
     )
     text += f", computed {computed}" if computed else ""
-    gpu = None if context.dry_run else told(gpu_time, context)
+    gpu = None if context.dry_run else answer_or_none(gpu_time, context)
     if gpu:
         text += f"; {gpu.left / 60:.1f} h are left this week{gpu.until}"
         if most > gpu.left:
             text += " (--hours N bounds what all of them together may take)"
     say(text, result=True)
     minutes = [cell.config.get("gpu_minutes") for cell in waiting]
-    tell(
+    emit_json(
         settings=[cell.chosen for cell in cells],
         waiting=len(waiting),
         most_gpu_minutes=most,
@@ -240,11 +239,11 @@ class Drive:
     def __init__(self, context: Context, cells: list[Cell]):
         self.context, self.cells = context, cells
         self.room = Room(context)
-        self.sights: dict[str, Sight] = {}
+        self.sights: dict[str, StatusPoll] = {}
         self.words: dict[str, str] = {}
         """Kaggle's last word on each run that is under way."""
         self.fetching: defaultdict[str, Fetching] = defaultdict(Fetching)
-        self.unanswered: list[Sight | Fetching] = []
+        self.unanswered: list[StatusPoll | Fetching] = []
         self.stopped: Problem | None = None
         """Why nothing more is pushed."""
 
@@ -277,17 +276,16 @@ class Drive:
 
     def takes_session(self, run: Run, pause: float) -> bool:
         """Ask how a run goes on, say what is new, and tell whether it takes a session."""
-        sight = self.sights.setdefault(run.name, Sight(self.context, run))
+        sight = self.sights.setdefault(run.name, StatusPoll(self.context, run))
         word = ""
         try:
-            word = "" if sight.lost else sight.look(pause)
+            word = "" if sight.lost else sight.ask(pause)
         except Unavailable:
             self.unanswered.append(sight)
         if word and word != self.words.get(run.name):
             say(f"{run.name} ({settings_text(run.settings)}): {word}")
             self.words[run.name] = word
         if word in ENDS:
-            note_end(self.context, run, word, sight.why, log_of(self.context, run))
             self.room.change()
         if sight.lost and run.status != LOST:
             why = sight.why or "Kaggle gives no usable answer about its status"
@@ -414,7 +412,9 @@ def hand_in(context: Context, cells: list[Cell], which: str) -> tuple[bool, dict
         for run, wait in turns:
             if run.name in refused or run.name in tomorrow:
                 continue
-            if not run.submission.ref and (tomorrow or told(submissions_left, context) == 0):
+            if not run.submission.ref and (
+                tomorrow or answer_or_none(submissions_left, context) == 0
+            ):
                 if not tomorrow:
                     say("no submissions are left today: the same command goes on tomorrow (UTC)")
                 tomorrow.add(run.name)
@@ -443,7 +443,7 @@ def show(context: Context, cells: list[Cell], left_out: dict[str, str]) -> None:
     for name, why in left_out.items():
         say(f"left out: {name}: {why}", result=True)
     results = [row | {"setting": cell.chosen} for row, cell in zip(rows, cells, strict=True)]
-    tell(left_out=left_out, results=results)
+    emit_json(left_out=left_out, results=results)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -523,7 +523,7 @@ def work_on_copy(context: Context, key: str, fresh: bool) -> bool:
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
-    """Run `ship sweep`."""
+    """Run a grid of settings and compare the results."""
     key = key_of_sweep(context, arguments)
     with contextlib.ExitStack() as stack:
         if not context.dry_run:

@@ -412,15 +412,9 @@ class Client:
         os.replace(part, path)
         return total is not None or chunked
 
-    def follow_log(self, kernel: str, version: int) -> bool:
-        """Start to report a version's live log in events; False with a client that can't.
-
-        Clients before 2.2.5 can't name the version: theirs may be another one's log.
-        """
-        if not hasattr(self.api, "_kernel_version_label"):
-            return False
+    def follow_log(self, kernel: str, version: int) -> None:
+        """Start to report a version's live log in events."""
         threading.Thread(target=self._report_log, args=(kernel, version), daemon=True).start()
-        return True
 
     def _report_log(self, kernel: str, version: int) -> None:
         run = [kernel, version]

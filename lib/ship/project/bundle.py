@@ -22,7 +22,7 @@ from ship.kaggle.send_once import (
     settle,
 )
 from ship.ledger import Run
-from ship.output import progress_bar, say, tell
+from ship.output import emit_json, progress_bar, say
 from ship.project.contents import DATA_FOLDERS, parts_of, sha256, upload_files
 from ship.project.staging import (
     StagedDataset,
@@ -387,7 +387,7 @@ def wait_ready(context: Context) -> None:
     context.state.save()
     tidy(context)
     say(f"dataset {known['ref']} version {version} is READY, all {len(known['files'])} files")
-    tell(dataset=known["ref"], dataset_version=version)
+    emit_json(dataset=known["ref"], dataset_version=version)
 
 
 def known_status(context: Context) -> str:
@@ -481,6 +481,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
-    """Run `ship bundle`."""
+    """Bring the lib dataset up to date."""
     settings = context.settings(arguments)
     bundle(context, context.shown_config(settings), arguments.new, arguments.again)

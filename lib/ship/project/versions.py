@@ -17,7 +17,7 @@ from kernelkit.core.problem import Problem
 from ship.context import Context
 from ship.kaggle.client_process import Refused
 from ship.ledger import Run, run_name
-from ship.output import say, tell
+from ship.output import emit_json, say
 from ship.project.contents import content_hash, sha256, upload_files
 from ship.project.hashes import HASHES
 from ship.project.project import KERNEL_METADATA
@@ -112,7 +112,7 @@ def note(
         write_atomically(context.project.runs / "kernels" / f"{run.name}.py", text)
     forget(context)
     say(f"pushed {kernel} version {version}{run.shown_page}")
-    tell(run=run.name, version=version, page=run.page)
+    emit_json(run=run.name, version=version, page=run.page)
     return run
 
 

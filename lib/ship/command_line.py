@@ -1,0 +1,192 @@
+"""The command line: one grammar for all commands, and one sentence for what does not fit it."""
+
+import argparse
+import functools
+import itertools
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kernelkit.config.command_line import field_and_value
+from kernelkit.config.settings import number, setting
+from kernelkit.core.problem import Problem, did_you_mean
+from ship.output import emit_json, say
+
+
+class Usage(Problem):
+    """The arguments are wrong; the sentence says how to correct them."""
+
+    exit_status = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are Usage, and whose help goes where all lines go.
+
+    `more_help` returns what else the help shows at its end.
+    """
+
+    more_help: Callable[[], str] = staticmethod(str)
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, allow_abbrev=False, **settings)
+
+    def switch(self, name: str, help: str, **more: Any) -> None:
+        """Add an option without a value, which is False unless it is given."""
+        self.add_argument(name, action="store_true", help=help, **more)
+
+    def error(self, message: str):
+        """Raise Usage with argparse's words."""
+        end = "" if message.endswith("?") else "."
+        raise Usage(f"`{self.prog}`: {message}{end} `{self.prog} --help` shows what it takes.")
+
+    def print_help(self, file=None) -> None:
+        """Print the help, for a program as well."""
+        text = self.format_help().rstrip() + self.more_help()
+        emit_json(help=text)
+        say(text, result=True)
+
+    @property
+    def options(self) -> dict[str, argparse.Action]:
+        """The options by their names."""
+        return {name: action for action in self._actions for name in action.option_strings}
+
+    def parse(self, words: list[str], defaults: argparse.Namespace) -> argparse.Namespace:
+        """Return the arguments in the words after the command's name, added to the defaults.
+
+        Raises:
+            Usage: they are wrong.
+        """
+        for word in itertools.takewhile(lambda word: word != "--", words):
+            option = word.partition("=")[0]
+            if re.match(r"-\D", option) and option not in self.options:
+                self.error(f"it has no option {option}{did_you_mean(option, self.options)}")
+        arguments, more = self.parse_known_args(words, defaults)
+        if more:
+            self.error(f"it takes no {' '.join(map(repr, more))}")
+        return arguments
+
+
+class Version(NamedTuple):
+    """A kernel's version as a person names it."""
+
+    number: int
+    slug: str = ""  # the kernel's; "" for the project's own
+
+    def __str__(self) -> str:
+        return f"{self.slug}-v{self.number}" if self.slug else str(self.number)
+
+
+def version(text: str) -> Version:
+    """Return the version that is named as 3, v3 or car-classification-v3, the name of its run.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none of these.
+    """
+    found = re.fullmatch(r"(?:(?:([a-z0-9-]+)-)?v)?([1-9][0-9]{0,8})", text.strip().lower())
+    if not found:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no version: write its number, or the run's name as `ship runs` shows it"
+        )
+    return Version(int(found[2]), found[1] or "")
+
+
+def version_or(is_path: Callable[[Path], bool]) -> Callable[[str], Version | Path]:
+    """Return the type of an argument that is an existing path, a version, or else another path."""
+
+    def read(text: str) -> Version | Path:
+        try:
+            return Path(text) if is_path(Path(text)) else version(text)
+        except argparse.ArgumentTypeError:
+            return Path(text)
+
+    return read
+
+
+def version_arguments(
+    parser: Parser, kind: Callable[[str], Any] = version, name: str = "VERSION", more: str = ""
+) -> None:
+    """Let a command take versions as `ship COMMAND 3` and as `ship COMMAND --version 3`.
+
+    `kind`, `name` and `more` are the type, the name and the end of the help of the first form.
+    """
+    help = f"a run by its version (3) or its name (car-classification-v3){more}; the newest one"
+    add = parser.add_argument
+    add("versions", nargs="*", action="extend", type=kind, metavar=name, help=help)
+    help = f"the same as {name}"
+    add("--version", action="append", dest="versions", type=version, metavar="N", help=help)
+
+
+def only_version(arguments: argparse.Namespace) -> Any:
+    """Return the version (or path) that a command is asked for, None for the newest.
+
+    Raises:
+        Usage: it is asked for several.
+    """
+    several = list(dict.fromkeys(arguments.versions))
+    if len(several) > 1:
+        raise Usage(
+            f"`ship {arguments.command}` takes one version, not {' and '.join(map(str, several))}."
+        )
+    return several[0] if several else None
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """Return the type of an argument that is one of some names; the nearest one is suggested."""
+    known = list(names)
+
+    def read(text: str) -> str:
+        if text in known:
+            return text
+        likely = did_you_mean(text, known)
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(known)}{likely}")
+
+    return read
+
+
+def number_of(kind: type, **limits: float) -> Callable[[str], float]:
+    """Return the type of an argument that is an int or a float within limits.
+
+    They are those of `kernelkit.config.settings.setting`: least, most, above, below.
+    """
+    return functools.partial(number, kind=kind, metadata=setting(**limits).metadata)
+
+
+def parse_settings(words: Iterable[str]) -> dict[str, str]:
+    """Return the settings in words of the form `field=value`.
+
+    Raises:
+        Usage: a word has another form.
+    """
+    try:
+        return dict(map(field_and_value, words))
+    except argparse.ArgumentTypeError as error:
+        raise Usage(f"{error}, for example backbone=Xception.") from None
+
+
+def split_command(words: list[str], parsers: dict[str, Parser]) -> tuple[str, list[str]]:
+    """Return the command's name, "" without one, and all other words.
+
+    Options mean the same before and after the command.
+
+    Args:
+        words: the command line.
+        parsers: the commands' parsers by name, and that of no command under "".
+
+    Raises:
+        Usage: there is no such command.
+    """
+    options = {name: one for parser in parsers.values() for name, one in parser.options.items()}
+    before = ""
+    for place, word in enumerate(words):
+        if before in options:
+            may_be_value = options[before].nargs != 0
+        else:
+            may_be_value = before.startswith("-") and word not in parsers
+        if word and not word.startswith("-") and not may_be_value:
+            if word in parsers:
+                return word, words[:place] + words[place + 1 :]
+            likely = did_you_mean(word, parsers) or "."
+            raise Usage(f"there is no command {word!r}{likely} `ship --help` lists them all.")
+        before = word
+    return "", words
