@@ -19,7 +19,7 @@ _MODULES = {
     "load_img": ".reading",
     "save_img": "keras.utils",
     "validate_filename": ".files",
-    "zip_flows": ".legacy.zipping",
+    "zip_flows": ".legacy.keras_2",
 }
 __all__ = list(_MODULES)
 

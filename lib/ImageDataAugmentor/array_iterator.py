@@ -43,14 +43,7 @@ class NumpyArrayIterator(Iterator):
     classes than the rest.
     """
 
-    def __init__(
-        self,
-        x,
-        y,
-        image_data_generator,
-        settings: FlowSettings,
-        sample_weight=None,
-    ):
+    def __init__(self, x, y, image_data_generator, settings: FlowSettings, sample_weight=None):
         misc = []
         if isinstance(x, (tuple, list)):
             x, others = x
@@ -65,38 +58,21 @@ class NumpyArrayIterator(Iterator):
                     f"their shapes are {arrays['x'].shape} and {array.shape}"
                 )
         if settings.subset is not None:
-            arrays = self._subset(arrays, image_data_generator, settings.subset)
+            arrays = _subset(arrays, image_data_generator, settings.subset)
         self.x, self.y = arrays["x"], arrays.get("y")
         self.sample_weight = arrays.get("sample_weight")
         self.x_misc = [array for name, array in arrays.items() if name.startswith("x[1]")]
-        self._check_pictures(image_data_generator.data_format)
-        super().__init__(len(self.x), image_data_generator, settings)
-
-    @staticmethod
-    def _subset(arrays: dict, image_data_generator, subset: str) -> dict:
-        n = len(arrays["x"])
-        chosen = image_data_generator.subset_slice(subset, n)
-        labels = arrays.get("y")
-        if labels is not None and _are_class_numbers(labels):
-            part = np.unique(labels[image_data_generator.subset_slice("validation", n)])
-            rest = np.unique(labels[image_data_generator.subset_slice("training", n)])
-            if not np.array_equal(part, rest):
-                raise ValueError(
-                    "Training and validation subsets have different classes. The validation "
-                    "subset is the first part of the arrays: shuffle them first."
-                )
-        return {name: array[chosen] for name, array in arrays.items()}
-
-    def _check_pictures(self, data_format: str) -> None:
-        if self.x.ndim != 4:
-            raise ValueError(f"x must have four axes, but its shape is {self.x.shape}")
-        channels = self.x.shape[1 if data_format == "channels_first" else 3]
+        data_format, shape = image_data_generator.data_format, self.x.shape
+        if len(shape) != 4:
+            raise ValueError(f"x must have four axes, but its shape is {shape}")
+        channels = shape[1 if data_format == "channels_first" else 3]
         if channels not in {1, 3, 4}:
             warnings.warn(
-                f"x of shape {self.x.shape} has {channels} channels in the data format "
-                f"{data_format!r}; expected 1, 3 or 4.",
-                stacklevel=4,
+                f"x of shape {shape} has {channels} channels in the data format {data_format!r}; "
+                "expected 1, 3 or 4.",
+                stacklevel=3,
             )
+        super().__init__(len(self.x), image_data_generator, settings)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -125,7 +101,16 @@ class NumpyArrayIterator(Iterator):
         return inputs, y, self.sample_weight[indices]
 
 
-def _are_class_numbers(labels: np.ndarray) -> bool:
-    if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] != 1):
-        return False
-    return labels.dtype.kind in "biuSU" or bool(np.all(labels == np.floor(labels)))
+def _subset(arrays: dict[str, np.ndarray], generator, subset: str) -> dict[str, np.ndarray]:
+    n, labels = len(arrays["x"]), arrays.get("y")
+    chosen = generator.subset_slice(subset, n)
+    if labels is not None and (labels.ndim == 1 or labels.shape[1:] == (1,)):
+        are_classes = labels.dtype.kind in "biuSU" or np.all(labels == np.floor(labels))
+        held_out = np.unique(labels[generator.subset_slice("validation", n)])
+        rest = np.unique(labels[generator.subset_slice("training", n)])
+        if are_classes and not np.array_equal(held_out, rest):
+            raise ValueError(
+                "Training and validation subsets have different classes. The validation "
+                "subset is the first part of the arrays: shuffle them first."
+            )
+    return {name: array[chosen] for name, array in arrays.items()}

@@ -20,7 +20,7 @@ from .engine.cache import Cache, open_cache
 from .engine.transform import TINY, SampleTransformer, entropy_of
 from .engine.workers import Workers, available_cores, shared_workers
 from .file_iterators import DirectoryIterator
-from .fused.fusing import fuse
+from .fused import fuse
 from .fused.transforms import quicken
 from .iterator import FlowSettings
 from .reading import ImageLoader
@@ -327,7 +327,7 @@ class ImageDataAugmentor(SampleTransformer):
 
     @staticmethod
     def fuse(compose: albumentations.Compose) -> albumentations.Compose:
-        """Return a faster Compose of the same distribution, for `augment`; see `fused.fusing.fuse`.
+        """Return a faster Compose of the same distribution, for `augment`; see `fused.fuse`.
 
         If all of its transforms are known and there is no cache, linear resizing of the photos and
         the warp become one step, which samples a photo once instead of twice.

@@ -15,7 +15,7 @@ from .augmentor import ImageDataAugmentor
 from .dataframe_iterator import DataFrameIterator
 from .file_iterators import DirectoryIterator
 from .legacy import install
-from .legacy.zipping import zip_flows
+from .legacy.keras_2 import zip_flows
 
 __all__ = [
     "DataFrameIterator",

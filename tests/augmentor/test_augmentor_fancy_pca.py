@@ -6,7 +6,7 @@ import pytest
 
 from augmentor_pictures import photo, seeded
 from ImageDataAugmentor import ImageDataAugmentor
-from ImageDataAugmentor.fused.fusing import fuse
+from ImageDataAugmentor.fused import fuse
 from ImageDataAugmentor.fused.transforms import FancyPCA, QuickFancyPCA
 
 

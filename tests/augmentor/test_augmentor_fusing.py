@@ -11,7 +11,7 @@ import pytest
 
 from augmentor_pictures import HEIGHT, WIDTH, photo, seeded
 from ImageDataAugmentor import ImageDataAugmentor
-from ImageDataAugmentor.fused.fusing import Fused, fuse
+from ImageDataAugmentor.fused import Fused, fuse
 from ImageDataAugmentor.fused.transforms import FancyPCA
 
 REFLECT = {"border_mode": cv2.BORDER_REFLECT_101}

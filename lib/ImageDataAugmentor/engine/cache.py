@@ -71,7 +71,6 @@ class _Shelf:
         self.users = weakref.WeakSet()
 
     def add(self, segment: SharedMemory) -> None:
-        """Add the free slots of a new segment."""
         self.segments.append(segment)
         offsets = range(0, self.segment_bytes, math.prod(self.shape))
         self.free += [SharedArray(segment, self.shape, offset=offset) for offset in offsets]
@@ -148,10 +147,6 @@ class Cache:
             self._overflow, self._memory_budget = folder, self.budget
             self.budget += int(shutil.disk_usage(folder).free * _DEFAULT_FRACTION)
 
-    def renew_lock(self) -> None:
-        """Replace the lock, in a forked child where no thread is left that could release it."""
-        self._lock = threading.Lock()
-
     def _free_slot(self, shelf: _Shelf) -> SharedArray | None:
         # A forked child has its own list of free slots, but they lie in its parent's memory.
         if self._full or self._pid != os.getpid():
@@ -223,5 +218,11 @@ def overflow_to(folder: Path) -> None:
     open_cache(True).overflow_to(folder)
 
 
+def _renew_lock() -> None:
+    """Replace the lock, in a forked child where no thread is left that could release it."""
+    if _cache is not None:
+        _cache._lock = threading.Lock()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: _cache and _cache.renew_lock())
+    os.register_at_fork(after_in_child=_renew_lock)

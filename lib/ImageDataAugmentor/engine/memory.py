@@ -1,5 +1,6 @@
 """Memory: how much is free, and pieces of it that several processes map."""
 
+import contextlib
 import itertools
 import math
 import mmap
@@ -25,10 +26,8 @@ _HAS_PROC = os.path.isdir("/proc/self/fd")
 _CGROUP_FILES = (
     ("memory.max", "memory.current", "memory.stat", ""),
     (
-        "memory/memory.limit_in_bytes",
-        "memory/memory.usage_in_bytes",
-        "memory/memory.stat",
-        "total_",
+        *("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+        *("memory/memory.stat", "total_"),
     ),
 )
 _numbers = itertools.count()
@@ -47,21 +46,14 @@ def available_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
             free = int((cgroups / limit).read_text()) - int((cgroups / usage).read_text())
         except (OSError, ValueError):  # There is no such group, or no limit ("max").
             continue
-        available = min(available, free + _reclaimable(cgroups / statistics, prefix))
+        # The usage includes cached files, which the system can reclaim. The statistic "file" would
+        # be wrong for them: it includes shared memory, which cannot be reclaimed.
+        with contextlib.suppress(OSError, ValueError):
+            lines = [line.split() for line in (cgroups / statistics).read_text().splitlines()]
+            names = {f"{prefix}inactive_file", f"{prefix}active_file"}
+            free += sum(int(value) for name, value in lines if name in names)
+        available = min(available, free)
     return max(available, 0)
-
-
-def _reclaimable(statistics: Path, prefix: str) -> int:
-    """Return the bytes of cached files, which the usage includes.
-
-    The statistic "file" would be wrong: it includes shared memory, which cannot be reclaimed.
-    """
-    names = {f"{prefix}inactive_file", f"{prefix}active_file"}
-    try:
-        lines = [line.split() for line in statistics.read_text().splitlines()]
-        return sum(int(value) for name, value in lines if name in names)
-    except (OSError, ValueError):
-        return 0
 
 
 class SharedMemory:

@@ -10,8 +10,8 @@ import albumentations as A
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
 
+from ..fused import FusedCompose
 from ..fused.drawing import DrawnTransform
-from ..fused.fusing import FusedCompose
 
 TINY = 1e-6  # keras_preprocessing's value; keeps divisions by a deviation of zero finite
 _ORDER = 1  # It is added to the seed so that the order has other random numbers.
@@ -109,14 +109,9 @@ class SampleTransformer:
     @property
     def standardizes(self) -> bool:
         """Whether standardisation gives values that whole numbers cannot hold."""
-        return bool(
-            self.rescale
-            or self.samplewise_center
-            or self.samplewise_std_normalization
-            or self.featurewise_center
-            or self.featurewise_std_normalization
-            or self.zca_whitening
-        )
+        samplewise = self.samplewise_center or self.samplewise_std_normalization
+        featurewise = self.featurewise_center or self.featurewise_std_normalization
+        return bool(self.rescale or samplewise or featurewise or self.zca_whitening)
 
     @property
     def can_draw(self) -> bool:
@@ -175,13 +170,11 @@ class SampleTransformer:
         x = self.scale(x)
         if self.preprocess_labels and y is not None:
             y = self.preprocess_labels(y)
-        if self.featurewise_center and self._is_fitted("mean", "featurewise_center"):
+        if self._has("mean", "featurewise_center"):
             x = x - self._for_picture(self.mean, x)
-        if self.featurewise_std_normalization and self._is_fitted(
-            "std", "featurewise_std_normalization"
-        ):
+        if self._has("std", "featurewise_std_normalization"):
             x = x / (self._for_picture(self.std, x) + TINY)
-        if self.zca_whitening and self._is_fitted("principal_components", "zca_whitening"):
+        if self._has("principal_components", "zca_whitening"):
             x = (x.reshape(-1) @ np.asarray(self.principal_components, x.dtype)).reshape(x.shape)
         return x, y
 
@@ -199,13 +192,15 @@ class SampleTransformer:
             x = x / (x.std() + TINY)
         return x
 
-    def _is_fitted(self, statistic: str, option: str) -> bool:
-        if getattr(self, statistic) is None:
+    def _has(self, statistic: str, option: str) -> bool:
+        """Return whether an option is on and its statistic is known; warn if only the first is."""
+        known = getattr(self, statistic) is not None
+        if getattr(self, option) and not known:
             warnings.warn(
                 f"`{option}` does nothing before .fit(data) or before `{statistic}` is set.",
                 stacklevel=3,
             )
-        return getattr(self, statistic) is not None
+        return getattr(self, option) and known
 
     def _for_picture(self, statistic, x: np.ndarray) -> np.ndarray:
         statistic = np.asarray(statistic, x.dtype)

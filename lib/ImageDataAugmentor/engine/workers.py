@@ -35,9 +35,7 @@ _here = threading.local()  # `depth` is 1 in worker threads, 2 in those that the
 
 def available_cores() -> int:
     """Return the number of cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def shared_workers(count: int) -> "Workers":
@@ -49,10 +47,7 @@ def shared_workers(count: int) -> "Workers":
     """
     depth = getattr(_here, "depth", 0)
     key = os.getpid(), count, depth
-    workers = _shared.get(key)
-    if workers is None:
-        workers = _shared.setdefault(key, Workers(count, depth))
-    return workers
+    return _shared.get(key) or _shared.setdefault(key, Workers(count, depth))
 
 
 class Batch:
@@ -108,9 +103,8 @@ class Batch:
             if photos is not None:
                 photos.filled |= reply.photos
         self.pickled.refused = self.pickled.refused or reply.refused
-        if reply.filled:
-            for text, category in reply.warnings:
-                warnings.warn(text, category, stacklevel=2)
+        for text, category in reply.warnings if reply.filled else ():
+            warnings.warn(text, category, stacklevel=2)
         return reply.filled
 
     def _share(self, positions: range) -> Share:
@@ -183,9 +177,9 @@ class Workers:
             new = [WorkerProcess() for _ in range(missing if POSSIBLE else 0)]
             self.processes += new
             # In turns, so that each process gets its first task before any gets its second.
-            for connections in zip(*(process.connections for process in new), strict=True):
-                for free in zip(new, connections, strict=True):
-                    self._free.put(free)
+            for number in range(TASKS_AT_A_TIME):
+                for process in new:
+                    self._free.put((process, process.connections[number]))
         deadline = time.monotonic() + _START_AT_MOST
         for process in self.processes if wait else ():
             process.is_ready(max(0.0, deadline - time.monotonic()))
@@ -209,7 +203,8 @@ class Workers:
             if processes is None and self._worked > _WORTH_A_START:
                 self.start_processes()
 
-        batch.start(self._threads, work, self._shares(len(batch.indices), ahead))
+        size = len(batch.indices)
+        batch.start(self._threads, work, self._shares_ahead(size) if ahead else self.count)
 
     def _fill_in_process(self, batch: Batch, positions: range) -> bool:
         if batch.shared is None or batch.pickled.refused:
@@ -224,15 +219,13 @@ class Workers:
             if process.alive:
                 self._free.put((process, connection))
 
-    def _shares(self, size: int, ahead: bool) -> int:
-        if not ahead:
-            return self.count
+    def _shares_ahead(self, size: int) -> int:
         at_least = -(-self.count // _BATCHES_AHEAD)
         return min(self.count, max(size // _SAMPLES_PER_SHARE, at_least))
 
     def batches_ahead(self, size: int) -> int:
         """Return how many batches keep all workers busy while the reader takes one."""
-        return 1 + -(-self.count // self._shares(size, ahead=True))
+        return 1 + -(-self.count // self._shares_ahead(size))
 
 
 def _end_all(processes: list[WorkerProcess], pid: int) -> None:
@@ -254,14 +247,12 @@ class Lookahead:
     """
 
     def __init__(
-        self,
-        start: Callable[[int, int, bool], Batch],
-        extent: Callable[[], tuple[int, int]],
+        self, start: Callable[[int, int, bool], Batch], extent: Callable[[], tuple[int, int]]
     ):
         self._start_batch, self._extent = start, extent
-        self._start()
+        self._begin()
 
-    def _start(self) -> None:
+    def _begin(self) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._pending: dict[tuple[int, int], Batch] = {}
@@ -275,7 +266,7 @@ class Lookahead:
         `endless`, the next epoch's batches are started after the last one of an epoch.
         """
         if self._pid != os.getpid():  # A forked child lacks the threads that fill the batches.
-            self._start()
+            self._begin()
         with self._lock:
             if version != self._version:
                 self._drop()

@@ -9,7 +9,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 
 import albumentations as A
 import cv2
@@ -57,13 +57,7 @@ class DrawnTransform:
     shape: tuple[int, ...]
     steps: list[Warp | ColourStep] = field(default_factory=list)
 
-    def warp(
-        self,
-        bordered: bool = False,
-        constant: bool = False,
-        enlarging: bool = False,
-        interpolation: int | None = None,
-    ) -> Warp:
+    def warp(self, bordered=False, constant=False, enlarging=False, interpolation=None) -> Warp:
         """Return the warp to which the next geometric step is added: the last one if possible.
 
         A step commutes with the colour steps since the last warp, unless it fills in a `constant`
@@ -118,28 +112,20 @@ def draw(transform, drawn: DrawnTransform, force: bool = False) -> None:
         if p > 0 and (force or p >= 1 or transform.py_random.random() < p):
             _DRAWING[kind](transform, drawn)
     elif force or transform.py_random.random() < p:
-        if kind is A.OneOf:
-            draw(_choose(transform), drawn, force=True)
+        parts = transform.transforms
+        if kind is A.OneOf:  # Draw as `random_generator.choice(n, p=...)` does, in less time.
+            ends = list(itertools.accumulate(transform.transforms_ps))
+            number = transform.random_generator.random()
+            chosen = bisect.bisect_right([end / ends[-1] for end in ends], number)
+            draw(parts[chosen], drawn, force=True)
             return
-        for part in transform.transforms:
+        for part in parts:
             draw(part, drawn)
 
 
-def _choose(transform: A.OneOf):
-    """Draw one of its transforms as `random_generator.choice(n, p=...)` does, in less time."""
-    cumulative = list(itertools.accumulate(transform.transforms_ps))
-    fractions = [value / cumulative[-1] for value in cumulative]
-    return transform.transforms[bisect.bisect_right(fractions, transform.random_generator.random())]
-
-
-@lru_cache
-def _placeholder(shape: tuple[int, ...]) -> np.ndarray:
-    """Return a picture that takes no memory, for transforms that look at its shape and dtype."""
-    return np.broadcast_to(np.uint8(0), shape)
-
-
 def _parameters(transform, shape: tuple[int, ...]) -> dict:
-    data = {"image": _placeholder(shape)}
+    # Transforms look at the shape and the dtype of a picture. This one takes no memory.
+    data = {"image": np.broadcast_to(np.uint8(0), shape)}
     return transform.get_params_dependent_on_data(params={"shape": shape}, data=data)
 
 
@@ -148,18 +134,22 @@ def _parameters(transform, shape: tuple[int, ...]) -> dict:
 
 def _flip_horizontally(transform, drawn):
     height, width = drawn.shape[:2]
-    drawn.warp().add((-1, 0, width - 1, 0, 1, 0), (height, width))
+    _warp(drawn, (-1, 0, width - 1, 0, 1, 0), (height, width))
 
 
 def _flip_vertically(transform, drawn):
     height, width = drawn.shape[:2]
-    drawn.warp().add((1, 0, 0, 0, -1, height - 1), (height, width))
+    _warp(drawn, (1, 0, 0, 0, -1, height - 1), (height, width))
 
 
 def _transpose(transform, drawn):
     height, width = drawn.shape[:2]
-    drawn.warp().add((0, 1, 0, 1, 0, 0), (width, height))
-    drawn.shape = (width, height, *drawn.shape[2:])
+    _warp(drawn, (0, 1, 0, 1, 0, 0), (width, height))
+
+
+def _warp(drawn, matrix: Matrix, shape: tuple[int, int]):
+    drawn.warp().add(matrix, shape)
+    drawn.shape = (*shape, *drawn.shape[2:])
 
 
 def _turn(transform, drawn):
@@ -200,42 +190,37 @@ def _move(transform, drawn, matrix: Matrix):
 
 
 def _crop(transform, drawn):
-    coordinates = _parameters(transform, drawn.shape)["crop_coords"]
-    left, top, right, bottom = map(int, coordinates)
+    left, top, right, bottom = map(int, _parameters(transform, drawn.shape)["crop_coords"])
     drawn.warp().crop(left, top, right, bottom)
     drawn.shape = (bottom - top, right - left, *drawn.shape[2:])
 
 
-def _resize(transform, drawn):
-    _resize_to((transform.height, transform.width), transform.interpolation, drawn)
-
-
 def _crop_and_resize(transform, drawn):
     _crop(transform, drawn)
-    _resize_to(tuple(transform.size), transform.interpolation, drawn)
+    _resize(transform, drawn)
 
 
-def _resize_to(size: tuple[int, int], interpolation: int, drawn: DrawnTransform):
-    old = drawn.shape[:2]
-    if size == old:
-        return
-    enlarging = math.prod(size) > math.prod(old)
-    warp = drawn.warp(enlarging=enlarging, interpolation=interpolation)
-    warp.add(resizing_matrix(old, size), size, interpolation)
-    drawn.shape = (*size, *drawn.shape[2:])
+def _resize(transform, drawn):
+    is_resize = isinstance(transform, A.Resize)
+    size = (transform.height, transform.width) if is_resize else tuple(transform.size)
+    old, interpolation = drawn.shape[:2], transform.interpolation
+    if size != old:
+        enlarging = math.prod(size) > math.prod(old)
+        warp = drawn.warp(enlarging=enlarging, interpolation=interpolation)
+        warp.add(resizing_matrix(old, size), size, interpolation)
+        drawn.shape = (*size, *drawn.shape[2:])
 
 
-def _own_code(transform, drawn, parameters: dict, mixes_pixels: bool = False):
-    """Add a step that albumentations itself carries out."""
-
-    def apply(image, out=None):
-        return transform.apply(image, **parameters)
-
-    drawn.steps.append(ColourStep(apply, mixes_pixels=mixes_pixels))
+def _by_albumentations(transform, drawn, parameters: dict, mixes_pixels: bool = False):
+    drawn.steps.append(
+        ColourStep(
+            lambda image, out: transform.apply(image, **parameters), mixes_pixels=mixes_pixels
+        )
+    )
 
 
 def _blur(transform, drawn):
-    _own_code(transform, drawn, _parameters(transform, drawn.shape), mixes_pixels=True)
+    _by_albumentations(transform, drawn, _parameters(transform, drawn.shape), mixes_pixels=True)
 
 
 def _replace_values(drawn, table: np.ndarray):
@@ -245,9 +230,8 @@ def _replace_values(drawn, table: np.ndarray):
 def _brightness_contrast(transform, drawn):
     parameters = _parameters(transform, drawn.shape)
     alpha, beta = parameters["alpha"], parameters["beta"]
-    _replace_values(
-        drawn, shift_table(math.floor(beta)) if alpha == 1 else linear_table(alpha, beta)
-    )
+    table = shift_table(math.floor(beta)) if alpha == 1 else linear_table(alpha, beta)
+    _replace_values(drawn, table)
 
 
 def _rgb_shift(transform, drawn):
@@ -274,11 +258,11 @@ def _fancy_pca(transform, drawn):
     if drawn.shape[2] == 3:
         drawn.steps.append(ColourStep(partial(scale_components, **parameters)))
     else:
-        _own_code(transform, drawn, parameters)
+        _by_albumentations(transform, drawn, parameters)
 
 
 def _constant_fancy_pca(transform, drawn):
-    _own_code(transform, drawn, transform.get_params())
+    _by_albumentations(transform, drawn, transform.get_params())
 
 
 _DRAWING = {
@@ -286,21 +270,16 @@ _DRAWING = {
     A.VerticalFlip: _flip_vertically,
     A.Transpose: _transpose,
     A.RandomRotate90: _turn,
-    A.Affine: _affine,
-    A.ShiftScaleRotate: _affine,
     A.Rotate: _rotate,
-    A.CenterCrop: _crop,
-    A.Crop: _crop,
-    A.RandomCrop: _crop,
+    **dict.fromkeys((A.Affine, A.ShiftScaleRotate), _affine),
+    **dict.fromkeys((A.CenterCrop, A.Crop, A.RandomCrop), _crop),
+    **dict.fromkeys((A.RandomResizedCrop, A.RandomSizedCrop), _crop_and_resize),
     A.Resize: _resize,
-    A.RandomResizedCrop: _crop_and_resize,
-    A.RandomSizedCrop: _crop_and_resize,
     A.GaussianBlur: _blur,
     A.RandomBrightnessContrast: _brightness_contrast,
     A.RGBShift: _rgb_shift,
     A.HueSaturationValue: _hue_saturation_value,
-    A.FancyPCA: _fancy_pca,
-    QuickFancyPCA: _fancy_pca,
+    **dict.fromkeys((A.FancyPCA, QuickFancyPCA), _fancy_pca),
     FancyPCA: _constant_fancy_pca,
 }
 _COMPOSITIONS = {A.OneOf, A.Sequential, A.Compose}

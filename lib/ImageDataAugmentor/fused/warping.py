@@ -74,17 +74,17 @@ class Warp:
         free = self.border is not None or self._cropped
         whole = self.window == (0, 0, *self._source_shape[::-1])
         size = image.shape[:2]
-        resizing = IDENTITY
+        matrix = self.matrix
         if size != self._source_shape and (free or not whole):
             if whole and math.prod(size) <= _MUCH_LARGER * math.prod(self._source_shape):
-                resizing = resizing_matrix(size, self._source_shape)
+                matrix = combine(matrix, resizing_matrix(size, self._source_shape))
             else:
                 image = cv2.resize(image, self._source_shape[::-1])
                 image = image.reshape(*self._source_shape, -1)
         left, top, right, bottom = self.window
         view = image if whole else image[top:bottom, left:right]
         if free:
-            warped = self._warp_freely(view, out, resizing, is_mask)
+            warped = self._warp_freely(view, out, matrix, is_mask)
         else:
             warped = self._warp_along_axes(view, out, is_mask)
         return warped.reshape(*self.shape, *image.shape[2:])
@@ -106,9 +106,8 @@ class Warp:
         return view
 
     def _warp_freely(
-        self, view: np.ndarray, out: np.ndarray | None, resizing: Matrix, is_mask: bool
+        self, view: np.ndarray, out: np.ndarray | None, matrix: Matrix, is_mask: bool
     ) -> np.ndarray:
-        """Warp by the matrix, after the `resizing` one."""
         border = self.border
         fill = 0 if border is None else border.fill_mask if is_mask else border.fill
         options = {
@@ -117,7 +116,7 @@ class Warp:
             "borderMode": cv2.BORDER_REPLICATE if border is None else border.border_mode,
             "borderValue": fill if np.ndim(fill) else (fill,) * 4,
         }
-        matrix = np.array(combine(self.matrix, resizing), float).reshape(2, 3)
+        matrix = np.array(matrix, float).reshape(2, 3)
         if view.ndim == 3 and view.shape[2] == 3:
             # OpenCV 5 warps four channels in two thirds of the time that three take.
             view = cv2.cvtColor(view, cv2.COLOR_RGB2RGBA)
