@@ -161,10 +161,10 @@ def _names_of_labels(
                 )
         labels = labels.map(lambda position: classes[position])
     else:
-        types, kinds = ((str,), "strings")
-        if mode == "categorical":
-            types, kinds = (str, list, tuple), "strings, lists or tuples"
-        _check_types(labels, types, f'class_mode="{mode}" needs {kinds} in y_col={y_col!r}')
+        takes_lists = mode == "categorical"
+        kinds = "strings, lists or tuples" if takes_lists else "strings"
+        rule = f'class_mode="{mode}" needs {kinds} in y_col={y_col!r}'
+        _check_types(labels, (str, list, tuple) if takes_lists else str, rule)
     found = len(set(classes)) if classes else labels.explode().nunique()
     if mode == "binary" and found != 2:
         raise ValueError(f'class_mode="binary" needs two classes, not {found}')

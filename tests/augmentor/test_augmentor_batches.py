@@ -273,10 +273,6 @@ class TestWorkers:
         iterator = flow(photos)
         same(pickle.loads(pickle.dumps(iterator))[1], iterator[1])
 
-    def test_negative_workers(self):
-        with pytest.raises(ValueError, match="workers=-1"):
-            ImageDataAugmentor(workers=-1)
-
     @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
     def test_an_interrupted_process_ends(self, photos):
         script = """

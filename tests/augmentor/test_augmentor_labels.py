@@ -113,9 +113,5 @@ def test_verbose_false_prints_nothing(photos, capsys):
     augmentor.flow_from_directory(photos, verbose=False)
     augmentor.flow_from_dataframe(table(photos), photos, class_mode=None, verbose=False)
     assert capsys.readouterr().out == ""
-    augmentor.flow_from_directory(photos, verbose=True)
     augmentor.flow_from_dataframe(table(photos), photos, class_mode=None, verbose=True)
-    assert capsys.readouterr().out.splitlines() == [
-        "Found 6 images belonging to 1 classes.",
-        "Found 6 validated image filenames.",
-    ]
+    assert capsys.readouterr().out == "Found 6 validated image filenames.\n"

@@ -16,9 +16,9 @@ import numpy as np
 from ..reading import CHANNELS, ImageLoader
 from .memory import SharedArray, SharedMemory, available_memory
 
-_SEGMENT_BYTES = 64 << 20
-_SEGMENTS_AT_LEAST = 8  # A small budget is divided into smaller segments.
-_SEGMENTS_AT_MOST = 64  # Each segment needs a file descriptor, also in every worker process.
+# The budget is divided into about as many segments. Each needs a file descriptor, also in every
+# worker process; what is not written yet takes no memory.
+_SEGMENTS = 32
 # The part of the free memory or disk that a cache takes when no budget is given. The rest is left
 # to the model, the batches and other programs.
 _DEFAULT_FRACTION = 0.5
@@ -59,21 +59,22 @@ class _Shelf:
     def __init__(self, loader: ImageLoader, budget: int):
         self.shape = (*loader.target_size, CHANNELS[loader.color_mode])
         photo = math.prod(self.shape)
-        segment = max(
-            min(_SEGMENT_BYTES, budget // _SEGMENTS_AT_LEAST), budget // _SEGMENTS_AT_MOST
-        )
-        self.segment_bytes = max(1, segment // photo) * photo
+        self.segment_bytes = max(1, budget // _SEGMENTS // photo) * photo
         self.segments: list[SharedMemory] = []
         # By the path, the size in bytes and the modification time: a file that has changed since
         # is another one.
         self.photos: dict[tuple[str, int, int], SharedArray] = {}
-        self.free: list[SharedArray] = []
+        self.free: list[SharedArray] = []  # slots that were given back
+        self.unused: Iterator[SharedArray] = iter(())  # slots of the newest segment
         self.users = weakref.WeakSet()
 
     def add(self, segment: SharedMemory) -> None:
         self.segments.append(segment)
         offsets = range(0, self.segment_bytes, math.prod(self.shape))
-        self.free += [SharedArray(segment, self.shape, offset=offset) for offset in offsets]
+        self.unused = (SharedArray(segment, self.shape, offset=offset) for offset in offsets)
+
+    def take(self) -> SharedArray | None:
+        return self.free.pop() if self.free else next(self.unused, None)
 
 
 class Cache:
@@ -151,9 +152,11 @@ class Cache:
         # A forked child has its own list of free slots, but they lie in its parent's memory.
         if self._full or self._pid != os.getpid():
             return None
-        if not shelf.free and self._make_room(shelf.segment_bytes):
+        slot = shelf.take()
+        if slot is None and self._make_room(shelf.segment_bytes):
             try:
                 shelf.add(self._new_segment(shelf.segment_bytes))
+                slot = shelf.take()
             except OSError as error:
                 self._full = True
                 warnings.warn(
@@ -161,7 +164,7 @@ class Cache:
                     "decoded each time.",
                     stacklevel=2,
                 )
-        return shelf.free.pop() if shelf.free else None
+        return slot
 
     def _make_room(self, size: int) -> bool:
         """Return whether `size` more bytes fit, dropping what no iterator uses if need be."""
