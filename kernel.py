@@ -405,10 +405,12 @@ from kernelkit.data.tables import PhotoTables, fingerprint, load_tables
 from kernelkit.predict.ensemble import combine_members
 from kernelkit.predict.members import MemberStore
 from kernelkit.predict.pseudo_labels import with_pseudo_labels
+from kernelkit.predict.saved_model import ALONE, write_network
 from kernelkit.predict.tta import predict
 from kernelkit.report.attention import note_attention
 from kernelkit.report.metrics import stage_sentence
 from kernelkit.report.photos import note_photos
+from kernelkit.report.predictions import apply_run
 from kernelkit.report.run import write_results
 from kernelkit.report.writing import finish, write_report
 from kernelkit.train.backbones import load_backbone, preprocess, unfreeze
@@ -424,7 +426,6 @@ from kernelkit.train.preflight import choose_step
 from kernelkit.train.preflight_worker import Makers
 from kernelkit.train.sharing import predict as predict_batches
 from kernelkit.train.sharing import share
-from kernelkit.train.state import write_weights
 from kernelkit.train.workers import failures_explained
 
 # --------------------------------------------------------------------------------------- data
@@ -593,14 +594,14 @@ def go(run: Run) -> None:
         keras.utils.clear_session()  # of the network before; inside the scope it would break it
         with strategy.scope(), failures_explained():
             fold, network = run_job(run, job, members.tests())
-        alone = output / "best.weights.h5" if len(plan.jobs) == 1 else None
-        write_weights(network, alone or members.weights_file(job.member, job.fold))
+        alone = output / ALONE if len(plan.jobs) == 1 else None
+        write_network(network, alone or members.network_file(job.member, job.fold))
         cut = state.stage < len(run.members[job.member].stages)  # time was up
         members.add(job.member, known[job.member], fold, cut)
         state.finish_job(job.cost, time.monotonic() - began, cut)
         note_attention(output, network, run.folds[job.fold], fold)
     result = combine_members(members.by_name, run.folds, run.config.seed)
-    write_results(run, result, time.monotonic() - START, augmentation)
+    write_results(run, result, VIEWS, ROOT / "input", time.monotonic() - START, augmentation)
     finish(output)
 
 
@@ -609,6 +610,8 @@ def main(argv: list[str] | None = None) -> int:
     config, options = read_arguments(sys.argv[1:] if argv is None else argv)
 
     def run() -> None:
+        if options.predict:
+            return apply_run(options, Config, build_model, augmentation)
         usual = ROOT / "working" if ON_KAGGLE else Path("output")
         with workplace(options, usual, beside=not ON_KAGGLE) as (output, scratch):
             opened = open_run(config, options, output, scratch)
@@ -616,6 +619,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(opened.plan.table())
             else:
                 go(opened)
+        return None
 
     return Boundary("kernel.py").run(run)
 

@@ -63,7 +63,7 @@ def test_each_network_has_its_rows_and_its_weights(finished):
     assert list(networks.index) == [(0, "a"), (0, "b"), (1, "a"), (1, "b")]
     assert (networks == 3).all()  # one for the head on cached features, two through the network
     files = sorted(path.name for path in (finished / "members" / "a").iterdir())
-    assert files == ["fold-0.weights.h5", "fold-1.weights.h5", "probabilities.npz"]
+    assert files == ["fold-0.keras", "fold-1.keras", "probabilities.npz"]
 
 
 def test_time_running_out_gives_fewer_members_and_a_submission(

@@ -25,7 +25,7 @@ def best(competition, finished):
     config = final_config(*TINY, "--data", str(competition))
     (tables,) = kernel.load_tables(competition, kernel.COMPETITION, finished, config)
     network = kernel.build_model(config, 4, None)
-    network.load_weights(finished / "best.weights.h5")
+    network.set_weights(keras.models.load_model(finished / "best.keras").get_weights())
     return config, tables, network
 
 
@@ -43,7 +43,8 @@ def test_every_output_is_there_and_the_state_is_gone(finished):
         "probabilities.npz",
         "history.csv",
         "metrics.json",
-        "best.weights.h5",
+        "best.keras",
+        "model.json",
         "class_balance.png",
         "augmented.png",
         "learning_curves.png",

@@ -132,7 +132,7 @@ def test_a_damaged_file_is_a_problem_that_names_it(place, folds, kind):
 
 def test_a_run_that_begins_anew_removes_its_members(place, folds):
     write_member(place[0], folds)
-    (place[0] / "a" / "fold-0.weights.h5").write_bytes(b"weights")
+    (place[0] / "a" / "fold-0.keras").write_bytes(b"weights")
     found = open_store(*place, folds, False)
     assert found.by_name == {}
     assert not found.has("a", SETTINGS, 0)

@@ -398,7 +398,7 @@ def test_looking_at_a_state_changes_nothing(tmp_path):
 
 
 def test_members_of_another_run_go_and_a_person_s_files_stay(tmp_path):
-    for name in ("b3/probabilities.npz", "b3/fold-0.weights.h5", "b3/notes.txt", "mine/photo.jpg"):
+    for name in ("b3/probabilities.npz", "b3/fold-0.keras", "b3/notes.txt", "mine/photo.jpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     remove_members(tmp_path)

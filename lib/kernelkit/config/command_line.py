@@ -41,6 +41,15 @@ def make_parser(description: str) -> Parser:
     add("--fresh", action="store_true", help="write over what an earlier run has left there")
     add("--plan", action="store_true", help="print what a run takes, and end: changes nothing")
     add("--show-config", action="store_true", help="print the settings as JSON, and end")
+    add(
+        "--predict",
+        type=Path,
+        metavar="PHOTOS",
+        help="predict a folder, zip, photo or CSV of paths",
+    )
+    add("--run", type=Path, metavar="DIR", help="the finished run that predicts (./output)")
+    add("--sample", type=Path, metavar="CSV", help="write a submission in the rows of this one too")
+    add("--all", action="store_true", help="with --predict: a column with the probability a class")
     add("--report", type=Path, metavar="DIR", help="remake the report of a run in DIR, and end")
     add(
         "--set",

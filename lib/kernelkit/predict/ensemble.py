@@ -62,6 +62,7 @@ class BlendResult:
     accuracy_tta: float  # of the mean over the views, whether that was used or not
     blend: Blend
     temperatures: dict[str, float]  # by which each member's logits are divided
+    temperature: float  # by which those of the blend are divided, at last
     members: dict[str, Member]  # that took part
 
     def sentence(self) -> str:
@@ -107,6 +108,7 @@ def combine_members(
     tests = {name: apply_temperature(m.test, degrees[name]) for name, m in members.items()}
     blended = blend(seen, truth, held_out.group.to_numpy(), seed, metric)
     validation, test = (combine(each, blended.weights) for each in (seen, tests))
+    degree = 1.0
     if sum(weight > 0 for weight in blended.weights.values()) > 1:
         # The mean of several calibrated members is underconfident.
         degree = temperature(validation, truth)
@@ -129,6 +131,7 @@ def combine_members(
         accuracy_tta=mean(lambda fold: fold.accuracy_tta),
         blend=blended,
         temperatures=degrees,
+        temperature=degree,
         members=dict(members),
     )
 

@@ -74,9 +74,9 @@ class MemberStore:
         self.by_name[name].folds[fold.fold] = replace(fold, cut=cut)
         write_member(self.folder / name / PROBABILITIES, self.by_name[name])
 
-    def weights_file(self, name: str, fold: int) -> Path:
-        """Return the file of a finished network's weights."""
-        return self.folder / name / f"fold-{fold}.weights.h5"
+    def network_file(self, name: str, fold: int) -> Path:
+        """Return the file of a finished network."""
+        return self.folder / name / f"fold-{fold}.keras"
 
     def tests(self) -> list[np.ndarray]:
         """Return each member's probabilities of the test photos, float32 [rows, classes]."""
@@ -86,7 +86,7 @@ class MemberStore:
 def remove_members(folder: Path) -> None:
     """Remove the files of members, and their folders where nothing else is in them."""
     for file in folder.glob(f"*/{PROBABILITIES}"):
-        for own in [file, *file.parent.glob("fold-*.weights.h5")]:
+        for own in [file, *file.parent.glob("fold-*.keras")]:
             own.unlink()
         with contextlib.suppress(OSError):
             file.parent.rmdir()

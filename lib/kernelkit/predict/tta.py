@@ -73,6 +73,7 @@ def predict_photos(
     network: "keras.Model",
     transform: Callable | None,
     number: int = 0,
+    callbacks: Sequence["keras.callbacks.Callback"] = (),
 ) -> np.ndarray:
     """Return float32 probabilities [n, classes] of the photos of one of `tables`.
 
@@ -82,7 +83,7 @@ def predict_photos(
         return np.empty((0, network.output_shape[-1]), np.float32)
     flow = make_iterator(config, tables, table.drop(columns="label", errors="ignore"), transform)
     flow.epoch = number
-    return predict_batches(network, flow)
+    return predict_batches(network, flow, callbacks)
 
 
 def predict_views(

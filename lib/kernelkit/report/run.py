@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from kernelkit.config.views import View
 from kernelkit.core.boundary import doing
-from kernelkit.core.contract import MemberMetrics, Metrics, write_metrics
+from kernelkit.core.contract import MemberMetrics, Metrics, read_metrics, write_metrics
 from kernelkit.core.progress import clock_text
 from kernelkit.data.batches import make_iterator
 from kernelkit.data.exclude import with_marks
 from kernelkit.data.layout import Layout
 from kernelkit.predict.calibration import expected_calibration_error
 from kernelkit.predict.label_issues import find_label_issues
+from kernelkit.predict.saved_model import write_model
 from kernelkit.report.files import write_arrays, write_list, write_table
 from kernelkit.report.machine import device_names, packages_found, peak_memory_mb, versions
 from kernelkit.report.metrics import stage_metrics
@@ -34,12 +36,21 @@ MOST_PHOTOS = 5  # in the picture of augmented photos, one of each class
 AUGMENTED = 4  # versions of each
 
 
-def write_results(run: "Run", result: "BlendResult", seconds: float, augment: Callable) -> None:
+def write_results(
+    run: "Run",
+    result: "BlendResult",
+    views: Sequence[View],
+    inputs: Path,
+    seconds: float,
+    augment: Callable,
+) -> None:
     """Write the results of a finished run, and remove its state unless time cut it short.
 
     Args:
         run: what it is.
         result: what the members say together.
+        views: rows of the kernel's VIEWS.
+        inputs: below which the outputs of earlier sessions may be mounted.
         seconds: of this session so far.
         augment: returns the training's augmentation for settings.
 
@@ -49,6 +60,9 @@ def write_results(run: "Run", result: "BlendResult", seconds: float, augment: Ca
     doing("writing the results")
     print(result.sentence(), flush=True)
     write_files(run, result, seconds)
+    written = read_metrics(run.output)
+    about = {name: written[name] for name in ("score_low", "score_high", "versions", "packages")}
+    write_model(run, result, views, inputs, about)
     decorate(run, result, augment)
     if names := untrained(run.state):
         print(f"The submission is of an untrained network ({'; '.join(names)}): give it more time.")

@@ -21,7 +21,14 @@ STATE, METRICS = "state/state.json", "metrics.json"
 MARKERS = {STATE: {"fingerprint", "micro_batches"}, METRICS: {"recipe", "val_accuracy_submitted"}}
 # Names that a run writes. A folder that has one of them but no marker is somebody else's.
 WRITTEN = ("submission.csv", "probabilities.npz", "history.csv", "photos.csv", "suspects.csv")
-WRITTEN += ("unlike.csv", "excluded.csv", "best.weights.h5", "report.html", "class_balance.png")
+WRITTEN += (
+    "unlike.csv",
+    "excluded.csv",
+    "model.json",
+    "best.keras",
+    "report.html",
+    "class_balance.png",
+)
 WRITTEN += ("confusion_matrix.png", "augmented.png", "learning_curves.png", *MARKERS)
 FOLDERS = ("state", "members", "report", "tensorboard")
 

@@ -1,0 +1,189 @@
+"""Predict new photos with a finished run, as that run predicted its own test photos."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pandas as pd
+import tensorflow as tf
+from tqdm import tqdm
+
+from kernelkit.config.members import at_scale
+from kernelkit.config.views import View
+from kernelkit.core.boundary import doing
+from kernelkit.core.problem import Problem
+from kernelkit.core.tables import read_csv
+from kernelkit.data.check import examine_all
+from kernelkit.data.find import list_files, photos_in, unpack
+from kernelkit.predict.calibration import apply_temperature
+from kernelkit.predict.ensemble import combine
+from kernelkit.predict.saved_model import SavedMember, SavedModel, SavedNetwork
+from kernelkit.predict.tta import predict_photos
+from kernelkit.train.devices import make_strategy
+
+NO_FILE = "there is no such file"
+
+
+# --------------------------------------------------------------------------------- the photos
+
+
+def find_photos(source: Path, scratch: Path) -> pd.DataFrame:
+    """Return the photos that a path names: columns file, as it is called there, and path.
+
+    Args:
+        source: a folder of any depth, a zip, one photo, or a CSV with a column of paths, which
+            are relative to the CSV's folder.
+        scratch: where a zip is unpacked.
+
+    Raises:
+        Problem: there is no such file or folder, or no photo in it.
+    """
+    if not source.exists():
+        raise Problem(f"--predict {source}: there is no such folder, zip, photo or CSV.")
+    if source.suffix.lower() == ".csv":
+        return _listed(source)
+    if source.suffix.lower() == ".zip":
+        source, _ = unpack(source, scratch, lambda name: True)
+    if source.is_file():
+        return pd.DataFrame({"file": [source.name], "path": [str(source)]})
+    found = photos_in(list_files(source).assign(packed=0)).rename(columns={"name": "file"})
+    if found.empty:
+        raise Problem(f"--predict {source} holds no photo: give a folder, a zip, a photo or a CSV.")
+    return found[["file", "path"]].reset_index(drop=True)
+
+
+def _listed(file: Path) -> pd.DataFrame:
+    table = read_csv(file)
+    for column in table:
+        paths = [file.parent / value for value in table[column]]
+        if any(path.is_file() for path in paths):
+            return pd.DataFrame({"file": table[column], "path": list(map(str, paths))})
+    raise Problem(
+        f"{file} has no column with paths of photos: write them relative to the CSV's folder, "
+        f"{file.parent}, or from the root."
+    )
+
+
+def with_reasons(photos: pd.DataFrame) -> pd.DataFrame:
+    """Return the photos with a column reason: why a photo can't be read, "" where it can."""
+    examined = examine_all([(path, True) for path in photos["path"]], None)
+    there = [Path(path).is_file() for path in photos["path"]]
+    reasons = [one.reason if here else NO_FILE for one, here in zip(examined, there, strict=True)]
+    return photos.assign(reason=reasons)
+
+
+# -------------------------------------------------------------------------------- the networks
+
+
+class Progress(keras.callbacks.Callback):
+    """Counts predicted photos in a progress bar."""
+
+    def __init__(self, bar: tqdm, batch_size: int, photos: int):
+        super().__init__()
+        self.bar, self.batch_size, self.left = bar, batch_size, photos
+
+    def on_predict_batch_end(self, batch, logs=None):  # noqa: D102
+        done = min(self.batch_size, self.left)
+        self.left -= done
+        self.bar.update(done)
+
+
+def predict_model(
+    model: SavedModel,
+    run: Path,
+    photos: pd.DataFrame,
+    configs: Mapping[str, object],
+    build: Callable[[object, int, Path | None], keras.Model],
+    augment: Callable,
+) -> np.ndarray:
+    """Return the calibrated probabilities of a blend, float32 [photos, classes].
+
+    Args:
+        model: the manifest of the run.
+        run: the folder that holds it.
+        photos: the readable ones, with a column path.
+        configs: the settings of each member, by its name.
+        build: returns a network for settings, a number of classes and a file of weights.
+        augment: returns the training's augmentation for settings.
+
+    Raises:
+        Problem: not even one photo fits into a device's memory.
+    """
+    doing("predicting")
+    passes = sum(len(network.views) for member in model.members for network in member.networks)
+    gpus = len(tf.config.list_logical_devices("GPU"))
+    began, calibrated = time.monotonic(), {}
+    with (
+        make_strategy(max(1, gpus)).scope(),
+        tqdm(total=passes * len(photos), desc="predicting", unit=" photos", disable=None) as bar,
+    ):
+        for member in model.members:
+            config = configs[member.name]
+
+            def predict(network: SavedNetwork, config=config) -> np.ndarray:
+                return _predict_network(network, config, model, run, photos, build, augment, bar)
+
+            mean = np.mean([*map(predict, member.networks)], axis=0, dtype=np.float64)
+            calibrated[member.name] = apply_temperature(np.float32(mean), member.temperature)
+    blended = combine(calibrated, {member.name: member.weight for member in model.members})
+    seconds = time.monotonic() - began
+    print(f"{len(photos)} photos in {passes} passes: {len(photos) / seconds:.0f} photos a second")
+    return blended if model.temperature == 1 else apply_temperature(blended, model.temperature)
+
+
+def _predict_network(
+    saved: SavedNetwork, config, model: SavedModel, run: Path, photos, build, augment, bar: tqdm
+) -> np.ndarray:
+    """Return the mean over a network's views, float32 [photos, classes]."""
+    network = keras.models.load_model(run / saved.file, compile=False)
+    config = dataclasses.replace(config, image_size=network.input_shape[1:3])
+    networks, passes = {1.0: network}, []
+    kept = model.kept_size and tuple(model.kept_size)
+    for fields in saved.views:
+        number, view = fields["number"], View(**{k: v for k, v in fields.items() if k != "number"})
+        sized = at_scale(config, view.scale)
+        if view.scale not in networks:
+            networks[view.scale] = build(sized, len(model.classes), None)
+            networks[view.scale].set_weights(network.get_weights())
+        transform = augment(sized) if view.trained else view.transform(*sized.image_size)
+        tables = SimpleNamespace(kept_size=kept)
+        counted = [Progress(bar, config.batch_size, len(photos))]
+        passes.append(
+            predict_photos(sized, tables, photos, networks[view.scale], transform, number, counted)
+        )
+    return np.float32(np.mean(passes, axis=0, dtype=np.float64))
+
+
+# -------------------------------------------------------------------------------- the settings
+
+
+def settings_of(member: SavedMember, config_class: type, **session):
+    """Return the settings of a member as the kernel's config.
+
+    Args:
+        member: of the manifest.
+        config_class: the kernel's dataclass of settings.
+        session: settings of this session, such as workers.
+
+    Raises:
+        Problem: the run has settings that this kernel does not know.
+    """
+    settings = {
+        k: v for k, v in as_tuples(member.settings).items() if k not in ("stages", "members")
+    }
+    known = {field.name for field in dataclasses.fields(config_class)}
+    if unknown := sorted(set(settings) - known):
+        raise Problem(
+            f"The run has settings that this kernel.py does not know ({', '.join(unknown)}): use "
+            "the kernel.py that made the run."
+        )
+    return config_class(**settings | session)
+
+
+def as_tuples(fields: Mapping) -> dict:
+    """Return fields that JSON has read, with tuples in place of lists."""
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}

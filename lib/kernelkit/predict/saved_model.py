@@ -1,0 +1,193 @@
+"""A finished run as a model: its networks as files that predict alone, and their manifest.
+
+Each network is one `.keras` file: uint8 photos [n, height, width, 3] in 0..255 to probabilities
+[n, classes], with its scaling inside and layers of Keras alone, so that
+`keras.models.load_model` opens it where nothing of this project is installed. `model.json` says
+how the networks are combined; it is written last, when all files it names are complete.
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kernelkit.config.views import View, views_of
+from kernelkit.core.contract import Member, read_json, unreadable
+from kernelkit.core.files import file_hash, write_atomically
+from kernelkit.core.problem import Problem
+from kernelkit.offline import find_in_outputs
+
+if TYPE_CHECKING:
+    import keras
+
+    from kernelkit.predict.ensemble import BlendResult
+    from kernelkit.train.plan import Run
+
+MANIFEST = "model.json"
+VERSION = 1  # of the manifest; a newer one is refused
+ALONE = "best.keras"  # the network of a run that trains only one
+
+
+@dataclass(frozen=True)
+class SavedNetwork:
+    """A network of a member: its file, and the views whose mean it predicts."""
+
+    fold: int
+    file: str  # relative to the manifest
+    sha256: str
+    views: list[dict]  # the fields of `View`, and `number`, which decides a view's random draws
+
+
+@dataclass(frozen=True)
+class SavedMember:
+    """A member of the blend, whose prediction is the mean over its networks."""
+
+    name: str
+    weight: float  # in the blend; the weights add up to 1
+    temperature: float  # by which its logits are divided, before the blend
+    settings: dict  # of its training
+    networks: list[SavedNetwork]
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """The content of model.json."""
+
+    competition: str
+    classes: list  # the labels in the order of the probabilities
+    frequencies: list[float]  # of the classes among the training photos
+    metric: str  # a row of METRICS
+    score: float  # its value on the validation photos
+    score_low: float  # the ends of its 95 % interval
+    score_high: float
+    layout: dict  # the fields of the competition's block
+    kept_size: list[int] | None  # to which photos are resized first; None: straight to the size
+    temperature: float  # by which the logits of the blend are divided, at last
+    members: list[SavedMember]
+    versions: dict[str, str]  # of Python and of the packages that decide the result
+    packages: str  # a hash of this project's
+    version: int = VERSION
+
+
+def write_network(network: "keras.Model", path: Path) -> None:
+    """Write a network to a `.keras` file, atomically.
+
+    Raises:
+        OSError: it can't be written, for example because the disk is full.
+    """
+    size = sum(weight.size * weight.itemsize + 4096 for weight in network.get_weights())
+    # HDF5 crashes the process where a disk is full, and the archive is made of a temporary copy.
+    write_atomically(path, network.save, 2 * size + (1 << 20))
+
+
+def write_model(
+    run: "Run", result: "BlendResult", views: Sequence[View], inputs: Path, about: dict
+) -> None:
+    """Write model.json into a run's folder, and copy networks of earlier sessions beside it.
+
+    Where a network's file is missing there is no manifest, and a line says so.
+
+    Args:
+        run: what it is; its results are written.
+        result: how the members are blended.
+        views: rows of the kernel's VIEWS.
+        inputs: below which the outputs of earlier sessions may be mounted.
+        about: fields of `SavedModel`: score_low, score_high, versions and packages.
+
+    Raises:
+        OSError: the manifest can't be written.
+    """
+    competition, tables = run.folds[0].competition, run.folds[0]
+    counts = tables.class_counts()["train"].to_numpy()
+    try:
+        members = [
+            SavedMember(
+                name,
+                weight,
+                result.temperatures[name],
+                result.members[name].settings,
+                _networks(run, result.members[name], views, inputs),
+            )
+            for name, weight in result.blend.weights.items()
+            if weight > 0
+        ]
+    except FileNotFoundError as missing:
+        print(f"{MANIFEST} is not written: there is no {missing}, a network of this blend.")
+        return
+    model = SavedModel(
+        competition=competition.layout.slug or competition.folder.name,
+        classes=list(competition.classes),
+        frequencies=(counts / counts.sum()).tolist(),
+        metric=competition.layout.metric,
+        score=result.score,
+        layout=dataclasses.asdict(competition.layout),
+        kept_size=tables.kept_size and list(tables.kept_size),
+        temperature=result.temperature,
+        members=members,
+        **about,
+    )
+    write_atomically(run.output / MANIFEST, json.dumps(dataclasses.asdict(model), indent=1))
+
+
+def _networks(
+    run: "Run", member: Member, views: Sequence[View], inputs: Path
+) -> list[SavedNetwork]:
+    settings = run.members.get(member.name)
+    offered = views_of(settings, views) if settings else list(views)
+    known = {view.name: {"number": n} | dataclasses.asdict(view) for n, view in enumerate(offered)}
+    found = []
+    for number, fold in sorted(member.folds.items()):
+        file = Path("members", member.name, f"fold-{number}.keras")
+        if not (run.output / file).is_file() and (run.output / ALONE).is_file():
+            file = Path(ALONE)
+        if not (run.output / file).is_file():
+            mounted = next(find_in_outputs(inputs, file.as_posix()), None)
+            if mounted is None:
+                raise FileNotFoundError(file)
+            write_atomically(run.output / file, partial(shutil.copyfile, mounted))
+        of_file = file_hash(run.output / file)
+        found.append(SavedNetwork(number, file.as_posix(), of_file, [known[n] for n in fold.views]))
+    return found
+
+
+def read_model(folder: Path) -> SavedModel:
+    """Return the manifest of a finished run, whose files are all there and as they were written.
+
+    Raises:
+        Problem: the folder holds no finished run, or one of a newer version, or a file is missing
+            or changed.
+    """
+    path = folder / MANIFEST
+    content = read_json(path)
+    if not content:
+        raise Problem(
+            f"{folder} holds no {MANIFEST}: give the output folder of a finished run with --run."
+        )
+    if content.get("version") != VERSION:
+        raise Problem(
+            f"{path} is of version {content.get('version')}, but this program reads version "
+            f"{VERSION}: use the kernel.py of the version that made the run, or train again."
+        )
+    try:
+        members = [
+            SavedMember(**one | {"networks": [SavedNetwork(**each) for each in one["networks"]]})
+            for one in content["members"]
+        ]
+        model = SavedModel(**content | {"members": members})
+    except (TypeError, KeyError) as error:
+        raise unreadable(path, error) from error
+    for network in (network for member in members for network in member.networks):
+        file = folder / network.file
+        if not file.is_file():
+            raise Problem(
+                f"{file} is missing, which {path} names: copy the whole folder of the run."
+            )
+        if file_hash(file) != network.sha256:
+            raise Problem(
+                f"{file} is not the file that {path} names (its hash differs): copy the run again."
+            )
+    return model

@@ -1,0 +1,183 @@
+"""Predict new photos with a finished run: predictions.csv, predictions.html, submission.csv."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+
+from kernelkit.core.boundary import doing
+from kernelkit.core.files import numbered, scratch_folder, write_atomically
+from kernelkit.core.problem import Problem
+from kernelkit.core.tables import read_csv
+from kernelkit.data.layout import Layout
+from kernelkit.data.names import WAYS_OF_FILES, Spellings
+from kernelkit.data.submission import fill
+from kernelkit.predict.apply import (
+    as_tuples,
+    find_photos,
+    predict_model,
+    settings_of,
+    with_reasons,
+)
+from kernelkit.predict.saved_model import SavedModel, read_model
+from kernelkit.report.files import write_table
+from kernelkit.report.pictures import Thumbnails
+from kernelkit.report.sheets import Photo, percent
+from kernelkit.report.writing import template
+
+PAGE = "predictions.html"
+SIDE = 6  # photos of a class that are shown as the surest, and as the least sure
+CLASSES = 60  # of which photos are shown, the most frequent ones
+
+
+def apply_run(
+    options,
+    config_class: type,
+    build: Callable[[object, int, Path | None], keras.Model],
+    augment: Callable,
+) -> None:
+    """Predict photos with a run, and write predictions.csv, its page, and perhaps a submission.
+
+    Args:
+        options: the command line's: predict (the photos), run, output, sample, all and workers.
+        config_class: the kernel's dataclass of settings.
+        build: returns a network for settings, a number of classes and a file of weights.
+        augment: returns the training's augmentation for settings.
+
+    Raises:
+        Problem: there is no such run, or no photo that can be read.
+        OSError: a file can't be written.
+    """
+    doing("reading the run")
+    run = options.run or Path("output")
+    model = read_model(run)
+    configs = {m.name: settings_of(m, config_class) for m in model.members}
+    output = options.output or next(p for p in numbered(Path("predictions")) if not p.exists())
+    scratch = scratch_folder("car-classification-predict", output)
+    doing("reading the photos")
+    photos = with_reasons(find_photos(options.predict, scratch))
+    readable = photos[photos["reason"] == ""].reset_index(drop=True)
+    if readable.empty:
+        raise Problem(
+            f"--predict {options.predict}: of {len(photos)} photos none can be read "
+            f"({photos['reason'].iloc[0]})."
+        )
+    probabilities = predict_model(model, run, readable, configs, build, augment)
+    table = prediction_table(photos, probabilities, model.classes, options.all)
+    write_table(table, output / "predictions.csv")
+    if options.sample:
+        submission = submission_of(options.sample, photos, probabilities, model)
+        write_table(submission, output / "submission.csv")
+    title = f"Predictions of {model.competition}"
+    write_predictions_page(table, photos, title, output)
+    shutil.rmtree(scratch, ignore_errors=True)
+    unreadable = len(photos) - len(readable)
+    print(f"{output / 'predictions.csv'}: {len(photos)} photos, {unreadable} of them unreadable")
+
+
+def prediction_table(
+    photos: pd.DataFrame, probabilities: np.ndarray, classes: Sequence, every_class: bool
+) -> pd.DataFrame:
+    """Return a row a photo: file, label, probability, second, second_probability and reason.
+
+    Args:
+        photos: columns file and reason.
+        probabilities: float [photos without a reason, classes].
+        classes: the labels in the order of the columns.
+        every_class: whether a column a class follows, with its probability.
+    """
+    names, readable = np.asarray(classes, dtype=object), (photos["reason"] == "").to_numpy()
+    order = np.argsort(-probabilities, axis=1, kind="stable")
+    table = photos[["file"]].copy()
+    for rank, column in enumerate(("label", "second")[: len(names)]):
+        table[column] = ""
+        table.loc[readable, column] = names[order[:, rank]]
+        values = np.take_along_axis(probabilities, order[:, rank : rank + 1], axis=1)[:, 0]
+        table.loc[readable, "probability" if rank == 0 else "second_probability"] = values
+    for position, name in enumerate(names if every_class else ()):
+        table.loc[readable, f"p_{name}"] = probabilities[:, position]
+    columns = ["file", "label", "probability"]
+    return table[[*columns, *table.columns.difference(columns, sort=False)]].assign(
+        reason=photos["reason"]
+    )
+
+
+def submission_of(
+    sample: Path, photos: pd.DataFrame, probabilities: np.ndarray, model: SavedModel
+) -> pd.DataFrame:
+    """Return a submission: the rows of a sample, each with what is predicted for its photo.
+
+    A row whose photo is missing or unreadable gets the frequencies of the classes in training; a
+    line counts these.
+
+    Args:
+        sample: the competition's sample submission.
+        photos: columns file and reason.
+        probabilities: float [photos without a reason, classes].
+        model: the manifest of the run.
+
+    Raises:
+        Problem: the sample can't be read, or does not fit the classes.
+    """
+    table, layout = read_csv(sample), Layout(**as_tuples(model.layout))
+    readable = photos.loc[photos["reason"] == "", "file"]
+    spellings = Spellings(readable, WAYS_OF_FILES)
+    rows = np.tile(np.float32(model.frequencies), (len(table), 1))
+    missing = 0
+    for number, Id in enumerate(table.iloc[:, 0]):
+        positions, _ = spellings.find(Id)
+        if len(positions) == 1:
+            rows[number] = probabilities[positions[0]]
+        missing += len(positions) != 1
+    if missing:
+        print(f"{missing} rows of {sample} have no readable photo: they get the usual frequencies.")
+    return fill(table, layout, model.classes, rows)
+
+
+def write_predictions_page(table: pd.DataFrame, photos: pd.DataFrame, title: str, folder: Path):
+    """Write the page of predictions.
+
+    Args:
+        table: as `prediction_table` returns it.
+        photos: column path, in the same rows.
+        title: of the page.
+        folder: where the page goes; links to photos are relative to it.
+
+    Raises:
+        Problem: Jinja2 is not installed.
+        OSError: it can't be written.
+    """
+    rows = table.assign(path=photos["path"].to_numpy())
+    readable, unreadable = rows[rows["reason"] == ""], rows[rows["reason"] != ""]
+    counts = readable["label"].astype(str).value_counts()
+    sheets = []
+    for label in counts.index[:CLASSES]:
+        ordered = readable[readable["label"].astype(str) == label]
+        ordered = ordered.sort_values("probability", ascending=False, kind="stable")
+        least = ordered.iloc[SIDE:].tail(SIDE).iloc[::-1]
+        sides = [("The surest", ordered.head(SIDE)), ("The least sure", least)]
+        shown = [(name, [_photo(row) for row in side.itertuples()]) for name, side in sides]
+        sheets.append((label, int(counts[label]), [side for side in shown if side[1]]))
+    thumbnails = Thumbnails(folder / "thumbnails.zip")
+    thumbnails.add(photo.path for _, _, sides in sheets for _, side in sides for photo in side)
+    page = template("predictions.html.j2").render(
+        title=title,
+        photos=len(rows),
+        counts=[(label, int(count), count / counts.iloc[0]) for label, count in counts.items()],
+        sheets=sheets,
+        hidden=max(0, len(counts) - CLASSES),
+        unreadable=[(row.file, row.reason) for row in unreadable.itertuples()],
+        thumbnail=thumbnails.uri,
+        size=thumbnails.size,
+    )
+    write_atomically(folder / PAGE, page)
+
+
+def _photo(row) -> Photo:
+    lines = [("first", row.label, percent(row.probability))]
+    if hasattr(row, "second"):
+        lines.append(("second", row.second, percent(row.second_probability)))
+    return Photo(row.file, row.path, lines, f"{row.file}: {row.label}")
