@@ -486,6 +486,34 @@ def check_sample(sample: pd.DataFrame, path: Path, layout: Layout) -> None:
         )
 
 
+def read_tests(folder: Path, layout: Layout, scratch: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the sample submission and the photos of its rows, without looking at labelled photos.
+
+    Args:
+        folder: the competition's.
+        layout: its block.
+        scratch: where zips and packed photos are unpacked.
+
+    Returns:
+        The sample, and columns Id and path, "" where a row's photo is missing.
+
+    Raises:
+        Problem: the sample can't be read.
+    """
+    if layout.packed:
+        folder, layout = unpacked(folder, layout, scratch)
+    sample = read_sample(folder, layout, scratch)
+    try:
+        sample, photos = find_tests(folder, layout, scratch, sample)
+        test, _ = read_test(folder, layout, photos, sample.iloc[:, 0])
+    except Problem as none:  # an empty folder, or photos of none of the rows
+        if sample.empty:
+            raise
+        print(f"{none} All rows get the same values.")
+        test = pd.DataFrame({"Id": sample.iloc[:, 0], "path": ""}, dtype=object)
+    return sample, test
+
+
 def read_test(
     folder: Path, layout: Layout, photos: pd.DataFrame, ids: pd.Series
 ) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -92,13 +92,53 @@ class Progress(keras.callbacks.Callback):
         self.bar.update(done)
 
 
+class LoadedNetwork:
+    """A network of a finished run, in all sizes that its views need.
+
+    Args:
+        saved: its part of the manifest.
+        config: the settings of its member.
+        model: the manifest.
+        run: the folder that holds it.
+        build: returns a network for settings, a number of classes and a file of weights.
+        augment: returns the training's augmentation for settings.
+    """
+
+    def __init__(self, saved: SavedNetwork, config, model: SavedModel, run: Path, build, augment):
+        network = keras.models.load_model(run / saved.file, compile=False)
+        self.config = dataclasses.replace(config, image_size=network.input_shape[1:3])
+        self.tables = SimpleNamespace(kept_size=model.kept_size and tuple(model.kept_size))
+        self.networks, self.classes = {1.0: network}, len(model.classes)
+        self.build, self.augment = build, augment
+
+    def predict(self, photos: pd.DataFrame, view: dict, bar: tqdm) -> np.ndarray:
+        """Return the probabilities of photos in one of the manifest's views, float32 [n, classes].
+
+        Args:
+            photos: the readable ones, with a column path.
+            view: its fields, as the manifest has them.
+            bar: counts the photos.
+        """
+        seen = View(**{name: value for name, value in view.items() if name != "number"})
+        sized = at_scale(self.config, seen.scale)
+        if seen.scale not in self.networks:
+            self.networks[seen.scale] = self.build(sized, self.classes, None)
+            self.networks[seen.scale].set_weights(self.networks[1.0].get_weights())
+        transform = self.augment(sized) if seen.trained else seen.transform(*sized.image_size)
+        counted = [Progress(bar, sized.batch_size, len(photos))]
+        network = self.networks[seen.scale]
+        return predict_photos(
+            sized, self.tables, photos, network, transform, view["number"], counted
+        )
+
+
+def all_devices() -> tf.distribute.Strategy:
+    """Return the strategy that predicts on all GPUs of this machine."""
+    return make_strategy(max(1, len(tf.config.list_logical_devices("GPU"))))
+
+
 def predict_model(
-    model: SavedModel,
-    run: Path,
-    photos: pd.DataFrame,
-    configs: Mapping[str, object],
-    build: Callable[[object, int, Path | None], keras.Model],
-    augment: Callable,
+    model: SavedModel, run: Path, photos: pd.DataFrame, configs: Mapping, build, augment
 ) -> np.ndarray:
     """Return the calibrated probabilities of a blend, float32 [photos, classes].
 
@@ -107,55 +147,47 @@ def predict_model(
         run: the folder that holds it.
         photos: the readable ones, with a column path.
         configs: the settings of each member, by its name.
-        build: returns a network for settings, a number of classes and a file of weights.
-        augment: returns the training's augmentation for settings.
+        build: as in `LoadedNetwork`.
+        augment: as in `LoadedNetwork`.
 
     Raises:
         Problem: not even one photo fits into a device's memory.
     """
     doing("predicting")
     passes = sum(len(network.views) for member in model.members for network in member.networks)
-    gpus = len(tf.config.list_logical_devices("GPU"))
-    began, calibrated = time.monotonic(), {}
+    began, found = time.monotonic(), {}
+    count = passes * len(photos)
     with (
-        make_strategy(max(1, gpus)).scope(),
-        tqdm(total=passes * len(photos), desc="predicting", unit=" photos", disable=None) as bar,
+        all_devices().scope(),
+        tqdm(total=count, desc="predicting", unit=" photos", disable=None) as bar,
     ):
         for member in model.members:
-            config = configs[member.name]
-
-            def predict(network: SavedNetwork, config=config) -> np.ndarray:
-                return _predict_network(network, config, model, run, photos, build, augment, bar)
-
-            mean = np.mean([*map(predict, member.networks)], axis=0, dtype=np.float64)
-            calibrated[member.name] = apply_temperature(np.float32(mean), member.temperature)
-    blended = combine(calibrated, {member.name: member.weight for member in model.members})
+            for saved in member.networks:
+                config = configs[member.name]
+                network = LoadedNetwork(saved, config, model, run, build, augment)
+                views = [network.predict(photos, view, bar) for view in saved.views]
+                found.setdefault(member.name, []).append(mean_of(views))
     seconds = time.monotonic() - began
-    print(f"{len(photos)} photos in {passes} passes: {len(photos) / seconds:.0f} photos a second")
+    print(f"{len(photos)} photos in {passes} passes: {count / seconds:.0f} photos a second")
+    return blend_of(model, found)
+
+
+def mean_of(predictions: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the mean of probabilities, float32."""
+    return np.float32(np.mean(predictions, axis=0, dtype=np.float64))
+
+
+def blend_of(model: SavedModel, found: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
+    """Return the blend of the members that have predictions, float32 [photos, classes].
+
+    Args:
+        model: the manifest.
+        found: the probabilities of one or more networks of a member, by the member's name.
+    """
+    members = [member for member in model.members if member.name in found]
+    calibrated = {m.name: apply_temperature(mean_of(found[m.name]), m.temperature) for m in members}
+    blended = combine(calibrated, {member.name: member.weight for member in members})
     return blended if model.temperature == 1 else apply_temperature(blended, model.temperature)
-
-
-def _predict_network(
-    saved: SavedNetwork, config, model: SavedModel, run: Path, photos, build, augment, bar: tqdm
-) -> np.ndarray:
-    """Return the mean over a network's views, float32 [photos, classes]."""
-    network = keras.models.load_model(run / saved.file, compile=False)
-    config = dataclasses.replace(config, image_size=network.input_shape[1:3])
-    networks, passes = {1.0: network}, []
-    kept = model.kept_size and tuple(model.kept_size)
-    for fields in saved.views:
-        number, view = fields["number"], View(**{k: v for k, v in fields.items() if k != "number"})
-        sized = at_scale(config, view.scale)
-        if view.scale not in networks:
-            networks[view.scale] = build(sized, len(model.classes), None)
-            networks[view.scale].set_weights(network.get_weights())
-        transform = augment(sized) if view.trained else view.transform(*sized.image_size)
-        tables = SimpleNamespace(kept_size=kept)
-        counted = [Progress(bar, config.batch_size, len(photos))]
-        passes.append(
-            predict_photos(sized, tables, photos, networks[view.scale], transform, number, counted)
-        )
-    return np.float32(np.mean(passes, axis=0, dtype=np.float64))
 
 
 # -------------------------------------------------------------------------------- the settings

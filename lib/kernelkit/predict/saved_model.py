@@ -154,8 +154,12 @@ def _networks(
     return found
 
 
-def read_model(folder: Path) -> SavedModel:
+def read_model(folder: Path, every_file: bool = True) -> SavedModel:
     """Return the manifest of a finished run, whose files are all there and as they were written.
+
+    Args:
+        folder: holds it.
+        every_file: whether the files are looked at; else whoever loads them finds out.
 
     Raises:
         Problem: the folder holds no finished run, or one of a newer version, or a file is missing
@@ -180,7 +184,7 @@ def read_model(folder: Path) -> SavedModel:
         model = SavedModel(**content | {"members": members})
     except (TypeError, KeyError) as error:
         raise unreadable(path, error) from error
-    for network in (network for member in members for network in member.networks):
+    for network in (network for member in members for network in member.networks if every_file):
         file = folder / network.file
         if not file.is_file():
             raise Problem(
