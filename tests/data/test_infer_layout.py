@@ -7,7 +7,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tiny_competition import HOME, load, photo, write_competition, write_csv, write_photo
 
 from ImageDataAugmentor.files import is_clutter, is_photo
 from kernelkit.core.problem import Problem
@@ -17,6 +16,7 @@ from kernelkit.data.infer_layout import layout_of, names_pattern
 from kernelkit.data.names import is_unsure, role_of
 from kernelkit.data.read import read_competition
 from kernelkit.offline import find_mounted
+from tiny_competition import HOME, load, photo, write_competition, write_csv, write_photo
 
 LABELS = ("cat", "dog", "emu")
 
