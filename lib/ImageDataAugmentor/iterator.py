@@ -33,7 +33,7 @@ class FlowSettings:
     verbose: bool = True
 
 
-@dataclass
+@dataclass(eq=False)
 class _Derived:
     """What follows from one version of the settings."""
 
@@ -177,9 +177,7 @@ class Iterator(keras.utils.PyDataset):
             self.epoch += self.batch_index == 0
         return self._read(self._lookahead, epoch, number, endless=True)
 
-    def next(self):
-        """Return the next batch, without end."""
-        return next(self)
+    next = __next__
 
     def reset(self) -> None:
         """Make `next` begin its epoch again."""

@@ -262,13 +262,13 @@ class Lookahead:
     def take(self, epoch: int, number: int, version: object, endless: bool = False) -> Batch:
         """Return batch `number` of `epoch`, filled. Several threads may call this.
 
-        Batches that were started under another `version` of the settings are dropped. If
+        Batches that were started under another object of `version` are dropped. If
         `endless`, the next epoch's batches are started after the last one of an epoch.
         """
         if self._pid != os.getpid():  # A forked child lacks the threads that fill the batches.
             self._begin()
         with self._lock:
-            if version != self._version:
+            if version is not self._version:
                 self._drop()
             self._version = version
             batch = self._pending.pop((epoch, number), None)
