@@ -50,7 +50,9 @@ def filled(monkeypatch):
 
 def test_started_when_threads_have_had_enough_to_do(photos, filled, monkeypatch):
     monkeypatch.setattr(workers_module, "_WORTH_A_START", 1000.0)
-    iterator, threads_alone = flow(photos, processes=None), flow(photos, processes=False)
+    iterator = flow(photos, processes=None)
+    # With another number of workers it shares none of the processes.
+    threads_alone = flow(photos, processes=False, workers=3)
     expected = epochs(threads_alone, 3)
     same(epochs(iterator, 1), expected[: len(iterator)])
     assert not children(iterator)
