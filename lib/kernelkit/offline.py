@@ -1,4 +1,4 @@
-"""Where Kaggle mounts the sources of a kernel below its input folder."""
+"""Do without internet: find data, weights and wheels that are mounted below Kaggle's inputs."""
 
 import importlib
 import itertools
@@ -9,26 +9,30 @@ import sys
 import tempfile
 import zipfile
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from kernelkit.core.files import file_hash
 from kernelkit.core.problem import Problem
 
 DEPTH = 5  # folders below the inputs that are searched where a source is in no known place
+# Where a dataset's own folder lies below Kaggle's inputs; it depends on the machine's image.
+DATASETS = ("*", "*/*", "datasets/*/*")
+USUAL_PLACES = [f"{dataset}/{sub}" for dataset in DATASETS for sub in ("", "weights/")]
+DEEPEST = 6  # levels below the inputs that are searched for weights
+MOST_FOLDERS = 2000  # that are searched for them
+MOST_ENTRIES = 1000  # a folder with more holds photos: what lies below it is not searched
+
+
+# --- what is mounted ---
 
 
 def find_mounted(inputs: Path, slug: str, marker: Sequence[str]) -> Path:
     """Return the only folder below Kaggle's inputs that holds a competition's files.
 
     A source lies at `<slug>`, `<owner>/<slug>` or `<kind>/<owner>/<slug>`, depending on the image;
-    these places are looked at first, then every folder down to five levels.
-
-    Args:
-        inputs: the folder below which sources are mounted.
-        slug: the competition's name at Kaggle.
-        marker: files that the folder holds, relative to it; each may be packed in a zip of its
-            name.
+    these places are looked at first, then every folder down to five levels. `marker` names files
+    that the folder holds, each of which may be packed in a zip of its name.
 
     Raises:
         Problem: there is no such folder, or several that can't be told apart.
@@ -38,7 +42,7 @@ def find_mounted(inputs: Path, slug: str, marker: Sequence[str]) -> Path:
     sought = f"competition data (a folder that holds {' and '.join(marker)}) below {inputs}"
     for pattern in known + anywhere:
         places = sorted(inputs.glob(pattern))
-        found = [place for place in places if all(lies_in(place, file) for file in marker)]
+        found = [place for place in places if all(_lies_in(place, file) for file in marker)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -49,18 +53,7 @@ def find_mounted(inputs: Path, slug: str, marker: Sequence[str]) -> Path:
     )
 
 
-def find_in_outputs(inputs: Path, pattern: str) -> Iterator[Path]:
-    """Yield the files that match `pattern` in outputs of earlier sessions, the upper ones first.
-
-    Args:
-        inputs: the folder below which outputs are mounted, each down to five levels.
-        pattern: of `Path.glob`, relative to an output.
-    """
-    for depth in range(1, DEPTH + 1):
-        yield from sorted(inputs.glob(f"{depth * '*/'}{pattern}"))
-
-
-def lies_in(place: Path, file: str) -> bool:
+def _lies_in(place: Path, file: str) -> bool:
     """Tell whether a folder holds a file, or a zip of its name, or one zip with the file in it."""
     if (place / file).exists() or (place / f"{file}.zip").exists():
         return True
@@ -71,12 +64,16 @@ def lies_in(place: Path, file: str) -> bool:
         return not {file, f"{file}.zip"}.isdisjoint(bundle.namelist())
 
 
-# Where a dataset's own folder lies below Kaggle's inputs; it depends on the machine's image.
-DATASETS = ("*", "*/*", "datasets/*/*")
-USUAL_PLACES = [f"{dataset}/{sub}" for dataset in DATASETS for sub in ("", "weights/")]
-DEEPEST = 6  # levels below the inputs that are searched
-MOST_FOLDERS = 2000  # that are searched
-MOST_ENTRIES = 1000  # a folder with more holds photos: what lies below it is not searched
+def find_in_outputs(inputs: Path, pattern: str) -> Iterator[Path]:
+    """Yield the files of a glob pattern in mounted outputs of earlier sessions, upper ones first.
+
+    Each output lies down to five levels below `inputs`; the pattern is relative to it.
+    """
+    for depth in range(1, DEPTH + 1):
+        yield from sorted(inputs.glob(f"{depth * '*/'}{pattern}"))
+
+
+# --- weights ---
 
 
 def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | None:
@@ -98,34 +95,59 @@ def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | 
     """
     if wanted == "none":
         return None
-    manifest = lib / "weights" / "manifest.json"
+    folder = lib / "weights"
+    entry = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get(backbone)
     if wanted not in ("imagenet", "drawn"):
-        return own_file(backbone, Path(wanted), manifest)
-    entry = manifest_entry(backbone, wanted, manifest)
-    if wanted == "drawn":
-        path = lib / "weights" / entry["file"]
-        if not path.is_file():
-            raise Problem(
-                f"The drawn weights of {backbone} are missing: take {path.name} from the "
-                f"repository into {path.parent} and run `ship bundle`, or ask for --weights none."
-            )
-        return verified(path, entry)
-    found = find_file(entry["file"], lib / "weights", inputs)
-    return verified(found, entry) if found else download_weights(backbone, entry)
+        return _own_file(backbone, Path(wanted), entry, folder)
+    kind = "imagenet" if entry and entry["url"] else "drawn"  # those come with the repository
+    if not entry or kind != wanted:
+        name = {"imagenet": "ImageNet", "drawn": "drawn"}[wanted]
+        others = f"{kind} or --weights none" if entry else "none"
+        raise Problem(f"{backbone} has no {name} weights: ask for --weights {others}.")
+    found = folder / entry["file"]
+    if wanted == "imagenet":
+        found = _find_file(entry["file"], folder, inputs)
+    elif not found.is_file():
+        raise Problem(
+            f"The drawn weights of {backbone} are missing: take {found.name} from the repository "
+            f"into {folder} and run `ship bundle`, or ask for --weights none."
+        )
+    if found is None:
+        return _download_weights(backbone, entry)
+    hashes = {"sha256": entry["sha256"], "md5": entry["md5"]}
+    if reason := mismatch(found, entry["size"], hashes):
+        raise Problem(f"{found} is damaged: it {reason}. Upload it again.")
+    return found
 
 
-def own_file(backbone: str, path: Path, manifest: Path) -> Path:
-    """Return the file `path`, or the one of the backbone's row of the manifest in a folder.
+def mismatch(
+    path: Path,
+    size: int | None,
+    hashes: dict[str, str | None],
+    hash_of: Callable[[Path, str], str] = file_hash,
+) -> str:
+    """Return how a file differs from the published size and hashes, "" where it does not.
 
-    Raises:
-        Problem: the file is missing, or the manifest has no such row.
+    None is not compared. `hashes` are hexadecimal, by hashlib's names of their algorithms.
     """
+    if not path.is_file():
+        return "is not there"
+    found = path.stat().st_size
+    if size is not None and found != size:
+        return f"has {found:,} bytes instead of {size:,}"
+    for algorithm, published in hashes.items():
+        if published and (digest := hash_of(path, algorithm)) != published.lower():
+            return f"has the {algorithm.upper()} {digest} instead of the published {published}"
+    return ""
+
+
+def _own_file(backbone: str, path: Path, entry: dict | None, folder: Path) -> Path:
+    """Return the file `path`, or in a folder `path` the one that the manifest's row names."""
     if path.is_dir():
-        entry = json.loads(manifest.read_text(encoding="utf-8")).get(backbone)
         if not entry:
             raise Problem(
-                f"{manifest} doesn't say which file in {path} is of {backbone}: give --weights the "
-                "file itself."
+                f"{folder / 'manifest.json'} doesn't say which file in {path} is of {backbone}: "
+                "give --weights the file itself."
             )
         path = path / entry["file"]
     if not path.is_file():
@@ -133,33 +155,18 @@ def own_file(backbone: str, path: Path, manifest: Path) -> Path:
     return path
 
 
-def manifest_entry(backbone: str, wanted: str, manifest: Path) -> dict:
-    """Return a backbone's row of the manifest if its weights are of the kind that is wanted.
-
-    Rows with a url are ImageNet weights; those without come with the repository.
-    """
-    entry = json.loads(manifest.read_text(encoding="utf-8")).get(backbone)
-    kind = "imagenet" if entry and entry["url"] else "drawn"
-    if entry and kind == wanted:
-        return entry
-    name = {"imagenet": "ImageNet", "drawn": "drawn"}[wanted]
-    other = f"{kind} or --weights none" if entry else "none"
-    raise Problem(f"{backbone} has no {name} weights: ask for --weights {other}.")
-
-
-def find_file(name: str, own: Path, inputs: Path) -> Path | None:
+def _find_file(name: str, own: Path, inputs: Path) -> Path | None:
     """Return the first file called `name`: in the folder `own`, else below `inputs`.
 
     The folders in which datasets usually hold weights are looked at first, then the others.
     """
-    if (own / name).is_file():
-        return own / name
     usual = (path for place in USUAL_PLACES for path in sorted(inputs.glob(place + name)))
-    searched = (folder / name for folder in searched_folders(inputs))
-    return next((path for path in itertools.chain(usual, searched) if path.is_file()), None)
+    searched = (folder / name for folder in _folders_below(inputs))
+    places = itertools.chain([own / name], usual, searched)
+    return next((path for path in places if path.is_file()), None)
 
 
-def searched_folders(inputs: Path) -> Iterator[Path]:
+def _folders_below(inputs: Path) -> Iterator[Path]:
     """Yield the folders below `inputs`, the upper ones first, but no more than a bounded number.
 
     A competition's photos may lie there, 100,000 files on a slow disk: folders of very many files
@@ -171,50 +178,20 @@ def searched_folders(inputs: Path) -> Iterator[Path]:
             return
         folder, depth = waiting.popleft()
         yield folder
-        entries = list_entries(folder) if depth < DEEPEST else []
-        if len(entries) <= MOST_ENTRIES:
-            below = sorted(entry.path for entry in entries if entry.is_dir())
-            waiting.extend(
-                (Path(path), depth + 1) for path in below if Path(path) != inputs / "competitions"
-            )
+        if depth == DEEPEST:
+            continue
+        try:
+            with os.scandir(folder) as entries:
+                first = list(itertools.islice(entries, MOST_ENTRIES + 1))
+        except OSError:  # for example one that may not be read
+            continue
+        if len(first) <= MOST_ENTRIES:
+            below = sorted(Path(entry.path) for entry in first if entry.is_dir())
+            waiting.extend((path, depth + 1) for path in below if path != inputs / "competitions")
 
 
-def list_entries(folder: Path) -> list[os.DirEntry]:
-    """Return what a folder holds, at most one entry more than `MOST_ENTRIES`."""
-    try:
-        with os.scandir(folder) as entries:
-            return list(itertools.islice(entries, MOST_ENTRIES + 1))
-    except OSError:  # for example one that may not be read
-        return []
-
-
-def verified(path: Path, entry: dict) -> Path:
-    """Return `path` if its file is the one that the manifest's row describes.
-
-    Raises:
-        Problem: its size or a hash differs.
-    """
-    if differing := mismatch(path, entry):
-        raise Problem(f"{path} is damaged: its {differing} is not the manifest's. Upload it again.")
-    return path
-
-
-def mismatch(path: Path, entry: dict) -> str | None:
-    """Return the name of what differs between a weight file and its manifest row, or None."""
-    if path.stat().st_size != entry["size"]:
-        return "size"
-    for algorithm in ("sha256", "md5"):
-        if entry[algorithm] and file_hash(path, algorithm) != entry[algorithm]:
-            return algorithm
-    return None
-
-
-def download_weights(backbone: str, entry: dict) -> Path:
-    """Return the weights from Keras' cache or, on a machine with internet, from its download.
-
-    Raises:
-        Problem: there is no internet, or the file is damaged; the sentence says what to attach.
-    """
+def _download_weights(backbone: str, entry: dict) -> Path:
+    """Return the weights from Keras' cache or, on a machine with internet, from its download."""
     import keras  # slow to import, and needed only where nothing is mounted
 
     try:
@@ -230,19 +207,7 @@ def download_weights(backbone: str, entry: dict) -> Path:
         ) from error
 
 
-def why_unusable() -> str | None:
-    """Return why the albumentations that Python finds can't be used, or None if it can.
-
-    Version 2 or later is needed.
-    """
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # don't ask PyPI for a newer version
-    try:
-        albumentations = importlib.import_module("albumentations")
-    except Exception as error:  # a broken installation can raise any type
-        text = str(error).partition("\n")[0]
-        return f"albumentations can't be imported ({type(error).__name__}: {text})"
-    version = albumentations.__version__
-    return f"albumentations {version} is too old" if int(version.split(".")[0]) < 2 else None
+# --- wheels ---
 
 
 def ensure_albumentations(lib: Path) -> None:
@@ -254,13 +219,13 @@ def ensure_albumentations(lib: Path) -> None:
     Raises:
         SystemExit: there are no wheels, or they don't help; its text is one sentence.
     """
-    if not (reason := why_unusable()):
+    if not (reason := _why_unusable()):
         return
     lock = lib / "wheels" / "requirements.txt"
     if not lock.is_file():
         raise SystemExit(
-            f"kernel.py: {reason}, and {lib} has no wheels: here, `pip install -e .` in the "
-            "project's folder mends it; for Kaggle, run `ship wheels` and `ship bundle`, and "
+            f"kernel.py: {reason}, and {lib} has no wheels: here, install the project with `pip "
+            "install -e .` in its folder; for Kaggle, run `ship wheels` and `ship bundle`, and "
             "attach the new version of that dataset."
         )
     target = tempfile.mkdtemp(prefix="wheels-")
@@ -274,9 +239,21 @@ def ensure_albumentations(lib: Path) -> None:
     sys.path.insert(0, target)
     importlib.invalidate_caches()
     errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-    failure = (errors or [done.stderr])[0] if done.returncode else why_unusable()
+    failure = (errors or [done.stderr])[0] if done.returncode else _why_unusable()
     if failure:
         raise SystemExit(
             f"kernel.py: {reason}, and the wheels in {lock.parent} don't help: {failure}"
         )
     print(f"{reason}: using the wheels in {lock.parent} instead.", file=sys.stderr, flush=True)
+
+
+def _why_unusable() -> str:
+    """Return why the albumentations that Python finds can't be used, "" if it can."""
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # don't ask PyPI for a newer version
+    try:
+        albumentations = importlib.import_module("albumentations")
+    except Exception as error:  # a broken installation can raise any type
+        text = str(error).partition("\n")[0]
+        return f"albumentations can't be imported ({type(error).__name__}: {text})"
+    version = albumentations.__version__
+    return f"albumentations {version} is too old" if int(version.split(".")[0]) < 2 else ""

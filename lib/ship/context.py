@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from pydantic import BaseModel
 
 from kernelkit.core.boundary import Boundary
 from kernelkit.core.files import write_atomically
@@ -28,12 +29,20 @@ from ship.project.contents import sha256
 from ship.project.hashes import HASHES
 from ship.project.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project
 
-CONFIG = {"recipe": str, "backbone": str, "weights_files": [str], "competition": str}
-CONFIG_SCHEMA = CONFIG | {"config": dict}  # of the kernel's answer to --show-config
 OCCUPIED = (
     "another ship is sending something of this project ({holder}): wait for it, or end it and run "
     "the same command again; it goes on where the other stopped."
 )
+
+
+class ShownConfig(BaseModel):
+    """The schema of the kernel's answer to --show-config."""
+
+    recipe: str
+    backbone: str
+    weights_files: list[str]
+    competition: str
+    config: dict | None = None
 
 
 @dataclass
@@ -66,8 +75,8 @@ class Context:
         runs = project.runs
         HASHES.open(runs / "hashes.json")
         remote = Remote(runs / "uploads", Timeouts.from_environment())
-        ledger = Ledger(runs / "ledger.jsonl")
-        return cls(project, remote, State(runs / "state.json"), ledger, boundary, dry_run, **more)
+        state, ledger = State.open(runs / "state.json"), Ledger(runs / "ledger.jsonl")
+        return cls(project, remote, state, ledger, boundary, dry_run, **more)
 
     def doing(self, what: str) -> None:
         """Note what is done from now on: the sentence about an error names it after "while"."""
@@ -210,16 +219,15 @@ class Context:
             elif given or arguments.defaults:
                 self._settings = given
             else:
-                last, place = self.state.values, self._place
-                of_kernel = last.get("settings_for", place) == place
-                self._settings = dict(last.get("settings") or {}) if of_kernel else {}
+                of_kernel = self.state.settings_for in ("", self._place)
+                self._settings = dict(self.state.settings) if of_kernel else {}
                 if text := settings_text(self._settings):
                     say(f"settings of the last push: {text} (--defaults drops them)")
         return self._settings
 
     def remember(self, settings: Mapping[str, str]) -> None:
         """Keep settings for the next command that names none."""
-        self.state.values |= {"settings": dict(settings), "settings_for": self._place}
+        self.state.settings, self.state.settings_for = dict(settings), self._place
         self.state.save()
 
     @property
@@ -239,13 +247,13 @@ class Context:
         kept = self.project.runs / "config.json"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             shown = loads(kept.read_text(encoding="utf-8"))
-            if shown["key"] == key and not _config_error(shown["config"]):
+            if shown["key"] == key and not schema_error(shown["config"], ShownConfig):
                 return shown["config"]
         try:
             config = self.project.show_config(text)
         except Problem as problem:
             raise self._about_settings(settings, problem) from None
-        if wrong := _config_error(config):
+        if wrong := schema_error(config, ShownConfig):
             raise Problem(f"{self.project.code.name} --show-config does not answer: {wrong}.")
         with self.sharing(kept):
             write_atomically(kept, json.dumps({"key": key, "config": without_secrets(config)}))
@@ -262,11 +270,3 @@ class Context:
             f"{self.project.code.name} has no setting {unknown[0]!r}{likely} `ship push --help` "
             "lists them all."
         )
-
-
-def _config_error(config: Any) -> str:
-    """Return why a value is no answer to --show-config, "" when it is one."""
-    if error := schema_error(config, CONFIG_SCHEMA):
-        return error
-    missing = [name for name in CONFIG if config.get(name) is None]
-    return f"{', '.join(missing)} missing" if missing else ""

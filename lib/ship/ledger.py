@@ -1,7 +1,6 @@
-"""The record of a run: what it was made of, which steps it has behind it, and what verified each.
+"""What `ship` remembers in `runs/`: the record of every run, and what is being sent.
 
-A record lives in the ledger as the row of its name: "car-classification-v3" for a kernel's version,
-or "mine.csv-1a2b3c4d" for a file of one's own that was submitted.
+Both are saved before a change is sent to Kaggle, and again afterwards.
 """
 
 import dataclasses
@@ -9,37 +8,44 @@ import json
 import math
 import os
 import re
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from filelock import FileLock
+from pydantic import AfterValidator, Field, StrictBool, StrictFloat, StrictInt, ValidationError
 
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
 from ship.kaggle.credentials import without_secrets
-from ship.kaggle.response_schemas import REF, RUN, inward, loads, schema_error
+from ship.kaggle.response_schemas import (
+    REF,
+    RUN,
+    adapter_of,
+    error_text,
+    loads,
+    schema_error,
+    stays_inside,
+)
 from ship.output import say
 
-REHEARSAL = "SHIP_REHEARSAL"
-"""The environment variable that tells `ship` that it is rehearsed."""
+REHEARSAL = "SHIP_REHEARSAL"  # the environment variable of a `ship` that is rehearsed
 
-MOST_VERSIONS = 1_000_000
-"""No kernel has more versions."""
-
-FAILED = ("error", "cancel_acknowledged")
-"""Status words of runs that ended without a result, as a record has them."""
+FAILED = ("error", "cancel_acknowledged")  # how runs without a result end, in Kaggle's words
 ENDED = ("complete", *FAILED)
-LOST = "lost"
-"""The status of a version that a sweep has given up, because Kaggle gave it no known status."""
-REFUSED = "refused"
-"""The status of a version that Kaggle runs without one of its sources."""
+LOST = "lost"  # given up by a sweep, because Kaggle gave no known status
+REFUSED = "refused"  # running at Kaggle without one of its sources
+
+Ref = Annotated[str, Field(pattern=f"^({REF.pattern})?$")]
+"""A name "owner/slug", or "" where there is none."""
+
+
+def _inside(files: dict[str, int]) -> dict[str, int]:
+    return {name: size for name, size in files.items() if stays_inside(name)}
 
 
 def rehearsing() -> bool:
-    """Tell whether this `ship` is rehearsed: Kaggle, its pages and its user are played."""
+    """Tell whether this `ship` is rehearsed: Kaggle, its pages and its user are simulated."""
     return REHEARSAL in os.environ
 
 
@@ -47,81 +53,58 @@ def rehearsing() -> bool:
 class Submission:
     """A file's submission; `digest` is "" where there is none."""
 
-    digest: str = ""
-    """The first 16 digits of the file's SHA-256."""
+    digest: str = ""  # first 16 digits of the file's SHA-256
     file: str = ""
-    mark: str = ""
-    """A random text in the message, which tells this submission from all others."""
-    ref: int = 0
-    """Kaggle's number of it; 0 while nobody knows whether it arrived."""
-    refs_before: list = field(default_factory=list)
-    """The numbers of the submissions that were listed before it was sent."""
-    count_before: int = -1
-    """How many submissions Kaggle counted then; -1 when it did not tell."""
+    mark: str = ""  # random text in its message, which tells it from all others
+    ref: StrictInt = 0  # its number at Kaggle; 0 while nobody knows whether it arrived
+    refs_before: list[StrictInt] = field(default_factory=list)  # those listed before it was sent
+    count_before: StrictInt = -1  # how many Kaggle counted then; -1 where it did not tell
 
     @property
     def token(self) -> str:
-        """What its message holds and no other does."""
+        """The part of its message that no other has."""
         return f"{self.digest}.{self.mark}"
 
 
 @dataclass
 class Run:
-    """One version of a kernel, or a file of one's own, from its push to its score."""
+    """A version of a kernel, or a file of one's own, from its push to its score."""
 
-    name: str
-    kernel: str = ""
-    """"owner/slug" as Kaggle calls it; "" for a file of one's own."""
-    version: int = 0
+    name: str  # "car-classification-v3" of a version, "mine.csv-1a2b3c4d" of a file
+    kernel: Ref = ""  # "" for a file of one's own
+    version: Annotated[StrictInt, Field(ge=0, lt=1_000_000)] = 0
     time: str = ""
     commit: str = ""
     recipe: str = ""
     backbone: str = ""
     image_size: str = ""
-    settings: dict[str, str] = field(default_factory=dict)
-    """The overrides that it was pushed with."""
-    time_limit: float | None = None
-    """The most minutes that it may take; None where the kernel does not tell."""
-    code: str = ""
-    """A hash of the script without its overrides, and of its metadata."""
-    data: str = ""
-    """A hash of what the run needs of the dataset: code, weights and wheels."""
+    settings: dict[str, str] = field(default_factory=dict)  # the overrides it was pushed with
+    time_limit: StrictFloat | None = None  # minutes; None where the kernel does not tell
+    code: str = ""  # hash of the script without its overrides, and of its metadata
+    data: str = ""  # hash of the packages, weights and wheels that it needs
     competition: str = ""
-    """The competition's slug; "" in records of older versions of `ship`."""
-    dataset: str = ""
-    """"owner/slug/version" of the dataset that was to be mounted."""
-    packages: str = ""
-    """A hash of the packages in it."""
-    found: str = ""
-    """The hash of the packages that the run has found, as its metrics.json tells."""
+    dataset: Annotated[str, Field(pattern=f"^({REF.pattern}/[0-9]{{1,9}})?$")] = ""  # with version
+    packages: str = ""  # hash of the packages in that dataset
+    found: str = ""  # hash of the packages that the run found, by its metrics.json
     mark: str = ""
-    continues: str = ""
-    """The name of the run whose output it goes on from; "" where there is none."""
-    status: str = ""
-    """"pushed", "refused", or Kaggle's last word in small letters: "complete", "error", ..."""
-    failure: str = ""
-    """Why it failed, or which source was refused."""
-    session: int = 0
-    """The number of Kaggle's session, as its log tells it; 0 while unknown."""
-    verified: dict[str, str] = field(default_factory=dict)
-    """What verified each step that is done: pushed, ended, fetched, submitted, scored."""
-    files: dict[str, int] = field(default_factory=dict)
-    """The files that were fetched, with their sizes in bytes."""
+    continues: str = ""  # the run whose output it goes on from
+    status: str = ""  # "pushed", "refused", "lost", or Kaggle's last word in small letters
+    failure: str = ""  # why it failed, or which source was refused
+    session: StrictInt = 0  # number of Kaggle's session, from its log
+    verified: dict[str, str] = field(default_factory=dict)  # each step that is done: what proves it
+    files: Annotated[dict[str, StrictInt], AfterValidator(_inside)] = field(default_factory=dict)
     submission: Submission = field(default_factory=Submission)
-    metric: str = "accuracy"
-    """The competition's, as metrics.json names it."""
-    greater_is_better: bool = True
-    score: float | None = None
-    """Its value on the validation photos of what is submitted."""
-    score_low: float | None = None
-    """The lower end of the value's 95 % interval."""
-    score_high: float | None = None
-    val_accuracy: float | None = None
-    val_accuracy_tta: float | None = None
-    val_accuracy_submitted: float | None = None
-    val_images: int | None = None
-    gpu_minutes: float | None = None
-    public_score: float | None = None
+    metric: str = "accuracy"  # the competition's
+    greater_is_better: StrictBool = True
+    score: StrictFloat | None = None  # the metric of what is submitted, on the validation photos
+    score_low: StrictFloat | None = None  # its 95 % interval
+    score_high: StrictFloat | None = None
+    val_accuracy: StrictFloat | None = None
+    val_accuracy_tta: StrictFloat | None = None
+    val_accuracy_submitted: StrictFloat | None = None
+    val_images: StrictInt | None = None
+    gpu_minutes: StrictFloat | None = None
+    public_score: StrictFloat | None = None
 
     @property
     def page(self) -> str:
@@ -130,22 +113,22 @@ class Run:
 
     @property
     def shown_page(self) -> str:
-        """The address of the run's page behind a colon; "" in a rehearsal, which has no pages."""
+        """The address behind a colon; "" in a rehearsal, which has no pages."""
         return "" if rehearsing() else f": {self.page}"
 
     @property
     def ended(self) -> bool:
-        """Whether the run is over, by a status that Kaggle has told."""
+        """Whether the run is over, by a status of Kaggle's."""
         return self.status in ENDED or "ended" in self.verified
 
     @property
     def failed(self) -> bool:
-        """Whether the run is over and has no result, or lacks a source."""
+        """Whether the run is over without a result, or lacks a source."""
         return self.status in (*FAILED, REFUSED)
 
     @property
     def of_other_code(self) -> bool:
-        """Whether the run has found other packages than those that it was pushed for."""
+        """Whether the run found other packages than those that it was pushed for."""
         return bool(self.packages and self.found) and self.packages != self.found
 
     @property
@@ -160,30 +143,31 @@ class Run:
 
     @property
     def value(self) -> float | None:
-        """The metric's value of what is submitted, or the nearest accuracy that is known."""
+        """The metric of what is submitted, or the nearest accuracy that is known."""
         known = (self.score, self.val_accuracy_submitted, self.val_accuracy_tta, self.val_accuracy)
         return next((value for value in known if value is not None), None)
 
     def merit(self, value: float | None) -> float:
-        """Return a value with the sign by which greater is better; the least for an unknown one."""
+        """Return a value with the sign by which greater is better; -inf for None."""
         if value is None:
             return -math.inf
         return value if self.greater_is_better else -value
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> "Run":
-        """Return the record in a row of the ledger; what can't be a part of one is left out."""
-        run = typed(cls, row | {"name": row["run"]})
-        if not REF.fullmatch(run.kernel):
-            run.kernel, run.version = "", 0
-        run.version = run.version if 0 <= run.version < MOST_VERSIONS else 0
-        if not re.fullmatch(rf"{REF.pattern}/[0-9]{{1,9}}", run.dataset):
-            run.dataset = ""
-        run.files = {name: size for name, size in run.files.items() if inward(name)}
+        """Return the record in a row of the ledger, without values that no record can have."""
+        values = row | {"name": row["run"]}
+        try:
+            run = adapter_of(cls).validate_python(values)
+        except ValidationError as error:
+            wrong = {fault["loc"][0] for fault in error.errors()}
+            kept = {name: value for name, value in values.items() if name not in wrong}
+            run = adapter_of(cls).validate_python(kept)
+        run.version = run.version if run.kernel else 0
         return run
 
     def row(self) -> dict[str, Any]:
-        """Return what a row of the ledger holds of it, without what is not known."""
+        """Return all values but the name, as the ledger keeps them."""
         values = dataclasses.asdict(self)
         del values["name"]
         return values
@@ -195,7 +179,7 @@ def run_name(kernel: str, version: int) -> str:
 
 
 def file_run_name(name: str, digest: str) -> str:
-    """Return the name of the record of a file of one's own; any file's name gives a safe one."""
+    """Return the name of the record of a file of one's own, safe whatever the file's is."""
     safe = re.sub(r"[/\\:*?\"<>|\x00-\x1f\x7f\ud800-\udfff]", "-", name).lstrip(".") or "file"
     return f"{safe.encode()[:100].decode(errors='ignore')}-{digest[:8]}"
 
@@ -205,131 +189,11 @@ def settings_text(settings: dict[str, str]) -> str:
     return " ".join(f"{name}={text}" for name, text in settings.items())
 
 
-def typed(kind: type, values: dict[str, Any]) -> Any:
-    """Return a dataclass filled with those values that have the type of their field.
-
-    Whatever else a damaged or a newer file holds is left at its default.
-    """
-    hints = typing.get_type_hints(kind)
-    kept = {}
-    for name, hint in hints.items():
-        value = values.get(name)
-        if dataclasses.is_dataclass(hint):
-            kept[name] = typed(hint, value if isinstance(value, dict) else {})
-        elif name in values and fits(value, hint):
-            kept[name] = value
-    return kind(**kept)
-
-
-def fits(value: Any, hint: Any) -> bool:
-    """Tell whether a JSON value is of a type; an int is a float, but a bool is no number."""
-    if isinstance(hint, types.UnionType):
-        return any(fits(value, kind) for kind in typing.get_args(hint))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int and isinstance(value, bool):
-        return False
-    if isinstance(hint, re.Pattern):
-        return isinstance(value, str) and bool(hint.fullmatch(value))
-    if typing.get_origin(hint) is dict:
-        key, item = typing.get_args(hint)
-        return isinstance(value, dict) and all(
-            fits(k, key) and fits(v, item) for k, v in value.items()
-        )
-    return isinstance(value, hint)
-
-
-DATASET = {
-    "ref": REF,
-    "holds": list,
-    "hashes": dict[str, str],
-    "files": dict[str, int],
-    "version": int | None,
-    "ready": bool,
-    "sending": dict,
-}
-PUSH = {
-    "kernel": REF,
-    "mark": str,
-    "before": int,
-    "run": dict,
-}
-
-
-class State:
-    """`runs/state.json`: JSON values by name, `dataset`, `push` and `settings` among them."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.values: dict[str, Any] = {}
-        self.read()
-
-    def read(self) -> None:
-        """Read the file anew, because another `ship` may have changed it.
-
-        Raises:
-            Problem: it can't be read, or holds something else than a state.
-        """
-        if not self.path.exists():
-            return
-        try:
-            self.values = loads(self.path.read_text(encoding="utf-8"))
-            check(self.values)
-        except (OSError, ValueError) as error:
-            raise Problem(
-                f"{self.path} can't be read ({error}): move it away and run `ship` again. What "
-                "Kaggle has is then looked up there; runs and scores are in the ledger."
-            ) from None
-
-    @property
-    def dataset(self) -> dict[str, Any]:
-        """The lib dataset: ref, version, ready, the files' sizes, and the hashes that it `holds`.
-
-        Of a version that an older `ship` has sent it has the files' `hashes` instead.
-
-        `sending` is there until it is known whether Kaggle has what was sent.
-        """
-        return self.values.setdefault("dataset", {})
-
-    @property
-    def push(self) -> dict[str, Any]:
-        """The push whose outcome is unknown, {} when there is none.
-
-        It has kernel, mark, the newest version `before` it, and the `run` that it will be.
-        """
-        return self.values.get("push") or {}
-
-    @push.setter
-    def push(self, values: dict[str, Any]) -> None:
-        self.values["push"] = values
-        self.save()
-
-    def save(self) -> None:
-        """Write the state to the disk."""
-        write_atomically(self.path, json.dumps(without_secrets(self.values), indent=1) + "\n")
-
-
-def check(values: Any) -> None:
-    """Raise ValueError when JSON values are no state."""
-    if not isinstance(values, dict):
-        raise ValueError("it is no JSON object")
-    for name, shape in (("dataset", DATASET), ("push", PUSH)):
-        part = values.get(name, {})
-        if not isinstance(part, dict):
-            raise ValueError(f"{name} is no JSON object")
-        wrong = [key for key, kind in shape.items() if key in part and not fits(part[key], kind)]
-        if wrong:
-            raise ValueError(f"{wrong[0]} of {name} is {part[wrong[0]]!r}")
-    for name in ("settings", "versions"):
-        if not fits(values.get(name, {}), dict[str, str]):
-            raise ValueError(f"the {name} are no texts")
-
-
 class Ledger:
     """`runs/ledger.jsonl`: one JSON object a line, only ever appended to.
 
     The lines of a run add up to its row: `run` names it, and a later value replaces an earlier one.
-    Lines that can't be read, as a crash may leave one behind, are passed over.
+    Lines that can't be read, as a crash may leave one behind, are skipped.
     """
 
     def __init__(self, path: Path):
@@ -346,16 +210,12 @@ class Ledger:
                 return
             line = json.dumps(without_secrets({"run": run, **news}), ensure_ascii=False) + "\n"
             with open(self.path, "a+b") as file:
-                if file.tell() and not self._ends_a_line(file):
-                    line = "\n" + line
+                if file.tell():
+                    file.seek(-1, os.SEEK_END)
+                    line = line if file.read(1) == b"\n" else f"\n{line}"
                 file.write(line.encode(errors="replace"))
                 file.flush()
                 os.fsync(file.fileno())
-
-    @staticmethod
-    def _ends_a_line(file) -> bool:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
 
     def rows(self) -> list[dict[str, Any]]:
         """Return a row for every run, in the order in which they began."""
@@ -364,31 +224,26 @@ class Ledger:
         wrong = []
         for number, line in enumerate(text.split("\n"), start=1):
             try:
-                values = loads(line) if line else {}
-                if reason := line and schema_error(values, {"run": RUN}):
-                    raise ValueError(reason)
+                values = loads(line or "null")
+                if isinstance(values, dict) and RUN.fullmatch(str(values.get("run"))):
+                    known = {name: value for name, value in values.items() if value is not None}
+                    rows.setdefault(known["run"], {}).update(known)
+                elif line:
+                    raise ValueError("it names no run")
             except ValueError as error:
-                wrong.append(f"line {number} of {self.path} is passed over: {error}")
-                continue
-            known = {name: value for name, value in values.items() if value is not None}
-            if "run" in known:
-                rows.setdefault(known["run"], {}).update(known)
-        self._say(wrong)
-        return list(rows.values())
-
-    def _say(self, wrong: list[str]) -> None:
-        """Say once which lines can't be read."""
+                wrong.append(f"line {number} of {self.path} is skipped: {error}")
         if wrong and wrong != self._wrong:
             others = f" (and {len(wrong) - 1} other lines)" if len(wrong) > 1 else ""
             say(f"{wrong[0]}{others}")
         self._wrong = wrong
+        return list(rows.values())
 
     def runs(self) -> list[Run]:
         """Return the record of every run, in the order in which they began."""
         return [Run.of(row) for row in self.rows()]
 
     def keep(self, run: Run) -> None:
-        """Write a run's record: whatever of it is news."""
+        """Write what is new in a run's record."""
         row = next((row for row in self.rows() if row["run"] == run.name), {})
         empty = Run(run.name).row()
         self.append(run.name, **{k: v for k, v in run.row().items() if k in row or v != empty[k]})
@@ -399,3 +254,77 @@ class Ledger:
         scored = [r for r in runs if r.name != excluding and r.public_score is not None]
         best = max(scored, key=lambda run: run.merit(run.public_score), default=None)
         return best.public_score if best else None
+
+
+@dataclass
+class Sending:
+    """A version of the dataset that is being sent."""
+
+    base: StrictInt  # the newest version before it; 0 where there was no dataset
+    note: str  # random text in its notes
+    holds: list[str]
+    files: dict[str, StrictInt]
+
+
+@dataclass
+class Dataset:
+    """The lib dataset as Kaggle was last known to have it."""
+
+    ref: Ref = ""
+    version: StrictInt | None = None
+    ready: StrictBool = False
+    holds: list[str] = field(default_factory=list)  # hashes of its parts
+    files: dict[str, StrictInt] = field(default_factory=dict)  # path to size in bytes
+    sending: Sending | None = None  # until it is known whether Kaggle has it
+
+
+@dataclass
+class PendingPush:
+    """A push whose outcome is unknown."""
+
+    run: Run
+    before: StrictInt  # the kernel's newest version before it
+
+
+@dataclass
+class State:
+    """`runs/state.json`: what is being sent, and what the next command goes on from."""
+
+    path: Path
+    dataset: Dataset = field(default_factory=Dataset)
+    push: PendingPush | None = None
+    settings: dict[str, str] = field(default_factory=dict)  # of the last push
+    settings_for: str = ""  # its kernel and competition
+    versions: dict[str, str] = field(default_factory=dict)  # the mark in "owner/slug/version"
+
+    @classmethod
+    def open(cls, path: Path) -> "State":
+        """Return the state in a file, an empty one where there is none.
+
+        Raises:
+            Problem: it can't be read, or holds something else than a state.
+        """
+        if not path.exists():
+            return cls(path)
+        try:
+            values = loads(path.read_text(encoding="utf-8"))
+            if wrong := schema_error(values, dict):
+                raise ValueError(wrong)
+            return adapter_of(cls).validate_python(values | {"path": path})
+        except (OSError, ValueError) as error:
+            reason = error_text(error) if isinstance(error, ValidationError) else error
+            raise Problem(
+                f"{path} can't be read ({reason}): move it away and run `ship` again. What Kaggle "
+                "has is then looked up there; runs and scores are in the ledger."
+            ) from None
+
+    def read(self) -> None:
+        """Read the file anew, because another `ship` may have changed it."""
+        if self.path.exists():
+            vars(self).update(vars(State.open(self.path)))
+
+    def save(self) -> None:
+        """Write the state to the disk."""
+        values = dataclasses.asdict(self)
+        del values["path"]
+        write_atomically(self.path, json.dumps(without_secrets(values), indent=1) + "\n")

@@ -82,17 +82,26 @@ def test_refused_credentials_end_every_command(fetched, method, command):
     assert fetched.kaggle.counts["submissions"] == 0
 
 
-def test_shapes():
-    shape = SCHEMAS["ListSubmissions"]
-    assert schema_error({"submissions": [{"ref": 1, "publicScore": None}]}, shape) == ""
-    assert schema_error([], shape) == "it is a list instead of an object"
-    assert schema_error(None, shape) == "it is nothing instead of an object"
-    wrong = {"submissions": [{"ref": 1}, {"ref": "1"}]}
-    assert schema_error(wrong, shape) == "ref is text instead of a number"
-    assert schema_error({"submissions": {}}, shape) == "submissions is an object instead of a list"
-    assert schema_error({"numToday": True}, SCHEMAS["GetSubmissionLimits"]) == (
-        "numToday is true instead of a number"
-    )
+COMPETITIONS = SCHEMAS["competitions.CompetitionApiService"]
+
+
+@pytest.mark.parametrize(
+    ("method", "answer", "place"),
+    [
+        ("ListSubmissions", {"submissions": [{"ref": 1, "publicScore": None}], "more": 1}, ""),
+        ("ListSubmissions", {"submissions": [{"publicScore": "0.5"}, {"publicScore": 1}]}, ""),
+        ("ListSubmissions", {}, ""),
+        ("ListSubmissions", [], "all of it: "),
+        ("ListSubmissions", None, "all of it: "),
+        ("ListSubmissions", {"submissions": [{"ref": 1}, {"ref": "1"}]}, "submissions.1.ref: "),
+        ("ListSubmissions", {"submissions": {}}, "submissions: "),
+        ("GetSubmissionLimits", {"numToday": True}, "numToday: "),
+    ],
+)
+def test_the_first_fault_of_an_answer_is_named(method, answer, place):
+    error = schema_error(answer, COMPETITIONS[method])
+    assert error.startswith(place)
+    assert bool(error) == bool(place)
 
 
 @pytest.mark.parametrize(("told", "score"), [("", None), (None, None), ("0,91234", 0.91234)])

@@ -49,13 +49,13 @@ def test_an_unexpected_error_is_one_sentence_with_a_traceback_in_a_file(world):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("null", "it is no JSON object"),
-        ("[]", "it is no JSON object"),
+        ("null", "all of it: input should be a valid dictionary"),
+        ("[]", "all of it: input should be a valid dictionary"),
         ("{", "Expecting property name"),
-        ('{"dataset": 3}', "dataset is no JSON object"),
-        ('{"dataset": {"version": "x"}}', "version of dataset is 'x'"),
-        ('{"push": {"run": null}}', "run of push is None"),
-        ('{"settings": {"a": 1}}', "the settings are no texts"),
+        ('{"dataset": 3}', "dataset: input should be"),
+        ('{"dataset": {"version": "x"}}', "dataset.version: input should be a valid integer"),
+        ('{"push": {"run": null}}', "push.run: input should be"),
+        ('{"settings": {"a": 1}}', "settings.a: input should be a valid string"),
     ],
 )
 def test_a_state_of_another_type_is_one_sentence(world, text, reason):

@@ -305,7 +305,7 @@ def test_a_name_in_the_ledger_never_leads_out_of_the_folder_of_runs(complete, na
     for command in ("fetch", "fetch 1 --again", "submit 1", "status --json", "runs --json"):
         outcome = complete.ship(*command.split())
         assert "Traceback" not in outcome.err
-        assert "passed over" in outcome.out + outcome.err
+        assert "is skipped" in outcome.out + outcome.err
         assert "json" not in command or json.loads(outcome.out)
     for folder in (
         precious,

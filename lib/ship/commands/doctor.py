@@ -34,10 +34,9 @@ from ship.project.project import (
     KERNEL_METADATA,
     dataset_metadata_errors,
     kernel_metadata_errors,
-    syntax_error,
 )
 from ship.project.published import required_weights, verified_wheels, wheels_in
-from ship.project.script import read_block
+from ship.project.script import read_block, syntax_error
 
 OLDEST_CLIENT = "2.2.5"  # the first whose live logs are of one version
 SPARE_BYTES = 2 << 30  # what a run's output may take on the disk
@@ -239,7 +238,7 @@ def _competition(context: Context, settings: Settings) -> str:
     competition = context.project.competition
     page = f"https://www.kaggle.com/competitions/{competition}"
     try:
-        files = context.remote.data_files(competition)
+        files = [name for name, _ in context.remote.data_files(competition)]
     except Refused as refusal:
         if refusal.status == 404:
             raise Fault(

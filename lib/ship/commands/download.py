@@ -17,14 +17,15 @@ from urllib.parse import urlsplit
 from kernelkit.core.boundary import doing
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem, did_you_mean
+from kernelkit.offline import mismatch
 from ship.output import progress_bar, say
+from ship.project.hashes import HASHES
 from ship.project.project import Project
 from ship.project.published import (
     REQUIREMENTS,
     WHEELS,
     WeightsFile,
     how_to_get,
-    mismatch,
     pins,
     read_manifest,
     requirements_text,
@@ -77,7 +78,7 @@ def download(row: WeightsFile, folder: Path) -> None:
             time.sleep(pause)
     reason = weights_mismatch(part, row)
     if not reason and not (row.sha256 or row.md5):
-        reason = mismatch(part, md5=md5)
+        reason = mismatch(part, None, {"md5": md5}, HASHES.of)
     if reason:
         part.unlink()
         raise Problem(f"{row.url}: what arrived {reason} and was not kept; {again}.")
@@ -186,7 +187,7 @@ def get_wheels(folder: Path, source: Path | None = None) -> None:
         else:
             _pip_download(new)
         for name, sha256 in WHEELS.items():
-            if reason := mismatch(new / name, sha256=sha256):
+            if reason := mismatch(new / name, None, {"sha256": sha256}, HASHES.of):
                 place = source / name if source else f"the {name} that pip has brought"
                 raise Problem(f"{place} {reason}. The wheels that were here before stay.")
         folder.mkdir(exist_ok=True)

@@ -194,16 +194,13 @@ def _download(context: Context, run: Run, files: dict[str, str], folder: Path) -
             known = max(done + max(received, total), known)
             show(done + received, known, shown)
 
-        context.remote.on_progress = advance
-        try:
+        with context.remote.reporting(advance):
             for number, (name, target) in enumerate(targets.items(), start=1):
                 shown = f"fetch {number}/{len(targets)}"
                 if not target.exists():
                     urls = _fetch_file(context, run, name, target, urls)
                 done += target.stat().st_size
                 advance(0, 0)  # what was here already is not reported
-        finally:
-            context.remote.on_progress = lambda done, total: None
 
 
 def _fetch_file(

@@ -39,7 +39,8 @@ class Files:
         from kernelkit.data.find import holds_tables, only_zip  # imports pandas
 
         self.context, self.slug = context, slug
-        listed, self.complete = context.remote.some_data_files(slug, MOST_LISTED)
+        listed = context.remote.data_files(slug, MOST_LISTED + 1)
+        self.complete = len(listed) <= MOST_LISTED
         listed = [
             (n, size) for n, size in listed if fetch.inside(Path(), n) and not lies_in_clutter(n)
         ]

@@ -19,7 +19,7 @@ from ship.command_line import Parser, Usage, Version, only_version, version
 from ship.commands.live_runs import cancel, open_argument, open_page
 from ship.context import Context
 from ship.kaggle.client_process import Refused
-from ship.kaggle.response_schemas import REF, schema_error
+from ship.kaggle.response_schemas import REF
 from ship.kaggle.send_once import (
     Absent,
     DeliveryStatus,
@@ -29,7 +29,7 @@ from ship.kaggle.send_once import (
     send_once,
     settle,
 )
-from ship.ledger import REFUSED, Run, run_name, settings_text, typed
+from ship.ledger import REFUSED, PendingPush, Run, run_name, settings_text
 from ship.output import say
 from ship.project import versions
 from ship.project.bundle import mounted_version
@@ -135,8 +135,8 @@ def _send(context: Context, run: Run, again: bool) -> Run:
         raise Problem(f"{code} was edited while its push was prepared: run the same command again.")
 
     def begin() -> None:
-        waiting = {"kernel": run.kernel, "mark": run.mark, "before": before}
-        context.state.push = waiting | {"run": dataclasses.asdict(run)}
+        context.state.push = PendingPush(run, before)
+        context.state.save()
 
     what = f"kernel {run.kernel}"
     transmission = dataclasses.replace(
@@ -199,8 +199,8 @@ def settle_push(context: Context, again: bool = False) -> None:
         return
     if not again:
         say("an earlier push was cut short; asking Kaggle whether it arrived")
-        if found := settle(context, _transmission(context, pending["kernel"])):
-            versions.note(context, typed(Run, {"name": ""} | pending["run"]), *found.evidence)
+        if found := settle(context, _transmission(context, pending.run.kernel)):
+            versions.note(context, pending.run, *found.evidence)
             return
     versions.forget(context)
 
@@ -208,7 +208,7 @@ def settle_push(context: Context, again: bool = False) -> None:
 def _probe(context: Context) -> DeliveryStatus:
     """Probe for the pending push: the versions that came since, and the own kernels."""
     pending = context.state.push
-    kernel, before, mark = pending["kernel"], pending["before"], pending["mark"]
+    kernel, before, mark = pending.run.kernel, pending.before, pending.run.mark
     shown = context.remote.kernel(kernel)
     if shown:
         newest, source = shown
@@ -246,7 +246,7 @@ def _accept(context: Context, run: Run, answer: dict) -> Run:
     kernel = "/".join(answer["ref"].strip("/").split("/")[-2:])
     kernel = kernel if REF.fullmatch(kernel) else run.kernel
     number = answer["version"]
-    if not number or schema_error(number, int):
+    if not number or not isinstance(number, int):
         if found := settle(context, _transmission(context, run.kernel)):
             return versions.note(context, run, *found.evidence)
         versions.forget(context)

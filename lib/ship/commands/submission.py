@@ -207,7 +207,7 @@ def _holder_of(context: Context, competition: str, name: str) -> tuple[str, str]
 
     Both are "" where none does, or only a zip of the file's own name.
     """
-    listed, _ = context.remote.some_data_files(competition, MOST_LISTED)
+    listed = context.remote.data_files(competition, MOST_LISTED)
     for archive, _ in listed:
         if archive.lower().endswith(".zip") and archive != f"{name}.zip":
             inside = context.remote.call("zip_names", name, competition=competition, name=archive)

@@ -1,12 +1,12 @@
-"""The only module that uses the kaggle client: a child process that answers calls.
+"""The only module that uses the kaggle client: a process that answers calls.
 
 `python -m ship.kaggle.client` reads one JSON request a line on stdin and writes one JSON answer a
-line on stdout; `ship.kaggle.remote` is its caller. It is a process of its own because the client
-reads its environment when it is imported, prints to stdout and knows no timeouts; one process
-serves all the calls of a `ship` command because starting the client takes half a second. It uses
-the client's Python API, but reads the raw JSON of an answer where the API's types hide something:
-they turn a missing status into QUEUED, raise an error for an unknown one, and drop a version
-number.
+line on stdout; `ship.kaggle.client_process` is its caller. It is a process of its own because the
+client reads its environment when it is imported, prints to stdout and knows no timeouts; one
+process serves all the calls of a `ship` command because starting the client takes half a second. It
+uses the client's Python API, but reads the raw JSON of an answer where the API's types hide
+something: they turn a missing status into QUEUED, raise an error for an unknown one, and drop a
+version number.
 
 Request: `{"id": 1, "op": NAME, "args": {...}}`. Answer: `{"id": 1, "ok": ...}` or `{"id": 1,
 "error": {"kind": KIND, "status": HTTP status or null, "message": TEXT, "retry_after": s or null,
@@ -18,6 +18,7 @@ import builtins
 import contextlib
 import errno
 import importlib
+import io
 import json
 import os
 import queue
@@ -35,24 +36,21 @@ import requests
 from urllib3.exceptions import HTTPError as TransportError
 from urllib3.util.retry import Retry
 
-from ship.kaggle.response_schemas import DEEPEST, deeper
+from ship.kaggle.download import confirm, download, save
+from ship.kaggle.response_schemas import too_deep
 
-CHUNK = 1 << 12
-"""Bytes of a body that are waited for at once: a slow line brings them within its timeout too."""
-TELLING = 0.2
-"""Seconds between two reports of a transfer's progress."""
-CHANGING = (
+REPORT_PAUSE = 0.2  # seconds between two reports of a transfer's progress
+READ_AHEAD = 1 << 16  # bytes of a zip at an address that are fetched at once
+CHANGING = {  # methods of the API that change something at Kaggle
     "SaveKernel",
     "CreateDataset",
     "CreateDatasetVersion",
     "CreateSubmission",
     "CreateCodeSubmission",
-)
-"""Methods of the API that change something at Kaggle."""
+}
+PROXY_LOGIN = "407 Proxy Authentication Required"  # in the error of a tunnel that needs a login
 
-
-PROXY_LOGIN = "407 Proxy Authentication Required"
-"""What the error about a tunnel says when the proxy wants a login."""
+Emit = Callable[..., None]
 
 
 class Fields(dict):
@@ -74,6 +72,39 @@ class Raw:
 
 class DroppedFile(Exception):
     """The client gave up on a file; versions before 2.2.5 do so without an error."""
+
+
+class RemoteFile(io.RawIOBase):
+    """A file at an address, of which only the bytes that are read are fetched."""
+
+    def __init__(self, url: str, size: int):
+        super().__init__()
+        self.url, self.size, self.position = url, size, 0
+
+    def readable(self) -> bool:  # noqa: D102
+        return True
+
+    def seekable(self) -> bool:  # noqa: D102
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:  # noqa: D102
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self.position, io.SEEK_END: self.size}[whence]
+        self.position = max(0, start + offset)
+        return self.position
+
+    def readinto(self, buffer) -> int:  # noqa: D102
+        end = min(self.position + len(buffer), self.size)
+        if end <= self.position:
+            return 0
+        headers = {"Range": f"bytes={self.position}-{end - 1}", "Accept-Encoding": "identity"}
+        with requests.get(self.url, headers=headers, stream=True) as response:
+            response.raise_for_status()
+            if response.status_code != 206:
+                raise ConnectionError("the server sends no parts of files")
+            content = response.content
+        buffer[: len(content)] = content
+        self.position += len(content)
+        return len(content)
 
 
 def watch_requests(seconds: float, sent: set[str]) -> None:
@@ -106,13 +137,13 @@ def describe(error: BaseException) -> dict[str, Any]:
     elif PROXY_LOGIN in str(error) or getattr(response, "status_code", None) == 407:
         described["kind"] = "proxy"
     elif isinstance(error, requests.HTTPError) and response is not None:
-        described |= {"kind": "http", **http_error(response)}
+        described |= {"kind": "http", **_http_error(response)}
     elif isinstance(error, requests.JSONDecodeError | json.JSONDecodeError | RecursionError):
         described |= {"kind": "answer", "message": "the answer is not JSON"}
     elif isinstance(error, requests.ReadTimeout | TimeoutError):
         described |= {"kind": "late", "message": "no answer in time"}
     elif isinstance(error, requests.RequestException | TransportError | ConnectionError):
-        own = type(error) is ConnectionError and len(error.args) == 1  # raised in this module
+        own = type(error) is ConnectionError and len(error.args) == 1  # raised by our own code
         described |= {"kind": "connection", "message": str(error) if own else type(error).__name__}
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         described |= {"kind": "disk", "message": str(Path(error.filename or "").parent)}
@@ -127,8 +158,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     return described
 
 
-def http_error(response: requests.Response) -> dict[str, Any]:
-    """Return the status, message and Retry-After of an answer that is an error."""
+def _http_error(response: requests.Response) -> dict[str, Any]:
     status, message = response.status_code, response.reason or ""
     with contextlib.suppress(ValueError, AttributeError):
         body = response.json()
@@ -142,12 +172,12 @@ def http_error(response: requests.Response) -> dict[str, Any]:
 
 
 class Progress:
-    """Replaces the client's progress bar and reports to the caller instead."""
+    """Reports a transfer to the caller, in the place of the client's progress bar too."""
 
-    emit: Callable[..., None]
+    emit: Emit
 
     def __init__(self, *_, total: int = 0, initial: int = 0, **__):
-        self.total, self.done, self.told = total, initial, 0.0
+        self.total, self.done, self.reported = total, initial, 0.0
 
     def __enter__(self) -> "Progress":
         return self
@@ -157,17 +187,20 @@ class Progress:
 
     def update(self, count: int) -> None:
         """Report `count` more bytes."""
-        self.done += count
-        now = time.monotonic()
-        if now - self.told >= TELLING or self.done == self.total:
-            self.told = now
-            Progress.emit(event="progress", done=self.done, total=self.total)
+        self.report(self.done + count, self.total)
+
+    def report(self, done: int, total: int | None) -> None:
+        """Report how many bytes are done, and how many there are where that is known."""
+        self.done, now = done, time.monotonic()
+        if now - self.reported >= REPORT_PAUSE or done == total:
+            self.reported = now
+            Progress.emit(event="progress", done=done, total=total or 0)
 
 
 class Client:
     """The operations of this process: each public method is one, with the request's arguments."""
 
-    def __init__(self, emit: Callable[..., None]):
+    def __init__(self, emit: Emit):
         extended = importlib.import_module("kaggle.api.kaggle_api_extended")
         self.emit = emit
         self.extended = extended
@@ -194,7 +227,7 @@ class Client:
             answer = self.calls.call(service, method, Fields(fields), Raw)
         except TypeError:  # the client looks for an error's code in whatever it gets
             raise json.JSONDecodeError("an answer of null or a number", "", 0) from None
-        if deeper(answer, DEEPEST):
+        if too_deep(answer):
             raise json.JSONDecodeError("an answer that is nested too deeply", "", 0)
         return answer
 
@@ -228,10 +261,7 @@ class Client:
         return names
 
     def _send_files(self, body: Any, folder: str, count: int) -> str:
-        """Upload a folder's files as far as they go; return what was given up on, "" for nothing.
-
-        Files that Kaggle has are not sent again.
-        """
+        """Upload the files that Kaggle has not; return what was given up on, "" for nothing."""
         body.files = []
         self.upload_context = self.extended.ResumableUploadContext().__enter__()
         kind = self.extended.ApiBlobType.DATASET
@@ -295,86 +325,40 @@ class Client:
         )
         return {"ref": answer.ref or 0, "message": answer.message or ""}
 
-    def download(self, url: str, path: str, part: str) -> int:
-        """Download a URL without credentials, save it, and return its size in bytes.
+    def download(self, url: str, path: str, part: str) -> None:
+        """Save a file at an address, without credentials; `part` keeps what attempts bring."""
+        html = Path(path).suffix in (".html", ".htm")
+        download(self.web.get, url, Path(part), Progress().report, html)
+        os.replace(part, path)
 
-        Args:
-            url: the address.
-            path: the file to write.
-            part: the file that keeps what attempts that were cut short have brought; it is not
-                downloaded again.
-        """
-        while True:
-            here = size_of(part)
-            try:
-                return self._download(url, Path(path), Path(part), here)
-            except (requests.RequestException, ConnectionError, TransportError) as error:
-                refused = getattr(error, "response", None) is not None
-                if refused or size_of(part) <= here:  # a slow line goes on while it brings bytes
-                    raise
-
-    def _download(self, url: str, target: Path, part: Path, here: int) -> int:
-        """Make one attempt at a download of which `here` bytes are in `part`."""
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
-        with self.web.get(url, stream=True, headers=headers) as response:
-            if response.status_code == 416:  # nothing comes after what is here
-                told = response.headers.get("Content-Range", "").removeprefix("bytes */")
-                if told != str(here):
-                    part.unlink()
-                    raise ConnectionError(f"{here} bytes of {told}")
-                os.replace(part, target)
-                return here
-            kind = response.headers.get("Content-Type", "")
-            if response.ok and "text/html" in kind and target.suffix not in (".html", ".htm"):
-                raise ConnectionError("a web page instead of the file")
-            ended = self._save(response, target, part, here)
-        if not ended:  # nothing told where the file ends: ask for what comes after it
-            return self._confirm(url, target, part)
-        return target.stat().st_size
-
-    def _confirm(self, url: str, target: Path, part: Path) -> int:
-        """Make sure that a file whose length was not told is whole, and return its size."""
-        size = target.stat().st_size
-        with self.web.get(url, stream=True, headers={"Range": f"bytes={size}-"}) as response:
-            told = response.headers.get("Content-Range", "").rpartition("/")[2]
-            if response.status_code == 200:  # it knows no ranges: the whole must be as long again
-                told = str(sum(map(len, response.iter_content(CHUNK))))
-        if told not in ("", str(size)):
-            os.replace(target, part)
-            raise ConnectionError(f"{size} of {told} bytes")
-        return size
-
-    def download_data(self, competition: str, name: str, path: str) -> int:
-        """Save a file of a competition's data and return its size in bytes."""
-        from kagglesdk.common.types.http_redirect import HttpRedirect
-
-        fields = Fields(competitionName=competition, fileName=name)
-        method = ("competitions.CompetitionApiService", "DownloadDataFile")
-        with (
-            self.api.build_kaggle_client() as kaggle,
-            kaggle.http_client().call(*method, fields, HttpRedirect) as response,
-        ):
-            if "text/html" in response.headers.get("Content-Type", ""):
-                raise ConnectionError("a web page instead of a file")
-            target, part = Path(path), Path(f"{path}.part")
-            ended, url = self._save(response, target, part), response.url
-        return target.stat().st_size if ended else self._confirm(url, target, part)
+    def download_data(self, competition: str, name: str, path: str) -> None:
+        """Save a file of a competition's data."""
+        part = Path(f"{path}.part")
+        with self._data_file(competition, name) as response:
+            complete, url = save(response, part, Progress().report), response.url
+        if not complete:
+            confirm(self.web.get, url, part)
+        os.replace(part, path)
 
     def zip_names(self, competition: str, name: str) -> list[str]:
         """Return the names of the files in a zip of a competition's data: only its end is read."""
         with self._zip(competition, name) as bundle:
             return [member for member in bundle.namelist() if not member.endswith("/")]
 
-    def download_member(self, competition: str, name: str, member: str, path: str) -> int:
-        """Save a file out of a zip of a competition's data, and return its size in bytes."""
+    def download_member(self, competition: str, name: str, member: str, path: str) -> None:
+        """Save a file out of a zip of a competition's data."""
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         with self._zip(competition, name) as bundle:
-            return Path(path).write_bytes(bundle.read(member))
+            Path(path).write_bytes(bundle.read(member))
 
     def _zip(self, competition: str, name: str) -> zipfile.ZipFile:
-        from kagglesdk.common.types.http_redirect import HttpRedirect
+        with self._data_file(competition, name) as response:
+            url, size = response.url, int(response.headers.get("Content-Length") or 0)
+        return zipfile.ZipFile(io.BufferedReader(RemoteFile(url, size), READ_AHEAD))
 
-        from ship.kaggle.ranged import zip_at
+    @contextlib.contextmanager
+    def _data_file(self, competition: str, name: str):
+        from kagglesdk.common.types.http_redirect import HttpRedirect
 
         fields = Fields(competitionName=competition, fileName=name)
         method = ("competitions.CompetitionApiService", "DownloadDataFile")
@@ -382,35 +366,7 @@ class Client:
             self.api.build_kaggle_client() as kaggle,
             kaggle.http_client().call(*method, fields, HttpRedirect) as response,
         ):
-            url, size = response.url, int(response.headers.get("Content-Length") or 0)
-        return zip_at(url, size)
-
-    def _save(self, response: requests.Response, path: Path, part: Path, here: int = 0) -> bool:
-        """Write an answer's body to `path`, and tell whether the answer said where it ends.
-
-        Args:
-            response: the answer; of the kind 206 when it goes on from the bytes that are here.
-            path: the file.
-            part: the file that a body that is cut short stays in.
-            here: the bytes in `part`.
-        """
-        response.raise_for_status()
-        declared = response.headers.get("Content-Length")
-        coded = response.headers.get("Content-Encoding", "identity") != "identity"
-        chunked = "chunked" in response.headers.get("Transfer-Encoding", "")
-        here = here if response.status_code == 206 else 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        total = here + int(declared) if declared is not None and not coded else None
-        written = here
-        line = Progress(total=total or 0, initial=here)
-        with open(part, "ab" if here else "wb") as out:
-            for chunk in response.iter_content(CHUNK):
-                written += out.write(chunk)
-                line.update(len(chunk))
-        if total is not None and written != total:
-            raise ConnectionError(f"{written} of {total} bytes")
-        os.replace(part, path)
-        return total is not None or chunked
+            yield response
 
     def follow_log(self, kernel: str, version: int) -> None:
         """Start to report a version's live log in events."""
@@ -426,12 +382,7 @@ class Client:
         self.emit(event="log", run=run, data=None)
 
 
-def size_of(path: str) -> int:
-    """Return how many bytes a file has, 0 where there is none."""
-    return os.path.getsize(path) if os.path.exists(path) else 0
-
-
-def requests_from(stream) -> queue.SimpleQueue:
+def _requests_from(stream) -> queue.SimpleQueue:
     """Read requests in a thread, which ends the process as soon as the caller is gone."""
     received: queue.SimpleQueue = queue.SimpleQueue()
 
@@ -463,7 +414,7 @@ def serve() -> None:
 
     sent: set[str] = set()
     watch_requests(float(os.environ["SHIP_TIMEOUT"]), sent)
-    received = requests_from(sys.stdin)
+    received = _requests_from(sys.stdin)
     client = None
     while True:
         request = received.get()

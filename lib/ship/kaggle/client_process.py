@@ -1,10 +1,10 @@
-"""Calls to Kaggle through the client's process: deadlines, repetition, and what errors mean.
+"""The client's process seen from `ship`: deadlines, repetition, and what errors mean.
 
 Reads and uploads are repeated with growing pauses when Kaggle is busy or out of reach. A call that
-changes something is sent once. When its answer is lost, `AnswerLost` is raised, and the caller asks
-Kaggle what it has before anything is sent again.
+changes something is sent once: when its answer is lost, `AnswerLost` is raised, and the caller asks
+Kaggle what it has before anything is sent again (`ship.kaggle.send_once`).
 
-Whoever waits for something that goes on at Kaggle is `patient`: an outage is said once when it
+Whoever waits for something that goes on at Kaggle is `patient`: an outage is announced once when it
 begins and once when it is over, and is waited out.
 """
 
@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +39,9 @@ from ship.kaggle.response_schemas import loads
 from ship.kaggle.timeouts import Timeouts
 from ship.output import say, silence
 
-BUSY = (408, 425, 429, *range(500, 600))
-"""HTTP statuses after which another attempt may succeed."""
-CAUSES = {
+BUSY = (408, 425, 429, *range(500, 600))  # HTTP statuses after which another attempt may succeed
+# What no other attempt can cure, and the cure, unless Kaggle has answered before.
+CURES = {
     "tls": (
         "the certificate of the server that answers in Kaggle's place can't be verified: a company "
         "proxy or a virus scanner reads the connection. Put the path of its certificate (a .pem "
@@ -50,17 +51,13 @@ CAUSES = {
         "the proxy wants a login (407): put it into HTTPS_PROXY, as http://user:password@host:port."
     ),
 }
-"""What no other attempt can cure, and the cure, unless Kaggle has answered before."""
-NO_SENSE = {"kind": "answer", "message": "the answer makes no sense", "sent": False}
-"""The error of an answer that can't be one to its call."""
-LOCAL = ("folder", "path", "part", "url", "file")
-"""Arguments that name places and are not sent, but for the file's name."""
+LOCAL = ("folder", "path", "part", "url", "file")  # arguments that are not sent to Kaggle
 
 
 class AnswerLost(Exception):
     """The answer to a call that changes something was lost: nobody knows whether it took effect.
 
-    `late` tells that no answer came in time, so that the call may still take effect.
+    With `late` no answer came in time, so that the call may still take effect.
     """
 
     def __init__(self, reason: str, late: bool):
@@ -85,14 +82,22 @@ class Unavailable(Problem):
 
 
 class ClientDied(Problem):
-    """The client's process ended in the middle of a call."""
+    """The client's process ended without an answer."""
+
+
+@dataclass
+class _Outage:
+    """A call that Kaggle has not answered while `ship` was patient."""
+
+    since: float  # seconds of the monotonic clock
+    answers: int  # how many other calls Kaggle had answered before
+    announced: bool
 
 
 class ClientProcess:
-    """The line to Kaggle: one process of the client, which starts at the first call.
+    """Calls Kaggle through the client's process, which is started when it is needed.
 
-    `scratch` is a folder in which the client keeps the addresses of unfinished uploads;
-    `environment` holds the client's variables.
+    `scratch` keeps the addresses of unfinished uploads; `environment` holds the client's variables.
     """
 
     def __init__(
@@ -103,13 +108,10 @@ class ClientProcess:
         self.on_log: Callable[[str, int, str | None], None] = lambda kernel, version, data: None
         self.on_progress: Callable[[int, int], None] = lambda done, total: None
         self.doing: Callable[[], str] = lambda: "waiting for Kaggle"
-        self.starts = 0
-        """How often the client's process was started: live logs end with it."""
-        self.answers = 0
-        """How many calls Kaggle has answered, be it with a refusal."""
+        self.starts = 0  # of the process: live logs end with it
+        self.answers = 0  # calls that Kaggle has answered, be it with a refusal
         self._patience: float | None = None
-        self._failing: dict[str, tuple[float, int, bool]] = {}
-        """Of each call without an answer: since when, after how many answers, and whether said."""
+        self._outages: dict[str, _Outage] = {}  # by what was asked
         self._process: subprocess.Popen | None = None
         self._errors: Any = None
         self._calls = 0
@@ -124,6 +126,15 @@ class ClientProcess:
     def secrets(self) -> tuple[str, ...]:
         """All secrets that are, or were, stored on this machine."""
         return stored_secrets(self.environment)
+
+    @contextlib.contextmanager
+    def reporting(self, on_progress: Callable[[int, int], None]) -> Iterator[None]:
+        """Report the bytes that are done, and all bytes, of the transfers in this context."""
+        before, self.on_progress = self.on_progress, on_progress
+        try:
+            yield
+        finally:
+            self.on_progress = before
 
     # --- the process ---
 
@@ -143,27 +154,26 @@ class ClientProcess:
         if found.damaged and not found.kind:
             raise Problem(found.advice())
         self.scratch.mkdir(parents=True, exist_ok=True)
+        scratch = str(self.scratch.resolve())
         library = str(Path(__file__).resolve().parents[2])
-        paths = [library, *filter(None, [self.environment.get("PYTHONPATH")])]
-        folders = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self.scratch.resolve()))
+        environment = self.environment | dict(found.variables)
+        environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)
+        environment["HOME"] = str(home_of(self.environment) or scratch)
+        paths = filter(None, [library, self.environment.get("PYTHONPATH")])
+        environment |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
+        environment["SHIP_TIMEOUT"] = str(self.timeouts.timeout)
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the process
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "ship.kaggle.client"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=self.environment
-            | dict(found.variables)
-            | {"HOME": str(home_of(self.environment) or self.scratch.resolve())}
-            | folders
-            | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
-            | {"SHIP_TIMEOUT": str(self.timeouts.timeout)},
+            env=environment,
         )
         self.starts += 1
         self._received: queue.SimpleQueue = queue.SimpleQueue()
-        reading = threading.Thread(target=self._read, args=(self._process.stdout, self._received))
-        reading.daemon = True
-        reading.start()
+        streams = self._process.stdout, self._received
+        threading.Thread(target=self._read, args=streams, daemon=True).start()
 
     def _read(self, stream, received: queue.SimpleQueue) -> None:
         with contextlib.suppress(ValueError, OSError):
@@ -180,15 +190,14 @@ class ClientProcess:
         self.close()
         return ClientDied(
             "the kaggle client ended without an answer "
-            f"({last.splitlines()[-1] if last else 'it said nothing'}); "
+            f"({last.splitlines()[-1] if last else 'it printed nothing'}); "
             "reinstall it with: pip install --upgrade kaggle six"
         )
 
     def _message(self, until: float) -> dict | None:
         """Pass events on and return the client's next answer, None when the time is over.
 
-        Args:
-            until: the deadline in seconds of the monotonic clock; progress extends it.
+        `until` is the deadline in seconds of the monotonic clock; progress extends it.
         """
         while True:
             left = max(0.0, until - time.monotonic())
@@ -209,29 +218,6 @@ class ClientProcess:
             else:
                 return message
 
-    def wait(self, seconds: float) -> None:
-        """Pause while what the client reports is passed on, and never be silent for minutes."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            if self._process:
-                with contextlib.suppress(ClientDied):  # the next call starts it anew
-                    self._message(until)
-            else:
-                time.sleep(min(left, self.timeouts.tick))
-                self._break_silence()
-
-    def _break_silence(self) -> None:
-        """Say that the command is still at work when it has said nothing for long."""
-        if silence() < self.timeouts.silence:
-            return
-        out = [known for known in self._failing.items() if known[1][1] == self.answers]
-        if out:
-            what, (since, *_) = out[0]
-            clock = clock_text(time.monotonic() - since)
-            say(f"still no usable answer from Kaggle about {what}, for {clock}")
-        else:
-            say(f"still {self.doing()}")
-
     def _ask(self, op: str, args: dict) -> dict:
         """Make one attempt at a call and return the client's answer, which may be an error."""
         if self._process is None:
@@ -251,11 +237,66 @@ class ClientProcess:
         self.close()
         return {"error": {"kind": "late", "message": "no answer in time", "sent": True}}
 
+    # --- waiting ---
+
+    def wait(self, seconds: float) -> None:
+        """Pause while what the client reports is passed on, and never be silent for minutes."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._process:
+                with contextlib.suppress(ClientDied):  # the next call starts it anew
+                    self._message(until)
+            else:
+                time.sleep(min(left, self.timeouts.tick))
+                self._break_silence()
+
+    @contextlib.contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """Wait out an outage of so many seconds; 0 only lets others be asked in between."""
+        before, self._patience = self._patience, max(seconds, self._patience or 0.0)
+        try:
+            yield
+        finally:
+            self._patience = before
+
+    def _break_silence(self) -> None:
+        """Say that the command is still at work when it has printed nothing for long."""
+        if silence() < self.timeouts.silence:
+            return
+        for what, outage in self._outages.items():
+            if outage.answers == self.answers:
+                clock = clock_text(time.monotonic() - outage.since)
+                return say(f"still no usable answer from Kaggle about {what}, for {clock}")
+        return say(f"still {self.doing()}")
+
+    def _note_failure(self, what: str, reason: str, attempt: int, pause: float) -> None:
+        """Say that there was no answer; whoever is patient says only once that an outage began."""
+        if self._patience is None:
+            if attempt > 1 or pause > 10:
+                say(f"no usable answer about {what} ({reason}); again in {pause:.0f} s")
+        elif what not in self._outages and attempt > 1:
+            known = any(outage.answers == self.answers for outage in self._outages.values())
+            self._outages[what] = _Outage(time.monotonic(), self.answers, not known)
+            if not known:
+                say(
+                    f"no usable answer from Kaggle about {what} since {time.strftime('%H:%M')} "
+                    f"({reason}): asking again until there is one"
+                )
+
+    def _note_answer(self, what: str) -> None:
+        """Note that Kaggle has answered, and say so where it had not for a while."""
+        self.answers += 1
+        outage = self._outages.pop(what, None)
+        if outage and outage.announced:
+            say(f"Kaggle answers again, after {clock_text(time.monotonic() - outage.since)}")
+
+    # --- calls ---
+
     def call(
         self,
         op: str,
         what: str,
-        schema_error: Callable[[Any], str] = lambda answer: "",
+        wrong: Callable[[Any], str] = lambda answer: "",
         once: bool = False,
         **args,
     ) -> Any:
@@ -264,7 +305,7 @@ class ClientProcess:
         Args:
             op: the operation, a method of `client.Client`.
             what: names the call in sentences, such as "the run's status".
-            schema_error: says why an answer can't be one to this call, "" when it can.
+            wrong: returns why an answer can't be one to this call, "" when it can.
             once: never repeat the call after Kaggle may have received it.
             args: the operation's arguments.
 
@@ -280,12 +321,16 @@ class ClientProcess:
         while True:
             attempt += 1
             answer = self._attempt(op, args, once)
-            wrong = schema_error(answer["ok"]) if "ok" in answer else ""
-            if "ok" in answer and not wrong:
+            reason = wrong(answer["ok"]) if "ok" in answer else ""
+            if "ok" in answer and not reason:
                 if op != "login":  # which need not ask Kaggle
                     self._note_answer(what)
                 return answer["ok"]
-            error = answer.get("error") or NO_SENSE | {"message": f"{NO_SENSE['message']}: {wrong}"}
+            error = answer.get("error") or {
+                "kind": "answer",
+                "message": f"the answer makes no sense: {reason}",
+                "sent": False,
+            }
             if once and error["sent"] and (error["kind"] != "http" or error["status"] in BUSY):
                 raise AnswerLost(
                     error["message"] or f"HTTP {error['status']}", error["kind"] == "late"
@@ -296,42 +341,25 @@ class ClientProcess:
                 reason = "401, the credentials are refused"
             else:
                 reason = self._reason(error, what, args)
-            if self._is_hopeless(what, last, waited):
+            if self._patience is None:
+                hopeless = last
+            else:  # in an outage one attempt shows whether it is over
+                hopeless = (last or what in self._outages) and waited >= self._patience
+            if hopeless:
                 raise Unavailable(
                     f"Kaggle gave no usable answer about {what} in {attempt} attempts (the last: "
                     f"{reason}); run the same command again later: it goes on from here."
                 )
             if op == "upload" and error["kind"] == "dropped" and attempt > 1:
-                self.forget_uploads()
+                # The next upload begins anew; since client 2.2.5 they are in `.kaggle-uploads-UID`.
+                for folder in self.scratch.glob(".kaggle*"):
+                    shutil.rmtree(folder, ignore_errors=True)
             growing = self.timeouts.backoff * 2 ** min(attempt - 1, 10)
             pause = error.get("retry_after") or min(growing, self.timeouts.poll_max)
             pause = min(pause, 120.0) * random.uniform(1.0, 1.25)
             self._note_failure(what, reason, attempt, pause)
             self.wait(pause)
             waited += pause
-
-    def _refuse_secrets(self, what: str, args: dict) -> None:
-        """Raise Problem when what is to be sent holds the user's credentials."""
-        texts = {name: value for name, value in args.items() if name not in LOCAL}
-        file = Path(args.get("file", ""))
-        refuse_secrets(what, json.dumps(texts | {"file": file.name}).encode(), self.secrets)
-        if file.is_file():
-            refuse_secrets(str(file), file, self.secrets)
-
-    def _is_hopeless(self, what: str, last: bool, waited: float) -> bool:
-        """Tell whether to give up; in an outage one attempt tells whether it is over."""
-        if self._patience is None:
-            return last
-        return (last or what in self._failing) and waited >= self._patience
-
-    @contextlib.contextmanager
-    def patient(self, seconds: float) -> Iterator[None]:
-        """Wait out an outage of so many seconds; 0 only lets others be asked in between."""
-        before, self._patience = self._patience, max(seconds, self._patience or 0.0)
-        try:
-            yield
-        finally:
-            self._patience = before
 
     def _attempt(self, op: str, args: dict, once: bool) -> dict:
         """Make an attempt at a call; a client that dies after it has worked is started anew."""
@@ -344,28 +372,13 @@ class ClientProcess:
                 raise
             return {"error": {"kind": "died", "message": str(died), "sent": False}}
 
-    def _note_failure(self, what: str, reason: str, attempt: int, pause: float) -> None:
-        """Say that there was no answer; whoever is patient says only once that an outage began."""
-        if self._patience is None:
-            if attempt > 1 or pause > 10:
-                say(f"no usable answer about {what} ({reason}); again in {pause:.0f} s")
-            return
-        if what in self._failing or attempt < 2:
-            return
-        known = any(answers == self.answers for _, answers, _ in self._failing.values())
-        self._failing[what] = time.monotonic(), self.answers, not known
-        if not known:
-            say(
-                f"no usable answer from Kaggle about {what} since {time.strftime('%H:%M')} "
-                f"({reason}): asking again until there is one"
-            )
-
-    def _note_answer(self, what: str) -> None:
-        """Note that Kaggle has answered, and say so where it had not for a while."""
-        self.answers += 1
-        since, _, was_said = self._failing.pop(what, (0.0, 0, False))
-        if was_said:
-            say(f"Kaggle answers again, after {clock_text(time.monotonic() - since)}")
+    def _refuse_secrets(self, what: str, args: dict) -> None:
+        """Raise Problem when what is to be sent holds the user's credentials."""
+        texts = {name: value for name, value in args.items() if name not in LOCAL}
+        file = Path(args.get("file", ""))
+        refuse_secrets(what, json.dumps(texts | {"file": file.name}).encode(), self.secrets)
+        if file.is_file():
+            refuse_secrets(str(file), file, self.secrets)
 
     def _reason(self, error: dict, what: str, args: dict) -> str:
         """Return the reason for an error that another attempt may cure.
@@ -374,10 +387,10 @@ class ClientProcess:
             Problem: no attempt can cure the error.
         """
         kind, status, message = error["kind"], error.get("status"), error["message"]
-        if kind in CAUSES:
+        if kind in CURES:
             if self._patience is None or not self.answers:
-                raise Problem(CAUSES[kind])
-            return CAUSES[kind].partition(":")[0]  # as of a hotel's page that wants a login
+                raise Problem(CURES[kind])
+            return CURES[kind].partition(":")[0]  # as of a hotel's page that wants a login
         found = Credentials.find(self.environment)
         if kind == "login" or (status == 401 and not found.kind):
             raise Problem(found.advice())
@@ -402,19 +415,7 @@ class ClientProcess:
                 f"Kaggle refused {what} ({status}): {message or 'no reason given'}", status
             )
         if message == "ProxyError":
-            return f"no connection to the proxy {self._proxy()}, which HTTPS_PROXY names"
+            names = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")
+            proxy = next(filter(None, map(self.environment.get, names)), "").rpartition("@")[2]
+            return f"no connection to the proxy {proxy}, which HTTPS_PROXY names"
         return f"HTTP {status} {message}".strip() if kind == "http" else message
-
-    def _proxy(self) -> str:
-        """Return the address of the proxy that the client uses, without its login."""
-        names = ("https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")
-        found = next(filter(None, (self.environment.get(name) for name in names)), "")
-        return found.rpartition("@")[2]
-
-    def forget_uploads(self) -> None:
-        """Drop the addresses of unfinished uploads, so that the next upload begins anew.
-
-        The client keeps them in `.kaggle/uploads`, since version 2.2.5 in `.kaggle-uploads-UID`.
-        """
-        for folder in self.scratch.glob(".kaggle*"):
-            shutil.rmtree(folder, ignore_errors=True)

@@ -1,7 +1,13 @@
-"""Find Kaggle credentials without the client, as it would, and clean them of stray blanks."""
+"""Find the user's Kaggle credentials, and keep secrets out of what is sent, printed and written.
+
+The credentials are found as the client finds them, cleaned of stray blanks, and searched for in
+every form in which a program may show them. Files that look like anybody's secrets are recognized
+by their names and contents.
+"""
 
 import base64
 import codecs
+import dataclasses
 import functools
 import html
 import json
@@ -12,222 +18,24 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 from kernelkit.core.problem import Problem
 from ship.kaggle.response_schemas import loads
 
+# Line ends, blanks and byte-order marks, which copying and editors leave around a token.
 BLANK = "[\\s\ufeff\u200b\\0]"
-"""Line ends, blanks and byte-order marks, which copying and editors leave around a token."""
 VARIABLES = ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY")
-SEEN: set[str] = set()
-"""All secrets that were found by this process."""
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
-
-@dataclass(frozen=True)
-class Credentials:
-    """The credentials that the client will use, and all secrets that are stored on this machine.
-
-    `kind` is "API token", "user name and key", "OAuth login" or "" when there are none; `source` is
-    the variable or file; `username` is None when only Kaggle knows it; `secrets` are sorted by
-    length, longest first, with those that were found before and have been renewed since; `damaged`
-    says what the client can't use, and why; `variables` are those of the client's environment that
-    give it the credentials as they were found, without blanks around them.
-    """
-
-    kind: str
-    source: str
-    username: str | None
-    secrets: tuple[str, ...]
-    damaged: str = ""
-    variables: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def find(cls, environment: Mapping[str, str] = os.environ) -> "Credentials":
-        """Look where the client looks, in the same order: token, user name and key, OAuth login."""
-        home = home_of(environment) or Path(os.devnull)
-        files = _key_files(environment, home)
-        found = [
-            *_tokens(environment, home / ".kaggle"),
-            *_keys(environment, files),
-            *_logins(home / ".kaggle" / "credentials.json"),
-        ]
-        SEEN.update(value for one in found for value in one.secrets)
-        SEEN.update(str(_json(file).get("key") or "") for file in files)
-        variables = {name: clean(environment[name]) for name in VARIABLES if name in environment}
-        for one in reversed(found):
-            variables |= one.variables
-        first = found[0] if found else _Found("", "", None, [], {})
-        reason = unusable(first.source, *first.variables.values())
-        return cls(
-            "" if reason else first.kind,
-            first.source,
-            None if reason else first.username,
-            tuple(sorted(filter(lambda text: len(text) >= SHORTEST, SEEN), key=len, reverse=True)),
-            reason or next(filter(None, map(damage, files)), ""),
-            variables,
-        )
-
-    def advice(self) -> str:
-        """Return what to do when there are no credentials, or when they do not work."""
-        new = "https://www.kaggle.com/settings/api"
-        if self.kind == "API token":
-            return (
-                f"Kaggle says that the API token from {self.source} is not active: create another "
-                f"one at {new} and put it there."
-            )
-        if self.damaged:
-            return f"{self.damaged}: correct it, or download it again from {new}."
-        return (
-            "no Kaggle credentials that work were found: run `kaggle auth login`, or create a "
-            f"token at {new} and set KAGGLE_API_TOKEN."
-        )
-
-
-def stored_secrets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
-    """Return `Credentials.secrets`, which are looked up once a second: a token may be renewed."""
-    read = (*VARIABLES, "HOME", "USERPROFILE", "XDG_CONFIG_HOME", "KAGGLE_CONFIG_DIR")
-    named = tuple((name, environment[name]) for name in read if name in environment)
-    return _secrets_of(named, int(time.monotonic()))
-
-
-@functools.lru_cache(8)
-def _secrets_of(variables: tuple[tuple[str, str], ...], second: int) -> tuple[str, ...]:
-    return Credentials.find(dict(variables)).secrets
-
-
-def without_secrets(value: Any) -> Any:
-    """Return a text or a JSON value in which this machine's credentials are replaced."""
-    secrets = stored_secrets()
-    return mapped(value, lambda text: redact(text, secrets))
-
-
-class _Found(NamedTuple):
-    """One way to log in that is there; the fields are those of `Credentials`."""
-
-    kind: str
-    source: str
-    username: str | None
-    secrets: list[str]
-    variables: dict[str, str]
-
-
-def home_of(environment: Mapping[str, str]) -> Path | None:
-    """Return the user's home folder, None where neither a variable nor the system names one."""
-    try:
-        return Path(environment.get("HOME") or environment.get("USERPROFILE") or Path.home())
-    except RuntimeError:
-        return None
-
-
-def clean(text: str) -> str:
-    """Return a text without blanks, line ends and byte-order marks around it."""
-    return re.sub(f"^{BLANK}+|{BLANK}+$", "", text)
-
-
-def unusable(source: str, *texts: str) -> str:
-    """Return why texts can't stand in a request's header, "" when they can."""
-    for text in texts:
-        if not text.isprintable() or text.encode("latin-1", "ignore").decode("latin-1") != text:
-            return (
-                f"what {source} holds has a line end or another character inside that no key of "
-                "Kaggle has"
-            )
-    return ""
-
-
-def _tokens(environment: Mapping[str, str], folder: Path) -> Iterator[_Found]:
-    given = clean(environment.get("KAGGLE_API_TOKEN", ""))
-    texts = {"KAGGLE_API_TOKEN": (given and _text(Path(given))) or given}
-    names = ("access_token", "access_token.txt")
-    texts |= {f"~/.kaggle/{name}": _text(folder / name) for name in names}
-    for source, text in texts.items():
-        if text:
-            yield _Found("API token", source, None, [text], {"KAGGLE_API_TOKEN": text})
-
-
-def _keys(environment: Mapping[str, str], files: list[Path]) -> Iterator[_Found]:
-    file = next((file for file in files if _json(file)), None)
-    saved = _json(file) if file else {}
-    username, key = (
-        clean(environment.get(name, "")) or clean(str(saved.get(field) or ""))
-        for name, field in (("KAGGLE_USERNAME", "username"), ("KAGGLE_KEY", "key"))
-    )
-    given = bool(environment.get("KAGGLE_KEY"))
-    if username and key and (not file or given or not damage(file)):
-        both = base64.b64encode(f"{username}:{key}".encode()).decode()
-        yield _Found(
-            "user name and key",
-            "KAGGLE_USERNAME and KAGGLE_KEY" if given else str(file),
-            username,
-            [key, both],
-            {"KAGGLE_USERNAME": username, "KAGGLE_KEY": key},
-        )
-
-
-def _key_files(environment: Mapping[str, str], home: Path) -> list[Path]:
-    """Return where the client looks for kaggle.json."""
-    config = home / ".config" / "kaggle"
-    if environment.get("XDG_CONFIG_HOME"):
-        config = Path(environment["XDG_CONFIG_HOME"]) / "kaggle"
-    folders = [home / ".kaggle", config]
-    if environment.get("KAGGLE_CONFIG_DIR"):
-        folders = [Path(environment["KAGGLE_CONFIG_DIR"])]
-    return [folder / "kaggle.json" for folder in folders]
-
-
-def damage(file: Path) -> str:
-    """Return why the client can't use a kaggle.json, "" when it can or when there is none."""
-    try:
-        values = loads(file.read_bytes().decode()) if file.is_file() else {}
-    except OSError as error:
-        return f"{file} can't be read ({error.strerror})"
-    except ValueError as error:
-        mark = "BOM" in str(error)
-        reason = "it begins with a byte-order mark; save it as UTF-8 without" if mark else error
-        return f"{file} is no JSON that the kaggle client can read ({reason})"
-    if not isinstance(values, dict):
-        return f"{file} holds no JSON object"
-    wrong = [name for name in ("username", "key") if not isinstance(values.get(name, ""), str)]
-    return f"{wrong[0]!r} in {file} must be text in quotes" if wrong else ""
-
-
-def _logins(file: Path) -> Iterator[_Found]:
-    saved = _json(file)
-    if saved.get("refresh_token"):
-        tokens = (saved.get(name) for name in ("refresh_token", "access_token"))
-        secrets = [str(token) for token in tokens if token]
-        source, username = "~/.kaggle/credentials.json", saved.get("username")
-        yield _Found("OAuth login", source, username, secrets, {})
-
-
-def _text(file: Path) -> str:
-    try:
-        data = file.read_bytes() if file.is_file() else b""
-        return clean(data.decode("utf-16" if data.startswith(UTF16) else "utf-8-sig"))
-    except (OSError, ValueError):
-        return ""
-
-
-def _json(file: Path) -> dict:
-    try:
-        data = loads(_text(file) or "{}")
-    except ValueError:
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
 HIDDEN = "[secret]"
-SHORTEST = 4
-"""Letters of the shortest secret that is looked for."""
-SHORTEST_CODED = 8
-"""Letters of the shortest piece of base64 that is taken for a part of a secret."""
-CHUNK = 1 << 22
-"""Bytes of a file that are searched at once."""
-LOOKED_INTO = 1 << 20
-"""Bytes at the beginning of a text file that are searched for other people's secrets."""
+SHORTEST = 4  # letters of a secret that is looked for
+SHORTEST_CODED = 8  # letters of a piece of base64 that is taken for a part of a secret
+CHUNK = 1 << 22  # bytes of a file that are searched at once
+LOOKED_INTO = 1 << 20  # bytes at the beginning of a file that are searched for others' secrets
+SEEN: set[str] = set()
+"""All secrets that this process has found, those that have been renewed since among them."""
 
 SECRET_NAMES = re.compile(
     r"kaggle( ?\(\d+\))?\.json|credentials(\.(json|ya?ml|toml|ini|csv|txt))?|aws_?credentials"
@@ -237,8 +45,7 @@ SECRET_NAMES = re.compile(
     r"|secrets?\.(json|ya?ml|toml|ini|txt)",
     re.IGNORECASE,
 )
-"""Names of files that hold secrets."""
-
+# What a text file holds that is a secret. Each begins with letters, which are quick to search for.
 SECRET_CONTENTS = (
     (rb"PRIVATE KEY(?: BLOCK)?-----\s*[\w+/:]", "a private key"),
     (rb"KGAT_[0-9a-f]{32}", "a Kaggle token"),
@@ -261,62 +68,187 @@ SECRET_CONTENTS = (
     (rb"npm_[A-Za-z0-9]{36}\b", "a token of npm"),
     (rb"machine\s+\S+\s+login\s+\S+\s+password\s+\S+", "a password"),
 )
-"""What a text file holds that is a secret. Each expression begins with letters, which are quick to
-search for."""
 
 
-def forms_of(secret: str) -> set[str]:
-    """Return a secret as programs show it: as it is, escaped, URL-encoded, or within base64."""
-    forms = {secret} | {form for one in escaped(secret) for form in escaped(one)}
-    forms |= {form for piece in base64_of(secret) for form in escaped(piece)}
-    return {form for form in forms if len(form) >= SHORTEST}
+# --- finding the user's credentials ---
 
 
-def escaped(text: str) -> set[str]:
-    """Return a text as Python, JSON, HTML and addresses escape it, within a longer one too."""
-    forms = {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
-    forms |= {html.escape(text), html.escape(text, quote=False), ascii(text)[1:-1]}
-    for shown in (text, *encoded(text)):
-        both = "'\"" if isinstance(shown, str) else b"'\""
-        start = 1 if isinstance(shown, str) else 2
-        forms |= {repr(shown)[start:-1], repr(shown + both)[start:-4]}  # as its neighbours decide
-    for data in encoded(text):
-        quoted = {quote(data, safe=""), quote(data), quote_plus(data)}
-        quoted.add(quote(data, safe="!#$%&'()*+,/:;=?@[]~"))
-        forms |= quoted | {re.sub("%..", lambda code: code[0].lower(), form) for form in quoted}
-    return forms
+@dataclass(frozen=True)
+class Credentials:
+    """The credentials that the client will use."""
+
+    kind: str = ""  # "API token", "user name and key", "OAuth login", or "" without any
+    source: str = ""  # the variable or the file
+    username: str | None = None  # None where only Kaggle knows it
+    secrets: tuple[str, ...] = ()
+    damaged: str = ""  # what the client can't use, and why
+    variables: Mapping[str, str] = field(default_factory=dict)  # that give them to the client
+
+    @classmethod
+    def find(cls, environment: Mapping[str, str] = os.environ) -> "Credentials":
+        """Look where the client looks, in the same order: token, user name and key, OAuth login."""
+        home = home_of(environment) or Path(os.devnull)
+        files = _key_files(environment, home)
+        found = [
+            *_tokens(environment, home / ".kaggle"),
+            *_keys(environment, files),
+            *_logins(home / ".kaggle" / "credentials.json"),
+        ]
+        SEEN.update(secret for one in found for secret in one.secrets)
+        SEEN.update(str(_json(file).get("key") or "") for file in files)
+        variables = {name: clean(environment[name]) for name in VARIABLES if name in environment}
+        for one in reversed(found):
+            variables |= one.variables
+        first = found[0] if found else cls()
+        if reason := _unusable(first):
+            first = cls("", first.source)
+        damaged = reason or next(filter(None, map(_damage, files)), "")
+        return dataclasses.replace(first, damaged=damaged, variables=variables)
+
+    def advice(self) -> str:
+        """Return what to do when there are no credentials, or when they do not work."""
+        new = "https://www.kaggle.com/settings/api"
+        if self.kind == "API token":
+            return (
+                f"Kaggle says that the API token from {self.source} is not active: create another "
+                f"one at {new} and put it there."
+            )
+        if self.damaged:
+            return f"{self.damaged}: correct it, or download it again from {new}."
+        return (
+            "no Kaggle credentials that work were found: run `kaggle auth login`, or create a "
+            f"token at {new} and set KAGGLE_API_TOKEN."
+        )
 
 
-def encoded(text: str) -> set[bytes]:
-    """Return a text's bytes: in UTF-8, and in Latin-1 as in headers, where that has its letters."""
-    latin = text.encode("latin-1", "ignore")
-    forms = {latin} if latin.decode("latin-1") == text else set()
+def home_of(environment: Mapping[str, str]) -> Path | None:
+    """Return the user's home folder, None where neither a variable nor the system names one."""
     try:
-        return {*forms, text.encode(errors="surrogateescape")}  # a variable that is no UTF-8
-    except UnicodeEncodeError:
-        return {*forms, text.encode(errors="replace")}
+        return Path(environment.get("HOME") or environment.get("USERPROFILE") or Path.home())
+    except RuntimeError:
+        return None
 
 
-def base64_of(secret: str) -> Iterator[str]:
-    """Yield what every base64 text has that holds the secret, wherever in it the secret begins."""
-    for data in encoded(secret):
-        for before in range(3):
-            code = base64.b64encode(bytes(before) + data).decode()
-            piece = code[math.ceil(8 * before / 6) : 8 * (before + len(data)) // 6]
-            if len(piece) >= SHORTEST_CODED:
-                yield from {piece, piece.translate(str.maketrans("+/", "-_"))}
+def clean(text: str) -> str:
+    """Return a text without blanks, line ends and byte-order marks around it."""
+    return re.sub(f"^{BLANK}+|{BLANK}+$", "", text)
 
 
-@functools.lru_cache(32)
-def pattern_of(secrets: tuple[str, ...]) -> re.Pattern[str]:
-    """Return what matches every form of the secrets, the longest first."""
-    forms = {form for secret in secrets for form in forms_of(secret)}
-    return re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
+def _tokens(environment: Mapping[str, str], folder: Path) -> Iterator[Credentials]:
+    given = clean(environment.get("KAGGLE_API_TOKEN", ""))
+    texts = {"KAGGLE_API_TOKEN": (given and _text(Path(given))) or given}
+    names = ("access_token", "access_token.txt")
+    texts |= {f"~/.kaggle/{name}": _text(folder / name) for name in names}
+    for source, text in texts.items():
+        if text:
+            variables = {"KAGGLE_API_TOKEN": text}
+            yield Credentials("API token", source, None, (text,), variables=variables)
+
+
+def _keys(environment: Mapping[str, str], files: list[Path]) -> Iterator[Credentials]:
+    file = next((file for file in files if _json(file)), None)
+    saved = _json(file) if file else {}
+    username, key = (
+        clean(environment.get(variable, "")) or clean(str(saved.get(name) or ""))
+        for variable, name in (("KAGGLE_USERNAME", "username"), ("KAGGLE_KEY", "key"))
+    )
+    given = bool(environment.get("KAGGLE_KEY"))
+    if username and key and (not file or given or not _damage(file)):
+        source = "KAGGLE_USERNAME and KAGGLE_KEY" if given else str(file)
+        secrets = (key, base64.b64encode(f"{username}:{key}".encode()).decode())
+        variables = {"KAGGLE_USERNAME": username, "KAGGLE_KEY": key}
+        yield Credentials("user name and key", source, username, secrets, variables=variables)
+
+
+def _key_files(environment: Mapping[str, str], home: Path) -> list[Path]:
+    """Return where the client looks for kaggle.json."""
+    config = home / ".config" / "kaggle"
+    if environment.get("XDG_CONFIG_HOME"):
+        config = Path(environment["XDG_CONFIG_HOME"]) / "kaggle"
+    folders = [home / ".kaggle", config]
+    if environment.get("KAGGLE_CONFIG_DIR"):
+        folders = [Path(environment["KAGGLE_CONFIG_DIR"])]
+    return [folder / "kaggle.json" for folder in folders]
+
+
+def _logins(file: Path) -> Iterator[Credentials]:
+    saved = _json(file)
+    if saved.get("refresh_token"):
+        tokens = (saved.get(name) for name in ("refresh_token", "access_token"))
+        secrets = tuple(str(token) for token in tokens if token)
+        source = "~/.kaggle/credentials.json"
+        yield Credentials("OAuth login", source, saved.get("username"), secrets)
+
+
+def _unusable(found: Credentials) -> str:
+    """Return why credentials can't be in a request's header, "" when they can."""
+    for text in found.variables.values():
+        if not text.isprintable() or text.encode("latin-1", "ignore").decode("latin-1") != text:
+            return (
+                f"what {found.source} holds has a line end or another character inside that no key "
+                "of Kaggle has"
+            )
+    return ""
+
+
+def _damage(file: Path) -> str:
+    """Return why the client can't use a kaggle.json, "" when it can or when there is none."""
+    try:
+        values = loads(file.read_bytes().decode()) if file.is_file() else {}
+    except OSError as error:
+        return f"{file} can't be read ({error.strerror})"
+    except ValueError as error:
+        mark = "BOM" in str(error)
+        reason = "it begins with a byte-order mark; save it as UTF-8 without" if mark else error
+        return f"{file} is no JSON that the kaggle client can read ({reason})"
+    if not isinstance(values, dict):
+        return f"{file} holds no JSON object"
+    wrong = [name for name in ("username", "key") if not isinstance(values.get(name, ""), str)]
+    return f"{wrong[0]!r} in {file} must be text in quotes" if wrong else ""
+
+
+def _text(file: Path) -> str:
+    try:
+        data = file.read_bytes() if file.is_file() else b""
+        return clean(data.decode("utf-16" if data.startswith(UTF16) else "utf-8-sig"))
+    except (OSError, ValueError):
+        return ""
+
+
+def _json(file: Path) -> dict:
+    try:
+        data = loads(_text(file) or "{}")
+    except ValueError:
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+# --- hiding secrets in texts ---
+
+
+def stored_secrets(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """Return the secrets in `SEEN`, longest first; once a second new ones are looked for."""
+    read = (*VARIABLES, "HOME", "USERPROFILE", "XDG_CONFIG_HOME", "KAGGLE_CONFIG_DIR")
+    named = tuple((name, environment[name]) for name in read if name in environment)
+    return _secrets_of(named, int(time.monotonic()))
+
+
+@functools.lru_cache(8)
+def _secrets_of(variables: tuple[tuple[str, str], ...], second: int) -> tuple[str, ...]:
+    Credentials.find(dict(variables))
+    long = (secret for secret in SEEN if len(secret) >= SHORTEST)
+    return tuple(sorted(long, key=len, reverse=True))
+
+
+def without_secrets(value: Any) -> Any:
+    """Return a text or a JSON value in which this machine's credentials are replaced."""
+    secrets = stored_secrets()
+    return mapped(value, lambda text: redact(text, secrets))
 
 
 def redact(text: str, secrets: tuple[str, ...]) -> str:
-    """Return a text in which every secret is replaced."""
-    return pattern_of(secrets).sub(HIDDEN, text) if secrets else text
+    """Return a text in which every form of every secret is replaced."""
+    return _pattern_of(secrets).sub(HIDDEN, text) if secrets else text
 
 
 def mapped(value: Any, change: Callable[[str], str]) -> Any:
@@ -337,22 +269,73 @@ def whole(text: str) -> str:
 
 
 @functools.lru_cache(32)
-def needles_of(secrets: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Return every form of the secrets as the bytes of a file."""
-    forms = {form for secret in secrets for form in forms_of(secret)}
-    needles = {data for form in forms for data in encoded(form)}
-    return tuple(needles | {secret.encode("utf-16-le", "surrogatepass") for secret in secrets})
+def _pattern_of(secrets: tuple[str, ...]) -> re.Pattern[str]:
+    forms = {form for secret in secrets for form in _forms_of(secret)}
+    return re.compile("|".join(map(re.escape, sorted(forms, key=len, reverse=True))))
+
+
+def _forms_of(secret: str) -> set[str]:
+    """Return a secret as programs show it: as it is, escaped, URL-encoded, or within base64."""
+    forms = {secret} | {form for one in _escaped(secret) for form in _escaped(one)}
+    forms |= {form for piece in _base64_of(secret) for form in _escaped(piece)}
+    return {form for form in forms if len(form) >= SHORTEST}
+
+
+def _escaped(text: str) -> set[str]:
+    """Return a text as Python, JSON, HTML and addresses escape it, within a longer one too."""
+    forms = {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
+    forms |= {html.escape(text), html.escape(text, quote=False), ascii(text)[1:-1]}
+    for shown in (text, *_encoded(text)):
+        both = "'\"" if isinstance(shown, str) else b"'\""
+        start = 1 if isinstance(shown, str) else 2
+        forms |= {repr(shown)[start:-1], repr(shown + both)[start:-4]}  # as its neighbours decide
+    for data in _encoded(text):
+        quoted = {quote(data, safe=""), quote(data), quote_plus(data)}
+        quoted.add(quote(data, safe="!#$%&'()*+,/:;=?@[]~"))
+        forms |= quoted | {re.sub("%..", lambda code: code[0].lower(), form) for form in quoted}
+    return forms
+
+
+def _encoded(text: str) -> set[bytes]:
+    """Return a text's bytes: in UTF-8, and in Latin-1 as in headers, where that has its letters."""
+    latin = text.encode("latin-1", "ignore")
+    forms = {latin} if latin.decode("latin-1") == text else set()
+    try:
+        return {*forms, text.encode(errors="surrogateescape")}  # a variable that is no UTF-8
+    except UnicodeEncodeError:
+        return {*forms, text.encode(errors="replace")}
+
+
+def _base64_of(secret: str) -> Iterator[str]:
+    """Yield what every base64 text has that holds the secret, wherever in it the secret begins."""
+    for data in _encoded(secret):
+        for before in range(3):
+            code = base64.b64encode(bytes(before) + data).decode()
+            piece = code[math.ceil(8 * before / 6) : 8 * (before + len(data)) // 6]
+            if len(piece) >= SHORTEST_CODED:
+                yield from {piece, piece.translate(str.maketrans("+/", "-_"))}
+
+
+# --- refusing files that hold secrets ---
 
 
 def refuse_secrets(name: str, data: bytes | Path, secrets: Iterable[str]) -> None:
     """Raise Problem when data that is to be sent, or a file, holds a form of a secret."""
-    needles = needles_of(tuple(secrets))
-    chunks = chunks_of(data, max(map(len, needles), default=0)) if needles else ()
+    needles = _needles_of(tuple(secrets))
+    chunks = _chunks_of(data, max(map(len, needles), default=0)) if needles else ()
     if any(needle in chunk for chunk in chunks for needle in needles):
         raise Problem(f"{name} holds your Kaggle credentials: take them out; nothing was sent.")
 
 
-def chunks_of(data: bytes | Path, overlap: int) -> Iterator[bytes]:
+@functools.lru_cache(32)
+def _needles_of(secrets: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Return every form of the secrets as the bytes of a file."""
+    forms = {form for secret in secrets for form in _forms_of(secret)}
+    needles = {data for form in forms for data in _encoded(form)}
+    return tuple(needles | {secret.encode("utf-16-le", "surrogatepass") for secret in secrets})
+
+
+def _chunks_of(data: bytes | Path, overlap: int) -> Iterator[bytes]:
     """Yield data in pieces, each of which repeats the end of the one before."""
     if isinstance(data, bytes):
         yield data
@@ -365,17 +348,15 @@ def chunks_of(data: bytes | Path, overlap: int) -> Iterator[bytes]:
 
 
 def secret_in(name: str, file: Path) -> str:
-    """Return what makes a file look like a secret, "" when nothing does.
+    """Return what makes a file look like anybody's secret, "" when nothing does.
 
-    Args:
-        name: its path in what is sent, with slashes.
-        file: where it is here; only the beginning of a text file is read.
+    `name` is its path in what is sent; only the beginning of a text file is read.
     """
     if SECRET_NAMES.fullmatch(PurePosixPath(name).name):
         return "its name"
     with file.open("rb") as opened:
         head = opened.read(1 << 13)
-        if b"\0" in head and not head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        if b"\0" in head and not head.startswith(UTF16):
             return ""
         text = (head + opened.read(LOOKED_INTO - len(head))).replace(b"\0", b"")
     return next((what for known, what in SECRET_CONTENTS if re.search(known, text)), "")

@@ -1,50 +1,45 @@
 """What `ship` asks Kaggle, and what the answers mean."""
 
+import itertools
 from collections.abc import Iterator
+from typing import Any
 
 from kernelkit.core.problem import Problem
 from ship.kaggle.client_process import ClientProcess, Refused
 from ship.kaggle.credentials import Credentials
-from ship.kaggle.response_schemas import NAME, SCHEMAS, loads, schema_error
+from ship.kaggle.response_schemas import NAME, SCHEMAS, SERVICE_OF, loads, schema_error
 
-KERNELS = "kernels.KernelsApiService"
-DATASETS = "datasets.DatasetApiService"
-COMPETITIONS = "competitions.CompetitionApiService"
-PAGE = 100
-"""How many entries of a list are asked for at once."""
+PAGE = 100  # entries of a list that are asked for at once
 
 
 class Remote(ClientProcess):
-    """Kaggle: each method is a question, or something to be done there."""
+    """Kaggle: each method is a question, or something to be done there.
 
-    def post(self, service: str, method: str, what: str, **fields) -> dict:
-        """Call a method of the API by its name, and return the JSON object of its answer.
+    Each raises Refused, Unavailable and Problem as `call` does.
+    """
 
-        Raises:
-            Unavailable: there is no answer of the shape that Kaggle gives to such calls.
-            Problem: the reasons of `call`.
-        """
-        return self.call(
-            "post",
-            what,
-            lambda answer: schema_error(answer, SCHEMAS[method]),
-            service=service,
-            method=method,
-            fields=fields,
-        )
+    def post(self, method: str, what: str, **fields: Any) -> dict:
+        """Call a method of the API by its name, and return the JSON object of its answer."""
+        service = SERVICE_OF[method]
+        schema = SCHEMAS[service][method]
+        request = {"service": service, "method": method, "fields": fields}
+        return self.call("post", what, lambda answer: schema_error(answer, schema), **request)
 
-    def pages(self, service: str, method: str, what: str, **fields) -> Iterator[dict]:
+    def entries(self, method: str, key: str, what: str, **fields: Any) -> Iterator[dict]:
+        """Yield the entries of a list, which lie at `key` of each of its pages."""
+        for page in self.pages(method, what, **fields):
+            yield from page.get(key) or []
+
+    def pages(self, method: str, what: str, **fields: Any) -> Iterator[dict]:
         """Yield all pages of a list.
 
         Raises:
             Problem: Kaggle repeats a page.
         """
-        seen = set()
-        token = ""
+        seen, token = set(), ""
         while True:
-            page = self.post(
-                service, method, what, **fields, **({"pageToken": token} if token else {})
-            )
+            after = {"pageToken": token} if token else {}
+            page = self.post(method, what, **fields, pageSize=PAGE, **after)
             yield page
             token = page.get("nextPageToken") or ""
             if token in seen:
@@ -69,39 +64,28 @@ class Remote(ClientProcess):
             raise Problem(f"the credentials are of {name!r}, which is no user name of Kaggle's.")
         return name
 
-    def dataset(self, ref: str) -> tuple[int, list[dict]] | None:
-        """Return a dataset's current version and its list of versions; None when there is none."""
-        owner, slug = ref.split("/")
+    def dataset(self, ref: str) -> tuple[int, dict[int, str]] | None:
+        """Return a dataset's current version and the notes of each; None when there is none."""
         try:
-            found = self.post(
-                DATASETS, "GetDataset", f"dataset {ref}", ownerSlug=owner, datasetSlug=slug
-            )
+            found = self.post("GetDataset", f"dataset {ref}", **_dataset_fields(ref))
         except Refused as refusal:
             if refusal.status == 404:
                 return None
             raise
-        return found.get("currentVersionNumber") or 1, found.get("versions") or []
+        versions = found.get("versions") or []
+        notes = {v.get("versionNumber") or 0: v.get("versionNotes") or "" for v in versions}
+        return found.get("currentVersionNumber") or 1, notes
 
     def dataset_status(self, ref: str) -> str:
         """Return a dataset's status word, "" when Kaggle gave none."""
-        owner, slug = ref.split("/")
-        answer = self.post(
-            DATASETS, "GetDatasetStatus", f"dataset {ref}", ownerSlug=owner, datasetSlug=slug
-        )
-        return str(answer.get("status") or "").upper()
+        answer = self.post("GetDatasetStatus", f"dataset {ref}", **_dataset_fields(ref))
+        return (answer.get("status") or "").upper()
 
     def dataset_files(self, ref: str, version: int) -> list[tuple[str, int]]:
         """Return the names and the sizes in bytes of the files of a dataset's version."""
-        owner, slug = ref.split("/")
-        fields = {"ownerSlug": owner, "datasetSlug": slug, "datasetVersionNumber": version}
-        pages = self.pages(
-            DATASETS, "ListDatasetFiles", f"the files of {ref}", pageSize=PAGE, **fields
-        )
-        return [
-            (file.get("name") or "", file.get("totalBytes") or 0)
-            for page in pages
-            for file in page.get("datasetFiles") or []
-        ]
+        fields = _dataset_fields(ref) | {"datasetVersionNumber": version}
+        files = self.entries("ListDatasetFiles", "datasetFiles", f"the files of {ref}", **fields)
+        return [_name_and_size(file) for file in files]
 
     def kernel(self, ref: str) -> tuple[int, str] | None:
         """Return a kernel's newest version and its source; None when Kaggle does not show it.
@@ -116,11 +100,7 @@ class Remote(ClientProcess):
             raise
 
     def source(self, ref: str, version: int) -> str:
-        """Return the source of a kernel's version.
-
-        Raises:
-            Refused: Kaggle does not show it.
-        """
+        """Return the source of a kernel's version."""
         return self._kernel(ref, version)[1]
 
     def competition_of(self, ref: str, version: int) -> str:
@@ -129,129 +109,86 @@ class Remote(ClientProcess):
         return attached[0] if len(attached) == 1 else ""
 
     def _kernel(self, ref: str, version: int = 0) -> tuple[int, str, list[str]]:
-        owner, slug = ref.split("/")
         what = f"version {version} of kernel {ref}" if version else f"kernel {ref}"
-        fields = run_fields(ref, version) if version else {"userName": owner, "kernelSlug": slug}
-        found = self.post(KERNELS, "GetKernel", what, **fields)
+        found = self.post("GetKernel", what, **_run_fields(ref, version))
         metadata, blob = found.get("metadata") or {}, found.get("blob") or {}
         competitions = metadata.get("competitionDataSources") or []
-        number = metadata.get("currentVersionNumber") or 0
-        return number, blob.get("source") or "", competitions
+        return metadata.get("currentVersionNumber") or 0, blob.get("source") or "", competitions
 
     def own_kernels(self, owner: str) -> list[str]:
         """Return a user's kernels as "owner/slug", the newest first."""
-        pages = self.pages(
-            KERNELS,
-            "ListKernels",
-            "your kernels",
-            user=owner,
-            group="PROFILE",
-            sortBy="DATE_CREATED",
-            pageSize=PAGE,
-        )
-        return [kernel.get("ref") or "" for page in pages for kernel in page.get("kernels") or []]
+        fields = {"user": owner, "group": "PROFILE", "sortBy": "DATE_CREATED"}
+        kernels = self.entries("ListKernels", "kernels", "your kernels", **fields)
+        return [kernel.get("ref") or "" for kernel in kernels]
 
     def cancel(self, session: int) -> str:
         """Ask Kaggle to end a session; return why it does not, "" when it will."""
         what = f"the end of session {session}"
-        answer = self.post(KERNELS, "CancelKernelSession", what, kernelSessionId=session)
+        answer = self.post("CancelKernelSession", what, kernelSessionId=session)
         return answer.get("errorMessage") or ""
 
     def run_status(self, ref: str, version: int) -> tuple[str, str]:
         """Return a run's status word ("" when Kaggle gave none) and its failure message."""
         what = f"the status of {ref} version {version}"
-        answer = self.post(KERNELS, "GetKernelSessionStatus", what, **run_fields(ref, version))
+        answer = self.post("GetKernelSessionStatus", what, **_run_fields(ref, version))
         failure = " ".join((answer.get("failureMessage") or "").split())
-        return str(answer.get("status") or "").upper(), failure
+        return (answer.get("status") or "").upper(), failure
 
     def run_output(self, ref: str, version: int) -> tuple[list[tuple[str, str]], list[dict]]:
         """Return a run's output files as (name, URL), and the entries of its log."""
         what = f"the output of {ref} version {version}"
-        fields = run_fields(ref, version) | {"pageSize": PAGE}
-        pages = self.pages(KERNELS, "ListKernelSessionOutput", what, **fields)
         files, log = [], ""
-        for page in pages:
-            files += [
-                (file.get("fileName") or "", file.get("url") or "")
-                for file in page.get("files") or []
-            ]
+        for page in self.pages("ListKernelSessionOutput", what, **_run_fields(ref, version)):
+            listed = page.get("files") or []
+            files += [(file.get("fileName") or "", file.get("url") or "") for file in listed]
             log = log or page.get("log") or ""
         return files, log_entries(log)
 
     def submissions(self, competition: str) -> Iterator[dict]:
         """Yield the submissions to a competition, newest first."""
-        pages = self.pages(
-            COMPETITIONS,
-            "ListSubmissions",
-            "your submissions",
-            competitionName=competition,
-            sortBy="SUBMISSION_SORT_BY_DATE",
-            group="SUBMISSION_GROUP_ALL",
-            pageSize=PAGE,
-        )
-        for page in pages:
-            yield from page.get("submissions") or []
+        fields = {"sortBy": "SUBMISSION_SORT_BY_DATE", "group": "SUBMISSION_GROUP_ALL"}
+        fields["competitionName"] = competition
+        return self.entries("ListSubmissions", "submissions", "your submissions", **fields)
 
     def submissions_left(self, competition: str) -> dict:
         """Return numToday, numTotal and numAllowedNow of a competition."""
-        return self.post(
-            COMPETITIONS,
-            "GetSubmissionLimits",
-            "your submission limits",
-            competitionName=competition,
-        )
+        what = "your submission limits"
+        return self.post("GetSubmissionLimits", what, competitionName=competition)
 
-    def data_files(self, competition: str) -> list[str]:
-        """Return the names of a competition's data files.
+    def data_files(self, competition: str, most: int | None = None) -> list[tuple[str, int]]:
+        """Return the names and sizes in bytes of a competition's data files, or the first of them.
 
         Raises:
             Refused: there is no such competition, or its rules are not accepted.
         """
-        pages = self.pages(
-            COMPETITIONS,
-            "ListDataFiles",
-            f"the data of {competition}",
-            competitionName=competition,
-            pageSize=PAGE,
-        )
-        return [file.get("name") or "" for page in pages for file in page.get("files") or []]
-
-    def some_data_files(self, competition: str, most: int) -> tuple[list[tuple[str, int]], bool]:
-        """Return the first names and sizes in bytes of a competition's data files.
-
-        Args:
-            competition: its slug.
-            most: names after which no further page is asked for.
-
-        Returns:
-            Them, and whether these are all.
-
-        Raises:
-            Refused: there is no such competition, or its rules are not accepted.
-        """
-        what, files = f"the data of {competition}", []
-        fields = {"competitionName": competition, "pageSize": PAGE}
-        for page in self.pages(COMPETITIONS, "ListDataFiles", what, **fields):
-            if len(files) >= most:
-                return files, False
-            listed = page.get("files") or []
-            files += [(file.get("name") or "", file.get("totalBytes") or 0) for file in listed]
-        return files, True
+        what = f"the data of {competition}"
+        files = self.entries("ListDataFiles", "files", what, competitionName=competition)
+        return [_name_and_size(file) for file in itertools.islice(files, most)]
 
     def competition(self, competition: str) -> dict:
         """Return what Kaggle tells of a competition: evaluationMetric, and more."""
-        return self.post(COMPETITIONS, "GetCompetition", competition, competitionName=competition)
+        return self.post("GetCompetition", competition, competitionName=competition)
 
     def quota(self) -> dict:
         """Return quotaRefreshTime and gpuQuota {timeUsed, timeReserved, totalTimeAllowed}."""
-        return self.post(KERNELS, "GetAcceleratorQuotaStatistics", "your GPU quota")
+        return self.post("GetAcceleratorQuotaStatistics", "your GPU quota")
 
 
-def run_fields(ref: str, version: int) -> dict[str, str]:
-    """Return the fields that name the run of a kernel's version in a request."""
+def _dataset_fields(ref: str) -> dict[str, Any]:
     owner, slug = ref.split("/")
+    return {"ownerSlug": owner, "datasetSlug": slug}
+
+
+def _run_fields(ref: str, version: int) -> dict[str, str]:
+    """Return the fields that name a kernel's version in a request, the newest one for 0."""
+    owner, slug = ref.split("/")
+    fields = {"userName": owner, "kernelSlug": slug}
     # Kaggle answers 404 for a version label that is a bare number.
-    return {"userName": owner, "kernelSlug": slug, "versionLabel": f"v{version}"}
+    return fields | ({"versionLabel": f"v{version}"} if version else {})
+
+
+def _name_and_size(file: dict) -> tuple[str, int]:
+    return file.get("name") or "", file.get("totalBytes") or 0
 
 
 def log_entries(log: str) -> list[dict]:
@@ -263,6 +200,5 @@ def log_entries(log: str) -> list[dict]:
         entries = loads(log)
     except ValueError:
         return [{"data": line + "\n"} for line in log.splitlines()]
-    return (
-        [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-    )
+    listed = entries if isinstance(entries, list) else []
+    return [entry for entry in listed if isinstance(entry, dict)]

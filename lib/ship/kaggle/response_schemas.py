@@ -1,113 +1,104 @@
-"""The shapes of Kaggle's answers and of what `ship` keeps in files, checked in this one place.
+"""The schemas of Kaggle's answers, and how JSON and names from outside are read safely.
 
-A shape is a type, a pattern that a text must have, a list of one shape, or a dict of the fields
-that `ship` reads. A field may be missing or null, because Kaggle leaves out what is unset.
+`ship` checks each answer, and each file that it keeps, once where it is read. A field of an answer
+may be missing or null, because Kaggle leaves out what is unset.
 """
 
+import functools
 import json
 import math
 import re
 from pathlib import PureWindowsPath
-from typing import Any
+from typing import Annotated, Any
 
-TEXT_OR_NUMBER = (str, int, float)
-LARGEST = 1 << 53
-"""No count is larger; beyond it readers of JSON do not agree on a number either."""
-DEEPEST = 40
-"""Levels of the deepest JSON that makes sense."""
+from pydantic import BaseModel, Field, StrictInt, TypeAdapter, ValidationError, create_model
 
-NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")
-"""What Kaggle calls a user, a kernel, a dataset or a competition in an address."""
-REF = re.compile(f"{NAME.pattern}/{NAME.pattern}")
-RUN = re.compile(
+LARGEST = 1 << 53  # beyond it readers of JSON do not agree on a whole number
+DEEPEST = 40  # levels of the deepest JSON that makes sense
+
+NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")  # of a user, kernel, dataset or competition
+REF = re.compile(f"{NAME.pattern}/{NAME.pattern}")  # "owner/slug"
+RUN = re.compile(  # a run's name, which is also that of its folder in runs/
     r"(?!\.)[^/\\:*?\"<>|\x00-\x1f\x7f\ud800-\udfff]{1,180}"
     r"-(v[0-9]{1,9}|[0-9a-f]{8}(-[A-Za-z0-9_-]{1,100})?)"
 )
-"""A run's name, which is also that of its folder in runs/."""
 
-SCHEMAS: dict[str, Any] = {
-    "GetDataset": {
-        "currentVersionNumber": int,
-        "versions": [{"versionNumber": int, "versionNotes": str}],
+TextOrNumber = str | StrictInt | float
+
+
+def _object(**fields: Any) -> type[BaseModel]:
+    """Return the schema of a JSON object whose fields may be missing or null."""
+    optional: dict[str, Any] = {name: (kind | None, None) for name, kind in fields.items()}
+    return create_model("Object", **optional)
+
+
+_VERSION = _object(versionNumber=StrictInt, versionNotes=str)
+_DATA_FILE = _object(name=str, totalBytes=StrictInt)
+_KERNEL = _object(ref=Annotated[str, Field(pattern=f"^{REF.pattern}$")])
+_KERNEL_METADATA = _object(currentVersionNumber=StrictInt, competitionDataSources=list[str])
+_QUOTA = _object(timeUsed=TextOrNumber, timeReserved=TextOrNumber, totalTimeAllowed=TextOrNumber)
+_SUBMISSION = _object(
+    ref=StrictInt,
+    fileName=str,
+    description=str,
+    status=str,
+    publicScore=TextOrNumber,
+    errorDescription=str,
+)
+
+SCHEMAS: dict[str, dict[str, type[BaseModel]]] = {
+    "datasets.DatasetApiService": {
+        "GetDataset": _object(currentVersionNumber=StrictInt, versions=list[_VERSION]),
+        "GetDatasetStatus": _object(status=str),
+        "ListDatasetFiles": _object(datasetFiles=list[_DATA_FILE], nextPageToken=str),
     },
-    "GetDatasetStatus": {"status": str},
-    "ListDatasetFiles": {
-        "datasetFiles": [{"name": str, "totalBytes": int}],
-        "nextPageToken": str,
+    "kernels.KernelsApiService": {
+        "GetKernel": _object(metadata=_KERNEL_METADATA, blob=_object(source=str)),
+        "ListKernels": _object(kernels=list[_KERNEL], nextPageToken=str),
+        "GetKernelSessionStatus": _object(status=str, failureMessage=str),
+        "ListKernelSessionOutput": _object(
+            files=list[_object(fileName=str, url=str)], log=str, nextPageToken=str
+        ),
+        "CancelKernelSession": _object(errorMessage=str),
+        "GetAcceleratorQuotaStatistics": _object(gpuQuota=_QUOTA, quotaRefreshTime=str),
     },
-    "GetKernel": {
-        "metadata": {"currentVersionNumber": int, "competitionDataSources": [str]},
-        "blob": {"source": str},
+    "competitions.CompetitionApiService": {
+        "ListSubmissions": _object(submissions=list[_SUBMISSION], nextPageToken=str),
+        "GetSubmissionLimits": _object(
+            numToday=StrictInt, numTotal=StrictInt, numAllowedNow=StrictInt
+        ),
+        "GetCompetition": _object(evaluationMetric=str),
+        "ListDataFiles": _object(files=list[_DATA_FILE], nextPageToken=str),
     },
-    "ListKernels": {"kernels": [{"ref": REF}], "nextPageToken": str},
-    "GetKernelSessionStatus": {"status": str, "failureMessage": str},
-    "ListKernelSessionOutput": {
-        "files": [{"fileName": str, "url": str}],
-        "log": str,
-        "nextPageToken": str,
-    },
-    "CancelKernelSession": {"errorMessage": str},
-    "GetAcceleratorQuotaStatistics": {
-        "gpuQuota": {
-            "timeUsed": TEXT_OR_NUMBER,
-            "timeReserved": TEXT_OR_NUMBER,
-            "totalTimeAllowed": TEXT_OR_NUMBER,
-        },
-        "quotaRefreshTime": str,
-    },
-    "ListSubmissions": {
-        "submissions": [
-            {
-                "ref": int,
-                "fileName": str,
-                "description": str,
-                "status": str,
-                "publicScore": TEXT_OR_NUMBER,
-                "errorDescription": str,
-            }
-        ],
-        "nextPageToken": str,
-    },
-    "GetSubmissionLimits": {"numToday": int, "numTotal": int, "numAllowedNow": int},
-    "GetCompetition": {"evaluationMetric": str},
-    "ListDataFiles": {"files": [{"name": str, "totalBytes": int}], "nextPageToken": str},
 }
-"""The shape of the answer of each method that is asked for its raw JSON."""
+"""The schema of the answer of each method whose JSON is read, by service and method."""
 
-WORDS = {dict: "an object", list: "a list", str: "text", int: "a number", float: "a number"}
+SERVICE_OF = {method: service for service, methods in SCHEMAS.items() for method in methods}
 
 
-def schema_error(value: Any, shape: Any, place: str = "it") -> str:
-    """Return what is wrong with the shape of an answer, "" when nothing is."""
-    if value is None and place != "it":
+def schema_error(value: Any, schema: Any) -> str:
+    """Return the first thing in a value that is not of a schema (any type), "" without any."""
+    try:
+        adapter_of(schema).validate_python(value)
         return ""
-    if isinstance(shape, dict):
-        if not isinstance(value, dict):
-            return f"{place} is {word(value)} instead of an object"
-        wrong = (schema_error(value.get(name), part, name) for name, part in shape.items())
-        return next(filter(None, wrong), "")
-    if isinstance(shape, list):
-        if not isinstance(value, list):
-            return f"{place} is {word(value)} instead of a list"
-        wrong = (schema_error(entry, shape[0], f"an entry of {place}") for entry in value)
-        return next(filter(None, wrong), "")
-    if isinstance(shape, re.Pattern):
-        fits = isinstance(value, str) and shape.fullmatch(value)
-        return "" if fits else f"{place} is {str(value)[:100]!r}, which is no such name"
-    kinds = shape if isinstance(shape, tuple) else (shape,)
-    if not isinstance(value, kinds) or isinstance(value, bool):
-        return f"{place} is {word(value)} instead of {WORDS[kinds[0]]}"
-    if isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
-        return f"{place} is too large a number"
-    return ""
+    except ValidationError as error:
+        return error_text(error)
 
 
-def word(value: Any) -> str:
-    """Return what a JSON value is, in words."""
-    return "nothing" if value is None else WORDS.get(type(value), str(value).lower())
+@functools.cache
+def adapter_of(schema: Any) -> TypeAdapter:
+    """Return what checks values against a schema."""
+    return TypeAdapter(schema)
 
 
-def inward(name: str) -> bool:
+def error_text(error: ValidationError) -> str:
+    """Return the place and the reason of the first fault that a validation has found."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"])) or "all of it"
+    return f"{place}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def stays_inside(name: str) -> bool:
     """Tell whether a relative path stays in its folder on every system."""
     path = PureWindowsPath(name)  # whose separators are those of every system
     return not (path.anchor or ".." in path.parts or "\0" in name)
@@ -128,14 +119,14 @@ def loads(text: str | bytes) -> Any:
         )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if deeper(value, DEEPEST):
+    if too_deep(value):
         raise ValueError("it is nested too deeply")
     return value
 
 
-def deeper(value: Any, levels: int) -> bool:
+def too_deep(value: Any, levels: int = DEEPEST) -> bool:
     """Tell whether a JSON value has more levels of objects and lists."""
     if not isinstance(value, dict | list):
         return False
     inner = value.values() if isinstance(value, dict) else value
-    return not levels or any(deeper(one, levels - 1) for one in inner)
+    return not levels or any(too_deep(one, levels - 1) for one in inner)

@@ -112,8 +112,6 @@ def _delivery_status(context: Context, transmission: Transmission, needed: float
             with context.remote.patient(context.timeouts.outage):
                 status = transmission.probe()
         except (Refused, Unavailable) as problem:
-            if getattr(problem, "status", None) == 401:
-                raise
             status = Unknown(str(problem).rstrip("."))
         if isinstance(status, Found):
             return status

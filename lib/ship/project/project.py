@@ -1,6 +1,5 @@
-"""A project on this machine: its files, its metadata with Kaggle's rules, its kernel's settings."""
+"""A project on this machine: its folder, its two metadata files with Kaggle's rules, its kernel."""
 
-import ast
 import json
 import os
 import re
@@ -16,65 +15,22 @@ from typing import Any
 from slugify import slugify
 
 from kernelkit.core.problem import Problem
-from ship.kaggle.response_schemas import NAME, REF, inward, loads
+from ship.kaggle.response_schemas import NAME, REF, loads, stays_inside
 from ship.project.contents import code_files, content_hash, copy_files
+from ship.project.script import Setting, declared_settings, with_overrides
 
 PLACEHOLDER = "INSERT-YOUR-KAGGLE-USERNAME"
 KERNEL_METADATA = "kernel-metadata.json"
 DATASET_METADATA = "dataset-metadata.json"
-BLOCK_BEGIN = "# --- overrides (ship push --set writes here; leave empty) ---\n"
-BLOCK_END = "# --- end of overrides ---\n"
-SESSION = (
-    'if __name__ == "__main__" and "KAGGLE_CONTAINER_NAME" in __import__("os").environ:\n'
-    '    print("ship: session", __import__("os").environ["KAGGLE_CONTAINER_NAME"], flush=True)\n'
-)
-"""Prints the name of the container, whose number `ship cancel` needs and no other call tells."""
-BLOCK = re.compile(f"^{re.escape(BLOCK_BEGIN)}.*?^{re.escape(BLOCK_END)}", re.DOTALL | re.MULTILINE)
 SHOW_CONFIG_SECONDS = 300
 
-LICENSES = [
-    "AGPL-3.0",
-    "Apache-2.0",
-    "apache-2.0",
-    "BSD-3-Clause",
-    "CC-BY-3.0",
-    "CC-BY-3.0-IGO",
-    "CC-BY-4.0",
-    "CC-BY-NC-4.0",
-    "CC-BY-NC-ND-4.0",
-    "CC-BY-NC-SA-3.0-IGO",
-    "CC-BY-NC-SA-4.0",
-    "CC-BY-ND-4.0",
-    "CC-BY-SA-3.0",
-    "CC-BY-SA-4.0",
-    "CC0-1.0",
-    "CDLA-Permissive-1.0",
-    "CDLA-Sharing-1.0",
-    "copyright-authors",
-    "DbCL-1.0",
-    "EU-ODP-Legal-Notice",
-    "FDL-1.3",
-    "GPL-2.0",
-    "GPL-3.0",
-    "LGPL-3.0",
-    "MIT",
-    "ODbL-1.0",
-    "ODC-BY-1.0",
-    "other",
-    "PDDL",
-    "unknown",
-    "US-Government-Works",
-]
-"""Licence names in Kaggle's documentation of dataset-metadata.json, and the ones its site added."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A setting of the kernel: its name, its default as the code has it, and its help."""
-
-    name: str
-    default: str
-    help: str
+# In Kaggle's documentation of dataset-metadata.json, and the ones that its site has added.
+LICENSES = """
+AGPL-3.0 Apache-2.0 apache-2.0 BSD-3-Clause CC-BY-3.0 CC-BY-3.0-IGO CC-BY-4.0 CC-BY-NC-4.0
+CC-BY-NC-ND-4.0 CC-BY-NC-SA-3.0-IGO CC-BY-NC-SA-4.0 CC-BY-ND-4.0 CC-BY-SA-3.0 CC-BY-SA-4.0 CC0-1.0
+CDLA-Permissive-1.0 CDLA-Sharing-1.0 copyright-authors DbCL-1.0 EU-ODP-Legal-Notice FDL-1.3 GPL-2.0
+GPL-3.0 LGPL-3.0 MIT ODbL-1.0 ODC-BY-1.0 other PDDL unknown US-Government-Works
+"""
 
 
 @dataclass(frozen=True)
@@ -82,12 +38,9 @@ class Project:
     """A folder that holds kernel.py, the two metadata files and lib/."""
 
     root: Path
-    home: Path | None = None
-    """The project's folder where `root` is a frozen copy of it; the runs are always there."""
-    begun: str = ""
-    """When the sweep began that works on this copy."""
-    copied_commit: str = ""
-    """The commit of which the copy is."""
+    home: Path | None = None  # the project where `root` is a sweep's frozen copy; it has the runs
+    begun: str = ""  # when that sweep began
+    copied_commit: str = ""  # the commit of which the copy is
 
     @classmethod
     def find(cls, start: Path) -> "Project":
@@ -140,10 +93,10 @@ class Project:
         """The kernel's script.
 
         Raises:
-            Problem: the metadata name another thing than a file of the project.
+            Problem: the metadata name something else than a file of the project.
         """
         name = self.kernel_metadata.get("code_file") or "kernel.py"
-        if isinstance(name, str) and inward(name):
+        if isinstance(name, str) and stays_inside(name):
             file = self.root / (Path(name).name if self.home else name)
             if file.is_file():
                 return file
@@ -187,96 +140,68 @@ class Project:
         ref = self.owned(values["id"], owner)
         if not REF.fullmatch(ref):
             raise Problem(f'"id" in {name} must be "{PLACEHOLDER}/slug", not {values["id"]!r}.')
-        if ref.split("/")[0] != owner:
+        if (named := ref.split("/")[0]) != owner:
             raise Problem(
-                f"{name} belongs to {ref.split('/')[0]}, but the credentials are {owner}'s: put "
-                f"{PLACEHOLDER} (or {owner}) before the slash of its id."
+                f"{name} belongs to {named}, but the credentials are {owner}'s: put {PLACEHOLDER} "
+                f"(or {owner}) before the slash of its id."
             )
         return ref
 
     def script(self, settings: Mapping[str, str], mark: str) -> str:
-        """Return the kernel's text with the settings and a comment in its marked block.
-
-        Args:
-            settings: the kernel's settings as text.
-            mark: the comment, by which a pushed version is recognized.
+        """Return the kernel's text with settings and a mark in its block of overrides.
 
         Raises:
-            Problem: the script can't be read, or does not hold the marked block exactly once.
+            Problem: the script can't be read, or does not hold the block exactly once.
         """
         try:
             text = self.code.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise Problem(f"{self.code.name} can't be read: {error}.") from None
-        lines = [f"    {name!r}: {value!r},\n" for name, value in settings.items()]
-        overrides = "".join(["{\n", *lines, "}"]) if lines else "{}"
-        block = f"{BLOCK_BEGIN}# ship: {mark}\nOVERRIDES: dict[str, str] = {overrides}\n"
-        block += SESSION + BLOCK_END
-        text, blocks = BLOCK.subn(lambda _: block, text)
-        if blocks != 1:
-            raise Problem(
-                f"{self.code.name} must hold the marked block of overrides exactly once "
-                f"(it does {blocks} times): `{BLOCK_BEGIN.strip()}`, the assignment of OVERRIDES, "
-                f"`{BLOCK_END.strip()}`."
-            )
-        return text
+        return with_overrides(self.code.name, text, settings, mark)
 
     def settings(self) -> list[Setting]:
-        """Return the settings that the kernel's classes declare with `setting(default, help)`.
-
-        The code is read and not run; a kernel without such classes, or one that does not compile,
-        has none.
-        """
+        """Return the settings that the kernel declares, [] where it can't be read."""
         try:
-            tree = ast.parse(self.code.read_text(encoding="utf-8"))
-        except (Problem, OSError, ValueError, SyntaxError):
+            return declared_settings(self.code.read_text(encoding="utf-8"))
+        except (Problem, OSError, ValueError):
             return []
-        classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-        found: dict[str, Setting] = {}
-
-        def add(node: ast.ClassDef) -> None:
-            for base in node.bases:
-                if isinstance(base, ast.Name) and base.id in classes:
-                    add(classes[base.id])
-            for field in node.body:
-                if isinstance(field, ast.AnnAssign) and (setting := declared(field)):
-                    found[setting.name] = setting
-
-        if "Config" in classes:
-            add(classes["Config"])
-        return list(found.values())
 
     def lib_hash(self) -> str:
         """Return a hash of the lib's code, on which the kernel's settings may depend."""
         return content_hash(code_files(self.lib))
 
-    def show_config(self, text: str) -> dict[str, Any]:
-        """Return what a kernel's --show-config prints, run as Kaggle would run it.
+    def show_config(self, text: str) -> Any:
+        """Return the JSON value that a script's --show-config prints, run as Kaggle would run it.
 
-        The kernel sees the lib as a mounted dataset, and none of the environment's credentials.
-
-        Args:
-            text: the kernel's script, with its settings.
+        The script sees the lib as a mounted dataset, and none of the environment's credentials.
 
         Raises:
-            Problem: the kernel refuses its settings (with its words), takes too long, or does not
-                print JSON.
+            Problem: it refuses its settings (with its words), takes too long, or prints no JSON.
         """
+        command = f"{self.code.name} --show-config"
         with tempfile.TemporaryDirectory() as root:
             copy_files(code_files(self.lib), Path(root, "input", "lib"))
             script = Path(root, "src", "script.py")
             script.parent.mkdir()
             script.write_text(text, encoding="utf-8")
+            environment = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_")}
+            environment |= {"KAGGLE_ROOT": root, "KAGGLE_KERNEL_RUN_TYPE": "Batch"}
+            environment["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask PyPI for a newer version
             try:
-                done = run_show_config(script, root)
+                done = subprocess.run(
+                    [sys.executable, "-P", str(script), "--show-config"],
+                    capture_output=True,
+                    text=True,
+                    timeout=SHOW_CONFIG_SECONDS,
+                    env=environment,
+                    cwd=root,
+                )
                 if done.returncode == 0:
                     return loads(done.stdout)
             except subprocess.TimeoutExpired:
-                raise Problem(
-                    f"{self.code.name} --show-config did not end in {SHOW_CONFIG_SECONDS} seconds."
-                ) from None
+                raise Problem(f"{command} did not end in {SHOW_CONFIG_SECONDS} seconds.") from None
             except ValueError:
-                raise Problem(f"{self.code.name} --show-config did not print JSON.") from None
+                raise Problem(f"{command} did not print JSON.") from None
         words = (done.stderr or done.stdout).strip().splitlines()
         reason = words[-1] if words else f"exit status {done.returncode}"
         reason = reason.removeprefix("script.py: error: ")
@@ -285,7 +210,7 @@ class Project:
     def commit(self) -> str:
         """Return the git commit that is checked out, "" without git.
 
-        A "+" after it says that files differ from the commit.
+        A "+" after it means that files differ from the commit.
         """
         if self.home:
             return self.copied_commit
@@ -311,43 +236,10 @@ def competition_slug(text: str) -> str:
     return slug if NAME.fullmatch(slug) else ""
 
 
-def declared(field: ast.AnnAssign) -> Setting | None:
-    """Return the setting that a field of a class declares, None when it declares none."""
-    call = field.value
-    if not (isinstance(call, ast.Call) and isinstance(field.target, ast.Name)):
-        return None
-    if not (isinstance(call.func, ast.Name) and call.func.id == "setting"):
-        return None
-    named = {keyword.arg: keyword.value for keyword in call.keywords}
-    default, text = (*call.args, None, None)[:2]
-    default, text = default or named.get("default"), text or named.get("help")
-    said = text.value if isinstance(text, ast.Constant) else ""
-    return Setting(field.target.id, ast.unparse(default) if default else "", str(said))
-
-
-def run_show_config(script: Path, root: str) -> subprocess.CompletedProcess:
-    """Run a script with --show-config in a folder that stands for /kaggle."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("KAGGLE_")}
-    environment |= {"KAGGLE_ROOT": root, "KAGGLE_KERNEL_RUN_TYPE": "Batch"}
-    environment["NO_ALBUMENTATIONS_UPDATE"] = "1"  # it would ask the internet for a newer version
-    return subprocess.run(
-        [sys.executable, "-P", str(script), "--show-config"],
-        capture_output=True,
-        text=True,
-        timeout=SHOW_CONFIG_SECONDS,
-        env=environment,
-        cwd=root,
-    )
-
-
 def kernel_metadata_errors(values: dict[str, Any], project: Project) -> list[str]:
     """Return what Kaggle, or a run there, would refuse in the values of kernel-metadata.json."""
-    errors = []
     title, slug = str(values.get("title") or ""), values["id"].rpartition("/")[2]
-    if not 5 <= len(title) <= 50:
-        errors.append(f'"title" must have 5 to 50 characters, {title!r} has {len(title)}')
-    if not 5 <= len(slug) <= 50:
-        errors.append(f'the slug of "id" must have 5 to 50 characters, {slug!r} has {len(slug)}')
+    errors = _length_errors('"title"', title, 5, 50) + _length_errors('slug of "id"', slug, 5, 50)
     if slug != slugify(title):
         errors.append(
             f'the slug of "id" must be that of the title: {slugify(title)!r}, not {slug!r}'
@@ -364,11 +256,10 @@ def kernel_metadata_errors(values: dict[str, Any], project: Project) -> list[str
     for name, allowed in required.items():
         if values.get(name) not in allowed:
             errors.append(f'"{name}" must be {json.dumps(allowed[0])}, not {values.get(name)!r}')
-    return errors + source_errors(values, project)
+    return errors + _source_errors(values, project)
 
 
-def source_errors(values: dict[str, Any], project: Project) -> list[str]:
-    """Return what is wrong with the sources that kernel-metadata.json names."""
+def _source_errors(values: dict[str, Any], project: Project) -> list[str]:
     for name in ("dataset_sources", "competition_sources", "kernel_sources", "model_sources"):
         listed = values.get(name) or []
         if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
@@ -390,10 +281,8 @@ def source_errors(values: dict[str, Any], project: Project) -> list[str]:
 
 def dataset_metadata_errors(values: dict[str, Any]) -> list[str]:
     """Return what the kaggle client or Kaggle would refuse in dataset-metadata.json."""
-    errors = []
-    title, slug = str(values.get("title") or ""), values["id"].rpartition("/")[2]
-    if not 6 <= len(title) <= 50:
-        errors.append(f'"title" must have 6 to 50 characters, {title!r} has {len(title)}')
+    slug, subtitle = values["id"].rpartition("/")[2], values.get("subtitle")
+    errors = _length_errors('"title"', str(values.get("title") or ""), 6, 50)
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{4,48}[a-z0-9]", slug):
         errors.append(f'the slug of "id" must be 6 to 50 of a-z, 0-9 and dashes, not {slug!r}')
     licenses = values.get("licenses")
@@ -403,20 +292,16 @@ def dataset_metadata_errors(values: dict[str, Any]) -> list[str]:
         errors.append(f'"licenses" must hold exactly one license, not {len(names)}')
     elif names[0] is None:
         errors.append(f'"licenses" must be [{{"name": "MIT"}}] or the like, not {licenses!r}')
-    elif names[0] not in LICENSES:
+    elif names[0] not in LICENSES.split():
         errors.append(f"Kaggle knows no license {names[0]!r} (MIT, CC0-1.0, ... are known)")
-    subtitle = values.get("subtitle")
     if subtitle and not isinstance(subtitle, str):
         errors.append(f'"subtitle" must be text in quotes, not {subtitle!r}')
-    elif subtitle and not 20 <= len(subtitle) <= 80:
-        errors.append(f'"subtitle" must have 20 to 80 characters, not {len(subtitle)}')
+    elif subtitle:
+        errors += _length_errors('"subtitle"', subtitle, 20, 80)
     return errors
 
 
-def syntax_error(text: str) -> str:
-    """Return why a script does not compile, "" when it does."""
-    try:
-        ast.parse(text)
-    except SyntaxError as error:
-        return f"line {error.lineno}: {error.msg}"
-    return ""
+def _length_errors(name: str, text: str, least: int, most: int) -> list[str]:
+    if least <= len(text) <= most:
+        return []
+    return [f"{name} must have {least} to {most} characters, {text!r} has {len(text)}"]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernelkit.core.problem import Problem
+from kernelkit.offline import mismatch
 from ship.kaggle.response_schemas import loads
 from ship.project.hashes import HASHES
 
@@ -55,22 +56,6 @@ class WeightsFile:
     licence: str
 
 
-def mismatch(path: Path, size: int | None = None, **hashes: str | None) -> str:
-    """Return how a file differs from the published size and hashes, "" where it does not.
-
-    None is not compared; a hash is in hexadecimal and has hashlib's name of its algorithm.
-    """
-    if not path.is_file():
-        return "is not there"
-    found = path.stat().st_size
-    if size is not None and found != size:
-        return f"has {found:,} bytes instead of {size:,}"
-    for algorithm, published in hashes.items():
-        if published and (digest := HASHES.of(path, algorithm)) != published.lower():
-            return f"has the {algorithm.upper()} {digest} instead of the published {published}"
-    return ""
-
-
 def read_manifest(folder: Path) -> dict[str, WeightsFile]:
     """Return the rows of `manifest.json` in a folder by the backbones' names.
 
@@ -99,7 +84,7 @@ def weights_mismatch(path: Path, row: WeightsFile) -> str:
         with path.open("rb") as file:
             if file.read(len(HDF5_SIGNATURE)) != HDF5_SIGNATURE:
                 return "is not an HDF5 file"
-    return mismatch(path, row.size, sha256=row.sha256, md5=row.md5)
+    return mismatch(path, row.size, {"sha256": row.sha256, "md5": row.md5}, HASHES.of)
 
 
 def required_weights(files: list[str], folder: Path) -> list[Path]:
@@ -146,7 +131,7 @@ def wheels_mismatch(folder: Path) -> str:
         if path.name not in WHEELS:
             return f"{path} is none of the wheels that {REQUIREMENTS} lists"
     for name, sha256 in WHEELS.items():
-        if reason := mismatch(folder / name, sha256=sha256):
+        if reason := mismatch(folder / name, None, {"sha256": sha256}, HASHES.of):
             return f"{folder / name} {reason}"
     return ""
 

@@ -1,14 +1,33 @@
-"""The kernel's block COMPETITION, read from its text and replaced in it."""
+"""The kernel's script as text: its overrides, its declared settings, its block COMPETITION.
+
+It is parsed and never run here. A pushed script carries a mark, by which a push whose answer was
+lost is found, and a hash of all that the run depends on, by which another machine knows the run.
+"""
 
 import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from kernelkit.core.problem import Problem
 from kernelkit.data.layout import Layout
 
-NAME = "COMPETITION"
-# Kernels that declare no block: the home competition's.
-HOME = Layout(
+OVERRIDES_BEGIN = "# --- overrides (ship push --set writes here; leave empty) ---\n"
+OVERRIDES_END = "# --- end of overrides ---\n"
+OVERRIDES_BLOCK = re.compile(
+    f"^{re.escape(OVERRIDES_BEGIN)}.*?^{re.escape(OVERRIDES_END)}", re.DOTALL | re.MULTILINE
+)
+# Prints the name of the container, whose number `ship cancel` needs and no call of the API gives.
+PRINT_SESSION = (
+    'if __name__ == "__main__" and "KAGGLE_CONTAINER_NAME" in __import__("os").environ:\n'
+    '    print("ship: session", __import__("os").environ["KAGGLE_CONTAINER_NAME"], flush=True)\n'
+)
+MARK = re.compile(r"^# ship: (\S+)(?: (\S+))?(?: for (\S+))?$", re.MULTILINE)
+"""A push's mark, its key, and the version of the dataset that it is for, in the script."""
+
+COMPETITION = "COMPETITION"
+HOME = Layout(  # of kernels that declare none: the home competition's
     sample_csv="sample-submission.csv",
     train_csv="train.csv",
     train_photos=("train", "train.zip"),
@@ -16,23 +35,80 @@ HOME = Layout(
 )
 
 
-def block_node(text: str) -> ast.Assign | None:
-    """Return the assignment of the block in a script, None where it has none."""
+@dataclass(frozen=True)
+class Setting:
+    """A setting of the kernel: its name, its default as the code has it, and its help."""
+
+    name: str
+    default: str
+    help: str
+
+
+def with_overrides(name: str, text: str, settings: Mapping[str, str], mark: str) -> str:
+    """Return a script with settings and a comment, its mark, in the marked block.
+
+    Raises:
+        Problem: the script, whose file is called `name`, does not hold that block exactly once.
+    """
+    lines = [f"    {setting!r}: {value!r},\n" for setting, value in settings.items()]
+    overrides = "".join(["{\n", *lines, "}"]) if lines else "{}"
+    block = f"{OVERRIDES_BEGIN}# ship: {mark}\nOVERRIDES: dict[str, str] = {overrides}\n"
+    block += PRINT_SESSION + OVERRIDES_END
+    text, blocks = OVERRIDES_BLOCK.subn(lambda _: block, text)
+    if blocks != 1:
+        raise Problem(
+            f"{name} must hold the marked block of overrides exactly once (it does {blocks} "
+            f"times): `{OVERRIDES_BEGIN.strip()}`, the assignment of OVERRIDES, "
+            f"`{OVERRIDES_END.strip()}`."
+        )
+    return text
+
+
+def overrides_in(text: str) -> dict[str, str]:
+    """Return the settings in the marked block of a script, {} when it has none."""
+    block = text.partition(OVERRIDES_BEGIN)[2].partition(OVERRIDES_END)[0]
+    node = _assignment(block, "OVERRIDES")
     try:
-        tree = ast.parse(text)
-    except SyntaxError:
-        return None
-    for node in tree.body:
-        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            named = [target.id for target in node.targets if isinstance(target, ast.Name)]
-            if named == [NAME]:
-                return node
-    return None
+        values = dict(ast.literal_eval(node.value)) if node else {}
+    except (ValueError, TypeError, MemoryError, RecursionError):
+        return {}
+    return {str(name): str(value) for name, value in values.items()}
+
+
+def declared_settings(text: str) -> list[Setting]:
+    """Return the settings that class Config, or its bases, declare with `setting(default, help)`.
+
+    A script without such classes, or one that does not compile, has none.
+    """
+    classes = {node.name: node for node in _parsed(text).body if isinstance(node, ast.ClassDef)}
+    found: dict[str, Setting] = {}
+
+    def add(node: ast.ClassDef) -> None:
+        for base in node.bases:
+            if isinstance(base, ast.Name) and base.id in classes:
+                add(classes[base.id])
+        for field in node.body:
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                call = field.value
+                if isinstance(call, ast.Call) and ast.unparse(call.func) == "setting":
+                    found[field.target.id] = _setting(field.target.id, call)
+
+    if "Config" in classes:
+        add(classes["Config"])
+    return list(found.values())
+
+
+def _setting(name: str, call: ast.Call) -> Setting:
+    given = dict(zip(("default", "help"), call.args, strict=False))
+    given |= {keyword.arg: keyword.value for keyword in call.keywords}
+    default, text = given.get("default"), given.get("help")
+    shown = text.value if isinstance(text, ast.Constant) else ""
+    return Setting(name, ast.unparse(default) if default else "", str(shown))
 
 
 def has_block(script: Path) -> bool:
-    """Tell whether a kernel declares a block."""
-    return block_node(script.read_text(encoding="utf-8")) is not None
+    """Tell whether a kernel declares a block COMPETITION."""
+    return _assignment(script.read_text(encoding="utf-8"), COMPETITION) is not None
 
 
 def read_block(script: Path) -> Layout:
@@ -41,15 +117,16 @@ def read_block(script: Path) -> Layout:
     Raises:
         Problem: the block is no plain `Layout(name=value, ...)`.
     """
-    node = block_node(script.read_text(encoding="utf-8"))
+    node = _assignment(script.read_text(encoding="utf-8"), COMPETITION)
     if node is None:
         return HOME
     try:
         fields = {part.arg: ast.literal_eval(part.value) for part in node.value.keywords}
         return Layout(**fields)
-    except (ValueError, TypeError) as error:
+    except (AttributeError, ValueError, TypeError) as error:
         raise Problem(
-            f"{script.name}'s block {NAME} can't be read ({error}): write Layout(name=value, ...)."
+            f"{script.name}'s block {COMPETITION} can't be read ({error}): write "
+            "Layout(name=value, ...)."
         ) from None
 
 
@@ -60,8 +137,35 @@ def with_block(script: Path, layout: Layout) -> str:
         Problem: it has none.
     """
     text = script.read_text(encoding="utf-8")
-    node = block_node(text)
+    node = _assignment(text, COMPETITION)
     if node is None:
-        raise Problem(f"{script.name} has no block `{NAME} = Layout(...)` to replace.")
+        raise Problem(f"{script.name} has no block `{COMPETITION} = Layout(...)` to replace.")
     lines = text.splitlines(keepends=True)
     return "".join([*lines[: node.lineno - 1], layout.block(), "\n", *lines[node.end_lineno :]])
+
+
+def syntax_error(text: str) -> str:
+    """Return why a script does not compile, "" when it does."""
+    try:
+        ast.parse(text)
+    except SyntaxError as error:
+        return f"line {error.lineno}: {error.msg}"
+    return ""
+
+
+def _parsed(text: str) -> ast.Module:
+    """Return the tree of a script, an empty one where it does not compile."""
+    try:
+        return ast.parse(text)
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return ast.Module([], [])
+
+
+def _assignment(text: str, name: str) -> ast.Assign | ast.AnnAssign | None:
+    """Return the statement at the top level of a script that assigns to a name, None without."""
+    for node in _parsed(text).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            if [ast.unparse(target) for target in targets] == [name]:
+                return node
+    return None

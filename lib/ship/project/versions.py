@@ -1,10 +1,5 @@
-"""A kernel's versions: what each is made of, and how one becomes a run's record.
+"""A kernel's versions: what each is made of, and how one becomes a run's record."""
 
-The script that is pushed carries a random mark and a hash of all that the run depends on. By the
-mark a push whose answer was lost is found; by the hash a version that this machine does not know.
-"""
-
-import ast
 import contextlib
 import json
 import re
@@ -21,24 +16,17 @@ from ship.output import emit_json, say
 from ship.project.contents import content_hash, sha256, upload_files
 from ship.project.hashes import HASHES
 from ship.project.project import KERNEL_METADATA
+from ship.project.script import MARK, overrides_in
 
-MARK = re.compile(r"^# ship: (\S+)(?: (\S+))?(?: for (\S+))?$", re.MULTILINE)
-"""A push's mark, its key, and the version of the dataset that it is for, in the script."""
-
+# What proves that a run was pushed which another machine, or a lost record, has pushed.
 TAKEN_UP = "its key in the version's source"
 ADOPTED = "the version's source"
-"""What verifies a run that another machine, or a lost record, has pushed."""
 
 
 def code_hash(context: Context) -> str:
     """Return a hash of the script without its overrides, and of its metadata."""
     text = context.project.script({}, "") + json.dumps(context.metadata, sort_keys=True)
     return sha256(text.encode())[:16]
-
-
-def data_hash(context: Context, weights_files: list[str]) -> str:
-    """Return a hash of what a run with these weights needs of the dataset."""
-    return content_hash(upload_files(context.project.lib, weights_files))[:16]
 
 
 def key_of(run: Run) -> str:
@@ -49,7 +37,7 @@ def key_of(run: Run) -> str:
 
 def new_run(context: Context, settings: dict[str, str], config: dict) -> Run:
     """Return the record of a run that is to be pushed, still without a version."""
-    values = config.get("config") or {}
+    values, lib = config.get("config") or {}, context.project.lib
     size, limit = values.get("image_size"), values.get("time_limit")
     return Run(
         name="",
@@ -61,9 +49,9 @@ def new_run(context: Context, settings: dict[str, str], config: dict) -> Run:
         settings=dict(settings),
         time_limit=float(limit) if isinstance(limit, int | float) else None,
         code=code_hash(context),
-        data=data_hash(context, config["weights_files"]),
+        data=content_hash(upload_files(lib, config["weights_files"]))[:16],
         competition=context.project.competition,
-        packages=packages_hash(context.project.lib, HASHES.of),
+        packages=packages_hash(lib, HASHES.of),
         mark=secrets.token_hex(8),
         continues=context.continued.name if context.continued else "",
     )
@@ -82,16 +70,10 @@ def same_run(known: Run, run: Run) -> bool:
     return one == other
 
 
-def name_of(context: Context, kernel: str, version: int) -> str:
-    """Return the name of a kernel's version, with its owner where another user's has the name."""
-    name = run_name(kernel, version)
-    known = next((run for run in context.ledger.runs() if run.name == name), None)
-    return f"{kernel.split('/')[0]}-{name}" if known and known.kernel not in ("", kernel) else name
-
-
 def forget(context: Context) -> None:
-    """Note that no push is on its way."""
-    context.state.push = {}
+    """Save that no push is on its way."""
+    context.state.push = None
+    context.state.save()
 
 
 def note(
@@ -104,7 +86,7 @@ def note(
             f"into {KERNEL_METADATA}, or each push makes another kernel."
         )
     run.kernel, run.version, run.status = kernel, version, status
-    run.name, run.time = name_of(context, kernel, version), time.strftime("%Y-%m-%d %H:%M:%S")
+    run.name, run.time = _name_of(context, kernel, version), time.strftime("%Y-%m-%d %H:%M:%S")
     run.verified["pushed"] = verified
     context.ledger.keep(run)
     staged = context.project.runs / "staged" / "kernel" / context.project.code.name
@@ -114,6 +96,13 @@ def note(
     say(f"pushed {kernel} version {version}{run.shown_page}")
     emit_json(run=run.name, version=version, page=run.page)
     return run
+
+
+def _name_of(context: Context, kernel: str, version: int) -> str:
+    """Return the name of a kernel's version, with its owner where another user's has the name."""
+    name = run_name(kernel, version)
+    known = next((run for run in context.ledger.runs() if run.name == name), None)
+    return f"{kernel.split('/')[0]}-{name}" if known and known.kernel not in ("", kernel) else name
 
 
 def run_at_kaggle(
@@ -132,11 +121,11 @@ def run_at_kaggle(
     for version in range(newest, since, -1):
         if version in recorded:
             continue
-        found = mark_of(context, run.kernel, version, source if version == newest else "")
+        found = _mark_of(context, run.kernel, version, source if version == newest else "")
         if found and found[2] == key_of(run) and version != newest:
             # A kernel that was deleted and made again counts its versions from 1 again.
-            context.state.values["versions"].pop(f"{run.kernel}/{version}")
-            found = mark_of(context, run.kernel, version)
+            context.state.versions.pop(f"{run.kernel}/{version}")
+            found = _mark_of(context, run.kernel, version)
         if found and found[2] == key_of(run):
             run.mark, run.dataset = found[1], found[3] or ""
             say(f"version {version} at Kaggle is of exactly this kernel")
@@ -144,10 +133,9 @@ def run_at_kaggle(
     return None
 
 
-def mark_of(context: Context, kernel: str, version: int, source: str = "") -> re.Match | None:
-    """Return the mark, key and dataset in a version's source, which Kaggle is asked for once."""
-    seen = context.state.values.setdefault("versions", {})
-    name = f"{kernel}/{version}"
+def _mark_of(context: Context, kernel: str, version: int, source: str = "") -> re.Match | None:
+    """Return the mark in a version's source, for which Kaggle is asked once."""
+    seen, name = context.state.versions, f"{kernel}/{version}"
     if source or name not in seen:
         try:
             found = MARK.search(source or context.remote.source(kernel, version))
@@ -167,7 +155,7 @@ def adopt(context: Context, version: int) -> Run:
         Problem: Kaggle does not show such a version.
     """
     kernel = context.kernel_ref
-    name = name_of(context, kernel, version)
+    name = _name_of(context, kernel, version)
     pending = context.state.push
     source = context.remote.source(kernel, version)
     found = MARK.search(source)
@@ -180,17 +168,7 @@ def adopt(context: Context, version: int) -> Run:
             run = mine if found and found[2] == key_of(mine) else run
         run.dataset = found[3] or "" if found else ""
         run.mark = found[1] if found else ""
-    if pending and pending["kernel"] == kernel:  # a person has said what became of it
+    if pending and pending.run.kernel == kernel:  # a person has decided what became of it
         forget(context)
     write_atomically(context.project.runs / "kernels" / f"{name}.py", source)
     return note(context, run, kernel, version, ADOPTED, run.status or "pushed")
-
-
-def overrides_in(source: str) -> dict[str, str]:
-    """Return the settings in the marked block of a script, {} when it has none."""
-    found = re.search(r"^OVERRIDES(?:: dict\[str, str\])? = (\{.*?\})\n", source, re.M | re.S)
-    try:
-        values = dict(ast.literal_eval(found[1])) if found else {}
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return {}
-    return {str(name): str(value) for name, value in values.items()}

@@ -11,10 +11,16 @@ from kernelkit.core.packages import packages_hash
 from kernelkit.core.problem import Problem
 from ship.commands.rehearse import copy_project
 from ship.project import hashes
-from ship.project.contents import all_files, code_files, copy_files, not_sent, upload_files
+from ship.project.contents import (
+    all_files,
+    code_files,
+    copy_files,
+    missing_files,
+    not_sent,
+    upload_files,
+)
 from ship.project.hashes import HASHES, Hashes
 from ship.project.project import Project
-from ship.project.staging import missing_files
 from shipping import SENT, make_project
 
 
