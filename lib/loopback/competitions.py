@@ -1,6 +1,7 @@
 """Competitions of the loopback Kaggle: their files, submissions and scores."""
 
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,13 +31,18 @@ class Competitions:
         }
         self.kernel_output: Callable[[dict], Path] | None = None
         """Returns the output folder of the kernel's version that a request names."""
+        self.scored_run: Callable[[dict, str], tuple[Path, str]] | None = None
+        """Runs that version on a competition's hidden test set; returns the output folder and, ""
+        where it ended well, Kaggle's message."""
 
     def GetCompetition(self, request: dict) -> dict:
         """Tell what is known of a competition: here only how it is evaluated."""
         slug = self._slug(request)
         _, evaluation = self._settings.metrics.get(slug, ("accuracy", "Categorization Accuracy"))
         url = f"https://www.kaggle.com/competitions/{slug}"
-        return {"ref": url, "url": url, "evaluationMetric": evaluation}
+        code = slug in self._settings.hidden
+        about = {"evaluationMetric": evaluation, "isKernelsSubmissionsOnly": code}
+        return {"ref": url, "url": url, **about}
 
     def ListDataFiles(self, request: dict) -> dict:
         """List the files of a competition, but never its solution."""
@@ -69,6 +75,8 @@ class Competitions:
     def CreateSubmission(self, request: dict) -> dict:
         """Take an uploaded file as a submission; beyond the daily limit, refuse it with ref 0."""
         slug = self._entered(request)
+        if slug in self._settings.hidden:
+            raise ApiError(400, "This competition only accepts submissions from notebooks")
         name, blob = self._store.finished_blob(request.get("blobFileTokens") or "")
         return self._submit(slug, name, blob, request.get("submissionDescription") or "")
 
@@ -79,7 +87,11 @@ class Competitions:
         path = output / name
         if not path.is_file() or not path.resolve().is_relative_to(output):
             raise ApiError(400, f"The kernel version has no output file {name}")
-        return self._submit(slug, name, path, request.get("submissionDescription") or "")
+        answer = self._submit(slug, name, path, request.get("submissionDescription") or "")
+        if slug in self._settings.hidden and answer["ref"]:
+            arguments = request, slug, answer["ref"], name
+            threading.Thread(target=self._score_hidden, args=arguments, daemon=True).start()
+        return answer
 
     def GetSubmissionLimits(self, request: dict) -> dict:
         """Return how many submissions are left today."""
@@ -149,8 +161,9 @@ class Competitions:
             ref = 40_000_001 + len(state["submissions"])
             kept = self._store.path("submissions", f"{ref}-{name}")
             shutil.copyfile(path, kept)
-            metric, _ = self._settings.metrics.get(slug, ("accuracy", ""))
-            score, problem = score_file(kept, self._competitions[slug][1], metric)
+            score, problem = None, ""  # of a code competition until it has run again
+            if slug not in self._settings.hidden:
+                score, problem = self._score(kept, slug, self._competitions[slug][1])
             state["submissions"].append(
                 {
                     "ref": ref,
@@ -166,6 +179,23 @@ class Competitions:
         title = slug.replace("-", " ").title()
         return {"message": f"Successfully submitted to {title}", "ref": ref}
 
+    def _score(self, file: Path, slug: str, solution: Path) -> tuple[float, str]:
+        metric, _ = self._settings.metrics.get(slug, ("accuracy", ""))
+        return score_file(file, solution, metric)
+
+    def _score_hidden(self, request: dict, slug: str, ref: int, name: str) -> None:
+        """Run a submitted version on the hidden test set, and note its score or the message."""
+        output, problem = self.scored_run(request, slug)
+        score = 0.0
+        if not problem and not (output / name).is_file():
+            problem = "Submission CSV Not Found"
+        if not problem:
+            score, wrong = self._score(output / name, slug, self._settings.hidden[slug][1])
+            problem = wrong and f"Submission Scoring Error: {wrong}"
+        with self._store.changing() as state:
+            (submission,) = (one for one in state["submissions"] if one["ref"] == ref)
+            submission.update(score=score, problem=problem)
+
     def _public(self, submission: dict) -> dict:
         """Return what the API tells of a submission, which is PENDING until the delay is over."""
         shown = {
@@ -177,7 +207,8 @@ class Competitions:
             "submittedBy": self._settings.user,
             "teamName": self._settings.user,
         }
-        if now() - submission["date"] < self._settings.scoring_delay:
+        unscored = submission["score"] is None
+        if unscored or now() - submission["date"] < self._settings.scoring_delay:
             return {**shown, "status": "PENDING"}
         if submission["problem"]:
             return {**shown, "status": "ERROR", "errorDescription": submission["problem"]}

@@ -262,16 +262,22 @@ class Kernels:
         done = [version for version in kernel["versions"] if version["status"] == "COMPLETE"]
         return self.output_of(done[-1]) if done else None
 
-    def _inputs(self, version: dict) -> dict[str, Path]:
-        """Return what the run sees below /kaggle/input."""
+    def _inputs(self, version: dict, scored: str = "") -> dict[str, Path]:
+        """Return what the run sees below /kaggle/input; of a `scored` competition the hidden set.
+
+        A run that is scored gets the versions of datasets that the public run got.
+        """
         inputs: dict[str, Path] = {}
         for kind, ref in version["sources"]:
             owner, _, slug = ref.rpartition("/")
             place = mount_path(self._settings.mount, kind, owner, slug)
-            if kind == "competition":
+            if kind == "competition" and ref == scored:
+                inputs[place] = self._settings.hidden[ref][0]
+            elif kind == "competition":
                 inputs.update(self._competitions.mounted(ref, place))
             elif kind == "dataset":
-                number = version["mounted"][ref] = self._datasets.mounted(ref)
+                number = version["mounted"].get(ref) if scored else self._datasets.mounted(ref)
+                version["mounted"][ref] = number
                 inputs[place] = self._datasets.folder_of(ref, number)
             else:
                 inputs[place] = self._newest_output(ref)
@@ -322,6 +328,34 @@ class Kernels:
             self._end(version, "ERROR", f"The script ended with exit status {status}")
         else:
             self._end(version, "COMPLETE")
+
+    def run_scored(self, version: dict, competition: str) -> tuple[Path, str]:
+        """Run a version again on a competition's hidden test set, as its submission does.
+
+        Returns:
+            The output folder and, "" where the run ended well, Kaggle's message.
+        """
+        inputs = self._inputs(version, competition)
+        number = len(list(self._folder(version).glob("scored-*")))
+        output = self._folder(version) / f"scored-{number}"
+        try:
+            status = run_script(
+                self._folder(version) / "script.py",
+                inputs,
+                output,
+                None,  # nobody sees the log of this run
+                self._settings.scored_seconds,
+                {"KAGGLE_IS_COMPETITION_RERUN": "1"},
+                stop=self._stop,
+                memory=self._settings.scored_memory,
+            )
+        except TimeoutError:
+            return output, "Notebook Timeout"
+        except MemoryError:
+            return output, "Notebook Exceeded Allowed Compute"
+        except OSError:
+            return output, "Kaggle Error"
+        return output, "Notebook Threw Exception" if status else ""
 
     def _end(self, version: dict, status: str, failure: str = "") -> None:
         with self._store.changing():

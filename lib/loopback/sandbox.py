@@ -87,6 +87,7 @@ def run_script(
     *,
     on_error_line: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
+    memory: int | None = None,
 ) -> int:
     """Run a script as Kaggle runs a pushed one and return its exit status (128 + N: signal N).
 
@@ -99,9 +100,11 @@ def run_script(
         environment: variables added to the clean environment of the script.
         on_error_line: gets the lines of standard error; by default `on_line` gets those too.
         stop: when set, everything is killed and the status is that of a kill (137).
+        memory: bytes that its processes may take together.
 
     Raises:
         TimeoutError: the script was killed after `timeout` seconds.
+        MemoryError: it was killed because it took more than `memory`.
         FileNotFoundError: the script or an input folder does not exist.
     """
     script, working = Path(script).resolve(strict=True), Path(working).resolve()
@@ -117,7 +120,8 @@ def run_script(
         prepare(scratch, folders, working, environment or {}) as orders,
     ):
         receivers = (on_line, on_error_line or on_line)
-        return supervise(unshare, orders, *receivers, timeout, stop or threading.Event())
+        ends = timeout, stop or threading.Event(), memory
+        return supervise(unshare, orders, *receivers, *ends)
 
 
 def drop(line: str) -> None:
@@ -318,11 +322,13 @@ def supervise(
     on_error_line: Callable[[str], None],
     timeout: float | None,
     stop: threading.Event,
+    memory: int | None = None,
 ) -> int:
     """Start the box, pass its lines on, and return its exit status; nothing of it outlives this.
 
     Raises:
         TimeoutError: it was killed after `timeout` seconds.
+        MemoryError: it was killed because it took more than `memory` bytes.
         Exception: whatever `on_line` or `on_error_line` raised, after the script was killed.
     """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -336,13 +342,14 @@ def supervise(
     for thread in pumps:
         thread.start()
     deadline = None if timeout is None else time.monotonic() + timeout
-    late = False
+    late = large = False
     try:
         process.stdin.write(json.dumps(orders).encode() + b"\n")
         process.stdin.flush()
-        while process.poll() is None and not stop.is_set() and not failures and not late:
+        while process.poll() is None and not (stop.is_set() or failures or late or large):
             time.sleep(0.02)
             late = deadline is not None and time.monotonic() > deadline
+            large = memory is not None and resident_bytes(process.pid) > memory
     except BrokenPipeError:  # it died before it read its orders; its exit status tells that
         pass
     finally:
@@ -353,7 +360,22 @@ def supervise(
         raise failures[0]
     if late:
         raise TimeoutError(f"the script was still running after {timeout:g} seconds")
+    if large:
+        raise MemoryError(f"the script took more than {memory} bytes")
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process and all that it has started."""
+    import psutil
+
+    total = 0
+    with suppress(psutil.NoSuchProcess):
+        top = psutil.Process(pid)
+        for one in [top, *top.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                total += one.memory_info().rss
+    return total
 
 
 def end(process: subprocess.Popen) -> None:

@@ -39,6 +39,7 @@ class Loopback:
         self.competitions = Competitions(*shared, competitions or {}, self.file_url)
         self.kernels = Kernels(*shared, self.datasets, self.competitions, self.file_url)
         self.competitions.kernel_output = self._kernel_output
+        self.competitions.scored_run = self._scored_run
         self._services = {
             "datasets.DatasetApiService": self.datasets,
             "kernels.KernelsApiService": self.kernels,
@@ -139,9 +140,15 @@ class Loopback:
             raise ApiError(404, "Not found")
         return path
 
-    def _kernel_output(self, request: dict) -> Path:
+    def _version(self, request: dict) -> dict:
         owner, slug = request.get("kernelOwner"), request.get("kernelSlug")
-        version = self.kernels.find(owner, slug, request.get("kernelVersion"))
+        return self.kernels.find(owner, slug, request.get("kernelVersion"))
+
+    def _scored_run(self, request: dict, competition: str) -> tuple[Path, str]:
+        return self.kernels.run_scored(self._version(request), competition)
+
+    def _kernel_output(self, request: dict) -> Path:
+        version = self._version(request)
         if version["status"] != "COMPLETE":
             raise ApiError(400, "The kernel version has not completed")
         return self.kernels.output_of(version)

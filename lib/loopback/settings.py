@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -33,5 +34,12 @@ class Settings:
     metrics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """By competition the row of METRICS that scores it, and Kaggle's name of that; where it is not
     named, accuracy."""
+    hidden: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
+    """By code competition the folder of its data in the run that is scored, in which the test set
+    and the sample submission are the hidden ones, and the CSV of their labels."""
+    scored_seconds: float = 9 * 3600
+    """How long a run that is scored may last."""
+    scored_memory: int | None = None
+    """How many bytes of memory it may take; None is no limit."""
     accepted: bool = True
     """Whether the user has accepted the competitions' rules."""
