@@ -70,7 +70,7 @@ from kernelkit.config.views import View
 from kernelkit.core.boundary import Boundary
 from kernelkit.data.layout import Layout
 from kernelkit.report.writing import remake
-from kernelkit.train.costs import gpu_minutes, shape_of
+from kernelkit.train.costs import gmacs_of, gpu_minutes
 
 # ------------------------------------------------------------------------------------- config
 
@@ -101,7 +101,9 @@ class Backbone:
 # 2021), ConvNeXt, which has no BatchNorm, at 5e-5 (Liu et al. 2022).
 BACKBONES = {
     # The dry run's own, pre-trained on drawn vehicles of other kinds.
-    "Plain": Backbone("tf", (72, 96), "plain_notop.weights.h5", 0.03, 1.0, "kernelkit.train.plain"),
+    "Plain": Backbone(
+        "tf", (72, 96), "plain_notop.weights.h5", 0.03, 1.0, "kernelkit.train.backbones"
+    ),
     "MobileNet": Backbone("tf", (224, 288), "mobilenet_1_0_224_tf_no_top.h5", 0.73),
     "InceptionV3": Backbone(
         "tf", (336, 448), "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", 9.6
@@ -402,7 +404,6 @@ import keras
 
 from ImageDataAugmentor.fused.transforms import FancyPCA
 from kernelkit.config.views import views_of
-from kernelkit.core.metrics import ValidationMetrics
 from kernelkit.data.batches import check_batches, keep_decoded, make_iterator
 from kernelkit.data.tables import PhotoTables, fingerprint, load_tables
 from kernelkit.predict.ensemble import combine_members
@@ -418,19 +419,15 @@ from kernelkit.report.predictions import apply_run
 from kernelkit.report.run import write_results
 from kernelkit.report.writing import finish, write_report
 from kernelkit.train.backbones import load_backbone, preprocess, unfreeze
-from kernelkit.train.callbacks import Diverged, make_callbacks
-from kernelkit.train.clock import Clock, OutOfTime
-from kernelkit.train.devices import OutOfMemory, shared_batch
+from kernelkit.train.callbacks import Checkpoint, Diverged, Validate, rate_callbacks
+from kernelkit.train.devices import OutOfMemory, failures_explained, share, shared_batch
 from kernelkit.train.head import build_head, fit_head
-from kernelkit.train.mixing import Mixing
-from kernelkit.train.optimizer import layer_factors, make_optimizer
+from kernelkit.train.optimizer import layer_fractions, make_optimizer
 from kernelkit.train.output import open_state, workplace
-from kernelkit.train.plan import Job, Run, make_plan
-from kernelkit.train.preflight import choose_step
-from kernelkit.train.preflight_worker import Makers
-from kernelkit.train.sharing import predict as predict_batches
-from kernelkit.train.sharing import share
-from kernelkit.train.workers import failures_explained
+from kernelkit.train.plan import Clock, Job, OutOfTime, Run, make_plan
+from kernelkit.train.preflight import choose_step_mode
+from kernelkit.train.preflight_worker import StepFactory
+from kernelkit.train.train_step import TrainingModel
 
 # --------------------------------------------------------------------------------------- data
 
@@ -482,24 +479,18 @@ def build_model(config: Config, classes: int, weights: Path | None) -> keras.Mod
     return keras.Model(inputs, build_head(config, classes)(x))
 
 
-def gmacs_of(config: Config) -> float:
-    """Return the billions of multiply-adds of a photo of the settings' size."""
-    return shape_of(config, BACKBONES[config.backbone], 1).gmacs
-
-
 def weights_of(config: Config) -> Path | None:
     """Return the file of the backbone's weights; None for random ones."""
     return find_weights(config.backbone, config.weights, LIB, ROOT / "input")
 
 
-def compile_model(config: Config, network: keras.Model, stage: Stage, rate: float, way):
-    """Return the model that `fit` trains in a stage, taking each step the way given."""
-    model = Mixing(network, stage.mixup, stage.cutmix, way.micro_batch)
-    factors = layer_factors(network, config.head_rate, config.layer_decay)
-    optimizer = make_optimizer(config, rate, factors)
+def compile_model(config: Config, network: keras.Model, stage: Stage, rate: float, mode):
+    """Return the model that `fit` trains in a stage, whose steps are taken in a `StepMode`."""
+    model = TrainingModel(network, stage.mixup, stage.cutmix, mode.micro_batch)
+    optimizer = make_optimizer(config, rate, layer_fractions(config, network))
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
     accuracy = keras.metrics.CategoricalAccuracy("accuracy")
-    model.compile(optimizer, loss, weighted_metrics=[accuracy], jit_compile=way.xla)
+    model.compile(optimizer, loss, weighted_metrics=[accuracy], jit_compile=mode.xla)
     return model
 
 
@@ -507,33 +498,36 @@ def compile_model(config: Config, network: keras.Model, stage: Stage, rate: floa
 
 
 def train(config: Config, tables: PhotoTables, clock: Clock, others: list):
-    """Train one network through all stages that are left, from where the clock's state stands.
+    """Train one network through the stages that are left; an interrupted one goes on.
 
     `others` are the finished members' probabilities of the test photos, for pseudo-labels. Returns
-    the network of its chosen epoch, and the settings for the size of photos that it had.
+    the network of its chosen epoch, and the settings for its size of photos.
     """
     state, classes, network = clock.state, len(tables.competition.classes), None
-    for stage in clock.stages_left():  # the same one again where it failed
-        sized = at_scale(config, stage.scale)
-        network = network_for(sized, classes, network)
-        state.keep_first(network)
-        try:
-            clock.check_epoch()
-            seen = with_pseudo_labels(sized, tables, network, stage, state, VIEWS, others)
-            opened = fit_stage(sized, seen, network, stage, clock)
-        except Diverged as diverged:
-            message = state.diverge(diverged.learning_rate)
-            print(f"The loss of {clock.name(stage)} is no longer a number: {message}.")
-        except OutOfMemory:
-            message, network = state.step_down(stage.name, config.batch_size), None
-            print(f"Out of memory in {clock.name(stage)}: {message}.")
-        except OutOfTime:
-            print(f"Time is up in {clock.name(stage)}: on to the prediction.")
-            state.run_out_of_time()
-            break
-        else:
-            print(stage_sentence(config, stage, clock, opened), flush=True)
-        write_report(state.folder.parent)
+    try:
+        while state.stage < len(config.stages):
+            while not state.stage_over:
+                stage = clock.fit_epochs(state.stage)
+                sized = at_scale(config, stage.scale)
+                network = network_for(sized, classes, network)
+                state.keep_first(network)
+                try:
+                    clock.check_epoch()
+                    photos = with_pseudo_labels(sized, tables, network, stage, state, VIEWS, others)
+                    trained = fit_stage(sized, photos, network, stage, clock)
+                    print(stage_sentence(config, stage, clock, trained), flush=True)
+                except Diverged as diverged:
+                    cure = state.diverge(diverged.learning_rate)
+                    print(f"The loss of {clock.name(stage)} is no longer a number: {cure}.")
+                except OutOfMemory:
+                    cure, network = state.halve_micro_batch(stage.name, config.batch_size), None
+                    print(f"Out of memory in {clock.name(stage)}: {cure}.")
+                write_report(state.folder.parent)
+            head_only = config.stages[state.stage].views > 0
+            state.advance(restore_best=head_only or config.schedule == "plateau")
+    except OutOfTime:
+        print(f"Time is up in {clock.name(config.stages[state.stage])}: on to the prediction.")
+        state.run_out_of_time()
     best = at_scale(config, config.stages[state.best_stage].scale)
     network = network_for(best, classes, network)
     state.load_best(network)
@@ -548,29 +542,30 @@ def network_for(config: Config, classes: int, network: keras.Model | None) -> ke
 
 
 def fit_stage(config: Config, tables: PhotoTables, network, stage: Stage, clock: Clock) -> str:
-    """Train the head and the upper part of the backbone; return what trained."""
+    """Train the head and the upper part of the backbone; return a text of what trained."""
     if stage.views:
         return fit_head(config, tables, network, stage, clock, augmentation)
     state = clock.state
     rate = state.learning_rate or stage.learning_rate
-    opened = unfreeze(config, network.get_layer("backbone"), stage)
+    trained = unfreeze(config, network.get_layer("backbone"), stage)
     step = f"learning rate {rate:g}, {config.batch_size} photos a step"
-    print(f"{clock.name(stage)} begins: {opened}, {step}", flush=True)
+    print(f"{clock.name(stage)} begins: {trained}, {step}", flush=True)
     batches = make_iterator(config, tables, tables.train, augmentation(config), shuffle=True)
     validation = make_iterator(config, tables, tables.validation)
-    model = compile_model(config, network, stage, rate, state.way_of(stage.name))
-    judge = ValidationMetrics(state.metric, tables.positions(tables.validation))
-    model.measure = lambda: judge(predict_batches(network, validation))
+    model = compile_model(config, network, stage, rate, state.mode_of(stage.name))
     state.restore(network, model.optimizer, model.trainable_variables)
+    average = state.restore_average(network, config.ema)
+    truth = tables.positions(tables.validation)
+    validate = Validate(config, network, average, validation, truth, state.metric, batches)
+    rates = rate_callbacks(config, clock, len(batches))
     model.fit(
         share(batches.as_tf_dataset()),
-        validation_data=share(validation.as_tf_dataset()),
         initial_epoch=state.epoch,
         epochs=stage.epochs,
-        callbacks=make_callbacks(config, state, clock, network, batches, judge),
+        callbacks=[average, validate, *rates, Checkpoint(config, clock, batches, validate, rates)],
         verbose=0,
     )
-    return opened
+    return trained
 
 
 # --------------------------------------------------------------------------------------- main
@@ -582,8 +577,7 @@ def run_job(run: Run, job: Job, others: list):
     config = dataclasses.replace(config, batch_size=shared_batch(config.batch_size))
     tables, views = run.folds[job.fold], views_of(config, VIEWS)
     keras.utils.set_random_seed(config.seed)
-    run.state.begin_job(job.member, job.fold)
-    clock = run.plan.clock(job, config.stages)
+    clock = run.plan.begin(job)
     network, config = train(config, tables, clock, others)
     fold = predict(config, tables, network, clock, views, build_model, augmentation)
     return fold, network
@@ -596,8 +590,8 @@ def go(run: Run) -> None:
     known = {name: decisive(each, MAY_CHANGE) for name, each in run.members.items()}
     members = MemberStore(output / "members", ROOT / "input", run.folds, state)
     plan.done = [job for job in plan.jobs if members.has(job.member, known[job.member], job.fold)]
-    make = Makers(weights_of, build_model, compile_model, augmentation)
-    strategy = choose_step(run.config, run.members, BACKBONES, run.folds[0], state, make)
+    factory = StepFactory(weights_of, build_model, compile_model, augmentation)
+    strategy = choose_step_mode(run.config, run.members, BACKBONES, run.folds[0], state, factory)
     for job in plan.jobs_to_run():  # every member on a fold before any on the next
         began = time.monotonic()
         keras.utils.clear_session()  # of the network before; inside the scope it would break it
@@ -625,7 +619,8 @@ def main(argv: list[str] | None = None) -> int:
         with workplace(options, usual, beside=not ON_KAGGLE) as (output, scratch):
             if config.predict_from:
                 places = COMPETITION, ROOT / "input", options.data, output, scratch, START
-                return predict_competition(config, *places, build_model, augmentation, gmacs_of)
+                makers = build_model, augmentation, lambda member: gmacs_of(member, BACKBONES)
+                return predict_competition(config, *places, *makers)
             opened = open_run(config, options, output, scratch)
             if options.plan:
                 print(opened.plan.table())

@@ -97,7 +97,7 @@ def main() -> None:
         "--epochs", type=int, default=0, help="of fine-tuning the whole network too (none)"
     )
     arguments = parser.parse_args()
-    name, size = "kernelkit.train.plain.Plain", (72, 96)
+    name, size = "kernelkit.train.backbones.Plain", (72, 96)
     weights = arguments.weights or ROOT / "lib" / "weights" / "plain_notop.weights.h5"
     if arguments.weights:
         name, size = "keras.applications.MobileNet", (160, 160)

@@ -5,8 +5,8 @@
 The photos are as many as the home competition's. Minutes are those of `training.gpu_minutes`, from
 published throughputs, give or take half.
 Depthwise convolutions, of which EfficientNets have many, are slower: expect two to four times as
-long. The memory of a device is what `kernelkit.train.memory` computes for its share of a batch in
-float16. The framework's own buffers, some 1 to 2 GB, come on top.
+long. The memory of a device is computed by `kernelkit.train.preflight_worker` for its share of a
+batch in float16. The framework's own buffers, some 1 to 2 GB, come on top.
 
     python tests/benchmarks/presets.py --memory
 
@@ -26,11 +26,15 @@ import keras  # noqa: E402
 import kernel  # noqa: E402 - found in the repository
 from kernelkit.config.settings import size_text  # noqa: E402
 from kernelkit.train.costs import gpu_minutes  # noqa: E402
-from kernelkit.train.memory import OVERHEAD, activation_bytes, photos_that_fit, step_bytes  # noqa: E402
-from kernelkit.train.precision import set_precision  # noqa: E402
+from kernelkit.train.preflight_worker import (  # noqa: E402
+    WEIGHT_BYTES,
+    activation_bytes,
+    photos_that_fit,
+)
+from kernelkit.train.step_mode import set_precision  # noqa: E402
 
 GPUS = 2
-T4_BYTES = 16 * 2**30 * 0.93 - OVERHEAD  # of which the driver keeps some
+T4_BYTES = 16 * 2**30 * 0.93 - 1.5e9  # some of it the driver and the framework keep
 WHY = {
     "default": "one strong network with most of the session to spare",
     "quick": "a score within an hour",
@@ -53,7 +57,8 @@ def print_memory() -> None:
     )
     for name, row in kernel.BACKBONES.items():
         network = network_of(kernel.Config(backbone=name, image_size=row.size))
-        weights, photo = step_bytes(network, 0) / 1e9, activation_bytes(network) / 1e6
+        weights = WEIGHT_BYTES * network.count_params() / 1e9
+        photo = activation_bytes(network) / 1e6
         fits = photos_that_fit(network, T4_BYTES)
         cells = name, size_text(row.size), f"{weights:.2f}", f"{photo:.0f}", str(fits)
         print(f"| {' | '.join(cells)} |", flush=True)
@@ -75,7 +80,9 @@ def main() -> None:
         minutes = gpu_minutes(config, members, kernel.BACKBONES, kernel.VIEWS, kernel.PHOTOS)
         for member in members.values():
             share = member.batch_size // GPUS
-            most = max(most, step_bytes(network_of(member), share) / 1e9)
+            network = network_of(member)
+            weights = WEIGHT_BYTES * network.count_params()
+            most = max(most, (weights + share * activation_bytes(network)) / 1e9)
             networks.append(f"{member.backbone} {size_text(member.image_size)}")
         cells = f"`{name}`", ", ".join(networks), f"{minutes:.0f}", f"{most:.1f}", why
         print(f"| {' | '.join(cells)} |", flush=True)

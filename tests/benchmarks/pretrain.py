@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "lib"))
 
 from equipment import EQUIPMENT
 from ImageDataAugmentor.augmentor import ImageDataAugmentor
-from kernelkit.train.plain import Plain
+from kernelkit.train.backbones import Plain
 from sample.cars import draw_photo
 from vehicles import VEHICLES
 

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/step_cost.py [--backbone MobileNet] [--image-size 96x128] [--rounds 3]
 
-Each row is the median of some rounds, in which all ways take turns. The CPU passes for two devices;
-these share its cores, so two replicas can at best be as fast as one.
+Each row is the median of some rounds, in which all modes take turns. The CPU passes for two
+devices; these share its cores, so two replicas can at best be as fast as one.
 """
 
 import argparse
@@ -27,14 +27,13 @@ import kernel  # noqa: E402 - found in the repository
 from kernelkit.data.batches import make_iterator  # noqa: E402
 from kernelkit.data.tables import load_tables  # noqa: E402
 from kernelkit.train.backbones import unfreeze  # noqa: E402
-from kernelkit.train.devices import make_strategy  # noqa: E402
+from kernelkit.train.devices import make_strategy, share  # noqa: E402
 from kernelkit.train.preflight_worker import BATCHES, TIMED, WARM_UP, Stopwatch, sample  # noqa: E402
-from kernelkit.train.sharing import share  # noqa: E402
-from kernelkit.train.step_mode import Candidate  # noqa: E402
+from kernelkit.train.step_mode import StepMode  # noqa: E402
 from sample.competition import drawn_competition  # noqa: E402
 
-ONE, TWO = Candidate(1, "float32"), Candidate(2, "float32")
-WAYS = {
+ONE, TWO = StepMode(1, "float32"), StepMode(2, "float32")
+MODES = {
     "the step, real input": (ONE, True),
     "the step, one batch again and again": (ONE, False),
     "two replicas, real input": (TWO, True),
@@ -45,14 +44,14 @@ WAYS = {
 BATCH = 16
 
 
-def steps_per_second(config, tables, way: Candidate, real: bool) -> float:
+def steps_per_second(config, tables, mode: StepMode, real: bool) -> float:
     """Return how many steps a second are taken, once all is compiled and decoded."""
     keras.utils.clear_session()
     stage = config.stages[-1]
-    with make_strategy(way.devices).scope():
+    with make_strategy(mode.devices).scope():
         network = kernel.build_model(config, len(tables.competition.classes), None)
         unfreeze(config, network.get_layer("backbone"), stage)
-        model = kernel.compile_model(config, network, stage, stage.learning_rate, way)
+        model = kernel.compile_model(config, network, stage, stage.learning_rate, mode)
         model.optimizer.build(model.trainable_variables)
         flow = make_iterator(
             config, tables, tables.train, kernel.augmentation(config), shuffle=True
@@ -84,14 +83,14 @@ def main() -> None:
         data = drawn_competition(Path(folder) / "drawn", 1)
         tables = load_tables(data, kernel.COMPETITION, Path(folder), config)[0]
         tables = sample(tables, BATCH)
-        found = {name: [] for name in WAYS}
+        found = {name: [] for name in MODES}
         began = time.monotonic()
         for _ in range(options.rounds):
-            for name, way in WAYS.items():
-                found[name].append(steps_per_second(config, tables, *way))
+            for name, mode in MODES.items():
+                found[name].append(steps_per_second(config, tables, *mode))
     plain = statistics.median(found["the step, real input"])
     print(f"\n{options.backbone} at {options.image_size}, {BATCH} photos a step, CPU\n")
-    print("| way | images/s | of the step with real input |\n|---|---|---|")
+    print("| mode | images/s | of the step with real input |\n|---|---|---|")
     for name, speeds in found.items():
         speed = statistics.median(speeds)
         print(f"| {name} | {BATCH * speed:.0f} | {speed / plain:.2f} |")

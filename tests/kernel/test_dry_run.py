@@ -13,7 +13,7 @@ import pytest
 
 import pretrain
 from equipment import EQUIPMENT
-from kernelkit.train.plain import Plain
+from kernelkit.train.backbones import Plain
 from sample.bodies import CARS
 from sample.competition import plan
 from sample.features import FEATURES

@@ -1,7 +1,6 @@
 """What can go wrong around a run: a disk that fills, a clock that jumps, memory that grows."""
 
 import ast
-import math
 import random
 import resource
 import sys
@@ -18,6 +17,7 @@ import pytest
 from ImageDataAugmentor.reading import ImageLoader
 from kernel_runs import check_full_disk, run_short
 from kernelkit.predict.tta import predict, predict_photos
+from small_networks import make_clock
 from tiny_kernel import TINY, final_config, kernel
 
 ROOT = Path(kernel.__file__).parent
@@ -97,7 +97,7 @@ def test_each_photo_is_decoded_once_for_all_views(competition, tmp_path, monkeyp
         ImageLoader, "decode", lambda self, path: (decoded.update([path]), decode(self, path))[1]
     )
     state = kernel.open_state(tmp_path / "state", {}, "", fresh=False)
-    clock = kernel.Clock(state, config.stages, 24, 4, math.inf)
+    clock = make_clock(state, config.stages, images=24, passes=4)
     fold = predict(
         *(config, tables, small_network(config), clock, kernel.VIEWS[:4]),
         small_network,

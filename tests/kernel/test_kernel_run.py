@@ -1,7 +1,6 @@
 """The whole way of the kernel, in this process, with a backbone that trains in seconds."""
 
 import json
-import math
 
 import keras
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from kernel_runs import check_submission, run, whole_run
 from kernelkit.config.views import views_of
 from kernelkit.core.metrics import unpacked
+from small_networks import make_clock
 from tiny_kernel import TINY, final_config, kernel
 
 
@@ -188,7 +188,7 @@ def test_tta_that_hurts_is_not_used(best, tmp_path, monkeypatch, capsys):
     inverted = kernel.A.Compose([kernel.A.InvertImg(p=1)])
     monkeypatch.setattr(kernel.View, "transform", lambda view, *_: (view.flip and inverted) or None)
     state = kernel.open_state(tmp_path, {}, "", fresh=False)
-    clock = kernel.Clock(state, config.stages, 24, 2, math.inf)
+    clock = make_clock(state, config.stages, images=24, passes=2)
     views, make = views_of(config, kernel.VIEWS), (kernel.build_model, kernel.augmentation)
     fold = kernel.predict(config, tables, network, clock, views, *make)
     assert config.tta == 2

@@ -1,6 +1,7 @@
 """Every metric equals scikit-learn's, and steers what it should: epochs, views and blends."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -223,10 +224,12 @@ def test_validation_metrics_measure_and_pass_on_what_is_no_number():
     assert all(map(math.isnan, judge(probabilities).values()))
 
 
+NETWORK = SimpleNamespace(get_weights=list, save_weights=lambda path: path.write_text("weights"))
+
+
 def commit(state, score, error=0.0, over=False):
-    state.history.append({"member": "", "fold": 0, "seconds": 1.0, "val_score": score})
-    state.last = f"epoch-{len(state.history)}"
-    state.commit(state.history[-1], over, True, error)
+    row = {"member": "", "fold": 0, "seconds": 1.0, "val_score": score}
+    state.record_epoch(row, NETWORK, error=error, stage_over=over)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +245,7 @@ def test_the_metric_chooses_the_epoch(tmp_path, name, scores, error, chosen):
     state = open_state(tmp_path / "state", {"metric": name}, "photos", fresh=False)
     for score in scores:
         commit(state, score, error)
-    assert (state.best, state.best_score) == (f"epoch-{chosen}", scores[chosen - 1])
+    assert (state.best, state.best_score) == (f"epoch-{chosen:04d}.weights.h5", scores[chosen - 1])
 
 
 def test_a_view_that_spoils_the_metric_is_left_out():

@@ -1,4 +1,4 @@
-"""Steps of training that fail in each way in which a real one may: for the tests of preflight.
+"""Steps of training that fail in each mode in which a real one may: for the tests of preflight.
 
 The functions stand at the top level of a module, so that the process in which steps are tried can
 import them.
@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 import keras
 import tensorflow as tf
 
-from kernelkit.train.mixing import Mixing
-from kernelkit.train.precision import scaled_for_float16
-from kernelkit.train.preflight_worker import Makers
+from kernelkit.train.optimizer import scaled_for_float16
+from kernelkit.train.preflight_worker import StepFactory
+from kernelkit.train.train_step import TrainingModel
 
 
 @dataclass(frozen=True)
@@ -66,40 +66,40 @@ def build(config, classes, weights):
     return keras.Model(inputs, keras.layers.Dense(classes, "softmax", dtype="float32")(x))
 
 
-def compiled(config, network, stage, rate, way):
-    model = Mixing(network, 0, 0, way.micro_batch)
+def compiled(config, network, stage, rate, mode):
+    model = TrainingModel(network, micro_batch=mode.micro_batch)
     optimizer = scaled_for_float16(keras.optimizers.SGD(rate))
-    model.compile(optimizer, "categorical_crossentropy", jit_compile=way.xla)
+    model.compile(optimizer, "categorical_crossentropy", jit_compile=mode.xla)
     return model
 
 
-def fail(config, network, stage, rate, way):
+def fail(config, network, stage, rate, mode):
     """Fail as the settings say."""
-    if way.precision in config.fails:
-        globals()[config.fails[way.precision]](config, way, network)
-    return compiled(config, network, stage, rate, way)
+    if mode.precision in config.fails:
+        globals()[config.fails[mode.precision]](config, mode, network)
+    return compiled(config, network, stage, rate, mode)
 
 
-def run_out_of_memory(config, way, network):
+def run_out_of_memory(config, mode, network):
     """Fail while more than `config.fit` photos are taken at once."""
-    if (way.micro_batch or config.batch_size // way.devices) > config.fit:
+    if (mode.micro_batch or config.batch_size // mode.devices) > config.fit:
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating a tensor")
 
 
-def abort(config, way, network):
+def abort(config, mode, network):
     os.abort()
 
 
-def hang(config, way, network):
+def hang(config, mode, network):
     time.sleep(1000)
 
 
-def raise_error(config, way, network):
+def raise_error(config, mode, network):
     raise RuntimeError("cuDNN says no")
 
 
-def give_wrong_numbers(config, way, network):
+def give_wrong_numbers(config, mode, network):
     network.set_weights([weight * float("nan") for weight in network.get_weights()])
 
 
-MAKERS = Makers(no_weights, build, fail, no_augmentation)
+FACTORY = StepFactory(no_weights, build, fail, no_augmentation)

@@ -6,6 +6,7 @@ case is a line of JSON.
 
 import json
 import sys
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -14,12 +15,17 @@ import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
 
-from kernelkit.train.backbones import load_backbone, open_backbone  # noqa: E402
-from kernelkit.train.devices import make_strategy, shared_batch  # noqa: E402
-from kernelkit.train.ema import Averaging  # noqa: E402
-from kernelkit.train.mixing import Mixing  # noqa: E402
-from kernelkit.train.precision import scaled_for_float16, set_precision  # noqa: E402
-from kernelkit.train.sharing import predict, share  # noqa: E402
+from kernelkit.train.backbones import load_backbone, unfreeze  # noqa: E402
+from kernelkit.train.devices import (  # noqa: E402
+    make_strategy,
+    predict_batches,
+    share,
+    shared_batch,
+)
+from kernelkit.train.ema import Average  # noqa: E402
+from kernelkit.train.optimizer import scaled_for_float16  # noqa: E402
+from kernelkit.train.step_mode import set_precision  # noqa: E402
+from kernelkit.train.train_step import TrainingModel  # noqa: E402
 
 SIDE, CLASSES, BATCH = 16, 3, 8
 
@@ -37,9 +43,14 @@ def network(norm_momentum):
     keras.utils.set_random_seed(1)
     inputs = keras.Input((SIDE, SIDE, 3), dtype="uint8")
     x = keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs)
-    backbone = load_backbone("kernelkit.train.plain.Plain", (SIDE, SIDE), None)
+    backbone = load_backbone("kernelkit.train.backbones.Plain", (SIDE, SIDE), None)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(backbone(x))
-    open_backbone(backbone, 1.0, True, norm_momentum)
+    stage = SimpleNamespace(name="all", fraction=1.0)
+    batchnorm = "train" if norm_momentum else "frozen"
+    config = SimpleNamespace(
+        unfreeze="blocks", batchnorm=batchnorm, norm_momentum=norm_momentum, stages=[stage]
+    )
+    unfreeze(config, backbone, stage)
     penalty = keras.regularizers.L2(0.01)
     last = keras.layers.Dense(CLASSES, "softmax", kernel_regularizer=penalty, dtype="float32")
     return keras.Model(inputs, keras.Sequential([last], name="head")(x))
@@ -62,22 +73,23 @@ def case(devices, micro_batch, precision="float32", n=2 * BATCH, norm_momentum=N
     set_precision(precision)
     with make_strategy(devices).scope():
         net = network(norm_momentum)
-        model = Mixing(net, 0, 0, micro_batch)
+        model = TrainingModel(net, micro_batch=micro_batch)
         optimizer = scaled_for_float16(keras.optimizers.SGD(0.05))
         accuracy = keras.metrics.CategoricalAccuracy("accuracy")
         model.compile(
             optimizer, keras.losses.CategoricalCrossentropy(), weighted_metrics=[accuracy]
         )
         optimizer.build(model.trainable_variables)
-        average, losses = Averaging(net, 0.8, 0, None), Losses()
+        average, losses = Average(net, 0.8), Losses()
         batches = tf.data.Dataset.from_tensor_slices(data(n)).batch(BATCH)
         model.fit(share(batches), callbacks=[average, losses], verbose=0)
-        judged = model.evaluate(share(batches), verbose=0, return_dict=True)
         flow = Flow(data(n)[0])
+        with average.in_network():
+            averaged = predict_batches(net, flow).tolist()
         return {
             "losses": losses.losses,
-            "judged": judged,
-            "predicted": predict(net, flow).tolist(),
+            "averaged": averaged,
+            "predicted": predict_batches(net, flow).tolist(),
             "alone": net(data(n)[0], training=False).numpy().tolist(),
             "weights": flat(net.get_weights()),
             "average": flat([variable.numpy() for variable in average.average]),

@@ -1,36 +1,21 @@
 """What a run costs, what fits into its session, and what is cut where it does not."""
 
+import dataclasses
 import math
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from kernelkit.config.views import View
-from kernelkit.train.costs import GPU_RATE, REPORT_SECONDS, JobShape, gpu_minutes
-from kernelkit.train.output import open_state
-from kernelkit.train.plan import Job, Plan, make_plan
+from kernelkit.train.costs import GPU_RATE, REPORT_SECONDS, Job, gpu_minutes
+from kernelkit.train.plan import Plan, make_plan
+from small_networks import Stage
 
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of the schedule."""
-
-    name: str = "head"
-    fraction: float = 0.0
-    epochs: int = 1
-    learning_rate: float = 1e-3
-    scale: float = 1.0
-    views: int = 0
-
-
-@pytest.fixture
-def state(tmp_path):
-    return open_state(tmp_path / "state", {}, "photos", fresh=False)
+ONE_EPOCH = Stage(epochs=1)
 
 
 def fold(number, train, validation=0, test=0):
@@ -40,7 +25,7 @@ def fold(number, train, validation=0, test=0):
     )
 
 
-def member(size=(8, 8), stages=(Stage(),), tta=1):
+def member(size=(8, 8), stages=(ONE_EPOCH,), tta=1):
     """Stand for a member's settings."""
     return SimpleNamespace(
         backbone="Net", image_size=size, stages=stages, tta=tta, tta_style="weak"
@@ -63,9 +48,11 @@ def test_a_job_s_cost_and_clock_are_those_of_its_photos_size_and_views(state):
     members = {"a": member(size=(8, 24), tta=2)}
     plan = make_plan(members, BACKBONES, VIEWS, [fold(0, 10, 4, 6)], state, 100.0, 2)
     (job,) = plan.jobs
-    assert job.cost == JobShape([Stage()], 2.0 * 3, 1 + 4).cost(10, 4, 6)
-    clock = plan.clock(job, [Stage()])
-    assert (clock.images, clock.passes, clock.end, clock.later()) == (10, 5, 220.0, 0)
+    assert job == Job("a", 0, (ONE_EPOCH,), 2.0 * 3, 1 + 4, 10, 4, 6)
+    assert plan.end == 220
+    clock = plan.begin(job)
+    clock.note_prediction(images=20, seconds=2)
+    assert clock.predict_seconds(job.passes) == pytest.approx(1.1 * 5 * (4 + 6) / 10)
 
 
 @pytest.mark.parametrize(
@@ -80,16 +67,16 @@ def test_a_job_s_cost_and_clock_are_those_of_its_photos_size_and_views(state):
     ],
 )
 def test_a_stage_costs_what_its_passes_cost(changed, times):
-    plain = JobShape([Stage(epochs=3)], 2.0, 0).cost(100, 0, 0)
-    assert plain == 2.0 * 3 * 100
-    assert JobShape([Stage(**{"epochs": 3} | changed)], 2.0, 0).cost(100, 0, 0) == times * plain
+    assert Job("a", 0, [Stage()], 2.0, 0, 100, 0, 0).cost == 2.0 * 3 * 100
+    stage = dataclasses.replace(Stage(), **changed)
+    assert Job("a", 0, [stage], 2.0, 0, 100, 0, 0).cost == times * 2.0 * 3 * 100
 
 
 def test_validation_is_a_forward_pass_an_epoch_and_predictions_come_on_top():
-    shape = JobShape([Stage(fraction=1.0, epochs=3, scale=2.0)], 2.0, passes=1.5)
-    assert shape.cost(0, 10, 0) == 2.0 * (3 * 4 * 10 + 1.5 * 10)
-    assert shape.cost(0, 0, 10) == 2.0 * 1.5 * 10
-    assert JobShape(2 * [Stage(epochs=3)], 1.0, 0).cost(7, 0, 0) == 2 * 3 * 7
+    stages = [Stage(fraction=1.0, scale=2.0)]
+    assert Job("a", 0, stages, 2.0, 1.5, 0, 10, 0).cost == 2.0 * (3 * 4 * 10 + 1.5 * 10)
+    assert Job("a", 0, stages, 2.0, 1.5, 0, 0, 10).cost == 2.0 * 1.5 * 10
+    assert Job("a", 0, 2 * [Stage()], 1.0, 0, 7, 0, 0).cost == 2 * 3 * 7
 
 
 @pytest.mark.parametrize(("folds", "train", "held"), [(1, 80, 20), (4, 75, 25)])
@@ -97,7 +84,7 @@ def test_gpu_minutes_are_those_of_all_networks(folds, train, held):
     config = SimpleNamespace(folds=folds, validation_share=0.2)
     members = {"a": member(tta=2), "b": member()}
     found = gpu_minutes(config, members, BACKBONES, VIEWS, (100, 50))
-    cost = sum(JobShape([Stage()], 2.0, passes).cost(train, held, 50) for passes in (5, 1))
+    cost = sum(Job("a", 0, [ONE_EPOCH], 2.0, passes, train, held, 50).cost for passes in (5, 1))
     assert found == pytest.approx((folds * cost / GPU_RATE + REPORT_SECONDS) / 60)
 
 
@@ -109,7 +96,7 @@ def test_costs_need_no_tensorflow():
 
 def job(name, number, train):
     """A job of one epoch that costs 1 for each of the photos that train."""
-    return Job(name, number, JobShape((Stage(),), 1.0, 0), train, 0, 0)
+    return Job(name, number, (ONE_EPOCH,), 1.0, 0, train, 0, 0)
 
 
 def plan_of(state, left, members=(("a", 100), ("b", 300)), folds=2, published=1.0):
@@ -146,7 +133,7 @@ def test_the_preflight_s_speeds_count_until_epochs_are_measured(state):
     state.preflight = {"speeds": {"a/head": 4.0, "b/head": 2.0}, "predict": {"a": 8.0}}
     plan = plan_of(state, math.inf)
     assert [plan.seconds(one) for one in plan.jobs] == [25, 150, 25, 150]
-    predicting = Job("a", 0, JobShape((Stage(scale=2.0),), 1.0, 1.0), 0, 0, 40)
+    predicting = Job("a", 0, (Stage(scale=2.0),), 1.0, 1.0, 0, 0, 40)
     assert Plan([predicting], state, math.inf, 1.0).seconds(predicting) == 5
     state.begin_job("a", 0)
     state.history.append(
@@ -156,11 +143,11 @@ def test_the_preflight_s_speeds_count_until_epochs_are_measured(state):
 
 
 def test_an_epoch_is_forecast_by_the_preflight_alone(state):
-    one = Job("a", 0, JobShape((Stage(),), 1.0, 0), 100, 16, 0)
+    one = Job("a", 0, (ONE_EPOCH,), 1.0, 0, 100, 16, 0)
     plan = Plan([one], state, math.inf, 1.0)
-    assert plan.epoch_seconds(one, Stage()) == 0
+    assert plan.epoch_seconds(one, ONE_EPOCH) == 0
     state.preflight = {"speeds": {"a/head": 4.0}, "predict": {"a": 8.0}}
-    assert plan.epoch_seconds(one, Stage()) == 25 + 2
+    assert plan.epoch_seconds(one, ONE_EPOCH) == 25 + 2
 
 
 @pytest.mark.parametrize(
@@ -194,8 +181,7 @@ def test_a_job_that_has_begun_is_kept_and_others_need_the_time_left(state):
 
 def test_a_job_that_goes_on_takes_only_its_rest(state):
     """Also before its clock is there: a resumed session prints its plan first."""
-    shape = JobShape((Stage(epochs=5),), 1.0, 0)
-    plan = Plan([Job("a", 0, shape, 100, 0, 0)], state, math.inf, 1.0)
+    plan = Plan([Job("a", 0, (Stage(epochs=5),), 1.0, 0, 100, 0, 0)], state, math.inf, 1.0)
     state.begin_job("a", 0)
     state.history.append(
         {"member": "a", "fold": 0, "stage": "head", "seconds": 9.0, "images_per_second": 1.0}
@@ -222,8 +208,8 @@ def test_what_is_left_out_is_said_once(state):
 
 
 def test_the_table_has_each_phase_each_job_and_the_end(state):
-    shape = JobShape((Stage("head", views=2), Stage("all", 1.0, 4)), 2.0, 5.0)
-    jobs = [Job("net", number, shape, 100, 10, 20) for number in (0, 1)]
+    stages = (Stage("head", views=2), Stage("all", 1.0, 4))
+    jobs = [Job("net", number, stages, 2.0, 5.0, 100, 10, 20) for number in (0, 1)]
     plan = Plan(jobs, state, time.monotonic() + 1200.5, 4.0)
     state.preflight = {"speeds": {"net/all": 0.5}}
     first, head, *lines = plan.table().splitlines()

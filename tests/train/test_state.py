@@ -2,8 +2,7 @@
 
 import json
 import math
-import time
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -13,19 +12,9 @@ from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
 from kernelkit.predict.members import remove_members
 from kernelkit.train.callbacks import Checkpoint, Diverged
-from kernelkit.train.clock import Clock, OutOfTime
 from kernelkit.train.output import STATE, choose_output, has_marker, open_state
-
-
-@dataclass
-class Stage:
-    name: str
-    fraction: float
-    learning_rate: float = 1e-3
-    epochs: int = 3
-    scale: float = 1.0
-    views: int = 0
-
+from kernelkit.train.plan import OutOfTime
+from small_networks import Stage, make_clock
 
 STAGES = (Stage("head", 0.0), Stage("half", 0.5), Stage("all", 1.0))
 
@@ -41,11 +30,6 @@ def row(stage="head", accuracy=0.5, seconds=10.0):
         "seconds": seconds,
         "images_per_second": 100.0,
     }
-
-
-@pytest.fixture
-def state(tmp_path):
-    return open_state(tmp_path / "state", {"seed": 1}, "photos", fresh=False)
 
 
 class Network:
@@ -67,18 +51,12 @@ class Batches:
         return 1
 
 
-def finish_epoch(state, accuracy, over=False, stage="head"):
-    state.history.append(row(stage, accuracy))
-    state.store(Network())
-    state.commit(state.history[-1], stage_is_over=over)
+def finish_epoch(state, accuracy, over=False, error=0.0):
+    state.record_epoch(row("head", accuracy), Network(), error=error, stage_over=over)
 
 
 def finish_uncertain_epoch(state, accuracy):
-    state.history.append(row("head", accuracy))
-    state.store(Network())
-    state.commit(
-        state.history[-1], stage_is_over=False, error=math.sqrt(accuracy * (1 - accuracy) / 100)
-    )
+    finish_epoch(state, accuracy, error=math.sqrt(accuracy * (1 - accuracy) / 100))
 
 
 def test_the_latest_epoch_within_one_standard_error_of_the_best_is_chosen(state):
@@ -107,8 +85,8 @@ def test_an_accuracy_taken_as_exact_chooses_the_best_epoch(state):
     assert (state.best, state.best_score) == ("epoch-0001.weights.h5", 0.9)
 
 
-def clock(state, seconds_left, passes=4, images=100):
-    return Clock(state, STAGES, images, passes, time.monotonic() + seconds_left)
+def clock(state, seconds_left):
+    return make_clock(state, STAGES, seconds_left)
 
 
 def test_nothing_measured_lets_the_first_epoch_run(state):
@@ -131,8 +109,9 @@ def test_a_stage_that_trains_more_is_reckoned_slower(state):
     assert costs == [10, 20, 30]
 
 
-def test_the_first_epoch_begins_also_where_it_is_forecast_not_to_fit(state):
-    forecast = Clock(state, STAGES, 100, 4, time.monotonic() + 5, forecast=lambda _: 60.0)
+def test_the_first_epoch_begins_also_where_it_is_forecast_not_to_fit(state, monkeypatch):
+    forecast = make_clock(state, STAGES, 5)
+    monkeypatch.setattr(forecast.plan, "epoch_seconds", lambda *_: 60.0)
     assert forecast.epoch_seconds(0) == 60
     forecast.check_epoch()
     state.history = [row("head", seconds=10)]
@@ -144,21 +123,19 @@ def test_the_first_epoch_begins_also_where_it_is_forecast_not_to_fit(state):
 @pytest.mark.parametrize(("left", "epochs"), [(35.5, 3), (29.5, 2), (19.5, 1), (5, 1)])
 def test_the_last_stage_has_the_epochs_that_fit_beside_all_views(state, left, epochs, capsys):
     state.history, state.predict_rate, state.stage = [row("all", seconds=10)], 88, 2  # 5 s for four
-    last = Clock(state, list(STAGES), 100, 4, time.monotonic() + left)
-    assert last.next_stage().epochs == epochs
+    assert make_clock(state, STAGES, left).fit_epochs(2).epochs == epochs
     assert ("stage all runs" in capsys.readouterr().out) == (epochs < 3)
     assert state.stopped_by_time_limit == (epochs < 3)
-    later = Clock(state, list(STAGES), 100, 4, math.inf)  # goes on with the same number
-    assert later.next_stage().epochs == epochs
+    assert make_clock(state, STAGES).fit_epochs(2).epochs == epochs  # goes on with that number
 
 
 def test_stages_before_the_last_keep_their_epochs(state):
     state.history, state.predict_rate = [row("head", seconds=10)], 88
-    assert Clock(state, list(STAGES), 100, 4, time.monotonic() + 6).next_stage().epochs == 3
+    assert clock(state, 6).fit_epochs(0).epochs == 3
 
 
 def test_an_epoch_under_way_stops_before_the_prediction_is_in_danger(state):
-    endangered = clock(state, 10, passes=4)  # one pass at 20 photos a second: 5.5 s; four: 22 s
+    endangered = clock(state, 10)  # one pass at 20 photos a second: 5.5 s; four: 22 s
     endangered.check_batch(rate=20)  # nothing validated yet: one plain pass will do
     state.best = "epoch-0001.weights.h5"
     with pytest.raises(OutOfTime):
@@ -178,7 +155,7 @@ def test_a_pass_that_does_not_fit_is_known_once_one_was_made(state):
 
 
 def test_without_a_limit_there_is_always_time(state):
-    endless = Clock(state, STAGES, 100, 4, math.inf)
+    endless = clock(state, math.inf)
     state.history = [row(seconds=1e9)]
     endless.check_epoch()
     endless.check_batch(1e-6)
@@ -194,6 +171,8 @@ def test_the_best_over_all_stages_is_kept_and_the_next_stage_begins_on_it(state)
     finish_epoch(state, 0.6)
     finish_epoch(state, 0.9)
     finish_epoch(state, 0.7, over=True)
+    assert (state.stage, state.epoch, state.stage_over) == (0, 3, True)
+    state.advance(restore_best=True)
     assert state.best == state.last == "epoch-0002.weights.h5"
     assert (state.stage, state.epoch, state.optimizer) == (1, 0, "")
     files = {path.name for path in state.folder.iterdir()}
@@ -207,6 +186,8 @@ def test_a_divergence_lowers_the_rate_and_the_third_ends_the_stage(state):
     assert (state.stage, state.epoch, state.last) == (0, 2, "epoch-0001.weights.h5")
     state.diverge(1e-4)
     assert "the stage ends here" in state.diverge(1e-5)
+    assert (state.stage, state.stage_over) == (0, True)
+    state.advance(restore_best=False)
     assert (state.stage, state.epoch, state.learning_rate, state.divergences) == (1, 0, None, 0)
 
 
@@ -215,12 +196,23 @@ def test_a_divergence_never_raises_the_rate(state):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
     model.compile(keras.optimizers.Adam(1e-3), "mse")
     model.optimizer.learning_rate.assign(1e-3 * 0.25**2)
-    checkpoint = Checkpoint(state, clock(state, 60), model, Batches(), None, {}, seed=1)
+    config = SimpleNamespace(seed=1, schedule="plateau")
+    checkpoint = Checkpoint(config, clock(state, 60), Batches(), None)
     wrong = np.full((4, 1), np.nan)
     with pytest.raises(Diverged) as diverged:
         model.fit(np.ones((4, 2)), wrong, callbacks=[checkpoint], verbose=0)
     state.diverge(diverged.value.learning_rate)
     assert state.learning_rate == pytest.approx(1e-3 * 0.25**2 * 0.1)
+
+
+def test_a_run_killed_before_a_stage_was_left_goes_on_with_the_next(state):
+    finish_epoch(state, 0.6, over=True)
+    again = open_state(state.folder, {"seed": 1}, "photos", fresh=False)
+    assert (again.stage, again.stage_over) == (0, True)
+    assert clock(again, 1e6).rest() == 3 * 20 + 3 * 30  # nothing of the first stage
+    again.advance(restore_best=False)
+    later = open_state(state.folder, {"seed": 1}, "photos", fresh=False)
+    assert (later.stage, later.epoch, later.last) == (1, 0, "epoch-0001.weights.h5")
 
 
 def test_a_state_reads_back_as_it_was(state):
@@ -290,9 +282,8 @@ def test_a_checkpoint_cut_in_half_costs_its_own_job_at_most(
     state.finish_job(1.0, 2.0)
     state.begin_job("second", 0)
     for accuracy in (0.9, 0.6):
-        state.history.append(row("head", accuracy) | {"member": "second"})
-        state.store(Network())
-        state.commit(state.history[-1], stage_is_over=False)
+        second = row("head", accuracy) | {"member": "second"}
+        state.record_epoch(second, Network(), stage_over=False)
     for name in cut.split():
         file = state.folder / getattr(state, name)
         file.write_bytes(file.read_bytes()[:3])
@@ -324,13 +315,13 @@ def test_a_damaged_state_is_named(state):
 
 def test_a_stage_without_memory_for_one_photo_ends_in_a_sentence(state):
     state.begin_job("one", 0)
-    state.way = {"devices": 2, "precision": "float32"}
-    assert "at most 2 photos at once" in state.step_down("all", 8)
-    assert state.way_of("all").micro_batch == 2
-    assert state.way_of("half").micro_batch is None  # another stage has its own number
-    state.step_down("all", 8)
+    state.step_mode = {"devices": 2, "precision": "float32"}
+    assert "at most 2 photos at once" in state.halve_micro_batch("all", 8)
+    assert state.mode_of("all").micro_batch == 2
+    assert state.mode_of("half").micro_batch is None  # another stage has its own number
+    state.halve_micro_batch("all", 8)
     with pytest.raises(Problem, match="Stage all ran out of memory with one photo"):
-        state.step_down("all", 8)
+        state.halve_micro_batch("all", 8)
     again = open_state(state.folder, state.settings, state.fingerprint, fresh=False)
     assert again.micro_batches == {"one/all": 1}
 

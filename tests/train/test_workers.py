@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from kernelkit.core.problem import Problem
-from kernelkit.train.workers import own_folder, worker
+from kernelkit.train.devices import worker, worker_folder
 from tiny_kernel import kernel
 
 SCRIPT = Path(__file__).parents[1] / "kernel" / "tiny_kernel.py"
@@ -86,13 +86,13 @@ def test_the_first_worker_writes_where_it_was_told_and_others_begin_from_there(
 ):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "state.json").write_text("{}")
-    assert own_folder(tmp_path) == tmp_path
+    assert worker_folder(tmp_path) == tmp_path
     for number in (0, 1):
         cluster = {"worker": ["a:1", "b:1"]}
         config = {"cluster": cluster, "task": {"type": "worker", "index": number}}
         monkeypatch.setenv("TF_CONFIG", json.dumps(config))
         assert worker() == (number, 2)
-        folder = own_folder(tmp_path)
+        folder = worker_folder(tmp_path)
         assert (folder == tmp_path) == (number == 0)
         assert (folder / "state" / "state.json").read_text() == "{}"
 

@@ -1,4 +1,4 @@
-"""Find photos that are unlike all others, by the features of the frozen backbone."""
+"""Photos that are unlike all others, by the features of the frozen backbone."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ COMPONENTS = 64  # of the features: distances in thousands of dimensions are all
 FAR = 3.5  # modified z-score of an outlier, after Iglewicz and Hoaglin (1993)
 
 
-def unlike_others(Ids: Sequence[str], features: np.ndarray) -> list[tuple[str, float]]:
+def find_outliers(Ids: Sequence[str], features: np.ndarray) -> list[tuple[str, float]]:
     """Return the photos that lie far from all others, the farthest first.
 
     A photo's distance is that to its fifth nearest neighbour, between the first 64 principal
@@ -24,7 +24,7 @@ def unlike_others(Ids: Sequence[str], features: np.ndarray) -> list[tuple[str, f
         features: float32 [photos, features], of the frozen backbone.
 
     Returns:
-        Id and distance of each; none where there are too few photos to tell.
+        Id and distance of each; none where there are ten photos or fewer.
     """
     if len(features) <= 2 * NEIGHBOURS:
         return []

@@ -16,13 +16,13 @@ from kernelkit.core.contract import Fold
 from kernelkit.core.metrics import METRICS, Metric, accuracy, metric_named
 from kernelkit.core.problem import Problem
 from kernelkit.data.batches import make_iterator
-from kernelkit.train.sharing import predict as predict_batches
+from kernelkit.train.devices import predict_batches
 
 if TYPE_CHECKING:
     import keras
 
     from kernelkit.data.tables import PhotoTables
-    from kernelkit.train.clock import Clock
+    from kernelkit.train.plan import Clock
 
 
 def predict(

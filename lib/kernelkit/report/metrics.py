@@ -9,7 +9,7 @@ from kernelkit.core.metrics import METRICS, Metric
 from kernelkit.core.progress import clock_text
 
 if TYPE_CHECKING:
-    from kernelkit.train.clock import Clock
+    from kernelkit.train.plan import Clock
 
 INPUT_BOUND = 0.05  # share of the time that steps wait for photos, above which the log says so
 

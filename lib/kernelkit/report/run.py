@@ -229,7 +229,7 @@ def decorate(run: "Run", result: "BlendResult", augment: Callable) -> None:
 
 def unlike_table(state: "State", tables: "PhotoTables") -> pd.DataFrame:
     """Return the photos unlike all others with Id, label, distance and path, the farthest first."""
-    distances = pd.DataFrame(state.unlike or [], columns=["Id", "distance"])
+    distances = pd.DataFrame(state.outliers or [], columns=["Id", "distance"])
     table = distances.merge(tables.competition.train, on="Id")
     return table[["Id", "label", "distance", "path"]]
 

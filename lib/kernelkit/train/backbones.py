@@ -1,49 +1,14 @@
-"""Backbones: building them with weights from a file, and finding where their blocks begin."""
+"""Backbones: build them with weights from a file, scale their input, and unfreeze their blocks."""
 
 import gc
 from importlib import import_module
 from pathlib import Path
 
 import keras
+from keras import layers
 
 from kernelkit.core.problem import Problem
-from kernelkit.train.precision import keep_depthwise_precise
-
-
-def load_backbone(constructor: str, size: tuple[int, int], weights: Path | None) -> keras.Model:
-    """Build a backbone without its top.
-
-    Args:
-        constructor: a function with the signature of keras.applications' constructors, as
-            "module.name", for example "keras.applications.MobileNet".
-        size: height and width of the photos in pixels.
-        weights: a file in keras.applications' format without the top; None for random weights.
-
-    Returns:
-        A model named "backbone": float32 [n, height, width, 3] to feature maps [n, h, w, channels].
-
-    Raises:
-        Problem: the file does not fit the backbone, or the photos are too small for it.
-    """
-    gc.collect()  # a network before this one, whose parts refer to each other, leaves the memory
-    module, _, name = constructor.rpartition(".")
-    build = getattr(import_module(module), name)
-    path = str(weights) if weights else None
-    try:
-        backbone = build(include_top=False, weights=path, input_shape=(*size, 3))
-    except (ValueError, OSError) as error:
-        source = f"from {weights} " if weights else ""
-        raise Problem(
-            f"{name} at {size[0]}x{size[1]} could not be built {source}"
-            f"({str(error).splitlines()[0]}): a weight file must be keras.applications' own "
-            "without the top, and the image not smaller than the backbone allows."
-        ) from error
-    if weights and name.startswith("EfficientNetB"):
-        correct_normalization(backbone)
-    keep_depthwise_precise(backbone)
-    backbone.name = "backbone"
-    return backbone
-
+from kernelkit.train.step_mode import keep_depthwise_precise
 
 # What `keras.applications.imagenet_utils.preprocess_input` does with 0..255, by its modes, as
 # factor and offset; "0..1" is none of them. For "caffe" the channels are BGR.
@@ -60,8 +25,48 @@ PREPROCESSING = {
 }
 
 
+def load_backbone(constructor: str, size: tuple[int, int], weights: Path | None) -> keras.Model:
+    """Build a backbone without its top.
+
+    Args:
+        constructor: "module.name" of a function with the signature of keras.applications'
+            constructors, for example "keras.applications.MobileNet".
+        size: height and width of the photos in pixels.
+        weights: a file in keras.applications' format without the top; None for random weights.
+
+    Returns:
+        A model named "backbone": float32 [n, height, width, 3] to feature maps [n, h, w, channels].
+
+    Raises:
+        Problem: the file does not fit the backbone, or the photos are too small for it.
+    """
+    gc.collect()  # a previous network, whose parts refer to each other, leaves the memory
+    module, _, name = constructor.rpartition(".")
+    build = getattr(import_module(module), name)
+    path = str(weights) if weights else None
+    try:
+        backbone = build(include_top=False, weights=path, input_shape=(*size, 3))
+    except (ValueError, OSError) as error:
+        source = f"from {weights} " if weights else ""
+        raise Problem(
+            f"{name} at {size[0]}x{size[1]} could not be built {source}"
+            f"({str(error).splitlines()[0]}): a weight file must be keras.applications' own "
+            "without the top, and the image not smaller than the backbone allows."
+        ) from error
+    if weights and name.startswith("EfficientNetB"):
+        # ImageNet's weights were trained with (x - mean) / variance. keras.applications adds the
+        # missing division by the standard deviation only under weights="imagenet", not for a path
+        # (tensorflow issue 49930). Squaring the variance has the same effect.
+        normalization = next(x for x in backbone.layers if isinstance(x, layers.Normalization))
+        normalization.adapt_variance.assign(normalization.adapt_variance**2)
+        normalization.finalize_state()
+    keep_depthwise_precise(backbone)
+    backbone.name = "backbone"
+    return backbone
+
+
 def preprocess(photos, mode: str):
-    """Return what a backbone expects of photos, a layer's output named "scale".
+    """Return the backbone's input for photos, a layer's output named "scale".
 
     Args:
         photos: a symbolic tensor, uint8 [n, height, width, 3], RGB.
@@ -70,24 +75,7 @@ def preprocess(photos, mode: str):
     """
     factor, offset = PREPROCESSING[mode]
     photos = photos[..., ::-1] if mode == "caffe" else photos
-    return keras.layers.Rescaling(factor, offset, name="scale")(photos)
-
-
-def correct_normalization(backbone: keras.Model) -> None:
-    """Make an EfficientNetB0 to B7 that was loaded from a path normalize as it was trained to.
-
-    ImageNet's weights were trained with (x - mean) / variance. keras.applications adds the missing
-    division by the standard deviation only under weights="imagenet" and not for a path
-    (tensorflow issue 49930). Squaring the variance has the same effect.
-    """
-    (normalization,) = layers_of(backbone, keras.layers.Normalization)
-    normalization.adapt_variance.assign(normalization.adapt_variance**2)
-    normalization.finalize_state()
-
-
-def layers_of(model: keras.Model, kind: type) -> list[keras.Layer]:
-    """Return the layers of `model` that are instances of `kind`."""
-    return [layer for layer in model.layers if isinstance(layer, kind)]
+    return layers.Rescaling(factor, offset, name="scale")(photos)
 
 
 def flat_layers(model: keras.Model) -> list[keras.Layer]:
@@ -97,11 +85,6 @@ def flat_layers(model: keras.Model) -> list[keras.Layer]:
         for layer in model.layers
         for inner in (flat_layers(layer) if isinstance(layer, keras.Model) else [layer])
     ]
-
-
-def is_norm(layer: keras.Operation) -> bool:
-    """Return whether a layer normalizes what the layer before it computes."""
-    return isinstance(layer, (keras.layers.BatchNormalization, keras.layers.LayerNormalization))
 
 
 def block_starts(backbone: keras.Model) -> list[int]:
@@ -114,7 +97,7 @@ def block_starts(backbone: keras.Model) -> list[int]:
     operations = backbone.operations  # the layers, and sums or products written as a + b
     producer, last_use = {}, list(range(len(operations)))
     for position, operation in enumerate(operations):
-        if not isinstance(operation, keras.layers.InputLayer):
+        if not isinstance(operation, layers.InputLayer):
             for tensor in keras.tree.flatten(operation.input):
                 source = producer[id(tensor)]
                 last_use[source] = max(last_use[source], position)
@@ -125,64 +108,61 @@ def block_starts(backbone: keras.Model) -> list[int]:
         layer_position[id(operation)]
         for position, operation in enumerate(operations)
         if id(operation) in layer_position
-        and not is_norm(operation)
+        and not isinstance(operation, (layers.BatchNormalization, layers.LayerNormalization))
         and sum(use >= position for use in last_use[:position]) <= 1
     ]
 
 
-def first_open_layer(backbone: keras.Model, fraction: float, whole_blocks: bool) -> int:
-    """Return the position of the first layer that trains when the upper part is opened.
-
-    Args:
-        backbone: the model whose layers are counted.
-        fraction: of its layers, counted from its output down, that train: 0 to 1.
-        whole_blocks: move down to the beginning of a block, so that none is cut in two.
-
-    Returns:
-        A position in `backbone.layers`; the number of layers where none trains.
-    """
-    first = int((1 - fraction) * len(backbone.layers))
-    if whole_blocks and first < len(backbone.layers):
-        first = max(start for start in [0, *block_starts(backbone)] if start <= first)
-    return first
-
-
 def unfreeze(config, backbone: keras.Model, stage) -> str:
-    """Let the upper `stage.fraction` of a backbone train; return a message that says so.
+    """Let the upper `stage.fraction` of a backbone's layers train; return a text of what trains.
 
     Args:
-        config: the kernel's settings: stages; unfreeze ("blocks" or "layers"); batchnorm, "train",
-            "frozen" or "last" (opened BatchNorm trains in the last stage alone); norm_momentum.
-        backbone: the model to open.
-        stage: of the schedule.
+        config: unfreeze ("blocks" moves down to the beginning of a block, "layers" counts layers);
+            batchnorm, "train", "frozen" or "last" (opened BatchNorm trains in the last stage
+            alone); norm_momentum of the BatchNorm that trains; stages.
+        backbone: a model; what is not opened is frozen.
+        stage: one of the stages, perhaps with fewer epochs.
     """
-    last = stage == config.stages[-1]
-    normalize = config.batchnorm == "train" or (config.batchnorm == "last" and last)
-    momentum = config.norm_momentum if normalize else None
-    return open_backbone(backbone, stage.fraction, config.unfreeze == "blocks", momentum)
+    count = len(backbone.layers)
+    first = int((1 - stage.fraction) * count)
+    if config.unfreeze == "blocks" and first < count:
+        first = max(start for start in [0, *block_starts(backbone)] if start <= first)
+    last_stage = stage.name == config.stages[-1].name
+    norms_train = config.batchnorm == "train" or (config.batchnorm == "last" and last_stage)
+    backbone.trainable = True  # each layer decides for itself
+    for position, layer in enumerate(backbone.layers):
+        norm = isinstance(layer, layers.BatchNormalization)
+        layer.trainable = position >= first and (norms_train or not norm)
+        if norm and layer.trainable:
+            layer.momentum = config.norm_momentum
+    return f"the head and {count - first} of {count} backbone layers train"
 
 
-def open_backbone(
-    backbone: keras.Model, fraction: float, whole_blocks: bool, momentum: float | None
-) -> str:
-    """Let the upper part of a backbone train and freeze the rest; see `first_open_layer`.
+def Plain(include_top: bool, weights: str | None, input_shape: tuple[int, int, int]) -> keras.Model:
+    """Return the dry run's small residual network, which learns within a minute on a processor.
 
     Args:
-        backbone: the model to open.
-        fraction: of its layers, counted from its output down, that train: 0 to 1.
-        whole_blocks: cut no block in two.
-        momentum: of the moving averages of opened BatchNorm layers, which train too; with None
-            they stay frozen.
+        include_top: must be False, as there is no top.
+        weights: path of the file of pre-trained weights, or None for random ones.
+        input_shape: height, width and channels of the photos, which are float32 in -1..1.
 
     Returns:
-        A message that says what trains.
+        A network of float32 [n, h, w, 3] -> float32 [n, h / 16, w / 16, 64], rounded up.
     """
-    layers = backbone.layers
-    first = first_open_layer(backbone, fraction, whole_blocks)
-    backbone.trainable = True  # each layer decides for itself
-    for position, layer in enumerate(layers):
-        batchnorm = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = position >= first and (momentum is not None or not batchnorm)
-        if batchnorm and layer.trainable:
-            layer.momentum = momentum
-    return f"the head and {len(layers) - first} of {len(layers)} backbone layers train"
+    if include_top:
+        raise ValueError("Plain has no top: call it with include_top=False.")
+    inputs = keras.Input(input_shape)
+    x = layers.ReLU()(_convolve(inputs, 16, strides=2))
+    for filters in (24, 40):
+        x = layers.ReLU()(_convolve(x, filters, strides=2))
+        x = layers.ReLU()(layers.Add()([x, _convolve(x, filters)]))
+    x = layers.ReLU()(_convolve(x, 64, strides=2))
+    network = keras.Model(inputs, x)
+    if weights:
+        network.load_weights(weights)
+    return network
+
+
+def _convolve(x, filters: int, strides: int = 1):
+    x = layers.Conv2D(filters, 3, strides=strides, padding="same", use_bias=False)(x)
+    return layers.BatchNormalization(momentum=0.9)(x)

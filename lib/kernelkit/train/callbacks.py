@@ -1,89 +1,128 @@
-"""The callback that makes every finished epoch count, whatever happens next."""
+"""The callbacks of a stage: its learning rate, validation after each epoch, and the checkpoint."""
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 from tqdm import tqdm
 
 from kernelkit.core.metrics import Metric, ValidationMetrics
 from kernelkit.core.progress import EpochProgress, clock_text
-from kernelkit.train.batchnorm import Reestimate
-from kernelkit.train.clock import Clock
 from kernelkit.train.costs import Stage, epochs_of
-from kernelkit.train.ema import Averaging
-from kernelkit.train.feeding import waiting_share
+from kernelkit.train.devices import predict_batches
+from kernelkit.train.ema import Average
 from kernelkit.train.optimizer import WarmCosine, cosine_span
+from kernelkit.train.plan import Clock
 from kernelkit.train.state import State
 
 LOWEST_RATE = 1e-7  # to which a plateau lowers the learning rate at most
+NORM_BATCHES = 30  # on which BatchNorm's statistics are estimated anew
+NORM_MOMENTUM = 0.9  # with which the last 20 of them count for nearly all
 MEASURED = ("loss", "accuracy", "val_loss", "val_accuracy", "val_score", "val_error")
 COUNTED = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
 
 
-def make_counters(config, metric: Metric) -> dict[str, keras.callbacks.Callback]:
-    """Return the callbacks that end a stage early and lower its rate, by name.
+def rate_callbacks(config, clock: Clock, steps: int) -> list[keras.callbacks.Callback]:
+    """Return the callbacks that set the learning rate of the stage under way, end it early or log.
 
     Args:
-        config: has patience and plateau_patience in epochs, and plateau_factor.
-        metric: the competition's.
+        config: schedule ("cosine" over all stages, "restarts" with one each, or "plateau"); warmup
+            in epochs; for "plateau" patience and plateau_patience in epochs, and plateau_factor;
+            tensorboard, whether logs for it are written.
+        clock: of the job.
+        steps: in an epoch.
     """
-    mode = "max" if metric.greater else "min"
-    return {
-        "early": keras.callbacks.EarlyStopping("val_score", patience=config.patience, mode=mode),
-        "plateau": keras.callbacks.ReduceLROnPlateau(
-            "val_loss", config.plateau_factor, config.plateau_patience, min_lr=LOWEST_RATE
-        ),
-    }
-
-
-def make_callbacks(
-    config, state: State, clock: Clock, network: keras.Model, batches, judge: ValidationMetrics
-) -> list[keras.callbacks.Callback]:
-    """Return the callbacks of the stage at which `state` stands; the last is the `Checkpoint`.
-
-    Args:
-        config: the kernel's settings: schedule, warmup, ema, reestimate, tensorboard, seed, and
-            those of `make_counters`.
-        state: has been restored.
-        clock: has the stages.
-        network: the model that trains, but uncompiled.
-        batches: the training batches, an iterator with a settable `epoch`.
-        judge: measures the validation photos after each epoch.
-    """
-    stage, go_on = clock.stages[state.stage], config.schedule != "plateau"
-    callbacks, counters, averaging = [], {}, None
-    if go_on:
+    state, stage = clock.state, clock.stages[clock.state.stage]
+    if config.schedule == "plateau":
+        mode = "max" if state.metric.greater else "min"
+        factor, patience = config.plateau_factor, config.plateau_patience
+        callbacks = [
+            keras.callbacks.EarlyStopping("val_score", patience=config.patience, mode=mode),
+            keras.callbacks.ReduceLROnPlateau("val_loss", factor, patience, min_lr=LOWEST_RATE),
+        ]
+    else:
         epochs = [0 if s.views else s.epochs for s in clock.stages]
         span = cosine_span(epochs, state.stage, config.schedule == "restarts")
         rate = state.learning_rate or stage.learning_rate
-        callbacks.append(WarmCosine(rate, config.warmup, len(batches), span))
-    else:
-        counters = make_counters(config, state.metric)
-        callbacks += counters.values()
-    if config.ema:
-        cached = {s.name for s in clock.stages if s.views}
-        steps = len(batches) * sum(row["stage"] not in cached for row in state.rows)
-        file = state.folder / state.average if state.average else None
-        averaging = Averaging(network, config.ema, steps, file)
-        callbacks.append(averaging)
-    if config.reestimate:
-        callbacks.append(Reestimate(network, batches))
+        callbacks = [WarmCosine(rate, config.warmup, steps, span)]
     if config.tensorboard:
         logs = state.folder.parent / "tensorboard" / f"{state.member}-{state.fold}-{stage.name}"
         callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
-    saver = Checkpoint(
-        state, clock, network, batches, judge, counters, config.seed, averaging, go_on
-    )
-    return [*callbacks, saver]
+    return callbacks
+
+
+class Validate(keras.callbacks.Callback):
+    """Predicts the validation photos after each epoch; adds val_loss, ... to the epoch's logs.
+
+    It comes before the callbacks that read val_loss, val_accuracy, val_score (the metric's value)
+    and val_error (its standard error). All are NaN where the network predicts one.
+
+    Args:
+        config: reestimate, whether BatchNorm's statistics are estimated anew before.
+        network: uint8 photos [n, h, w, 3] to probabilities [n, classes].
+        average: of its weights, which validates in their place.
+        photos: an iterator over the validation photos.
+        truth: positions of their classes, int [photos].
+        metric: the competition's.
+        batches: an iterator over training batches, for BatchNorm's statistics.
+    """
+
+    def __init__(
+        self,
+        config,
+        network: keras.Model,
+        average: Average,
+        photos,
+        truth: np.ndarray,
+        metric: Metric,
+        batches,
+    ):
+        super().__init__()
+        self.config, self.network, self.average = config, network, average
+        self.photos, self.batches, self.measure = photos, batches, ValidationMetrics(metric, truth)
+        self.seconds = 0.0  # of the last prediction
+
+    def on_epoch_end(self, epoch, logs):  # noqa: D102
+        with self.average.in_network():
+            if self.config.reestimate:
+                estimate_norms(self.network, self.batches)
+            began = time.monotonic()
+            figures = self.measure(predict_batches(self.network, self.photos))
+            self.seconds = time.monotonic() - began
+        logs.update({f"val_{name}": value for name, value in figures.items()})
+
+
+def estimate_norms(network: keras.Model, batches) -> None:
+    """Estimate the statistics of opened BatchNorm layers on training photos.
+
+    Moving averages lag behind weights that change, and the average of the statistics of many steps
+    does not fit the average of the weights; "precise BatchNorm" (Wu and Johnson 2021) passes photos
+    forward instead.
+
+    Args:
+        network: has the layer "backbone".
+        batches: item n is a tuple that begins with uint8 [n, height, width, 3].
+    """
+    kind = keras.layers.BatchNormalization
+    norms = [layer for layer in network.get_layer("backbone").layers if isinstance(layer, kind)]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = NORM_MOMENTUM
+    step = tf.function(lambda photos: network(photos, training=True), reduce_retracing=True)
+    for number in range(NORM_BATCHES):
+        photos = batches[number % len(batches)][0]
+        tf.distribute.get_strategy().run(step, args=(tf.convert_to_tensor(photos),))
+    for norm, momentum in zip(norms, kept, strict=True):
+        norm.momentum = momentum
 
 
 class Diverged(Exception):
-    """The loss is no longer a finite number.
+    """The loss is no longer a finite number; `learning_rate` is the one to lower.
 
-    `learning_rate` is that of the stage or, where it was lowered on a plateau, the epoch's.
+    It is that of the stage or, where it was lowered on a plateau, the epoch's.
     """
 
     def __init__(self, learning_rate: float):
@@ -94,19 +133,16 @@ class Diverged(Exception):
 class Checkpoint(keras.callbacks.Callback):
     """Stores each epoch, prints its line, and stops training that diverges or runs out of time.
 
+    It is the last in the list that `fit` gets.
+
     Args:
-        state: the run's state.
-        clock: decides whether the next epoch fits.
-        network: the model that trains, but uncompiled, so that its files hold weights alone.
+        config: seed, which makes dropout repeatable, and schedule. Without "plateau", of the epochs
+            that are nearly as good as the best the latest is chosen.
+        clock: of the job; its state has been restored.
         batches: the training batches, an iterator with a settable `epoch`.
-        judge: measures the validation photos after each epoch.
-        counters: the callbacks whose counters are kept, by name. They stand before this one in the
-            list that `fit` gets.
-        seed: makes dropout repeatable.
-        averaging: the callback that averages the weights, which are then what counts; or None.
-        go_on: the rate follows a schedule, and the next stage begins with the last weights and not
-            with the chosen ones; of the epochs that are nearly as good as the best, the latest is
-            chosen.
+        validate: comes before this callback. Its network is the one that trains, but uncompiled, so
+            that files hold weights alone.
+        rates: the callbacks whose counters are kept.
 
     Raises:
         Diverged: a loss is not finite; the epoch does not count.
@@ -115,29 +151,30 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(
         self,
-        state: State,
+        config,
         clock: Clock,
-        network: keras.Model,
         batches,
-        judge: ValidationMetrics,
-        counters: dict[str, keras.callbacks.Callback],
-        seed: int,
-        averaging: Averaging | None = None,
-        go_on: bool = False,
+        validate: Validate,
+        rates: Sequence[keras.callbacks.Callback] = (),
     ):
         super().__init__()
-        self.averaging, self.go_on = averaging, go_on
-        self.state, self.clock, self.network, self.seed = state, clock, network, seed
-        self.batches, self.judge, self.counters = batches, judge, counters
+        self.config, self.clock, self.state = config, clock, clock.state
+        self.batches, self.validate = batches, validate
+        self.counting = {type(callback).__name__: callback for callback in rates}
+
+    @property
+    def stage(self) -> Stage:
+        """The stage under way."""
+        return self.clock.stages[self.state.stage]
 
     def on_train_begin(self, logs=None):  # noqa: D102
         for name, attributes in self.state.counters.items():
-            vars(self.counters[name]).update(attributes)
+            vars(self.counting[name]).update(attributes)
 
     def on_epoch_begin(self, epoch, logs=None):  # noqa: D102
         finished = len(self.state.rows)  # of this job alone: whatever trained before it
         self.batches.epoch = finished
-        reseed(self.model, self.seed, finished)
+        reseed(self.model, self.config.seed, finished)
         # The epoch's own rate: at its end the plateau's callback may have lowered it already.
         self.learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
         self.began, self.asked = time.monotonic(), []
@@ -147,50 +184,54 @@ class Checkpoint(keras.callbacks.Callback):
         self.asked.append(time.monotonic())
 
     def on_train_batch_end(self, batch, logs=None):  # noqa: D102
-        self.check_finite(logs["loss"])
+        self._check_finite(logs["loss"])
         self.trained = time.monotonic() - self.began
         self.bar.update()
         self.clock.check_batch((batch + 1) * self.batches.batch_size / self.trained)
 
-    def on_test_begin(self, logs=None):  # noqa: D102
-        self.validation_began = time.monotonic()
-
-    def on_test_end(self, logs=None):  # noqa: D102
-        scale = self.clock.stages[self.state.stage].scale
-        took = time.monotonic() - self.validation_began
-        self.clock.note_prediction(len(self.judge.truth) * scale**2, took)
-
     def on_epoch_end(self, epoch, logs=None):  # noqa: D102
         self.bar.close()
-        self.check_finite(logs["val_loss"])
-        state, number = self.state, self.state.stage
-        stage = self.clock.stages[number]
-        seconds = time.monotonic() - self.began
-        speed = min(self.batches.n, len(self.batches) * self.batches.batch_size) / self.trained
-        waited = waiting_share(self.asked, self.batches.ready_times, self.trained)
-        rate, right = self.learning_rate, self.judge.right
-        row = epoch_row(state, stage, epoch + 1, logs, rate, seconds, speed, waited, right)
-        state.history.append(row)
-        state.store(self.network, self.model.optimizer, self.averaging)
-        state.counters = {
-            name: {key: value for key, value in vars(counter).items() if key in COUNTED}
-            for name, counter in self.counters.items()
+        self._check_finite(logs["val_loss"])
+        photos = len(self.validate.measure.truth) * self.stage.scale**2
+        self.clock.note_prediction(photos, self.validate.seconds)
+        row = epoch_row(
+            self.state,
+            self.stage,
+            epoch + 1,
+            logs,
+            rate=self.learning_rate,
+            seconds=time.monotonic() - self.began,
+            speed=min(self.batches.n, len(self.batches) * self.batches.batch_size) / self.trained,
+            waited=waiting_share(self.asked, self.batches.ready_times, self.trained),
+            right=self.validate.measure.right,
+        )
+        self.state.counters = {
+            name: {key: value for key, value in vars(callback).items() if key in COUNTED}
+            for name, callback in self.counting.items()
         }
-        over = self.model.stop_training or epoch + 1 >= stage.epochs
-        state.commit(row, over, self.go_on, row["val_error"] if self.go_on else 0.0)
-        print(progress_line(self.clock, number, row), flush=True)
-        if news := self.clock.news():
+        over = self.model.stop_training or epoch + 1 >= self.stage.epochs
+        exact = self.config.schedule == "plateau"
+        self.state.record_epoch(
+            row,
+            self.validate.network,
+            self.model.optimizer,
+            self.validate.average,
+            error=0.0 if exact else row["val_error"],
+            stage_over=over,
+        )
+        print(progress_line(self.clock, row), flush=True)
+        if news := self.clock.plan.news():
             print(news, flush=True)
         if not over:
             self.clock.check_epoch()
 
-    def check_finite(self, loss: float) -> None:
-        """Raise Diverged when a loss is not finite."""
-        if not math.isfinite(loss):
-            self.bar.close()
-            own = self.clock.stages[self.state.stage].learning_rate
-            scheduled = self.state.learning_rate or own
-            raise Diverged(scheduled if self.go_on else self.learning_rate)
+    def _check_finite(self, loss: float) -> None:
+        if math.isfinite(loss):
+            return
+        self.bar.close()
+        if self.config.schedule == "plateau":
+            raise Diverged(self.learning_rate)
+        raise Diverged(self.state.learning_rate or self.stage.learning_rate)
 
 
 def epoch_row(
@@ -198,22 +239,22 @@ def epoch_row(
     stage: Stage,
     epoch: int,
     logs: dict,
+    *,
     rate: float,
     seconds: float,
     speed: float,
     waited: float,
     right: str,
 ) -> dict:
-    """Return the row of the history that tells of an epoch of `stage`.
+    """Return the row of the history of an epoch of the job under way.
 
     Args:
-        state: has the job under way.
+        state: has the job.
         stage: of the schedule.
         epoch: within the stage, from 1.
-        logs: has loss, accuracy, val_loss, val_accuracy, and the metric's val_score with its
-            standard error val_error.
+        logs: has MEASURED.
         rate: the learning rate at the epoch's beginning.
-        seconds: that training and validation took.
+        seconds: of training and validation.
         speed: photos a second while training.
         waited: the fraction of that time in which steps waited for photos.
         right: which validation photos are right; see `kernelkit.core.metrics.packed`.
@@ -232,17 +273,17 @@ def epoch_row(
     }
 
 
-def progress_line(clock: Clock, number: int, row: dict) -> str:
-    """Return the line that tells of the epoch of `row`, in stage `number` (from 0)."""
-    stage = clock.stages[number]
+def progress_line(clock: Clock, row: dict) -> str:
+    """Return the line of an epoch, by its row, of the stage under way."""
+    number = clock.state.stage
     measured = ("loss", "accuracy", "val_accuracy", "images_per_second")
     metric = clock.state.settings.get("metric", "accuracy")
     return EpochProgress(
         number=number + 1,
         stages=len(clock.stages),
-        stage=stage.name,
+        stage=row["stage"],
         epoch=row["epoch"],
-        epochs=epochs_of(stage),
+        epochs=epochs_of(clock.stages[number]),
         left=clock_text(clock.remaining()),
         network=clock.network,
         metric=metric,
@@ -251,21 +292,36 @@ def progress_line(clock: Clock, number: int, row: dict) -> str:
     ).line()
 
 
+def waiting_share(asked: Sequence[float], ready: Sequence[float], seconds: float) -> float:
+    """Return the fraction of the time, 0 to 1, in which steps waited for their batches.
+
+    The first step does not count: its time is that of compiling too.
+
+    Args:
+        asked: when each step could begin, in seconds of time.monotonic().
+        ready: when its batch was there.
+        seconds: of all steps together.
+    """
+    pairs = list(zip(asked, ready, strict=False))[1:]
+    waited = sum(max(0.0, there - wanted) for wanted, there in pairs)
+    return min(1.0, waited / seconds) if seconds > 0 else 0.0
+
+
 def reseed(network: keras.Model, seed: int, epoch: int) -> None:
-    """Make all that layers draw depend on (seed, epoch) alone: a resumed run draws the same.
+    """Make all random draws of layers depend on (seed, epoch) alone: a resumed run draws the same.
 
     Each layer draws by a seed of its own; the same one would drop the same photos in each block.
     """
-    for number, generator in enumerate(generators(network)):
+    for number, generator in enumerate(_generators(network)):
         words = np.random.SeedSequence([seed, epoch, number]).generate_state(2)
         generator.state.assign(words.astype(np.uint32))
 
 
-def generators(network: keras.Model) -> Iterator[keras.random.SeedGenerator]:
+def _generators(network: keras.Model) -> Iterator[keras.random.SeedGenerator]:
     """Yield the seed generators of a network's layers, dropout's and the mixing layers'."""
     for layer in [*network.layers, *getattr(network, "mixers", [])]:
         if isinstance(layer, keras.Model):
-            yield from generators(layer)
+            yield from _generators(layer)
         for name in ("seed_generator", "generator"):
             if hasattr(layer, name):
                 yield getattr(layer, name)

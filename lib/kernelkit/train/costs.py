@@ -2,24 +2,22 @@
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from kernelkit.config.views import passes_of
 
+# Billions of multiply-adds a second, for a plan before anything is measured. Of two T4s that pass
+# forward in mixed precision: from published throughputs (at 336 px InceptionV3 1,150 images/s,
+# Xception 720, EfficientNetV2-S 710), give or take half.
 GPU_RATE = 5000.0
-"""Billions of multiply-adds a second that two T4s pass forward in mixed precision, for a plan
-before anything is measured. It is computed from published throughputs (at 336 px InceptionV3 1,150
-images/s, Xception 720, EfficientNetV2-S 710), give or take half."""
-CORE_RATE = 15.0
-"""The same of one core of a processor, of which it does a third to three times as much."""
-REPORT_SECONDS = 30.0
-"""What results and report take after the last network, about."""
+CORE_RATE = 15.0  # of one core of a processor, of which it does a third to three times as much
+REPORT_SECONDS = 30.0  # that results and report take after the last network, about
 
 
 class Stage(Protocol):
-    """The parts of a stage of the schedule that decide what it costs."""
+    """The fields of a stage of the schedule that decide what it costs."""
 
     name: str
     fraction: float
@@ -35,7 +33,7 @@ def epochs_of(stage: Stage) -> int:
 
 
 def epoch_cost(stage: Stage) -> float:
-    """Return what one photo costs in an epoch of a stage, in forward passes of the full size.
+    """Return the cost of one photo in an epoch of a stage, in forward passes of the full size.
 
     A forward pass costs 1. A backward pass costs 2 for the fraction that trains: as many
     multiplications as the forward pass for the inputs, and again for the weights. A stage on cached
@@ -44,59 +42,87 @@ def epoch_cost(stage: Stage) -> float:
     return (stage.views + 1 if stage.views else 1 + 2 * stage.fraction) * stage.scale**2
 
 
+def gmacs_of(member, backbones: Mapping) -> float:
+    """Return the billions of multiply-adds of a photo's forward pass at a member's image size."""
+    row = backbones[member.backbone]
+    return row.gmacs * math.prod(member.image_size) / math.prod(row.size)
+
+
 @dataclass(frozen=True)
 class Phase:
     """A part of a job."""
 
-    name: str
-    """As the plan's table has it."""
-    epochs: int
-    """How often it goes over its photos."""
-    photos: float
-    """How many it goes over, all epochs together; of the full size where they only pass forward."""
-    cost: float
-    """What one of them costs, in forward passes of the full size."""
-    stage: str = ""
-    """The stage that trains through the network; "" where photos only pass forward."""
+    name: str  # as the plan's table has it
+    epochs: int  # how often it goes over its photos
+    photos: float  # of all epochs; of the full size where they only pass forward
+    cost: float  # of one of them, in forward passes of the full size
+    trains: bool = False  # whether it is a stage that trains through the network
 
     @property
     def passes(self) -> float:
-        """What the phase costs, in forward passes of the full size."""
+        """The cost of the phase, in forward passes of the full size."""
         return self.photos * self.cost
 
 
 @dataclass(frozen=True)
-class JobShape:
-    """What decides the cost of a member's jobs, besides the number of photos."""
+class Job:
+    """A member's fold, and what decides its cost."""
 
+    member: str
+    fold: int  # from 0
     stages: Sequence[Stage]
-    """Its schedule."""
-    gmacs: float
-    """Billions of multiply-adds of one forward pass of one photo of the full size."""
-    passes: float
-    """Prediction passes over validation and test photos."""
+    gmacs: float  # billions of multiply-adds of a forward pass of a photo of the full size
+    passes: float  # of prediction, over validation and test photos
+    train: int  # photos
+    validation: int
+    test: int
 
-    def phases(self, train: int, validation: int, test: int) -> Iterator[Phase]:
-        """Yield the phases of a job with these numbers of photos."""
-        for s in self.stages:
-            if s.views:
-                yield Phase(s.name, 1, train * epoch_cost(s), 1.0)
-            else:
-                yield Phase(s.name, s.epochs, train * s.epochs, epoch_cost(s), s.name)
+    @property
+    def key(self) -> tuple[str, int]:
+        """The member's name and the fold."""
+        return self.member, self.fold
+
+    def __str__(self) -> str:
+        """Return the job's name for people."""
+        return f"{self.member}, fold {self.fold}"
+
+    @property
+    def phases(self) -> list[Phase]:
+        """Its phases, in order."""
+        phases = [
+            Phase(s.name, 1, self.train * epoch_cost(s), 1.0)
+            if s.views
+            else Phase(s.name, s.epochs, self.train * s.epochs, epoch_cost(s), True)
+            for s in self.stages
+        ]
         epochs = sum(epochs_of(s) for s in self.stages)
-        validated = validation * sum(epochs_of(s) * s.scale**2 for s in self.stages)
-        yield Phase("validation", epochs, validated, 1.0)
-        yield Phase("prediction", 1, self.passes * (validation + test), 1.0)
+        validated = self.validation * sum(epochs_of(s) * s.scale**2 for s in self.stages)
+        predicted = self.passes * (self.validation + self.test)
+        validation = Phase("validation", epochs, validated, 1.0)
+        return [*phases, validation, Phase("prediction", 1, predicted, 1.0)]
 
-    def cost(self, train: int, validation: int, test: int) -> float:
-        """Return what a job costs, in billions of multiply-adds, for these numbers of photos."""
-        return self.gmacs * sum(phase.passes for phase in self.phases(train, validation, test))
+    @property
+    def cost(self) -> float:
+        """Its cost in billions of multiply-adds."""
+        return self.gmacs * sum(phase.passes for phase in self.phases)
 
 
-def shape_of(member, row, passes: float) -> JobShape:
-    """Return the shape of the jobs of a member, whose backbone has this row."""
-    gmacs = row.gmacs * math.prod(member.image_size) / math.prod(row.size)
-    return JobShape(member.stages, gmacs, passes)
+def jobs_of(
+    members: Mapping, backbones: Mapping, views: Sequence, fold: int, photos: tuple[int, int, int]
+) -> list[Job]:
+    """Return the jobs of all members on a fold.
+
+    Args:
+        members: settings by name: backbone, image_size (height and width), stages, tta, tta_style.
+        backbones: rows by name: gmacs at their size.
+        views: of test-time augmentation, of which a member's settings choose.
+        fold: from 0.
+        photos: how many train, validate and are predicted.
+    """
+    return [
+        Job(name, fold, m.stages, gmacs_of(m, backbones), passes_of(m, views), *photos)
+        for name, m in members.items()
+    ]
 
 
 def published_rate(gpu: bool) -> float:
@@ -109,19 +135,10 @@ def gpu_minutes(
 ) -> float:
     """Return the minutes that a run takes on two T4s, computed from published throughputs.
 
-    Args:
-        config: the kernel's settings: folds and validation_share.
-        members: settings by name: backbone, image_size, stages, tta and tta_style.
-        backbones: rows by name: gmacs at their size.
-        views: of test-time augmentation.
-        photos: how many there are to train and validate on, and how many to predict.
+    `config` has folds and validation_share; `photos` is how many are labelled, and how many are to
+    be predicted. The other arguments are those of `jobs_of`.
     """
     labelled, test = photos
     held = round(labelled * (1 / config.folds if config.folds > 1 else config.validation_share))
-    cost = sum(
-        shape_of(member, backbones[member.backbone], passes_of(member, views)).cost(
-            labelled - held, held, test
-        )
-        for member in members.values()
-    )
-    return (config.folds * cost / GPU_RATE + REPORT_SECONDS) / 60
+    jobs = jobs_of(members, backbones, views, 0, (labelled - held, held, test))
+    return (config.folds * sum(job.cost for job in jobs) / GPU_RATE + REPORT_SECONDS) / 60

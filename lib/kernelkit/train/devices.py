@@ -1,22 +1,48 @@
-"""Accelerators: which there are, and the strategy that trains on them."""
+"""Devices: which there are, the strategy that trains on them, and the batches that they share.
 
+Several machines train one network where TensorFlow's TF_CONFIG names them. Each worker runs the
+same command. The first one, the chief, writes checkpoints and results to the output folder; the
+others have a folder of their own, which ends with them. They begin from the files in the chief's
+folder, so it must be on a disk that all of them see.
+"""
+
+import atexit
+import json
 import os
-from functools import cache
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
+import keras
+import numpy as np
 import tensorflow as tf
 
-from kernelkit.train.workers import worker
+from ImageDataAugmentor.reading import UnreadableImage
+from kernelkit.core.problem import Problem
 
 TENSOR_CORES = (7, 0)  # compute capability from which float16 is faster than float32
 NVIDIA_SIGNS = ("/dev/nvidiactl", "/dev/dxg", "/proc/driver/nvidia/version")
 TPU_SIGNS = ("TPU_ACCELERATOR_TYPE", "TPU_WORKER_HOSTNAMES", "ISTPUVM", "TPU_NAME")
 OutOfMemory = tf.errors.ResourceExhaustedError
+# What TensorFlow raises where another worker is gone.
+WORKER_GONE = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
+
+# ---------------------------------------------------------------------------- what there is
 
 
 def gpu_details() -> list[dict]:
-    """Return what the driver says of each GPU; no GPU is initialised for it."""
+    """Return the driver's description of each GPU; no GPU is initialised for it."""
     gpus = tf.config.list_physical_devices("GPU")
     return [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
 
@@ -28,9 +54,8 @@ def has_gpu() -> bool:
 
 def has_tensor_cores() -> bool:
     """Return whether float16 is faster on every GPU, and there is one."""
-    details = gpu_details()
-    capabilities = [each.get("compute_capability", (0, 0)) for each in details]
-    return bool(details) and all(each >= TENSOR_CORES for each in capabilities)
+    capabilities = [each.get("compute_capability", (0, 0)) for each in gpu_details()]
+    return bool(capabilities) and min(capabilities) >= TENSOR_CORES
 
 
 def device_count() -> int:
@@ -46,33 +71,26 @@ def machine() -> str:
 
 
 def unused_device() -> str:
-    """Return a sentence where TensorFlow does not use a GPU or TPU that is there; "" elsewhere."""
-    return unused_gpu() or unusable_tpu()
+    """Return a sentence where TensorFlow does not use a GPU or TPU that is there; "" elsewhere.
 
-
-def unused_gpu() -> str:
-    """Return a sentence where there is an NVIDIA GPU that TensorFlow does not see, nor was told to.
-
-    TensorFlow's package comes without CUDA's libraries, and trains on the CPU without a word.
+    TensorFlow's package comes without CUDA's libraries, and trains on the CPU without a word. A GPU
+    that CUDA_VISIBLE_DEVICES hides is meant to be unused.
     """
+    if has_gpu():
+        return ""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
-    if has_gpu() or hidden or not any(map(os.path.exists, NVIDIA_SIGNS)):
-        return ""
-    package = f"tensorflow[and-cuda]=={version('tensorflow')}"
-    return (
-        "This machine has an NVIDIA GPU that TensorFlow can't use: the CPU is many times slower. "
-        f"Its libraries come with `pip install '{package}'`."
-    )
-
-
-def unusable_tpu() -> str:
-    """Return a sentence on a machine with a TPU, which TensorFlow can't use there; "" elsewhere."""
-    if has_gpu() or not (any(map(os.environ.get, TPU_SIGNS)) or any(Path("/dev").glob("accel*"))):
-        return ""
-    return (
-        "This machine has a TPU, but its TensorFlow can't use one: the run goes on with the CPU. "
-        "GPUs are chosen by kernel-metadata.json's machine_shape, NvidiaTeslaT4."
-    )
+    if not hidden and any(map(os.path.exists, NVIDIA_SIGNS)):
+        return (
+            "This machine has an NVIDIA GPU that TensorFlow can't use: the CPU is many times "
+            "slower. Its libraries come with "
+            f"`pip install 'tensorflow[and-cuda]=={version('tensorflow')}'`."
+        )
+    if any(map(os.environ.get, TPU_SIGNS)) or any(Path("/dev").glob("accel*")):
+        return (
+            "This machine has a TPU, but its TensorFlow can't use one: the run goes on with the "
+            "CPU. GPUs are chosen by kernel-metadata.json's machine_shape, NvidiaTeslaT4."
+        )
+    return ""
 
 
 @cache
@@ -84,10 +102,13 @@ def make_strategy(devices: int) -> tf.distribute.Strategy:
     """
     if worker()[1] > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
-    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     if devices == 1:
         return tf.distribute.get_strategy()
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in found[:devices]])
+
+
+# ---------------------------------------------------------------------------- shared batches
 
 
 def shared_batch(batch_size: int) -> int:
@@ -98,8 +119,157 @@ def shared_batch(batch_size: int) -> int:
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     shared = -(-batch_size // replicas) * replicas
     if shared != batch_size:
-        print(
-            f"{replicas} devices can't share --batch-size {batch_size}: {shared} is used.",
-            flush=True,
-        )
+        print(f"{replicas} devices can't share --batch-size {batch_size}: {shared} is used.")
     return shared
+
+
+def share(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Return batches that the devices of the strategy in force can share evenly.
+
+    TensorFlow would leave a device without a photo where a batch is small, which ends in an error.
+    So the last photo of such a batch is repeated. The repeated ones weigh 0, and the others a
+    little more than 1, so that the weights add up to the photos. Of several machines each takes its
+    devices' share of every batch.
+
+    Args:
+        dataset: batches of photos, or of (photos, labels).
+
+    Returns:
+        The same where one device is in use; else photos, or (photos, labels, weights float32 [n]).
+    """
+    strategy = tf.distribute.get_strategy()
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return dataset
+    filled = dataset.map(partial(_fill, replicas))
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return filled
+
+    def own(context) -> tf.data.Dataset:
+        number, workers = context.input_pipeline_id, context.num_input_pipelines
+        return filled.map(partial(_pieces, replicas, number, workers)).unbatch()
+
+    return strategy.distribute_datasets_from_function(own)
+
+
+def _fill(replicas: int, photos, labels=None):
+    """Return a batch whose number of photos is a multiple of `replicas`."""
+    count = tf.shape(photos)[0]
+    rows = tf.range(-(-count // replicas) * replicas)
+    taken = tf.minimum(rows, count - 1)
+    if labels is None:
+        return tf.gather(photos, taken)
+    weights = tf.cast(tf.where(rows < count, tf.size(rows) / count, 0), tf.float32)
+    return tf.gather(photos, taken), tf.gather(labels, taken), weights
+
+
+def _pieces(replicas: int, number: int, workers: int, *batch):
+    """Return the pieces of a batch that the devices of one of some workers take.
+
+    Keras puts predictions together in the order of the first devices of all workers, then of their
+    second ones.
+    """
+
+    def cut(whole):
+        shape = tf.concat([[replicas, -1], tf.shape(whole)[1:]], 0)
+        own = tf.reshape(whole, shape)[number::workers]
+        own.set_shape([replicas // workers, None, *whole.shape[1:]])
+        return own
+
+    pieces = tuple(map(cut, batch))
+    return pieces if len(pieces) > 1 else pieces[0]
+
+
+def predict_batches(
+    network: keras.Model, flow, callbacks: Iterable[keras.callbacks.Callback] = ()
+) -> np.ndarray:
+    """Return a network's outputs for all photos of `flow`, on all devices, [photos, outputs].
+
+    Where memory does not suffice, the batches halve.
+
+    Args:
+        network: uint8 photos [n, h, w, 3] to outputs [n, outputs].
+        flow: an iterator over photos, with n, epoch, batch_size and `as_tf_dataset`.
+        callbacks: as Keras takes them.
+
+    Raises:
+        Problem: not even one photo a device fits.
+    """
+    epoch, replicas = flow.epoch, tf.distribute.get_strategy().num_replicas_in_sync
+    while True:
+        try:
+            batches = share(flow.as_tf_dataset())
+            return network.predict(batches, verbose=0, callbacks=list(callbacks))[: flow.n]
+        except OutOfMemory as error:
+            if flow.batch_size <= replicas:
+                raise Problem(
+                    "Not even the prediction of one photo fits into a device's memory: try a "
+                    "smaller --image-size."
+                ) from error
+            flow.epoch, flow.batch_size = epoch, max(replicas, flow.batch_size // 2)
+            print(f"Out of memory: on with {flow.batch_size} photos at a time.", flush=True)
+
+
+# --------------------------------------------------------------------------- several machines
+
+
+def worker() -> tuple[int, int]:
+    """Return this worker's number and how many there are; (0, 1) without TF_CONFIG.
+
+    Raises:
+        Problem: TF_CONFIG can't be read.
+    """
+    text = os.environ.get("TF_CONFIG", "")
+    if not text.strip():
+        return 0, 1
+    try:
+        config = json.loads(text)
+        workers = config.get("cluster", {}).get("worker", ["this one"])
+        return int(config.get("task", {}).get("index", 0)), len(workers)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise Problem(
+            f"TF_CONFIG can't be read ({error}): it is JSON of the form "
+            '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}.'
+        ) from error
+
+
+def worker_folder(output: Path) -> Path:
+    """Return the folder that this process writes to: `output`, but for workers after the first.
+
+    They get a temporary one with copies of the files from which a run goes on.
+    """
+    number, _ = worker()
+    if not number:
+        return output
+    folder = Path(tempfile.mkdtemp(prefix=f"worker-{number}-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name in ("state", "members"):
+        if (output / name).is_dir():
+            shutil.copytree(output / name, folder / name)
+    print(f"worker {number}: results are written by the first worker alone", flush=True)
+    return folder
+
+
+@contextmanager
+def failures_explained() -> Iterator[None]:
+    """Turn the errors that follow when a photo is lost or another worker ends into sentences.
+
+    Raises:
+        Problem: a photo can't be read any more, or another worker is gone.
+    """
+    number, count = worker()
+    try:
+        yield
+    except (UnreadableImage, tf.errors.OpError) as error:
+        text = f"{type(error).__name__}: {error}"
+        if photo := re.search(rf"{UnreadableImage.__name__}: (.+)", text):
+            raise Problem(
+                f"A photo that could be read when the run began can't be any more: {photo[1]}. "
+                "Bring it back, and the same command goes on from the last finished epoch."
+            ) from error
+        if count == 1 or not isinstance(error, WORKER_GONE):
+            raise
+        raise Problem(
+            f"Another of the {count} workers is gone, so worker {number} ends too: start all again "
+            "with the same command, and they go on from the last finished epoch."
+        ) from error

@@ -1,41 +1,41 @@
-"""An exponential moving average of the weights (EMA), which is what validates and predicts."""
+"""The exponential moving average of the weights (EMA), which validates and predicts."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 
-class Averaging(keras.callbacks.Callback):
-    """Averages the network's weights after every step; validation sees the average.
+class Average(keras.callbacks.Callback):
+    """Averages the network's weights, the statistics of BatchNorm included, after every step.
 
     Keras' own `use_ema` overwrites the weights by the average at the end of `fit`, and its
-    SwapEMAWeights ends on the raw weights where a stage stops early. Here both copies are kept. The
-    statistics of BatchNorm are averaged like every other weight.
+    SwapEMAWeights ends on the raw weights where a stage stops early. Here both copies are kept.
 
     Args:
         network: the model that trains.
-        momentum: of the average, 0 to below 1. The first steps use less, (1 + t) / (10 + t) after
-            `t` of them, so that the weights before the first step soon count no more.
-        steps: how many steps were averaged before.
-        file: the average of an interrupted stage, a file of weights; None begins with the network's
-            own weights.
+        momentum: 0 to below 1. Step t uses (1 + t) / (10 + t) where that is less, so that the
+            weights before the first step soon count no more. 0 is off: the weights count.
+        steps: how many were averaged before.
+        file: the average so far, a file of weights; None begins with the network's own weights.
     """
 
-    def __init__(self, network: keras.Model, momentum: float, steps: int, file: Path | None):
+    def __init__(
+        self, network: keras.Model, momentum: float, steps: int = 0, file: Path | None = None
+    ):
         super().__init__()
         self.network, self.momentum, self.steps = network, momentum, steps
-        own = network.get_weights()
-        if file:
+        own, self.average = network.get_weights(), []
+        if file and momentum:
             network.load_weights(file)
-        self.average = [tf.Variable(weight) for weight in network.get_weights()]
-        if file:
+        if momentum:
+            self.average = [tf.Variable(weight) for weight in network.get_weights()]
             network.set_weights(own)
-        self.swapped = False
-        self._step, self._swap = tf.function(self._average_step), tf.function(self._swap_all)
+        self._update, self._swap = tf.function(self._update_all), tf.function(self._swap_all)
 
-    def _average_step(self, momentum: tf.Tensor) -> None:
+    def _update_all(self, momentum: tf.Tensor) -> None:
         for average, weight in zip(self.average, self.network.weights, strict=True):
             if average.dtype.is_floating:
                 value = tf.cast(tf.convert_to_tensor(weight.value), average.dtype)
@@ -48,26 +48,20 @@ class Averaging(keras.callbacks.Callback):
                 weight.value.assign(tf.identity(average))
                 average.assign(value)
 
-    def swap(self) -> None:
-        """Exchange the network's weights and their average."""
+    @contextmanager
+    def in_network(self) -> Iterator[None]:
+        """Have the network hold the average until the context ends; changes to it stay in it."""
+        if not self.momentum:
+            yield
+            return
         self._swap()
-        self.swapped = not self.swapped
-
-    def averaged(self, work: Callable[[], object]) -> None:
-        """Do `work` while the network holds the average."""
-        self.swap()
         try:
-            work()
+            yield
         finally:
-            self.swap()
+            self._swap()
 
     def on_train_batch_end(self, batch, logs=None):  # noqa: D102
         self.steps += 1
-        momentum = min(self.momentum, (1 + self.steps) / (10 + self.steps))
-        self._step(tf.constant(momentum, tf.float32))
-
-    def on_test_begin(self, logs=None):  # noqa: D102
-        self.swap()
-
-    def on_test_end(self, logs=None):  # noqa: D102
-        self.swap()
+        if self.momentum:
+            momentum = min(self.momentum, (1 + self.steps) / (10 + self.steps))
+            self._update(tf.constant(momentum, tf.float32))

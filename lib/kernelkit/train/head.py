@@ -17,13 +17,12 @@ from tqdm import tqdm
 
 from kernelkit.core.metrics import ValidationMetrics, accuracy, log_loss
 from kernelkit.data.batches import make_iterator
-from kernelkit.data.outliers import unlike_others
+from kernelkit.data.outliers import find_outliers
 from kernelkit.data.tables import PhotoTables
-from kernelkit.train.callbacks import epoch_row, progress_line
-from kernelkit.train.clock import Clock, OutOfTime
+from kernelkit.train.callbacks import epoch_row, progress_line, waiting_share
 from kernelkit.train.costs import Stage
-from kernelkit.train.feeding import waiting_share
-from kernelkit.train.sharing import predict
+from kernelkit.train.devices import predict_batches
+from kernelkit.train.plan import Clock, OutOfTime
 
 STRENGTHS = (0.003, 0.01, 0.03, 0.1, 0.3)  # inverse, on standardised features
 STEPS = 300  # of the solver, at most
@@ -36,13 +35,13 @@ AT_ONCE = 4096  # rows of features that the head takes at a time
 
 
 def build_head(config, classes: int) -> keras.Sequential:
-    """Return what turns the backbone's pooled features into probabilities.
+    """Return the layers from the backbone's pooled features to probabilities.
 
     Args:
-        config: settings: head, "linear" (dropout and one Dense layer) or "hidden" (Dense 256,
-            BatchNorm and dropout before it, as the reference recipe has it); dropout, the fraction
-            of inputs of the last layer that are dropped in training; l2, the penalty on the hidden
-            layer's weights, 0 is none; norm_momentum, of the hidden layer's BatchNorm.
+        config: head, "linear" (dropout and one Dense layer) or "hidden" (Dense 256, BatchNorm and
+            dropout before it, as the reference recipe has it); dropout, the fraction of inputs of
+            the last layer that are dropped in training; l2, the penalty on the hidden layer's
+            weights, 0 is none; norm_momentum, of the hidden layer's BatchNorm.
         classes: how many.
 
     Returns:
@@ -58,105 +57,68 @@ def build_head(config, classes: int) -> keras.Sequential:
     return keras.Sequential([*layers, last], name="head")
 
 
-class Watch(keras.callbacks.Callback):
-    """Stops a pass over the photos where the session's end comes too near; times its waiting."""
-
-    def __init__(self, clock: Clock, batch_size: int):
-        super().__init__()
-        self.clock, self.batch_size, self.asked = clock, batch_size, []
-
-    def on_predict_begin(self, logs=None):  # noqa: D102
-        self.began = time.monotonic()
-
-    def on_predict_batch_begin(self, batch, logs=None):  # noqa: D102
-        self.asked.append(time.monotonic())
-
-    def on_predict_batch_end(self, batch, logs=None):  # noqa: D102
-        photos = (batch + 1) * self.batch_size
-        self.took = time.monotonic() - self.began
-        self.clock.check_batch(photos / self.took)
-
-    def waited(self, ready: Sequence[float]) -> float:
-        """Return the seconds in which the pass waited for batches that were ready then."""
-        return self.took * waiting_share(self.asked, ready, self.took)
-
-
 def fit_head(
     config, tables: PhotoTables, network: keras.Model, stage: Stage, clock: Clock, augment: Callable
 ) -> str:
-    """Fit the head on features of the photos and of augmented views; return what trained.
+    """Fit the head on features of the photos and of augmented views; return a text of what trained.
 
     Args:
-        config: the settings that `photos.make_iterator` takes.
+        config: the settings that `make_iterator` takes.
         tables: the photos of the fold.
-        network: a model with the layers "pool" and "head".
-        stage: at which the clock's state stands.
+        network: has the layers "pool" and "head".
+        stage: the stage under way.
         clock: of the job.
         augment: returns the training's augmentation for settings.
 
     Raises:
-        OutOfTime: as `clock` says.
+        OutOfTime: the session's end comes too near.
         Problem: a file that the state names is missing or damaged.
     """
-    clock.state.restore(network)
-    model = keras.Model(network.inputs, network.get_layer("pool").output)
-    train, views = what_fits(config, tables, model, stage, clock)
-    what = f"features of {len(train)} photos and {views} view{'s' * (views != 1)}"
-    print(f"{clock.name(stage)} begins: {what}", flush=True)
-    transforms = [augment(config) if number else None for number in range(views + 1)]
-    flows = [features_flow(config, tables, train, number, t) for number, t in enumerate(transforms)]
-    flows.insert(1, features_flow(config, tables, tables.validation))
+    state = clock.state
+    state.restore(network)
+    train, views = _photos_and_views(config, tables, network, stage, clock)
+    count = f"{len(train)} photos and {views} view{'s' * (views != 1)}"
+    print(f"{clock.name(stage)} begins: features of {count}", flush=True)
+    transforms = [None, *(augment(config) for _ in range(views))]
+    flows = [_photo_flow(config, tables, train, number, t) for number, t in enumerate(transforms)]
+    flows.insert(1, _photo_flow(config, tables, tables.validation))
     labels = [tables.positions(table) for table in (train, tables.validation)]
     features = fit_on_flows(network, flows, labels, clock)
-    if clock.state.unlike is None and len(train) == len(tables.train):
-        Ids = [*train.Id, *tables.validation.Id]
-        clock.state.unlike = unlike_others(Ids, features)
-        clock.state.save()
+    if state.outliers is None and len(train) == len(tables.train):
+        state.outliers = find_outliers([*train.Id, *tables.validation.Id], features)
+        state.save()
     return "the head trains on cached features"
 
 
-def features_flow(
-    config,
-    tables: PhotoTables,
-    table: pd.DataFrame,
-    number: int = 0,
-    transform: Callable | None = None,
-):
-    """Return an iterator over the photos of one of `tables` without labels, in a view of them."""
+def _photo_flow(config, tables, table, number=0, transform=None):
+    """Return an iterator over the photos of a table without labels, in the view of this number."""
     flow = make_iterator(config, tables, table.drop(columns="label"), transform)
     flow.epoch = number  # random views differ from each other
     return flow
 
 
-def what_fits(
-    config, tables: PhotoTables, model: keras.Model, stage: Stage, clock: Clock
+def _photos_and_views(
+    config, tables: PhotoTables, network: keras.Model, stage: Stage, clock: Clock
 ) -> tuple[pd.DataFrame, int]:
     """Return the training photos and the number of augmented views for which there is time.
 
     Where time is short, first the views are left out, and then photos, of each class alike.
 
-    Args:
-        config: the settings that `make_iterator` takes.
-        tables: the photos of the fold.
-        model: returns the features.
-        stage: at which the clock's state stands.
-        clock: of the job.
-
     Raises:
         OutOfTime: there is no time for two photos of each class.
     """
-    photos, views, limited = tables.train, stage.views, math.isfinite(clock.end)
-    if not limited:
+    photos, views = tables.train, stage.views
+    if math.isinf(clock.left()):
         return photos, views
-    few = photos.iloc[: 2 * config.batch_size]
+    model, few = _feature_model(network), photos.iloc[: 2 * config.batch_size]
     for _ in range(2):  # the first pass builds the model and decodes the photos
         began = time.monotonic()
-        predict(model, features_flow(config, tables, few))
+        predict_batches(model, _photo_flow(config, tables, few))
     rate = len(few) / (time.monotonic() - began)
     free = clock.left() - clock.predict_seconds(1, rate * stage.scale**2)
     affordable = (1 - FITTING) * free * rate - len(tables.validation)
-    fitting = min(stage.views, int(affordable // len(photos)) - 1)
-    if fitting == stage.views:
+    fitting = min(views, int(affordable // len(photos)) - 1)
+    if fitting == views:
         return photos, views
     clock.state.run_out_of_time()
     if fitting >= 0:
@@ -170,56 +132,81 @@ def what_fits(
     return some, 0
 
 
+def _feature_model(network: keras.Model) -> keras.Model:
+    return keras.Model(network.inputs, network.get_layer("pool").output)
+
+
 def fit_on_flows(
-    network: keras.Model,
-    flows: Sequence,
-    labels: Sequence[np.ndarray],
-    clock: Clock,
+    network: keras.Model, flows: Sequence, labels: Sequence[np.ndarray], clock: Clock
 ) -> np.ndarray:
     """Fit the head on cached features, and count that as the one epoch of the stage.
 
     Args:
-        network: a model with the layers "pool" and "head".
+        network: has the layers "pool" and "head".
         flows: iterators over photos without labels, uint8 [n, height, width, 3]: the training
             photos, the validation photos, then augmented views of the training photos.
         labels: positions of the classes, int [n], of the training and of the validation photos.
-        clock: of the job; its state stands at the stage.
+        clock: of the job.
 
     Returns:
         The features of the training photos as they are, then of the validation photos, float32
         [photos, features].
 
     Raises:
-        OutOfTime: as `clock` says.
+        OutOfTime: there is no time for the first two flows.
     """
     began, state = time.monotonic(), clock.state
-    (plain, held, *others), waited = compute_features(network, flows, clock)
-    seen = [plain, *others]
-    features, positions = np.concatenate(seen), np.tile(labels[0], len(seen))
+    (plain, held, *others), waited = _compute_features(network, flows, clock)
+    features, positions = np.concatenate([plain, *others]), np.tile(labels[0], 1 + len(others))
     head = network.get_layer("head")
     layers = [layer for layer in head.layers if layer.weights]
     fit = best_regression if len(layers) == 1 else best_network
-    weights = fit(features, positions, held, labels[1])
-    for layer, own in zip(layers, weights, strict=True):
-        layer.set_weights(own)
-    validate = ValidationMetrics(state.metric, labels[1])
-    judged = validate(what_it_says(head, held))
-    fitted = what_it_says(head, features), positions
-    logs = {"loss": log_loss(*fitted), "accuracy": accuracy(*fitted)}
-    logs |= {f"val_{name}": value for name, value in judged.items()}
+    fitted = fit(features, positions, held, labels[1])
+    for layer, weights in zip(layers, fitted, strict=True):
+        layer.set_weights(weights)
+    measure, own = (
+        ValidationMetrics(state.metric, labels[1]),
+        (_predict_head(head, features), positions),
+    )
+    logs = {f"val_{name}": value for name, value in measure(_predict_head(head, held)).items()}
+    logs |= {"loss": log_loss(*own), "accuracy": accuracy(*own)}
     seconds = time.monotonic() - began
-    number, speed, right = state.stage, len(features) / seconds, validate.right
-    stage, waited = clock.stages[number], waited / seconds
-    row = epoch_row(state, stage, 1, logs, np.nan, seconds, speed, waited, right)
-    state.history.append(row)
-    state.store(network)
-    state.commit(row, stage_is_over=True)
+    row = epoch_row(
+        state,
+        clock.stages[state.stage],
+        1,
+        logs,
+        rate=np.nan,
+        seconds=seconds,
+        speed=len(features) / seconds,
+        waited=waited / seconds,
+        right=measure.right,
+    )
+    state.record_epoch(row, network, stage_over=True)
     state.remove_features()
-    print(progress_line(clock, number, row), flush=True)
+    print(progress_line(clock, row), flush=True)
     return np.concatenate([plain, held])
 
 
-def compute_features(
+class PredictionTimer(keras.callbacks.Callback):
+    """Stops a pass over the photos where the session's end comes too near; times its waiting."""
+
+    def __init__(self, clock: Clock, batch_size: int):
+        super().__init__()
+        self.clock, self.batch_size, self.asked = clock, batch_size, []
+
+    def on_predict_begin(self, logs=None):  # noqa: D102
+        self.began = time.monotonic()
+
+    def on_predict_batch_begin(self, batch, logs=None):  # noqa: D102
+        self.asked.append(time.monotonic())
+
+    def on_predict_batch_end(self, batch, logs=None):  # noqa: D102
+        self.took = time.monotonic() - self.began
+        self.clock.check_batch((batch + 1) * self.batch_size / self.took)
+
+
+def _compute_features(
     network: keras.Model, flows: Sequence, clock: Clock
 ) -> tuple[list[np.ndarray], float]:
     """Run the network up to its head over each of `flows`, with a progress bar.
@@ -229,31 +216,27 @@ def compute_features(
 
     Returns:
         float32 [photos, features] for each, and the seconds in which all of them waited for photos.
-
-    Raises:
-        OutOfTime: there is no time for the first two.
     """
-    model = keras.Model(network.inputs, network.get_layer("pool").output)
-    found, waited = [], 0.0
+    model, found, waited = _feature_model(network), [], 0.0
     for number, flow in enumerate(tqdm(flows, "features", leave=False, disable=None, unit="pass")):
         features = clock.state.kept_features(number, flow.n)
         if features is None:
-            watch = Watch(clock, flow.batch_size)
+            timer = PredictionTimer(clock, flow.batch_size)
             try:
-                features = np.float32(predict(model, flow, [watch]))
+                features = np.float32(predict_batches(model, flow, [timer]))
             except OutOfTime:
                 if number < 2:
                     raise
                 clock.state.run_out_of_time()
                 print(f"Time is up: {number - 2} of {len(flows) - 2} views fit the head.")
                 break
-            waited += watch.waited(flow.ready_times)
+            waited += timer.took * waiting_share(timer.asked, flow.ready_times, timer.took)
             clock.state.keep_features(number, features)
         found.append(features)
     return found, waited
 
 
-def what_it_says(head: keras.Model, features: np.ndarray) -> np.ndarray:
+def _predict_head(head: keras.Model, features: np.ndarray) -> np.ndarray:
     """Return the head's probabilities, in parts that need little of a device's memory."""
     parts = np.array_split(features, math.ceil(len(features) / AT_ONCE))
     return np.concatenate([keras.ops.convert_to_numpy(head(part)) for part in parts])
@@ -285,7 +268,7 @@ def best_regression(
         loss = log_loss(fitted.predict_proba(scaled_held), held_labels)
         if loss < lowest:
             best, lowest = fitted, loss
-    return [on_features(scaler, *as_softmax(best.coef_.T, best.intercept_))]
+    return [_on_raw_features(scaler, *_as_softmax(best.coef_.T, best.intercept_))]
 
 
 def best_network(
@@ -293,11 +276,11 @@ def best_network(
 ) -> list[list[np.ndarray]]:
     """Fit a hidden layer and a softmax for as long as the validation photos' log loss falls.
 
-    It takes what `best_regression` takes.
+    The arguments are those of `best_regression`.
 
     Returns:
         The weights of the three layers of a hidden head that have any. Its BatchNorm has the
-        statistics of these features, and the layer after it undoes what it does to them.
+        statistics of these features, and the layer after it undoes its effect on them.
     """
     scaler = StandardScaler().fit(features)
     scaled, scaled_held = map(scaler.transform, (features, held))
@@ -312,8 +295,8 @@ def best_network(
         if since == PATIENCE:
             break
     (kernel, last), (bias, last_bias) = best
-    kernel, bias = on_features(scaler, kernel, bias)
-    last, last_bias = as_softmax(last, last_bias)
+    kernel, bias = _on_raw_features(scaler, kernel, bias)
+    last, last_bias = _as_softmax(last, last_bias)
     active = np.maximum(features @ kernel + bias, 0)
     mean, variance = active.mean(0), active.var(0)
     spread = np.sqrt(variance + EPSILON)
@@ -321,12 +304,12 @@ def best_network(
     return [[kernel, bias], norm, [last * spread[:, None], last_bias + mean @ last]]
 
 
-def on_features(scaler: StandardScaler, kernel: np.ndarray, bias: np.ndarray) -> list[np.ndarray]:
-    """Return the float32 weights that do with features what these do with standardised ones."""
+def _on_raw_features(scaler: StandardScaler, kernel, bias) -> list[np.ndarray]:
+    """Return float32 weights for raw features, given those for standardised ones."""
     kernel = kernel / scaler.scale_[:, None]
     return [np.float32(kernel), np.float32(bias - scaler.mean_ @ kernel)]
 
 
-def as_softmax(kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _as_softmax(kernel, bias) -> tuple[np.ndarray, np.ndarray]:
     """Return a softmax of the same probabilities; scikit-learn has one unit for two classes."""
     return (kernel, bias) if len(bias) > 1 else (kernel * [-0.5, 0.5], bias * [-0.5, 0.5])

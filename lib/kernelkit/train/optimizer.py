@@ -1,22 +1,19 @@
-"""The learning rate of every step: a warm-up, then a cosine; and how much of it each layer gets."""
+"""The optimizer of a stage, and its learning rate at every step and for every layer."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import keras
+import tensorflow as tf
 
 from kernelkit.train.backbones import block_starts
-from kernelkit.train.precision import scaled_for_float16
 
 LEVELS = 12  # into which a backbone's layers are divided for layer-wise decay
 NO_DECAY = ["bias", "gamma", "beta"]  # weight decay is for the weights that multiply
 
 
 class WarmCosine(keras.callbacks.Callback):
-    """Sets the learning rate before every step.
-
-    In each stage the rate rises linearly from near zero during the warm-up. Over the cosine's span,
-    which is the whole schedule or this stage alone, it falls to zero.
+    """Sets the learning rate before every step: a linear warm-up, times a cosine that falls to 0.
 
     Args:
         rate: the stage's own, at the cosine's beginning.
@@ -50,7 +47,7 @@ def cosine_span(epochs: Sequence[int], number: int, restarts: bool) -> tuple[int
     """Return the span of stage `number`'s cosine; see `WarmCosine`.
 
     Args:
-        epochs: of each stage that trains through the network.
+        epochs: of each stage; 0 where it does not train through the network.
         number: the stage's position among them.
         restarts: whether each stage has a cosine of its own.
     """
@@ -59,86 +56,92 @@ def cosine_span(epochs: Sequence[int], number: int, restarts: bool) -> tuple[int
     return -sum(epochs[:number]), sum(epochs[number:])
 
 
-class _ByLayer:
-    """Gives each variable its own fraction of the learning rate: the part of an optimizer."""
-
-    factors: Mapping[str, float] = {}
-
-    def build(self, variables):
-        """Note the fraction of each variable's path."""
-        super().build(variables)
-        self._fractions = [self.factors.get(variable.path, 1.0) for variable in variables]
-
-    def update_step(self, gradient, variable, learning_rate):
-        """Update one variable at its own rate."""
-        fraction = self._fractions[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, learning_rate * fraction)
-
-
-class LayerAdam(_ByLayer, keras.optimizers.Adam):
-    """Adam with a rate for each layer."""
-
-
-class DecayingAdamW(keras.optimizers.AdamW):
-    """AdamW whose weight decay follows the learning rate that a variable's own step is taken at.
+class LayerAdamW(keras.optimizers.AdamW):
+    """AdamW in which each variable learns, and decays, at its own fraction of the learning rate.
 
     Keras' own decays all variables at the optimizer's rate, also those that learn at a fraction.
+
+    Args:
+        rate: the learning rate.
+        fractions: of it, by a variable's path; others get all.
+        options: of AdamW.
     """
+
+    def __init__(self, rate: float, fractions: Mapping[str, float], **options):
+        super().__init__(rate, **options)
+        self._fraction_of = fractions
+
+    def build(self, variables):
+        """Note the fraction of each variable."""
+        super().build(variables)
+        self._fractions = [self._fraction_of.get(variable.path, 1.0) for variable in variables]
 
     def _apply_weight_decay(self, variables):
         """Leave it to `update_step`."""
 
     def update_step(self, gradient, variable, learning_rate):
         """Decay one variable, then update it."""
-        if self._use_weight_decay(variable):
+        learning_rate = learning_rate * self._fractions[self._get_variable_index(variable)]
+        if self.weight_decay and self._use_weight_decay(variable):
             rate = keras.ops.cast(learning_rate, variable.dtype)
             self.assign_sub(variable, variable * self.weight_decay * rate)
         super().update_step(gradient, variable, learning_rate)
 
 
-class LayerAdamW(_ByLayer, DecayingAdamW):
-    """AdamW with a rate for each layer."""
-
-
-def make_optimizer(config, rate: float, factors: Mapping[str, float]):
+def make_optimizer(config, rate: float, fractions: Mapping[str, float]):
     """Return the optimizer of a stage, with loss scaling where the policy computes in float16.
 
     Args:
-        config: has weight_decay (0 is Adam, more is AdamW, Loshchilov and Hutter 2019) and
-            clip_norm (of all gradients together; 0 is none).
+        config: has weight_decay (of AdamW, Loshchilov and Hutter 2019; 0 is Adam) and clip_norm (of
+            all gradients together; 0 is none).
         rate: the learning rate.
-        factors: what fraction of it each variable gets, by its path; the others get all.
+        fractions: of it, by a variable's path; others get all.
     """
     clip = {"global_clipnorm": config.clip_norm} if config.clip_norm else {}
-    if config.weight_decay:
-        optimizer = LayerAdamW(rate, weight_decay=config.weight_decay, **clip)
-        optimizer.exclude_from_weight_decay(var_names=NO_DECAY)
-    else:
-        optimizer = LayerAdam(rate, **clip)
-    optimizer.factors = factors
+    optimizer = LayerAdamW(rate, fractions, weight_decay=config.weight_decay, **clip)
+    optimizer.exclude_from_weight_decay(var_names=NO_DECAY)
     return scaled_for_float16(optimizer)
 
 
-def layer_factors(network: keras.Model, head_rate: float, decay: float) -> dict[str, float]:
+def layer_fractions(config, network: keras.Model) -> dict[str, float]:
     """Return the fraction of the learning rate that each variable gets, by its path.
 
     Args:
+        config: head_rate, the head's rate over that of the backbone's last layer; layer_decay, by
+            which the rate shrinks from one twelfth of the backbone's layers to the one below, 1
+            leaves it (as Clark et al. 2020 use it for the twelve layers of ELECTRA).
         network: has the layers "backbone" and "head".
-        head_rate: the head's rate over that of the backbone's last layer.
-        decay: by which the rate shrinks from one twelfth of the backbone's layers to the one below;
-            1 leaves it (layer-wise decay, as Clark et al. 2020 use it for the twelve layers of
-            ELECTRA).
     """
     backbone, head = network.get_layer("backbone"), network.get_layer("head")
-    factors = dict.fromkeys(paths([head]), head_rate)
+    fractions = dict.fromkeys(paths([head]), config.head_rate)
     count, starts, level = len(backbone.layers), set(block_starts(backbone)), LEVELS - 1
     for position, layer in enumerate(backbone.layers):
         if position in starts:  # whole blocks learn at one rate
             level = LEVELS * (count - 1 - position) // count
-        factors |= dict.fromkeys(paths([layer]), decay**level)
-    return factors
+        fractions |= dict.fromkeys(paths([layer]), config.layer_decay**level)
+    return fractions
 
 
 def paths(layers: Iterable[keras.Layer]) -> list[str]:
     """Return the paths of all variables of some layers."""
     return [variable.path for layer in layers for variable in layer.variables]
+
+
+class _LossScale(keras.mixed_precision.LossScaleOptimizer):
+    """Keras' loss scaling, but an overflow on any device skips the step.
+
+    Keras 3 asks the first device alone whether its gradients are finite, before they are summed: an
+    overflow on another device reaches the weights as a NaN.
+    """
+
+    def check_finite(self, grads):
+        """Return whether the gradients are finite on every device, a bool scalar."""
+        overflow = tf.cast(tf.logical_not(super().check_finite(grads)), tf.float32)
+        return tf.equal(tf.distribute.get_replica_context().all_reduce("SUM", overflow), 0)
+
+
+def scaled_for_float16(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Return the optimizer, with loss scaling where the global policy computes in float16."""
+    if keras.mixed_precision.global_policy().compute_dtype == "float16":
+        return _LossScale(optimizer)
+    return optimizer

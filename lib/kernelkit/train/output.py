@@ -1,4 +1,4 @@
-"""Find the folder of a run, and open its state: a new one, or that of an unfinished run."""
+"""The output folder of a run: which one it is, its lock, and the unfinished run in it."""
 
 import json
 import shutil
@@ -11,9 +11,9 @@ from pathlib import Path
 from kernelkit.core.boundary import Boundary
 from kernelkit.core.files import as_json, numbered, scratch_folder
 from kernelkit.core.locks import only_one
-from kernelkit.core.metrics import metric_named
 from kernelkit.core.problem import Problem
 from kernelkit.offline import find_in_outputs
+from kernelkit.train.devices import worker_folder
 from kernelkit.train.state import State, damaged
 
 STATE, METRICS = "state/state.json", "metrics.json"
@@ -34,21 +34,14 @@ FOLDERS = ("state", "members", "report", "tensorboard")
 
 
 def has_marker(folder: Path, name: str) -> bool:
-    """Tell whether a folder holds one of MARKERS, and not another program's file of that name."""
+    """Return whether a folder holds one of MARKERS, and not another program's file of that name."""
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return False
-    except (OSError, ValueError):  # damaged: `read_state` says so, and nothing overwrites it
+    except (OSError, ValueError):  # damaged: `open_state` says so, and nothing overwrites it
         return name == STATE
     return isinstance(content, dict) and MARKERS[name] <= content.keys()
-
-
-def foreign_file(folder: Path) -> str:
-    """Return the name of a file or folder of somebody else's that a run would write, or ""."""
-    files = [name for name in WRITTEN if (folder / name).exists()]
-    full = [name for name in FOLDERS if (folder / name).is_dir() and any((folder / name).iterdir())]
-    return next(iter([*files, *full]), "")
 
 
 def choose_output(output: Path, fresh: bool) -> Path:
@@ -58,14 +51,17 @@ def choose_output(output: Path, fresh: bool) -> Path:
     `fresh` asks for it; one in which a file of somebody else would be overwritten stays in any
     case. A line says which folder it is and why.
     """
-    finished, foreign = None, ""
+    finished, foreign = None, None
     for folder in numbered(output.absolute()):
         if has_marker(folder, STATE):
             break
         if has_marker(folder, METRICS):
             finished = finished or folder
-        elif name := foreign_file(folder):
-            foreign = foreign or str(folder / name)
+        elif names := [
+            *(name for name in WRITTEN if (folder / name).exists()),
+            *(n for n in FOLDERS if (folder / n).is_dir() and any((folder / n).iterdir())),
+        ]:
+            foreign = foreign or folder / names[0]
         else:
             break
     if fresh and finished and not has_marker(folder, STATE):
@@ -85,7 +81,7 @@ def workplace(options, usual: Path, beside: bool) -> Iterator[tuple[Path, Path]]
     when the run ends well. A mere plan gets a temporary folder and changes nothing else.
 
     Args:
-        options: the command line's: output, fresh, plan.
+        options: the command line's: data, output, fresh, plan.
         usual: the folder for results where `options` has none.
         beside: whether a folder beside it is taken where it is not free; see `choose_output`.
 
@@ -100,10 +96,8 @@ def workplace(options, usual: Path, beside: bool) -> Iterator[tuple[Path, Path]]
         with tempfile.TemporaryDirectory(prefix="plan-") as scratch:
             yield output, Path(scratch)
         return
-    from kernelkit.train.workers import own_folder  # imports TensorFlow
-
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    output = own_folder(output)  # of several machines one writes to `output`
+    output = worker_folder(output)  # of several machines one writes to `output`
     if boundary := Boundary.running:
         boundary.traceback_file = output / "traceback.txt"
         going_on = "The same command goes on from the last finished epoch"
@@ -138,43 +132,42 @@ def open_state(
         Problem: an unfinished run with other settings or data lies there, its file is damaged, or
             there is no such metric.
     """
-    settings = as_json(settings)
-    metric_named(settings.get("metric", "accuracy"))
-    file = folder / "state.json"
-    if inputs and not fresh and not read_only and not file.is_file():
-        take_over(folder, settings, fingerprint, inputs)
-    state = None if fresh else find_state(folder, settings, fingerprint)
+    state = State(folder, as_json(settings), fingerprint)
+    _ = state.metric  # raises
     if read_only:
-        return state or State(folder, settings, fingerprint)
-    if state is None:
+        return state if fresh else _unfinished(state) or state
+    if inputs and not fresh and not (folder / "state.json").is_file():
+        _copy_earlier_run(state, inputs)
+    found = None if fresh else _unfinished(state)
+    if found is None:
         if has_marker(folder.parent, METRICS):  # of a finished run that `fresh` writes over
             (folder.parent / METRICS).unlink()
         if has_marker(folder.parent, STATE):
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        state = State(folder, settings, fingerprint)
         state.save()  # from here on the folder is known to be a run's
         return state
-    state.resumed, state.stopped_by_time_limit, state.ended = True, False, False
-    state.jobs = [job for job in state.jobs if not job.get("cut")]
-    state.mend()
-    if state.epoch == 0:  # nothing of the last stage has run: what fits is to be found anew
-        state.last_epochs = 0
-    state.earlier_seconds = sum(row["seconds"] for row in state.history)
-    return state
+    found.resumed, found.stopped_by_time_limit, found.ended = True, False, False
+    found.jobs = [job for job in found.jobs if not job.get("cut")]
+    found.recover_files()
+    if found.epoch == 0:  # nothing of the last stage has run: its epochs are counted anew
+        found.last_epochs = 0
+    found.earlier_seconds = sum(row["seconds"] for row in found.history)
+    return found
 
 
-def find_state(folder: Path, settings: dict, fingerprint: str) -> State | None:
-    """Return the unfinished run in a folder, unchanged; None where it has none, or no epoch yet.
+def _unfinished(wanted: State) -> State | None:
+    """Return the unfinished run in the folder of `wanted`; None without one, or before an epoch.
 
     Raises:
         Problem: it has other settings or data, or its file is damaged.
     """
+    folder, settings = wanted.folder, wanted.settings
     if not (folder / "state.json").is_file():
         return None
-    state, settings = read_state(folder), as_json(settings)
+    state = _read_state(folder)
     changed = [key for key in settings if settings[key] != state.settings.get(key)]
-    if state.fingerprint != fingerprint:
+    if state.fingerprint != wanted.fingerprint:
         changed.append("the photos")
     if changed and not state.history:
         return None
@@ -186,12 +179,7 @@ def find_state(folder: Path, settings: dict, fingerprint: str) -> State | None:
     return state
 
 
-def read_state(folder: Path) -> State:
-    """Return the state in a folder.
-
-    Raises:
-        Problem: its file is damaged.
-    """
+def _read_state(folder: Path) -> State:
     file = folder / "state.json"
     try:
         return State(**json.loads(file.read_text(encoding="utf-8")) | {"folder": folder})
@@ -199,26 +187,26 @@ def read_state(folder: Path) -> State:
         raise damaged(file) from error
 
 
-def take_over(folder: Path, settings: dict, fingerprint: str, inputs: Path) -> None:
+def _copy_earlier_run(wanted: State, inputs: Path) -> None:
     """Copy the unfinished run of an earlier session, whose output is mounted below `inputs`.
 
     It must have the same settings and data; of several the one that is furthest. A line is printed
-    of what is found.
+    for each that is found.
     """
     found = []
     for file in find_in_outputs(inputs, STATE):
         try:
-            earlier = read_state(file.parent)
+            earlier = _read_state(file.parent)
         except Problem:
             print(f"{file} is damaged: its run does not go on.")
             continue
-        if (earlier.settings, earlier.fingerprint) == (settings, fingerprint):
+        if (earlier.settings, earlier.fingerprint) == (wanted.settings, wanted.fingerprint):
             found.append(earlier)
         else:
             print(f"{file} is of a run with other settings or photos: it does not go on.")
     if not found:
         return
-    earlier = max(found, key=lambda state: len(state.history))
+    earlier, folder = max(found, key=lambda state: len(state.history)), wanted.folder
     beside = folder.with_name(f"partial-{folder.name}")
     for each in (beside, folder):
         shutil.rmtree(each, ignore_errors=True)

@@ -1,5 +1,6 @@
-"""The plan of a session: which member trains which fold, what that costs, and what still fits."""
+"""The plan of a session and its clock: what each job costs, and what still fits."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -7,146 +8,52 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kernelkit.config.views import passes_of
 from kernelkit.core.boundary import doing
 from kernelkit.core.progress import clock_text
-from kernelkit.train.clock import Clock
 from kernelkit.train.costs import (
     REPORT_SECONDS,
-    JobShape,
+    Job,
     Phase,
     Stage,
     epoch_cost,
+    epochs_of,
+    jobs_of,
     published_rate,
-    shape_of,
 )
 from kernelkit.train.devices import has_gpu
 from kernelkit.train.state import State
 
-ROW = "  {:<16} {:<16} {:>7} {:>10} {:>9}"  # of the table: network, phase, epochs, photos/s, time
+PREDICTION_OVERHEAD = 1.1  # loading weights and writing files come on top of the passes
+ROW = "  {:<16} {:<16} {:>7} {:>10} {:>9}"  # of the table
+HEAD = "network", "phase", "epochs", "photos/s", "time"
 
 
-@dataclass(frozen=True)
-class Job:
-    """A fold of a member."""
-
-    member: str
-    """The member's name."""
-    fold: int
-    """From 0."""
-    shape: JobShape
-    """What decides the cost."""
-    train: int
-    """How many photos train."""
-    validation: int
-    """How many validate."""
-    test: int
-    """How many are predicted."""
-
-    @property
-    def phases(self) -> list[Phase]:
-        """Its phases, in order."""
-        return list(self.shape.phases(self.train, self.validation, self.test))
-
-    @property
-    def cost(self) -> float:
-        """What it costs, in billions of multiply-adds."""
-        return self.shape.cost(self.train, self.validation, self.test)
-
-    @property
-    def images(self) -> int:
-        """How many photos one prediction pass goes over."""
-        return self.validation + self.test
+class OutOfTime(Exception):
+    """Training must stop so that the prediction still fits into the session."""
 
 
 @dataclass
 class Plan:
-    """What is to be done, against the end of the session.
+    """The jobs of a session, against its end.
 
     Speeds are those that were measured in the run, then those of the preflight, then those of other
     members. Those computed from published throughputs are shown, but leave nothing out.
     """
 
-    jobs: Sequence[Job]
-    """In the order in which they run."""
-    state: State
-    """Has the finished jobs and epochs with their seconds, and what the preflight measured."""
-    end: float
-    """When the session ends, in seconds of time.monotonic(); infinity without a limit."""
-    published: float
-    """Billions of multiply-adds a second that published throughputs promise of the machine."""
-    done: Sequence[Job] = ()
-    """Jobs that were finished before, in this run or another."""
-    under_way: Clock | None = field(default=None, repr=False)
-    """The clock of the job that was begun last."""
-    said: list[str] = field(default_factory=list, repr=False)
-    """What was said last to be left out."""
+    jobs: Sequence[Job]  # in the order in which they run
+    state: State  # has measured seconds and speeds
+    end: float  # of the session, in seconds of time.monotonic(); infinity without a limit
+    published: float  # billions of multiply-adds a second, by published throughputs
+    done: Sequence[Job] = ()  # finished before, in this run or another
+    under_way: "Clock | None" = field(default=None, repr=False)  # of the job that was begun last
+    shown: list[str] = field(default_factory=list, repr=False)  # jobs last shown to be left out
 
-    def steps(self, member: str) -> dict[str, float]:
-        """Return a member's measured training speeds by stage: billions of multiply-adds a second.
-
-        Those of epochs of this run take the place of the preflight's.
-        """
-        shape = next(job.shape for job in self.jobs if job.member == member)
-        costs = {s.name: shape.gmacs * epoch_cost(s) for s in shape.stages if not s.views}
-        tried = self.state.preflight.get("speeds", {})
-        found = {name: tried[f"{member}/{name}"] for name in costs if f"{member}/{name}" in tried}
-        rows = [row for row in self.state.history if row["member"] == member]
-        found |= {r["stage"]: r["images_per_second"] for r in rows if r["stage"] in costs}
-        return {name: speed * costs[name] for name, speed in found.items() if speed > 0}
-
-    def rate(self, job: Job, phase: Phase) -> tuple[float, bool]:
-        """Return how fast a phase is, in billions of multiply-adds a second, and if measured."""
-        own = self.steps(job.member)
-        if phase.stage in own:
-            return own[phase.stage], True
-        if (predicted := self.predict_rate(job)) and not (phase.stage and own):
-            return predicted, True
-        if own:
-            return min(own.values()), True
-        others = [row["cost"] / row["seconds"] for row in self.state.jobs if row["seconds"] > 0]
-        names = {other.member for other in self.jobs}
-        others += [rate for name in names for rate in self.steps(name).values()]
-        return (min(others), True) if others else (self.published, False)
-
-    def predict_rate(self, job: Job) -> float:
-        """Return how fast a member predicts, in billions of multiply-adds a second; 0 unknown."""
-        speed = self.state.preflight.get("predict", {}).get(job.member, 0.0)
-        if self.state.member == job.member and self.state.predict_rate:
-            speed = self.state.predict_rate
-        return speed * job.shape.gmacs
-
-    def estimate(self, job: Job) -> tuple[float, bool]:
-        """Return the seconds that the rest of a job will take, and whether they are measured."""
-        begun = self.state.rows and (job.member, job.fold) == (self.state.member, self.state.fold)
-        if begun:
-            return (self.under_way or self.make_clock(job, job.shape.stages)).rest(), True
-        own = [row for row in self.state.jobs if row["member"] == job.member]
-        if own:
-            return job.cost * own[-1]["seconds"] / own[-1]["cost"], True
-        parts = [(phase, *self.rate(job, phase)) for phase in job.phases]
-        seconds = sum(phase.passes * job.shape.gmacs / rate for phase, rate, _ in parts)
-        return seconds, all(measured for _, _, measured in parts)
-
-    def seconds(self, job: Job) -> float:
-        """Return how long the rest of a job will take; 0 where only published speeds are known."""
-        seconds, measured = self.estimate(job)
-        return seconds if measured else 0.0
-
-    def epoch_seconds(self, job: Job, stage: Stage) -> float:
-        """Return what an epoch of a stage will take by the preflight; 0 where that is unknown."""
-        phases = {phase.stage: phase for phase in job.phases}
-        if stage.name not in self.steps(job.member) or not (predicted := self.predict_rate(job)):
-            return 0.0
-        step, _ = self.rate(job, phases[stage.name])
-        forward = job.validation * stage.scale**2
-        return job.shape.gmacs * (job.train * epoch_cost(stage) / step + forward / predicted)
-
-    def unfinished(self) -> list[Job]:
-        """Return the jobs that are not finished, in order."""
-        done = {(row["member"], row["fold"]) for row in self.state.jobs}
-        left = [job for job in self.jobs if job not in self.done]
-        return [job for job in left if (job.member, job.fold) not in done]
+    def begin(self, job: Job) -> "Clock":
+        """Begin a job, or go on with it; return its clock."""
+        doing(f"training {job.member}")
+        self.state.begin_job(*job.key)
+        self.under_way = Clock(self, job, list(job.stages))
+        return self.under_way
 
     def jobs_to_run(self) -> Iterator[Job]:
         """Yield the jobs that are not finished and fit, each after the plan is printed."""
@@ -155,8 +62,13 @@ class Plan:
                 print(self.table(), flush=True)
                 yield job
             else:
-                print(f"Time is up: {job.member}, fold {job.fold}, is left out.", flush=True)
+                print(f"Time is up: {job}, is left out.", flush=True)
                 self.state.run_out_of_time()
+
+    def unfinished(self) -> list[Job]:
+        """Return the jobs that are not finished, in order."""
+        took = self._seconds_taken()
+        return [job for job in self.jobs if job not in self.done and job.key not in took]
 
     def kept(self) -> list[Job]:
         """Return the unfinished jobs that fit, after the cuts that are needed, in this order.
@@ -165,11 +77,11 @@ class Plan:
         stays, and so does the first of a run: its `Clock` cuts epochs and views.
         """
         kept, state = self.unfinished(), self.state
-        if any(row.get("cut") for row in state.jobs):  # a later session goes on where this stands
+        if any(row.get("cut") for row in state.jobs):  # a later session goes on with that job
             return []
         begun = [(state.member, state.fold)] if state.rows else []
         if not begun and not state.jobs:
-            begun = [(job.member, job.fold) for job in kept[:1]]
+            begun = [job.key for job in kept[:1]]
         members = list(dict.fromkeys(job.member for job in self.jobs))
         folds = list(dict.fromkeys(job.fold for job in self.jobs))
         cuts: list[Callable[[Job], bool]] = [
@@ -179,7 +91,7 @@ class Plan:
         for cut in cuts:
             if sum(map(self.seconds, kept)) <= self.end - time.monotonic():
                 break
-            kept = [job for job in kept if (job.member, job.fold) in begun or not cut(job)]
+            kept = [job for job in kept if job.key in begun or not cut(job)]
         return kept
 
     def fits(self, job: Job) -> bool:
@@ -191,33 +103,82 @@ class Plan:
         after = self.jobs[self.jobs.index(job) + 1 :]
         return sum(self.seconds(other) for other in self.kept() if other in after)
 
-    def clock(self, job: Job, stages: Sequence[Stage]) -> Clock:
-        """Return the clock of a job, which begins, whose schedule is `stages`."""
-        doing(f"training {job.member}")
-        self.under_way = self.make_clock(job, stages)
-        return self.under_way
+    # --------------------------------------------------------------------------------- estimates
 
-    def make_clock(self, job: Job, stages: Sequence[Stage]) -> Clock:
-        """Return a clock of a job."""
-        return Clock(
-            *(self.state, list(stages), job.images, job.shape.passes, self.end),
-            later=lambda: self.later(job),
-            forecast=lambda stage: self.epoch_seconds(job, stage),
-            news=self.news,
-            several=len(self.jobs) > 1,
-        )
+    def seconds(self, job: Job) -> float:
+        """Return how long the rest of a job will take; 0 where only published speeds are known."""
+        seconds, measured = self.estimate(job)
+        return seconds if measured else 0.0
 
-    def left_out(self) -> list[str]:
-        """Return the names of the jobs that are left out by now."""
-        kept = self.kept()
-        return [f"{job.member}, fold {job.fold}" for job in self.unfinished() if job not in kept]
+    def estimate(self, job: Job) -> tuple[float, bool]:
+        """Return the seconds that the rest of a job will take, and whether they are measured."""
+        if self.state.rows and job.key == (self.state.member, self.state.fold):
+            return (self.under_way or Clock(self, job, list(job.stages))).rest(), True
+        own = [row for row in self.state.jobs if row["member"] == job.member]
+        if own:
+            return job.cost * own[-1]["seconds"] / own[-1]["cost"], True
+        rates = [(phase, *self.rate(job, phase)) for phase in job.phases]
+        seconds = sum(phase.passes * job.gmacs / rate for phase, rate, _ in rates)
+        return seconds, all(measured for _, _, measured in rates)
+
+    def epoch_seconds(self, job: Job, stage: Stage) -> float:
+        """Return the seconds of an epoch of a stage by measured speeds; 0 where none is known."""
+        phase = next(each for each in job.phases if each.name == stage.name)
+        if stage.name not in self._step_rates(job.member) or not (rate := self._predict_rate(job)):
+            return 0.0
+        step, _ = self.rate(job, phase)
+        forward = job.validation * stage.scale**2
+        return job.gmacs * (job.train * epoch_cost(stage) / step + forward / rate)
+
+    def rate(self, job: Job, phase: Phase) -> tuple[float, bool]:
+        """Return how fast a phase is, in billions of multiply-adds a second, and if measured."""
+        own = self._step_rates(job.member)
+        if phase.trains and phase.name in own:
+            return own[phase.name], True
+        if (predicted := self._predict_rate(job)) and not (phase.trains and own):
+            return predicted, True
+        if own:
+            return min(own.values()), True
+        others = [row["cost"] / row["seconds"] for row in self.state.jobs if row["seconds"] > 0]
+        names = {other.member for other in self.jobs}
+        others += [rate for name in names for rate in self._step_rates(name).values()]
+        return (min(others), True) if others else (self.published, False)
+
+    def _step_rates(self, member: str) -> dict[str, float]:
+        """Return a member's training speeds by stage, in billions of multiply-adds a second.
+
+        Those of epochs of this run take the place of the preflight's.
+        """
+        job = next(job for job in self.jobs if job.member == member)
+        costs = {s.name: job.gmacs * epoch_cost(s) for s in job.stages if not s.views}
+        tried = self.state.preflight.get("speeds", {})
+        found = {name: tried[f"{member}/{name}"] for name in costs if f"{member}/{name}" in tried}
+        rows = [row for row in self.state.history if row["member"] == member]
+        found |= {r["stage"]: r["images_per_second"] for r in rows if r["stage"] in costs}
+        return {name: speed * costs[name] for name, speed in found.items() if speed > 0}
+
+    def _predict_rate(self, job: Job) -> float:
+        """Return how fast a member predicts, in billions of multiply-adds a second; 0 unknown."""
+        speed = self.state.preflight.get("predict", {}).get(job.member, 0.0)
+        if self.state.member == job.member and self.state.predict_rate:
+            speed = self.state.predict_rate
+        return speed * job.gmacs
+
+    def _seconds_taken(self) -> dict[tuple[str, int], float]:
+        return {(row["member"], row["fold"]): row["seconds"] for row in self.state.jobs}
+
+    # --------------------------------------------------------------------------------------- text
 
     def news(self) -> str:
         """Return a line where other jobs are left out than were before, else ""."""
-        before, self.said = self.said, self.left_out()
-        if self.said == before:
+        before, self.shown = self.shown, self._left_out()
+        if self.shown == before:
             return ""
-        return f"plan revised: left out are {'; '.join(self.said) or 'none any more'}"
+        return f"plan revised: left out are {'; '.join(self.shown) or 'none any more'}"
+
+    def _left_out(self) -> list[str]:
+        kept = self.kept()
+        return [str(job) for job in self.unfinished() if job not in kept]
 
     def table(self) -> str:
         """Return a row for each phase of each member, a line for each job, and the end."""
@@ -229,38 +190,35 @@ class Plan:
         for job in reversed(firsts.values()):
             for phase in job.phases:
                 rate, measured = self.rate(job, phase)
-                seconds, computed = phase.passes * job.shape.gmacs / rate, computed or not measured
-                photos = rate / job.shape.gmacs / phase.cost
+                computed = computed or not measured
+                photos, seconds = rate / job.gmacs / phase.cost, phase.passes * job.gmacs / rate
                 speed = f"{photos:.{int(photos < 10)}f}{' ' if measured else '*'}"
-                lines.append(
-                    ROW.format(job.member, phase.name, phase.epochs, speed, clock_text(seconds))
-                )
-        lines += [f"  {self.line(job)}" for job in self.jobs]
-        self.said = self.left_out()
+                cells = job.member, phase.name, phase.epochs, speed, clock_text(seconds)
+                lines.append(ROW.format(*cells))
+        took, kept = self._seconds_taken(), self.kept()
+        lines += [f"  {job}: {self._fate(job, took, kept)}" for job in self.jobs]
+        self.shown = self._left_out()
         if computed:
             lines.append("  * computed from published throughputs, not measured")
-        return "\n".join([*lines, *self.ending()])
+        return "\n".join([*lines, *self._ending(kept)])
 
-    def line(self, job: Job) -> str:
-        """Return what the table says of a job."""
-        name = f"{job.member}, fold {job.fold}"
-        took = {(row["member"], row["fold"]): row["seconds"] for row in self.state.jobs}
-        if (job.member, job.fold) in took:
-            return f"{name}: took {clock_text(took[job.member, job.fold])}"
+    def _fate(self, job: Job, took: Mapping, kept: Sequence[Job]) -> str:
+        if job.key in took:
+            return f"took {clock_text(took[job.key])}"
         if job in self.done:
-            return f"{name}: was finished before"
+            return "was finished before"
         seconds, measured = self.estimate(job)
-        text = f"{name}: about {clock_text(seconds)}{'' if measured else '*'}"
-        return text if self.fits(job) else f"{text}, does not fit and is left out"
+        text = f"about {clock_text(seconds)}{'' if measured else '*'}"
+        return text if job in kept else f"{text}, does not fit and is left out"
 
-    def ending(self) -> list[str]:
-        """Return the lines that tell when the work and the session end."""
-        estimates = [self.estimate(job) for job in self.kept()]
-        seconds, left = sum(s for s, _ in estimates) + REPORT_SECONDS, self.end - time.monotonic()
-        text = f"  with the report (about {clock_text(REPORT_SECONDS)}) it ends at {at(seconds)}, "
-        lines = [f"{text}in {clock_text(seconds)}"]
+    def _ending(self, kept: Sequence[Job]) -> list[str]:
+        """Return the lines about when the work and the session end."""
+        seconds = sum(self.estimate(job)[0] for job in kept) + REPORT_SECONDS
+        left = self.end - time.monotonic()
+        text = f"  with the report (about {clock_text(REPORT_SECONDS)}) it ends at "
+        lines = [f"{text}{_at(seconds)}, in {clock_text(seconds)}"]
         if math.isfinite(left):
-            lines.append(f"  the session ends at {at(left)}, in {clock_text(max(0, left))}")
+            lines.append(f"  the session ends at {_at(left)}, in {clock_text(max(0, left))}")
         if seconds > left:
             lines.append(
                 "  too long: cut are members, folds, epochs of the last stage and views, in this "
@@ -269,58 +227,153 @@ class Plan:
         return lines
 
 
+@dataclass
+class Clock:
+    """Decides whether the next epoch or prediction pass of a job still fits into the session."""
+
+    plan: Plan
+    job: Job
+    stages: list[Stage]  # the last one may have fewer epochs than the job's
+
+    @property
+    def state(self) -> State:
+        """The run's state, whose history has the measured seconds."""
+        return self.plan.state
+
+    @property
+    def network(self) -> str:
+        """The network's name in lines; "" where it is the only one."""
+        return str(self.job) if len(self.plan.jobs) > 1 else ""
+
+    def name(self, stage: Stage) -> str:
+        """Return a stage's name in lines."""
+        return ", ".join(filter(None, (self.network, f"stage {stage.name}")))
+
+    def left(self) -> float:
+        """Return the seconds until the session ends."""
+        return self.plan.end - time.monotonic()
+
+    def note_prediction(self, images: float, seconds: float) -> None:
+        """Remember how fast photos are predicted, from a pass over `images` of them."""
+        self.state.predict_rate = images / max(seconds, 1e-6)
+
+    def predict_seconds(self, passes: float, rate: float | None = None) -> float:
+        """Return the seconds that prediction passes take; 0 while the speed is unknown.
+
+        `rate` is in photos a second; None takes the measured one. A pass over larger photos counts
+        for more than one.
+        """
+        rate = self.state.predict_rate if rate is None else rate
+        images = self.job.validation + self.job.test
+        return PREDICTION_OVERHEAD * passes * images / rate if rate else 0.0
+
+    def epoch_seconds(self, number: int) -> float:
+        """Return the seconds of an epoch of a stage: of its last one, or as the plan forecasts.
+
+        Where there is neither it is the last epoch of any stage, scaled by `epoch_cost`.
+        """
+        rows, stage = self.state.rows, self.stages[number]
+        if own := [row["seconds"] for row in rows if row["stage"] == stage.name]:
+            return own[-1]
+        if forecast := self.plan.epoch_seconds(self.job, stage):
+            return forecast
+        if not rows:
+            return 0.0
+        cost = {stage.name: epoch_cost(stage) for stage in self.stages}
+        return rows[-1]["seconds"] * cost[stage.name] / cost[rows[-1]["stage"]]
+
+    def fit_epochs(self, number: int) -> Stage:
+        """Return a stage; the last one with as many epochs as fit, so that its rate falls to 0.
+
+        Their number is kept: a later session goes on with it.
+        """
+        state, stage, last = self.state, self.stages[number], len(self.stages) - 1
+        if number == last and not state.last_epochs and (one := self.epoch_seconds(last)):
+            free = self.left() - self.predict_seconds(self.job.passes)
+            fitting = max(1, math.floor(free / one)) if free < stage.epochs * one else stage.epochs
+            if fitting < epochs_of(stage):
+                print(f"{self.name(stage)} runs {fitting} of {stage.epochs} epochs: no more fit.")
+                state.last_epochs = fitting
+                state.run_out_of_time()
+        if number == last and state.last_epochs and not stage.views:
+            epochs = min(state.last_epochs, stage.epochs)
+            self.stages[last] = dataclasses.replace(stage, epochs=epochs)
+        return self.stages[number]
+
+    def rest(self) -> float:
+        """Return the most seconds that the rest of the job can take."""
+        state, seconds = self.state, self.predict_seconds(self.job.passes)
+        for number in range(state.stage, len(self.stages)):
+            left = epochs_of(self.stages[number])
+            if number == state.stage:
+                left = 0 if state.stage_over else left - state.epoch
+            seconds += left * self.epoch_seconds(number)
+        return seconds
+
+    def remaining(self) -> float:
+        """Return the most seconds that the rest of the run can take."""
+        return min(self.rest() + self.plan.later(self.job), self.left())
+
+    def check_epoch(self) -> None:
+        """Raise OutOfTime when the next epoch and the prediction do not both fit.
+
+        The first epoch of all begins in any case: `check_batch` watches over it.
+        """
+        need = self.predict_seconds(self.job.passes) + self.epoch_seconds(self.state.stage)
+        if self.state.rows and need > self.left():
+            raise OutOfTime
+
+    def check_batch(self, rate: float) -> None:
+        """Raise OutOfTime when an epoch under way endangers the prediction.
+
+        `rate` is the training speed in photos a second, which stands in for the prediction's while
+        that is unknown. Before anything has been validated time for one plain pass is kept, after
+        that time for all passes.
+        """
+        passes = self.job.passes if self.state.best else 1
+        if self.predict_seconds(passes, self.state.predict_rate or rate) > self.left():
+            raise OutOfTime
+
+    def pass_fits(self, passes: float = 1) -> bool:
+        """Return whether one more prediction pass fits; one over larger photos counts for more."""
+        return self.predict_seconds(passes) <= self.left()
+
+
 @dataclass(frozen=True)
 class Run:
-    """What a run is."""
+    """A run: what it trains, with what, and where its results go."""
 
-    config: Any
-    """The settings of the session."""
-    members: Mapping[str, Any]
-    """The settings of each member, by its name."""
-    folds: Sequence[Any]
-    """The photos, `photos.PhotoTables` of every fold."""
-    state: State
-    """How far it has come."""
-    plan: Plan
-    """Which jobs fit into the session."""
-    output: Path
-    """The folder of its results."""
-
-
-HEAD = "network", "phase", "epochs", "photos/s", "time"
-
-
-def at(seconds: float) -> str:
-    """Return the time of day in so many seconds."""
-    return time.strftime("%H:%M", time.localtime(time.time() + seconds))
+    config: Any  # the settings of the session
+    members: Mapping[str, Any]  # the settings of each member, by its name
+    folds: Sequence[Any]  # `PhotoTables` of every fold
+    state: State  # how far it has come
+    plan: Plan  # which jobs fit into the session
+    output: Path  # the folder of its results
 
 
 def make_plan(
     members: Mapping,
     backbones: Mapping,
     views: Sequence,
-    parts: list,
+    folds: Sequence,
     state: State,
     start: float,
     minutes: float | None,
 ) -> Plan:
     """Return the plan of a session: every member on a fold before any on the next fold.
 
-    Args:
-        members: settings by name: backbone, image_size (height and width) and stages.
-        backbones: rows by name: gmacs at their size.
-        views: of test-time augmentation, of which a member's settings choose.
-        parts: the run's photos, `photos.PhotoTables` of every fold.
-        state: the run's.
-        start: when the session began, in seconds of time.monotonic().
-        minutes: of the session; None is no limit.
+    `folds` are the `PhotoTables` of every fold; `start` is when the session began, in seconds of
+    time.monotonic(), and `minutes` its length, None without a limit. The first three arguments are
+    those of `jobs_of`.
     """
     jobs = []
-    for part in parts:
-        numbers = map(len, (part.train, part.validation, part.test))
-        counts = dict(zip(("train", "validation", "test"), numbers, strict=True))
-        for name, member in members.items():
-            shape = shape_of(member, backbones[member.backbone], passes_of(member, views))
-            jobs.append(Job(name, part.fold, shape, **counts))
+    for tables in folds:
+        photos = len(tables.train), len(tables.validation), len(tables.test)
+        jobs += jobs_of(members, backbones, views, tables.fold, photos)
     end = start + minutes * 60 if minutes else math.inf
     return Plan(jobs, state, end, published_rate(has_gpu()))
+
+
+def _at(seconds: float) -> str:
+    """Return the time of day in so many seconds."""
+    return time.strftime("%H:%M", time.localtime(time.time() + seconds))

@@ -1,4 +1,4 @@
-"""A training step in parts that fit into a device's memory: gradients are added, then applied."""
+"""The training step: it mixes photos, weighs each alike on all devices, and works in parts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,27 +9,45 @@ import tensorflow as tf
 from kernelkit.train.backbones import flat_layers
 
 
-class Accumulating(keras.Model):
-    """A network whose training step takes few photos at a time, and weighs every photo alike.
+class TrainingModel(keras.Model):
+    """A network whose training steps may mix photos, and may take few of them at a time.
+
+    Mixup (Zhang et al. 2018) blends two photos, CutMix (Yun et al. 2019) pastes a rectangle of one
+    into the other; each step does one of those that are on, drawn with equal chance.
 
     Keras' own `gradient_accumulation_steps` fails under MirroredStrategy. Here a step goes over the
     device's share of a batch in parts, adds their gradients and applies the sum once: batch size
-    and learning rate mean what they mean without parts. Statistics of BatchNorm are those of each
-    part, as they are those of each device; their moving averages move as far as in a whole step.
+    and learning rate mean the same with and without parts. Statistics of BatchNorm are those of
+    each part, as they are those of each device; their moving averages move as far as in a whole
+    step.
 
-    A batch may come with weights, as `photos.share` adds them: a photo of weight 0 counts in
-    neither loss, gradient nor metric. Gradients are those of the mean loss of all devices' photos.
+    A batch may come with weights, as `share` adds them: a photo of weight 0 counts in neither loss,
+    gradient nor metric. Gradients are those of the mean loss of all devices' photos.
 
     Args:
         network: the model: uint8 photos [n, h, w, 3] to probabilities.
+        mixup: alpha of the Beta distribution of the shares; 0 is off.
+        cutmix: the same for CutMix.
         micro_batch: the most photos that a device takes at once; None is its whole share.
     """
 
-    def __init__(self, network: keras.Model, micro_batch: int | None = None):
+    def __init__(
+        self,
+        network: keras.Model,
+        mixup: float = 0,
+        cutmix: float = 0,
+        micro_batch: int | None = None,
+    ):
         super().__init__(network.inputs, network.outputs)
-        self.micro_batch = micro_batch
+        self.micro_batch, self.mixers = micro_batch, []
+        if mixup:
+            self.mixers.append(keras.layers.MixUp(alpha=mixup, dtype="float32"))
+        if cutmix:
+            mixer = keras.layers.CutMix(dtype="float32")
+            mixer.factor = (cutmix, cutmix)  # Keras draws alpha between these, and takes 0 to 1
+            self.mixers.append(mixer)
         strategy = tf.distribute.get_strategy()
-        self.several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        self.several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
         """Build the metrics for a batch of this form.
@@ -41,69 +59,61 @@ class Accumulating(keras.Model):
         labels = tf.zeros((1, label.shape[-1]), label.dtype)
         super()._maybe_symbolic_build(None, (photos, labels, tf.ones(1)))
 
-    def prepare(self, photos, labels):
-        """Return what is trained on in place of a batch of photos and one-hot labels."""
-        return photos, labels
-
-    def train_step(self, data):
+    def train_step(self, data) -> dict:
         """Train on a batch: uint8 [n, h, w, 3], one-hot [n, classes] and perhaps weights [n]."""
-        photos, labels, weights = weighted(data)
-        photos, labels = self.prepare(photos, labels)
+        photos, labels, *given = data
+        weights = given[0] if given else tf.ones(tf.shape(photos)[:1])
+        if self.mixers:
+            photos, labels = self.mix(photos, labels)
         replicas = tf.distribute.get_strategy().num_replicas_in_sync
         total = tf.cast(replicas * tf.shape(photos)[0], tf.float32)
-        work = self.in_parts if self.micro_batch else self.gradients
+        work = self._in_parts if self.micro_batch else self._gradients
         loss, predicted, gradients = work(photos, labels, weights, total)
         own, counted = tf.reduce_sum(weights), tf.cast(weights > 0, tf.float32)
         self._loss_tracker.update_state(
             tf.math.divide_no_nan(loss * total, own), tf.reduce_sum(counted)
         )
         self.optimizer.apply_gradients(zip(gradients, self.trainable_weights, strict=True))
-        return self.metrics_of(photos, labels, predicted, counted)
+        metrics = self.compute_metrics(photos, labels, predicted, sample_weight=counted)
+        if self.several_workers:  # Keras' mean over workers fails for single numbers
+            metrics = {name: tf.reshape(value, [1]) for name, value in metrics.items()}
+        return metrics
 
-    def test_step(self, data):
-        """Judge a batch of the same kind."""
-        photos, labels, weights = weighted(data)
-        predicted = self(photos, training=False)
-        counted = tf.cast(weights > 0, tf.float32)
-        count = tf.reduce_sum(counted)
-        self._loss_tracker.update_state(self.loss_of(labels, predicted, counted, count), count)
-        return self.metrics_of(photos, labels, predicted, counted)
+    def mix(self, photos, labels) -> tuple:
+        """Return a mixed batch of the same shapes and dtypes; CutMix or mixup by chance."""
+        batch = {"images": tf.cast(photos, tf.float32), "labels": tf.cast(labels, tf.float32)}
+        mixed = [mixer(dict(batch), training=True) for mixer in self.mixers]
+        chosen = mixed[0]
+        if len(mixed) == 2:
+            first = keras.random.uniform((), seed=self.mixers[0].generator) < 0.5
+            chosen = {name: tf.where(first, *(each[name] for each in mixed)) for name in batch}
+        return tf.cast(tf.round(chosen["images"]), photos.dtype), chosen["labels"]
 
-    def metrics_of(self, photos, labels, predicted, counted) -> dict:
-        """Return the metrics up to some photos, by name."""
-        found = self.compute_metrics(photos, labels, predicted, sample_weight=counted)
-        if self.several:  # Keras' mean over workers fails for single numbers
-            found = {name: tf.reshape(value, [1]) for name, value in found.items()}
-        return found
-
-    def loss_of(self, labels, predicted, weights, total):
-        """Return the part of the mean loss that some photos contribute; `total` divides it."""
-        loss = keras.losses.get(self.loss)
-        losses = getattr(loss, "call", loss)(tf.cast(labels, predicted.dtype), predicted)
-        penalty = tf.reduce_sum(weights) * sum(self.losses)
-        return tf.math.divide_no_nan(tf.reduce_sum(losses * weights) + penalty, total)
-
-    def gradients(self, photos, labels, weights, total):
+    def _gradients(self, photos, labels, weights, total) -> tuple:
         """Return loss, predictions [n, classes] and gradients of some photos of a batch.
 
-        The loss is that of `loss_of`; the gradients are scaled where the optimizer scales losses.
+        The loss is their part of the mean over `total` photos; the gradients are scaled where the
+        optimizer scales losses.
         """
         with tf.GradientTape() as tape:
             predicted = self(photos, training=True)
-            loss = self.loss_of(labels, predicted, weights, total)
+            loss = keras.losses.get(self.loss)
+            losses = getattr(loss, "call", loss)(tf.cast(labels, predicted.dtype), predicted)
+            penalty = tf.reduce_sum(weights) * sum(self.losses)
+            loss = tf.math.divide_no_nan(tf.reduce_sum(losses * weights) + penalty, total)
             scaled = self.optimizer.scale_loss(loss)
         zero = tf.UnconnectedGradients.ZERO
         return loss, predicted, tape.gradient(scaled, self.trainable_weights, None, zero)
 
-    def in_parts(self, photos, labels, weights, total):
-        """Return what `gradients` returns, computed part by part."""
+    def _in_parts(self, photos, labels, weights, total) -> tuple:
+        """Return the same as `_gradients`, computed part by part."""
         count = tf.shape(photos)[0]
         parts = tf.maximum(1, -(-count // self.micro_batch))
 
         def add(number, loss, predicted, *gradients):
-            of_part = slice(number * count // parts, (number + 1) * count // parts)
-            part = photos[of_part], labels[of_part], weights[of_part]
-            more, seen, slopes = self.gradients(*part, total)
+            rows = slice(number * count // parts, (number + 1) * count // parts)
+            part = photos[rows], labels[rows], weights[rows]
+            more, seen, slopes = self._gradients(*part, total)
             summed = [old + new for old, new in zip(gradients, slopes, strict=True)]
             return number + 1, loss + more, tf.concat([predicted, seen], 0), *summed
 
@@ -113,30 +123,22 @@ class Accumulating(keras.Model):
         begin = tf.constant(0), tf.constant(0.0), empty, *zeros
         shapes = [value.shape for value in begin]
         shapes[2] = tf.TensorShape((None, classes))
-        with slower_norms(self, 1 / tf.cast(parts, tf.float32)):
+        with _slower_norms(self, 1 / tf.cast(parts, tf.float32)):
             _, loss, predicted, *gradients = tf.while_loop(
                 lambda number, *_: number < parts, add, begin, tuple(shapes), parallel_iterations=1
             )
         return loss, predicted, gradients
 
 
-def weighted(data) -> tuple:
-    """Return photos, labels and weights float32 [n] of a batch; all weigh 1 where none came."""
-    photos, labels, *weights = data
-    return photos, labels, weights[0] if weights else tf.ones(tf.shape(photos)[:1])
-
-
 @contextmanager
-def slower_norms(model: keras.Model, power) -> Iterator[None]:
+def _slower_norms(model: keras.Model, power) -> Iterator[None]:
     """Raise the momentum of all BatchNorm layers to a power while their calls are traced."""
-    norms = [
-        each for each in flat_layers(model) if isinstance(each, keras.layers.BatchNormalization)
-    ]
-    kept = [norm.momentum for norm in norms]
-    for norm, momentum in zip(norms, kept, strict=True):
+    kind = keras.layers.BatchNormalization
+    kept = [(norm, norm.momentum) for norm in flat_layers(model) if isinstance(norm, kind)]
+    for norm, momentum in kept:
         norm.momentum = momentum**power
     try:
         yield
     finally:
-        for norm, momentum in zip(norms, kept, strict=True):
+        for norm, momentum in kept:
             norm.momentum = momentum
