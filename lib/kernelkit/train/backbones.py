@@ -66,12 +66,11 @@ def load_backbone(constructor: str, size: tuple[int, int], weights: Path | None)
 
 
 def preprocess(photos, mode: str):
-    """Return the backbone's input for photos, a layer's output named "scale".
+    """Return the backbone's input for symbolic photos, uint8 RGB [n, height, width, 3].
 
-    Args:
-        photos: a symbolic tensor, uint8 [n, height, width, 3], RGB.
-        mode: a row of PREPROCESSING: the `mode` of the backbone's `preprocess_input`, or "none"
-            where that does nothing because the backbone scales inside.
+    It is the output of a layer "scale". `mode` is a row of PREPROCESSING: the `mode` of the
+    backbone's `preprocess_input`, or "none" where that does nothing because the backbone scales
+    inside.
     """
     factor, offset = PREPROCESSING[mode]
     photos = photos[..., ::-1] if mode == "caffe" else photos
@@ -141,13 +140,8 @@ def unfreeze(config, backbone: keras.Model, stage) -> str:
 def Plain(include_top: bool, weights: str | None, input_shape: tuple[int, int, int]) -> keras.Model:
     """Return the dry run's small residual network, which learns within a minute on a processor.
 
-    Args:
-        include_top: must be False, as there is no top.
-        weights: path of the file of pre-trained weights, or None for random ones.
-        input_shape: height, width and channels of the photos, which are float32 in -1..1.
-
-    Returns:
-        A network of float32 [n, h, w, 3] -> float32 [n, h / 16, w / 16, 64], rounded up.
+    The arguments are those of keras.applications' constructors. It maps float32 [n, h, w, 3] in
+    -1..1 to float32 [n, h / 16, w / 16, 64], rounded up.
     """
     if include_top:
         raise ValueError("Plain has no top: call it with include_top=False.")

@@ -16,7 +16,6 @@ from kernelkit.train.devices import predict_batches
 from kernelkit.train.ema import Average
 from kernelkit.train.optimizer import WarmCosine, cosine_span
 from kernelkit.train.plan import Clock
-from kernelkit.train.state import State
 
 LOWEST_RATE = 1e-7  # to which a plateau lowers the learning rate at most
 NORM_BATCHES = 30  # on which BatchNorm's statistics are estimated anew
@@ -96,15 +95,11 @@ class Validate(keras.callbacks.Callback):
 
 
 def estimate_norms(network: keras.Model, batches) -> None:
-    """Estimate the statistics of opened BatchNorm layers on training photos.
+    """Estimate the statistics of the backbone's opened BatchNorm layers on training batches.
 
     Moving averages lag behind weights that change, and the average of the statistics of many steps
     does not fit the average of the weights; "precise BatchNorm" (Wu and Johnson 2021) passes photos
-    forward instead.
-
-    Args:
-        network: has the layer "backbone".
-        batches: item n is a tuple that begins with uint8 [n, height, width, 3].
+    forward instead. An item of `batches` begins with uint8 [n, height, width, 3].
     """
     kind = keras.layers.BatchNormalization
     norms = [layer for layer in network.get_layer("backbone").layers if isinstance(layer, kind)]
@@ -192,34 +187,24 @@ class Checkpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):  # noqa: D102
         self.bar.close()
         self._check_finite(logs["val_loss"])
-        photos = len(self.validate.measure.truth) * self.stage.scale**2
-        self.clock.note_prediction(photos, self.validate.seconds)
-        row = epoch_row(
-            self.state,
-            self.stage,
-            epoch + 1,
-            logs,
-            rate=self.learning_rate,
-            seconds=time.monotonic() - self.began,
-            speed=min(self.batches.n, len(self.batches) * self.batches.batch_size) / self.trained,
-            waited=waiting_share(self.asked, self.batches.ready_times, self.trained),
-            right=self.validate.measure.right,
-        )
-        self.state.counters = {
+        state, measure, batches = self.state, self.validate.measure, self.batches
+        self.clock.note_prediction(len(measure.truth) * self.stage.scale**2, self.validate.seconds)
+        state.counters = {
             name: {key: value for key, value in vars(callback).items() if key in COUNTED}
             for name, callback in self.counting.items()
         }
         over = self.model.stop_training or epoch + 1 >= self.stage.epochs
-        exact = self.config.schedule == "plateau"
-        self.state.record_epoch(
-            row,
-            self.validate.network,
-            self.model.optimizer,
-            self.validate.average,
-            error=0.0 if exact else row["val_error"],
+        finish_epoch(
+            *(self.clock, epoch + 1, logs),
+            *(self.validate.network, self.model.optimizer, self.validate.average),
+            exact=self.config.schedule == "plateau",
             stage_over=over,
+            learning_rate=self.learning_rate,
+            seconds=time.monotonic() - self.began,
+            images_per_second=min(batches.n, len(batches) * batches.batch_size) / self.trained,
+            input_bound=waiting_share(self.asked, batches.ready_times, self.trained),
+            right=measure.right,
         )
-        print(progress_line(self.clock, row), flush=True)
         if news := self.clock.plan.news():
             print(news, flush=True)
         if not over:
@@ -234,73 +219,55 @@ class Checkpoint(keras.callbacks.Callback):
         raise Diverged(self.state.learning_rate or self.stage.learning_rate)
 
 
-def epoch_row(
-    state: State,
-    stage: Stage,
+def finish_epoch(
+    clock: Clock,
     epoch: int,
     logs: dict,
+    network: keras.Model,
+    optimizer=None,
+    average: Average | None = None,
     *,
-    rate: float,
-    seconds: float,
-    speed: float,
-    waited: float,
-    right: str,
-) -> dict:
-    """Return the row of the history of an epoch of the job under way.
+    exact: bool,
+    stage_over: bool,
+    **figures,
+) -> None:
+    """Record an epoch of the stage under way, and print its line.
 
-    Args:
-        state: has the job.
-        stage: of the schedule.
-        epoch: within the stage, from 1.
-        logs: has MEASURED.
-        rate: the learning rate at the epoch's beginning.
-        seconds: of training and validation.
-        speed: photos a second while training.
-        waited: the fraction of that time in which steps waited for photos.
-        right: which validation photos are right; see `kernelkit.core.metrics.packed`.
+    `epoch` counts from 1, `logs` has MEASURED; an `exact` value is not uncertain by its standard
+    error. `figures` are the row's learning_rate at the epoch's beginning, seconds of training and
+    validation, images_per_second while training, input_bound (the fraction of that time in which
+    steps waited for photos) and right (see `kernelkit.core.metrics.packed`). The other arguments
+    are those of `State.record_epoch`.
     """
-    return {
-        "member": state.member,
-        "fold": state.fold,
-        "stage": stage.name,
-        "epoch": epoch,
-        **{name: logs[name] for name in MEASURED},
-        "learning_rate": rate,
-        "seconds": seconds,
-        "images_per_second": speed,
-        "input_bound": waited,
-        "right": right,
-    }
-
-
-def progress_line(clock: Clock, row: dict) -> str:
-    """Return the line of an epoch, by its row, of the stage under way."""
-    number = clock.state.stage
-    measured = ("loss", "accuracy", "val_accuracy", "images_per_second")
-    metric = clock.state.settings.get("metric", "accuracy")
-    return EpochProgress(
-        number=number + 1,
+    state, stage = clock.state, clock.stages[clock.state.stage]
+    row = {"member": state.member, "fold": state.fold, "stage": stage.name, "epoch": epoch}
+    row |= {name: logs[name] for name in MEASURED} | figures
+    error = 0.0 if exact else row["val_error"]
+    state.record_epoch(row, network, optimizer, average, error=error, stage_over=stage_over)
+    metric = state.settings.get("metric", "accuracy")
+    line = EpochProgress(
+        number=state.stage + 1,
         stages=len(clock.stages),
-        stage=row["stage"],
-        epoch=row["epoch"],
-        epochs=epochs_of(clock.stages[number]),
+        stage=stage.name,
+        epoch=epoch,
+        epochs=epochs_of(stage),
+        loss=row["loss"],
+        accuracy=row["accuracy"],
+        val_accuracy=row["val_accuracy"],
+        images_per_second=row["images_per_second"],
         left=clock_text(clock.remaining()),
         network=clock.network,
         metric=metric,
         score=None if metric == "accuracy" else row["val_score"],
-        **{name: row[name] for name in measured},
     ).line()
+    print(line, flush=True)
 
 
 def waiting_share(asked: Sequence[float], ready: Sequence[float], seconds: float) -> float:
-    """Return the fraction of the time, 0 to 1, in which steps waited for their batches.
+    """Return the fraction, 0 to 1, of the `seconds` of all steps in which they waited for batches.
 
-    The first step does not count: its time is that of compiling too.
-
-    Args:
-        asked: when each step could begin, in seconds of time.monotonic().
-        ready: when its batch was there.
-        seconds: of all steps together.
+    Each step could begin when it `asked`, and its batch was `ready`, in seconds of
+    time.monotonic(). The first does not count: its time is that of compiling too.
     """
     pairs = list(zip(asked, ready, strict=False))[1:]
     waited = sum(max(0.0, there - wanted) for wanted, there in pairs)
@@ -308,17 +275,13 @@ def waiting_share(asked: Sequence[float], ready: Sequence[float], seconds: float
 
 
 def reseed(network: keras.Model, seed: int, epoch: int) -> None:
-    """Make all random draws of layers depend on (seed, epoch) alone: a resumed run draws the same.
-
-    Each layer draws by a seed of its own; the same one would drop the same photos in each block.
-    """
+    """Make all random draws of layers depend on (seed, epoch) alone, for each layer its own."""
     for number, generator in enumerate(_generators(network)):
         words = np.random.SeedSequence([seed, epoch, number]).generate_state(2)
         generator.state.assign(words.astype(np.uint32))
 
 
 def _generators(network: keras.Model) -> Iterator[keras.random.SeedGenerator]:
-    """Yield the seed generators of a network's layers, dropout's and the mixing layers'."""
     for layer in [*network.layers, *getattr(network, "mixers", [])]:
         if isinstance(layer, keras.Model):
             yield from _generators(layer)

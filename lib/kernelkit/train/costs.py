@@ -112,12 +112,9 @@ def jobs_of(
 ) -> list[Job]:
     """Return the jobs of all members on a fold.
 
-    Args:
-        members: settings by name: backbone, image_size (height and width), stages, tta, tta_style.
-        backbones: rows by name: gmacs at their size.
-        views: of test-time augmentation, of which a member's settings choose.
-        fold: from 0.
-        photos: how many train, validate and are predicted.
+    Members are settings by name (backbone, image_size as height and width, stages, tta, tta_style),
+    `backbones` rows by name (gmacs at their size), `views` those of test-time augmentation, of
+    which a member's settings choose. `photos` are how many train, validate and are predicted.
     """
     return [
         Job(name, fold, m.stages, gmacs_of(m, backbones), passes_of(m, views), *photos)

@@ -41,9 +41,8 @@ WORKER_GONE = (
 # ---------------------------------------------------------------------------- what there is
 
 
-def gpu_details() -> list[dict]:
-    """Return the driver's description of each GPU; no GPU is initialised for it."""
-    gpus = tf.config.list_physical_devices("GPU")
+def _gpu_details() -> list[dict]:
+    gpus = tf.config.list_physical_devices("GPU")  # none is initialised for it
     return [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
 
 
@@ -54,18 +53,18 @@ def has_gpu() -> bool:
 
 def has_tensor_cores() -> bool:
     """Return whether float16 is faster on every GPU, and there is one."""
-    capabilities = [each.get("compute_capability", (0, 0)) for each in gpu_details()]
+    capabilities = [each.get("compute_capability", (0, 0)) for each in _gpu_details()]
     return bool(capabilities) and min(capabilities) >= TENSOR_CORES
 
 
 def device_count() -> int:
     """Return how many GPUs there are, or logical CPUs where there is none."""
-    return len(gpu_details()) or len(tf.config.list_logical_devices("CPU"))
+    return len(_gpu_details()) or len(tf.config.list_logical_devices("CPU"))
 
 
 def machine() -> str:
     """Return a text that tells this machine and its software from others."""
-    names = [each.get("device_name", "GPU") for each in gpu_details()]
+    names = [each.get("device_name", "GPU") for each in _gpu_details()]
     devices = ", ".join(names) or f"{device_count()} x CPU ({os.cpu_count()} cores)"
     return ", ".join([devices, *(f"{name} {version(name)}" for name in ("tensorflow", "keras"))])
 
@@ -112,10 +111,7 @@ def make_strategy(devices: int) -> tf.distribute.Strategy:
 
 
 def shared_batch(batch_size: int) -> int:
-    """Return the batch size that the devices of the strategy in force can share, not a smaller one.
-
-    A sentence is printed where it differs from `batch_size`.
-    """
+    """Return the next batch size that the devices in use can share; print it where it differs."""
     replicas = tf.distribute.get_strategy().num_replicas_in_sync
     shared = -(-batch_size // replicas) * replicas
     if shared != batch_size:
@@ -124,18 +120,12 @@ def shared_batch(batch_size: int) -> int:
 
 
 def share(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Return batches that the devices of the strategy in force can share evenly.
+    """Return batches of photos, or of (photos, labels), that the devices in use can share evenly.
 
     TensorFlow would leave a device without a photo where a batch is small, which ends in an error.
-    So the last photo of such a batch is repeated. The repeated ones weigh 0, and the others a
-    little more than 1, so that the weights add up to the photos. Of several machines each takes its
-    devices' share of every batch.
-
-    Args:
-        dataset: batches of photos, or of (photos, labels).
-
-    Returns:
-        The same where one device is in use; else photos, or (photos, labels, weights float32 [n]).
+    So the last photo of such a batch is repeated, and labelled batches get weights, float32 [n]:
+    the repeated ones weigh 0, and the others a little more than 1, so that the weights add up to
+    the photos. Of several machines each takes its devices' share of every batch.
     """
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
@@ -153,7 +143,6 @@ def share(dataset: tf.data.Dataset) -> tf.data.Dataset:
 
 
 def _fill(replicas: int, photos, labels=None):
-    """Return a batch whose number of photos is a multiple of `replicas`."""
     count = tf.shape(photos)[0]
     rows = tf.range(-(-count // replicas) * replicas)
     taken = tf.minimum(rows, count - 1)
@@ -183,14 +172,9 @@ def _pieces(replicas: int, number: int, workers: int, *batch):
 def predict_batches(
     network: keras.Model, flow, callbacks: Iterable[keras.callbacks.Callback] = ()
 ) -> np.ndarray:
-    """Return a network's outputs for all photos of `flow`, on all devices, [photos, outputs].
+    """Return a network's outputs for all photos of an iterator, on all devices, [photos, outputs].
 
     Where memory does not suffice, the batches halve.
-
-    Args:
-        network: uint8 photos [n, h, w, 3] to outputs [n, outputs].
-        flow: an iterator over photos, with n, epoch, batch_size and `as_tf_dataset`.
-        callbacks: as Keras takes them.
 
     Raises:
         Problem: not even one photo a device fits.

@@ -19,7 +19,7 @@ from kernelkit.core.metrics import ValidationMetrics, accuracy, log_loss
 from kernelkit.data.batches import make_iterator
 from kernelkit.data.outliers import find_outliers
 from kernelkit.data.tables import PhotoTables
-from kernelkit.train.callbacks import epoch_row, progress_line, waiting_share
+from kernelkit.train.callbacks import finish_epoch, waiting_share
 from kernelkit.train.costs import Stage
 from kernelkit.train.devices import predict_batches
 from kernelkit.train.plan import Clock, OutOfTime
@@ -35,17 +35,11 @@ AT_ONCE = 4096  # rows of features that the head takes at a time
 
 
 def build_head(config, classes: int) -> keras.Sequential:
-    """Return the layers from the backbone's pooled features to probabilities.
+    """Return a model named "head": float32 features [n, width] to probabilities [n, classes].
 
-    Args:
-        config: head, "linear" (dropout and one Dense layer) or "hidden" (Dense 256, BatchNorm and
-            dropout before it, as the reference recipe has it); dropout, the fraction of inputs of
-            the last layer that are dropped in training; l2, the penalty on the hidden layer's
-            weights, 0 is none; norm_momentum, of the hidden layer's BatchNorm.
-        classes: how many.
-
-    Returns:
-        A model named "head": float32 [n, features] to float32 [n, classes].
+    `config.head` is "linear" (dropout and one Dense layer) or "hidden" (Dense 256 and BatchNorm
+    before them, as the reference recipe has it); its dropout, l2 (the penalty on the hidden layer's
+    weights, 0 is none) and norm_momentum count too.
     """
     penalty = keras.regularizers.L2(config.l2) if config.l2 else None
     hidden = [
@@ -62,13 +56,8 @@ def fit_head(
 ) -> str:
     """Fit the head on features of the photos and of augmented views; return a text of what trained.
 
-    Args:
-        config: the settings that `make_iterator` takes.
-        tables: the photos of the fold.
-        network: has the layers "pool" and "head".
-        stage: the stage under way.
-        clock: of the job.
-        augment: returns the training's augmentation for settings.
+    `config` are the settings that `make_iterator` takes, `network` has the layers "pool" and
+    "head", and `augment` returns the training's augmentation for settings.
 
     Raises:
         OutOfTime: the session's end comes too near.
@@ -103,14 +92,12 @@ def _photos_and_views(
     """Return the training photos and the number of augmented views for which there is time.
 
     Where time is short, first the views are left out, and then photos, of each class alike.
-
-    Raises:
-        OutOfTime: there is no time for two photos of each class.
     """
     photos, views = tables.train, stage.views
     if math.isinf(clock.left()):
         return photos, views
-    model, few = _feature_model(network), photos.iloc[: 2 * config.batch_size]
+    model = keras.Model(network.inputs, network.get_layer("pool").output)
+    few = photos.iloc[: 2 * config.batch_size]
     for _ in range(2):  # the first pass builds the model and decodes the photos
         began = time.monotonic()
         predict_batches(model, _photo_flow(config, tables, few))
@@ -130,10 +117,6 @@ def _photos_and_views(
     some = photos.groupby("label").head(each).reset_index(drop=True)
     print(f"{len(some)} of {len(photos)} photos fit the head: no more fit into the session.")
     return some, 0
-
-
-def _feature_model(network: keras.Model) -> keras.Model:
-    return keras.Model(network.inputs, network.get_layer("pool").output)
 
 
 def fit_on_flows(
@@ -171,20 +154,17 @@ def fit_on_flows(
     logs = {f"val_{name}": value for name, value in measure(_predict_head(head, held)).items()}
     logs |= {"loss": log_loss(*own), "accuracy": accuracy(*own)}
     seconds = time.monotonic() - began
-    row = epoch_row(
-        state,
-        clock.stages[state.stage],
-        1,
-        logs,
-        rate=np.nan,
+    finish_epoch(
+        *(clock, 1, logs, network),
+        exact=True,
+        stage_over=True,
+        learning_rate=np.nan,
         seconds=seconds,
-        speed=len(features) / seconds,
-        waited=waited / seconds,
+        images_per_second=len(features) / seconds,
+        input_bound=waited / seconds,
         right=measure.right,
     )
-    state.record_epoch(row, network, stage_over=True)
     state.remove_features()
-    print(progress_line(clock, row), flush=True)
     return np.concatenate([plain, held])
 
 
@@ -209,15 +189,13 @@ class PredictionTimer(keras.callbacks.Callback):
 def _compute_features(
     network: keras.Model, flows: Sequence, clock: Clock
 ) -> tuple[list[np.ndarray], float]:
-    """Run the network up to its head over each of `flows`, with a progress bar.
+    """Return the pooled features of each of `flows`, and the seconds that they waited for photos.
 
     Features that an earlier session has kept are taken from its state. Where time is up after the
     first two flows, the others are left out.
-
-    Returns:
-        float32 [photos, features] for each, and the seconds in which all of them waited for photos.
     """
-    model, found, waited = _feature_model(network), [], 0.0
+    model = keras.Model(network.inputs, network.get_layer("pool").output)
+    found, waited = [], 0.0
     for number, flow in enumerate(tqdm(flows, "features", leave=False, disable=None, unit="pass")):
         features = clock.state.kept_features(number, flow.n)
         if features is None:
@@ -245,18 +223,16 @@ def _predict_head(head: keras.Model, features: np.ndarray) -> np.ndarray:
 def best_regression(
     features: np.ndarray, labels: np.ndarray, held: np.ndarray, held_labels: np.ndarray
 ) -> list[list[np.ndarray]]:
-    """Fit logistic regressions of different strengths of regularisation; return the best.
+    """Fit logistic regressions of different strengths of regularisation; return the best's layers.
 
     Args:
-        features: float32 [n, features], of the training photos.
+        features: float32 [n, width], of the training photos.
         labels: their classes' positions, int [n]; every class is among them.
-        held: float32 [m, features], of the validation photos, which choose the strength by their
-            log loss.
+        held: float32 [m, width], of the validation photos, whose log loss chooses.
         held_labels: their classes' positions, int [m].
 
     Returns:
-        Of the one layer the weights, float32 [features, classes], and the biases, float32
-        [classes], before a softmax.
+        Of the one layer before a softmax the weights, float32 [width, classes], and the biases.
     """
     scaler = StandardScaler().fit(features)
     scaled, scaled_held = map(scaler.transform, (features, held))
@@ -276,11 +252,9 @@ def best_network(
 ) -> list[list[np.ndarray]]:
     """Fit a hidden layer and a softmax for as long as the validation photos' log loss falls.
 
-    The arguments are those of `best_regression`.
-
-    Returns:
-        The weights of the three layers of a hidden head that have any. Its BatchNorm has the
-        statistics of these features, and the layer after it undoes its effect on them.
+    It takes and returns the same as `best_regression`, for the three layers of a hidden head that
+    have weights. Its BatchNorm has the statistics of these features, and the last layer undoes its
+    effect on them.
     """
     scaler = StandardScaler().fit(features)
     scaled, scaled_held = map(scaler.transform, (features, held))

@@ -46,10 +46,8 @@ class WarmCosine(keras.callbacks.Callback):
 def cosine_span(epochs: Sequence[int], number: int, restarts: bool) -> tuple[int, int]:
     """Return the span of stage `number`'s cosine; see `WarmCosine`.
 
-    Args:
-        epochs: of each stage; 0 where it does not train through the network.
-        number: the stage's position among them.
-        restarts: whether each stage has a cosine of its own.
+    `epochs` has those of each stage, 0 where it does not train through the network. With `restarts`
+    each stage has a cosine of its own.
     """
     if restarts:
         return 0, epochs[number]
@@ -61,26 +59,21 @@ class LayerAdamW(keras.optimizers.AdamW):
 
     Keras' own decays all variables at the optimizer's rate, also those that learn at a fraction.
 
-    Args:
-        rate: the learning rate.
-        fractions: of it, by a variable's path; others get all.
-        options: of AdamW.
+    `fractions` of `rate` are by a variable's path; others get all. `options` are AdamW's.
     """
 
     def __init__(self, rate: float, fractions: Mapping[str, float], **options):
         super().__init__(rate, **options)
         self._fraction_of = fractions
 
-    def build(self, variables):
-        """Note the fraction of each variable."""
+    def build(self, variables):  # noqa: D102
         super().build(variables)
         self._fractions = [self._fraction_of.get(variable.path, 1.0) for variable in variables]
 
     def _apply_weight_decay(self, variables):
         """Leave it to `update_step`."""
 
-    def update_step(self, gradient, variable, learning_rate):
-        """Decay one variable, then update it."""
+    def update_step(self, gradient, variable, learning_rate):  # noqa: D102
         learning_rate = learning_rate * self._fractions[self._get_variable_index(variable)]
         if self.weight_decay and self._use_weight_decay(variable):
             rate = keras.ops.cast(learning_rate, variable.dtype)
@@ -89,13 +82,10 @@ class LayerAdamW(keras.optimizers.AdamW):
 
 
 def make_optimizer(config, rate: float, fractions: Mapping[str, float]):
-    """Return the optimizer of a stage, with loss scaling where the policy computes in float16.
+    """Return a stage's optimizer, with loss scaling where the policy computes in float16.
 
-    Args:
-        config: has weight_decay (of AdamW, Loshchilov and Hutter 2019; 0 is Adam) and clip_norm (of
-            all gradients together; 0 is none).
-        rate: the learning rate.
-        fractions: of it, by a variable's path; others get all.
+    `config` has weight_decay (of AdamW, Loshchilov and Hutter 2019; 0 is Adam) and clip_norm (of
+    all gradients together; 0 is none). `fractions` of `rate` are those of `LayerAdamW`.
     """
     clip = {"global_clipnorm": config.clip_norm} if config.clip_norm else {}
     optimizer = LayerAdamW(rate, fractions, weight_decay=config.weight_decay, **clip)
@@ -106,11 +96,8 @@ def make_optimizer(config, rate: float, fractions: Mapping[str, float]):
 def layer_fractions(config, network: keras.Model) -> dict[str, float]:
     """Return the fraction of the learning rate that each variable gets, by its path.
 
-    Args:
-        config: head_rate, the head's rate over that of the backbone's last layer; layer_decay, by
-            which the rate shrinks from one twelfth of the backbone's layers to the one below, 1
-            leaves it (as Clark et al. 2020 use it for the twelve layers of ELECTRA).
-        network: has the layers "backbone" and "head".
+    The head's is config.head_rate; from one twelfth of the backbone's layers to the one below, the
+    rate shrinks by config.layer_decay (as Clark et al. 2020 do for the twelve layers of ELECTRA).
     """
     backbone, head = network.get_layer("backbone"), network.get_layer("head")
     fractions = dict.fromkeys(paths([head]), config.head_rate)
@@ -135,7 +122,6 @@ class _LossScale(keras.mixed_precision.LossScaleOptimizer):
     """
 
     def check_finite(self, grads):
-        """Return whether the gradients are finite on every device, a bool scalar."""
         overflow = tf.cast(tf.logical_not(super().check_finite(grads)), tf.float32)
         return tf.equal(tf.distribute.get_replica_context().all_reduce("SUM", overflow), 0)
 

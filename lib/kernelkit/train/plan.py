@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,8 +67,8 @@ class Plan:
 
     def unfinished(self) -> list[Job]:
         """Return the jobs that are not finished, in order."""
-        took = self._seconds_taken()
-        return [job for job in self.jobs if job not in self.done and job.key not in took]
+        done = {(row["member"], row["fold"]) for row in self.state.jobs}
+        return [job for job in self.jobs if job not in self.done and job.key not in done]
 
     def kept(self) -> list[Job]:
         """Return the unfinished jobs that fit, after the cuts that are needed, in this order.
@@ -84,14 +84,10 @@ class Plan:
             begun = [job.key for job in kept[:1]]
         members = list(dict.fromkeys(job.member for job in self.jobs))
         folds = list(dict.fromkeys(job.fold for job in self.jobs))
-        cuts: list[Callable[[Job], bool]] = [
-            *(lambda job, name=name: job.member == name for name in members[:0:-1]),
-            *(lambda job, fold=fold: job.fold == fold for fold in folds[::-1]),
-        ]
-        for cut in cuts:
+        for cut in [*members[:0:-1], *folds[::-1]]:  # a member's name or a fold's number
             if sum(map(self.seconds, kept)) <= self.end - time.monotonic():
                 break
-            kept = [job for job in kept if job.key in begun or not cut(job)]
+            kept = [job for job in kept if job.key in begun or cut not in job.key]
         return kept
 
     def fits(self, job: Job) -> bool:
@@ -164,9 +160,6 @@ class Plan:
             speed = self.state.predict_rate
         return speed * job.gmacs
 
-    def _seconds_taken(self) -> dict[tuple[str, int], float]:
-        return {(row["member"], row["fold"]): row["seconds"] for row in self.state.jobs}
-
     # --------------------------------------------------------------------------------------- text
 
     def news(self) -> str:
@@ -195,24 +188,24 @@ class Plan:
                 speed = f"{photos:.{int(photos < 10)}f}{' ' if measured else '*'}"
                 cells = job.member, phase.name, phase.epochs, speed, clock_text(seconds)
                 lines.append(ROW.format(*cells))
-        took, kept = self._seconds_taken(), self.kept()
-        lines += [f"  {job}: {self._fate(job, took, kept)}" for job in self.jobs]
+        took = {(row["member"], row["fold"]): row["seconds"] for row in self.state.jobs}
+        kept = self.kept()
+        for job in self.jobs:
+            if job.key in took:
+                text = f"took {clock_text(took[job.key])}"
+            elif job in self.done:
+                text = "was finished before"
+            else:
+                seconds, measured = self.estimate(job)
+                text = f"about {clock_text(seconds)}{'' if measured else '*'}"
+                text += "" if job in kept else ", does not fit and is left out"
+            lines.append(f"  {job}: {text}")
         self.shown = self._left_out()
         if computed:
             lines.append("  * computed from published throughputs, not measured")
         return "\n".join([*lines, *self._ending(kept)])
 
-    def _fate(self, job: Job, took: Mapping, kept: Sequence[Job]) -> str:
-        if job.key in took:
-            return f"took {clock_text(took[job.key])}"
-        if job in self.done:
-            return "was finished before"
-        seconds, measured = self.estimate(job)
-        text = f"about {clock_text(seconds)}{'' if measured else '*'}"
-        return text if job in kept else f"{text}, does not fit and is left out"
-
     def _ending(self, kept: Sequence[Job]) -> list[str]:
-        """Return the lines about when the work and the session end."""
         seconds = sum(self.estimate(job)[0] for job in kept) + REPORT_SECONDS
         left = self.end - time.monotonic()
         text = f"  with the report (about {clock_text(REPORT_SECONDS)}) it ends at "

@@ -87,13 +87,8 @@ class Stopwatch(keras.callbacks.Callback):
 def serve(orders, tables: PhotoTables, factory: StepFactory, printed: Path) -> None:
     """Take the trials that come over a connection, and answer each with a dict.
 
-    The process ends with its parent, and is the first of a group.
-
-    Args:
-        orders: a connection of multiprocessing; it brings `Trial`s.
-        tables: the photos.
-        factory: makes the steps.
-        printed: a file for the output of libraries in this process.
+    The process ends with its parent, and is the first of a group. Libraries' output goes to the
+    file `printed`.
     """
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
