@@ -1,7 +1,6 @@
 """What a run costs, computed from its settings alone. This module imports nothing slow."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -120,11 +119,6 @@ def jobs_of(
         Job(name, fold, m.stages, gmacs_of(m, backbones), passes_of(m, views), *photos)
         for name, m in members.items()
     ]
-
-
-def published_rate(gpu: bool) -> float:
-    """Return the billions of multiply-adds a second that published throughputs promise here."""
-    return GPU_RATE if gpu else CORE_RATE * (os.cpu_count() or 1)
 
 
 def gpu_minutes(

@@ -14,7 +14,7 @@ from kernelkit.core.locks import only_one
 from kernelkit.core.problem import Problem
 from kernelkit.offline import find_in_outputs
 from kernelkit.train.devices import worker_folder
-from kernelkit.train.state import State, damaged
+from kernelkit.train.state import State, readable
 
 STATE, METRICS = "state/state.json", "metrics.json"
 # What an unfinished and a finished run leave behind, with keys that no other program's file has.
@@ -180,11 +180,8 @@ def _unfinished(wanted: State) -> State | None:
 
 
 def _read_state(folder: Path) -> State:
-    file = folder / "state.json"
-    try:
+    with readable(folder / "state.json") as file:
         return State(**json.loads(file.read_text(encoding="utf-8")) | {"folder": folder})
-    except (OSError, ValueError, TypeError) as error:
-        raise damaged(file) from error
 
 
 def _copy_earlier_run(wanted: State, inputs: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import Any
 from kernelkit.core.boundary import doing
 from kernelkit.core.progress import clock_text
 from kernelkit.train.costs import (
+    CORE_RATE,
+    GPU_RATE,
     REPORT_SECONDS,
     Job,
     Phase,
@@ -18,7 +21,6 @@ from kernelkit.train.costs import (
     epoch_cost,
     epochs_of,
     jobs_of,
-    published_rate,
 )
 from kernelkit.train.devices import has_gpu
 from kernelkit.train.state import State
@@ -364,7 +366,8 @@ def make_plan(
         photos = len(tables.train), len(tables.validation), len(tables.test)
         jobs += jobs_of(members, backbones, views, tables.fold, photos)
     end = start + minutes * 60 if minutes else math.inf
-    return Plan(jobs, state, end, published_rate(has_gpu()))
+    published = GPU_RATE if has_gpu() else CORE_RATE * (os.cpu_count() or 1)
+    return Plan(jobs, state, end, published)
 
 
 def _at(seconds: float) -> str:

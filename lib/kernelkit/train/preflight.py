@@ -67,17 +67,9 @@ def choose_step_mode(
 ) -> tf.distribute.Strategy:
     """Choose how steps are taken in this session, note it in `state`, and return the strategy.
 
-    Steps are tried where there is a GPU or where config.preflight is "full", unless an earlier
-    session of the run did so on the same machine. Several workers try none.
-
-    Args:
-        config: the session's settings: preflight ("no", "quick" or "full"), mixed_precision and
-            time_limit.
-        members: the settings of each member, by its name.
-        backbones: rows by name: gmacs at their size.
-        tables: the photos of a fold.
-        state: the run's.
-        factory: makes the real step.
+    Steps are tried where there is a GPU or where config.preflight is "full" (others are "no" and
+    "quick"), unless an earlier session of the run did so on the same machine. Several workers try
+    none. `members` are settings and `backbones` rows by name; `tables` are the photos of a fold.
 
     Raises:
         Problem: several workers have a time limit, which they would reach at different steps.
@@ -110,7 +102,6 @@ def choose_step_mode(
 
 
 def _take(mode: StepMode, state: State) -> tf.distribute.Strategy:
-    """Go on with a mode."""
     state.step_mode = dataclasses.asdict(mode)
     set_precision(mode.precision)
     return make_strategy(mode.devices)
@@ -181,14 +172,17 @@ class Preflight:
 
     def choose(self, modes: list[StepMode]) -> StepMode:
         """Return the fastest mode in which every step that was tried works; else SAFEST."""
-        for mode in self._compare(modes):
-            if self._check(mode):
+        for mode, row in self._compare(modes):
+            if self._check(mode, row):
                 return mode
         self.micro_batches = {}
         return SAFEST
 
-    def _compare(self, modes: list[StepMode]) -> list[StepMode]:
-        """Try modes on the most expensive step; return those that work, the fastest first."""
+    def _compare(self, modes: list[StepMode]) -> list[tuple[StepMode, dict]]:
+        """Try modes on the most expensive step; return those that work, the fastest first.
+
+        Each comes with the row of its trial.
+        """
         task, found, tried, most = self.tasks()[0], [], set(), None
         for mode in modes:
             if found and self.left() < (1 - CHOICE_SHARE) * self.budget:
@@ -201,16 +195,17 @@ class Preflight:
             fitted, row = self._fit(mode, *task)
             if row["outcome"] == WORKED:
                 most = fitted.micro_batch
-                found.append((row["images_per_second"], fitted))
-        return [mode for _, mode in sorted(found, key=lambda pair: -pair[0])]
+                found.append((fitted, row))
+        return sorted(found, key=lambda pair: -pair[1]["images_per_second"])
 
-    def _check(self, mode: StepMode) -> bool:
-        """Take the other steps in the chosen mode while there is time; return whether all work."""
+    def _check(self, mode: StepMode, row: dict) -> bool:
+        """Take the other steps in a mode while there is time; return whether all work.
+
+        `row` is that of its trial on the most expensive step.
+        """
         self.micro_batches, self.speeds, self.predict = {}, {}, {}
         first, *others = self.tasks()
-        wanted = Trial(mode, first[0], self.members[first[0]], first[1]).row().items()
-        worked = (row for row in self.rows if row["outcome"] == WORKED)
-        self._note(mode, mode, first, next(row for row in worked if wanted <= row.items()))
+        self._note(mode, mode, first, row)
         for name, config in self.members.items():
             largest = max(config.stages, key=lambda stage: stage.scale)
             if self.left() > 0:
@@ -235,11 +230,7 @@ class Preflight:
             self.micro_batches[f"{member}/{stage.name}"] = at_once
 
     def _fit(self, mode: StepMode, member: str, stage) -> tuple[StepMode, dict]:
-        """Try a mode with fewer and fewer photos at once until they fit into the memory.
-
-        Returns:
-            The last one tried, and its row.
-        """
+        """Try a mode with fewer and fewer photos at once until they fit; return it and its row."""
         row = self._try(mode, member, stage)
         while row["outcome"] in (NO_MEMORY, TOO_LARGE):
             fits = row.pop("fits", None)

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,8 +90,6 @@ class State:
     def run_out_of_time(self) -> None:
         """Note that the session's end cut training or prediction short."""
         self.stopped_by_time_limit = True
-
-    # -------------------------------------------------------------------- jobs, epochs and stages
 
     def begin_job(self, member: str, fold: int) -> None:
         """Go before the first epoch of a member's fold, unless it is the job under way."""
@@ -192,8 +190,6 @@ class State:
             return "the stage ends here, on the best weights"
         return f"on from the best weights at learning rate {self.learning_rate:g}"
 
-    # ------------------------------------------------------------------------------------- memory
-
     def mode_of(self, stage: str) -> StepMode:
         """Return how the job under way takes the steps of a stage."""
         return StepMode(**self.step_mode).at_most(self._micro_batch(f"{self.member}/{stage}"))
@@ -221,8 +217,6 @@ class State:
         """Return the micro-batch of each "MEMBER/STAGE" that has one; members by name: stages."""
         names = [f"{name}/{s.name}" for name, m in members.items() for s in m.stages if not s.views]
         return {name: photos for name in names if (photos := self._micro_batch(name))}
-
-    # -------------------------------------------------------------------------------------- files
 
     @property
     def files(self) -> list[str]:
@@ -273,15 +267,13 @@ class State:
         Raises:
             Problem: a file that the state names is missing or damaged.
         """
-        try:
-            network.load_weights(self.folder / self.last)
-            if optimizer:
-                optimizer.build(variables)
-            if self.optimizer and optimizer:
-                with np.load(self.folder / self.optimizer) as stored:
-                    optimizer.load_own_variables(dict(stored))
-        except UNREADABLE as error:
-            raise damaged(self.folder / (self.optimizer or self.last)) from error
+        with readable(self.folder / self.last) as file:
+            network.load_weights(file)
+        if optimizer:
+            optimizer.build(variables)
+        if self.optimizer and optimizer:
+            with readable(self.folder / self.optimizer) as file, np.load(file) as stored:
+                optimizer.load_own_variables(dict(stored))
 
     def restore_average(self, network, momentum: float) -> Average:
         """Return the average of the network's weights as it was; a new one at the beginning."""
@@ -294,11 +286,9 @@ class State:
         Raises:
             Problem: its file is missing or damaged.
         """
-        try:
-            if self.best:
-                network.load_weights(self.folder / self.best)
-        except UNREADABLE as error:
-            raise damaged(self.folder / self.best) from error
+        if self.best:
+            with readable(self.folder / self.best) as file:
+                network.load_weights(file)
 
     def recover_files(self) -> None:
         """Go on without the files that are cut or missing, and print a line.
@@ -367,6 +357,12 @@ def write_weights(network, path: Path) -> None:
     write_atomically(path, network.save_weights, size + (1 << 16))
 
 
-def damaged(file: Path) -> Problem:
-    """Return the Problem of a file of the state that can't be read."""
-    return Problem(f"{file} is damaged or missing: give --fresh, or another --output.")
+@contextlib.contextmanager
+def readable(file: Path) -> Iterator[Path]:
+    """Give a file of the state; a Problem says that it is damaged or missing where that is so."""
+    try:
+        yield file
+    except (*UNREADABLE, TypeError) as error:
+        raise Problem(
+            f"{file} is damaged or missing: give --fresh, or another --output."
+        ) from error
