@@ -506,7 +506,7 @@ def train(config: Config, tables: PhotoTables, clock: Clock, others: list):
     state, classes, network = clock.state, len(tables.competition.classes), None
     try:
         while state.stage < len(config.stages):
-            while not state.stage_over:
+            while not state.stage_over:  # again where it diverged or memory did not suffice
                 stage = clock.fit_epochs(state.stage)
                 sized = at_scale(config, stage.scale)
                 network = network_for(sized, classes, network)

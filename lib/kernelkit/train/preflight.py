@@ -79,30 +79,25 @@ def choose_step_mode(
         print(sentence, flush=True)
     precision = allowed_precisions(config.mixed_precision, has_tensor_cores())[0]
     number, workers = worker()
+    here = machine() if workers == 1 else ""
+    if state.preflight.get("machine", here) != here:
+        state.preflight, state.micro_batches = {}, {}
     if workers > 1:
         if config.time_limit:
             raise Problem("Several workers know no time limit: leave --time-limit out.")
         devices = make_strategy(0).num_replicas_in_sync  # before anything else asks for devices
         print(f"worker {number} of {workers}: {devices} devices train together", flush=True)
-        return _take(StepMode(devices, precision), state)
-    here = machine()
-    if state.preflight.get("machine", here) != here:
-        state.preflight, state.micro_batches = {}, {}
-    tries = config.preflight == "full" or (config.preflight == "quick" and has_gpu())
-    if not tries:
-        return _take(StepMode(device_count(), precision), state)
-    if state.preflight:
+        mode = StepMode(devices, precision)
+    elif config.preflight == "no" or (config.preflight == "quick" and not has_gpu()):
+        mode = StepMode(device_count(), precision)
+    elif state.preflight:
         mode = StepMode(**state.step_mode)
         print(f"an earlier session of this run chose: {mode}", flush=True)
-        return _take(mode, state)
-    mode = _preflight(config, members, backbones, tables, state, factory)
-    state.preflight["machine"], state.step_mode = here, dataclasses.asdict(mode)
-    state.save()
-    return _take(mode, state)
-
-
-def _take(mode: StepMode, state: State) -> tf.distribute.Strategy:
+    else:
+        mode = _preflight(config, members, backbones, tables, state, factory)
+        state.preflight["machine"] = here
     state.step_mode = dataclasses.asdict(mode)
+    state.save()
     set_precision(mode.precision)
     return make_strategy(mode.devices)
 
@@ -146,8 +141,8 @@ class Preflight:
     budget: float  # seconds for all
     patience: float  # seconds for one
     rows: list[dict] = field(default_factory=list)  # one for each trial, in order
-    micro_batches: dict[str, int] = field(default_factory=dict)  # other than the mode's, ...
     speeds: dict[str, float] = field(default_factory=dict)  # photos a second, by "MEMBER/STAGE"
+    micro_batches: dict[str, int] = field(default_factory=dict)  # likewise, unlike the mode's
     predict: dict[str, float] = field(default_factory=dict)  # photos a second, by member
 
     def __post_init__(self):
