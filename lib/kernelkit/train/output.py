@@ -20,16 +20,11 @@ STATE, METRICS = "state/state.json", "metrics.json"
 # What an unfinished and a finished run leave behind, with keys that no other program's file has.
 MARKERS = {STATE: {"fingerprint", "micro_batches"}, METRICS: {"recipe", "val_accuracy_submitted"}}
 # Names that a run writes. A folder that has one of them but no marker is somebody else's.
-WRITTEN = ("submission.csv", "probabilities.npz", "history.csv", "photos.csv", "suspects.csv")
-WRITTEN += (
-    "unlike.csv",
-    "excluded.csv",
-    "model.json",
-    "best.keras",
-    "report.html",
-    "class_balance.png",
-)
-WRITTEN += ("confusion_matrix.png", "augmented.png", "learning_curves.png", *MARKERS)
+WRITTEN = (
+    "submission.csv", "probabilities.npz", "history.csv", "photos.csv", "suspects.csv",
+    "unlike.csv", "excluded.csv", "model.json", "best.keras", "report.html", "class_balance.png",
+    "confusion_matrix.png", "augmented.png", "learning_curves.png", *MARKERS,
+)  # fmt: skip
 FOLDERS = ("state", "members", "report", "tensorboard")
 
 
