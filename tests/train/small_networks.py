@@ -28,7 +28,7 @@ class Stage:
 
 
 def make_clock(state, stages, seconds_left=math.inf, images=100, passes=4) -> Clock:
-    """Return the clock of the job under way, the only one of its session."""
+    """Return the clock of the current job, the only one of its session."""
     job = Job(state.member, state.fold, tuple(stages), 1.0, passes, 0, images, 0)
     return Plan([job], state, time.monotonic() + seconds_left, 1.0).begin(job)
 

@@ -32,7 +32,7 @@ def clusters(rng, classes, n, width=6, noise=5.0):
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_the_head_predicts_what_the_best_regression_predicts(classes):
-    """The strengths are told apart by the validation photos' loss alone."""
+    """The strengths are distinguished by the validation photos' loss alone."""
     rng = np.random.default_rng(0)
     features, labels = clusters(rng, classes, 60)
     held, held_labels = clusters(rng, classes, 40)
@@ -69,9 +69,11 @@ def test_a_hidden_head_that_was_fitted_says_the_same_in_training(classes):
     fitted = best_network(features, labels, held, held_labels)
     for layer, weights in zip((dense, norm, last), fitted, strict=True):
         layer.set_weights(weights)
-    told = head.predict(features, verbose=0)
-    assert_equal([keras.ops.convert_to_numpy(head(features, training=True))], [told], atol=1e-4)
-    assert (told.argmax(1) == labels).mean() > 1 / classes + 0.3
+    predicted = head.predict(features, verbose=0)
+    assert_equal(
+        [keras.ops.convert_to_numpy(head(features, training=True))], [predicted], atol=1e-4
+    )
+    assert (predicted.argmax(1) == labels).mean() > 1 / classes + 0.3
     own = -np.log(head.predict(held, verbose=0)[np.arange(90), held_labels]).mean()
     assert own < np.log(classes) - 0.2
 
@@ -93,10 +95,10 @@ def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys
     pooled = keras.Model(network.inputs, network.get_layer("pool").output)
     assert_equal([features], [pooled.predict(np.concatenate([train, held]), verbose=0)])
     (row,) = state.history
-    told = network.predict(held, verbose=0)
-    assert row["val_accuracy"] == pytest.approx((told.argmax(1) == held_labels).mean())
+    predicted = network.predict(held, verbose=0)
+    assert row["val_accuracy"] == pytest.approx((predicted.argmax(1) == held_labels).mean())
     assert row["val_accuracy"] > 1 / classes + 0.2
-    own = -np.log(told[np.arange(21), held_labels]).mean()
+    own = -np.log(predicted[np.arange(21), held_labels]).mean()
     assert row["val_loss"] == pytest.approx(own, rel=1e-3)
     seen = network.predict(np.concatenate([train, view]), verbose=0).argmax(1)
     assert row["accuracy"] == pytest.approx((seen == np.tile(labels, 2)).mean())
@@ -108,7 +110,7 @@ def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys
     assert state.best_score == row["val_score"] == row["val_accuracy"]
     network.get_layer("head").set_weights([w * 0 for w in network.get_layer("head").get_weights()])
     state.load_best(network)
-    assert_equal([network.predict(held, verbose=0)], [told])
+    assert_equal([network.predict(held, verbose=0)], [predicted])
     assert row["input_bound"] == 0
     assert "cached" in capsys.readouterr().out
 

@@ -25,7 +25,7 @@ COUNTED = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
 
 
 def rate_callbacks(config, clock: Clock, steps: int) -> list[keras.callbacks.Callback]:
-    """Return the callbacks that set the learning rate of the stage under way, end it early or log.
+    """Return the callbacks that set the learning rate of the current stage, end it early or log.
 
     Args:
         config: schedule ("cosine" over all stages, "restarts" with one each, or "plateau"); warmup
@@ -141,7 +141,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     Raises:
         Diverged: a loss is not finite; the epoch does not count.
-        OutOfTime: as `clock` says.
+        OutOfTime: the session's end comes too near.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     @property
     def stage(self) -> Stage:
-        """The stage under way."""
+        """The current stage."""
         return self.clock.stages[self.state.stage]
 
     def on_train_begin(self, logs=None):  # noqa: D102
@@ -231,7 +231,7 @@ def finish_epoch(
     stage_over: bool,
     **figures,
 ) -> None:
-    """Record an epoch of the stage under way, and print its line.
+    """Record an epoch of the current stage, and print its line.
 
     `epoch` counts from 1, `logs` has MEASURED; an `exact` value is not uncertain by its standard
     error. `figures` are the row's learning_rate at the epoch's beginning, seconds of training and

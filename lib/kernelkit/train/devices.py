@@ -63,7 +63,7 @@ def device_count() -> int:
 
 
 def machine() -> str:
-    """Return a text that tells this machine and its software from others."""
+    """Return a text that identifies this machine and its software."""
     names = [each.get("device_name", "GPU") for each in _gpu_details()]
     devices = ", ".join(names) or f"{device_count()} x CPU ({os.cpu_count()} cores)"
     return ", ".join([devices, *(f"{name} {version(name)}" for name in ("tensorflow", "keras"))])

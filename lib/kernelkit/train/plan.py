@@ -319,9 +319,9 @@ class Clock:
             raise OutOfTime
 
     def check_batch(self, rate: float) -> None:
-        """Raise OutOfTime when an epoch under way endangers the prediction.
+        """Raise OutOfTime when a running epoch endangers the prediction.
 
-        `rate` is the training speed in photos a second, which stands in for the prediction's while
+        `rate` is the training speed in photos a second, which replaces the prediction's while
         that is unknown. Before anything has been validated time for one plain pass is kept, after
         that time for all passes.
         """

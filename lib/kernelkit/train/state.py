@@ -31,11 +31,11 @@ class State:
     history: list[dict] = field(default_factory=list)  # a row for each finished epoch of all jobs
     jobs: list[dict] = field(default_factory=list)  # finished: member, fold, cost, seconds, cut
 
-    # The job under way: a member's fold.
+    # The current job: a member's fold.
     member: str = ""  # "" before the first job
     fold: int = 0
     carried_seconds: float = 0.0  # of its epochs that earlier sessions finished
-    stage: int = 0  # the position of the stage under way in the schedule
+    stage: int = 0  # the position of the current stage in the schedule
     epoch: int = 0  # how many epochs of that stage are finished
     stage_over: bool = False  # whether its last epoch is among them
     last_epochs: int = 0  # how many the last stage has where time does not suffice; 0: its own
@@ -80,7 +80,7 @@ class State:
 
     @property
     def rows(self) -> list[dict]:
-        """The history of the job under way."""
+        """The history of the current job."""
         return self.rows_of(self.member, self.fold)
 
     def rows_of(self, member: str, fold: int) -> list[dict]:
@@ -92,7 +92,7 @@ class State:
         self.stopped_by_time_limit = True
 
     def begin_job(self, member: str, fold: int) -> None:
-        """Go before the first epoch of a member's fold, unless it is the job under way."""
+        """Go before the first epoch of a member's fold, unless it is the current job."""
         if (member, fold) == (self.member, self.fold):
             self.carried_seconds = sum(row["seconds"] for row in self.rows)
             return
@@ -109,7 +109,7 @@ class State:
         self.remove_features()
 
     def finish_job(self, cost: float, seconds: float, cut: bool = False) -> None:
-        """Note what the job under way cost, and the seconds that it took in this session.
+        """Note what the current job cost, and the seconds that it took in this session.
 
         Where time `cut` its schedule short, a later session goes on with it.
         """
@@ -179,7 +179,7 @@ class State:
         """Go back to the chosen epoch at a tenth of the rate; the third time, end the stage.
 
         Returns:
-            A sentence that says so.
+            A sentence about it.
         """
         self.restore_best()
         self.divergences += 1
@@ -191,7 +191,7 @@ class State:
         return f"on from the best weights at learning rate {self.learning_rate:g}"
 
     def mode_of(self, stage: str) -> StepMode:
-        """Return how the job under way takes the steps of a stage."""
+        """Return how the current job takes the steps of a stage."""
         return StepMode(**self.step_mode).at_most(self._micro_batch(f"{self.member}/{stage}"))
 
     def _micro_batch(self, name: str) -> int | None:
@@ -359,7 +359,7 @@ def write_weights(network, path: Path) -> None:
 
 @contextlib.contextmanager
 def readable(file: Path) -> Iterator[Path]:
-    """Give a file of the state; a Problem says that it is damaged or missing where that is so."""
+    """Give a file of the state; a Problem names it where it is damaged or missing."""
     try:
         yield file
     except (*UNREADABLE, TypeError) as error:
