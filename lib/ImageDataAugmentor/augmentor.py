@@ -310,16 +310,22 @@ class ImageDataAugmentor(SampleTransformer):
         *,
         dtype: str = "float32",
         verbose: bool = True,
+        drop_remainder: bool = False,
+        kept_size: tuple[int, int] | None = None,
         **unknown,
     ) -> DataFrameIterator:
         """Return batches of the files that a dataframe lists.
 
-        The arguments are those of DataFrameIterator and of `flow_from_directory`.
+        The arguments are those of DataFrameIterator and of `flow_from_directory`; drop_remainder,
+        whether an epoch has whole batches alone; and kept_size, the (height, width) to which photos
+        are resized first, for a cache that keeps them for flows of several sizes.
         """
         _refuse("flow_from_dataframe", unknown)
         saving = save_to_dir, save_prefix, save_format
-        settings = FlowSettings(class_mode, batch_size, shuffle, subset, dtype, *saving, verbose)
-        loader = ImageLoader(color_mode, tuple(target_size), interpolation, self.truncated)
+        last = verbose, drop_remainder
+        settings = FlowSettings(class_mode, batch_size, shuffle, subset, dtype, *saving, *last)
+        size = tuple(target_size)
+        loader = ImageLoader(color_mode, size, interpolation, self.truncated, kept_size=kept_size)
         columns = x_col, y_col, weight_col
         return DataFrameIterator(
             dataframe, directory, self, settings, loader, *columns, classes, validate_filenames

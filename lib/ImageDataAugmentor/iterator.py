@@ -31,6 +31,7 @@ class FlowSettings:
     save_prefix: str
     save_format: str
     verbose: bool = True
+    drop_remainder: bool = False
 
 
 @dataclass(eq=False)
@@ -74,7 +75,6 @@ class Iterator(keras.utils.PyDataset):
         for name, value in vars(settings).items():
             setattr(self, name, value)
         self.dtype = np.dtype(settings.dtype).name
-        self.drop_remainder = False
         if np.dtype(settings.dtype).kind in "iu" and image_data_generator.standardizes:
             raise ValueError(
                 f"dtype={self.dtype!r} cannot hold standardised values: leave out rescale, "

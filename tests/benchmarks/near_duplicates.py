@@ -5,6 +5,13 @@ PHOTOS=FOLDER python tests/benchmarks/near_duplicates.py
 FOLDER is an unpacked competition. Prints the distances of the closest pairs, the number of false
 pairs to expect among as many photos as the real competition has, and for several alterations the
 fraction of photos that are found to be near-identical to their altered copies.
+
+Of 1,102 real photos of ten car models, 606,651 pairs, seven differ in at most 40 bits, and all
+seven are photos listed twice; the next closest pair differs in 62. Extrapolated, about six false
+pairs are expected among 15,561 photos. Altered photos are found to be near-identical always where
+they are compressed at quality 30, scaled to 320 x 240, brightened or darkened; in 99.7 % of the
+cases where 1, 2 or 3 % are cropped on each side, and in 96 % where it is 5 %; in 77 % where 2 % are
+cropped on two sides alone; in 82 % where a caption covers 2 % of the picture.
 """
 
 import os

@@ -17,7 +17,7 @@ class Expected:
     classes: list
     submission: str = "label"
     metric: str = ""
-    """The metric that is told beforehand, where the files leave the form in doubt."""
+    """The metric that is given, where the files leave the form in doubt."""
     group: str = ""
     train: int = 24
     test: int = 4

@@ -10,7 +10,7 @@ import pytest
 
 import tiny_competition
 from kernelkit.core.problem import Problem
-from kernelkit.data.split import divide
+from kernelkit.data.split import split_into_folds
 from kernelkit.data.tables import fingerprint, load_tables
 from tiny_competition import HOME, Settings, write_competition, write_csv, write_photo
 
@@ -41,13 +41,13 @@ def own_folder(folder, tmp_path):
     return tmp_path / "data"
 
 
-# --------------------------------------------------------------------------------- divide
+# --------------------------------------------------------------------------------- split_into_folds
 
 
 @pytest.mark.parametrize("number", [2, 3, 5, 20])
 def test_every_photo_validates_exactly_once(number):
     train = table({0: 70, 1: 40, 2: 90})
-    pairs = divide(train, number, 0)
+    pairs = split_into_folds(train, number, 0)
     assert len(pairs) == number
     validated = np.concatenate([held["Id"] for _, held in pairs])
     assert sorted(validated) == sorted(train["Id"])
@@ -58,7 +58,7 @@ def test_every_photo_validates_exactly_once(number):
 @pytest.mark.parametrize("seed", range(3))
 def test_every_fold_has_its_part_of_every_class(seed):
     train = table({0: 160, 1: 70, 2: 300, 7: 91}, seed)
-    for _, held in divide(train, 5, seed):
+    for _, held in split_into_folds(train, 5, seed):
         parts = held["label"].value_counts() / train["label"].value_counts()
         assert parts.between(0.17, 0.23).all()
 
@@ -66,14 +66,14 @@ def test_every_fold_has_its_part_of_every_class(seed):
 def test_near_duplicates_are_in_the_same_fold():
     train = table({0: 60, 1: 60})
     train["group"] = np.random.default_rng(0).integers(0, 40, len(train))
-    for rest, held in divide(train, 4, 1):
+    for rest, held in split_into_folds(train, 4, 1):
         assert not set(rest["group"]) & set(held["group"])
         assert 0.15 < len(held) / len(train) < 0.35
 
 
 def test_the_seed_decides_the_folds():
     train = table({0: 60, 1: 60})
-    first, again, other = (divide(train, 3, seed) for seed in (1, 1, 2))
+    first, again, other = (split_into_folds(train, 3, seed) for seed in (1, 1, 2))
     for one, same in zip(first, again, strict=True):
         assert one[0].equals(same[0])
         assert one[1].equals(same[1])
@@ -83,7 +83,7 @@ def test_the_seed_decides_the_folds():
 def test_rows_of_a_fold_keep_their_order_and_get_a_fresh_index():
     train = table({0: 30, 1: 30})
     order = train["Id"].tolist()
-    for pair in divide(train, 3, 0):
+    for pair in split_into_folds(train, 3, 0):
         for side in pair:
             assert side.index.tolist() == list(range(len(side)))
             assert side["Id"].tolist() == sorted(side["Id"], key=order.index)
@@ -100,32 +100,32 @@ def test_a_class_of_one_photo_trains_in_every_fold_and_is_named(folder, tmp_path
 
 def test_a_small_class_trains_in_every_fold():
     train = table({0: 60, 1: 60, 2: 2})
-    for rest, _ in divide(train, 5, 0):
+    for rest, _ in split_into_folds(train, 5, 0):
         assert set(rest["label"]) == {0, 1, 2}
 
 
 @pytest.mark.parametrize(
-    ("sizes", "number", "said"),
+    ("sizes", "number", "message"),
     [
         ({4: 1, 5: 1}, 2, r"No class has two photos .*: add photos, or raise the limit"),
         ({0: 3, 4: 2}, 5, r"into 5 folds .*class 4 is the smallest: ask for fewer --folds, or add"),
     ],
 )
-def test_a_class_too_small_for_folds_is_a_problem_that_says_what_to_do(sizes, number, said):
-    with pytest.raises(Problem, match=said):
-        divide(table(sizes), number, 0)
+def test_a_class_too_small_for_folds_is_a_problem_that_says_what_to_do(sizes, number, message):
+    with pytest.raises(Problem, match=message):
+        split_into_folds(table(sizes), number, 0)
 
 
 @pytest.mark.parametrize("number", [-1, 0, 1, 21])
 def test_a_number_of_folds_out_of_range_is_a_problem(number):
     with pytest.raises(Problem, match=rf"number of folds is {number}: give a number from 2 to 20"):
-        divide(table({0: 60, 1: 60}), number, 0)
+        split_into_folds(table({0: 60, 1: 60}), number, 0)
 
 
 def test_groups_that_hold_a_whole_class_are_a_problem():
     tied = pd.DataFrame({"label": [0, 1, 0, 2, 1, 2], "group": [0, 0, 1, 1, 2, 2]})
     with pytest.raises(Problem, match=r"so that each training part holds every class"):
-        divide(tied, 2, 0)
+        split_into_folds(tied, 2, 0)
 
 
 # ---------------------------------------------------------------------------- load_tables
@@ -188,8 +188,8 @@ def test_the_log_names_nearly_the_same_photos_with_other_labels(own_folder, caps
         (path,) = own_folder.glob(f"train/*/{name}")
         write_photo(path, np.tile(np.arange(64, dtype=np.uint8)[None, :, None] * 4, (48, 1, 3)))
     parts = load(own_folder)
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == "Nearly the same photo, another label: 00.jpg, 10.jpg"
+    message = capsys.readouterr().out.splitlines()
+    assert message[0] == "Nearly the same photo, another label: 00.jpg, 10.jpg"
     for part in parts:
         assert {"00.jpg", "10.jpg"} & set(part.train["Id"]) in (set(), {"00.jpg", "10.jpg"})
 
@@ -209,9 +209,9 @@ def test_marked_photos_are_left_out_and_say_why(folder, tmp_path, capsys):
     assert excluded["label"].tolist() == ["0", "10"]
     assert set(excluded["reason"]) == {"a person marked it in bad.csv"}
     assert set(excluded["set"]) == {"train"}
-    said = capsys.readouterr().out
-    assert "2 left out" in said
-    assert "not comparable" in said
+    message = capsys.readouterr().out
+    assert "2 left out" in message
+    assert "not comparable" in message
 
 
 @pytest.mark.parametrize("folds", [1, 3])
@@ -248,8 +248,8 @@ def test_listed_ids_that_do_not_exist_are_named(folder, tmp_path, capsys):
     names = [(f"gone{number:02d}.jpg",) for number in range(12)]
     write_csv(tmp_path / "bad.csv", [("00.jpg",), *names], ("Id",))
     load(folder, exclude=str(tmp_path / "bad.csv"))
-    said = capsys.readouterr().out.splitlines()
-    (line,) = [line for line in said if "of no training photo" in line]
+    message = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in message if "of no training photo" in line]
     assert "bad.csv of no training photo: 12 (gone00.jpg, gone01.jpg" in line
     assert line.endswith("gone08.jpg and 3 more)")
 
@@ -346,7 +346,7 @@ def test_the_list_may_name_the_column_as_the_competition_does(own_folder, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("columns", "rows", "said"),
+    ("columns", "rows", "message"),
     [
         (None, [], r"--exclude .*bad\.csv: there is no such file"),
         (("name", "why"), [("00.jpg", "x")], r"bad\.csv has no column Id; .* are name, why"),
@@ -365,10 +365,10 @@ def test_the_list_may_name_the_column_as_the_competition_does(own_folder, tmp_pa
     ],
     ids=["no file", "no column", "a whole class", "no rows", "an unknown mark", "no mark"],
 )
-def test_a_list_that_cannot_be_used_is_a_problem(folder, tmp_path, columns, rows, said):
+def test_a_list_that_cannot_be_used_is_a_problem(folder, tmp_path, columns, rows, message):
     if columns:
         write_csv(tmp_path / "bad.csv", rows, columns)
-    with pytest.raises(Problem, match=said):
+    with pytest.raises(Problem, match=message):
         load(folder, exclude=str(tmp_path / "bad.csv"))
 
 

@@ -11,9 +11,10 @@ import pytest
 from ImageDataAugmentor.files import is_clutter, is_photo
 from kernelkit.core.problem import Problem
 from kernelkit.data.check import check_photos
-from kernelkit.data.find import find_files, list_files, names_below, opened
-from kernelkit.data.infer_layout import layout_of, names_pattern
-from kernelkit.data.names import is_unsure, role_of
+from kernelkit.data.find import find_files, list_files, open_competition
+from kernelkit.data.infer_labels import names_pattern
+from kernelkit.data.infer_layout import layout_of, source_of
+from kernelkit.data.names import may_be_unlabelled, role_of
 from kernelkit.data.read import read_competition
 from kernelkit.offline import find_mounted
 from tiny_competition import HOME, load, photo, write_competition, write_csv, write_photo
@@ -54,7 +55,7 @@ def write_sample(folder: Path, *ids: str, value="cat", header=("id", "label")) -
 def read(folder: Path, **given: str):
     """Return the competition as the kernel reads it, whose block is another's."""
     scratch = folder.parent / "scratch"
-    folder = opened(folder, scratch)
+    folder = open_competition(folder, scratch)
     return read_competition(folder, layout_of(folder, HOME, scratch, given), scratch)
 
 
@@ -324,7 +325,7 @@ def test_ids_of_the_sample_never_train(folder, label):
     assert seen(folder) == expected
     block = dataclasses.replace(HOME, sample_csv="sample_submission.csv", train_csv="labels.csv")
     block = dataclasses.replace(block, train_photos=("images",), test_photos=("images",))
-    competition = read_competition(folder, block, folder.parent / "scratch")  # told, not guessed
+    competition = read_competition(folder, block, folder.parent / "scratch")  # no guess
     assert set(competition.classes) == set(LABELS)
     assert not set(competition.train["path"]) & set(competition.test["path"])
     assert set(competition.excluded["reason"]) == {
@@ -534,7 +535,7 @@ def test_names_that_may_mean_no_label():
         "holdout",
         "new photos",
     }
-    assert {name for name in sure | unsure if is_unsure(name)} == unsure
+    assert {name for name in sure | unsure if may_be_unlabelled(name)} == unsure
 
 
 def test_a_field_that_no_table_fits_is_named(folder):
@@ -545,7 +546,7 @@ def test_a_field_that_no_table_fits_is_named(folder):
         seen(folder, colour="red")
 
 
-def test_grades_in_order_are_told_of_kappa(folder, capsys):
+def test_kappa_is_proposed_for_grades_in_order(folder, capsys):
     write(folder, (0, 1, 2, 3))
     seen(folder)
     assert "--set metric=kappa" in capsys.readouterr().out
@@ -590,13 +591,14 @@ def fill_with_clutter(folder: Path) -> None:
 def test_clutter_is_no_data(folder, capsys):
     classes(folder, "cat", "dog")
     fill_with_clutter(folder)
-    names, photos = names_below(folder)
-    assert sorted(photos) == sorted(f"{la}/{la}{n}.jpg" for la in ("cat", "dog") for n in range(6))
-    assert set(names) - set(photos) == {"cat/notes.xlsx"}
+    source = source_of(folder, folder.parent / "scratch")
+    expected = sorted(f"{la}/{la}{n}.jpg" for la in ("cat", "dog") for n in range(6))
+    assert sorted(source.photos) == expected
+    assert set(source.names) - set(source.photos) == {"cat/notes.xlsx"}
     competition = read(folder)
     assert competition.classes == ["cat", "dog"]
     assert (len(competition.train), len(competition.excluded)) == (12, 0)
-    assert "1 files beside the photos are no photos and are passed over: .xlsx" in (
+    assert "1 files beside the photos are no photos and are ignored: .xlsx" in (
         capsys.readouterr().out
     )
 
@@ -785,6 +787,25 @@ def test_the_home_competition_s_own_zip(folder):
     assert labels_of_photos(read(given)) == set(rows)
 
 
+def test_a_proposed_block_fits_photos_that_lie_in_a_zip(folder, capsys):
+    classes(folder, "train/cat", "train/dog")
+    shutil.make_archive(str(folder / "pets"), "zip", folder, "train")
+    shutil.rmtree(folder / "train")
+    layout = layout_of(folder, HOME, folder.parent / "scratch")
+    assert layout.train_photos == ("pets/train",)
+    capsys.readouterr()
+    assert layout_of(folder, layout, folder.parent / "scratch") == layout
+    assert not capsys.readouterr().out
+    assert len(read_competition(folder, layout, folder.parent / "scratch").train) == 12
+
+
+def test_photos_in_a_folder_and_in_a_zip_of_its_name_count_once(folder):
+    write(folder)
+    shutil.make_archive(str(folder / "train"), "zip", folder / "train")
+    (folder / "train" / "p000.jpg").write_bytes(b"")  # so the zip is not what lies beside it
+    assert seen(folder) == (dict.fromkeys(LABELS, 8), 4)
+
+
 def test_a_competition_that_is_mounted_as_one_zip_is_found(tmp_path):
     place = tmp_path / "input" / "competitions" / "my-slug"
     write_competition(place)
@@ -834,8 +855,8 @@ def test_every_walk_lists_the_same(folder):
     fill_with_clutter(folder)
     (folder / "cat" / "circle").symlink_to(folder)
     listed = list_files(folder)["name"].tolist()
-    assert listed == find_files(folder, folder.parent, lambda name: False)["name"].tolist()
-    assert listed == names_below(folder)[0]
+    assert listed == find_files(folder, folder.parent)["name"].tolist()
+    assert listed == list(source_of(folder, folder.parent).names)
 
 
 # ------------------------------------------------------------------------- test photos that train
@@ -846,8 +867,8 @@ def test_a_test_photo_that_copies_a_training_photo_is_named(folder, capsys):
     shutil.copy2(folder / "train" / "p005.jpg", folder / "test" / "t2.jpg")
     write_photo(folder / "test" / "t3.jpg", photo("p007.jpg"), quality=40)
     competition = check_photos(read(folder), 1)
-    said = capsys.readouterr().out
-    assert "training photos: 2 (t2.jpg = p005.jpg, t3.jpg = p007.jpg)" in said
+    message = capsys.readouterr().out
+    assert "training photos: 2 (t2.jpg = p005.jpg, t3.jpg = p007.jpg)" in message
     near = competition.train.set_index("Id")["near"]
     assert competition.test["near"].tolist() == [-1, -1, near["p005.jpg"], near["p007.jpg"]]
 

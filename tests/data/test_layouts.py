@@ -14,7 +14,7 @@ from kernelkit.data.check import check_photos
 from kernelkit.data.duplicates import conflicting_labels
 from kernelkit.data.infer_layout import layout_of, propose, source_of
 from kernelkit.data.layout import Layout, literal
-from kernelkit.data.read import class_folders, one_hot, read_competition, refuse_several
+from kernelkit.data.read import labels_by, one_hot, read_competition, refuse_several
 from kernelkit.data.split import split
 from real_layouts import ALL
 from tiny_competition import HOME, write_competition, write_photo
@@ -49,9 +49,9 @@ def test_each_is_recognised_and_read_whole(recognised):
 
 def test_its_block_is_the_layout_again(recognised):
     _, proposal, _ = recognised
-    told = {"Layout": Layout}
-    exec(proposal.layout.block(), told)
-    assert told["COMPETITION"] == proposal.layout
+    names = {"Layout": Layout}
+    exec(proposal.layout.block(), names)
+    assert names["COMPETITION"] == proposal.layout
     assert max(map(len, proposal.layout.block().splitlines())) <= 100
 
 
@@ -185,16 +185,18 @@ def test_several_ones_in_a_row_are_refused(tmp_path):
         proposed(tmp_path)
 
 
-def test_which_class_a_probability_is_of_must_be_told(tmp_path):
-    ALL["dogs-vs-cats"](tmp_path)
-    assert "which of cat and dog the probability is of" in proposed(tmp_path).doubts[0]
+def test_which_class_a_probability_is_of_must_be_decided(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    ALL["dogs-vs-cats"](folder)
+    assert "which of cat and dog the probability is of" in proposed(folder).doubts[0]
     with pytest.raises(Problem, match=r"its own is in doubt: .*cat and dog"):
-        layout_of(tmp_path, HOME, tmp_path / "scratch")
-    cats = proposed(tmp_path, given={"positive": "cat"})
+        layout_of(folder, HOME, tmp_path / "scratch")
+    cats = proposed(folder, given={"positive": "cat"})
     assert (cats.layout.positive, cats.doubts) == ("cat", [])
     wrong = dataclasses.replace(cats.layout, positive="bird")
     with pytest.raises(Problem, match="positive='bird' and the classes are cat, dog"):
-        read_competition(tmp_path, wrong, tmp_path / "scratch")
+        read_competition(folder, wrong, tmp_path / "scratch")
 
 
 def test_words_have_an_order_before_kappa_counts_it(tmp_path):
@@ -225,7 +227,7 @@ def test_numbers_are_in_the_order_of_their_values_for_kappa(tmp_path, labels):
     assert competition.classes == sorted(labels, key=float)
 
 
-def test_labels_or_probabilities_must_be_told(tmp_path):
+def test_labels_or_probabilities_must_be_decided(tmp_path):
     ALL["histopathologic-cancer-detection"](tmp_path)
     assert "whether labels or probabilities" in proposed(tmp_path).doubts[0]
     assert not proposed(tmp_path, "accuracy").doubts
@@ -298,13 +300,13 @@ def test_a_block_that_fits_is_kept(tmp_path, capsys):
     [
         ({}, "its 0 files hold no photos"),
         ({"train.7z": "x"}, "train.7z must be unpacked first"),
-        ({"a.csv": "x"}, "a.csv has no rows"),
+        ({"train.csv": "x"}, "train.csv has no rows"),
     ],
 )
 def test_a_folder_that_is_no_competition(tmp_path, names, sentence):
     for name, text in names.items():
         (tmp_path / name).write_text(text)
-    with pytest.raises(Problem, match=rf"There is no .*\.csv in .*{sentence}.*mend the block"):
+    with pytest.raises(Problem, match=rf"There is no .*\.csv in .*{sentence}.*correct the block"):
         layout_of(tmp_path, HOME, tmp_path / "scratch")
 
 
@@ -324,12 +326,12 @@ def test_a_column_that_the_block_names_and_the_table_lacks(tmp_path):
         ({"pattern": "(dog"}, "wrong pattern"),
     ],
 )
-def test_a_wrong_block_is_told(fields, sentence):
+def test_a_wrong_block_is_named(fields, sentence):
     with pytest.raises(Problem, match=sentence):
         Layout(**fields)
 
 
-def test_a_class_without_a_column_is_told_before_training(tmp_path):
+def test_a_class_without_a_column_is_named_before_training(tmp_path):
     ALL["dog-breed"](tmp_path)
     sample = read_csv(tmp_path / "sample_submission.csv")
     layout = proposed(tmp_path).layout
@@ -351,7 +353,7 @@ def test_a_column_without_photos_gets_0(tmp_path, capsys):
 
 def test_the_level_of_the_class_folders():
     def levels(*names):
-        return class_folders(pd.Series(names)).tolist()
+        return labels_by("", pd.Series(names)).tolist()
 
     assert levels("train/cat/1.jpg", "train/dog/2.jpg") == ["cat", "dog"]
     assert levels("cat/photos/1.jpg", "dog/photos/2.jpg") == ["cat", "dog"]

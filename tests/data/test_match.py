@@ -25,12 +25,6 @@ from tiny_competition import (
 )
 
 
-@pytest.fixture
-def folder(tmp_path):
-    write_competition(tmp_path / "data")
-    return tmp_path / "data"
-
-
 def change(folder, name, function):
     """Replace the rows of a CSV by what a function makes of each."""
     table = pd.read_csv(folder / name, dtype=str, keep_default_na=False)
@@ -109,9 +103,9 @@ def test_a_word_that_may_be_a_class_is_one(tmp_path, word, folders):
     assert read(tmp_path / "data").classes == sorted(["audi", word])
 
 
-@pytest.mark.parametrize("said", ["", "0.0", "NA", "word", "0"])
-def test_only_the_header_and_the_ids_of_the_sample_matter(folder, said):
-    change(folder, "sample-submission.csv", lambda Id, _: (Id, said))
+@pytest.mark.parametrize("message", ["", "0.0", "NA", "word", "0"])
+def test_only_the_header_and_the_ids_of_the_sample_matter(folder, message):
+    change(folder, "sample-submission.csv", lambda Id, _: (Id, message))
     competition = read(folder)
     assert competition.classes == [0, 1, 2, 10]
     made = competition.submission(np.eye(4)[[3, 0, 1]])
@@ -205,7 +199,7 @@ def test_a_column_of_the_sample_is_a_class_whatever_it_is_called(tmp_path):
 def test_labels_that_are_nearly_alike_are_named_in_a_line(tmp_path, capsys, label, like, shown):
     folder = tmp_path / "data"
     write_competition(folder, (label, "VW"), 30, class_folders=False)
-    change(folder, "train.csv", lambda Id, said: (Id, like if Id == "00.jpg" else said))
+    change(folder, "train.csv", lambda Id, la: (Id, like if Id == "00.jpg" else la))
     assert len(read(folder).classes) == 3
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "differ only" in line]
     assert repr(label) + " (29 rows)" in line
@@ -222,7 +216,7 @@ def test_trailing_blanks_are_no_label_of_their_own(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("eaten", "said"),
+    ("eaten", "message"),
     [
         ("02-Jan", "dates or powers: '02-Jan' (4 rows)"),
         ("Mar-05", "dates or powers: 'Mar-05' (4 rows)"),
@@ -231,10 +225,10 @@ def test_trailing_blanks_are_no_label_of_their_own(tmp_path, capsys):
         ("1.00E+05", "dates or powers"),
     ],
 )
-def test_labels_that_a_spreadsheet_has_changed_are_named(tmp_path, capsys, eaten, said):
+def test_labels_that_a_spreadsheet_has_changed_are_named(tmp_path, capsys, eaten, message):
     write_competition(tmp_path / "data", ("1-1", eaten, "A4"), class_folders=False)
     assert len(read(tmp_path / "data").classes) == 3
-    assert said in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
 def test_spellings_of_one_number_are_one_class_and_named(tmp_path, capsys):
@@ -316,6 +310,13 @@ def test_one_file_name_in_two_class_folders_is_two_photos(folder):
     assert competition.train["Id"].is_unique
 
 
+def test_the_folder_that_an_id_names_counts_before_that_of_its_label(folder):
+    write_photo(folder / "train" / "1" / "00.jpg")  # another one is in folder 0
+    change(folder, "train.csv", lambda Id, la: ("x/0/00.jpg", "1") if Id == "00.jpg" else (Id, la))
+    reason = "its label 1 disagrees with the folder 0 it is in"
+    assert reasons(read(folder))["x/0/00.jpg"] == reason
+
+
 # ---------------------------------------------------------------------------------- files
 
 
@@ -374,16 +375,15 @@ def test_russian_names_in_old_zips_are_read(folder, code_page):
     assert competition.classes == ["Ёж", "Лада"]
 
 
-def test_a_huge_member_is_unpacked_only_where_a_row_asks_for_it(folder, monkeypatch):
-    monkeypatch.setattr(find, "LARGEST_PHOTO", 50_000)
+def test_a_huge_member_that_is_no_photo_stays_packed_and_is_named(folder, monkeypatch, capsys):
+    monkeypatch.setattr(find, "LARGEST_OTHER", 50_000)
     for name in ("01.jpg", "video.mp4"):
         (folder / "train" / "0" / name).write_bytes(bytes(60_000))
     zip_photos(folder)
     competition = read(folder)
     assert "01" in labels_of_files(competition)
-    assert reasons(competition) == {
-        "train/0/video.mp4": "train.csv has no row for it; its 0.0 GB stay packed"
-    }
+    assert competition.excluded.empty
+    assert "train.zip: train/0/video.mp4 (0.0 GB)" in capsys.readouterr().out
     assert not list((folder.parent / "scratch").rglob("*.mp4"))
 
 
@@ -397,7 +397,7 @@ def test_names_that_are_not_utf_8_are_escaped_in_reports(folder):
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "cp1251", "utf-8-sig"])
-def test_a_table_in_another_encoding_is_read_or_told_how_to_be_saved(tmp_path, encoding):
+def test_a_table_in_another_encoding_is_read_or_named(tmp_path, encoding):
     write_competition(tmp_path / "data", labels=("Лада", "Нива"))
     file = tmp_path / "data" / "train.csv"
     file.write_bytes(file.read_text(encoding="utf-8").encode(encoding))

@@ -237,7 +237,7 @@ def test_blank_pixels_are_rows_without_a_photo(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda table: table.drop(columns="pixel9"), "63 columns of pixels, which make no square"),
         (lambda table: table.drop(columns=PIXELS[49:]), "has 64 columns of pixels, test.csv 49"),
@@ -245,10 +245,10 @@ def test_blank_pixels_are_rows_without_a_photo(tmp_path, capsys):
         (lambda table: table.assign(**dict.fromkeys(PIXELS, "")), "test.csv hold no pictures"),
     ],
 )
-def test_tables_that_hold_no_pictures(tmp_path, change, said):
+def test_tables_that_hold_no_pictures(tmp_path, change, message):
     folder = write_tables(tmp_path / "data")
     edit(folder / "test.csv", change)
-    with pytest.raises(Problem, match=said):
+    with pytest.raises(Problem, match=message):
         read(folder)
 
 
@@ -349,7 +349,7 @@ def test_labels_of_records_may_be_written_in_many_ways(tmp_path, spelt):
 
 
 @pytest.mark.parametrize(
-    ("label", "said"),
+    ("label", "message"),
     [
         ([0, 1, 1], r"3 values \(0, 1, 1\) in class"),
         ([0, 0, 0], r"3 values \(0, 0, 0\)"),
@@ -361,9 +361,9 @@ def test_labels_of_records_may_be_written_in_many_ways(tmp_path, spelt):
         (b"\xff\xfe\x01", "no text"),
     ],
 )
-def test_a_label_that_is_no_single_one_is_refused(tmp_path, label, said):
+def test_a_label_that_is_no_single_one_is_refused(tmp_path, label, message):
     folder = write_competition(tmp_path / "data", lambda n: label if n == 8 else n % 3)
-    with pytest.raises(Problem, match=rf"Record 2 of .*train/01\.tfrec has .*{said}"):
+    with pytest.raises(Problem, match=rf"Record 2 of .*train/01\.tfrec has .*{message}"):
         read(folder, RECORDS)
 
 
@@ -381,7 +381,7 @@ def test_packed_records_of_any_suffix_are_read(tmp_path, pack, suffix):
 
 
 @pytest.mark.parametrize(
-    ("pack", "said"),
+    ("pack", "message"),
     [
         (lambda data: data[:-20], r"damaged after \d+ records"),
         (lambda data: gzip.compress(data)[:-20], r"damaged after \d+ records"),
@@ -390,9 +390,9 @@ def test_packed_records_of_any_suffix_are_read(tmp_path, pack, suffix):
         (lambda data: b"", "holds no records"),
     ],
 )
-def test_damaged_records_are_named(tmp_path, pack, said):
+def test_damaged_records_are_named(tmp_path, pack, message):
     folder = write_competition(tmp_path / "data", pack=pack)
-    with pytest.raises(Problem, match=rf"records/test/00.tfrec .*{said}.*: download it again"):
+    with pytest.raises(Problem, match=rf"records/test/00.tfrec .*{message}.*: download it again"):
         read(folder, RECORDS)
 
 
@@ -426,7 +426,7 @@ def test_a_label_that_begins_like_a_picture_is_a_label(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("features", "said"),
+    ("features", "message"),
     [
         ({"class": 1, "image": b"no picture"}, "has no picture"),
         ({"image": b"\xff\xd8\xff"}, "has no class or label"),
@@ -436,10 +436,10 @@ def test_a_label_that_begins_like_a_picture_is_a_label(tmp_path):
         ),
     ],
 )
-def test_records_that_lack_something_are_named(tmp_path, features, said):
+def test_records_that_lack_something_are_named(tmp_path, features, message):
     folder = write_competition(tmp_path / "data")
     write_records(folder / "records" / "train" / "01.tfrec", [("x", features)])
-    with pytest.raises(Problem, match=rf"Record 1 of .*01.tfrec {said}"):
+    with pytest.raises(Problem, match=rf"Record 1 of .*01.tfrec {message}"):
         read(folder, RECORDS)
 
 

@@ -9,12 +9,6 @@ from tiny_competition import load, write_competition, write_csv
 ROWS = 16
 
 
-@pytest.fixture
-def folder(tmp_path):
-    write_competition(tmp_path / "data")
-    return tmp_path / "data"
-
-
 def change(folder, function):
     """Replace the training rows by what a function makes of each."""
     rows = pd.read_csv(folder / "train.csv", dtype=str).values.tolist()
@@ -38,19 +32,22 @@ def problem(folder, **settings) -> str:
 
 def test_a_class_whose_photos_are_all_unreadable_stops_the_run(folder):
     spoil(folder, "20.jpg", "21.jpg", "22.jpg", "23.jpg")
-    said = problem(folder, most_excluded=1)
-    assert said.startswith(f"In {folder}, classes would be missing because none of their rows can")
-    assert (
-        "be used: 10 (4 rows); its file is empty (4: 20.jpg, 21.jpg, 22.jpg and 1 more). " in said
+    message = problem(folder, most_excluded=1)
+    assert message.startswith(
+        f"In {folder}, classes would be missing because none of their rows can"
     )
-    assert "leave them out with --exclude" in said
+    assert (
+        "be used: 10 (4 rows); its file is empty (4: 20.jpg, 21.jpg, 22.jpg and 1 more). "
+        in message
+    )
+    assert "leave them out with --exclude" in message
 
 
 def test_classes_without_a_folder_stop_the_run(folder):
     change(folder, lambda Id, label: (Id, {"0": "77", "10": "ten"}.get(label, label)))
-    said = problem(folder, most_excluded=1)
-    assert "can be used: 77 (4 rows), ten (4 rows); " in said
-    assert "its label 77 names no class folder (4: 00.jpg, 01.jpg, 02.jpg and 1 more)" in said
+    message = problem(folder, most_excluded=1)
+    assert "can be used: 77 (4 rows), ten (4 rows); " in message
+    assert "its label 77 names no class folder (4: 00.jpg, 01.jpg, 02.jpg and 1 more)" in message
 
 
 def test_a_class_that_people_leave_out_may_vanish(folder, tmp_path):
@@ -83,15 +80,17 @@ def test_more_than_the_share_that_was_allowed_stops_the_run(folder, capsys, most
     spoil(folder, "00.jpg", "21.jpg")
     next((folder / "train").rglob("30.jpg")).unlink()  # 3 of 16 are 18.8 %
     if stops:
-        said = problem(folder, most_excluded=most)
-        assert said.startswith(f"3 of the 16 training rows in {folder} can't be used (18.8%, more ")
-        assert "its file is empty (2: 00.jpg, 21.jpg)" in said
-        assert "its row of train.csv has no photo (1: 30.jpg)" in said
-        assert said.endswith("or allow more with --most-excluded.")
+        message = problem(folder, most_excluded=most)
+        assert message.startswith(
+            f"3 of the 16 training rows in {folder} can't be used (18.8%, more "
+        )
+        assert "its file is empty (2: 00.jpg, 21.jpg)" in message
+        assert "its row of train.csv has no photo (1: 30.jpg)" in message
+        assert message.endswith("or allow more with --most-excluded.")
     else:
         load(folder, most_excluded=most)
-        said = capsys.readouterr().out
-        assert "Left out of train: its file is empty (2: 00.jpg, 21.jpg); its row of tr" in said
+        message = capsys.readouterr().out
+        assert "Left out of train: its file is empty (2: 00.jpg, 21.jpg); its row of tr" in message
 
 
 def test_nothing_is_decoded_where_the_tables_alone_stop_the_run(folder, monkeypatch):

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from kernelkit.data.check import check_photos
-from kernelkit.data.find import opened
+from kernelkit.data.find import open_competition
 from kernelkit.data.read import read_competition
 from loopback.scoring import score_file
 from loopback.server import Loopback
@@ -101,7 +101,7 @@ def test_without_write_nothing_is_written(dogs):
     outcome = dogs.ship("init", f"https://www.kaggle.com/competitions/{slug}?x=1")
     assert outcome.status == 0, outcome
     assert 'pattern=r"^' in outcome.out
-    assert "train.zip/train/dog" in outcome.out
+    assert "train/train/dog" in outcome.out
     assert "which of cat and dog the probability is of: dog is a guess" in outcome.out
     assert 'competition_sources: ["sf-dl-car-classification"] -> ["dogs' in outcome.out
     assert "nothing is written" in outcome.out.splitlines()[-1]
@@ -170,7 +170,7 @@ def test_a_competition_in_one_zip_from_init_to_a_checked_submission(dogs):
     assert layout.sample_csv == "sample_submission.csv"
     assert (layout.train_photos, layout.test_photos) == (("train",), ("test",))
     scratch = data.parent / "scratch"
-    competition = read_competition(opened(data, scratch), layout, scratch)
+    competition = read_competition(open_competition(data, scratch), layout, scratch)
     assert competition.classes == ["cat", "dog"]
     shutil.rmtree(dogs.project / "runs")
     sent = dogs.ship("submit", str(data.parent / "dogs-vs-cats.csv"))

@@ -31,13 +31,12 @@ def make_iterator(
     order of the competition's classes. A table without labels gives the photos alone.
 
     Args:
-        config: the kernel's settings: image_size, batch_size, interpolation, fuse, cache, workers
-            and seed.
+        config: has image_size, batch_size, interpolation, fuse, cache, workers and seed.
         tables: the photos of the run.
         table: one of theirs, with or without its column of labels.
         transform: the augmentation, an albumentations Compose for photos of that size; or None.
-        shuffle: whether the order is drawn, anew in each epoch, and whole batches alone are made of
-            it: over the one or two photos of a last batch, BatchNorm's statistics are worthless.
+        shuffle: whether the order is drawn anew in each epoch, and only whole batches are made:
+            over the one or two photos of a last batch, BatchNorm's statistics are worthless.
     """
     labelled = "label" in table
     if labelled:
@@ -49,7 +48,7 @@ def make_iterator(
     augmentor = ImageDataAugmentor(
         augment=transform, seed=config.seed, cache=config.cache or None, workers=config.workers
     )
-    flow = augmentor.flow_from_dataframe(
+    return augmentor.flow_from_dataframe(
         table,
         x_col="path",
         y_col="position",
@@ -62,19 +61,15 @@ def make_iterator(
         dtype="uint8",
         validate_filenames=False,
         verbose=False,
+        drop_remainder=shuffle,
+        kept_size=tables.kept_size and tuple(map(max, tables.kept_size, config.image_size)),
     )
-    flow.drop_remainder = shuffle
-    flow.loader = replace(flow.loader, kept_size=tables.kept_size and larger(config, tables))
-    return flow
 
 
 def check_batches(members: Mapping[str, object], tables: PhotoTables, augment: Callable) -> None:
-    """Make one training batch for each member as it will be trained on, before anything trains.
+    """Make one training batch for each member's config, before anything trains.
 
-    Args:
-        members: the settings of each, by its name.
-        tables: the photos.
-        augment: returns the training's augmentation for settings.
+    `augment` returns the training's augmentation for a config.
 
     Raises:
         Problem: the augmentation fails, or returns other than photos of the same size and type.
@@ -97,13 +92,8 @@ def check_batches(members: Mapping[str, object], tables: PhotoTables, augment: C
             raise Problem(f"{row} makes batches of {batch.shape} with labels of {labels.shape}.")
 
 
-def larger(config, tables: PhotoTables) -> tuple[int, int]:
-    """Return the size at which photos are kept for the settings: no smaller than theirs."""
-    return tuple(map(max, tables.kept_size, config.image_size))
-
-
 def keep_decoded(
-    parts: Sequence[PhotoTables], members: Iterable, views: Iterable, scratch: Path
+    folds: Sequence[PhotoTables], members: Iterable, views: Iterable, scratch: Path
 ) -> list[PhotoTables]:
     """Return the tables of all folds so that each photo is decoded once for all that a run needs.
 
@@ -111,8 +101,8 @@ def keep_decoded(
     spent in files of `scratch` that end with the process. All other sizes are made from that.
 
     Args:
-        parts: the tables of every fold.
-        members: their settings: image_size, and stages with a scale.
+        folds: of the run.
+        members: their configs: image_size, and stages with a scale.
         views: of test-time augmentation, with a scale.
         scratch: a folder on the session's disk.
     """
@@ -125,4 +115,4 @@ def keep_decoded(
     ]
     overflow_to(scratch)
     kept = tuple(map(max, zip(*sizes, strict=True)))
-    return [replace(part, kept_size=kept) for part in parts]
+    return [replace(fold, kept_size=kept) for fold in folds]

@@ -3,7 +3,9 @@
 import dataclasses
 import pprint
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +22,7 @@ class Layout:
 
     slug: str = setting("", "the competition's name in its address at Kaggle")
     metric: str = setting("accuracy", "row of METRICS in lib/kernelkit/core/metrics.py")
-    submission: Literal["label", "probability", "probabilities", "best"] = setting(
+    submission: Literal[FORMS] = setting(
         "label", "label, probability of `positive`, a column a class, or the `k` best in a cell"
     )
     positive: str = setting("", "the class whose probability is submitted; of 0 and 1 it is 1")
@@ -38,7 +40,7 @@ class Layout:
         (),
         "the classes from the least to the greatest, where the metric is kappa and they are words",
     )
-    group: str = setting("", "its column of what must not be in training and validation alike")
+    group: str = setting("", "its column of groups that are not split into training and validation")
     pattern: str = setting(
         "", "a regular expression; its group in a photo's name, with a / in its path, is the label"
     )
@@ -46,9 +48,7 @@ class Layout:
         ("train",), "folders or zips, of which the first that holds photos counts; '' is the folder"
     )
     test_photos: tuple[str, ...] = setting(("test",), "the same for the test set; () is none")
-    packed: Literal["", "pixels", "tfrecords"] = setting(
-        "", "photos are pixels in the CSVs' columns, or TFRecords"
-    )
+    packed: Literal[PACKED] = setting("", "photos are pixels in the CSVs' columns, or TFRecords")
 
     def __post_init__(self):
         for name, known in (("submission", FORMS), ("packed", PACKED)):
@@ -60,23 +60,17 @@ class Layout:
         for name in ("train_photos", "test_photos", "order"):
             if isinstance(value := getattr(self, name), str):
                 raise Problem(f"COMPETITION has a text for {name}: give a tuple, {(value,)}.")
-        if self.pattern:
-            try:
-                groups = re.compile(self.pattern).groups
-            except re.error as error:
-                raise Problem(f"COMPETITION has a wrong pattern ({error}).") from None
-            if not groups:
-                raise Problem("COMPETITION has a pattern without a group (...), the label.")
+        try:
+            groups = re.compile(self.pattern).groups
+        except re.error as error:
+            raise Problem(f"COMPETITION has a wrong pattern ({error}).") from None
+        if self.pattern and not groups:
+            raise Problem("COMPETITION has a pattern without a group (...), the label.")
 
     @property
     def tables(self) -> tuple[str, ...]:
         """The names of the CSVs, by which the competition's folder is known."""
         return tuple(name for name in (self.train_csv, self.sample_csv) if name)
-
-    @property
-    def table_name(self) -> str:
-        """What sentences call the source of labels."""
-        return self.train_csv or ("the pattern of names" if self.pattern else "no class folder")
 
     def missing(self, folder: Path) -> str:
         """Return the first of its files that a folder lacks, "" where all are there."""
@@ -85,19 +79,46 @@ class Layout:
                 return name
         if self.tables or self.packed:
             return ""
-        places = [*self.train_photos, *(f"{name}.zip" for name in self.train_photos if name)]
-        return "" if any((folder / place).exists() for place in places) else self.train_photos[0]
+        places = [
+            (folder / name).exists() or archive_of(folder, name)[0] for name in self.train_photos
+        ]
+        return "" if any(places) else self.train_photos[0]
+
+    def with_fields(self, given: Mapping[str, str]) -> "Layout":
+        """Return it with fields that are given as text.
+
+        Raises:
+            Problem: it has no such field, or a value is wrong.
+        """
+        known = {one.name for one in dataclasses.fields(self)}
+        for name in sorted(given.keys() - known):
+            likely = get_close_matches(name, known, 1)
+            meant = f" (did you mean {likely[0]}?)" if likely else ""
+            raise Problem(f"a block has no field {name}{meant}; it has {', '.join(sorted(known))}")
+        values = {name: self.typed(name, text) for name, text in given.items()}
+        return dataclasses.replace(self, **values)
+
+    @classmethod
+    def typed(cls, name: str, text: str) -> str | int | bool | tuple[str, ...]:
+        """Return a field's value from text; several are joined by commas, and . is the folder."""
+        default = cls.__dataclass_fields__[name].default
+        if isinstance(default, bool):
+            return text.strip().casefold() in ("true", "yes", "1")
+        if isinstance(default, int):
+            return int(text) if text.isdecimal() else 0
+        if isinstance(default, tuple) or (name == "label" and "," in text):
+            return tuple("" if part == "." else part for part in text.split(",") if part)
+        return text
 
     def block(self) -> str:
-        """Return the block as it stands in kernel.py: where photos are, and what is no default."""
-        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        defaults = {f.name: f.default for f in dataclasses.fields(self)}
-        told = {
-            name: value
-            for name, value in given.items()
-            if value != defaults[name] or name in ("train_photos", "test_photos")
-        }
-        lines = [f"    {name}={literal(value)}," for name, value in told.items()]
+        """Return its text in kernel.py: the places of photos, and all fields but defaults."""
+        given = [
+            (field.name, value)
+            for field in dataclasses.fields(self)
+            if (value := getattr(self, field.name)) != field.default
+            or field.name in ("train_photos", "test_photos")
+        ]
+        lines = [f"    {name}={literal(value)}," for name, value in given]
         return "\n".join(["COMPETITION = Layout(", *lines, ")"])
 
 
@@ -112,27 +133,16 @@ def literal(value: object) -> str:
 
 
 def table_file(folder: Path, name: str) -> Path | None:
-    """Return a CSV of a competition, or the zip that it is packed in; None where both are missing.
-
-    Args:
-        folder: the competition's.
-        name: of the CSV below it; folders of the name may be zips.
-    """
-    if (folder / name).is_file():
-        return folder / name
-    return archive_of(folder, name)[0]
+    """Return a CSV below a competition's folder, or the zip that it is packed in, if any."""
+    return folder / name if (folder / name).is_file() else archive_of(folder, name)[0]
 
 
 def archive_of(folder: Path, place: str) -> tuple[Path | None, str]:
-    """Return the zip that a place is or lies in, and its name in there; None and "" for none.
+    """Return the zip that a file or folder is or lies in, and its name in there; or None and "".
 
-    Args:
-        folder: the competition's.
-        place: a file or folder below it; a zip may be named with or without its suffix.
+    A zip may be named with or without its suffix.
     """
-    if (folder / place).is_dir():
-        return None, ""
-    parts = place.split("/")
+    parts = [] if (folder / place).is_dir() else place.split("/")
     for number in range(len(parts), 0, -1):
         head = "/".join(parts[:number])
         for name in (head, f"{head}.zip"):

@@ -1,11 +1,12 @@
 """Find the photo of every row."""
 
-import re
+import os
 
+import numpy as np
 import pandas as pd
 
 from kernelkit.core.problem import first_names
-from kernelkit.data.names import WAYS_OF_FILES, Spellings, printable
+from kernelkit.data.names import FILE_KEYS, Spellings, printable
 
 NEAR = 3  # near misses that a reason names
 
@@ -16,14 +17,19 @@ def folders_of(names: pd.Series) -> set[str]:
     return {folder for parent in parents for folder in parent.split("/")} - {""}
 
 
+def real_paths(paths: pd.Series) -> pd.Series:
+    """Return paths without links to folders, so that those of one photo are equal."""
+    folders = {os.path.dirname(path) for path in paths}
+    real = {folder: os.path.realpath(folder) if folder else "" for folder in folders}
+    return paths.map(
+        lambda path: os.path.join(real[os.path.dirname(path)], os.path.basename(path))
+    ).astype(object)
+
+
 def with_labels(photos: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
-    """Return the photos with a column folder: the label of the class folder they lie in, or "".
+    """Return photos with a column folder: the label of the innermost class folder, or "".
 
-    Of several class folders within each other the innermost counts.
-
-    Args:
-        photos: as `list_files` returns them.
-        labels: the label of each class folder, by the folder's name.
+    `labels` are those of the class folders, by the folders' names.
     """
 
     def label_of(parent: str) -> str:
@@ -37,21 +43,19 @@ def with_labels(photos: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
 class PhotoIndex:
     """Finds photos by Id: the name of the file, with or without its folders and its suffix.
 
-    Args:
-        photos: columns name, path, folder and packed.
+    `photos` has the columns name, path and folder.
     """
 
     def __init__(self, photos: pd.DataFrame):
-        self.packed, photos = photos[photos["packed"] > 0], photos[photos["packed"] == 0]
         self.paths, self.folders = photos["path"].tolist(), photos["folder"].tolist()
         self.names = photos["name"].tolist()
-        self.spellings = Spellings(self.names, WAYS_OF_FILES)
+        self.spellings = Spellings(self.names, FILE_KEYS)
 
     def match(self, ids: pd.Series, labels: pd.Series | None = None) -> pd.DataFrame:
         """Find the photos of Ids.
 
-        Of several photos with the same Id, the one in the class folder of the row's label is taken,
-        and then the one whose folders the Id names. Where two Ids are near the same photo, it
+        Of several photos with the same Id, the one whose folders the Id names is taken, and then
+        the one in the class folder of the row's label. Where two Ids are near the same photo, it
         belongs to the one that is spelt as the photo is.
 
         Returns:
@@ -59,12 +63,12 @@ class PhotoIndex:
             that may be meant, as a clause of a reason, or "".
         """
         labels = pd.Series("", ids.index) if labels is None else labels
-        found = [self.find(Id, label) for Id, label in zip(ids, labels, strict=True)]
-        table = pd.DataFrame(found, columns=["position", "way", "near"], index=ids.index)
+        found = [self._find(Id, label) for Id, label in zip(ids, labels, strict=True)]
+        table = pd.DataFrame(found, columns=["position", "level", "near"], index=ids.index)
         claimed = table.assign(Id=ids.str.strip())[table["position"] >= 0]
-        firsts = claimed.groupby("position")["way"].transform("min")
-        several = claimed[claimed["way"] == firsts].groupby("position")["Id"].nunique() > 1
-        lost = claimed[(claimed["way"] > firsts) | claimed["position"].map(several)]
+        firsts = claimed.groupby("position")["level"].transform("min")
+        several = claimed[claimed["level"] == firsts].groupby("position")["Id"].nunique() > 1
+        lost = claimed[(claimed["level"] > firsts) | claimed["position"].map(several)]
         for row, position in lost["position"].items():
             table.at[row, "near"] = (
                 f"; {printable(self.names[position])} is nearly its name, and that of another row"
@@ -75,17 +79,12 @@ class PhotoIndex:
             folder=[self.folders[p] if p >= 0 else "" for p in table["position"]],
         )
 
-    def find(self, Id: str, label: str) -> tuple[int, int, str]:
-        """Return the position of an Id's photo or -1, how it was found, and near misses."""
-        found, way = self.spellings.find(Id)
+    def _find(self, Id: str, label: str) -> tuple[int, int, str]:
+        """Return the position of the photo or -1, the level of its spelling, and near misses."""
+        found, level = self.spellings.closest(Id)
         meant = [p for p in found if label and self.folders[p] == label] or found
-        if len(meant) > 1:
-            inside = re.split(r"[/\\]", Id.strip())
-            meant = [
-                p for p in meant if self.names[p].split("/")[-len(inside) :] == inside
-            ] or meant
         if len(meant) == 1:
-            return meant[0], way, ""
+            return meant[0], level, ""
         if not meant:
             return -1, -1, ""
         names = first_names((printable(self.names[p]) for p in meant), NEAR)
@@ -96,11 +95,18 @@ class PhotoIndex:
         orphans = pd.DataFrame({"Id": self.names, "path": self.paths}, dtype=object)
         orphans = orphans[~orphans["path"].isin(set(used))]
         names = [name.rpartition("/")[2] for name in orphans["Id"]]
-        orphans = orphans.assign(Id=names, reason=f"{csv} has no row for it")
-        left = self.packed.rename(columns={"name": "Id"})[["Id", "path"]].assign(
-            reason=[
-                f"{csv} has no row for it; its {size / 1e9:.1f} GB stay packed"
-                for size in self.packed["packed"]
-            ]
-        )
-        return pd.concat([orphans, left], ignore_index=True)
+        return orphans.assign(Id=names, reason=f"{csv} has no row for it")
+
+
+def is_predicted(ids: pd.Series, photos: pd.DataFrame, tests: pd.DataFrame) -> pd.Series:
+    """Tell of each Id of the training table whether it means only photos to be predicted.
+
+    `photos` are those in the places of the training photos, `tests` those to be predicted.
+    """
+    both = pd.concat([photos[["name", "path"]], tests[["name", "path"]]])
+    both = both.assign(path=real_paths(both["path"])).drop_duplicates("path")
+    folders, names = both["path"].str.rpartition("/")[0], both["name"].str.rpartition("/")[2]
+    spellings = Spellings(folders + "/" + names, FILE_KEYS[1:])
+    predicted = set(np.flatnonzero(both["path"].isin(real_paths(tests["path"]))))
+    found = (spellings.closest(Id)[0] for Id in ids)
+    return pd.Series([bool(each) and predicted.issuperset(each) for each in found], ids.index)

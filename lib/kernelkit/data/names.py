@@ -1,4 +1,4 @@
-"""Recognise names of files, folders, columns and classes, however they are spelt."""
+"""Recognise the names of files, folders, columns and classes, however they are spelt."""
 
 import functools
 import math
@@ -6,8 +6,9 @@ import os
 import posixpath
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from operator import eq
 
 import pandas as pd
 
@@ -16,21 +17,16 @@ from kernelkit.core.metrics import metric_named
 from kernelkit.core.problem import Problem, first_names
 from kernelkit.data.layout import Layout
 
-# Suffixes of files, which Ids may lack or have in another spelling.
-SUFFIX = re.compile(rf"\.(?:{'|'.join(SUFFIXES)})$", re.I)
+SUFFIX = re.compile(rf"\.(?:{'|'.join(SUFFIXES)})$", re.I)  # which Ids may lack
 WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}")  # as it is usually written
-ANY_WHOLE_NUMBER = re.compile(r"(-?\d{1,18})(?:\.0*)?")
+
+# -------------------------------------------------------------------------------- spellings
 
 
 def number_of(text: str) -> int | None:
     """Return the whole number that a text spells, as 7, 007 or 7.0; None where it is none."""
-    match = ANY_WHOLE_NUMBER.fullmatch(text.strip())
+    match = re.fullmatch(r"(-?\d{1,18})(?:\.0*)?", text.strip())
     return int(match[1]) if match else None
-
-
-def without_suffix(name: str) -> str:
-    """Return a file's name without the suffix of a picture."""
-    return SUFFIX.sub("", name.strip())
 
 
 def printable(name: str) -> str:
@@ -38,75 +34,70 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def last_part(name: str) -> str:
-    """Return a path's last part, whichever system wrote it."""
-    return re.split(r"[/\\]", name.strip())[-1]
-
-
 def folded(name: str) -> str:
     """Return a name in one form of Unicode, without case and surrounding spaces."""
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
-def bare(name: str) -> str:
-    """Return the folded name of a file, without its folders and the suffix of a picture."""
-    return folded(without_suffix(last_part(name)))
+def _file_name(name: str) -> str:
+    return re.split(r"[/\\]", name.strip())[-1]
 
 
-def numeral(name: str) -> str:
-    """Return the whole number that the bare name spells, in the usual way, or the bare name."""
-    number = number_of(bare(name))
-    return bare(name) if number is None else str(number)
+def _stem(name: str) -> str:
+    return folded(SUFFIX.sub("", _file_name(name)))
 
 
-# From exact to loose. A name is sought in one way only where all before found nothing.
-WAYS_OF_LABELS: tuple[Callable[[str], str], ...] = (str, folded, numeral)
-WAYS_OF_FILES: tuple[Callable[[str], str], ...] = (
-    str,
-    last_part,
-    lambda name: folded(last_part(name)),
-    bare,
-    numeral,
-)
+def _number_or(spell: Callable[[str], str]) -> Callable[[str], str]:
+    def key(name: str) -> str:
+        number = number_of(spell(name))
+        return spell(name) if number is None else str(number)
+
+    return key
+
+
+# Functions that make equal texts of two spellings of a name, from exact to loose.
+LABEL_KEYS = (str, folded, _number_or(_stem))
+FILE_KEYS = (str, _file_name, lambda name: folded(_file_name(name)), _stem, _number_or(_stem))
 
 
 class Spellings:
-    """Finds names among others that may be spelt differently.
+    """Finds names that may be spelt differently; equal names are found together.
 
-    Args:
-        names: what is found; repeated names are found together.
-        ways: functions that bring two spellings of a name to one, from exact to loose.
+    Of `keys`, functions as in LABEL_KEYS, each is used only where all before it found nothing.
     """
 
-    def __init__(self, names: Iterable[str], ways: tuple[Callable[[str], str], ...]):
-        self.names, self.ways = list(names), ways
-        self.tables: list[dict[str, list[int]]] = []
+    def __init__(self, names: Iterable[str], keys: Sequence[Callable[[str], str]]):
+        self.names, self.keys = list(names), keys
+        self._positions: list[dict[str, list[int]]] = []
 
     def find(self, name: str) -> tuple[list[int], int]:
-        """Return the positions of all names spelt like `name` in the most exact way there is.
-
-        Returns:
-            The positions, ascending, and the number of the way; none and -1 where nothing is found.
-        """
-        for number, way in enumerate(self.ways):
-            if number == len(self.tables):
-                self.tables.append(self.table(way))
-            if found := self.tables[number].get(way(name)):
-                return found, number
+        """Return the positions of all names spelt like `name`, and the number of the key."""
+        for level, key in enumerate(self.keys):
+            if level == len(self._positions):
+                self._positions.append({})
+                for position, known in enumerate(self.names):
+                    self._positions[level].setdefault(key(known), []).append(position)
+            if found := self._positions[level].get(key(name)):
+                return found, level
         return [], -1
+
+    def closest(self, path: str) -> tuple[list[int], int]:
+        """Return what `find` does; of several paths those whose last folders are most alike."""
+        found, level = self.find(path)
+        if len(found) > 1:
+            folders = re.split(r"[/\\]", path.strip())[-2::-1]
+            ends = [self.names[position].split("/")[-2::-1] for position in found]
+            alike = [[*map(eq, folders, end), False].index(False) for end in ends]
+            found = [p for p, count in zip(found, alike, strict=True) if count == max(alike)]
+        return found, level
 
     def only(self, name: str) -> str | None:
         """Return the one name that is spelt like `name`; None where there are none or several."""
         found = {self.names[position] for position in self.find(name)[0]}
         return found.pop() if len(found) == 1 else None
 
-    def table(self, way: Callable[[str], str]) -> dict[str, list[int]]:
-        """Return the positions of the names by what a way makes of them."""
-        positions: dict[str, list[int]] = {}
-        for position, name in enumerate(self.names):
-            positions.setdefault(way(name), []).append(position)
-        return positions
 
+# ------------------------------------------------------------- folders: which sets they hold
 
 ROLES = {"train": "train", "training": "train", "trn": "train"}
 ROLES |= {"test": "test", "testing": "test", "tst": "test"}
@@ -125,18 +116,18 @@ UNSURE |= {"upload", "uploads", "submit", "score", "scoring", "hidden", "images"
 UNSURE |= {"pictures", "pics", "imgs", "files", "data", "dataset", "extra"}
 
 
-def words_of(part: str) -> list[str]:
+def words_of(folder: str) -> list[str]:
     """Return the words and numbers in a folder's name, in lower case, without `.zip`."""
-    name = re.sub(r"\.zip$", "", part, flags=re.I)
+    name = re.sub(r"\.zip$", "", folder, flags=re.I)
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return re.findall(r"[^\W\d_]+|\d+", name.lower())
 
 
 @functools.cache
-def role_of(part: str) -> str:
-    """Return train, test or valid for a folder whose name says nothing else, "" for others."""
+def role_of(folder: str) -> str:
+    """Return train, test or valid for a folder whose name means nothing else, "" for others."""
     roles = set()
-    for word in words_of(part):
+    for word in words_of(folder):
         joined = [r for r in ROLES if word.startswith(r) and word.removeprefix(r) in {"", *BESIDE}]
         if joined:
             roles.add(ROLES[joined[-1]])
@@ -146,9 +137,9 @@ def role_of(part: str) -> str:
 
 
 @functools.cache
-def is_unsure(part: str) -> bool:
-    """Tell whether a folder's name says that its photos may have no label."""
-    words = [word for word in words_of(part) if word not in BESIDE - UNSURE and not word.isdigit()]
+def may_be_unlabelled(folder: str) -> bool:
+    """Tell whether a folder's name suggests that its photos have no label."""
+    words = [w for w in words_of(folder) if w not in BESIDE - UNSURE and not w.isdigit()]
     return bool(words) and all(word in UNSURE for word in words)
 
 
@@ -158,13 +149,10 @@ def common_folder(names: Sequence[str]) -> str:
 
 
 def roles_of(names: Sequence[str]) -> dict[str, str]:
-    """Return the role of each photo: that of its outermost folder that has one.
+    """Return the role of each of all photos: that of its outermost folder that has one.
 
-    Folders that hold all photos do not count. Of folders beside each other, such as cars_train and
-    cars_test, the words that both have do not count either.
-
-    Args:
-        names: of all photos, below the competition's folder.
+    Folders that hold all photos do not count, nor do words that folders beside each other share,
+    such as cars_train and cars_test.
     """
     depth = len(common_folder(names).split("/")) if common_folder(names) else 0
     parents = {name: tuple(posixpath.dirname(name).split("/")[depth:]) for name in names}
@@ -172,37 +160,32 @@ def roles_of(names: Sequence[str]) -> dict[str, str]:
     for parts in set(parents.values()):
         for level, part in enumerate(parts):
             inside.setdefault(parts[:level], set()).add(part)
-    of_part = {above: siblings_roles(parts) for above, parts in inside.items()}
+    roles = {above: _roles_of_siblings(parts) for above, parts in inside.items()}
 
     @functools.cache
     def outermost(parts: tuple[str, ...]) -> str:
-        found = (of_part[parts[:level]][part] for level, part in enumerate(parts))
+        found = (roles[parts[:level]][part] for level, part in enumerate(parts))
         return next(filter(None, found), "")
 
     return {name: outermost(parts) for name, parts in parents.items()}
 
 
-def siblings_roles(parts: Iterable[str]) -> dict[str, str]:
-    """Return the role of each of the folders that lie in one."""
-    roles = {part: role_of(part) for part in parts}
-    rests: dict[tuple[str, ...], dict[str, str]] = {}
-    for part in (part for part, role in roles.items() if not role):
-        words = words_of(part)
-        said = {ROLES[word] for word in words if word in ROLES}
-        if len(said) == 1:
-            rest = tuple(word for word in words if word not in ROLES)
-            rests.setdefault(rest, {})[part] = said.pop()
-    for alike in rests.values():
-        if {"train", "test"} <= set(alike.values()):
-            roles |= alike
+def _roles_of_siblings(folders: Iterable[str]) -> dict[str, str]:
+    roles = {folder: role_of(folder) for folder in folders}
+    alike: dict[tuple[str, ...], dict[str, str]] = {}  # folders by their other words
+    for folder in (folder for folder, role in roles.items() if not role):
+        words = words_of(folder)
+        named = {ROLES[word] for word in words if word in ROLES}
+        if len(named) == 1:
+            others = tuple(word for word in words if word not in ROLES)
+            alike.setdefault(others, {})[folder] = named.pop()
+    for found in alike.values():
+        if {"train", "test"} <= set(found.values()):
+            roles |= found
     return roles
 
 
-def common_end(some: Sequence[str], others: Sequence[str]) -> int:
-    """Return how many of the last folders of two paths are equal; the files' names don't count."""
-    pairs = list(zip(some[-2::-1], others[-2::-1], strict=False))
-    return next((n for n, (one, other) in enumerate(pairs) if one != other), len(pairs))
-
+# --------------------------------------------------------------------------------- classes
 
 # What programs write where a value is missing.
 MISSING = {"", "nan", "null", "n/a", "#n/a", "<na>"}
@@ -217,139 +200,88 @@ DATE = re.compile(
 )
 
 
-def missing(labels: Iterable[str], folders: set[str]) -> set[str]:
-    """Return the labels that stand for none.
+def missing(labels: Iterable[str], known: set[str]) -> set[str]:
+    """Return the labels that mean none: blanks and words such as NaN that are no known classes.
 
-    A word such as NaN is a label where a folder has that name; None is one among other words.
-
-    Args:
-        labels: as the table has them.
-        folders: names that are known to be of classes.
+    None is a label among other words.
     """
     labels = set(labels)
     rest = {label for label in labels if label.casefold() not in MISSING_AMONG_NUMBERS}
     numbers = rest and all(number_of(label) is not None for label in rest)
     words = MISSING_AMONG_NUMBERS if numbers else MISSING
-    return {la for la in labels if la.casefold() in words and (not la or la not in folders)}
+    return {la for la in labels if la.casefold() in words and (not la or la not in known)}
 
 
 def class_names(
     labels: Iterable[str], folders: set[str], sample: Iterable[str]
 ) -> dict[str, int | str]:
-    """Return the class of each label.
+    """Return the class of each label of a table, without those that mean none.
 
     Labels that are all whole numbers are classes of that value, however they are spelt. Where the
     sample submission spells them in another way (8 for 08, or 08 for 8), they are spelt so; the
     usual spelling (8) is an int. Two spellings of one number are two classes only where there is a
-    folder for each.
-
-    Args:
-        labels: as the table has them, without missing ones.
-        folders: the names of the class folders.
-        sample: the labels of the sample submission, which may be anything.
+    class folder for each. The labels of the sample submission may be anything.
     """
-    labels = set(labels)
+    labels, sample = set(labels), set(sample)
     values = {label: number_of(label) for label in labels}
-    apart = [number_of(folder) for folder in folders if number_of(folder) in values.values()]
-    if None in values.values() or len(set(apart)) < len(apart):
+    numbers = set(values.values())
+    apart = [number_of(folder) for folder in folders if number_of(folder) in numbers]
+    if None in numbers or len(set(apart)) < len(apart):
         return {label: label for label in labels}
-    if spell := spelling_of(set(sample) - labels, set(values.values())):
-        return {label: spell(value) for label, value in values.items()}
+    other = {text: value for text in sample - labels if (value := number_of(text)) in numbers}
+    width = max(map(len, other), default=0)
+    for spell in (int, lambda value: f"{value:0{width}d}"):
+        if other and all(str(spell(value)) == text for text, value in other.items()):
+            return {label: spell(value) for label, value in values.items()}
     usual = [label for label in labels if WHOLE_NUMBER.fullmatch(label)]
-    in_sample = [text for text in sample if WHOLE_NUMBER.fullmatch(text)]
-    several = len(set(values.values())) < len(labels)
-    if len(usual) == len(labels) or several or (in_sample and not usual):
+    as_int = not usual and any(map(WHOLE_NUMBER.fullmatch, sample))
+    if len(usual) == len(labels) or len(numbers) < len(labels) or as_int:
         return dict(values)
     return {label: label for label in labels}
 
 
-def spelling_of(
-    texts: Iterable[str], numbers: Collection[int]
-) -> Callable[[int], int | str] | None:
-    """Return a function that spells numbers as some texts do, or None where none of them does.
-
-    Args:
-        texts: which may be anything; those count that spell one of the numbers.
-        numbers: the classes.
-    """
-    spelt = {text: value for text in texts if (value := number_of(text)) in numbers}
-    width = max(map(len, spelt), default=0)
-    ways: tuple[Callable[[int], int | str], ...] = (int, lambda value: f"{value:0{width}d}")
-    fits = (way for way in ways if all(str(way(value)) == text for text, value in spelt.items()))
-    return next(fits, None) if spelt else None
-
-
-def spelling_notes(labels: pd.Series, cure: str) -> list[str]:
+def spelling_notes(labels: pd.Series, where: str) -> list[str]:
     """Return a line for each kind of labels that are probably not spelt as they were meant.
 
-    Args:
-        labels: of the rows that train, as they stand in the table.
-        cure: how to give labels one spelling, as a clause.
+    `labels` are those of the rows that train; they can be corrected in `where`.
     """
-    counts = labels.value_counts()
-    lines = []
+    counts, lines = labels.value_counts(), []
     numbers = {label: number_of(label) for label in counts.index}
     if None not in numbers.values():
-        if named := alike(counts, numbers):
+        if named := _alike(counts, numbers):
             lines.append(f"Spellings of one number count as one class: {named}")
-    elif named := alike(counts, {label: loosened(label) for label in counts.index}):
+    elif named := _alike(counts, {label: _visible(label) for label in counts.index}):
         lines.append(
-            f"Labels that differ only in case, blanks or invisible characters are separate classes:"
-            f" {named}. If they mean the same, {cure}."
+            "Labels that differ only in case, blanks or invisible characters are separate classes: "
+            f"{named}. If they mean the same, give them one spelling in {where}."
         )
     dates = counts[[bool(DATE.fullmatch(label)) for label in counts.index]]
     if len(dates):
         lines.append(
-            f"Labels that a spreadsheet may have changed into dates or powers: "
-            f"{first_names(map(counted, dates.index, dates))}. If they were other names, {cure}."
+            "Labels that a spreadsheet may have changed into dates or powers: "
+            f"{first_names(map(_with_count, dates.index, dates))}. If they were other names, give "
+            f"them one spelling in {where}."
         )
     return lines
 
 
-def loosened(label: str) -> str:
-    """Return a label without case, the kinds of its blanks, and characters that nobody sees."""
+def _visible(label: str) -> str:
+    """Return a label without case, kinds of blanks, and invisible characters."""
     text = unicodedata.normalize("NFKC", label)
     seen = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
     return " ".join(seen.split()).casefold()
 
 
-def alike(counts: pd.Series, keys: dict[str, object]) -> str:
+def _alike(counts: pd.Series, keys: dict[str, object]) -> str:
     """Return the labels that have the same key, with the number of their rows; "" for none."""
     of_key = pd.Series(keys, dtype=object)
     groups = [counts[same.index] for _, same in of_key.groupby(of_key) if len(same) > 1]
-    return first_names(" and ".join(map(counted, each.index, each)) for each in groups)
+    return first_names(" and ".join(map(_with_count, each.index, each)) for each in groups)
 
 
-def counted(label: str, rows: int) -> str:
-    """Return a label, in which nothing is invisible, with the number of its rows."""
-    plain = unicodedata.normalize("NFKC", label) == label
+def _with_count(label: str, rows: int) -> str:
+    plain = unicodedata.normalize("NFKC", label) == label  # else invisible letters are escaped
     return f"{label!r} ({rows} rows)" if plain else f"{label!a} ({rows} rows)"
-
-
-def in_order(classes: Iterable[int | str], layout: Layout) -> list:
-    """Return the classes in the order of the block, or else sorted by value.
-
-    Raises:
-        Problem: the block's order has not just these classes, or the metric needs an order and the
-            classes are words.
-    """
-    by_name = {str(name): name for name in classes}
-    if layout.order:
-        if differing := sorted(by_name.keys() ^ set(layout.order)):
-            raise Problem(
-                f"COMPETITION's order {layout.order} is not of the {len(by_name)} classes: it "
-                f"differs in {', '.join(differing)}."
-            )
-        return [by_name[name] for name in dict.fromkeys(layout.order)]
-    if metric_named(layout.metric).ordinal and not are_numbers(by_name):
-        raise Problem(
-            f"COMPETITION has the metric {layout.metric}, for which the order of the classes "
-            f"counts, but they are words ({', '.join(sorted(by_name)[:9])}): give order, a tuple "
-            "of all classes from the least to the greatest."
-        )
-    if metric_named(layout.metric).ordinal:
-        return [by_name[name] for name in sorted(by_name, key=float)]
-    return sorted(by_name.values())
 
 
 def are_numbers(labels: Iterable[str]) -> bool:
@@ -360,29 +292,51 @@ def are_numbers(labels: Iterable[str]) -> bool:
         return False
 
 
+def ordered_classes(classes: Iterable[int | str], layout: Layout) -> list:
+    """Return the classes in the order of the block, or else sorted by value.
+
+    Raises:
+        Problem: the order is not of these classes, or the metric needs one and they are words.
+    """
+    by_name = {str(name): name for name in classes}
+    if layout.order:
+        if differing := sorted(by_name.keys() ^ set(layout.order)):
+            raise Problem(
+                f"COMPETITION's order {layout.order} is not of the {len(by_name)} classes: it "
+                f"differs in {', '.join(differing)}."
+            )
+        return [by_name[name] for name in dict.fromkeys(layout.order)]
+    if not metric_named(layout.metric).ordinal:
+        return sorted(by_name.values())
+    if not are_numbers(by_name):
+        raise Problem(
+            f"COMPETITION has the metric {layout.metric}, for which the order of the classes "
+            f"counts, but they are words ({', '.join(sorted(by_name)[:9])}): give order, a tuple "
+            "of all classes from the least to the greatest."
+        )
+    return [by_name[name] for name in sorted(by_name, key=float)]
+
+
 def folder_labels(folders: Iterable[str], labels: Iterable[str]) -> dict[str, str]:
-    """Return the label that each class folder is of, without the folders that are of none.
+    """Return the label of each class folder, without the folders that are of none.
 
     A folder 01 is of the label 1 where no label is spelt 01, and no other folder is of that label.
     """
-    known, names = Spellings(sorted(set(labels)), WAYS_OF_LABELS), sorted(set(folders))
+    known, names = Spellings(sorted(set(labels)), LABEL_KEYS), sorted(set(folders))
     of_folder = {name: label for name in names if (label := known.only(name)) is not None}
-    exact = set(of_folder.values()) & set(names)
-    claims = pd.Series(list(of_folder.values()), dtype=object).value_counts()
+    exact, claimed = set(of_folder.values()) & set(names), list(of_folder.values())
     return {
         name: label
         for name, label in of_folder.items()
-        if name == label or (label not in exact and claims[label] == 1)
+        if name == label or (label not in exact and claimed.count(label) == 1)
     }
 
 
 def near_folders(labels: Iterable[str], folders: set[str]) -> dict[str, str]:
-    """Return for labels without a folder what a reason adds: the folders that may be meant."""
-    known = Spellings(sorted(folders), WAYS_OF_LABELS)
-
-    def near(label: str) -> str:
+    """Return for each label without a folder the clause that names folders of nearly its name."""
+    known, near = Spellings(sorted(folders), LABEL_KEYS), {}
+    for label in labels:
         found = [known.names[position] for position in known.find(label)[0]]
         found = found or get_close_matches(label, known.names)
-        return f"; it may be {' or '.join(map(printable, found))}" if found else ""
-
-    return {label: near(label) for label in labels}
+        near[label] = f"; it may be {' or '.join(map(printable, found))}" if found else ""
+    return near

@@ -1,4 +1,4 @@
-"""Photos that are pixels in the columns of tables, or in TFRecords: unpacked once into files."""
+"""Photos that are pixels in tables, or in TFRecords: unpacked once into a folder of files."""
 
 import hashlib
 import json
@@ -17,15 +17,23 @@ import pandas as pd
 from kernelkit.core.problem import Problem
 from kernelkit.data.find import IDS_FILE, list_files, read_table
 from kernelkit.data.layout import Layout, table_file
-from kernelkit.data.names import WAYS_OF_FILES, WAYS_OF_LABELS, Spellings, number_of
+from kernelkit.data.names import FILE_KEYS, LABEL_KEYS, Spellings, number_of
 
-ID = "Id of the photo"
-"""The column of Ids in an unpacked copy's training table."""
+ID = "Id of the photo"  # the column of Ids in an unpacked copy's training table
 FORMAT = 2  # of the unpacked copies: those that another version has left are not used
-BEGINNINGS = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png", b"RIFF": "webp", b"GIF8": "gif"}
+FIRST_BYTES = {b"\xff\xd8\xff": "jpg", b"\x89PNG\r\n\x1a\n": "png", b"RIFF": "webp", b"GIF8": "gif"}
+# The usual ranges of pixels, black to white.
+RANGES = ((0, 1), (-0.5, 0.5), (-1, 1), (0, 255), (-128, 128), (0, 4095), (0, 65535))
+RECORDS = re.compile(r"\.tfrec(?:ord)?s?(?:-\d+-of-\d+)?(?:\.gz|\.zlib)?$", re.I)  # file names
+# Names of the features of records.
+LABELS = ("class", "label", "target", "category")
+IDS = ("id", "image_name", "image_id", "filename")
+PICTURES = ("image", "image/encoded", "img", "photo", "picture", "jpeg")
+
+Value = bytes | int | float
 
 
-def converted(
+def _unpacked_copy(
     folder: Path,
     layout: Layout,
     names: Sequence[str],
@@ -34,13 +42,8 @@ def converted(
 ) -> tuple[Path, Layout]:
     """Return the folder of the unpacked copy below `scratch`, made where it is missing; its layout.
 
-    Args:
-        folder: the competition's.
-        layout: its block.
-        names: the files below the folder that the photos and labels are read from.
-        scratch: gets the copy.
-        convert: gets an empty folder, which it fills with train/ and test/, and the sample
-            submission, None where there is none; returns the training table.
+    Photos and labels are read from the files `names`. `convert` gets an empty folder, which it
+    fills with train/ and test/, and the sample submission if any; it returns the training table.
     """
     copy = replace(
         layout, packed="", train_csv="train.csv", id=ID, train_photos=("train",),
@@ -61,41 +64,43 @@ def converted(
     sample = read_table(folder, layout.sample_csv, scratch) if layout.sample_csv else None
     convert(beside, sample).to_csv(beside / "train.csv", index=False)
     if sample is not None:
-        file = beside / layout.sample_csv
-        file.parent.mkdir(parents=True, exist_ok=True)
-        sample.to_csv(file, index=False)
+        (beside / layout.sample_csv).parent.mkdir(parents=True, exist_ok=True)
+        sample.to_csv(beside / layout.sample_csv, index=False)
     os.replace(beside, target)
     return target, copy
 
 
-def write_photos(folder: Path, photos: Iterable[bytes]) -> list[str]:
-    """Write photos as numbered files into a new folder; return the files' names, in order.
+def _write_photos(folder: Path, photos: Iterable[bytes]) -> list[str]:
+    """Write photos into a new folder; return the files' names, which are numbers, in order.
 
     No file is named after an Id, which may be a path, longer than a name, or what no name may hold.
     """
     folder.mkdir(parents=True)
     names = []
     for number, content in enumerate(photos):
-        names.append(f"{number:06d}.{suffix_of(content)}")
+        names.append(f"{number:06d}.{_suffix_of(content)}")
         (folder / names[-1]).write_bytes(content)
     return names
 
 
-def note_ids(folder: Path, names: Iterable[str], ids: Iterable[str]) -> None:
-    """Note the Id of each photo that `write_photos` has written, by which it is found."""
+def _write_ids(folder: Path, names: Iterable[str], ids: Iterable[str]) -> None:
     text = json.dumps(dict(zip(names, ids, strict=True)))
     (folder / IDS_FILE).write_text(text, encoding="utf-8")
 
 
-def suffix_of(content: bytes) -> str:
+def _suffix_of(content: bytes) -> str:
     """Return the suffix of a picture's format, "" where the bytes are no picture."""
     if content[:2] == b"BM" and int.from_bytes(content[2:6], "little") == len(content):
         return "bmp"
-    return next((kind for start, kind in BEGINNINGS.items() if content.startswith(start)), "")
+    return next((kind for start, kind in FIRST_BYTES.items() if content.startswith(start)), "")
 
 
-RANGES = ((0, 1), (-0.5, 0.5), (-1, 1), (0, 255), (-128, 128), (0, 4095), (0, 65535))
-"""The usual ranges of pixels, black to white."""
+def _id_name(layout: Layout, sample: pd.DataFrame | None) -> str:
+    """Return what the column of Ids is called in the block, or else in the sample submission."""
+    return layout.id or ("Id" if sample is None else sample.columns[0])
+
+
+# ----------------------------------------------------------------------------------- pixels
 
 
 def unpack_pixels(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, Layout]:
@@ -109,28 +114,29 @@ def unpack_pixels(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, La
 
     def convert(target: Path, sample: pd.DataFrame | None) -> pd.DataFrame:
         tables = [read_table(folder, name, scratch) for name in names]
-        pixels = [pixels_of(table, name) for table, name in zip(tables, names, strict=True)]
-        black, white = common_range(pixels, names)
+        pixels = [_pixels_of(table, name) for table, name in zip(tables, names, strict=True)]
+        black, white = _common_range(pixels, names)
         for values in pixels:
             values -= black
             values *= 255 / (white - black)
             values.clip(0, 255, out=values)
-        train = labelled(tables[0], layout, sample)
-        write_pixels(target / "train", pixels[0], train[ID], layout.train_csv)
+        train = tables[0].drop(columns=pixel_columns(tables[0].columns, layout.train_csv))
+        own = Spellings(train.columns, LABEL_KEYS).only(_id_name(layout, sample))
+        if own is None or own == layout.label or not train[own].is_unique:
+            train[ID] = train.index.astype(str)
+        else:
+            train[ID] = train[own]
+        _write_pixels(target / "train", pixels[0], train[ID], layout.train_csv)
         if tests:
-            ids = test_ids(tables[1], tests, layout, sample)
-            write_pixels(target / "test", pixels[1], ids, tests)
+            ids = _test_ids(tables[1], tests, layout, sample)
+            _write_pixels(target / "test", pixels[1], ids, tests)
         return train
 
-    return converted(folder, layout, names, scratch, convert)
+    return _unpacked_copy(folder, layout, names, scratch, convert)
 
 
-def pixel_columns(columns: Sequence[str], name: str) -> list[str]:
-    """Return the columns of pixels, which differ in their numbers alone, in the numbers' order.
-
-    Args:
-        columns: of a table.
-        name: the table's.
+def pixel_columns(columns: Sequence[str], table: str) -> list[str]:
+    """Return a table's columns of pixels, which differ in their numbers alone, in their order.
 
     Raises:
         Problem: several kinds of columns may be the pixels.
@@ -143,19 +149,15 @@ def pixel_columns(columns: Sequence[str], name: str) -> list[str]:
     largest = [kind for kind, found in kinds.items() if len(found) == most]
     if len(largest) > 1 and most > 1:
         raise Problem(
-            f"{name} has {most} columns each of {' and '.join(largest[:5])}: pixels must be the "
+            f"{table} has {most} columns each of {' and '.join(largest[:5])}: pixels must be the "
             "columns of one name, numbered row by row."
         )
     found = kinds[largest[0]] if most > 1 else []
     return sorted(found, key=lambda column: [int(digits) for digits in re.findall(r"\d+", column)])
 
 
-def pixels_of(table: pd.DataFrame, name: str) -> np.ndarray:
-    """Return a table's pixels, float32 [rows, side, side, 1 or 3], NaN where there is no number.
-
-    Raises:
-        Problem: there are not as many as a square has, in grey or in colour.
-    """
+def _pixels_of(table: pd.DataFrame, name: str) -> np.ndarray:
+    """Return pixels, float32 [rows, side, side, 1 or 3], NaN where there is no number."""
     columns = pixel_columns(table.columns, name)
     depth = next((d for d in (1, 3) if math.isqrt(len(columns) // d) ** 2 * d == len(columns)), 0)
     if not columns or not depth:
@@ -169,11 +171,10 @@ def pixels_of(table: pd.DataFrame, name: str) -> np.ndarray:
     return values.reshape(-1, side, side, depth)
 
 
-def common_range(pixels: Sequence[np.ndarray], names: Sequence[str]) -> tuple[float, float]:
+def _common_range(pixels: Sequence[np.ndarray], names: Sequence[str]) -> tuple[float, float]:
     """Return the values of black and of white, of all tables; print a line where not 0 and 255.
 
-    Raises:
-        Problem: tables hold no pixels, differ in their number, or in the range of their values.
+    Tables that differ in the number of pixels or the range of their values are refused.
     """
     spans = []
     for values, name in zip(pixels, names, strict=True):
@@ -183,8 +184,7 @@ def common_range(pixels: Sequence[np.ndarray], names: Sequence[str]) -> tuple[fl
             numbers = [math.prod(each.shape[1:]) for each in (pixels[0], values)]
             raise Problem(f"{names[0]} has {numbers[0]} columns of pixels, {name} {numbers[1]}.")
         spans.append((float(np.nanmin(values)), float(np.nanmax(values))))
-    usual = {usual_range(*span) for span in spans} & {*RANGES}
-    if len(usual) > 1:
+    if len({usual_range(*span) for span in spans} & {*RANGES}) > 1:
         differing = " but ".join(
             f"from {low:g} to {high:g} in {name}"
             for (low, high), name in zip(spans, names, strict=True)
@@ -208,38 +208,21 @@ def usual_range(low: float, high: float) -> tuple[float, float]:
     return min(low, 0), high
 
 
-def labelled(table: pd.DataFrame, layout: Layout, sample: pd.DataFrame | None) -> pd.DataFrame:
-    """Return the training table without pixels, with a column of its own Ids or of row numbers."""
-    train = table.drop(columns=pixel_columns(table.columns, layout.train_csv))
-    known = Spellings(train.columns, WAYS_OF_LABELS).only(id_name(layout, sample))
-    own = known is not None and known != layout.label and train[known].is_unique
-    return train.assign(**{ID: train[known] if own else train.index.astype(str)})
-
-
-def id_name(layout: Layout, sample: pd.DataFrame | None) -> str:
-    """Return what the column of Ids is called in the block, or else in the sample submission."""
-    return layout.id or ("Id" if sample is None else sample.columns[0])
-
-
-def test_ids(
+def _test_ids(
     table: pd.DataFrame, name: str, layout: Layout, sample: pd.DataFrame | None
 ) -> pd.Series:
     """Return the Id of each row of the test table, from its own column of them.
 
-    A table without such a column has the Ids in their order where they are numbers in a row, such
-    as 1 to 28000; a line says so.
-
-    Raises:
-        Problem: the Ids are unknown.
+    A table without such a column has the Ids in their order where they are numbers in a row.
     """
     pixels = set(pixel_columns(table.columns, name))
     others = [column for column in table.columns if column not in pixels]
-    known = Spellings(others, WAYS_OF_LABELS).only(id_name(layout, sample))
+    known = Spellings(others, LABEL_KEYS).only(_id_name(layout, sample))
     if known or sample is None:
         return table[known] if known else pd.Series(table.index.astype(str))
     ids = sample.iloc[:, 0]
     for column in others:
-        values = Spellings(table[column], WAYS_OF_FILES)
+        values = Spellings(table[column], FILE_KEYS)
         if table[column].is_unique and all(values.find(Id)[0] for Id in ids):
             return table[column]
     if len(table) != len(sample):
@@ -258,7 +241,7 @@ def test_ids(
     return pd.Series([of_number[first + row] for row in range(len(table))])
 
 
-def write_pixels(folder: Path, pixels: np.ndarray, ids: pd.Series, name: str) -> None:
+def _write_pixels(folder: Path, pixels: np.ndarray, ids: pd.Series, name: str) -> None:
     """Write pixels, 0 to 255, as PNGs, without the rows in which one is NaN; a line names those."""
     blank = np.isnan(pixels).any(axis=(1, 2, 3))
     if blank.any():
@@ -268,17 +251,11 @@ def write_pixels(folder: Path, pixels: np.ndarray, ids: pd.Series, name: str) ->
             f"{row + 2}: they count as rows without a photo."
         )
     pictures = np.uint8(np.round(pixels[~blank]))[..., ::-1]
-    files = write_photos(folder, (cv2.imencode(".png", each)[1].tobytes() for each in pictures))
-    note_ids(folder, files, ids[~blank])
+    files = _write_photos(folder, (cv2.imencode(".png", each)[1].tobytes() for each in pictures))
+    _write_ids(folder, files, ids[~blank])
 
 
-RECORDS = re.compile(r"\.tfrec(?:ord)?s?(?:-\d+-of-\d+)?(?:\.gz|\.zlib)?$", re.I)
-"""What the names of files of records end with."""
-LABELS = ("class", "label", "target", "category")
-IDS = ("id", "image_name", "image_id", "filename")
-PICTURES = ("image", "image/encoded", "img", "photo", "picture", "jpeg")
-
-Value = bytes | int | float
+# ---------------------------------------------------------------------------------- records
 
 
 def unpack_records(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, Layout]:
@@ -287,86 +264,70 @@ def unpack_records(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, L
     Raises:
         Problem: there are no records, they are damaged, or one lacks a picture, a label or an Id.
     """
-    train, test = (files_of(folder, places) for places in (layout.train_photos, layout.test_photos))
-    if not train or (layout.test_photos and not test):
-        lacking = layout.test_photos if train else layout.train_photos
-        raise Problem(
-            f"{folder} has no TFRecords in {' or '.join(lacking)}: download them again, or name "
-            "other places in the block COMPETITION."
-        )
-    label = layout.label if isinstance(layout.label, str) else ""
+    files = {}
+    for part, places in (("train", layout.train_photos), ("test", layout.test_photos)):
+        paths = [
+            path
+            for place in map(folder.joinpath, places)
+            for path in ([place] if place.is_file() else map(Path, list_files(place)["path"]))
+        ]
+        files[part] = sorted(path for path in paths if RECORDS.search(path.name))
+        if places and not files[part]:
+            raise Problem(
+                f"{folder} has no TFRecords in {' or '.join(places)}: download them again, or name "
+                "other places in the block COMPETITION."
+            )
+    labels = (layout.label if isinstance(layout.label, str) else "", *LABELS)
 
     def convert(target: Path, sample: pd.DataFrame | None) -> pd.DataFrame:
-        ids = (layout.id, id_name(layout, sample), *IDS)
-        if test:
-            write_records(test, target / "test", {ID: ids})
-        more = {"group": (layout.group,)} if layout.group else {}
-        wanted = {"label": (label, *LABELS), **more}
-        return write_records(train, target / "train", wanted, ids)
+        ids = (layout.id, _id_name(layout, sample), *IDS)
+        if files["test"]:
+            _write_records(files["test"], target / "test", {ID: ids})
+        group = {"group": (layout.group,)} if layout.group else {}
+        return _write_records(files["train"], target / "train", {"label": labels, **group}, ids)
 
-    names = [str(file.relative_to(folder)) for file in (*train, *test)]
-    target, copy = converted(folder, layout, names, scratch, convert)
+    names = [str(file.relative_to(folder)) for part in files.values() for file in part]
+    target, copy = _unpacked_copy(folder, layout, names, scratch, convert)
     return target, replace(copy, label="label", group="group" if layout.group else "")
 
 
-def files_of(folder: Path, places: Sequence[str]) -> list[Path]:
-    """Return the files of records in some places below a folder, each a folder or a file."""
-    files = [
-        str(path)
-        for place in places
-        for path in (
-            [folder / place] if (folder / place).is_file() else list_files(folder / place)["path"]
-        )
-    ]
-    return [Path(path) for path in sorted(files) if RECORDS.search(path)]
-
-
-def write_records(
+def _write_records(
     files: list[Path], target: Path, wanted: dict[str, Sequence[str]], ids: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Write the pictures of records, and note their Ids.
+    """Write the pictures of records, and their Ids; return a row a record, all str.
 
-    Args:
-        files: of records.
-        target: the new folder of the pictures.
-        wanted: for each column the names of the features of which the first counts.
-        ids: the features of the Id that a record may have; without it, or where two have the same
-            one, a record's Id is its number.
-
-    Returns:
-        A row a record: the Id and what is wanted, all str.
+    The first feature of the names `wanted` for each column counts. An Id is the first feature of
+    `ids`; without it, or where two records have the same one, their numbers.
     """
     rows: list[dict[str, str]] = []
 
     def pictures() -> Iterator[bytes]:
-        for where, features in examples(files):
-            row = {column: feature_of(features, names, where) for column, names in wanted.items()}
+        for where, features in _examples(files):
+            row = {column: _feature_of(features, names, where) for column, names in wanted.items()}
             if lacking := [column for column, value in row.items() if value is None]:
-                names = ", ".join(features)
-                what = " or ".join(name for name in wanted[lacking[0]] if name)
-                raise Problem(f"{where} has no {what} among its features ({names}).")
-            if ids and (own := feature_of(features, ids, where)) is not None:
+                raise Problem(
+                    f"{where} has no {' or '.join(filter(None, wanted[lacking[0]]))} among its "
+                    f"features ({', '.join(features)})."
+                )
+            if ids and (own := _feature_of(features, ids, where)) is not None:
                 row[ID] = own
             rows.append(row)
-            yield picture_of(features, where)
+            yield _picture_of(features, where)
 
-    names = write_photos(target, pictures())
+    names = _write_photos(target, pictures())
     table = pd.DataFrame(rows, columns=[*dict.fromkeys([ID, *wanted])])
     if ids and (table[ID].isna().any() or table[ID].duplicated().any()):
         table[ID] = table.index.astype(str)
-    note_ids(target, names, table[ID])
+    _write_ids(target, names, table[ID])
     return table
 
 
-def feature_of(features: dict[str, list[Value]], names: Sequence[str], where: str) -> str | None:
+def _feature_of(features: dict[str, list[Value]], names: Sequence[str], where: str) -> str | None:
     """Return the value of the first feature that a record has of several names, as text.
 
     Several numbers of which one is 1 and the others are 0 are a one-hot code: the position of 1.
-
-    Raises:
-        Problem: it is several values, or no text.
     """
-    known = Spellings(features, WAYS_OF_LABELS)
+    known = Spellings(features, LABEL_KEYS)
     name = next((found for name in names if name and (found := known.only(name))), None)
     if name is None:
         return None
@@ -379,35 +340,21 @@ def feature_of(features: dict[str, list[Value]], names: Sequence[str], where: st
             f"{where} has {len(values)} values ({shown}{', ...' * (len(values) > 5)}) in {name}, "
             "not one, nor a one-hot code of 0 and a single 1: only one label a photo is supported."
         )
-    return text_of(values[0], f"{where} has in {name}")
+    if not isinstance(value := values[0], bytes):
+        if not float(value).is_integer():
+            raise Problem(f"{where} has in {name} the fraction {value:g}, which is no label.")
+        return str(int(value))
+    text = value.rstrip(b"\0").decode(errors="replace")  # writers of fixed sizes fill up with 0
+    if "\0" in text or "\N{REPLACEMENT CHARACTER}" in text:
+        raise Problem(f"{where} has in {name} bytes that are no text in UTF-8.")
+    return text
 
 
-def text_of(value: Value, where: str) -> str:
-    """Return a feature's value as text.
-
-    Raises:
-        Problem: it is bytes that are no text, or a fraction.
-    """
-    if isinstance(value, bytes):
-        text = value.rstrip(b"\0").decode(errors="replace")  # writers of fixed sizes fill up with 0
-        if "\0" in text or "\N{REPLACEMENT CHARACTER}" in text:
-            raise Problem(f"{where} bytes that are no text in UTF-8.")
-        return text
-    if not float(value).is_integer():
-        raise Problem(f"{where} the fraction {value:g}, which is no label.")
-    return str(int(value))
-
-
-def picture_of(features: dict[str, list[Value]], where: str) -> bytes:
-    """Return the one picture of a record.
-
-    Raises:
-        Problem: it has none, or several of which none has a usual name.
-    """
+def _picture_of(features: dict[str, list[Value]], where: str) -> bytes:
     found = {
         name: values[0]
         for name, values in features.items()
-        if len(values) == 1 and isinstance(values[0], bytes) and suffix_of(values[0])
+        if len(values) == 1 and isinstance(values[0], bytes) and _suffix_of(values[0])
     }
     named = [name for name in PICTURES if name in found] or list(found)
     if not named:
@@ -420,19 +367,15 @@ def picture_of(features: dict[str, list[Value]], where: str) -> bytes:
     return found[named[0]]
 
 
-def examples(files: list[Path]) -> Iterator[tuple[str, dict[str, list[Value]]]]:
-    """Yield where each record is and the values of its features, by their names.
-
-    Raises:
-        Problem: a file is damaged.
-    """
+def _examples(files: list[Path]) -> Iterator[tuple[str, dict[str, list[Value]]]]:
+    """Yield where each record is and the values of its features, by their names."""
     import tensorflow as tf  # which nothing else here needs
     from google.protobuf.message import DecodeError  # which TensorFlow brings
 
     for file in files:
         number = 0
         try:
-            for raw in tf.data.TFRecordDataset(str(file), compression(file)).as_numpy_iterator():
+            for raw in tf.data.TFRecordDataset(str(file), _compression(file)).as_numpy_iterator():
                 number += 1
                 given = tf.train.Example.FromString(raw).features.feature
                 kinds = {name: feature.WhichOneof("kind") for name, feature in given.items()}
@@ -447,7 +390,7 @@ def examples(files: list[Path]) -> Iterator[tuple[str, dict[str, list[Value]]]]:
             raise Problem(f"{file} holds no records: download it again.")
 
 
-def compression(file: Path) -> str:
+def _compression(file: Path) -> str:
     """Return how a file of records is compressed, as TensorFlow calls it: "", GZIP or ZLIB.
 
     Where it is not, it begins with the length of the first record, which the file holds.

@@ -47,10 +47,10 @@ def find_photos(source: Path, scratch: Path) -> pd.DataFrame:
     if source.suffix.lower() == ".csv":
         return _listed(source)
     if source.suffix.lower() == ".zip":
-        source, _ = unpack(source, scratch, lambda name: True)
+        source = unpack(source, scratch)
     if source.is_file():
         return pd.DataFrame({"file": [source.name], "path": [str(source)]})
-    found = photos_in(list_files(source).assign(packed=0)).rename(columns={"name": "file"})
+    found = photos_in(list_files(source)).rename(columns={"name": "file"})
     if found.empty:
         raise Problem(f"--predict {source} holds no photo: give a folder, a zip, a photo or a CSV.")
     return found[["file", "path"]].reset_index(drop=True)

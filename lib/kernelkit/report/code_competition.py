@@ -158,7 +158,7 @@ def as_many(
 
     The arguments are those of `read_tests`, and the real sample submission.
     """
-    paths = find_photos(data, layout.train_photos, scratch, lambda name: False)["path"]
+    paths = find_photos(data, layout.train_photos, scratch)["path"]
     ids = [f"{number:07d}" for number in range(count)]
     test = pd.DataFrame({"Id": ids, "path": np.resize(paths.to_numpy(object), count)})
     empty = dict.fromkeys(sample.columns[1:], "0")

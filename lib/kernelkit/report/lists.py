@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from kernelkit.data.exclude import with_marks
+from kernelkit.data.tables import with_marks
 from kernelkit.report.figuring import (
     class_table,
     conflicts,

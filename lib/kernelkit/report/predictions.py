@@ -13,7 +13,7 @@ from kernelkit.core.files import numbered, scratch_folder, write_atomically
 from kernelkit.core.problem import Problem
 from kernelkit.core.tables import read_csv
 from kernelkit.data.layout import Layout
-from kernelkit.data.names import WAYS_OF_FILES, Spellings
+from kernelkit.data.names import FILE_KEYS, Spellings
 from kernelkit.data.submission import fill
 from kernelkit.predict.apply import (
     as_tuples,
@@ -124,7 +124,7 @@ def submission_of(
     """
     table, layout = read_csv(sample), Layout(**as_tuples(model.layout))
     readable = photos.loc[photos["reason"] == "", "file"]
-    spellings = Spellings(readable, WAYS_OF_FILES)
+    spellings = Spellings(readable, FILE_KEYS)
     rows = np.tile(np.float32(model.frequencies), (len(table), 1))
     missing = 0
     for number, Id in enumerate(table.iloc[:, 0]):

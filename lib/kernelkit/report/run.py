@@ -16,8 +16,8 @@ from kernelkit.core.boundary import doing
 from kernelkit.core.contract import MemberMetrics, Metrics, read_metrics, write_metrics
 from kernelkit.core.progress import clock_text
 from kernelkit.data.batches import make_iterator
-from kernelkit.data.exclude import with_marks
 from kernelkit.data.layout import Layout
+from kernelkit.data.tables import with_marks
 from kernelkit.predict.calibration import expected_calibration_error
 from kernelkit.predict.label_issues import find_label_issues
 from kernelkit.predict.saved_model import write_model

@@ -166,7 +166,8 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         Problem: the competition is not there, or its layout can't be told or is not supported.
     """
     from kernelkit.core.metrics import metric_named
-    from kernelkit.data.infer_layout import Source, propose  # imports OpenCV
+    from kernelkit.data.infer_labels import Source
+    from kernelkit.data.infer_layout import propose  # imports OpenCV
 
     slug = competition_slug(arguments.slug or context.project.competition)
     if not slug:

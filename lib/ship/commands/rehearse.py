@@ -119,7 +119,7 @@ def own_competition(
     """
     from kernelkit.data.find import (
         list_files,  # these import pandas
-        opened,
+        open_competition,
     )
     from kernelkit.data.infer_layout import layout_of
 
@@ -130,7 +130,7 @@ def own_competition(
         return dataclasses.replace(layout, slug=block.slug)
 
     with contextlib.redirect_stdout(sys.stderr):  # the kernel says the same in its log
-        data = opened(data, scratch)
+        data = open_competition(data, scratch)
         layout = block_of(data)
         links = any(path.is_symlink() for path in data.rglob("*"))
         if links or not layout.sample_csv:
