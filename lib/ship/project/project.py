@@ -97,7 +97,7 @@ class Project:
         """
         name = self.kernel_metadata.get("code_file") or "kernel.py"
         if isinstance(name, str) and stays_inside(name):
-            file = self.root / (Path(name).name if self.home else name)
+            file = self.root / name
             if file.is_file():
                 return file
         raise Problem(f'"code_file" in {KERNEL_METADATA} names {name!r}, which is not there.')
