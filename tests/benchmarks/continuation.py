@@ -22,8 +22,9 @@ sys.path.insert(0, str(REPOSITORY / "lib"))
 
 from loopback.server import Loopback  # noqa: E402
 from sample.competition import draw_competition  # noqa: E402 - found in lib/
-from ship.commands.rehearse import SAMPLE_SETTINGS, copy_project, environment_of  # noqa: E402
+from ship.commands.rehearse import SAMPLE_SETTINGS, environment_of  # noqa: E402
 from ship.ledger import Ledger  # noqa: E402
+from ship.project.frozen import copy_project  # noqa: E402
 from ship.project.project import Project  # noqa: E402
 
 SESSIONS = 12  # at most
@@ -54,7 +55,7 @@ def main() -> None:
     ]
     with tempfile.TemporaryDirectory() as folder:
         work, before = Path(folder), []
-        project = copy_project(Project(REPOSITORY), work / "project")
+        project = Project(copy_project(Project(REPOSITORY), work / "project").root)
         draw_competition(work / "competition", solution=work / "solution.csv")
         competitions = {project.competition: (work / "competition", work / "solution.csv")}
         allowed = {"daily_submissions": SESSIONS}

@@ -9,7 +9,6 @@ import pytest
 
 from kernelkit.core.packages import packages_hash
 from kernelkit.core.problem import Problem
-from ship.commands.rehearse import copy_project
 from ship.project import hashes
 from ship.project.contents import (
     all_files,
@@ -19,6 +18,7 @@ from ship.project.contents import (
     not_sent,
     upload_files,
 )
+from ship.project.frozen import changed_files, copy_project
 from ship.project.hashes import HASHES, Hashes
 from ship.project.project import Project
 from shipping import SENT, make_project
@@ -50,6 +50,23 @@ def test_a_rehearsal_takes_no_local_package_along(lib, tmp_path):
         "photos",
         "weights",
     ]
+
+
+def test_a_copy_of_a_project_does_not_change_with_it(lib, tmp_path):
+    project = Project(lib.parent)
+    metadata = project.root / "kernel-metadata.json"
+    values = json.loads(metadata.read_text()) | {"code_file": "src/kernel.py"}
+    metadata.write_text(json.dumps(values))
+    (project.root / "src").mkdir()
+    (project.root / "kernel.py").rename(project.root / "src" / "kernel.py")
+    copy = copy_project(Project(lib.parent), tmp_path / "copy")
+    assert changed_files(copy, project) == []
+    for file in ("src/kernel.py", "lib/photos/__init__.py"):
+        with (project.root / file).open("a") as edited:  # in place, as some editors do
+            edited.write("\nX = 1\n")
+    assert changed_files(copy, project) == ["lib/photos/__init__.py", "src/kernel.py"]
+    assert not copy.code.read_text().endswith("X = 1\n")
+    assert copy.runs == project.runs
 
 
 def test_the_kernel_is_asked_for_its_settings_beside_the_uploaded_code(lib):

@@ -110,7 +110,7 @@ def test_without_write_nothing_is_written(dogs):
     assert all("sample_submission" in path or "zip" in path for path in fetched)
     refused = dogs.ship("init", slug, "--write")
     assert refused.status == 1
-    assert "decide with --set what could not be told: which of cat and dog" in refused.sentence
+    assert "decide with --set what is unknown: which of cat and dog" in refused.sentence
     assert {path: path.read_bytes() for path in dogs.project.glob("*.*")} == before
     wrong = dogs.ship("init", slug, "--set", "colour=red")
     assert "a block has no field colour; it has group, id," in wrong.sentence

@@ -10,13 +10,10 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import importlib.util
-import math
 import shutil
-import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 
 from packaging.version import Version
 
@@ -60,7 +57,6 @@ class GpuTime:
     allowed: float
     left: float
     renewed: str  # the time of its renewal, "" when Kaggle does not tell
-    renewed_in: float = math.inf  # the seconds until then, by this machine's clock
 
     @property
     def until(self) -> str:
@@ -77,7 +73,6 @@ def gpu_time(context: Context) -> GpuTime:
     Raises:
         Concern: Kaggle does not tell.
     """
-    quota, answer = {}, {}
     with _only_informing(), contextlib.suppress(ArgumentTypeError):
         answer = context.remote.quota()
         quota = answer.get("gpuQuota") or {}
@@ -88,10 +83,7 @@ def gpu_time(context: Context) -> GpuTime:
         if "totalTimeAllowed" in quota:
             text = answer.get("quotaRefreshTime") or ""
             renewed = f"{text[:16].replace('T', ' ')} UTC" if text else ""
-            seconds = math.inf
-            with contextlib.suppress(ValueError, TypeError):
-                seconds = datetime.fromisoformat(text).timestamp() - time.time()
-            return GpuTime(total, max(0.0, total - used - reserved), renewed, seconds)
+            return GpuTime(total, max(0.0, total - used - reserved), renewed)
     raise Concern("Kaggle gives no GPU quota: see https://www.kaggle.com/settings")
 
 
@@ -113,10 +105,8 @@ def _only_informing() -> Iterator[None]:
     """Turn a refusal or a missing answer into a Concern, where no step depends on the answer."""
     try:
         yield
-    except (Refused, Unavailable) as problem:
-        raise Concern(str(problem)) from None
     except Problem as problem:
-        if "(403)" in str(problem):
+        if isinstance(problem, Refused | Unavailable) or "(403)" in str(problem):
             raise Concern(str(problem)) from None
         raise
 
@@ -155,15 +145,17 @@ def _credentials(context: Context, settings: Settings) -> str:
 
 
 def _kernel_metadata(context: Context, settings: Settings) -> str:
-    if errors := kernel_metadata_errors(context.project.kernel_metadata, context.project):
+    values = context.project.kernel_metadata
+    if errors := kernel_metadata_errors(values, context.project):
         raise Fault(f"{KERNEL_METADATA}: {'; '.join(errors)}")
-    return f"{context.project.kernel_metadata['title']!r}, {context.project.competition}"
+    return f"{values['title']!r}, {context.project.competition}"
 
 
 def _dataset_metadata(context: Context, settings: Settings) -> str:
-    if errors := dataset_metadata_errors(context.project.dataset_metadata):
+    values = context.project.dataset_metadata
+    if errors := dataset_metadata_errors(values):
         raise Fault(f"{DATASET_METADATA}: {'; '.join(errors)}")
-    return f"{context.project.dataset_metadata['title']!r}"
+    return repr(values["title"])
 
 
 def _kernel(context: Context, settings: Settings) -> str:

@@ -12,7 +12,7 @@ from slugify import slugify
 from ImageDataAugmentor.files import is_photo, lies_in_clutter
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
-from ship.command_line import parse_settings
+from ship.command_line import Parser, parse_settings
 from ship.commands import fetch
 from ship.commands.submission import MOST_LISTED, download_table
 from ship.context import Context
@@ -24,12 +24,9 @@ from ship.project.script import with_block
 if TYPE_CHECKING:
     import pandas as pd  # takes half a second, so only what reads a table imports it
 
-LARGEST_TABLE = 300_000_000
-"""Bytes of a CSV that is downloaded."""
-LONGEST_TITLE = 45
-"""Letters of the kernel's title; Kaggle takes 50, and " lib" follows for the dataset."""
-HIDDEN = 20
-"""Rows of a sample submission below which the test set is probably hidden."""
+LARGEST_TABLE = 300_000_000  # bytes of a CSV that is downloaded
+LONGEST_TITLE = 45  # of the 50 letters that Kaggle takes; " lib" follows for the dataset
+HIDDEN = 20  # rows of a sample submission below which the test set is probably hidden
 
 
 class Files:
@@ -41,21 +38,21 @@ class Files:
         self.context, self.slug = context, slug
         listed = context.remote.data_files(slug, MOST_LISTED + 1)
         self.complete = len(listed) <= MOST_LISTED
-        listed = [
-            (n, size) for n, size in listed if fetch.inside(Path(), n) and not lies_in_clutter(n)
-        ]
-        self.sizes = dict(listed)
+        self.sizes = {
+            name: size
+            for name, size in listed
+            if fetch.inside(Path(), name) and not lies_in_clutter(name)
+        }
         self.names = list(self.sizes)
         self.unknown: list[str] = []
-        zips = [n for n in self.names if re.search(r"(?<!\.csv)\.zip$", n, re.I)]
-        for name in zips:
+        for name in [n for n in self.sizes if re.search(r"(?<!\.csv)\.zip$", n, re.I)]:
             try:
                 inside = context.remote.call("zip_names", name, competition=slug, name=name)
                 self.names += [f"{name}/{one}" for one in inside if not lies_in_clutter(one)]
             except CredentialsRefused:
                 raise
             except Problem as problem:
-                self.unknown.append(f"what {name} holds ({problem})")
+                self.unknown.append(f"the files in {name} ({problem})")
         head = f"{only_zip(list(self.sizes))}/"
         inside = [name[len(head) :] for name in self.names if name.startswith(head)]
         self.names = inside if holds_tables(inside) else self.names
@@ -77,22 +74,22 @@ class Files:
         return read_csv(kept)
 
 
-def told_by_kaggle(context: Context, slug: str) -> tuple[str, list[str], list[str]]:
-    """Return the row of METRICS of a competition, what to say of its evaluation, and doubts."""
-    from kernelkit.core.metrics import METRICS, metric_called  # imports scikit-learn
+def metric_at_kaggle(context: Context, slug: str) -> tuple[str, list[str], list[str]]:
+    """Return the row of METRICS of a competition, notes on its evaluation, and doubts."""
+    from kernelkit.core.metrics import METRICS, metric_called
 
     try:
-        told = context.remote.competition(slug)
+        known = context.remote.competition(slug)
     except (Refused, Unavailable) as problem:
         return "", [f"the metric: Kaggle does not tell it ({problem})"], []
-    evaluation = str(told.get("evaluationMetric") or "")
+    evaluation = str(known.get("evaluationMetric") or "")
     metric, notes, doubts = metric_called(evaluation), [], []
     if not metric:
         doubts.append(
             f"the metric: Kaggle calls it {evaluation!r}, which is not surely one of "
             f"{', '.join(METRICS)}; decide `metric`, if one of them is near enough"
         )
-    if told.get("isKernelsSubmissionsOnly"):
+    if known.get("isKernelsSubmissionsOnly"):
         notes.append(
             "how to submit: this is a code competition, to which only a kernel's version is "
             "submitted (`ship submit --code`). Where Kaggle runs it again on a hidden test set, "
@@ -123,47 +120,36 @@ def metadata_for(context: Context, slug: str) -> dict[str, dict[str, Any]]:
 
 
 def show(context: Context, proposal, unknown: list[str], metadata: dict) -> None:
-    """Print what is proposed, how the first rows are understood, and what could not be told."""
-    say(proposal.layout.block(), result=True)
-    for note in proposal.notes:
-        say(f"  {note}", result=True)
-    say("the first training rows as they are understood:", result=True)
+    """Print the proposal, how it reads the first rows, and what remains unknown."""
+    lines = [proposal.layout.block(), *(f"  {note}" for note in proposal.notes)]
+    lines.append("the first training rows as they are understood:")
     for row in proposal.rows.to_dict("records"):
         group = f", {proposal.layout.group} {row['group']}" if row["group"] else ""
-        say(f"  {row['photo'] or row['Id']}: {row['label']}{group}", result=True)
-    for name, values in metadata.items():
-        before = json.loads((context.project.root / name).read_text(encoding="utf-8"))
+        lines.append(f"  {row['photo'] or row['Id']}: {row['label']}{group}")
+    present = (context.project.kernel_metadata, context.project.dataset_metadata)
+    for (name, values), before in zip(metadata.items(), present, strict=True):
         changed = {k: v for k, v in values.items() if before.get(k) != v}
-        lines = [
-            f"  {k}: {json.dumps(before.get(k))} -> {json.dumps(v)}" for k, v in changed.items()
-        ]
-        say("\n".join([f"{name}:", *lines] if lines else [f"{name} stays as it is"]), result=True)
-    if unknown:
-        say("what could not be told:", result=True)
-        for one in unknown:
-            say(f"  {one}", result=True)
+        lines.append(f"{name}:" if changed else f"{name} stays as it is")
+        for field, value in changed.items():
+            lines.append(f"  {field}: {json.dumps(before.get(field))} -> {json.dumps(value)}")
+    lines += ["unknown:", *(f"  {one}" for one in unknown)] if unknown else []
+    say("\n".join(lines), result=True)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Add the arguments of `ship init`."""
-    parser.add_argument(
-        "slug", nargs="?", help="the competition's name in its address (the metadata's)"
-    )
-    parser.add_argument("--write", action="store_true", help="write the block and the metadata")
-    parser.add_argument(
-        "--set",
-        action="append",
-        metavar="FIELD=VALUE",
-        default=argparse.SUPPRESS,
-        help="decide a field of the block, such as positive=dog (repeat it)",
-    )
+    help = "the competition's name in its address (the metadata's)"
+    parser.add_argument("slug", nargs="?", help=help)
+    parser.switch("--write", "write the block and the metadata")
+    help = "decide a field of the block, such as positive=dog (repeat it)"
+    parser.add_argument("--set", action="append", metavar="FIELD=VALUE", help=help)
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Propose the kernel's block and the metadata of a competition.
 
     Raises:
-        Problem: the competition is not there, or its layout can't be told or is not supported.
+        Problem: the competition is not there, or its layout is in doubt or not supported.
     """
     from kernelkit.core.metrics import metric_named
     from kernelkit.data.infer_labels import Source
@@ -177,7 +163,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         )
     context.doing(f"reading the files of {slug}")
     files = Files(context, slug)
-    metric, unknown, doubts = told_by_kaggle(context, slug)
+    metric, unknown, doubts = metric_at_kaggle(context, slug)
     given = parse_settings(arguments.set or [])
     if "metric" in given:
         metric_named(given["metric"])
@@ -186,7 +172,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         photos = [name for name in files.names if is_photo(name)]
         proposal = propose(Source(files.names, photos, files.table, slug, metric, given))
     except Problem as problem:
-        more = f" (it can't be told {'; '.join(files.unknown)})" if files.unknown else ""
+        more = f" (unknown: {'; '.join(files.unknown)})" if files.unknown else ""
         raise Problem(f"{slug}: {str(problem).rstrip('.')}{more}. Nothing is proposed.") from None
     doubts += proposal.doubts
     unknown += files.unknown + doubts
@@ -201,7 +187,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     if not arguments.write or context.dry_run:
         return say("nothing is written: `--write` writes the block and both files", result=True)
     if doubts:
-        raise Problem(f"decide with --set what could not be told: {doubts[0]}.")
+        raise Problem(f"decide with --set what is unknown: {doubts[0]}.")
     script = context.project.code
     write_atomically(script, with_block(script, proposal.layout))
     for name, values in metadata.items():

@@ -7,7 +7,6 @@ The results of the run stay in runs/rehearsal.
 
 import argparse
 import contextlib
-import dataclasses
 import os
 import shlex
 import shutil
@@ -17,6 +16,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,83 +24,42 @@ from kernelkit.core.files import numbered
 from kernelkit.core.problem import Problem
 from kernelkit.data.layout import Layout
 from kernelkit.report.writing import note_score
-from sample.layouts import LAYOUTS, Drawn
-from ship.command_line import one_of, parse_settings
+from sample.layouts import LAYOUTS
+from ship.command_line import Parser, one_of, parse_settings
 from ship.commands.fetch import REPORT, SUBMISSION
-from ship.ledger import REHEARSAL, Ledger, settings_text
+from ship.ledger import REHEARSAL, Ledger, Run, settings_text
 from ship.output import emit_json, say
-from ship.project.contents import all_files, copy_files
-from ship.project.project import DATASET_METADATA, KERNEL_METADATA, Project
+from ship.project.contents import copy_files
+from ship.project.frozen import copy_project
+from ship.project.project import Project
 from ship.project.script import has_block, read_block, with_block
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SAMPLE = "sample_submission.csv"
-USER = "you"
-"""The name of the user in a rehearsal."""
-PACE = {"SHIP_POLL": "0.5", "SHIP_POLL_MAX": "2", "SHIP_PROVE": "20"}
+USER = "you"  # the name of the user in a rehearsal
+TIMEOUTS = {"SHIP_POLL": "0.5", "SHIP_POLL_MAX": "2", "SHIP_PROVE": "20"}
 SAMPLE_SETTINGS = {"recipe": "dry"}
-LAYOUT_SETTINGS = {"epochs": "4"}  # enough to show that a layout is understood
+LAYOUT_SETTINGS = {"recipe": "dry", "epochs": "4"}  # enough to show that a layout is understood
 OWN_DATA_SETTINGS = {"recipe": "dry", "limit": "60"}
 
 
-def copy_project(project: Project, target: Path) -> Project:
-    """Copy the kernel, its metadata and what may be uploaded of lib/ into a new folder."""
-    target.mkdir(parents=True)
-    for file in (project.code, project.root / KERNEL_METADATA, project.root / DATASET_METADATA):
-        shutil.copy2(file, target / file.name)
-    copy_files(all_files(project.lib), target / "lib")
-    return Project(target)
+@dataclass
+class Competition:
+    """What the loopback Kaggle offers as a competition."""
+
+    slug: str
+    data: Path  # the folder of its files
+    solution: Path  # the CSV of the test photos' labels
+    metric: tuple[str, str] | None = None  # row of METRICS, and its name; None is the loopback's
 
 
-@contextlib.contextmanager
-def workplace(keep: Path | None) -> Iterator[Path]:
-    """Give a temporary folder, or the new one that is to be kept.
-
-    Raises:
-        Problem: the folder to be kept is not empty.
-    """
-    if keep is None:
-        with tempfile.TemporaryDirectory(prefix="rehearsal-", ignore_cleanup_errors=True) as folder:
-            yield Path(folder)
-    elif keep.exists() and any(keep.iterdir()):
-        raise Problem(f"{keep} is not empty: name a new folder with --keep.")
-    else:
-        keep.mkdir(parents=True, exist_ok=True)
-        yield keep.resolve()
-
-
-def competition_data(arguments: argparse.Namespace, work: Path) -> tuple[Path, Path]:
-    """Return the competition's folder and the CSV of its test labels; draw them unless named.
-
-    Raises:
-        Problem: a layout is named beside --data, only one of --data and --solution is given, or one
-            does not exist.
-    """
-    if arguments.layout and arguments.data:
-        raise Problem("--layout draws a competition, --data has one: give one of them.")
-    if bool(arguments.data) != bool(arguments.solution):
-        raise Problem("--data and --solution go together: the photos, and the test set's labels.")
-    if arguments.data:
-        if not (arguments.data.is_dir() or zipfile.is_zipfile(arguments.data)):
-            raise Problem(
-                f"--data takes a competition's folder or zip, and {arguments.data} is none."
-            )
-        if not arguments.solution.is_file():
-            raise Problem(f"--solution takes a CSV file, and {arguments.solution} is none.")
-        return arguments.data, arguments.solution
-    from sample.competition import draw_competition
-
-    name = arguments.layout or "home"
-    say("drawing a small competition")
-    solution = work / "solution.csv"
-    draw_competition(work / "competition", *LAYOUTS[name].photos, solution=solution, layout=name)
-    return work / "competition", solution
+# --- a competition of a person's own ---
 
 
 def own_competition(
-    project: Project, data: Path, solution: Path, given: dict[str, str], work: Path
+    project: Project, data: Path, solution: Path, decided: dict[str, str], work: Path
 ) -> tuple[Path, Layout]:
     """Return a folder that is mounted as a competition of one's own, and the block that reads it.
 
@@ -111,91 +70,49 @@ def own_competition(
         project: a copy, whose kernel may be changed.
         data: the folder, or the zip of it; it is not changed.
         solution: the CSV of the test photos' labels, which may lie in the folder.
-        given: fields of the block that a person has decided.
-        work: gets what is unpacked or copied.
+        decided: fields of the block that a person has decided.
+        work: gets the files that are unpacked or copied.
 
     Raises:
-        Problem: the folder's layout can't be told without doubt.
+        Problem: the folder's layout is in doubt.
     """
-    from kernelkit.data.find import (
-        list_files,  # these import pandas
-        open_competition,
-    )
+    from kernelkit.data.find import list_files, open_competition  # these import pandas
     from kernelkit.data.infer_layout import layout_of
 
     scratch, block = work / "scratch", read_block(project.code)
-
-    def block_of(folder: Path) -> Layout:
-        layout = layout_of(folder, block, scratch, given)
-        return dataclasses.replace(layout, slug=block.slug)
-
     with contextlib.redirect_stdout(sys.stderr):  # the kernel says the same in its log
         data = open_competition(data, scratch)
-        layout = block_of(data)
-        links = any(path.is_symlink() for path in data.rglob("*"))
-        if links or not layout.sample_csv:
-            mounted = work / "competition"
-            for name, path in list_files(data).itertuples(index=False):
-                if Path(path).resolve() != solution.resolve():
-                    link_or_copy(Path(path), mounted / name)
-            data = mounted
+        layout = layout_of(data, block, scratch, decided)
+        if not layout.sample_csv or any(path.is_symlink() for path in data.rglob("*")):
+            listed = {name: Path(path) for name, path in list_files(data).itertuples(index=False)}
+            data = work / "competition"
+            kept = {n: p for n, p in listed.items() if p.resolve() != solution.resolve()}
+            copy_files(kept, data)
         if not layout.sample_csv:
-            sample_of(solution).to_csv(data / SAMPLE, index=False)
-            layout = block_of(data)
+            truth = _read_solution(solution)
+            empty = truth.assign(**dict.fromkeys(truth.columns[1:], ""))
+            empty.to_csv(data / SAMPLE, index=False)
+            layout = layout_of(data, block, scratch, decided)
+    layout = replace(layout, slug=block.slug)
     if layout != block:
         project.code.write_text(with_block(project.code, layout), encoding="utf-8")
     return data, layout
 
 
-def link_or_copy(file: Path, target: Path) -> None:
-    """Make a file appear at another path too, without a second copy where the disk allows that."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(file.resolve(), target)
-    except OSError:  # another disk, or one without such links
-        shutil.copyfile(file, target)
-
-
-def sample_of(solution: Path) -> "pd.DataFrame":
-    """Return a sample submission for the Ids of a solution, without any label."""
+def _read_solution(file: Path) -> "pd.DataFrame":
     from kernelkit.core.tables import read_csv
 
-    truth = read_csv(solution, "give a CSV of each test photo's Id and label")
-    return truth.assign(**dict.fromkeys(truth.columns[1:], ""))
+    truth = read_csv(file, "give a CSV of each test photo's Id and label")
+    return truth.apply(lambda column: column.str.strip())
 
 
-def judged_by(
-    layout: Layout, data: Path, solution: Path, work: Path
-) -> tuple[tuple[str, str], Path]:
-    """Return the metric of the block that reads a folder, with a name for it, and the solution.
-
-    The solution is written anew in the columns of the sample submission, as Kaggle would hold it.
-
-    Raises:
-        Problem: the metric is unknown, or the solution does not fit.
-    """
-    from kernelkit.core.metrics import metric_named
-    from kernelkit.core.tables import read_csv  # these import pandas and scikit-learn
-    from kernelkit.data.read import read_sample
-
-    name = metric_named(layout.metric).name
-    sample = read_sample(data, layout, work / "scratch")
-    truth = read_csv(solution, "give a CSV of each test photo's Id and label")
-    file = work / "solution.csv"
-    solution_in_form(truth, sample, layout, solution).to_csv(file, index=False)
-    return (layout.metric, name), file
-
-
-def solution_in_form(
-    truth: "pd.DataFrame", sample: "pd.DataFrame", layout: Layout, file: Path
-) -> "pd.DataFrame":
+def solution_like_sample(file: Path, sample: "pd.DataFrame", layout: Layout) -> "pd.DataFrame":
     """Return a table of the test photos' labels, or of ones and zeros, in the sample's columns.
 
     Args:
-        truth: Ids, and labels, or what the submission's columns should hold.
+        file: a CSV of Ids, and labels or the numbers of the submission's columns.
         sample: the sample submission; without rows where there is none.
         layout: the block, whose form of submission counts.
-        file: where `truth` comes from, for sentences.
 
     Raises:
         Problem: rows or columns are missing, or a label has no column.
@@ -204,81 +121,85 @@ def solution_in_form(
 
     from kernelkit.data.submission import fill
 
-    columns, ids = list(sample.columns), truth.iloc[:, 0].str.strip()
+    truth = _read_solution(file)
+    columns, ids = list(sample.columns), truth.iloc[:, 0]
     if lost := sorted(set(sample.iloc[:, 0].str.strip()) - set(ids)):
         raise Problem(f"{file} has no row of {lost[0]}, of which {layout.sample_csv} has one.")
     numbers = layout.submission in ("probability", "probabilities")
-    if numbers and len(columns) == truth.shape[1]:
-        values = truth.iloc[:, 1:].apply(lambda column: column.str.strip())
-        if values.isin(["0", "1", "0.0", "1.0"]).all(axis=None):
-            return truth.set_axis(columns, axis=1)
+    binary = truth.iloc[:, 1:].isin(["0", "1", "0.0", "1.0"]).all(axis=None)
+    if numbers and binary and len(columns) == truth.shape[1]:
+        return truth.set_axis(columns, axis=1)
     if truth.shape[1] != 2:
         raise Problem(
             f"{file} has the columns {', '.join(truth.columns[:9])}: give a row for each test "
             f"photo with its Id and its label, or ones and zeros in the columns "
             f"{', '.join(columns[:9])}."
         )
-    labels = truth.iloc[:, 1].str.strip()
     if not numbers:
-        return truth.assign(**{truth.columns[1]: labels}).set_axis(columns, axis=1)
-    classes = sorted(set(labels))
-    one_hot = np.eye(len(classes))[[classes.index(label) for label in labels]]
+        return truth.set_axis(columns, axis=1)
+    classes, positions = np.unique(truth.iloc[:, 1], return_inverse=True)
     rows = sample.iloc[:0].reindex(range(len(ids))).assign(**{columns[0]: ids})
-    return fill(rows, layout, classes, one_hot)
+    return fill(rows, layout, classes.tolist(), np.eye(len(classes))[positions])
+
+
+# --- the rehearsal ---
+
+
+def _competition(
+    arguments: argparse.Namespace, copy: Project, decided: dict[str, str], work: Path
+) -> Competition:
+    """Return the competition: a person's own in the metric of its block, or a drawn one."""
+    if not arguments.data:
+        from sample.competition import draw_competition
+
+        say("drawing a small competition")
+        name, data, solution = (
+            arguments.layout or "home",
+            work / "competition",
+            work / "answers.csv",
+        )
+        drawn = LAYOUTS[name]
+        draw_competition(data, *drawn.photos, solution=solution, layout=name)
+        if not arguments.layout:
+            return Competition(copy.competition, data, solution)
+        return Competition(drawn.slug, data, solution, (drawn.metric, drawn.evaluation))
+    from kernelkit.core.metrics import metric_named
+    from kernelkit.data.read import read_sample
+
+    data, layout = own_competition(copy, arguments.data, arguments.solution, decided, work)
+    sample, solution = read_sample(data, layout, work / "scratch"), work / "answers.csv"
+    solution_like_sample(arguments.solution, sample, layout).to_csv(solution, index=False)
+    metric = (layout.metric, metric_named(layout.metric).name)
+    say(f"its submission will be scored by {metric[1]} against {arguments.solution}")
+    return Competition(copy.competition, data, solution, metric)
+
+
+def _commands(
+    arguments: argparse.Namespace, copy: Project, settings: dict[str, str]
+) -> Iterator[list[str]]:
+    """Yield the commands that make the copied project one for a drawn layout, and ship it."""
+    ship = [sys.executable, "-P", "-m", "ship", "--project", str(copy.root)]
+    ship += ["--quiet"] if arguments.quiet else []
+    if arguments.layout:
+        drawn = LAYOUTS[arguments.layout]
+        decided = [f"--set={name}={value}" for name, value in drawn.untold.items()]
+        yield [*ship, "init", drawn.slug, "--write", *decided]
+    sweep = ["sweep", *arguments.sweep, "--submit", "best"] if arguments.sweep else []
+    yield [*ship, *sweep, *(f"--set={name}={value}" for name, value in settings.items())]
 
 
 def environment_of(kaggle) -> dict[str, str]:
     """Return this process's environment, without credentials and pointed at the loopback Kaggle."""
     inherited = {k: v for k, v in os.environ.items() if not k.upper().startswith("KAGGLE_")}
     library = str(Path(__file__).resolve().parents[2])
-    paths = [library, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {
-        **PACE,
-        **inherited,
-        **kaggle.environment,
-        "PYTHONPATH": os.pathsep.join(paths),
-        REHEARSAL: "yes",
-    }
-
-
-def ship_command(arguments: argparse.Namespace, copy: Project, settings: dict) -> list[str]:
-    """Return the command that ships the copied project with some settings."""
-    command = [sys.executable, "-P", "-m", "ship", "--project", str(copy.root)]
-    if arguments.sweep:
-        command += ["sweep", *arguments.sweep, "--submit", "best"]
-    command += [f"--set={name}={value}" for name, value in settings.items()]
-    return command + (["--quiet"] if arguments.quiet else [])
-
-
-def init_command(arguments: argparse.Namespace, copy: Project, drawn: Drawn) -> list[str]:
-    """Return the command that makes the copied project one for a drawn competition."""
-    command = [sys.executable, "-P", "-m", "ship", "--project", str(copy.root)]
-    command += ["init", drawn.slug, "--write"]
-    command += [f"--set={name}={value}" for name, value in drawn.untold.items()]
-    return command + (["--quiet"] if arguments.quiet else [])
-
-
-def keep(results: Path, folder: Path) -> Path:
-    """Copy the results of a run to a folder, or beside those of earlier rehearsals; return it."""
-    free = next(each for each in numbered(folder) if not each.exists())
-    shutil.copytree(results, free)
-    return free
-
-
-def introduce(arguments: argparse.Namespace, project: Project, settings: dict[str, str]) -> None:
-    """Say what is rehearsed, and what is real of it."""
-    photos = f"the photos of {arguments.data}" if arguments.data else "a few drawn cars"
-    say(
-        f"rehearsal: {project.code.name} learns from {photos} on this machine, with "
-        f"{settings_text(settings)}. Another program plays Kaggle and calls you {USER!r}: nothing "
-        "is sent anywhere."
-    )
+    paths = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
+    return {**TIMEOUTS, **inherited, **kaggle.environment, "PYTHONPATH": paths, REHEARSAL: "yes"}
 
 
 def ship_here(
-    arguments: argparse.Namespace, project: Project, copy: Project, settings: dict
+    arguments: argparse.Namespace, copy: Project, settings: dict[str, str], work: Path
 ) -> dict[str, int]:
-    """Ship a copy of the project to a loopback Kaggle, and return what that has counted.
+    """Ship a copy of the project to a loopback Kaggle; return how many of what that has got.
 
     Raises:
         Problem: a step failed, or something tried to reach the network.
@@ -286,28 +207,19 @@ def ship_here(
     from loopback.sandbox import guarantees
     from loopback.server import Loopback
 
-    work = copy.root.parent
-    introduce(arguments, project, settings)
-    data, solution = competition_data(arguments, work)
+    is_field = {field.name for field in fields(Layout)} if arguments.data else set()
+    is_field = is_field if has_block(copy.code) else set()
+    decided = {name: value for name, value in settings.items() if name in is_field}
+    settings = {name: value for name, value in settings.items() if name not in is_field}
+    one = _competition(arguments, copy, decided, work)
     for missing in guarantees():
         say(f"not guaranteed on this machine: {missing}")
-    drawn = LAYOUTS[arguments.layout] if arguments.layout else None
-    slug = drawn.slug if drawn else project.competition
-    judged = (drawn.metric, drawn.evaluation) if drawn else None
-    if arguments.data:
-        known = {field.name for field in dataclasses.fields(Layout)} if has_block(copy.code) else {}
-        given = {name: value for name, value in settings.items() if name in known}
-        settings = {name: value for name, value in settings.items() if name not in known}
-        data, layout = own_competition(copy, data, solution, given, work)
-        judged, solution = judged_by(layout, data, solution, work)
-        say(f"its submission will be scored by {judged[1]} against {arguments.solution}")
-    scoring = {"metrics": {slug: judged}} if judged else {}
-    competitions, mount = {slug: (data, solution)}, arguments.mount
-    with Loopback(work / "kaggle", competitions, mount=mount, user=USER, **scoring) as kaggle:
-        commands = [init_command(arguments, copy, drawn)] if drawn else []
-        for command in [*commands, ship_command(arguments, copy, settings)]:
-            spoken = sys.stderr if arguments.json else None
-            done = subprocess.run(command, env=environment_of(kaggle), cwd=work, stdout=spoken)
+    offered = {one.slug: (one.data, one.solution)}
+    metrics = {"metrics": {one.slug: one.metric}} if one.metric else {}
+    with Loopback(work / "kaggle", offered, mount=arguments.mount, user=USER, **metrics) as kaggle:
+        environment, stdout = environment_of(kaggle), sys.stderr if arguments.json else None
+        for command in _commands(arguments, copy, settings):
+            done = subprocess.run(command, env=environment, cwd=work, stdout=stdout)
             if done.returncode:
                 break
         connects, counts = list(kaggle.connects), dict(kaggle.counts)
@@ -318,38 +230,41 @@ def ship_here(
     return counts
 
 
-def rehearse(arguments: argparse.Namespace, project: Project) -> None:
-    """Run the whole pipeline on this machine, without an account.
+@contextlib.contextmanager
+def _workplace(keep: Path | None) -> Iterator[Path]:
+    """Give a temporary folder, or the new one that is to be kept."""
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="rehearsal-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    elif keep.exists() and any(keep.iterdir()):
+        raise Problem(f"{keep} is not empty: name a new folder with --keep.")
+    else:
+        keep.mkdir(parents=True, exist_ok=True)
+        yield keep.resolve()
 
-    Raises:
-        Problem: a step failed, or something tried to reach the network.
-    """
+
+def _refuse_wrong_arguments(arguments: argparse.Namespace) -> None:
     from loopback.sandbox import LAYOUTS as MOUNTS
 
+    data, solution = arguments.data, arguments.solution
     if arguments.mount not in MOUNTS:
         raise Problem(f"--mount must be one of {', '.join(MOUNTS)}, not {arguments.mount!r}.")
-    began = time.monotonic()
-    settings = OWN_DATA_SETTINGS if arguments.data else SAMPLE_SETTINGS
-    settings = settings | (LAYOUT_SETTINGS if arguments.layout else {})
-    settings = settings | parse_settings(arguments.set or [])
-    with workplace(arguments.keep) as work:
-        copy = copy_project(project, work / "project")
-        if arguments.dry_run:
-            return say(
-                f"would ship {project.root} to a loopback Kaggle with {settings_text(settings)}"
-            )
-        counts = ship_here(arguments, project, copy, settings)
-        runs = Ledger(copy.runs / "ledger.jsonl").runs()
-        best = max(runs, key=lambda run: run.merit(run.public_score))
-        results = copy.runs / best.name
-        if arguments.keep is None:
-            results = keep(results, project.runs / "rehearsal")
-        given = [arguments.data and f"--data {shlex.quote(str(arguments.data))}"]
-        given += [arguments.solution and f"--solution {shlex.quote(str(arguments.solution))}"]
-        given += [arguments.layout and f"--layout {arguments.layout}"]
-        again = " ".join(["ship rehearse", *filter(None, given)])
-        by = "By this machine's Kaggle, on the test photos"
-        note_score(results, best.public_score, by, again)
+    if arguments.layout and data:
+        raise Problem("--layout draws a competition, --data has one: give one of them.")
+    if bool(data) != bool(solution):
+        raise Problem("--data and --solution go together: the photos, and the test set's labels.")
+    if data and not (data.is_dir() or zipfile.is_zipfile(data)):
+        raise Problem(f"--data takes a competition's folder or zip, and {data} is none.")
+    if data and not solution.is_file():
+        raise Problem(f"--solution takes a CSV file, and {solution} is none.")
+
+
+def _report(arguments: argparse.Namespace, results: Path, best: Run, counts: dict) -> str:
+    """Note the score beside the results, print where they are, and return the score as text."""
+    given = {name: getattr(arguments, name) for name in ("data", "solution", "layout")}
+    words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value]
+    again = " ".join(["ship rehearse", *words])
+    note_score(results, best.public_score, "By this machine's Kaggle, on the test photos", again)
     sent = ", ".join(
         f"{count} {name.replace('_', ' ').removesuffix('s' if count == 1 else '')}"
         for name, count in counts.items()
@@ -358,36 +273,55 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
     say(f"its submission: {results / SUBMISSION}")
     if (results / REPORT).is_file():
         say(f"its report, for a browser: {results / REPORT}")
+    return f"{'' if best.metric == 'accuracy' else f'{best.metric} '}{best.public_score:.5f}"
+
+
+def rehearse(arguments: argparse.Namespace, project: Project) -> None:
+    """Run the whole pipeline on this machine, without an account.
+
+    Raises:
+        Problem: a step failed, or something tried to reach the network.
+    """
+    _refuse_wrong_arguments(arguments)
+    began = time.monotonic()
+    settings = LAYOUT_SETTINGS if arguments.layout else SAMPLE_SETTINGS
+    settings = OWN_DATA_SETTINGS if arguments.data else settings
+    settings = settings | parse_settings(arguments.set or [])
+    shown = settings_text(settings)
+    if arguments.dry_run:
+        return say(f"would ship {project.root} to a loopback Kaggle with {shown}")
+    photos = f"the photos of {arguments.data}" if arguments.data else "a few drawn cars"
+    say(
+        f"rehearsal: {project.code.name} learns from {photos} on this machine, with {shown}. "
+        f"Another program plays Kaggle and calls you {USER!r}: nothing is sent anywhere."
+    )
+    with _workplace(arguments.keep) as work:
+        copy = Project(copy_project(project, work / "project").root)
+        counts = ship_here(arguments, copy, settings, work)
+        runs = Ledger(copy.runs / "ledger.jsonl").runs()
+        best = max(runs, key=lambda run: run.merit(run.public_score))
+        results = copy.runs / best.name
+        if arguments.keep is None:  # beside the results of earlier rehearsals
+            places = numbered(project.runs / "rehearsal")
+            results = shutil.copytree(results, next(each for each in places if not each.exists()))
+        score = _report(arguments, results, best, counts)
     seconds = round(time.monotonic() - began)
     cars = "" if arguments.data else " (drawn cars: it shows that everything works, not how well)"
     took = f"{seconds // 60} min {seconds % 60:02} s"
-    score = f"{'' if best.metric == 'accuracy' else f'{best.metric} '}{best.public_score:.5f}"
     say(f"rehearsal: public score {score} after {took}{cars}", result=True)
     return emit_json(public_score=best.public_score, seconds=seconds, counts=counts)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: Parser) -> None:
     """Add the arguments of `ship rehearse`."""
-    parser.add_argument("--data", type=Path, help="a competition's folder or zip (drawn cars)")
-    parser.add_argument(
-        "--layout",
-        metavar="NAME",
-        type=one_of(LAYOUTS),
-        help=f"begin with `ship init` of a competition drawn in this layout: {', '.join(LAYOUTS)}",
-    )
-    parser.add_argument("--solution", type=Path, help="CSV of the test labels of --data")
-    parser.add_argument(
-        "--set",
-        action="append",
-        metavar="FIELD=VALUE",
-        default=argparse.SUPPRESS,
-        help="a setting of the kernel, or with --data a field of its block (repeat it)",
-    )
-    parser.add_argument(
-        "--sweep",
-        nargs="+",
-        metavar="FIELD=VALUE,VALUE",
-        help="rehearse `ship sweep` of these values instead of `ship`",
-    )
-    parser.add_argument("--mount", default="official", help="how inputs are mounted: official, ...")
-    parser.add_argument("--keep", type=Path, help="work in this new folder, and keep it")
+    add = parser.add_argument
+    add("--data", type=Path, help="a competition's folder or zip (drawn cars)")
+    add("--solution", type=Path, help="CSV of the test labels of --data")
+    help = f"begin with `ship init` of a competition drawn in this layout: {', '.join(LAYOUTS)}"
+    add("--layout", metavar="NAME", type=one_of(LAYOUTS), help=help)
+    help = "a setting of the kernel, or with --data a field of its block (repeat it)"
+    add("--set", action="append", metavar="FIELD=VALUE", help=help)
+    help = "rehearse `ship sweep` of these values instead of `ship`"
+    add("--sweep", nargs="+", metavar="FIELD=VALUE,VALUE", help=help)
+    add("--mount", default="official", help="how inputs are mounted: official, ...")
+    add("--keep", type=Path, help="work in this new folder, and keep it")

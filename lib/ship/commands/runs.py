@@ -4,6 +4,7 @@ Each run is compared with the first of the table on the photos that validated bo
 """
 
 import argparse
+import contextlib
 import csv
 import io
 import os
@@ -112,19 +113,11 @@ def _run_in(folder: Path) -> LocalRun:
 
 def _settings_in(command: str) -> dict[str, str]:
     """Return the settings in the command line of a run, under their names in the kernel."""
-    settings: dict[str, str] = {}
-    name = ""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return {}
-    for word in words:
-        if word.startswith("--"):
-            name, _, text = word[2:].partition("=")
-            name = name.replace("-", "_")
-            settings[name] = text
-        elif name:
-            settings[name] = f"{settings[name]} {word}".strip()
+    settings = {}
+    for option in command.split(" --")[1:]:
+        name, _, text = option.replace(" ", "=", 1).partition("=")
+        with contextlib.suppress(ValueError):  # quotes that are not closed
+            settings[name.replace("-", "_")] = " ".join(shlex.split(text))
     return {name: text for name, text in settings.items() if name not in OPTIONS_OF_PLACE}
 
 
