@@ -1,4 +1,4 @@
-"""`ship doctor` finds what would fail later, and says how to mend it."""
+"""`ship doctor` finds what would fail later, and names the cure."""
 
 import json
 import re

@@ -284,7 +284,7 @@ def test_a_dangling_link_in_lib(world):
         link.unlink()
 
 
-def test_missing_weights_are_told_once(world):
+def test_missing_weights_are_reported_once(world):
     kernel = world.project / "kernel.py"
     text = kernel.read_text()
     kernel.write_text(text.replace('"weights_files": []', '"weights_files": ["w.h5"]'))

@@ -240,7 +240,7 @@ def test_settings_pass_through(project, data):
     outcome = rehearse(project, *data, "--set", "label=1")
     assert outcome.status == 1
     assert "has the label '1' in every row" in outcome.err
-    assert outcome.sentence == "the rehearsal failed as said above; --keep DIR keeps its files."
+    assert outcome.sentence == "the rehearsal failed (see above); --keep DIR keeps its files."
 
 
 def test_the_work_can_be_kept(project, data, tmp_path):

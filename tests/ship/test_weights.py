@@ -419,7 +419,7 @@ def test_a_web_page_in_disguise_is_refused(folder, server):
     assert files_in(folder) == set()
 
 
-def test_a_missing_file_on_the_server_is_said_at_once(folder, server):
+def test_a_missing_file_on_the_server_is_reported_at_once(folder, server):
     server.statuses = [404]
     with pytest.raises(Problem, match=r"answers 404 .*--from FOLDER"):
         ship_weights(folder, "Tiny")
@@ -439,7 +439,7 @@ def test_a_server_that_stays_busy_is_given_up(folder, server):
     assert len(server.ranges) == 1 + len(download.PAUSES)
 
 
-def test_a_gone_network_is_said(folder, server):
+def test_a_gone_network_is_reported(folder, server):
     server.shutdown()
     server.server_close()
     with pytest.raises(
@@ -448,7 +448,7 @@ def test_a_gone_network_is_said(folder, server):
         ship_weights(folder, "Tiny")
 
 
-def test_an_unusable_url_is_said(folder):
+def test_an_unusable_url_is_reported(folder):
     write_manifest(folder, url="tiny.h5")
     with pytest.raises(Problem, match=r"tiny.h5 can't be downloaded"):
         ship_weights(folder, "Tiny")
@@ -460,14 +460,14 @@ def sentence(work, capsys) -> str:
     return capsys.readouterr().err
 
 
-def test_too_little_room_is_said_before_the_download(folder, server, monkeypatch, capsys):
+def test_too_little_room_is_reported_before_the_download(folder, server, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: argparse.Namespace(free=1_000_000))
     said = sentence(lambda: ship_weights(folder, "Tiny"), capsys)
     assert f"the disk of {folder} is full (while getting the weights of Tiny (1.2 MB))" in said
     assert not server.ranges[1:]
 
 
-def test_a_disk_that_fills_up_is_said(folder, server):
+def test_a_disk_that_fills_up_is_reported(folder, server):
     """A real full disk: a file system of 1 MB, and a server that does not announce the length."""
     server.announce_length = False
     code = (
@@ -494,7 +494,7 @@ def test_a_disk_that_fills_up_is_said(folder, server):
     assert "is full (while getting the weights of Tiny (1.2 MB)): free some space" in done.stderr
 
 
-def test_a_folder_that_can_not_be_made_is_said(tmp_path, server, capsys):
+def test_a_folder_that_can_not_be_made_is_reported(tmp_path, server, capsys):
     write_manifest(tmp_path, url=server.url)
     row = read_manifest(tmp_path)["Tiny"]
     (tmp_path / "file").write_text("in the way")

@@ -219,13 +219,13 @@ def test_no_network_leaves_the_wheels_that_are_here(folder, monkeypatch):
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_a_python_without_pip_is_said(tmp_path, monkeypatch):
+def test_a_python_without_pip_is_reported(tmp_path, monkeypatch):
     monkeypatch.setattr(download.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Problem, match=r"has no pip: run .* -m ensurepip"):
         ship_wheels(tmp_path / "lib" / "wheels")
 
 
-def test_an_unwritable_place_is_said(source, tmp_path, capsys):
+def test_an_unwritable_place_is_reported(source, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
     assert Boundary("ship").run(lambda: download.get_wheels(tmp_path / "file" / "x", source)) == 1
     said = capsys.readouterr().err
@@ -342,7 +342,7 @@ def test_an_outdated_or_broken_image_gets_the_wheels(image, attached, code, said
     assert str(image) not in result
 
 
-def test_missing_wheels_are_said(image, attached):
+def test_missing_wheels_are_reported(image, attached):
     image.write_text("raise ImportError('gone')")
     shutil.rmtree(attached / "wheels")
     (line,) = run_fallback(image, attached)

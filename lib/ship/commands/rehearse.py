@@ -149,15 +149,12 @@ def _competition(
     arguments: argparse.Namespace, copy: Project, decided: dict[str, str], work: Path
 ) -> Competition:
     """Return the competition: a person's own in the metric of its block, or a drawn one."""
+    solution = work / "answers.csv"
     if not arguments.data:
         from sample.competition import draw_competition
 
         say("drawing a small competition")
-        name, data, solution = (
-            arguments.layout or "home",
-            work / "competition",
-            work / "answers.csv",
-        )
+        name, data = arguments.layout or "home", work / "competition"
         drawn = LAYOUTS[name]
         draw_competition(data, *drawn.photos, solution=solution, layout=name)
         if not arguments.layout:
@@ -167,7 +164,7 @@ def _competition(
     from kernelkit.data.read import read_sample
 
     data, layout = own_competition(copy, arguments.data, arguments.solution, decided, work)
-    sample, solution = read_sample(data, layout, work / "scratch"), work / "answers.csv"
+    sample = read_sample(data, layout, work / "scratch")
     solution_like_sample(arguments.solution, sample, layout).to_csv(solution, index=False)
     metric = (layout.metric, metric_named(layout.metric).name)
     say(f"its submission will be scored by {metric[1]} against {arguments.solution}")
@@ -199,7 +196,7 @@ def environment_of(kaggle) -> dict[str, str]:
 def ship_here(
     arguments: argparse.Namespace, copy: Project, settings: dict[str, str], work: Path
 ) -> dict[str, int]:
-    """Ship a copy of the project to a loopback Kaggle; return how many of what that has got.
+    """Ship a copy of the project to a loopback Kaggle; return what that has counted.
 
     Raises:
         Problem: a step failed, or something tried to reach the network.
@@ -226,7 +223,7 @@ def ship_here(
     if connects:
         raise Problem(f"something reached for the network: {', '.join(map(str, connects))}.")
     if done.returncode:
-        raise Problem("the rehearsal failed as said above; --keep DIR keeps its files.")
+        raise Problem("the rehearsal failed (see above); --keep DIR keeps its files.")
     return counts
 
 
@@ -269,7 +266,7 @@ def _report(arguments: argparse.Namespace, results: Path, best: Run, counts: dic
         f"{count} {name.replace('_', ' ').removesuffix('s' if count == 1 else '')}"
         for name, count in counts.items()
     )
-    say(f"what the program that played Kaggle got: {sent}")
+    say(f"received by the program that played Kaggle: {sent}")
     say(f"its submission: {results / SUBMISSION}")
     if (results / REPORT).is_file():
         say(f"its report, for a browser: {results / REPORT}")

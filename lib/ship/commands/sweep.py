@@ -1,6 +1,6 @@
 """`ship sweep`: run a grid of settings, two at a time, and compare the results on the same photos.
 
-All that is known lies in the runs' records, so a sweep that was killed, or that waits for days,
+All that is known is in the runs' records, so a sweep that was killed, or that waits for days,
 goes on where it was when the same command is given again. A setting that was run before is not run
 again. A sweep works on a copy of the project, made when it begins: edits change nothing in it.
 """
@@ -59,7 +59,7 @@ class Cell:
     chosen: dict[str, str]  # its values of the fields that the grid varies
     settings: dict[str, str]
     config: dict  # the kernel's answer to --show-config
-    wanted: Run  # what its run is made of
+    wanted: Run  # the record of its run, without a version
     ignored: frozenset[str] = frozenset()  # runs that failed before and are to be run once more
 
     def run(self, context: Context) -> Run | None:
@@ -151,7 +151,7 @@ def plan(context: Context, cells: list[Cell]) -> None:
 
 
 def key_of(context: Context, arguments: argparse.Namespace) -> str:
-    """Return a hash of what a sweep was asked to do, which names its frozen copy of the project."""
+    """Return a hash of a sweep's arguments, which names its frozen copy of the project."""
     asked = {
         "grid": {name: sorted(values) for name, values in grid_of(arguments.grid).items()},
         "settings": parse_settings(arguments.set or []),
@@ -198,7 +198,7 @@ class Refusal:
             self.next = 0.0
 
     def is_over(self) -> bool:
-        """Tell whether it is time to push again."""
+        """Return whether it is time to push again."""
         if time.monotonic() < self.next:
             return False
         if not self.gpu:
@@ -231,7 +231,7 @@ class Sweep:
         self.context, self.cells = context, cells
         self.refusal = Refusal(context)
         self.polls: dict[str, StatusPoll] = {}
-        self.words: dict[str, str] = {}  # Kaggle's last word on each run that is under way
+        self.statuses: dict[str, str] = {}  # the last that was printed of each run
         self.fetching: defaultdict[str, Fetching] = defaultdict(Fetching)
         self.unanswered: list[StatusPoll | Fetching] = []
         self.stopped: Problem | None = None  # why nothing more is pushed
@@ -265,17 +265,17 @@ class Sweep:
                 remote.wait(pause)
 
     def _takes_session(self, run: Run, pause: float) -> bool:
-        """Ask once how a run goes on, say what is new, and tell whether it takes a session."""
+        """Ask once for a run's status, print a new one, and return whether it takes a session."""
         context, poll = self.context, self.polls.setdefault(run.name, StatusPoll(self.context, run))
-        word = ""
+        status = ""
         try:
-            word = "" if poll.lost else poll.ask(pause)
+            status = "" if poll.lost else poll.ask(pause)
         except Unavailable:
             self.unanswered.append(poll)
-        if word and word != self.words.get(run.name):
-            say(f"{run.name} ({settings_text(run.settings)}): {word}")
-            self.words[run.name] = word
-        if word in ENDS:
+        if status and status != self.statuses.get(run.name):
+            say(f"{run.name} ({settings_text(run.settings)}): {status}")
+            self.statuses[run.name] = status
+        if status in ENDS:
             self.refusal.run_has_ended()
         if poll.lost and run.status != LOST:
             why = poll.why or "Kaggle gives no usable answer about its status"
@@ -283,7 +283,7 @@ class Sweep:
             run.failure = f"{why}, for {context.timeouts.lost / 60:.0f} minutes"
             context.ledger.keep(run)
             say(f"{run.name} is given up ({run.failure}): see {run.page}")
-        known = run.name in self.words and poll.seconds <= context.timeouts.prove
+        known = run.name in self.statuses and poll.seconds <= context.timeouts.prove
         return known and not run.ended
 
     def _push(self, waiting: list[Cell], most: int) -> int:
@@ -296,7 +296,7 @@ class Sweep:
     def _start(self, cell: Cell) -> bool:
         """Push a cell's kernel unless that is not possible now.
 
-        Where something else has been uploaded since, the dataset gets what the sweep needs again.
+        Where other files have been uploaded since, those of the sweep are uploaded again.
         """
         context = self.context
         try:
@@ -317,13 +317,13 @@ class Sweep:
                 self._stop(problem)
         except CredentialsRefused:
             raise
-        except (Unavailable, Occupied):  # which was said when it began
+        except (Unavailable, Occupied):  # a line was printed when it began
             pass
         except Problem as problem:
             self._stop(problem)
         else:
             self.refusal = Refusal(context)
-            self.words.setdefault(run.name, "PUSHED")
+            self.statuses.setdefault(run.name, "PUSHED")
             return True
         return False
 
@@ -356,12 +356,12 @@ class Sweep:
             trouble.why = why
 
     def _is_settled(self, cell: Cell) -> bool:
-        """Tell whether nothing more is to be done for a cell."""
+        """Return whether nothing more is to be done for a cell."""
         run = cell.run(self.context)
         return self._is_over(run) if run else self.stopped is not None
 
     def _is_over(self, run: Run) -> bool:
-        """Tell whether nothing more is to be done for a run."""
+        """Return whether nothing more is to be done for a run."""
         poll = self.polls.get(run.name)
         if run.failed or (poll and poll.lost):
             return True
@@ -381,7 +381,7 @@ def weights_of(cells: list[Cell]) -> dict[str, list[str]]:
     return {"weights_files": sorted({n for cell in cells for n in cell.config["weights_files"]})}
 
 
-# --- what comes of it ---
+# --- submissions and results ---
 
 
 def hand_in(context: Context, cells: list[Cell], which: str) -> tuple[bool, dict[str, Problem]]:
@@ -424,7 +424,7 @@ def hand_in(context: Context, cells: list[Cell], which: str) -> tuple[bool, dict
 
 
 def show(context: Context, cells: list[Cell], left_out: dict[str, str]) -> None:
-    """Print the table of the results, in the order of the grid, and what was left out and why."""
+    """Print the table of the results, in the order of the grid, and what was left out."""
     rows = rows_of(context, [c.run(context) or Run("", settings=c.settings) for c in cells])
     both = list(zip(rows, cells, strict=True))
     named = [row | {"setting": settings_text(cell.chosen)} for row, cell in both]
@@ -478,9 +478,9 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         if context.dry_run:
             return
         if any(cell.run(context) is None for cell in cells):
-            told_by_the_plan = ("settings", "weights", "gpu-quota")
+            in_the_plan = ("settings", "weights", "gpu-quota")
             checks = dict.fromkeys((*BEFORE_BUNDLE, *BEFORE_PUSH))
-            checks = [name for name in checks if name not in told_by_the_plan]
+            checks = [name for name in checks if name not in in_the_plan]
             require(context, cells[0].settings, checks)
             with context.remote.patient(context.timeouts.outage):
                 bundle(context, weights_of(cells))
