@@ -406,7 +406,7 @@ def test_a_wrong_size_is_refused_when_the_server_does_not_announce_it(folder, se
 def test_a_web_page_is_refused(folder, server):
     server.content = b"<html>Please log in</html>"
     server.headers["Content-Type"] = "text/html; charset=utf-8"
-    with pytest.raises(Problem, match="web page instead of the weights"):
+    with pytest.raises(Problem, match=r"tiny.h5 .a web page instead of the file.: .*--from FOLDER"):
         ship_weights(folder, "Tiny")
     assert files_in(folder) == set()
 

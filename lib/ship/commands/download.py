@@ -3,6 +3,7 @@
 import argparse
 import base64
 import errno
+import functools
 import importlib.util
 import os
 import re
@@ -10,8 +11,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from kernelkit.core.boundary import doing
@@ -34,18 +35,10 @@ from ship.project.published import (
     wheels_mismatch,
 )
 
-if TYPE_CHECKING:
-    import requests  # only a download imports it: it takes a fourth of the time of every `ship`
-
-CHUNK = 1 << 16  # bytes; a cut connection loses at most one chunk
 TIMEOUT = (15, 60)  # seconds to connect, and seconds without any byte
-PAUSES = (1, 2, 4, 8, 16)  # seconds before the next attempt, after one to five without progress
+PAUSES = (1, 2, 4, 8, 16)  # seconds after attempts that brought nothing
 PYTHONS = ("3.12", "3.13")
 PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
-
-
-class Interrupted(Exception):
-    """An attempt ended early for a reason that may not occur again."""
 
 
 def download(row: WeightsFile, folder: Path) -> None:
@@ -60,22 +53,7 @@ def download(row: WeightsFile, folder: Path) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     part, again = folder / f"{row.file}.part", f"run `ship weights {row.backbone}` again"
-    most, idle, md5 = _size(part), 0, None
-    while md5 is None:
-        try:
-            md5 = _fetch(row, part)
-        except Interrupted as error:
-            here = _size(part)
-            most, idle = max(most, here), 0 if here > most else idle + 1
-            if idle > len(PAUSES):
-                kept = f"{_megabytes(here)} arrived and are kept" if here else "Nothing arrived"
-                raise Problem(
-                    f"{urlsplit(row.url).netloc} can't be reached or keeps breaking off ({error}). "
-                    f"{kept}: {again} to go on, or use --from FOLDER."
-                ) from None
-            pause = PAUSES[max(idle, 1) - 1]
-            say(f"{row.backbone}: {error}; trying again in {pause} s.")
-            time.sleep(pause)
+    md5 = "" if _size(part) == row.size else _complete(row, part, again)
     reason = weights_mismatch(part, row)
     if not reason and not (row.sha256 or row.md5):
         reason = mismatch(part, None, {"md5": md5}, HASHES.of)
@@ -85,64 +63,61 @@ def download(row: WeightsFile, folder: Path) -> None:
     part.replace(folder / row.file)
 
 
-def _fetch(row: WeightsFile, part: Path) -> str:
-    """Make one attempt to complete `part`; return the MD5 that the server tells of it, or "".
-
-    Raises:
-        Interrupted: another attempt may help.
-        Problem: none can help.
-    """
+def _complete(row: WeightsFile, part: Path, again: str) -> str:
+    """Complete the file `part`, and return the MD5 that the server tells of it, or ""."""
     import requests
 
-    if (start := _size(part)) == row.size:
-        return ""
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    try:
-        with requests.get(row.url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
-            _receive(row, part, start if answer.status_code == 206 else 0, answer)
-            stored = answer.headers.get("x-goog-hash", "")  # Google Cloud Storage
-    except requests.Timeout:
-        raise Interrupted("no answer in time") from None
-    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
-        raise Interrupted("no connection, or it broke off") from None
-    except requests.RequestException as error:
-        raise Problem(f"{row.url} can't be downloaded: {error}.") from None
-    found = re.search(r"md5=([\w+/=]+)", stored)
-    return base64.b64decode(found[1]).hex() if found else ""
+    from ship.kaggle.download import LOST
+    from ship.kaggle.download import download as receive
+
+    get = functools.partial(requests.get, timeout=TIMEOUT)
+    for pause in (*PAUSES, None):
+        try:
+            with progress_bar(row.backbone) as show:
+                headers = receive(get, row.url, part, _checking(row, part.parent, show))
+            found = re.search(r"md5=([\w+/=]+)", headers.get("x-goog-hash", ""))  # Google's storage
+            return base64.b64decode(found[1]).hex() if found else ""
+        except Problem:  # of another size
+            part.unlink()
+            raise
+        except ValueError as error:
+            raise Problem(f"{row.url} can't be downloaded: {error}.") from None
+        except LOST as error:
+            answer = getattr(error, "response", None)
+            reason = "no answer in time" if isinstance(error, requests.Timeout) else "no connection"
+            if answer is not None:
+                reason = f"the server answers {answer.status_code} {answer.reason}"
+            elif type(error) is ConnectionError:  # with a reason for people
+                reason = str(error)
+            refused = answer is not None and answer.status_code != 429 and answer.status_code < 500
+            if refused or "web page" in reason:
+                raise Problem(f"{row.url} ({reason}): {_elsewhere(row)}.") from None
+        if pause is not None:
+            say(f"{row.backbone}: {reason}; trying again in {pause} s.")
+            time.sleep(pause)
+    kept = f"{_megabytes(_size(part))} arrived and are kept" if _size(part) else "Nothing arrived"
+    raise Problem(
+        f"{urlsplit(row.url).netloc} can't be reached or keeps breaking off ({reason}). {kept}: "
+        f"{again} to go on, or use --from FOLDER."
+    )
 
 
-def _receive(row: WeightsFile, part: Path, start: int, answer: "requests.Response") -> None:
-    """Append an answer's body to the `start` bytes in `part`."""
-    status = f"{answer.status_code} {answer.reason}"
-    if answer.status_code == 416:  # the server's file is shorter
-        part.unlink()
-    if answer.status_code in (416, 429) or answer.status_code >= 500:
-        raise Interrupted(f"the server answers {status}")
-    length = answer.headers.get("Content-Length", "")
-    total = start + int(length) if length.isdigit() else None
-    wrong = ""
-    if not answer.ok:
-        wrong = f"answers {status}"
-    elif "text/html" in answer.headers.get("Content-Type", ""):
-        wrong = "answers with a web page instead of the weights (a proxy or a login page?)"
-    elif row.size is not None and total not in (None, row.size):
-        wrong = f"has {total:,} bytes instead of the published {row.size:,}"
-    if wrong:
-        raise Problem(
-            f"{row.url} {wrong}: get the file elsewhere and run `ship weights {row.backbone} "
-            "--from FOLDER`."
-        )
-    if total is not None and shutil.disk_usage(part.parent).free < total - start:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part.parent))
-    done = start
-    with progress_bar(row.backbone) as show, part.open("ab" if start else "wb") as file:
-        for chunk in answer.iter_content(CHUNK):
-            done += file.write(chunk)
-            show(done, total)
-        file.flush()
-        os.fsync(file.fileno())
-    if total is not None and done < total:  # urllib3 1 raises no error for this
-        raise Interrupted("the connection broke off")
+def _checking(row: WeightsFile, folder: Path, show: Callable) -> Callable:
+    """Return a report of progress that ends a download of another size, or for a full disk."""
+
+    def report(done: int, total: int | None) -> None:
+        if row.size is not None and total not in (None, row.size):
+            size = f"{total:,} bytes instead of the published {row.size:,}"
+            raise Problem(f"{row.url} has {size}: {_elsewhere(row)}.")
+        if total is not None and shutil.disk_usage(folder).free < total - done:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+        show(done, total)
+
+    return report
+
+
+def _elsewhere(row: WeightsFile) -> str:
+    return f"get the file elsewhere and run `ship weights {row.backbone} --from FOLDER`"
 
 
 def copy_weights(row: WeightsFile, source: Path, folder: Path) -> None:
