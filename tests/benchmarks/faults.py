@@ -16,7 +16,7 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 sys.path[:0] = [str(TESTS.parent), str(TESTS.parent / "lib"), str(TESTS), str(TESTS / "kernel")]
 
-from conftest import write_competition  # noqa: E402 - found in the tests
+from coloured_competition import write_competition  # noqa: E402 - found in the tests
 from kernel_runs import check_full_disk  # noqa: E402
 
 

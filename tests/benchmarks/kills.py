@@ -28,7 +28,7 @@ TESTS = Path(__file__).parents[1]
 REPOSITORY = TESTS.parent
 sys.path[:0] = [str(REPOSITORY / "lib"), str(TESTS)]
 
-from conftest import write_competition  # noqa: E402 - found in the tests
+from coloured_competition import write_competition  # noqa: E402 - found in the tests
 
 TOLERANCE = 1e-3  # of a probability
 PLAN = ["--stages", "head:0:3e-2:1:views=1,all:1:1e-2:2", "--tta", "2", "--folds", "2"]

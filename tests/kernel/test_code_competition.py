@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import COLOURS, photo
+from coloured_competition import COLOURS, photo
 from kernel_runs import run
 from kernelkit.predict import apply
 from kernelkit.predict.saved_model import SavedMember, SavedModel, SavedNetwork
