@@ -84,6 +84,11 @@ class Faults:
         with self._lock:
             self._pending.clear()
 
+    def left(self) -> list[str]:
+        """Return the calls of the faults that have not all happened yet."""
+        with self._lock:
+            return [fault.call for fault in self._pending]
+
     def take(self, call: str) -> Fault | None:
         """Return the fault that happens to this call, None when there is none, and count it."""
         with self._lock:

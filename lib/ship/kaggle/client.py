@@ -71,7 +71,7 @@ class Raw:
 
 
 class DroppedFile(Exception):
-    """The client gave up on a file; versions before 2.2.5 do so without an error."""
+    """The client gave up on a file."""
 
 
 class RemoteFile(io.RawIOBase):
@@ -143,7 +143,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     elif isinstance(error, requests.ReadTimeout | TimeoutError):
         described |= {"kind": "late", "message": "no answer in time"}
     elif isinstance(error, requests.RequestException | TransportError | ConnectionError):
-        own = type(error) is ConnectionError and len(error.args) == 1  # raised by our own code
+        own = type(error) is ConnectionError and len(error.args) == 1
         described |= {"kind": "connection", "message": str(error) if own else type(error).__name__}
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         described |= {"kind": "disk", "message": str(Path(error.filename or "").parent)}
@@ -231,8 +231,8 @@ class Client:
             raise json.JSONDecodeError("an answer that is nested too deeply", "", 0)
         return answer
 
-    def upload(self, folder: str, new: bool) -> list[str]:
-        """Upload the files of a staged dataset and return their names; `create` then makes it.
+    def upload(self, folder: str, new: bool) -> None:
+        """Upload the files of a staged dataset; `create` then makes it of them.
 
         The client keeps the addresses of unfinished uploads in the temporary folder by the file's
         path, and resumes them when the same file is uploaded again.
@@ -250,30 +250,26 @@ class Client:
             request.license_name = meta["licenses"][0]["name"]
         else:
             request.dataset_slug, request.body = slug, body
-        names = sorted(path.name for path in Path(folder).iterdir() if path.suffix != ".json")
-        dropped, before = self._send_files(body, folder, len(names)), None
-        while dropped and self.arrived != before:  # a slow line goes on as long as it brings bytes
+        before = None
+        while dropped := self._send_files(body, folder):
+            if self.arrived == before:  # a slow line goes on as long as it brings bytes
+                raise DroppedFile(dropped)
             before = dict(self.arrived)
-            dropped = self._send_files(body, folder, len(names))
-        if dropped:
-            raise DroppedFile(dropped)
         self.pending = ("create_dataset" if new else "create_dataset_version", request)
-        return names
 
-    def _send_files(self, body: Any, folder: str, count: int) -> str:
-        """Upload the files that Kaggle has not; return what was given up on, "" for nothing."""
+    def _send_files(self, body: Any, folder: str) -> str:
+        """Upload the files that Kaggle has not; return which one was given up on, "" for none."""
         body.files = []
         self.upload_context = self.extended.ResumableUploadContext().__enter__()
         kind = self.extended.ApiBlobType.DATASET
         try:
             self.api.upload_files(body, None, folder, kind, self.upload_context, False, "skip")
+            return ""
         except ValueError as error:
             failed = re.fullmatch("Upload unsuccessful: (.+)", str(error))
             if not failed:
                 raise
             return failed[1]
-        missing = count - len(body.files)
-        return f"{missing} of the {count} files" if missing else ""
 
     def _resume(self, path: str, url: str, size: int, quiet: bool) -> Any:
         """Ask how much of a file has arrived, as the client does, and remember it."""

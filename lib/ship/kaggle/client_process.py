@@ -351,7 +351,7 @@ class ClientProcess:
                     f"{reason}); run the same command again later: it goes on from here."
                 )
             if op == "upload" and error["kind"] == "dropped" and attempt > 1:
-                # The next upload begins anew; since client 2.2.5 they are in `.kaggle-uploads-UID`.
+                # The next upload begins anew: the client keeps unfinished ones there.
                 for folder in self.scratch.glob(".kaggle*"):
                     shutil.rmtree(folder, ignore_errors=True)
             growing = self.timeouts.backoff * 2 ** min(attempt - 1, 10)

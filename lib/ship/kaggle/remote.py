@@ -1,7 +1,7 @@
 """What `ship` asks Kaggle, and what the answers mean."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from kernelkit.core.problem import Problem
@@ -10,6 +10,7 @@ from ship.kaggle.credentials import Credentials
 from ship.kaggle.response_schemas import NAME, SCHEMAS, SERVICE_OF, loads, schema_error
 
 PAGE = 100  # entries of a list that are asked for at once
+HIDDEN = (403, 404)  # HTTP statuses of what is not there, not there yet, or somebody else's
 
 
 class Remote(ClientProcess):
@@ -69,9 +70,9 @@ class Remote(ClientProcess):
         try:
             found = self.post("GetDataset", f"dataset {ref}", **_dataset_fields(ref))
         except Refused as refusal:
-            if refusal.status == 404:
-                return None
-            raise
+            if refusal.status != 404:
+                raise
+            return None
         versions = found.get("versions") or []
         notes = {v.get("versionNumber") or 0: v.get("versionNotes") or "" for v in versions}
         return found.get("currentVersionNumber") or 1, notes
@@ -92,12 +93,7 @@ class Remote(ClientProcess):
 
         Kaggle answers 403 for a kernel that is not there, also to its would-be owner.
         """
-        try:
-            return self._kernel(ref)[:2]
-        except Refused as refusal:
-            if refusal.status in (403, 404):
-                return None
-            raise
+        return unless_hidden(lambda: self._kernel(ref)[:2], None)
 
     def source(self, ref: str, version: int) -> str:
         """Return the source of a kernel's version."""
@@ -172,6 +168,16 @@ class Remote(ClientProcess):
     def quota(self) -> dict:
         """Return quotaRefreshTime and gpuQuota {timeUsed, timeReserved, totalTimeAllowed}."""
         return self.post("GetAcceleratorQuotaStatistics", "your GPU quota")
+
+
+def unless_hidden(ask: Callable[[], Any], otherwise: Any) -> Any:
+    """Ask Kaggle something; return `otherwise` where it answers 403 or 404."""
+    try:
+        return ask()
+    except Refused as refusal:
+        if refusal.status not in HIDDEN:
+            raise
+        return otherwise
 
 
 def _dataset_fields(ref: str) -> dict[str, Any]:

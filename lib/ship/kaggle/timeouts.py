@@ -1,28 +1,31 @@
 """How long `ship` waits for Kaggle, and how often it asks."""
 
 import os
-from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import Annotated
 
-from kernelkit.config.settings import number, setting
+from pydantic import BaseModel, Field, ValidationError
+
 from kernelkit.core.problem import Problem
+from ship.kaggle.response_schemas import error_text
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+SomeSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-@dataclass(frozen=True)
-class Timeouts:
-    """How long to wait for Kaggle, in seconds; the variable SHIP_<NAME> sets a field."""
+class Timeouts(BaseModel, frozen=True):
+    """How long to wait for Kaggle; the variable SHIP_<NAME> sets a field."""
 
-    timeout: float = 60.0  # for an answer, or for the next bytes of one
-    retries: int = 6  # attempts at a call that may be repeated
-    backoff: float = 1.0  # pause before the second attempt; it doubles with each further one
-    poll: float = 2.0  # first pause between two questions about a run, a dataset or a score
-    poll_max: float = 60.0  # longest such pause
-    prove: float = 180.0  # how long Kaggle must show at every question that it lacks what was sent
-    ready: float = 3600.0  # for a dataset to become READY
-    score: float = 43200.0  # for a score: a code competition runs the kernel again
-    outage: float = 86400.0  # to ask again without an answer while something goes on at Kaggle
-    silence: float = 240.0  # the longest that nothing is printed while `ship` waits
+    timeout: SomeSeconds = 60.0  # for an answer, or for the next bytes of one
+    retries: Annotated[int, Field(ge=1)] = 6  # attempts at a call that may be repeated
+    backoff: Seconds = 1.0  # pause before the second attempt; it doubles with each further one
+    poll: SomeSeconds = 2.0  # first pause between two questions about a run, a dataset or a score
+    poll_max: Seconds = 60.0  # longest such pause
+    prove: Seconds = 180.0  # how long Kaggle must show each time that it lacks what was sent
+    ready: Seconds = 3600.0  # for a dataset to become READY
+    score: Seconds = 43200.0  # for a score: a code competition runs the kernel again
+    outage: Seconds = 86400.0  # to ask again without an answer while something goes on at Kaggle
+    silence: Seconds = 240.0  # the longest that nothing is printed while `ship` waits
 
     @property
     def tick(self) -> float:
@@ -41,17 +44,13 @@ class Timeouts:
         Raises:
             Problem: a variable is no number, or out of range.
         """
-        values = {}
-        for name, default in vars(cls()).items():
-            if (text := environment.get(f"SHIP_{name.upper()}")) is None:
-                continue
-            limits = {"above": 0} if name in ("timeout", "poll") else {"least": 0}
-            limits = {"least": 1} if name == "retries" else limits
-            try:
-                values[name] = number(text, type(default), setting(**limits).metadata)
-            except ArgumentTypeError as error:
-                raise Problem(f"SHIP_{name.upper()}: {error}.") from None
-        return cls(**values)
+        names = {name: f"SHIP_{name.upper()}" for name in cls.model_fields}
+        given = {name: environment[key] for name, key in names.items() if key in environment}
+        try:
+            return cls(**given)
+        except ValidationError as error:
+            name, _, reason = error_text(error).partition(": ")
+            raise Problem(f"{names[name]}: {reason}.") from None
 
     def polls(self) -> Iterator[float]:
         """Yield the pauses between questions: each 1.3 times the one before, up to poll_max."""

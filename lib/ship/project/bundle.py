@@ -15,6 +15,7 @@ from pathlib import Path
 from kernelkit.core.problem import Problem
 from ship.context import Context
 from ship.kaggle.client_process import Refused, Unavailable
+from ship.kaggle.remote import unless_hidden
 from ship.kaggle.send_once import (
     Absent,
     DeliveryStatus,
@@ -37,7 +38,6 @@ from ship.project.contents import (
     upload_files,
 )
 
-HIDDEN = (403, 404)  # HTTP statuses that Kaggle may answer about a dataset that is just being made
 HASH = re.compile(r"\b[0-9a-f]{12}\b")  # of one of the dataset's parts, in the notes of a version
 
 
@@ -198,12 +198,8 @@ def _newest_version(context: Context, files: Mapping[str, Path]) -> int | None:
 
 def _listed(context: Context, version: int) -> list[tuple[str, int]]:
     """Return the names and sizes of a version's files, [] while Kaggle hides them."""
-    try:
-        return context.remote.dataset_files(context.state.dataset.ref, version)
-    except Refused as refusal:
-        if refusal.status not in HIDDEN:
-            raise
-        return []
+    ref = context.state.dataset.ref
+    return unless_hidden(lambda: context.remote.dataset_files(ref, version), [])
 
 
 def _make_ready(context: Context) -> None:
@@ -248,12 +244,7 @@ def _status(context: Context) -> str:
         Problem: the dataset has failed or was deleted; the next `ship bundle` uploads it anew.
     """
     known = context.state.dataset
-    try:
-        status = context.remote.dataset_status(known.ref)
-    except Refused as refusal:
-        if refusal.status in HIDDEN:
-            return "NOT_YET_PERSISTED"
-        raise
+    status = unless_hidden(lambda: context.remote.dataset_status(known.ref), "NOT_YET_PERSISTED")
     if status in ("FAILED", "DELETED"):
         version = _sent_version(context) if known.sending else known.version
         context.state.dataset = Dataset(known.ref, version)
@@ -398,17 +389,12 @@ def _probe(context: Context) -> DeliveryStatus:
     if _sent_version(context):
         return Found("the note in the list of versions")
     known = context.state.dataset
-    try:
-        status = context.remote.dataset_status(known.ref)
-    except Refused as refusal:
-        if refusal.status not in HIDDEN:
-            raise
-        if known.sending.base:
-            return Unknown("Kaggle does not show the dataset that was there before")
-        return Absent()
-    if not status:
+    status = unless_hidden(lambda: context.remote.dataset_status(known.ref), None)
+    if status is None and known.sending.base:
+        return Unknown("Kaggle does not show the dataset that was there before")
+    if status == "":
         return Unknown("Kaggle tells no status of the dataset")
-    if status not in ("READY", "FAILED", "DELETED"):
+    if status not in (None, "READY", "FAILED", "DELETED"):
         return Found(f"the status {status}")
     return Absent()
 
@@ -417,12 +403,7 @@ def _sent_version(context: Context) -> int | None:
     """Return the number of the version that is being sent, None while Kaggle does not show it."""
     known = context.state.dataset
     base, note = known.sending.base, known.sending.note
-    try:
-        current = context.remote.dataset(known.ref)
-    except Refused as refusal:
-        if refusal.status not in HIDDEN:
-            raise
-        current = None
+    current = unless_hidden(lambda: context.remote.dataset(known.ref), None)
     if current is None:
         return None
     newest, notes = current

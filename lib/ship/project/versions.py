@@ -10,7 +10,7 @@ from kernelkit.core.files import write_atomically
 from kernelkit.core.packages import packages_hash
 from kernelkit.core.problem import Problem
 from ship.context import Context
-from ship.kaggle.client_process import Refused
+from ship.kaggle.remote import unless_hidden
 from ship.ledger import Run, run_name
 from ship.output import emit_json, say
 from ship.project.contents import content_hash, sha256, upload_files
@@ -137,12 +137,10 @@ def _mark_of(context: Context, kernel: str, version: int, source: str = "") -> r
     """Return the mark in a version's source, for which Kaggle is asked once."""
     seen, name = context.state.versions, f"{kernel}/{version}"
     if source or name not in seen:
-        try:
-            found = MARK.search(source or context.remote.source(kernel, version))
-        except Refused as refusal:
-            if refusal.status not in (403, 404):
-                raise
+        source = source or unless_hidden(lambda: context.remote.source(kernel, version), None)
+        if source is None:
             return None
+        found = MARK.search(source)
         seen[name] = found[0] if found else ""
         context.state.save()
     return MARK.search(seen[name])

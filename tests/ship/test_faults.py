@@ -34,6 +34,9 @@ CHANGES = ["CreateDataset", "SaveKernel", "CreateSubmission"]
 INFORMING = ("GET log", "GetAcceleratorQuotaStatistics", "GetSubmissionLimits")
 """Calls that a shipment can do without: a run's log is shown all the same when it has ended."""
 
+OF_THE_DATASET = ("StartBlobUpload", "PUT blob", "GetDatasetStatus", "ListDatasetFiles")
+"""Calls that are over when the dataset is READY."""
+
 FAULTS = {
     "429": ("status", {"code": 429}),
     "500": ("status", {"code": 500}),
@@ -55,7 +58,7 @@ def test_each_call_fails_once_and_ship_arrives(world, name):
     # A call without an answer in time may still take effect, so nothing is sent again.
     attempts, timeout = (1 + len(CHANGES), "0.6") if name == "hang" else (1, "2")
     world.arrives_once("--set", "seconds=0.3", attempts=attempts, SHIP_TIMEOUT=timeout)
-    assert world.kaggle.faults.take("*") is None  # each of them happened
+    assert not world.kaggle.faults.left()  # each of them happened
 
 
 @pytest.mark.parametrize("name", ["503", "reset"])
@@ -63,8 +66,10 @@ def test_each_call_fails_once_while_two_runs_are_under_way(world, name):
     kind, details = FAULTS[name]
     world.ship("bundle")
     for call in [*READS, *CHANGES[1:]]:
-        world.kaggle.faults.add(call, kind, **details)
+        if call not in OF_THE_DATASET:
+            world.kaggle.faults.add(call, kind, **details)
     world.both_arrive()
+    assert not world.kaggle.faults.left()
 
 
 @pytest.mark.parametrize("call", [*READS, *CHANGES])
@@ -75,7 +80,8 @@ def test_a_call_fails_for_long_and_a_later_ship_continues(world, call):
         assert outcome.status == 1, outcome
         assert outcome.sentence
     tried = [entry for entry in world.kaggle.requests if entry.name == call]
-    assert 1 < len(tried) <= 20
+    least = 1 if call == "GET log" else 2  # the run may end before its log is asked for again
+    assert least <= len(tried) <= 20
     world.kaggle.faults.clear()
     world.arrives_once()
 
