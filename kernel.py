@@ -69,8 +69,9 @@ from kernelkit.config.settings import setting, size_text
 from kernelkit.config.views import View
 from kernelkit.core.boundary import Boundary
 from kernelkit.data.layout import Layout
+from kernelkit.data.reference_augmentation import reference_augmentation
 from kernelkit.report.writing import remake
-from kernelkit.train.costs import gmacs_of, gpu_minutes
+from kernelkit.train.costs import gpu_minutes
 
 # ------------------------------------------------------------------------------------- config
 
@@ -81,7 +82,7 @@ COMPETITION = Layout(  # `ship init SLUG` proposes another competition's block
     train_photos=("train", "train.zip"),
     test_photos=("test_upload", "test.zip"),
 )
-PHOTOS = 15_561, 6_675  # that are labelled and to be predicted, to reckon before they are read
+HOME_PHOTOS = 15_561, 6_675  # labelled and to be predicted: for estimates before they are read
 KAGGLE_MINUTES = 11.5 * 60  # a session may last 12 hours
 
 
@@ -298,37 +299,6 @@ RECIPES = {
 # A and cv2 are imported below, once the command line is answered.
 
 
-def reference_augmentation(height: int, width: int) -> A.Compose:
-    """Return the reference recipe's augmentation, ported to albumentations 2.
-
-    The reference cropped 224x200 or 200x224 out of 336x336; here any size keeps these fractions.
-    """
-    long, short = 224 / 336, 200 / 336
-    crops = [(long, short), (short, long)]
-    return A.Compose(
-        [
-            A.GaussianBlur(blur_limit=(3, 7), sigma_limit=(0.8, 1.4), p=0.05),
-            A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0, p=0.5),
-            A.Affine(
-                translate_percent={"x": (-0.0625, 0.0625), "y": (-0.0625, 0.0625)},
-                scale=(0.99, 1.01),
-                keep_ratio=True,
-                rotate=(-20, 20),
-                interpolation=cv2.INTER_LINEAR,
-                border_mode=cv2.BORDER_REFLECT_101,
-                p=0.75,
-            ),
-            A.OneOf([A.CenterCrop(round(h * height), round(w * width)) for h, w in crops], p=0.5),
-            A.OneOf([A.RandomBrightnessContrast(limit, limit) for limit in (0.3, 0.1)], p=0.5),
-            A.HorizontalFlip(p=0.5),
-            A.HueSaturationValue(p=0.5),
-            A.RGBShift(p=0.5),
-            FancyPCA(alpha=0.1, p=0.5),
-            A.Resize(height, width),
-        ]
-    )
-
-
 def default_augmentation(height: int, width: int) -> A.Compose:
     """Return a mild, label-preserving augmentation."""
     return A.Compose(
@@ -384,9 +354,10 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
     limit = KAGGLE_MINUTES if ON_KAGGLE else None
     config = dataclasses.replace(config, time_limit=config.time_limit or limit)
     if options.show_config:
-        members, whole = members_of(config, PHOTOS[0]), resolve(config, PHOTOS[0], BACKBONES)
-        minutes = gpu_minutes(config, members, BACKBONES, VIEWS, PHOTOS)
-        show_config(whole, members, COMPETITION.slug, RECIPES, BACKBONES, minutes)
+        members = members_of(config, HOME_PHOTOS[0])
+        config = resolve(config, HOME_PHOTOS[0], BACKBONES)
+        minutes = gpu_minutes(config, members, BACKBONES, VIEWS, HOME_PHOTOS)
+        show_config(config, members, COMPETITION.slug, RECIPES, BACKBONES, minutes)
         sys.exit(0)
     return config, options
 
@@ -402,7 +373,6 @@ import albumentations as A
 import cv2
 import keras
 
-from ImageDataAugmentor.fused.transforms import FancyPCA
 from kernelkit.config.views import views_of
 from kernelkit.data.batches import check_batches, keep_decoded, make_iterator
 from kernelkit.data.tables import PhotoTables, fingerprint, load_tables
@@ -434,20 +404,18 @@ from kernelkit.train.train_step import TrainingModel
 
 def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
     """Return the competition's folder: the one given, the one mounted, or one drawn on the spot."""
-    if ON_KAGGLE and not data:
+    if data:
+        return data
+    if ON_KAGGLE:
         return find_mounted(ROOT / "input", COMPETITION.slug, COMPETITION.tables)
-    if not data:
-        from sample import NOTE  # which stays on this machine
-        from sample.competition import drawn_competition
+    from sample.competition import drawn_competition  # which stays on this machine
 
-        print(NOTE)
-        return drawn_competition(scratch / "drawn", seed)
-    return data
+    return drawn_competition(scratch / "drawn", seed)
 
 
 def open_run(config: Config, options: argparse.Namespace, output: Path, scratch: Path):
     """Read the photos, and find or begin the run in `output`; a mere plan writes nothing there."""
-    for name, each in members_of(config, PHOTOS[0]).items():
+    for name, each in members_of(config, HOME_PHOTOS[0]).items():
         print(f"recipe {each.recipe}, {name}: {each.backbone} at {size_text(each.image_size)}")
         if not options.plan:
             weights_of(each)  # missing ones are named before all photos are read
@@ -523,8 +491,7 @@ def train(config: Config, tables: PhotoTables, clock: Clock, others: list):
                     cure, network = state.halve_micro_batch(stage.name, config.batch_size), None
                     print(f"Out of memory in {clock.name(stage)}: {cure}.")
                 write_report(state.folder.parent)
-            head_only = config.stages[state.stage].views > 0
-            state.advance(restore_best=head_only or config.schedule == "plateau")
+            state.advance(restore_best=bool(stage.views) or config.schedule == "plateau")
     except OutOfTime:
         print(f"Time is up in {clock.name(config.stages[state.stage])}: on to the prediction.")
         state.run_out_of_time()
@@ -597,8 +564,8 @@ def go(run: Run) -> None:
         keras.utils.clear_session()  # of the network before; inside the scope it would break it
         with strategy.scope(), failures_explained():
             fold, network = run_job(run, job, members.tests())
-        alone = output / ALONE if len(plan.jobs) == 1 else None
-        write_network(network, alone or members.network_file(job.member, job.fold))
+        file = members.network_file(job.member, job.fold)
+        write_network(network, file if len(plan.jobs) > 1 else output / ALONE)
         cut = state.stage < len(run.members[job.member].stages)  # time was up
         members.add(job.member, known[job.member], fold, cut)
         state.finish_job(job.cost, time.monotonic() - began, cut)
@@ -619,8 +586,7 @@ def main(argv: list[str] | None = None) -> int:
         with workplace(options, usual, beside=not ON_KAGGLE) as (output, scratch):
             if config.predict_from:
                 places = COMPETITION, ROOT / "input", options.data, output, scratch, START
-                makers = build_model, augmentation, lambda member: gmacs_of(member, BACKBONES)
-                return predict_competition(config, *places, *makers)
+                return predict_competition(config, *places, BACKBONES, build_model, augmentation)
             opened = open_run(config, options, output, scratch)
             if options.plan:
                 print(opened.plan.table())

@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sample import NOTE
 from sample.bodies import CARS
 from sample.cars import draw_photo
 from sample.features import FEATURES
@@ -61,7 +62,8 @@ def draw_competition(
 
 
 def drawn_competition(folder: Path, seed: int) -> Path:
-    """Return `folder` with the drawn competition in it, which is drawn unless it is complete."""
+    """Return `folder` with the drawn competition, drawn unless it is complete; say what it is."""
+    print(NOTE)
     if not (folder / SAMPLE_CSV).is_file():  # which is written last
         draw_competition(folder, seed=seed)
     return folder

@@ -75,9 +75,9 @@ def main() -> None:
     print("| recipe | networks | GPU minutes | GB a GPU | why |\n|---|---|---|---|---|", flush=True)
     for name, why in WHY.items():
         config = kernel.RECIPES[name]
-        members = kernel.members_of(config, kernel.PHOTOS[0])
+        members = kernel.members_of(config, kernel.HOME_PHOTOS[0])
         networks, most = [], 0.0
-        minutes = gpu_minutes(config, members, kernel.BACKBONES, kernel.VIEWS, kernel.PHOTOS)
+        minutes = gpu_minutes(config, members, kernel.BACKBONES, kernel.VIEWS, kernel.HOME_PHOTOS)
         for member in members.values():
             share = member.batch_size // GPUS
             network = network_of(member)

@@ -78,7 +78,7 @@ def main() -> None:
     asked = ["--backbone", options.backbone, "--image-size", options.image_size]
     asked += ["--recipe", "default", "--weights", "none", "--batch-size", str(BATCH)]
     asked_for, _ = kernel.read_arguments(asked)
-    (config,) = kernel.members_of(asked_for, kernel.PHOTOS[0]).values()
+    (config,) = kernel.members_of(asked_for, kernel.HOME_PHOTOS[0]).values()
     with tempfile.TemporaryDirectory() as folder:
         data = drawn_competition(Path(folder) / "drawn", 1)
         tables = load_tables(data, kernel.COMPETITION, Path(folder), config)[0]

@@ -109,9 +109,7 @@ def test_views_go_first_and_then_the_weakest_member(capsys):
     members = [SavedMember(name, weight, 1.0, {}, networks) for name, weight in WEIGHTS.items()]
     model = SavedModel("c", [], [], "accuracy", 0, 0, 0, {}, None, 1.0, members, {}, "")
     for seconds, left in ((1000, (3, 3)), (700, (2, 3)), (350, (1, 3)), (250, (1, 2)), (5, (1, 1))):
-        passes = Passes(
-            model, dict.fromkeys(WEIGHTS), lambda config: 1.0, time.monotonic() + seconds
-        )
+        passes = Passes(model, {}, dict.fromkeys(WEIGHTS, 1.0), time.monotonic() + seconds)
         passes.rate = 1.0
         passes.shorten(100)
         assert (passes.views, len(passes.members)) == left

@@ -28,7 +28,7 @@ def TinyNet(include_top, weights, input_shape):
     return model
 
 
-def final_config(*arguments, photos=kernel.PHOTOS[0]):
+def final_config(*arguments, photos=kernel.HOME_PHOTOS[0]):
     """Return the settings of the one network that trains with these arguments."""
     (config,) = kernel.members_of(kernel.read_arguments(list(arguments))[0], photos).values()
     return config

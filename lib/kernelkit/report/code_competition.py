@@ -43,6 +43,7 @@ from kernelkit.predict.saved_model import (
     read_model,
 )
 from kernelkit.report.machine import peak_memory_mb
+from kernelkit.train.costs import gmacs_of
 
 RERUN = "KAGGLE_IS_COMPETITION_RERUN"  # is set in the run that is scored
 SHARE = 0.8  # of the session's time that the prediction may take
@@ -89,9 +90,9 @@ def predict_competition(
     output: Path,
     scratch: Path,
     start: float,
+    backbones: Mapping,
     build: Callable,
     augment: Callable,
-    gmacs: Callable[[object], float],
 ) -> None:
     """Write submission.csv for a competition's test set, whatever happens.
 
@@ -104,9 +105,9 @@ def predict_competition(
         output: gets submission.csv.
         scratch: a folder for temporary files.
         start: of the session, in seconds of time.monotonic().
+        backbones: rows of the kernel's table by name, with gmacs and size.
         build: as in `LoadedNetwork`.
         augment: as in `LoadedNetwork`.
-        gmacs: returns the billions of multiply-adds of a photo for a member's settings.
 
     Raises:
         Problem: something is wrong with the data or the run. In the run that is scored, what the
@@ -139,7 +140,9 @@ def predict_competition(
         print(f"{count} photos can't be read: their rows keep these frequencies")
     readable = photos.index[photos["reason"] == ""]
     limit = 60 * (config.time_limit or LIMIT_MINUTES)
-    plan = Passes(model, configs_of(model, type(config)), gmacs, start + SHARE * limit)
+    configs = {m.name: settings_of(m, type(config), cache=False) for m in model.members}
+    costs = {name: gmacs_of(member, backbones) for name, member in configs.items()}
+    plan = Passes(model, configs, costs, start + SHARE * limit)
     if len(readable):
         for blended, done in plan.run(photos.loc[readable], folder, build, augment):
             rows[readable[:done]] = blended
@@ -165,11 +168,6 @@ def as_many(
     return pd.DataFrame({sample.columns[0]: ids}).assign(**empty), test
 
 
-def configs_of(model: SavedModel, config_class: type) -> dict[str, object]:
-    """Return the settings of the members, which keep no decoded photos in memory."""
-    return {m.name: settings_of(m, config_class, cache=False) for m in model.members}
-
-
 def refuse_inference_server(data: Path) -> None:
     """Refuse competitions that ask for a server of predictions.
 
@@ -190,19 +188,19 @@ class Passes:
     Args:
         model: the manifest.
         configs: the settings of each member.
-        gmacs: as in `predict_competition`.
+        costs: the billions of multiply-adds of a photo for each member.
         deadline: when the last pass must be over, in seconds of time.monotonic().
     """
 
-    def __init__(self, model: SavedModel, configs: Mapping, gmacs: Callable, deadline: float):
-        self.model, self.configs, self.gmacs, self.deadline = model, configs, gmacs, deadline
+    def __init__(self, model: SavedModel, configs: Mapping, costs: Mapping, deadline: float):
+        self.model, self.configs, self.costs, self.deadline = model, configs, costs, deadline
         self.members = sorted(model.members, key=lambda member: -member.weight)
         self.views = max(len(n.views) for member in self.members for n in member.networks)
         self.rate = math.inf  # billions of multiply-adds a second
 
     def cost(self, member: SavedMember, view: dict) -> float:
         """Return what a photo costs in a view, in billions of multiply-adds."""
-        return self.gmacs(self.configs[member.name]) * view["scale"] ** 2
+        return self.costs[member.name] * view["scale"] ** 2
 
     def total(self, photos: int) -> float:
         """Return the seconds that all passes take at the measured speed."""
