@@ -3,7 +3,6 @@
 On Kaggle's GPUs, without internet or arguments:  ship        (or: kaggle kernels push -p .)
 Dry run on this machine's CPU, with drawn cars:   python kernel.py
 A competition's folder on this machine:           python kernel.py --data DIR [--backbone NAME ...]
-In a notebook: %run kernel.py --data DIR          or: import kernel; kernel.main(["--data", "DIR"])
 
 Expected on sf-dl-car-classification: `reference` scored 0.96838; `default` (EfficientNetB3 at
 384x512) has not been submitted yet; the best published score, of the same backbone, is 0.97827.
@@ -48,9 +47,9 @@ def find_lib() -> Path:
             break
     if len(found) != 1:
         raise SystemExit(
-            f"kernel.py: Found {len(found)} folders with our packages below {ROOT / 'input'}, not "
-            f"one, and no {beside}: attach the dataset of lib/ (`ship bundle` makes it) to the "
-            "kernel, only once; elsewhere, change to the folder of kernel.py."
+            f"kernel.py: Found {len(found)} folders with our packages below {ROOT / 'input'}: "
+            "attach the dataset of lib/ (`ship bundle` makes it) to the kernel, only once; "
+            f"elsewhere, change to the folder of kernel.py ({beside} is missing)."
         )
     return found[0].parents[2]
 
@@ -491,7 +490,8 @@ def train(config: Config, tables: PhotoTables, clock: Clock, others: list):
                     cure, network = state.halve_micro_batch(stage.name, config.batch_size), None
                     print(f"Out of memory in {clock.name(stage)}: {cure}.")
                 write_report(state.folder.parent)
-            state.advance(restore_best=bool(stage.views) or config.schedule == "plateau")
+            head_only = config.stages[state.stage].views > 0
+            state.advance(restore_best=head_only or config.schedule == "plateau")
     except OutOfTime:
         print(f"Time is up in {clock.name(config.stages[state.stage])}: on to the prediction.")
         state.run_out_of_time()
