@@ -382,10 +382,9 @@ from kernelkit.predict.saved_model import ALONE, write_network
 from kernelkit.predict.tta import predict
 from kernelkit.report.attention import note_attention
 from kernelkit.report.code_competition import is_rerun, predict_competition
-from kernelkit.report.metrics import stage_sentence
 from kernelkit.report.photos import note_photos
 from kernelkit.report.predictions import apply_run
-from kernelkit.report.run import write_results
+from kernelkit.report.results import stage_sentence, write_results
 from kernelkit.report.writing import finish, write_report
 from kernelkit.train.backbones import load_backbone, preprocess, unfreeze
 from kernelkit.train.callbacks import Checkpoint, Diverged, Validate, rate_callbacks

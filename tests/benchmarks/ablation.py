@@ -33,7 +33,7 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "lib")]
 import kernel  # noqa: E402 - found in the repository
 from kernelkit.config.settings import text_of  # noqa: E402
 from kernelkit.core.progress import clock_text  # noqa: E402
-from kernelkit.report.figures.drawing import BLUE, GREY, lettering, new_figure, save, tidy  # noqa: E402
+from kernelkit.report.figures import BLUE, SOFT, lettering, new_figure, styled, write_png  # noqa: E402
 
 SETTINGS = {
     "reference": ["--recipe", "reference"],
@@ -173,12 +173,13 @@ def markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
+@styled
 def draw(table: pd.DataFrame, path: Path) -> None:
     """Draw each row's difference to the first one, in points, with its 95 % interval."""
     others, rows = table.iloc[1:], np.arange(len(table) - 1)
-    figure = new_figure(8, 1.3 + 0.3 * len(others))
+    figure = new_figure(576, 94 + 22 * len(others))
     axes = figure.add_subplot()
-    axes.axvline(0, color=GREY, lw=1)
+    axes.axvline(0, color=SOFT, lw=1)
     axes.errorbar(
         100 * others["difference"], rows, xerr=100 * others["interval"], fmt="o", color=BLUE
     )
@@ -189,8 +190,7 @@ def draw(table: pd.DataFrame, path: Path) -> None:
     axes.set_title(
         f"against {first.ingredient}: {first.accuracy:.4f} of {first.photos:,} photos", loc="left"
     )
-    tidy(axes)
-    save(figure, path)
+    write_png(figure, path)
 
 
 def write_table(table: pd.DataFrame, output: Path) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from kernelkit.core.contract import MemberMetrics, Metrics
 from kernelkit.core.contract import write_metrics as write
-from kernelkit.report.metrics import stage_metrics
+from kernelkit.report.results import stage_metrics
 
 STAGES = [
     {"name": "head", "fraction": 0.0, "learning_rate": 1e-3, "epochs": 1, "views": 4},
@@ -33,7 +33,7 @@ TRAINING = [0.99, 0.8, 0.9, 0.93, 0.95, 0.96, 0.97]
 VALIDATION = [0.85, 0.87, 0.90, 0.91, 0.92, 0.93, 0.95]
 
 
-def history_of(accuracy=TRAINING, val_accuracy=VALIDATION, val_loss=None, speed=None, member="b3"):
+def history_of(accuracy=TRAINING, val_accuracy=VALIDATION, val_loss=None, member="b3"):
     """Return the history of a network that ran the stages above."""
     names = [s["name"] for s in STAGES for _ in range(s["epochs"])]
     rates = [np.nan, *[1e-3] * 6]
@@ -50,7 +50,8 @@ def history_of(accuracy=TRAINING, val_accuracy=VALIDATION, val_loss=None, speed=
         "val_error": 0.01,
         "learning_rate": rates,
         "seconds": 10.0,
-        "images_per_second": speed or [100.0, 90, 90, 90, 60, 60, 60],
+        "images_per_second": [100.0, 90, 90, 90, 60, 60, 60],
+        "input_bound": 0.0,
     }
     return pd.DataFrame(rows)
 

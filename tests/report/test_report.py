@@ -17,9 +17,10 @@ import pytest
 from PIL import Image
 
 from kernelkit.core.metrics import METRICS, packed, paired_difference, wilson
-from kernelkit.report import charts, figuring, pictures, writing
+from kernelkit.report import tables, thumbnails, writing
 from kernelkit.report import writing as report
-from kernelkit.report.charts import nice_ticks
+from kernelkit.report.attention import signature
+from kernelkit.report.page import signed
 from kernelkit.report.saved import read_run
 from saved_run import COMMAND, SETTINGS, history_of, write_photos, write_run
 
@@ -133,7 +134,7 @@ def test_the_gain_of_views_has_a_paired_interval(tmp_path):
     right = said.argmax(1) == truth
     plain = np.concatenate([worse, said[10:]]).argmax(1) == truth
     gain = paired_difference(right, plain)
-    low, high = (charts.signed(100 * value) for value in (gain.low, gain.high))
+    low, high = (signed(100 * value) for value in (gain.low, gain.high))
     assert f"paired by photo: {low} to {high}." in page_of(tmp_path).text
 
 
@@ -148,12 +149,12 @@ def test_the_stages_have_paired_intervals(tmp_path):
     text = page_of(tmp_path / "run").text
     for ours, theirs in ((half, head), (head & half, half)):
         gain = paired_difference(ours, theirs)
-        words = [charts.signed(100 * value) for value in (gain.value, gain.low, gain.high)]
+        words = [signed(100 * value) for value in (gain.value, gain.low, gain.high)]
         assert "{} ({} to {})".format(*words) in text
 
 
-def test_a_history_of_an_earlier_version_has_stages_without_gains(tmp_path):
-    table = figuring.stage_table(history_of(), {0: 80})
+def test_stages_without_known_photos_have_no_gains():
+    table = tables.stage_table(history_of(), {0: 80})
     assert table.gain.isna().all()
     assert table.best.tolist() == [0.85, 0.91, 0.95]
 
@@ -162,10 +163,10 @@ def test_the_members_have_paired_intervals(made):
     text = page_of(made).text
     right = np.asarray([row not in WRONG for row in range(80)])
     lead = paired_difference(right, np.ones(80, bool))
-    low, high = (charts.signed(100 * value) for value in (lead.low, lead.high))
-    assert f"{charts.signed(100 * lead.value)} ({low} to {high})" in text
+    low, high = (signed(100 * value) for value in (lead.low, lead.high))
+    assert f"{signed(100 * lead.value)} ({low} to {high})" in text
     same = paired_difference(right, right)  # over the member that says the same
-    low, high = (charts.signed(100 * value) for value in (same.low, same.high))
+    low, high = (signed(100 * value) for value in (same.low, same.high))
     assert f"+0.00 ({low} to {high})" in text
     assert same.low < 0 < same.high
 
@@ -261,7 +262,7 @@ def test_views_are_judged_by_the_metric_of_the_competition(tmp_path):
     assert "0.7400 without, 0.7100 with it" in text
     truth = [list(arrays["classes"]).index(label) for label in arrays["validation_labels"]]
     gain, error = METRICS["log-loss"].gain(plain, arrays["validation"], np.asarray(truth))
-    low, high = (charts.signed(gain + side * 1.96 * error, 4) for side in (-1, 1))
+    low, high = (signed(gain + side * 1.96 * error, 4) for side in (-1, 1))
     assert f"paired by photo: {low} to {high}" in text
 
 
@@ -322,12 +323,12 @@ def test_photos_unlike_all_others_are_shown_with_their_distance(made):
     assert "v00007.jpg label class 0 distance 0.81" in page_of(made).text
 
 
-def test_suspects_of_an_earlier_run_are_not_shown(tmp_path):
+def test_label_issues_of_an_earlier_run_are_not_shown(tmp_path):
     write_run(tmp_path, wrong={1: 1}, suspects=[1])
     table = pd.read_csv(tmp_path / "suspects.csv")
     earlier = table.assign(Id="of-before.jpg")
     pd.concat([table, earlier]).to_csv(tmp_path / "suspects.csv", index=False)
-    assert read_run(tmp_path).suspects.Id.tolist() == ["v00001.jpg"]
+    assert read_run(tmp_path).label_issues.Id.tolist() == ["v00001.jpg"]
 
 
 def test_commands_in_a_sentence_are_code_and_nothing_else_is_markup():
@@ -416,26 +417,6 @@ def under_way(folder: Path, epochs: int) -> Path:
     return folder
 
 
-def test_a_run_of_an_earlier_version_has_a_report(tmp_path, capsys):
-    folder = write_run(tmp_path, wrong=WRONG)
-    metrics = json.loads((folder / "metrics.json").read_text())
-    later = (
-        "competition",
-        "folder",
-        "ended",
-        "packages",
-        "command",
-        "time_limit",
-        "jobs",
-        "metric",
-    )
-    kept = {k: v for k, v in metrics.items() if k not in later and not k.startswith("score")}
-    (folder / "metrics.json").write_text(json.dumps(kept))
-    report.write_report(folder)
-    assert capsys.readouterr().out == ""
-    assert "51.25%" in page_of(folder).text
-
-
 def test_a_run_under_way_has_a_report_and_shows_nothing_of_an_earlier_one(tmp_path):
     folder = under_way(tmp_path / "run", 4)
     write_run(folder, wrong=WRONG)  # an earlier run's results, which lie there until the end
@@ -501,7 +482,8 @@ def test_photos_that_are_gone_or_damaged_have_no_picture(tmp_path):
 def test_where_a_network_looked_is_shown_for_this_run_alone(tmp_path):
     photos = write_photos(tmp_path / "photos", 4, 20, 30)
     write_run(tmp_path / "run", wrong={0: 1}, photos=photos)
-    (network,) = read_run(tmp_path / "run").members[0].signatures
+    (fold,) = read_run(tmp_path / "run").members[0].folds.values()
+    network = signature(fold.test)
     folder = tmp_path / "run" / "report" / "attention"
     folder.mkdir(parents=True)
     keys, maps = ["train/v00000.jpg", "test/t00000.jpg"], np.eye(5, dtype=np.uint8)[None] * 255
@@ -524,12 +506,12 @@ def test_where_a_network_looked_is_shown_for_this_run_alone(tmp_path):
 
 def test_the_picture_is_coloured_where_the_network_looked(tmp_path):
     path = write_photos(tmp_path, 1, 1, 0, 1).path[0]
-    thumbnails = pictures.Thumbnails(tmp_path / "none.zip")
-    thumbnails.add([path])
+    made = thumbnails.Thumbnails(tmp_path / "none.zip")
+    made.add([path])
     heat = np.zeros((4, 4), np.uint8)
     heat[:, 2:] = 255
-    thumbnails.add_looked(path, heat)
-    with Image.open(io.BytesIO(thumbnails.pictures[path + pictures.LOOKED])) as image:
+    made.add_looked(path, heat)
+    with Image.open(io.BytesIO(made.pictures[path + thumbnails.LOOKED])) as image:
         seen = np.asarray(image.convert("RGB"), float)
     assert seen.shape == (60, 80, 3)
     spread = seen.max(2) - seen.min(2)
@@ -540,36 +522,15 @@ def test_the_picture_is_coloured_where_the_network_looked(tmp_path):
     assert np.corrcoef(bright[:, 50:].ravel(), seen[:, 50:].mean(2).ravel())[0, 1] > 0.8
 
 
-def test_intervals_are_the_published_ones():
-    # Newcombe, "Two-sided confidence intervals for the single proportion" (1998), table 1, method 3
-    for right, photos, low, high in ((81, 263, 0.2553, 0.3662), (0, 20, 0, 0.1611)):
-        interval = wilson(right, photos)
-        assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-4)
-    lead = paired_difference(np.asarray([True] * 9 + [False]), np.asarray([True] * 5 + [False] * 5))
-    assert lead.value == pytest.approx(0.4)
-    middle, side = 4 / 12, 1.96 * np.sqrt(5 - 16 / 12) / 12  # Agresti and Min (2005)
-    assert (lead.low, lead.high) == pytest.approx((middle - side, middle + side), abs=1e-4)
-
-
 def test_the_table_of_classes_counts_precision_and_recall(tmp_path):
     run = read_run(write_run(tmp_path, classes=3, per_class=4, wrong={0: 1, 1: 1, 4: 2}))
-    table = figuring.class_table(run).set_index("class")
+    table = tables.class_table(run).set_index("class")
     assert table.recall.tolist() == [0.5, 0.75, 1.0]
     assert table.precision.tolist() == pytest.approx([1.0, 3 / 5, 4 / 5])
     assert table.f1["class 1"] == pytest.approx(2 * 3 / (4 + 5))
     assert table.support.tolist() == [4, 4, 4]
-    pairs = figuring.confused_pairs(run)
+    pairs = tables.confused_pairs(run)
     assert pairs.iloc[0].tolist() == ["class 0", "class 1", 2, 0, 2]
-
-
-def test_ticks_are_round_and_cover_the_values():
-    assert nice_ticks(0.71, 0.98) == pytest.approx([0.7, 0.8, 0.9, 1.0])
-    assert nice_ticks(0.0, 0.0)[0] == 0
-    for low, high in ((0.123, 0.456), (1e-4, 1e3), (-2, 5)):
-        ticks = nice_ticks(low, high)
-        assert ticks[0] <= low
-        assert ticks[-1] >= high
-        assert 2 <= len(ticks) <= 7
 
 
 def test_the_command_of_the_run_is_shown(made):

@@ -75,7 +75,7 @@ def test_mistakes_and_the_least_sure_test_photos_are_kept(network, photos, tmp_p
     maps = attention.read_attention(tmp_path, [attention.signature(fold.test)])
     keys = ["train/2.png", "test/3.png", "test/1.png", "test/2.png", "test/0.png"]
     assert sorted(maps) == sorted(keys)
-    assert list(attention.doubtful(tables_of(photos), fold).Id[:2]) == ["2.png", "3.png"]
+    assert list(attention._doubtful(tables_of(photos), fold).Id[:2]) == ["2.png", "3.png"]
     assert attention.read_attention(tmp_path, ["another"]) == {}
 
 

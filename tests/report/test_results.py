@@ -12,12 +12,11 @@ from PIL import Image
 
 from augmentor_pictures import turned_photo
 from kernelkit.core.metrics import METRICS
+from kernelkit.core.tables import write_list
 from kernelkit.data.tables import load_tables
-from kernelkit.report.files import write_list
-from kernelkit.report.metrics import sentence_of, stage_metrics, stage_sentence
 from kernelkit.report.photos import size_of
-from kernelkit.report.pictures import thumbnail
-from kernelkit.report.run import augmented
+from kernelkit.report.results import augmented, stage_metrics, stage_sentence
+from kernelkit.report.thumbnails import thumbnail
 from tiny_competition import HOME, Settings, write_competition
 
 
@@ -54,29 +53,38 @@ def test_stage_metrics_sum_up_what_ran():
         "images_per_second": 100,
         "input_bound": pytest.approx(0.03),
     }
-    assert sentence_of(
-        metrics, "a, fold 1, stage half", "the head trains", "log-loss", 0.3, "0:01:00"
-    ) == (
-        "a, fold 1, stage half is over: the head trains, 2 epochs in 20 s, best val_log-loss "
-        "0.2000 (chosen so far 0.3000), 100 images/s, input-bound 3%, left 0:01:00"
-    )
-    nothing = stage_metrics(Stage("all"), rows, "b3", 2)
-    assert "0 epochs" in sentence_of(nothing, "stage all", "all", "accuracy", None, "-")
+
+
+def line_of(rows, metric="accuracy", **settings):
+    """Return the line that ends a stage of these epochs, and the one of what would help."""
+    state = SimpleNamespace(rows=rows, member="b3", fold=2, best_score=0.75)
+    state.metric, state.settings = METRICS[metric], {"metric": metric}
+    name = lambda stage: f"stage {stage.name}"  # noqa: E731
+    clock = SimpleNamespace(state=state, remaining=lambda: 61.0, name=name)
+    config = SimpleNamespace(**{"cache": True, "fuse": True, "workers": 10**6} | settings)
+    return stage_sentence(config, Stage("all"), clock, "all layers train")
+
+
+def epoch(score, waited=0.0):
+    return {
+        "stage": "all",
+        "val_accuracy": 0.5,
+        "val_score": score,
+        "seconds": 3.0,
+        "images_per_second": 7.0,
+        "input_bound": waited,
+    }
 
 
 def test_the_line_of_a_stage_has_the_best_of_all_stages_and_the_time_left():
-    row = {"stage": "all", "val_accuracy": 0.5, "seconds": 3.0, "images_per_second": 7.0}
-    row["val_score"] = 0.5
-    state = SimpleNamespace(rows=[row], member="b3", fold=2, best_score=0.75)
-    state.metric, state.settings = METRICS["accuracy"], {}
-    name = lambda stage: f"stage {stage.name}"  # noqa: E731
-    clock = SimpleNamespace(state=state, remaining=lambda: 61.0, name=name)
-    config = SimpleNamespace(cache=True, fuse=True, workers=10**6)
-    said = stage_sentence(config, Stage("all"), clock, "all layers train")
-    assert said == (  # a row of an earlier version does not tell how long steps waited
+    assert line_of([epoch(0.5)]) == (
         "stage all is over: all layers train, 1 epoch in 3 s, best val_accuracy 0.5000 "
         "(chosen so far 0.7500), 7 images/s, input-bound 0%, left 0:01:01"
     )
+    assert "2 epochs in 6 s, best val_log-loss 0.3000" in line_of(
+        [epoch(0.5), epoch(0.3)], "log-loss"
+    )
+    assert "0 epochs" in line_of([])
 
 
 @pytest.mark.parametrize(
@@ -91,18 +99,7 @@ def test_the_line_of_a_stage_has_the_best_of_all_stages_and_the_time_left():
     ],
 )
 def test_where_steps_wait_for_photos_a_line_says_what_would_help(waited, changed, helps):
-    rows = [
-        {"stage": "all", "val_accuracy": 0.5, "seconds": 3.0, "images_per_second": 7.0}
-        | {"val_score": 0.5, "input_bound": share}
-        for share in waited
-    ]
-    state = SimpleNamespace(
-        rows=rows, member="b3", fold=2, best_score=0.75, settings={}, metric=METRICS["accuracy"]
-    )
-    name = lambda stage: f"stage {stage.name}"  # noqa: E731
-    clock = SimpleNamespace(state=state, remaining=lambda: 61.0, name=name)
-    config = SimpleNamespace(**{"cache": True, "fuse": True, "workers": 10**6} | changed)
-    _, *more = stage_sentence(config, Stage("all"), clock, "all layers train").splitlines()
+    _, *more = line_of([epoch(0.5, share) for share in waited], **changed).splitlines()
     assert [helps in line for line in more] == ([True] if helps else [])
 
 

@@ -209,7 +209,7 @@ def test_an_edit_while_the_lib_is_packed_is_not_uploaded_under_the_old_hash(worl
 def test_a_run_finds_the_hash_of_what_was_sent(tmp_path):
     """The packages as Kaggle mounts them, beside weights and without what stays here."""
     copy_files(upload_files(REPOSITORY / "lib", []), tmp_path / "lib")
-    command = "from kernelkit.report.machine import packages_found; print(packages_found())"
+    command = "from kernelkit.core.packages import packages_found; print(packages_found())"
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "lib")}
     done = subprocess.run(
         [sys.executable, "-P", "-c", command], env=environment, capture_output=True, text=True

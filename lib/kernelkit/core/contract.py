@@ -277,6 +277,10 @@ class Member:
 
         return np.concatenate([getattr(fold, name) for fold in self.folds.values()])
 
+    def right(self, name: str = "validation") -> np.ndarray:
+        """Return whether the most probable class is the label, bool [photos] of all folds."""
+        return self.all_folds(name).argmax(1) == self.all_folds("validation_positions")
+
     @property
     def test(self) -> np.ndarray:
         """The mean over the folds, float32 [rows, classes]."""

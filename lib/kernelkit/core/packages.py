@@ -63,6 +63,14 @@ def packages_hash(lib: Path, hash_of: Callable[[Path], str] = file_hash) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 
 
+def packages_found() -> str:
+    """Return the hash of this project's packages that are in use, "" where they are installed."""
+    try:
+        return packages_hash(Path(__file__).resolve().parents[2])
+    except (OSError, Problem):
+        return ""
+
+
 def folders_of(lib: Path) -> list[Path]:
     """Return what lies directly in `lib`, sorted; nothing when there is no such folder."""
     return sorted(lib.iterdir()) if lib.is_dir() else []

@@ -1,4 +1,4 @@
-"""CSV files that people and Kaggle write, read as text."""
+"""Read CSV files that people and Kaggle write, as text; write those of a run."""
 
 import codecs
 import csv
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
 
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -93,3 +94,26 @@ def separator_of(path: Path, encoding: str, separators: str = SEPARATORS) -> str
 
     fitting = [separator for separator in separators if fits(separator)]
     return fitting[0] if "," in fitting or len(fitting) == 1 else ","
+
+
+def write_table(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
+    """Write a table as CSV without its index; `float_format` may be "%.6g", None has every digit.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    write_atomically(
+        path, lambda beside: table.to_csv(beside, index=False, float_format=float_format)
+    )
+
+
+def write_list(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
+    """Write a table as `write_table`; without rows, remove what an earlier run left there.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    if table.empty:
+        path.unlink(missing_ok=True)
+    else:
+        write_table(table, path, float_format)

@@ -34,26 +34,21 @@ SECONDS = 5.0  # after which no more batch is begun: it must not cost a slow mac
 def note_attention(output: Path, network: "keras.Model", tables: "PhotoTables", fold: "Fold"):
     """Save where a network looked in its worst mistakes and the test photos it is least sure of.
 
-    A sentence is printed where that fails; the run goes on.
-
-    Args:
-        output: the folder of the results.
-        network: the kernel's: uint8 photos [n, h, w, 3], and the layers pool and head.
-        tables: the photos of its fold.
-        fold: what it predicted for them.
+    The network takes uint8 photos [n, h, w, 3] and has the layers pool and head; `tables` and
+    `fold` are its photos and predictions. A sentence is printed where that fails.
     """
     try:
-        table = doubtful(tables, fold)
+        table = _doubtful(tables, fold)
         maps = look(network, table.path.tolist())
         keys = (table.set + "/" + table.Id).to_numpy(str)[: len(maps)]
         file = output / FOLDER / f"{signature(fold.test)}.npz"
         write_atomically(file, lambda beside: np.savez_compressed(beside, keys=keys, maps=maps))
     except Exception as error:
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        print(f"Where the network looked could not be saved ({said}); the run goes on.", flush=True)
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        print(f"Where the network looked could not be saved ({why}); the run goes on.", flush=True)
 
 
-def doubtful(tables: "PhotoTables", fold: "Fold") -> pd.DataFrame:
+def _doubtful(tables: "PhotoTables", fold: "Fold") -> pd.DataFrame:
     """Return the photos that a report shows first: columns Id, path and set."""
     best = fold.validation.argmax(1)
     wrong = np.flatnonzero(best != fold.validation_positions)
@@ -101,21 +96,14 @@ def grad_cam(network: "keras.Model", features: "keras.Model", images: np.ndarray
 
 
 def signature(test: np.ndarray) -> str:
-    """Return what tells a network from all others: a hash of its probabilities of the test photos.
-
-    A file that an earlier run left in the same folder is known by it.
-    """
+    """Return a hash of a network's test probabilities, by which files of other runs are known."""
     return hashlib.sha256(np.ascontiguousarray(test, np.float32).tobytes()).hexdigest()[:20]
 
 
 def read_attention(output: Path, signatures: Iterable[str]) -> dict[str, np.ndarray]:
     """Return the saved maps, uint8 [h, w], by set and Id of their photos, such as "test/1.jpg".
 
-    Of several networks that looked at a photo, the first counts. A damaged file counts for nothing.
-
-    Args:
-        output: the folder of the results.
-        signatures: of the run's networks, in order.
+    Of several networks that looked at a photo, the first counts; a damaged file is left out.
     """
     found: dict[str, np.ndarray] = {}
     for name in signatures:

@@ -42,7 +42,7 @@ from kernelkit.predict.saved_model import (
     SavedNetwork,
     read_model,
 )
-from kernelkit.report.machine import peak_memory_mb
+from kernelkit.report.results import peak_memory_mb
 from kernelkit.train.costs import gmacs_of
 
 RERUN = "KAGGLE_IS_COMPETITION_RERUN"  # is set in the run that is scored

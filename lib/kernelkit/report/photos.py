@@ -1,4 +1,4 @@
-"""photos.csv: where every photo of a run lies and what it is, for whoever looks at the results."""
+"""Write photos.csv: the path and the properties of every photo of a run."""
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import ExifTags, Image
 
 from ImageDataAugmentor.reading import UnreadableImage, read_image
-from kernelkit.report.files import write_table
+from kernelkit.core.tables import write_table
 
 if TYPE_CHECKING:
     from kernelkit.data.tables import PhotoTables
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 READERS = 16  # threads that read the sizes, which wait for the disk most of the time
 
 
-def note_photos(output: Path, parts: "list[PhotoTables]") -> None:
+def note_photos(output: Path, folds: "list[PhotoTables]") -> None:
     """Write photos.csv; print a sentence where that fails, since the run needs no such file.
 
     Its columns are Id, set (train or test), label, fold (that a training photo validates, empty
@@ -26,20 +26,19 @@ def note_photos(output: Path, parts: "list[PhotoTables]") -> None:
 
     Args:
         output: the folder of the results.
-        parts: the photos of the run, of every fold.
+        folds: the photos of the run.
     """
     try:
-        write_table(photo_table(parts), output / "photos.csv")
+        write_table(_photo_table(folds), output / "photos.csv")
     except Exception as error:
         print(f"{output / 'photos.csv'} could not be written ({error}); the run goes on.")
 
 
-def photo_table(parts: "list[PhotoTables]") -> pd.DataFrame:
-    """Return the rows of photos.csv."""
-    competition = parts[0].competition
-    folds = {Id: part.fold for part in parts for Id in part.validation.Id}
+def _photo_table(folds: "list[PhotoTables]") -> pd.DataFrame:
+    competition = folds[0].competition
+    fold_of = {Id: tables.fold for tables in folds for Id in tables.validation.Id}
     train, test = competition.train, competition.test[competition.test.path != ""]
-    train = train.assign(set="train", label=train.label.astype(str), fold=train.Id.map(folds))
+    train = train.assign(set="train", label=train.label.astype(str), fold=train.Id.map(fold_of))
     train["group"] = train.near
     test = test.assign(set="test", group=test.near.where(test.near >= 0))
     table = pd.concat([train, test], ignore_index=True)
@@ -62,13 +61,8 @@ def size_of(path: str) -> tuple[int | None, int | None]:
             turned = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1) >= 5
             return (height, width) if turned else (width, height)
     except Exception:  # decoders raise many types
-        return decoded_size(path)
-
-
-def decoded_size(path: str) -> tuple[int | None, int | None]:
-    """Return what `size_of` does, of a photo that must be decoded for it."""
-    try:
-        height, width = read_image(path, "gray").shape[:2]
-    except UnreadableImage:
-        return None, None
-    return width, height
+        try:
+            height, width = read_image(path, "gray").shape[:2]
+        except UnreadableImage:
+            return None, None
+        return width, height

@@ -11,7 +11,7 @@ import pandas as pd
 from kernelkit.core.boundary import doing
 from kernelkit.core.files import numbered, scratch_folder, write_atomically
 from kernelkit.core.problem import Problem
-from kernelkit.core.tables import read_csv
+from kernelkit.core.tables import read_csv, write_table
 from kernelkit.data.layout import Layout
 from kernelkit.data.names import FILE_KEYS, Spellings
 from kernelkit.data.submission import fill
@@ -23,9 +23,8 @@ from kernelkit.predict.apply import (
     with_reasons,
 )
 from kernelkit.predict.saved_model import SavedModel, read_model
-from kernelkit.report.files import write_table
-from kernelkit.report.pictures import Thumbnails
-from kernelkit.report.sheets import Photo, percent
+from kernelkit.report.sheets import Photo
+from kernelkit.report.thumbnails import Thumbnails
 from kernelkit.report.writing import template
 
 PAGE = "predictions.html"
@@ -177,7 +176,7 @@ def write_predictions_page(table: pd.DataFrame, photos: pd.DataFrame, title: str
 
 
 def _photo(row) -> Photo:
-    lines = [("first", row.label, percent(row.probability))]
+    lines = [("first", row.label, f"{row.probability:.1%}")]
     if hasattr(row, "second"):
-        lines.append(("second", row.second, percent(row.second_probability)))
+        lines.append(("second", row.second, f"{row.second_probability:.1%}"))
     return Photo(row.file, row.path, lines, f"{row.file}: {row.label}")

@@ -1,22 +1,50 @@
-"""Sheets of photos: which are shown, and what stands below each."""
+"""Sheets of photos: which photos of a list are shown, and the lines below each."""
 
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from kernelkit.report.advice import on_kaggle
-from kernelkit.report.attention import read_attention
-from kernelkit.report.figuring import conflicts, least_sure, mistakes, resembling_none
-from kernelkit.report.pictures import Thumbnails
+from kernelkit.report.attention import read_attention, signature
 from kernelkit.report.saved import Run
+from kernelkit.report.tables import conflicts, least_sure, mistakes, resembling_none
+from kernelkit.report.thumbnails import Thumbnails
 
 MOST = 24  # photos of a sheet
 PAIRS = 10  # of confused classes that are shown with photos
 BESIDE = 4  # photos of each side of such a pair
 CLASSES = 30  # of which an example is shown
+
+# The lines below a photo of each sheet: a name, and the columns of its value and its probability.
+LABEL, PROBABLE = ("label", "label", ""), ("label", "label", "probability_of_label")
+PREDICTED = [PROBABLE, ("predicted", "predicted", "probability_of_predicted")]
+LINES = {
+    "copies": [LABEL, ("group", "group", "")],
+    "mistakes": PREDICTED,
+    "least_sure": [
+        ("first", "predicted", "probability_of_predicted"),
+        ("second", "second", "probability_of_second"),
+    ],
+    "label_issues": [PROBABLE, ("looks like", "suggested", "probability_of_suggested")],
+    "none": PREDICTED,
+    "outliers": [LABEL, ("distance", "distance", "")],
+    "excluded": [("set", "set", ""), LABEL, ("reason", "reason", "")],
+}
+ALT = {  # the descriptions of its photos, from the same columns
+    "copies": "{Id}: labelled {label}",
+    "mistakes": "{Id}: {label}, taken for {predicted}",
+    "least_sure": "{Id}: {predicted} or {second}",
+    "label_issues": "{Id}: labelled {label}, like {suggested}",
+    "none": "{Id}: {label}, taken for {predicted}",
+    "outliers": "{Id}: labelled {label}, unlike all others",
+    "excluded": "{Id}: left out, {reason}",
+}
+FILES = {"copies": "report/duplicates.csv", "none": "report/resembling_none.csv"}
+FILES |= {name: f"report/{name}.csv" for name in ("mistakes", "least_sure")}
+FILES |= {"label_issues": "suspects.csv", "outliers": "unlike.csv", "excluded": "excluded.csv"}
 
 
 @dataclass(frozen=True)
@@ -25,8 +53,7 @@ class Photo:
 
     Id: str
     path: str
-    lines: list[tuple[str, str, str]]
-    """What is said of it: a label, a value, and its probability, "" where it has none."""
+    lines: list[tuple[str, str, str]]  # a name, a value, and its probability, "" where none
     alt: str
 
 
@@ -36,8 +63,7 @@ class Sheet:
 
     photos: list[Photo]
     total: int
-    file: str = ""
-    """The list as a CSV, relative to the report; "" where there is none."""
+    file: str = ""  # the list as a CSV, relative to the report; "" where there is none
 
 
 @dataclass(frozen=True)
@@ -47,78 +73,43 @@ class Pair:
     first: str
     second: str
     mistakes: int
-    sides: list[tuple[str, list[Photo]]] = field(default_factory=list)
+    sides: list[tuple[str, list[Photo]]]
 
 
-def percent(value: float) -> str:
-    """Return a probability as a person reads it."""
-    return f"{value:.1%}"
-
-
-def predicted_photo(row) -> Photo:
-    """Return a held-out photo with its label, its prediction, and both probabilities."""
-    lines = [
-        ("label", row.label, percent(row.probability_of_label)),
-        ("predicted", row.predicted, percent(row.probability_of_predicted)),
-    ]
-    return Photo(row.Id, row.path, lines, f"{row.Id}: {row.label}, taken for {row.predicted}")
-
-
-def test_photo(row) -> Photo:
-    """Return a test photo with its two most probable classes."""
-    lines = [
-        ("first", row.predicted, percent(row.probability_of_predicted)),
-        ("second", row.second, percent(row.probability_of_second)),
-    ]
-    return Photo(row.Id, row.path, lines, f"{row.Id}: {row.predicted} or {row.second}")
-
-
-def suspect_photo(row) -> Photo:
-    """Return a photo whose label is doubtful."""
-    lines = [
-        ("label", row.label, percent(row.probability_of_label)),
-        ("looks like", row.suggested, percent(row.probability_of_suggested)),
-    ]
-    return Photo(row.Id, row.path, lines, f"{row.Id}: labelled {row.label}, like {row.suggested}")
-
-
-def unlike_photo(row) -> Photo:
-    """Return a photo that is unlike all others."""
-    lines = [("label", row.label, ""), ("distance", f"{float(row.distance):.2f}", "")]
-    return Photo(row.Id, row.path, lines, f"{row.Id}: labelled {row.label}, unlike all others")
-
-
-def copy_photo(row) -> Photo:
-    """Return a photo of a group of near-identical ones."""
-    lines = [("label", row.label, ""), ("group", f"{row.group:.0f}", "")]
-    return Photo(row.Id, row.path, lines, f"{row.Id}: labelled {row.label}")
-
-
-def excluded_photo(row) -> Photo:
-    """Return a photo that was left out, with the reason."""
-    lines = [("set", row.set, ""), ("label", row.label or "none", ""), ("reason", row.reason, "")]
-    return Photo(row.Id, row.path, lines, f"{row.Id}: left out, {row.reason}")
-
-
-def sheet(table: pd.DataFrame, photo: Callable, file: str) -> Sheet:
-    """Return the first photos of a list as a sheet."""
-    shown = [photo(row) for row in table.head(MOST).itertuples()]
-    return Sheet(shown, len(table), file if len(table) else "")
+def _photos(table: pd.DataFrame, lines: Sequence[tuple[str, str, str]], alt: str) -> list[Photo]:
+    photos = []
+    for row in table.to_dict("records"):
+        shown = [(name, row[value], f"{row[p]:.1%}" if p else "") for name, value, p in lines]
+        photos.append(Photo(row["Id"], row["path"], shown, alt.format(**row)))
+    return photos
 
 
 def sheets_of(run: Run) -> dict[str, Sheet]:
     """Return the sheets of a run by their names in the template."""
-    found = {"copies": sheet(conflicts(run.photos), copy_photo, "report/duplicates.csv")}
-    if not run.finished:
-        return found
-    none = "report/resembling_none.csv"
-    return found | {
-        "mistakes": sheet(mistakes(run), predicted_photo, "report/mistakes.csv"),
-        "least_sure": sheet(least_sure(run), test_photo, "report/least_sure.csv"),
-        "suspects": sheet(run.suspects, suspect_photo, "suspects.csv"),
-        "none": sheet(resembling_none(run), predicted_photo, none),
-        "unlike": sheet(run.unlike, unlike_photo, "unlike.csv"),
-        "excluded": sheet(run.excluded, excluded_photo, "excluded.csv"),
+    copies = conflicts(run.photos)
+    lists = {"copies": copies.assign(group=copies.group.map("{:.0f}".format))}
+    if run.finished:
+        outliers, excluded = run.outliers, run.excluded
+        if len(outliers):
+            distances = outliers.distance.astype(float).map("{:.2f}".format)
+            outliers = outliers.assign(distance=distances)
+        if len(excluded):
+            excluded = excluded.replace({"label": {"": "none"}})
+        lists |= {
+            "mistakes": mistakes(run),
+            "least_sure": least_sure(run),
+            "label_issues": run.label_issues,
+            "none": resembling_none(run),
+            "outliers": outliers,
+            "excluded": excluded,
+        }
+    return {
+        name: Sheet(
+            _photos(table.head(MOST), LINES[name], ALT[name]),
+            len(table),
+            FILES[name] if len(table) else "",
+        )
+        for name, table in lists.items()
     }
 
 
@@ -127,30 +118,26 @@ def pair_sheets(run: Run, pairs: pd.DataFrame) -> list[Pair]:
 
     First come photos of a class that were taken for the other, then ones that are right.
     """
-    return [pair_sheet(run, row) for row in pairs.head(PAIRS).itertuples()]
-
-
-def pair_sheet(run: Run, row) -> Pair:
-    """Return one pair of classes with photos of both sides."""
-    sides = []
-    for label, other in ((row.first, row.second), (row.second, row.first)):
-        ours = run.held_out[run.held_out.label == label]
-        wrong = ours[ours.predicted == other].sort_values("probability_of_label")
-        right = ours[ours.predicted == label].sort_values("probability_of_label")
-        chosen = pd.concat([wrong, right]).head(BESIDE)
-        sides.append((label, [predicted_photo(photo) for photo in chosen.itertuples()]))
-    return Pair(row.first, row.second, row.mistakes, sides)
+    sheets = []
+    for row in pairs.head(PAIRS).itertuples():
+        sides = []
+        for label, other in ((row.first, row.second), (row.second, row.first)):
+            ours = run.held_out[run.held_out.label == label]
+            ours = ours.sort_values("probability_of_label", kind="stable")
+            wrong, right = (ours[ours.predicted == name] for name in (other, label))
+            chosen = pd.concat([wrong, right]).head(BESIDE)
+            sides.append((label, _photos(chosen, PREDICTED, ALT["mistakes"])))
+        sheets.append(Pair(row.first, row.second, row.mistakes, sides))
+    return sheets
 
 
 def examples(run: Run) -> Sheet:
     """Return one training photo of each class."""
-    train = run.photos[run.photos.set == "train"]
-    firsts = train.drop_duplicates("label").set_index("label")
-    known = [name for name in run.classes if name in firsts.index]
-    shown = [
-        Photo(firsts.Id[name], firsts.path[name], [("class", name, "")], f"A photo of class {name}")
-        for name in known[:CLASSES]
-    ]
+    train = run.photos[run.photos.set == "train"].drop_duplicates("label")
+    known = train[train.label.isin(run.classes)]
+    order = {name: number for number, name in enumerate(run.classes)}
+    known = known.sort_values("label", key=lambda labels: labels.map(order), kind="stable")
+    shown = _photos(known.head(CLASSES), [("class", "label", "")], "A photo of class {label}")
     return Sheet(shown, len(known))
 
 
@@ -165,7 +152,7 @@ def add_looked(thumbnails: Thumbnails, run: Run, sheets: dict[str, Sheet]) -> se
 
     A sheet shows it of all its photos that have a picture, or of none.
     """
-    networks = [name for member in run.members for name in member.signatures]
+    networks = [signature(fold.test) for member in run.members for fold in member.folds.values()]
     maps, looked = read_attention(run.folder, networks), set()
     for name, part in (("mistakes", "train"), ("least_sure", "test")):
         photos = sheets[name].photos if name in sheets else []

@@ -1,15 +1,19 @@
-"""Writing report.html, and the lists and thumbnails beside it."""
+"""Write report.html of a run, and the page of all runs."""
 
 import contextlib
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from kernelkit.core.boundary import Boundary
+from kernelkit.core.contract import read_metrics
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
+
+# The modules that make a page are imported late: what is wrong with them must not end a run.
 
 PAGE = "report.html"
 FIGURES = ("learning_curves.png", "confusion_matrix.png", "augmented.png")
@@ -24,8 +28,8 @@ def write_report(output: Path) -> None:
     try:
         make_report(output)
     except Exception as error:
-        said = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
-        print(f"{output / PAGE} could not be written ({said}); the run goes on.", flush=True)
+        why = str(error) if isinstance(error, Problem) else f"{type(error).__name__}: {error}"
+        print(f"{output / PAGE} could not be written ({why}); the run goes on.", flush=True)
 
 
 def note_score(output: Path, score: float, of: str, again: str = "ship push") -> None:
@@ -40,12 +44,13 @@ def note_score(output: Path, score: float, of: str, again: str = "ship push") ->
     if not (output / PAGE).is_file():
         return
     noted = {"public_score": score, "of": of, "again": again}
-    with contextlib.redirect_stdout(sys.stderr):  # which belongs to `ship`, that may print JSON
+    with contextlib.redirect_stdout(sys.stderr):  # stdout is `ship`'s, which may print JSON
         try:
             write_atomically(output / "score.json", json.dumps(noted))
         except OSError as error:
-            return print(f"{output / PAGE} does not show the score ({error}).")
-        write_report(output)
+            print(f"{output / PAGE} does not show the score ({error}).")
+        else:
+            write_report(output)
 
 
 def finish(output: Path) -> None:
@@ -57,27 +62,24 @@ def finish(output: Path) -> None:
     from IPython.display import Image, Markdown, display
 
     if get_ipython():
-        display(Markdown(summary(output)))
+        metrics = read_metrics(output)
+        score, low, high = (metrics[name] for name in ("score", "score_low", "score_high"))
+        head = (
+            f"**{metrics['metric']} {score:.4f}** on {metrics['val_images']} validation photos "
+            f"(95 % interval {low:.4f} to {high:.4f}), {metrics['test_images']} photos predicted. "
+            f"[The report]({output / PAGE}) advises what to do next."
+        )
+        display(Markdown(head))
         for figure in FIGURES:
             if (output / figure).is_file():
                 display(Image(filename=str(output / figure)))
 
 
-def summary(output: Path) -> str:
-    """Return the head of a finished run's report as Markdown."""
-    metrics = json.loads((output / "metrics.json").read_text(encoding="utf-8"))
-    score, low, high = (metrics[name] for name in ("score", "score_low", "score_high"))
-    return (
-        f"**{metrics['metric']} {score:.4f}** on {metrics['val_images']} validation photos (95 % "
-        f"interval {low:.4f} to {high:.4f}), {metrics['test_images']} photos predicted. "
-        f"[The report]({output / PAGE}) says what to do next."
-    )
-
-
 def remake(output: Path) -> int:
     """Write the report of a run anew, for a person who asked for it; return the exit status."""
-    safe = "The run's results are as they were."
-    boundary = Boundary("kernel.py", output / "traceback.txt", safe)
+    boundary = Boundary(
+        "kernel.py", output / "traceback.txt", "The run's results are as they were."
+    )
     boundary.doing = "making the report"
 
     def work() -> None:
@@ -96,18 +98,50 @@ def make_report(output: Path) -> None:
         Problem: there is nothing of a run, a file is damaged, or a package is missing.
         OSError: a file can't be written.
     """
-    # Imported late: what is wrong with them must not end a run.
-    from kernelkit.report.lists import FOLDER, write_lists
+    report = template("report.html.j2")
     from kernelkit.report.page import contents
-    from kernelkit.report.pictures import Thumbnails
     from kernelkit.report.saved import read_run
+    from kernelkit.report.tables import FOLDER, write_lists
+    from kernelkit.report.thumbnails import Thumbnails
 
     run = read_run(output)
     thumbnails = Thumbnails(output / FOLDER / "thumbnails.zip")
     write_lists(run)
     shown = contents(run, thumbnails)
-    write_atomically(output / PAGE, render(shown, thumbnails))
+    page = report.render(**shown, thumbnail=thumbnails.uri, size=thumbnails.size)
+    write_atomically(output / PAGE, page)
     thumbnails.save()
+
+
+def write_overview(rows: Sequence[dict], file: Path) -> None:
+    """Write the page of all runs: public score against validation accuracy, and what changed.
+
+    Args:
+        rows: one a run, the best first: run, time, changed (a text), status, score, low and
+            high (its interval), gpu_minutes, public_score (0 to 1, or None where unknown), page
+            (an address, or "") and report (a path relative to the page, or "").
+        file: where the page goes.
+
+    Raises:
+        Problem: Jinja2 is not installed.
+        OSError: it can't be written.
+    """
+    page = template("runs.html.j2")
+    from kernelkit.report import figures
+
+    points = [
+        (
+            row["score"],
+            row["public_score"],
+            f"{row['run']}: validation {row['score']:.2%}, public score {row['public_score']:.5f}",
+        )
+        for row in rows
+        if row["score"] is not None and row["public_score"] is not None
+    ]
+    chart = None
+    if len(points) > 1:
+        chart = figures.svg(figures.scores(points), "; ".join(text for *_, text in points))
+    write_atomically(file, page.render(rows=rows, chart=chart))
 
 
 def breakable(text: object):
@@ -118,20 +152,10 @@ def breakable(text: object):
 
 
 def coded(text: str):
-    """Return a sentence as HTML, what stands in `backticks` as code."""
+    """Return a sentence as HTML, with the words in `backticks` as code."""
     from markupsafe import Markup, escape
 
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
-
-
-def render(shown: dict, thumbnails) -> str:
-    """Return the page of a run.
-
-    Raises:
-        Problem: Jinja2 is not installed.
-    """
-    page = template("report.html.j2")
-    return page.render(**shown, thumbnail=thumbnails.uri, size=thumbnails.size)
 
 
 def template(name: str):
@@ -140,13 +164,13 @@ def template(name: str):
     Raises:
         Problem: Jinja2 is not installed.
     """
-    from kernelkit.report.charts import signed
-
     try:
         import jinja2
     except ImportError:
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         raise Problem(f"Python {python} has no Jinja2 here: pip install jinja2") from None
+    from kernelkit.report.page import signed
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -154,10 +178,12 @@ def template(name: str):
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["pct"] = lambda value, digits=2: f"{100 * value:.{digits}f}%"
-    environment.filters["breakable"] = breakable
-    environment.filters["coded"] = coded
-    environment.filters["points"] = signed
-    environment.filters["whole"] = lambda value: f"{value:,}"
-    environment.filters["clock"] = clock_text
+    environment.filters |= {
+        "pct": lambda value, digits=2: f"{100 * value:.{digits}f}%",
+        "breakable": breakable,
+        "coded": coded,
+        "points": signed,
+        "whole": lambda value: f"{value:,}",
+        "clock": clock_text,
+    }
     return environment.get_template(name)

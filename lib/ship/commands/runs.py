@@ -254,7 +254,7 @@ def _changed(run: Run, before: Run | None) -> str:
 
 
 def _rows_of_page(context: Context, runs: list[Run]) -> list[dict[str, Any]]:
-    """Return the rows of `kernelkit.report.overview.write_overview`, of runs from old to new."""
+    """Return the rows of `kernelkit.report.writing.write_overview`, of runs from old to new."""
     before = dict(zip((run.name for run in runs), [None, *runs], strict=False))
     shown = sorted_runs(runs)
     rows = rows_of(context, shown)
@@ -283,7 +283,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         groups.setdefault(one.competition or present, []).append(one)
     groups = {competition: runs for competition, runs in groups.items() if runs}
     if arguments.html:
-        from kernelkit.report.overview import write_overview  # which imports pandas
+        from kernelkit.report.writing import write_overview  # which imports pandas
 
         page = context.project.runs / "runs.html"
         write_overview(

@@ -17,7 +17,6 @@ from kernelkit.core.files import write_atomically
 
 SIDE = 160  # pixels of the longer side
 WIDE = 960  # pixels of the width of the picture of augmented photos
-QUALITY = 60
 STEEP = 1.5  # so that what the network hardly saw stays grey
 TINT = 0.6  # how opaque the colour is where the network looked most
 EIGHT_BITS = {"1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr"}  # modes that Pillow shows as they are
@@ -41,14 +40,24 @@ class Thumbnails:
         with ThreadPoolExecutor() as pool:
             made = pool.map(lambda path: thumbnail(path, side), new)
             for path, picture in zip(new, made, strict=True):
-                picture = picture or self.kept.get(key_of(path))
+                picture = picture or self.kept.get(_key(path))
                 if picture:
                     self.pictures[path] = picture
 
     def add_looked(self, path: str, heat: np.ndarray) -> None:
-        """Make a thumbnail that shows where the network looked: `heat` is uint8 [h, w]."""
-        if path in self.pictures:
-            self.pictures[path + LOOKED] = overlaid(self.pictures[path], heat)
+        """Make a thumbnail that shows where the network looked: `heat` is uint8 [h, w].
+
+        It is grey, tinted red to yellow where `heat` is high.
+        """
+        if path not in self.pictures:
+            return
+        with Image.open(io.BytesIO(self.pictures[path])) as image:
+            photo = np.asarray(image.convert("RGB"), np.float32)
+        large = Image.fromarray(heat).resize(photo.shape[1::-1], Image.Resampling.BICUBIC)
+        share = (np.asarray(large, np.float32)[..., None] / 255) ** STEEP
+        tint = (1 - share) * np.float32([210, 30, 20]) + share * np.float32([255, 225, 60])
+        mixed = (1 - TINT * share) * photo.mean(2, keepdims=True) + TINT * share * tint
+        self.pictures[path + LOOKED] = _webp(Image.fromarray(np.uint8(mixed.clip(0, 255))))
 
     def uri(self, path: str) -> str:
         """Return a photo's thumbnail as a data URI, "" where it has none."""
@@ -69,43 +78,32 @@ class Thumbnails:
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w") as stored:
             for path, picture in self.pictures.items():
-                stored.writestr(key_of(path), picture)
+                stored.writestr(_key(path), picture)
         write_atomically(self.file, content.getvalue())
 
 
-def overlaid(picture: bytes, heat: np.ndarray) -> bytes:
-    """Return a thumbnail in grey, tinted red to yellow where `heat`, uint8 [h, w], is high."""
-    with Image.open(io.BytesIO(picture)) as image:
-        photo = np.asarray(image.convert("RGB"), np.float32)
-    large = Image.fromarray(heat).resize(photo.shape[1::-1], Image.Resampling.BICUBIC)
-    share = (np.asarray(large, np.float32)[..., None] / 255) ** STEEP
-    grey = photo.mean(2, keepdims=True)
-    tint = (1 - share) * np.float32([210, 30, 20]) + share * np.float32([255, 225, 60])
-    opaque = TINT * share
-    mixed = (1 - opaque) * grey + opaque * tint
-    content = io.BytesIO()
-    Image.fromarray(np.uint8(mixed.clip(0, 255))).save(content, "WEBP", quality=QUALITY, method=3)
-    return content.getvalue()
-
-
-def key_of(path: str) -> str:
+def _key(path: str) -> str:
     """Return the name of a photo's thumbnail in the zip."""
     return hashlib.sha256(path.encode()).hexdigest()[:20] + ".webp"
+
+
+def _webp(picture: Image.Image) -> bytes:
+    content = io.BytesIO()
+    picture.save(content, "WEBP", quality=60, method=3)
+    return content.getvalue()
 
 
 def thumbnail(path: str, side: int) -> bytes | None:
     """Return a photo as WebP, at most `side` pixels wide and high; None where it can't be read."""
     try:
-        picture = small_picture(path, side)
+        picture = _small_picture(path, side)
         picture.thumbnail((side, side))
-        content = io.BytesIO()
-        picture.save(content, "WEBP", quality=QUALITY, method=3)
-        return content.getvalue()
+        return _webp(picture)
     except Exception:  # decoders raise many types, and no photo may end the report
         return None
 
 
-def small_picture(path: str, side: int) -> Image.Image:
+def _small_picture(path: str, side: int) -> Image.Image:
     """Return a photo in RGB, a JPEG reduced while it is decoded to twice `side` or a little more.
 
     What Pillow can't decode, or finds too large, is decoded as in training.

@@ -1,35 +1,46 @@
-"""The figures of a report that follow from what a run has saved."""
+"""The tables of a report that follow from what a run has saved, and their CSV files."""
 
 from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from kernelkit.core.metrics import Interval, paired_difference, unpacked
+from kernelkit.core.tables import write_list
+from kernelkit.data.tables import with_marks
 from kernelkit.report.saved import Run
 
-BINS = 10  # of the calibration chart
+FOLDER = "report"  # beside report.html
+
+
+def write_lists(run: Run) -> None:
+    """Write the lists of a run into the folder report/, whole.
+
+    Raises:
+        OSError: a file can't be written.
+    """
+    copies, folder = conflicts(run.photos).drop(columns=["set"]), run.folder / FOLDER
+    lists = {"duplicates": with_marks(copies, folder / "duplicates.csv")}
+    if run.finished:
+        lists |= {
+            "mistakes": mistakes(run),
+            "least_sure": least_sure(run),
+            "resembling_none": resembling_none(run),
+            "confused_pairs": confused_pairs(run),
+            "classes": class_table(run),
+        }
+    for name, table in lists.items():
+        write_list(table, folder / f"{name}.csv", "%.6g")
 
 
 def class_table(run: Run) -> pd.DataFrame:
     """Return a row a class: precision, recall, f1 (0 to 1, NaN where undefined) and support."""
     best, numbers = run.validation.argmax(1), range(len(run.classes))
-    hits = np.bincount(run.truth[best == run.truth], minlength=len(run.classes))
-    support = np.bincount(run.truth, minlength=len(run.classes))
-    chosen = np.bincount(best, minlength=len(run.classes))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        precision, recall, f1 = hits / chosen, hits / support, 2 * hits / (chosen + support)
-    names = [run.classes[number] for number in numbers]
-    return pd.DataFrame(
-        {"class": names, "precision": precision, "recall": recall, "f1": f1, "support": support}
-    )
-
-
-def confusion(run: Run) -> np.ndarray:
-    """Return how many held-out photos of each class (row) were taken for each (column)."""
-    counts = np.zeros((len(run.classes),) * 2, int)
-    np.add.at(counts, (run.truth, run.validation.argmax(1)), 1)
-    return counts
+    columns = precision_recall_fscore_support(run.truth, best, labels=numbers, zero_division=np.nan)
+    table = pd.DataFrame(dict(zip(("precision", "recall", "f1", "support"), columns, strict=True)))
+    table.insert(0, "class", run.classes)
+    return table
 
 
 def confused_pairs(run: Run) -> pd.DataFrame:
@@ -37,13 +48,15 @@ def confused_pairs(run: Run) -> pd.DataFrame:
 
     Columns first, second, first_as_second, second_as_first and mistakes (both together).
     """
-    counts = confusion(run)
+    labels = range(len(run.classes))
+    counts = confusion_matrix(run.truth, run.validation.argmax(1), labels=labels)
     both = np.triu(counts + counts.T, 1)
     rows, columns = np.nonzero(both)
+    names = np.asarray(run.classes, object)
     table = pd.DataFrame(
         {
-            "first": [run.classes[i] for i in rows],
-            "second": [run.classes[i] for i in columns],
+            "first": names[rows],
+            "second": names[columns],
             "first_as_second": counts[rows, columns],
             "second_as_first": counts[columns, rows],
             "mistakes": both[rows, columns],
@@ -52,42 +65,23 @@ def confused_pairs(run: Run) -> pd.DataFrame:
     return table.sort_values("mistakes", ascending=False, kind="stable").reset_index(drop=True)
 
 
-def calibration(run: Run) -> pd.DataFrame:
-    """Return a row for each bin of confidence that has photos: confidence, accuracy, photos.
-
-    `centre` is the bin's own confidence.
-    """
-    confidence = run.validation.max(1)
-    bins = np.ceil(confidence * BINS).clip(1, BINS)
-    rows = pd.DataFrame({"confidence": confidence, "accuracy": run.right}).groupby(bins)
-    table = rows.mean().assign(photos=rows.size())
-    return table.assign(centre=(table.index - 0.5) / BINS).reset_index(drop=True)
-
-
 def by_size(run: Run) -> pd.DataFrame:
     """Return the accuracy of the smallest, middle and largest third of the held-out photos.
 
     Columns pixels (the median's square root: the side of a square photo), right, photos. Empty
     where sizes are not known, or all much the same.
     """
-    if "width" not in run.held_out:
-        return pd.DataFrame()
     pixels = (run.held_out.width * run.held_out.height).to_numpy(float)
     known = np.isfinite(pixels)
     if known.sum() < 30:
         return pd.DataFrame()
-    low, high = np.quantile(pixels[known], (1 / 3, 2 / 3))
-    third = np.where(pixels < low, 0, np.where(pixels < high, 1, 2))[known]
+    bounds = np.quantile(pixels[known], (1 / 3, 2 / 3))
+    third = np.digitize(pixels[known], bounds)
     table = pd.DataFrame({"pixels": pixels[known], "right": run.right[known]}).groupby(third)
     if table.ngroups < 3:
         return pd.DataFrame()
-    return pd.DataFrame(
-        {
-            "pixels": np.sqrt(table.pixels.median()),
-            "right": table.right.sum(),
-            "photos": table.size(),
-        }
-    )
+    sides = np.sqrt(table.pixels.median())
+    return pd.DataFrame({"pixels": sides, "right": table.right.sum(), "photos": table.size()})
 
 
 def stage_table(history: pd.DataFrame, photos: Mapping[int, int]) -> pd.DataFrame:
@@ -100,31 +94,36 @@ def stage_table(history: pd.DataFrame, photos: Mapping[int, int]) -> pd.DataFram
     Returns:
         Columns member, fold, stage, epochs, seconds, speed (photos a second), best (val_accuracy,
         0 to 1) and gain: the `Interval` of the advantage of its best epoch over the best one of the
-        stages before on the same photos; None for the first stage, and where an earlier version
-        wrote the history.
+        stages before on the same photos; None for the first stage.
     """
     rows = []
     for (member, fold), network in history.groupby(["member", "fold"], sort=False):
         before = None
         for stage, epochs in network.groupby("stage", sort=False):
             best = epochs.loc[epochs.val_accuracy.idxmax()]
-            gain = None if before is None else gain_over(best, before, photos.get(fold, 0))
             rows.append(
-                (member, fold, stage, len(epochs), epochs.seconds.sum(),
-                 epochs.images_per_second.mean(), best.val_accuracy, gain)
-            )  # fmt: skip
+                {
+                    "member": member,
+                    "fold": fold,
+                    "stage": stage,
+                    "epochs": len(epochs),
+                    "seconds": epochs.seconds.sum(),
+                    "speed": epochs.images_per_second.mean(),
+                    "best": best.val_accuracy,
+                    "gain": _gain(best, before, photos.get(fold, 0)),
+                }
+            )
             if before is None or best.val_accuracy > before.val_accuracy:
                 before = best
-    columns = ["member", "fold", "stage", "epochs", "seconds", "speed", "best", "gain"]
-    return pd.DataFrame(rows, columns=columns).astype({"gain": object})
+    return pd.DataFrame(rows).astype({"gain": object})
 
 
-def gain_over(epoch: pd.Series, other: pd.Series, photos: int) -> Interval | None:
+def _gain(epoch: pd.Series, before: pd.Series | None, photos: int) -> Interval | None:
     """Return by how much an epoch's accuracy exceeds another's, paired by photo, if it is known."""
-    told = epoch.get("right"), other.get("right")
-    if not photos or not all(isinstance(text, str) for text in told):
+    texts = [] if before is None else [epoch.get("right"), before.get("right")]
+    if not texts or not photos or not all(isinstance(text, str) for text in texts):
         return None
-    return paired_difference(*(unpacked(text, photos) for text in told))
+    return paired_difference(*(unpacked(text, photos) for text in texts))
 
 
 def conflicts(photos: pd.DataFrame) -> pd.DataFrame:
@@ -135,7 +134,7 @@ def conflicts(photos: pd.DataFrame) -> pd.DataFrame:
 
 
 def mistakes(run: Run) -> pd.DataFrame:
-    """Return the held-out photos that are wrong, those first that the blend is surest of."""
+    """Return the held-out photos that are wrong, the most confident mistakes first."""
     wrong = run.held_out[~run.right]
     margin = wrong.probability_of_predicted - wrong.probability_of_label
     return wrong.loc[margin.sort_values(ascending=False, kind="stable").index]
