@@ -167,7 +167,7 @@ def blend(
             photos in the same order. The order of the members makes no difference.
         truth: int [photos], positions of the true classes.
         groups: of near-identical photos, [photos], which validation keeps together; None where
-            each photo stands alone.
+            no photos are near-identical.
         seed: of the bags and the folds; the same arguments give the same blend.
         metric: the competition's.
 

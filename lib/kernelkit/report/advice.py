@@ -18,7 +18,7 @@ from kernelkit.core.progress import clock_text
 from kernelkit.report.saved import Run
 from kernelkit.report.tables import by_size, conflicts, confused_pairs
 
-GAP = 0.05  # of training above validation accuracy, that tells of overfitting
+GAP = 0.05  # of training above validation accuracy: a sign of overfitting
 RISE = 1.15  # of the validation loss over its lowest
 LEARNED = 0.9  # training accuracy below which a network may have more to learn
 DOMINANT = 0.25  # share of all mistakes that one pair of classes makes

@@ -24,7 +24,7 @@ from kernelkit.report.tables import class_table, confused_pairs, stage_table
 from kernelkit.report.thumbnails import WIDE, Thumbnails
 
 MATRIX = 30  # classes up to which the whole confusion matrix is shown
-LONG_LABEL = 12  # letters of a class from which it stands on a line of its own below a photo
+LONG_LABEL = 12  # letters of a class from which it gets a line of its own below a photo
 PAIRS_LISTED = 20
 HOME = (6675, 10)  # test photos and classes of sf-dl-car-classification
 PUBLISHED = ((0.97827, "the best published score"), (0.96838, "the reference recipe"))

@@ -36,8 +36,7 @@ from kernelkit.predict.saved_model import write_model
 if TYPE_CHECKING:
     from kernelkit.data.tables import PhotoTables
     from kernelkit.predict.ensemble import BlendResult
-    from kernelkit.train.plan import Clock
-    from kernelkit.train.plan import Run
+    from kernelkit.train.plan import Clock, Run
     from kernelkit.train.state import State
 
 PACKAGES = ("tensorflow", "keras", "albumentations", "numpy", "pandas", "opencv-python-headless")
