@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 CURE, CURE_OF_MEMBERS = "run again, or fetch it again", "remove it, and it is made anew"
 METRICS_FILE, PROBABILITIES = "metrics.json", "probabilities.npz"
-# What json, h5py, NumPy, zipfile and zlib raise for files that are cut short, damaged or of another kind.
+# What json, h5py, NumPy, zipfile and zlib raise for files that are damaged or of another kind.
 UNREADABLE = (
     OSError, ValueError, KeyError, EOFError, RecursionError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
