@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ship.commands.fetch import part_of, places
+from ship.commands.fetch import inside, part_of, places
 from shipping import open_world
 from terminal import COLOURS, on_terminal
 
@@ -313,3 +313,23 @@ def test_a_name_in_the_ledger_never_leads_out_of_the_folder_of_runs(complete, na
         complete.project / "runs" / "staged",
     ):
         assert (folder / "thesis.txt").read_text() == "ten years of work"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../x", "a/../../x", "/x", "\\x", "..\\x", "C:\\x", "C:x", "a/..", ".", "", "a\0b"),
+        *("nul.txt", "a/con", "a. ", "\n"),
+    ],
+)
+def test_no_output_file_leaves_its_folder(name):
+    assert inside(Path("/work/folder"), name) is None
+
+
+def test_names_that_windows_refuses_are_changed_and_kept():
+    assert inside(Path("/folder"), "log 12:30?.txt") == Path("/folder/log 12-30-.txt")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "pictures/curve.png", ".hidden", "a..b", "deep/er/x"])
+def test_ordinary_names_stay(name):
+    assert inside(Path("/work/folder"), name) == Path("/work/folder", *name.split("/"))

@@ -313,11 +313,6 @@ def test_outside_of_a_project(world, tmp_path):
     assert outcome.sentence.startswith("there is no kernel-metadata.json in")
 
 
-def test_wrong_arguments(world):
-    assert world.ship("pusch").status == 2
-    assert world.ship("--nonsense").status == 2
-
-
 def test_an_interrupted_upload_goes_on_where_it_was(world):
     big = world.project / "lib" / "photos" / "data.npz"
     big.write_bytes(bytes(range(256)) * 8192)  # 2 MiB, not packed
