@@ -3,7 +3,7 @@
 import pytest
 
 from kernelkit.core.problem import Problem
-from ship.commands.submission import check
+from ship.commands.submission import Unscorable, check
 
 IDS = ["3.jpg", "1.jpg", "2.jpg"]
 
@@ -71,3 +71,26 @@ def test_a_file_that_is_no_utf8(tmp_path, sample, content, reason):
     path.write_bytes(content)
     with pytest.raises(Problem, match=reason):
         check(path, sample, {"0"})
+
+
+@pytest.mark.parametrize(
+    ("form", "rows", "fault"),
+    [
+        ("probability", ("3.jpg,0.5", "1.jpg,1", "2.jpg,1e-3"), ""),
+        ("probability", ("3.jpg,0.5", "1.jpg,1.5", "2.jpg,0"), "line 3 has '1.5', which is no"),
+        ("probability", ("3.jpg,0.5", "1.jpg,1", "2.jpg,nan"), "line 4 has 'nan', which is no"),
+        ("probabilities", ("3.jpg,yes", "1.jpg,1", "2.jpg,0"), "line 2 has 'yes', which is no"),
+        ("probability", ("3.jpg,0.5", "1.jpg,0.5", "2.jpg,0.5"), "has the value '0.5' in every"),
+        ("best", ("3.jpg,10 0", "1.jpg,0 1", "2.jpg,1"), ""),
+        ("best", ("3.jpg,10 0", "1.jpg,0 7", "2.jpg,1"), "has the label '7', which is none of"),
+    ],
+)
+def test_other_forms_than_labels(tmp_path, sample, form, rows, fault):
+    path = tmp_path / "submission.csv"
+    path.write_text("\n".join(["Id,Category", *rows]) + "\n")
+    if not fault:
+        return check(path, sample, {"0", "1", "10"}, form)
+    with pytest.raises(Unscorable) as caught:
+        check(path, sample, {"0", "1", "10"}, form)
+    assert fault in str(caught.value)
+    return None

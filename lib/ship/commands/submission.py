@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ImageDataAugmentor.files import lies_in_clutter
 from kernelkit.core.problem import Problem
@@ -13,6 +14,9 @@ from ship.context import Context
 from ship.kaggle.client_process import Refused
 from ship.output import say
 from ship.project.script import read_block
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_LISTED = 20_000  # names of a competition's files that are listed to find one
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -27,16 +31,11 @@ def _unscorable(path: Path, fault: str, cure: str = "") -> Unscorable:
     return Unscorable(f"{path} {fault}: nothing was submitted.{cure}")
 
 
-def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Return the column names and the rows of a CSV file, every value as text.
-
-    Raises:
-        Problem: the file can't be read or has no rows.
-    """
+def _read(path: Path) -> "pd.DataFrame":
+    """Return a CSV file as Kaggle reads it, every value as text; Problem if that can't be."""
     from kernelkit.core.tables import read_csv  # imports pandas, which takes half a second
 
-    table = read_csv(path, advice="nothing was submitted", separators=",")  # as Kaggle reads it
-    return list(table.columns), table.to_numpy().tolist()
+    return read_csv(path, advice="nothing was submitted", separators=",")
 
 
 def check(path: Path, sample: Path, classes: set[str], form: str = "label") -> None:
@@ -58,42 +57,40 @@ def check(path: Path, sample: Path, classes: set[str], form: str = "label") -> N
             fault = "begins with a byte-order mark, which becomes part of the first column's name"
             raise _unscorable(path, fault, ' Write it with encoding="utf-8".')
     try:
-        header, rows = read_table(path)
+        table = _read(path)
     except Problem as problem:
         raise Unscorable(str(problem)) from None
-    expected_header, expected = read_table(sample)
-    if header != expected_header:
+    expected = _read(sample)
+    header = list(table.columns)
+    if header != list(expected.columns):
         separator = next((mark for mark in ";\t|" if mark in header[0]), None)
         cure = f' Write it with commas, sep=",", not {separator!r}.' if separator else ""
-        raise _unscorable(path, f"has the columns {header}, not {expected_header}", cure)
-    for number, row in enumerate(rows, start=2):
-        if not all(value.strip() for value in row):
-            raise _unscorable(path, f"line {number} has a blank value")
-    _check_ids(path, [row[0] for row in rows], [row[0] for row in expected])
+        fault = f"has the columns {header}, not {list(expected.columns)}"
+        raise _unscorable(path, fault, cure)
+    blank = table.map(str.strip).eq("").any(axis=1)
+    if blank.any():
+        raise _unscorable(path, f"line {blank.argmax() + 2} has a blank value")
+    _check_ids(path, table[header[0]].tolist(), expected[header[0]].tolist())
+    values = table[header[1:]]
     if form in ("probability", "probabilities"):
-        _check_probabilities(path, rows)
+        import pandas as pd
+
+        cells = values.stack()
+        wrong = cells[~pd.to_numeric(cells, errors="coerce").between(0, 1)]
+        if len(wrong):
+            place, value = wrong.index[0][0] + 2, wrong.iloc[0]
+            fault = f"line {place} has {value!r}, which is no probability from 0 to 1"
+            raise _unscorable(path, fault)
     else:
-        cells = {value for row in rows for value in row[1:]}
+        cells = set(values.to_numpy().ravel())
         labels = {word for cell in cells for word in cell.split()} if form == "best" else cells
         if classes and (unknown := sorted(labels - classes)):
             known = ", ".join(sorted(classes))
             fault = f"has the label {unknown[0]!r}, which is none of the classes {known}"
             raise _unscorable(path, fault)
-    if len({tuple(row[1:]) for row in rows}) == 1:
+    if len(values.drop_duplicates()) == 1:
         kind = "label" if form == "label" else "value"
-        raise _unscorable(path, f"has the {kind} {rows[0][1]!r} in every row")
-
-
-def _check_probabilities(path: Path, rows: list[list[str]]) -> None:
-    for number, row in enumerate(rows, start=2):
-        for value in row[1:]:
-            try:
-                fits = 0 <= float(value) <= 1
-            except ValueError:
-                fits = False
-            if not fits:
-                fault = f"line {number} has {value!r}, which is no probability from 0 to 1"
-                raise _unscorable(path, fault)
+        raise _unscorable(path, f"has the {kind} {values.iloc[0, 0]!r} in every row")
 
 
 def _check_ids(path: Path, found: list[str], expected: list[str]) -> None:
@@ -129,9 +126,8 @@ def _known_classes(context: Context, folder: Path) -> set[str]:
     layout = read_block(context.project.code)
     if not layout.train_csv:  # its labels are photos' folders or names, which are not here
         return set()
-    header, rows = read_table(_data_file(context, folder, layout.train_csv))
-    column = header.index(layout.label) if layout.label in header else 1
-    return {row[column] for row in rows}
+    table = _read(_data_file(context, folder, layout.train_csv))
+    return set(table[layout.label if layout.label in table else table.columns[1]])
 
 
 def _data_file(context: Context, folder: Path, name: str) -> Path:
@@ -183,7 +179,7 @@ def download_table(context: Context, competition: str, name: str, kept: Path) ->
             context.remote.call("download_data", name, name=f"{name}.zip", **fields)
     if zipfile.is_zipfile(new):  # Kaggle packs some files
         new.write_bytes(_unpacked(new, name))
-    read_table(new)
+    _read(new)
     new.replace(kept)
 
 
