@@ -51,7 +51,7 @@ SAFE = (
 DEFAULTS = {
     **dict.fromkeys(("set", "project", "adopt", "gpu")),
     **dict.fromkeys(("defaults", "dry_run", "quiet", "json", "no_wait", "version"), False),
-    **dict.fromkeys(("again", "open", "goes_on"), False),
+    **dict.fromkeys(("again", "open", "continues"), False),
     **{"force": [], "versions": []},
 }
 """The values of options that a command does not have, or that are not given."""
@@ -218,7 +218,7 @@ def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
         forced=tuple(arguments.force),
         gpu=arguments.gpu or "",
     )
-    if arguments.goes_on:
+    if arguments.continues:
         context.continued = push.run_to_continue(context)
     if command.runs == "one":
         arguments.versions = [only_version(arguments)]
