@@ -6,6 +6,7 @@ of its container, which ends in that number, as its first line; `ship` reads it 
 
 import argparse
 import contextlib
+import re
 import time
 import webbrowser
 from collections import deque
@@ -24,7 +25,8 @@ from ship.output import emit_json, printable, progress_lines, say
 WAITING = ("QUEUED", "NEW_SCRIPT", "RUNNING", "CANCEL_REQUESTED")  # status words before the end
 ENDS = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 TAIL = 15  # last lines of the log that are shown when a run has failed
-SESSION = "ship: session "  # begins the line of a log that names the session's container
+SESSION = re.compile(r"ship: session [^ ]*?-(\d{3,18})(?:-[A-Za-z]+)?")
+"""The line of a log that names the container, such as kaggle_a1b2-98765432-webtier."""
 
 
 class Log:
@@ -84,16 +86,9 @@ class Log:
 
 
 def _session_in(line: str) -> int:
-    """Return the number of Kaggle's session in a line of a log, 0 where there is none.
-
-    The container's name ends in it, or in it and a word: kaggle_a1b2-98765432-webtier.
-    """
-    name = line.removeprefix(SESSION)
-    if name == line or " " in name:
-        return 0
-    words = name.split("-")[1:]
-    number = words[-2] if len(words) > 1 and words[-1].isalpha() else (words or [""])[-1]
-    return int(number) if number.isdecimal() and 3 <= len(number) <= 18 else 0
+    """Return the number of Kaggle's session in a line of a log, 0 where there is none."""
+    found = SESSION.fullmatch(line)
+    return int(found[1]) if found else 0
 
 
 def text_of(entries: Iterable[dict]) -> str:
