@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from kernelkit.core.boundary import Boundary
 from kernelkit.core.files import write_atomically
 from kernelkit.core.locks import Occupied, only_one
-from kernelkit.core.problem import Problem, did_you_mean
+from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
 from ship.command_line import parse_settings
 from ship.kaggle.credentials import Credentials, refuse_secrets, without_secrets
@@ -249,24 +249,9 @@ class Context:
             shown = loads(kept.read_text(encoding="utf-8"))
             if shown["key"] == key and not schema_error(shown["config"], ShownConfig):
                 return shown["config"]
-        try:
-            config = self.project.show_config(text)
-        except Problem as problem:
-            raise self._about_settings(settings, problem) from None
+        config = self.project.show_config(text)
         if wrong := schema_error(config, ShownConfig):
             raise Problem(f"{self.project.code.name} --show-config does not answer: {wrong}.")
         with self.sharing(kept):
             write_atomically(kept, json.dumps({"key": key, "config": without_secrets(config)}))
         return config
-
-    def _about_settings(self, settings: Mapping[str, str], problem: Problem) -> Problem:
-        """Return the sentence about settings that the kernel refuses: an unknown one is named."""
-        known = [setting.name for setting in self.project.settings()]
-        unknown = [name for name in settings if name not in known]
-        if not known or not unknown:
-            return problem
-        likely = did_you_mean(unknown[0], known) or "."
-        return Problem(
-            f"{self.project.code.name} has no setting {unknown[0]!r}{likely} `ship push --help` "
-            "lists them all."
-        )

@@ -171,12 +171,12 @@ def perform(trial: Trial) -> dict:
             sentences, wrong = shipped(world, trial), ""
         except AssertionError as error:
             sentences, wrong = [], str(error)[:2000]
-        left = world.kaggle.faults.take("*")
+        left = world.kaggle.faults.pending
         counts = world.kaggle.counts
     return {
         "trial": trial.name,
         "wrong": wrong,
-        "happened": left is None,
+        "happened": not left,
         "sentences": sentences,
         "counts": counts,
         "seconds": round(time.monotonic() - began, 1),

@@ -72,7 +72,7 @@ class Config:
 CONFIG = {name: getattr(Config, name) for name in Config.__annotations__}
 unknown = OVERRIDES.keys() - CONFIG.keys()
 if unknown:
-    sys.exit(f"unknown setting {min(unknown)}")
+    sys.exit(f"there is no setting {min(unknown)!r}")
 CONFIG |= OVERRIDES
 if "--show-config" in sys.argv:
     shown = {k: CONFIG[k] for k in ("recipe", "backbone")}

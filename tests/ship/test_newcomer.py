@@ -121,12 +121,6 @@ def test_the_quota_is_used_up(world, command):
     assert len(world.calls("SaveKernel")) == pushes + 1
 
 
-def test_a_wrong_setting(world):
-    assert "kernel.py has no setting 'bakcbone'; did you mean backbone?" in sentence(
-        world, "push", "--set", "bakcbone=Xception"
-    )
-
-
 KAGGLE_JSON = {
     "a trailing comma": ('{"username": "alice", "key": "x",}', "is no JSON that the kaggle client"),
     "a byte-order mark": (

@@ -56,7 +56,7 @@ def test_a_plan_sends_nothing(world):
     assert "skill=36 limit=2: to be run" in outcome.out
     assert world.kaggle.requests == []
     outcome = world.ship("sweep", "skil=1,2")
-    assert "has no setting 'skil'; did you mean skill" in outcome.sentence
+    assert "there is no setting 'skil'" in outcome.sentence
 
 
 def test_four_settings_become_a_table(world):

@@ -159,8 +159,9 @@ def read_texts(
     An unknown setting, or a value that is not accepted, ends the program as `parser` does for a
     wrong argument; the sentence begins with `source`.
     """
-    if unknown := set(texts) - set(readers):
-        parser.error(f"{source} names no such setting: {', '.join(sorted(unknown))}")
+    if unknown := [name for name in texts if name not in readers]:
+        likely = did_you_mean(unknown[0], readers)
+        parser.error(f"{source}: there is no setting {unknown[0]!r}{likely}")
     values = {}
     for name, text in texts.items():
         try:
