@@ -204,7 +204,7 @@ class Project:
                 raise Problem(f"{command} did not print JSON.") from None
         words = (done.stderr or done.stdout).strip().splitlines()
         reason = words[-1] if words else f"exit status {done.returncode}"
-        reason = reason.removeprefix("script.py: error: ")
+        reason = re.sub(r"^[\w.-]+: error: ", "", reason)
         raise Problem(f"{self.code.name} refuses its settings: {reason}")
 
     def commit(self) -> str:
