@@ -1,6 +1,7 @@
 """The command line: one grammar for all commands, and one sentence for what does not fit it."""
 
 import argparse
+import contextlib
 import functools
 import itertools
 import re
@@ -8,14 +9,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from kernelkit.config import settings
 from kernelkit.config.command_line import field_and_value
-from kernelkit.config.settings import number, setting
 from kernelkit.core.problem import Problem, did_you_mean
 from ship.output import emit_json, say
 
 
 class Usage(Problem):
-    """The arguments are wrong; the sentence says how to correct them."""
+    """The arguments are wrong."""
 
     exit_status = 2
 
@@ -95,10 +96,10 @@ def version_or(is_path: Callable[[Path], bool]) -> Callable[[str], Version | Pat
     """Return the type of an argument that is an existing path, a version, or else another path."""
 
     def read(text: str) -> Version | Path:
-        try:
-            return Path(text) if is_path(Path(text)) else version(text)
-        except argparse.ArgumentTypeError:
-            return Path(text)
+        with contextlib.suppress(argparse.ArgumentTypeError):
+            if not is_path(Path(text)):
+                return version(text)
+        return Path(text)
 
     return read
 
@@ -133,15 +134,7 @@ def only_version(arguments: argparse.Namespace) -> Any:
 
 def one_of(names: Iterable[str]) -> Callable[[str], str]:
     """Return the type of an argument that is one of some names; the nearest one is suggested."""
-    known = list(names)
-
-    def read(text: str) -> str:
-        if text in known:
-            return text
-        likely = did_you_mean(text, known)
-        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(known)}{likely}")
-
-    return read
+    return functools.partial(settings.one_of, names=tuple(names))
 
 
 def number_of(kind: type, **limits: float) -> Callable[[str], float]:
@@ -149,7 +142,8 @@ def number_of(kind: type, **limits: float) -> Callable[[str], float]:
 
     They are those of `kernelkit.config.settings.setting`: least, most, above, below.
     """
-    return functools.partial(number, kind=kind, metadata=setting(**limits).metadata)
+    metadata = settings.setting(**limits).metadata
+    return functools.partial(settings.number, kind=kind, metadata=metadata)
 
 
 def parse_settings(words: Iterable[str]) -> dict[str, str]:
