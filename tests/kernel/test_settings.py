@@ -153,7 +153,8 @@ def test_an_accepted_name_survives_the_progress_line(name):
 
 
 def test_an_unknown_override_is_named(capsys):
-    assert "OVERRIDES: there is no setting 'pases'; did you mean passes?" in sentence(capsys, overrides={"pases": "2"})
+    said = sentence(capsys, overrides={"pases": "2"})
+    assert "OVERRIDES: there is no setting 'pases'; did you mean passes?" in said
 
 
 @pytest.mark.parametrize(
