@@ -29,12 +29,3 @@ def competition(tmp_path_factory) -> Path:
 def own_competition(tmp_path) -> Path:
     """The same, to be spoiled by one test."""
     return write_competition(tmp_path / "data")
-
-
-@pytest.fixture
-def world(tmp_path):
-    """A project of its own beside a loopback Kaggle, for tests of `ship`."""
-    from shipping import open_world  # which other tests do not need
-
-    with open_world(tmp_path) as world:
-        yield world
