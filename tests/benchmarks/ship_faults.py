@@ -171,7 +171,7 @@ def perform(trial: Trial) -> dict:
             sentences, wrong = shipped(world, trial), ""
         except AssertionError as error:
             sentences, wrong = [], str(error)[:2000]
-        left = world.kaggle.faults.pending
+        left = world.kaggle.faults.left()
         counts = world.kaggle.counts
     return {
         "trial": trial.name,
