@@ -1,13 +1,14 @@
 """What a step of training costs beside a plainer one: ratios within one run, on this CPU.
 
     python tests/benchmarks/step_cost.py [--backbone MobileNet] [--image-size 96x128] [--rounds 3]
+        [--only WORDS]   (the rows that contain these words, beside the first)
 
 Each row is the median of some rounds, in which all modes take turns. The CPU passes for two
 devices; these share its cores, so two replicas can at best be as fast as one.
 """
 
 import argparse
-import statistics
+import dataclasses
 import sys
 import tempfile
 import time
@@ -22,19 +23,24 @@ cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConfiguration()])
 
 import keras  # noqa: E402
+import numpy as np  # noqa: E402
 
 import kernel  # noqa: E402 - found in the repository
 from kernelkit.data.batches import make_iterator  # noqa: E402
 from kernelkit.data.tables import load_tables  # noqa: E402
+from kernelkit.train import train_step  # noqa: E402
 from kernelkit.train.backbones import unfreeze  # noqa: E402
 from kernelkit.train.devices import make_strategy, share  # noqa: E402
 from kernelkit.train.preflight_worker import BATCHES, TIMED, WARM_UP, Stopwatch, sample  # noqa: E402
 from kernelkit.train.step_mode import StepMode  # noqa: E402
+from kernelkit.train.train_step import LEAST_NORMS  # noqa: E402
 from sample.competition import drawn_competition  # noqa: E402
 
 ONE, TWO = StepMode(1, "float32"), StepMode(2, "float32")
 MODES = {
     "the step, real input": (ONE, True),
+    "with Keras' own BatchNorm, real input": (ONE, True, False),
+    "compiled by XLA, real input": (dataclasses.replace(ONE, xla=True), True),
     "the step, one batch again and again": (ONE, False),
     "two replicas, real input": (TWO, True),
     "in two parts, real input": (ONE.at_most(8), True),
@@ -44,8 +50,20 @@ MODES = {
 BATCH = 16
 
 
-def steps_per_second(config, tables, mode: StepMode, real: bool) -> float:
-    """Return how many steps a second are taken, once all is compiled and decoded."""
+class Processor(keras.callbacks.Callback):
+    """Measures the processor seconds of the passes that are timed."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch + 1 == WARM_UP:
+            self.began = time.process_time()
+        self.seconds = time.process_time() - getattr(self, "began", 0.0)
+
+
+def cost_of_steps(
+    config, tables, mode: StepMode, real: bool, fused: bool = True
+) -> tuple[float, float]:
+    """Return steps a second and processor seconds a step, once all is compiled and decoded."""
+    train_step.LEAST_NORMS = LEAST_NORMS if fused else 10**6
     keras.utils.clear_session()
     stage = config.stages[-1]
     with make_strategy(mode.devices).scope():
@@ -60,10 +78,11 @@ def steps_per_second(config, tables, mode: StepMode, real: bool) -> float:
         if not real:
             first = tf.data.Dataset.from_tensors(next(iter(batches)))
             batches = first.cache().repeat(BATCHES).prefetch(2)
-        stopwatch = Stopwatch()
+        stopwatch, processor = Stopwatch(), Processor()
         epochs = WARM_UP + TIMED
-        model.fit(share(batches), epochs=epochs, callbacks=[stopwatch], verbose=0)
-        return TIMED * BATCHES / stopwatch.seconds
+        model.fit(share(batches), epochs=epochs, callbacks=[stopwatch, processor], verbose=0)
+        steps = TIMED * BATCHES
+        return steps / stopwatch.seconds, processor.seconds / steps
 
 
 def main() -> None:
@@ -74,6 +93,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="MobileNet")
     parser.add_argument("--image-size", default="96x128")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="words of the rows to measure")
     options = parser.parse_args()
     asked = ["--backbone", options.backbone, "--image-size", options.image_size]
     asked += ["--recipe", "default", "--weights", "none", "--batch-size", str(BATCH)]
@@ -83,17 +103,18 @@ def main() -> None:
         data = drawn_competition(Path(folder) / "drawn", 1)
         tables = load_tables(data, kernel.COMPETITION, Path(folder), config)[0]
         tables = sample(tables, BATCH)
-        found = {name: [] for name in MODES}
+        first = next(iter(MODES))
+        found = {name: [] for name in MODES if options.only in name or name == first}
         began = time.monotonic()
         for _ in range(options.rounds):
-            for name, mode in MODES.items():
-                found[name].append(steps_per_second(config, tables, *mode))
-    plain = statistics.median(found["the step, real input"])
+            for name, costs in found.items():
+                costs.append(cost_of_steps(config, tables, *MODES[name]))
+    medians = {name: np.median(costs, axis=0) for name, costs in found.items()}
     print(f"\n{options.backbone} at {options.image_size}, {BATCH} photos a step, CPU\n")
-    print("| mode | images/s | of the step with real input |\n|---|---|---|")
-    for name, speeds in found.items():
-        speed = statistics.median(speeds)
-        print(f"| {name} | {BATCH * speed:.0f} | {speed / plain:.2f} |")
+    print("| mode | images/s | of the first row's | processor s a step |\n|---|---|---|---|")
+    for name, (speed, processor) in medians.items():
+        ratio = speed / medians[first][0]
+        print(f"| {name} | {BATCH * speed:.0f} | {ratio:.2f} | {processor:.2f} |")
     print(f"\n{options.rounds} rounds in {time.monotonic() - began:.0f} s")
 
 

@@ -89,6 +89,14 @@ def settings_and_tables(competition, scratch, *arguments):
     return config, kernel.load_tables(competition, kernel.COMPETITION, scratch, config)
 
 
+@pytest.mark.parametrize(("tta", "kept"), [("1", (96, 128)), ("2", (96, 128)), ("3", (110, 147))])
+def test_photos_are_kept_as_large_as_a_view_needs_that_is_used(competition, tmp_path, tta, kept):
+    """So that without the larger views they are resized once, by area."""
+    config, parts = settings_and_tables(competition, tmp_path, "--tta", tta)
+    (tables,) = kernel.keep_decoded(parts, [config], kernel.VIEWS, tmp_path)
+    assert tables.kept_size == kept
+
+
 def test_each_photo_is_decoded_once_for_all_views(competition, tmp_path, monkeypatch):
     config, parts = settings_and_tables(competition, tmp_path, "--tta", "4")
     (tables,) = kernel.keep_decoded(parts, [config], kernel.VIEWS, tmp_path)

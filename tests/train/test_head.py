@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from kernelkit.train import head
 from kernelkit.train.head import (
@@ -80,7 +81,18 @@ def test_a_hidden_head_that_was_fitted_says_the_same_in_training(classes):
 
 @pytest.mark.parametrize("kind", ["linear", "hidden"])
 @pytest.mark.parametrize("classes", [2, 3])
-def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys, classes, kind):
+def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(
+    state, capsys, monkeypatch, classes, kind
+):
+    threads = []
+    name = "best_regression" if kind == "linear" else "best_network"
+    fit = getattr(head, name)
+
+    def counted(*arguments):
+        threads.extend(pool["num_threads"] for pool in threadpool_info() if "blas" in str(pool))
+        return fit(*arguments)
+
+    monkeypatch.setattr(head, name, counted)
     rng, stages = np.random.default_rng(0), [Stage("cached", views=1), Stage("all", 1.0)]
     train, labels = coloured(rng, classes, 30)
     held, held_labels = coloured(rng, classes, 21)
@@ -90,7 +102,9 @@ def test_the_fitted_head_is_in_the_network_and_counts_as_one_epoch(state, capsys
     clock = make_clock(state, stages, images=50, passes=1)
     state.begin_job("one", 2)
     flows = [Flow(train), Flow(held), Flow(view)]
-    features = fit_on_flows(network, flows, [labels, held_labels], clock)
+    with threadpool_limits(2, "blas"):
+        features = fit_on_flows(network, flows, [labels, held_labels], clock)
+    assert set(threads) == {1}  # more would only wait for each other
 
     pooled = keras.Model(network.inputs, network.get_layer("pool").output)
     assert_equal([features], [pooled.predict(np.concatenate([train, held]), verbose=0)])

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from kernelkit.train.callbacks import reseed
-from kernelkit.train.train_step import TrainingModel
+from kernelkit.train.train_step import LEAST_NORMS, TrainingModel
 from small_networks import assert_equal
 
 LIB = Path(__file__).parents[2] / "lib"
@@ -212,3 +212,46 @@ def test_each_photo_is_predicted_once_on_two_devices(cases, kind):
 def test_a_batch_that_devices_can_not_share_is_rounded_with_a_sentence(cases):
     assert cases["shared"]["sizes"] == [34, 32]
     assert cases["printed"].count("2 devices can't share --batch-size 33: 34 is used.") == 1
+
+
+def norms_in_a_row(count):
+    """Return a network of nothing but norms."""
+    inputs = x = keras.Input((6, 5, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 100)(x)
+    for number in range(count):
+        x = keras.layers.BatchNormalization(momentum=0.7, trainable=number % 3 > 0)(x)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.ReLU()(x))
+    return keras.Model(inputs, keras.layers.Dense(2, activation="softmax")(x))
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_norms_are_fused_in_a_step_and_train_as_keras_own_do(fused, monkeypatch):
+    """Also between frozen ones. The network keeps Keras' layers, so that any program opens it."""
+    keras.utils.set_random_seed(0)
+    count = LEAST_NORMS if fused else LEAST_NORMS - 1
+    network = norms_in_a_row(count)
+    weights = network.get_weights()
+    photos = np.random.default_rng(0).integers(0, 256, (8, 6, 5, 3)).astype("uint8")
+    batch = tf.constant(photos), tf.constant(np.eye(2, dtype="float32")[np.arange(8) % 2])
+
+    def stepped():
+        network.set_weights(weights)
+        model = TrainingModel(network, 0, 0)
+        model.compile(keras.optimizers.SGD(0.1), "categorical_crossentropy")
+        model.optimizer.build(model.trainable_variables)
+        step = tf.function(model.train_step)
+        graph = step.get_concrete_function(batch).graph
+        step(batch)
+        kinds = [op.type for op in graph.get_operations()]
+        return network.get_weights(), kinds.count("FusedBatchNormV3")
+
+    found, operations = stepped()
+    trained = sum(number % 3 > 0 for number in range(count))
+    assert operations == (trained if fused else 0)
+    assert {type(each) for each in network.layers if "norm" in each.name} == {
+        keras.layers.BatchNormalization
+    }
+    monkeypatch.setattr("kernelkit.train.train_step.LEAST_NORMS", 1000)
+    expected, _ = stepped()
+    assert_equal(found, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(found[-1] - weights[-1]).max() > 1e-4  # it did train

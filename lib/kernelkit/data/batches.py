@@ -12,6 +12,7 @@ import pandas as pd
 from ImageDataAugmentor.augmentor import ImageDataAugmentor
 from ImageDataAugmentor.engine.cache import overflow_to
 from kernelkit.config.members import at_scale
+from kernelkit.config.views import views_of
 from kernelkit.core.problem import Problem
 from kernelkit.data.tables import PhotoTables
 
@@ -102,16 +103,15 @@ def keep_decoded(
 
     Args:
         folds: of the run.
-        members: their configs: image_size, and stages with a scale.
-        views: of test-time augmentation, with a scale.
+        members: their configs: image_size, stages with a scale, and those of `views_of`.
+        views: of test-time augmentation, of which each member predicts in its first ones.
         scratch: a folder on the session's disk.
     """
-    scales = [1.0, *(view.scale for view in views)]
     sizes = [
-        at_scale(at_scale(member, stage.scale), scale).image_size
+        at_scale(at_scale(member, stage.scale), view.scale).image_size
         for member in members
         for stage in member.stages
-        for scale in scales
+        for view in views_of(member, views)
     ]
     overflow_to(scratch)
     kept = tuple(map(max, zip(*sizes, strict=True)))

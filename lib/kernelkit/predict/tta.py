@@ -138,12 +138,15 @@ def choose_prediction(
     )
     accuracies = [accuracy(each, truth) for each in (held_out[0], validation)]
     score, score_tta = (metric.score(each, truth) for each in (held_out[0], validation))
+    averaged = validation
     if trained and metric.sign * (score_tta - score) < 0:
         chosen, (validation, test) = [0], passes[0]
     used = "the plain prediction is used"
     if chosen != [0]:
         used = f"used are {'; '.join(views[number].name for number in chosen)}"
-    print(f"validation {metric.name} {score:.4f}, with TTA {score_tta:.4f}: {used}", flush=True)
+    gain, error = metric.gain(held_out[0], averaged, truth)
+    gained = f"{score_tta:.4f} (a gain of {gain:+.4f} ± {error:.4f})"
+    print(f"validation {metric.name} {score:.4f}, with TTA {gained}: {used}", flush=True)
     return Fold(
         fold=tables.fold,
         validation=np.asarray(validation, np.float32),

@@ -13,6 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from kernelkit.core.metrics import ValidationMetrics, accuracy, log_loss
@@ -32,6 +33,7 @@ PENALTY = 1.0  # L2, on its features' standardised scale
 PASSES, PATIENCE = 50, 5  # over the features: at most, and without a lower loss
 FITTING = 0.2  # share of the time that is left for the fit itself, where time is short
 AT_ONCE = 4096  # rows of features that the head takes at a time
+ONE_THREAD = 1 << 24  # features up to which more threads mostly wait for each other
 
 
 def build_head(config, classes: int) -> keras.Sequential:
@@ -144,7 +146,8 @@ def fit_on_flows(
     head = network.get_layer("head")
     layers = [layer for layer in head.layers if layer.weights]
     fit = best_regression if len(layers) == 1 else best_network
-    fitted = fit(features, positions, held, labels[1])
+    with threadpool_limits(1 if features.size <= ONE_THREAD else None, "blas"):
+        fitted = fit(features, positions, held, labels[1])
     for layer, weights in zip(layers, fitted, strict=True):
         layer.set_weights(weights)
     measure, own = (
