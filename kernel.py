@@ -65,7 +65,7 @@ if __name__ == "__main__":
 from kernelkit.config.command_line import make_parser, read_settings
 from kernelkit.config.members import at_scale, decisive, resolve, resolve_members, show_config
 from kernelkit.config.settings import setting, size_text
-from kernelkit.config.views import View
+from kernelkit.config.views import View, views_of
 from kernelkit.core.boundary import Boundary
 from kernelkit.data.layout import Layout
 from kernelkit.data.reference_augmentation import reference_augmentation
@@ -295,10 +295,9 @@ RECIPES = {
 
 
 # ------------------------------------------------------------------------------- augmentation
-# A and cv2 are imported below, once the command line is answered.
 
 
-def default_augmentation(height: int, width: int) -> A.Compose:
+def default_augmentation(height: int, width: int) -> A.Compose:  # A and cv2 are imported below
     """Return a mild, label-preserving augmentation."""
     return A.Compose(
         [
@@ -372,13 +371,12 @@ import albumentations as A
 import cv2
 import keras
 
-from kernelkit.config.views import views_of
 from kernelkit.data.batches import check_batches, keep_decoded, make_iterator
 from kernelkit.data.tables import PhotoTables, fingerprint, load_tables
 from kernelkit.predict.ensemble import combine_members
 from kernelkit.predict.members import MemberStore
 from kernelkit.predict.pseudo_labels import with_pseudo_labels
-from kernelkit.predict.saved_model import ALONE, write_network
+from kernelkit.predict.saved_model import write_network
 from kernelkit.predict.tta import predict
 from kernelkit.report.attention import note_attention
 from kernelkit.report.code_competition import is_rerun, predict_competition
@@ -549,7 +547,7 @@ def run_job(run: Run, job: Job, others: list):
     return fold, network
 
 
-def go(run: Run) -> None:
+def train_all(run: Run) -> None:
     """Train each member on each fold, blend them, and write the submission and all results."""
     plan, state, output = run.plan, run.state, run.output
     note_photos(output, run.folds)
@@ -563,8 +561,7 @@ def go(run: Run) -> None:
         keras.utils.clear_session()  # of the network before; inside the scope it would break it
         with strategy.scope(), failures_explained():
             fold, network = run_job(run, job, members.tests())
-        file = members.network_file(job.member, job.fold)
-        write_network(network, file if len(plan.jobs) > 1 else output / ALONE)
+        write_network(network, members.network_file(job.member, job.fold, len(plan.jobs) == 1))
         cut = state.stage < len(run.members[job.member].stages)  # time was up
         members.add(job.member, known[job.member], fold, cut)
         state.finish_job(job.cost, time.monotonic() - began, cut)
@@ -578,22 +575,21 @@ def main(argv: list[str] | None = None) -> int:
     """Run, and turn what can go wrong into one sentence and an exit status."""
     config, options = read_arguments(sys.argv[1:] if argv is None else argv)
 
-    def run() -> None:
+    def work() -> None:
         if options.predict:
             return apply_run(options, Config, build_model, augmentation)
-        usual = ROOT / "working" if ON_KAGGLE else Path("output")
-        with workplace(options, usual, beside=not ON_KAGGLE) as (output, scratch):
+        with workplace(options, ROOT / "working" if ON_KAGGLE else None) as (output, scratch):
             if config.predict_from:
                 places = COMPETITION, ROOT / "input", options.data, output, scratch, START
                 return predict_competition(config, *places, BACKBONES, build_model, augmentation)
-            opened = open_run(config, options, output, scratch)
+            run = open_run(config, options, output, scratch)
             if options.plan:
-                print(opened.plan.table())
+                print(run.plan.table())
             else:
-                go(opened)
+                train_all(run)
         return None
 
-    status = Boundary("kernel.py").run(run)
+    status = Boundary("kernel.py").run(work)
     return 0 if is_rerun() else status  # a scored run counts with the file that it has left
 
 

@@ -1,6 +1,6 @@
 """Scores a submission by its competition's metric, with scikit-learn alone.
 
-The project's own metrics are what this judges, so they are not used. scikit-learn is imported where
+The project's own metrics are what this checks, so they are not used. scikit-learn is imported where
 it is needed, since starting the server does without.
 """
 
@@ -64,12 +64,12 @@ def score(predicted: Sequence[list[str]], truth: Sequence[list[str]], metric: st
         return average_precision(*ranked(predicted, truth))
     if len(truth[0]) == 1 and metric not in OF_PROBABILITIES:
         return score_labels([row[0] for row in predicted], [row[0] for row in truth], metric)
-    said, right = probabilities_of(predicted), probabilities_of(truth)
-    if said.shape[1] == 1:
-        said, right = (np.hstack([1 - one, one]) for one in (said, right))
+    scores, actual = probabilities_of(predicted), probabilities_of(truth)
+    if scores.shape[1] == 1:
+        scores, actual = (np.hstack([1 - one, one]) for one in (scores, actual))
     if metric in OF_PROBABILITIES:
-        return score_probabilities(said, right, metric)
-    return score_labels(*(list(map(str, one.argmax(1))) for one in (said, right)), metric)
+        return score_probabilities(scores, actual, metric)
+    return score_labels(*(list(map(str, one.argmax(1))) for one in (scores, actual)), metric)
 
 
 def probabilities_of(rows: Sequence[list[str]]):
@@ -109,21 +109,23 @@ def kappa(predicted: list[str], truth: list[str]) -> float:
     return float(cohen_kappa_score(truth, predicted, labels=labels, weights="quadratic"))
 
 
-def score_probabilities(said, right, metric: str) -> float:
-    """Return log loss or AUC of probabilities [rows, classes]; `right` holds ones and zeros."""
+def score_probabilities(scores, actual, metric: str) -> float:
+    """Return log loss or AUC of probabilities [rows, classes]; `actual` holds ones and zeros."""
     import numpy as np
     from sklearn import metrics
 
     if metric == "log-loss":
-        sums = said.sum(1, keepdims=True)
-        scaled = np.divide(said, sums, out=np.full_like(said, 1 / said.shape[1]), where=sums > 0)
-        return float(metrics.log_loss(right.argmax(1), scaled, labels=range(said.shape[1])))
-    defined = right.any(0) & ~right.all(0)  # a class of none or all of the rows has no curve
+        sums = scores.sum(1, keepdims=True)
+        scaled = np.divide(
+            scores, sums, out=np.full_like(scores, 1 / scores.shape[1]), where=sums > 0
+        )
+        return float(metrics.log_loss(actual.argmax(1), scaled, labels=range(scores.shape[1])))
+    defined = actual.any(0) & ~actual.all(0)  # a class of none or all of the rows has no curve
     if not defined.any():
         raise ValueError("the solution holds only one class")
-    if said.shape[1] == 2:
-        return float(metrics.roc_auc_score(right[:, 1], said[:, 1]))
-    return float(metrics.roc_auc_score(right[:, defined], said[:, defined], average="macro"))
+    if scores.shape[1] == 2:
+        return float(metrics.roc_auc_score(actual[:, 1], scores[:, 1]))
+    return float(metrics.roc_auc_score(actual[:, defined], scores[:, defined], average="macro"))
 
 
 def ranked(predicted: Sequence[list[str]], truth: Sequence[list[str]]):
@@ -134,29 +136,29 @@ def ranked(predicted: Sequence[list[str]], truth: Sequence[list[str]]):
     import numpy as np
 
     if len(truth[0]) > 1:
-        said, right = probabilities_of(predicted), probabilities_of(truth)
-        places = np.argsort(np.argsort(-said, axis=1, kind="stable"), axis=1)
-        return np.where(places < TOP, 1 / (places + 1), 0), right
+        scores, actual = probabilities_of(predicted), probabilities_of(truth)
+        places = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
+        return np.where(places < TOP, 1 / (places + 1), 0), actual
     named = [list(dict.fromkeys(row[0].split()))[:TOP] for row in predicted]
     classes = sorted({*(row[0] for row in truth), *(word for words in named for word in words)})
-    said, right = np.zeros((2, len(truth), len(classes)))
+    scores, actual = np.zeros((2, len(truth), len(classes)))
     for row, words in enumerate(named):
-        right[row, classes.index(truth[row][0])] = 1
+        actual[row, classes.index(truth[row][0])] = 1
         for place, word in enumerate(words):
-            said[row, classes.index(word)] = 1 / (place + 1)
-    return said, right
+            scores[row, classes.index(word)] = 1 / (place + 1)
+    return scores, actual
 
 
-def average_precision(said, right) -> float:
+def average_precision(scores, actual) -> float:
     """Return the mean of 1 / rank of each row's class, 0 where the row does not name it."""
     from sklearn.metrics import label_ranking_average_precision_score
 
-    found = (said * right).any(1)
+    found = (scores * actual).any(1)
     if not found.any():
         return 0.0
-    if said.shape[1] == 1:
+    if scores.shape[1] == 1:
         return float(found.mean())
-    return float(label_ranking_average_precision_score(right[found], said[found]) * found.mean())
+    return float(label_ranking_average_precision_score(actual[found], scores[found]) * found.mean())
 
 
 def read_table(path: Path) -> Table:

@@ -33,7 +33,7 @@ class Answer:
     body: bytes | Path | Iterator[bytes] = b""
     headers: dict[str, str] = field(default_factory=dict)
     fraction: float = 1.0
-    told: bool = True
+    with_length: bool = True
     """Whether a header tells the length of the body."""
 
     @classmethod
@@ -274,14 +274,14 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def _send_head(
-        self, code: int, headers: Mapping[str, str], length: int | None, told: bool = True
+        self, code: int, headers: Mapping[str, str], length: int | None, with_length: bool = True
     ) -> None:
         self.send_response(code)
         for name, value in headers.items():
             self.send_header(name, value)
         if length is None:
             self.send_header("Transfer-Encoding", "chunked")
-        elif told:
+        elif with_length:
             self.send_header("Content-Length", str(length))
         self.end_headers()
 
@@ -306,7 +306,7 @@ class Handler(BaseHTTPRequestHandler):
         if start or end < status.st_size:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{status.st_size}"
         code = 206 if "Content-Range" in headers else 200
-        self._send_head(code, headers, end - start, answer.told)
+        self._send_head(code, headers, end - start, answer.with_length)
         left = int((end - start) * answer.fraction)
         with answer.body.open("rb") as file:
             file.seek(start)

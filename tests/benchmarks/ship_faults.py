@@ -81,7 +81,7 @@ FAULTS = {
     "error in a 200": ("body", {"body": {"code": 500, "message": "oops"}}),
     "half of the JSON": ("body", {"body": '{"a": ', "content_type": "application/json"}),
     "cut": ("cut", {"fraction": 0.4}),
-    "cut untold": ("cut", {"fraction": 0.4, "told": False}),
+    "cut untold": ("cut", {"fraction": 0.4, "with_length": False}),
     "partial": ("partial", {"fraction": 0.5}),
     "dropped afterwards": ("drop", {"effect": True}),
     "web page afterwards": ("body", PAGE | {"effect": True}),

@@ -20,7 +20,7 @@ KINDS = {
     "merge": {"fields"},
     "partial": {"fraction"},
     "slow": {"rate"},
-    "cut": {"fraction", "told"},
+    "cut": {"fraction", "with_length"},
 }
 """The kinds of faults, and the details that each of them takes."""
 
@@ -63,7 +63,7 @@ class Faults:
                 "partial": only `fraction=0.5` of an upload is kept, and the answer is 503;
                 "slow": an upload arrives at `rate` bytes a second;
                 "cut": the connection breaks after `fraction=0.5` of the true answer's body, or
-                after the first part of a stream; with `told=False` nothing tells its length.
+                after the first part of a stream; with `with_length=False` nothing tells its length.
             times: how many calls fail.
             after: how many matching calls pass before that.
             details: the details of the kind.
@@ -123,10 +123,10 @@ class FaultyHandler(Handler):
         return Answer.of({**json.loads(answer.body), **fields}, answer.code)
 
     def _fault_cut(
-        self, act: Callable[[], Answer], fraction: float = 0.5, told: bool = True
+        self, act: Callable[[], Answer], fraction: float = 0.5, with_length: bool = True
     ) -> Answer:
         answer = self._act(act)
-        answer.fraction, answer.told = fraction, told
+        answer.fraction, answer.with_length = fraction, with_length
         return answer
 
     def _fault_partial(self, act: Callable[[], Answer], fraction: float = 0.5) -> Answer:

@@ -70,7 +70,7 @@ def test_a_web_page_in_the_place_of_every_file(complete, kind):
     complete.arrives_once()
 
 
-@pytest.mark.parametrize("fault", [{"told": False}, {"told": True}])
+@pytest.mark.parametrize("fault", [{"with_length": False}, {"with_length": True}])
 def test_bodies_that_are_cut(complete, fault):
     complete.kaggle.faults.add("GET output", "cut", times=2, fraction=0.4, **fault)
     complete.arrives_once()
@@ -82,7 +82,7 @@ def test_bodies_that_are_cut(complete, fault):
         assert (folder / file.relative_to(sent)).read_bytes() == file.read_bytes()
 
 
-@pytest.mark.parametrize("fault", [{"told": False}, {"told": True}])
+@pytest.mark.parametrize("fault", [{"with_length": False}, {"with_length": True}])
 def test_a_sample_submission_that_is_cut_is_downloaded_anew(complete, fault):
     complete.kaggle.faults.add("GET data", "cut", fraction=0.4, **fault)
     complete.arrives_once()

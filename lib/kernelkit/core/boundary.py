@@ -88,8 +88,8 @@ class Boundary:
             return f"{error.filename} can't be used {reason}. {self.safe}"
         if isinstance(error, MemoryError):
             return f"out of memory while {self.doing}: close other programs. {self.safe}"
-        said = " ".join(self.hide(str(error)).split())[:200]
-        reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
+        words = " ".join(self.hide(str(error)).split())[:200]
+        reason = f"{type(error).__name__}: {words}" if words else type(error).__name__
         text = "".join(traceback.format_exception(error))
         try:
             write_atomically(self.kept_in, self.hide(text))

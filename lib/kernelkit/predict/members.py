@@ -14,6 +14,7 @@ import numpy as np
 from kernelkit.core.contract import PROBABILITIES, Fold, Member, read_member, write_member
 from kernelkit.core.files import as_json
 from kernelkit.offline import find_in_outputs
+from kernelkit.predict.saved_model import ALONE
 
 if TYPE_CHECKING:
     from kernelkit.data.tables import PhotoTables
@@ -74,9 +75,9 @@ class MemberStore:
         self.by_name[name].folds[fold.fold] = replace(fold, cut=cut)
         write_member(self.folder / name / PROBABILITIES, self.by_name[name])
 
-    def network_file(self, name: str, fold: int) -> Path:
-        """Return the file of a finished network."""
-        return self.folder / name / f"fold-{fold}.keras"
+    def network_file(self, name: str, fold: int, alone: bool) -> Path:
+        """Return the file of a finished network, which is another where it is the only one."""
+        return self.folder.parent / ALONE if alone else self.folder / name / f"fold-{fold}.keras"
 
     def tests(self) -> list[np.ndarray]:
         """Return each member's probabilities of the test photos, float32 [rows, classes]."""

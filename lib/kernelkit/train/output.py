@@ -69,7 +69,7 @@ def choose_output(output: Path, fresh: bool) -> Path:
 
 
 @contextmanager
-def workplace(options, usual: Path, beside: bool) -> Iterator[tuple[Path, Path]]:
+def workplace(options, usual: Path | None) -> Iterator[tuple[Path, Path]]:
     """Give a run the folder for its results, and one for temporary files.
 
     The first is locked. The second is the same one each time that a run goes on, and is removed
@@ -77,16 +77,16 @@ def workplace(options, usual: Path, beside: bool) -> Iterator[tuple[Path, Path]]
 
     Args:
         options: the command line's: data, output, fresh, plan.
-        usual: the folder for results where `options` has none.
-        beside: whether a folder beside it is taken where it is not free; see `choose_output`.
+        usual: the folder for results where `options` has none; None is ./output, or one beside it
+            where that is not free, as also beside `options.output` (see `choose_output`).
 
     Raises:
         Problem: there is no such competition, or another process writes to the folder.
     """
     if options.data and not options.data.exists():
         raise Problem(f"--data {options.data}: there is no such folder or zip.")
-    output = options.output or usual
-    output = choose_output(output, options.fresh) if beside else output
+    output = options.output or usual or Path("output")
+    output = output if usual else choose_output(output, options.fresh)
     if options.plan:
         with tempfile.TemporaryDirectory(prefix="plan-") as scratch:
             yield output, Path(scratch)
