@@ -23,7 +23,7 @@ from ship.kaggle.credentials import Credentials, refuse_secrets, without_secrets
 from ship.kaggle.remote import Remote
 from ship.kaggle.response_schemas import loads, schema_error
 from ship.kaggle.timeouts import Timeouts
-from ship.ledger import Ledger, Run, State, settings_text
+from ship.ledger import Dataset, Ledger, Run, State, settings_text
 from ship.output import say
 from ship.project.contents import sha256
 from ship.project.hashes import HASHES
@@ -60,6 +60,7 @@ class Context:
     continued: Run | None = None  # its output is attached, and the next run goes on from there
     _since: float = field(default_factory=time.monotonic)
     _sending: int = 0
+    _sent: str = "dataset"  # the field of the state that the dataset at work has
     _settings: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
@@ -184,8 +185,28 @@ class Context:
 
     @property
     def dataset_ref(self) -> str:
-        """The lib dataset as "owner/slug"."""
+        """The dataset that is at work, as "owner/slug": lib's, or that of a run's networks."""
+        if self._sent == "models":
+            return f"{self.kernel_ref}-models"
         return self.project.ref(DATASET_METADATA, self.owner)
+
+    @property
+    def dataset(self) -> Dataset:
+        """What is known of that dataset."""
+        return getattr(self.state, self._sent)
+
+    @dataset.setter
+    def dataset(self, known: Dataset) -> None:
+        setattr(self.state, self._sent, known)
+
+    @contextlib.contextmanager
+    def publishing(self) -> Iterator[None]:
+        """Let the dataset that is at work be that of a run's networks."""
+        self._sent = "models"
+        try:
+            yield
+        finally:
+            self._sent = "dataset"
 
     @property
     def kernel_ref(self) -> str:

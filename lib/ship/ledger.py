@@ -292,6 +292,7 @@ class State:
 
     path: Path
     dataset: Dataset = field(default_factory=Dataset)
+    models: Dataset = field(default_factory=Dataset)  # of the networks of a finished run
     push: PendingPush | None = None
     settings: dict[str, str] = field(default_factory=dict)  # of the last push
     settings_for: str = ""  # its kernel and competition

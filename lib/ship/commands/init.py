@@ -92,9 +92,8 @@ def metric_at_kaggle(context: Context, slug: str) -> tuple[str, list[str], list[
     if known.get("isKernelsSubmissionsOnly"):
         notes.append(
             "how to submit: this is a code competition, to which only a kernel's version is "
-            "submitted (`ship submit --code`). Where Kaggle runs it again on a hidden test set, "
-            "this kernel would train anew in that run; a kernel that only predicts with the "
-            "weights of a finished run is missing"
+            "submitted. Kaggle runs it again on a hidden test set: train with `ship push`, then "
+            "`ship predict` submits a second kernel that only predicts with the networks of that run"
         )
     return metric, notes, doubts
 

@@ -63,16 +63,44 @@ def bundle(
     files = upload_files(context.project.lib, config["weights_files"])
     if context.dry_run:
         return _describe(context, files)
-    context.doing("packing lib/ for the dataset")
+    _warn_about_others(context.project.lib)
+    return _bring_up_to_date(context, files, context.project.dataset_metadata, new, again, silent)
+
+
+def publish(context: Context, files: Mapping[str, Path], metadata: dict, again: bool) -> str:
+    """Bring the dataset of a run's networks up to date; return its "owner/slug/version".
+
+    Args:
+        context: the project, Kaggle and the state.
+        files: by their paths in the dataset.
+        metadata: of the dataset.
+        again: upload it although it is up to date, or nobody knows whether it has arrived.
+
+    Raises:
+        Problem: as in `bundle`.
+    """
+    with context.publishing():
+        _bring_up_to_date(context, files, metadata, new=False, again=again, silent=False)
+        return f"{context.dataset.ref}/{context.dataset.version}"
+
+
+def _bring_up_to_date(
+    context: Context,
+    files: Mapping[str, Path],
+    metadata: dict,
+    new: bool,
+    again: bool,
+    silent: bool,
+) -> None:
+    context.doing("packing the dataset")
     with context.sending():
         _settle_upload(context, new or again)
-        known = context.state.dataset
+        known = context.dataset
         current = None if new and known.version is None else _newest_version(context, files)
         if again or _lacking(context, files):
-            _warn_about_others(context.project.lib)
-            metadata = context.project.owned(context.project.dataset_metadata, context.owner)
+            owned = context.project.owned(metadata, context.owner)
             staged = stage_dataset(
-                files, metadata, context.project.runs / "staged", context.remote.secrets
+                files, owned, context.project.runs / "staged", context.remote.secrets
             )
             try:
                 _send(context, staged, current or 0)
@@ -170,7 +198,7 @@ def _lacking(context: Context, files: Mapping[str, Path]) -> list[str]:
 
     More weights and wheels than a run needs do no harm: other settings may need them.
     """
-    holds = context.state.dataset.holds
+    holds = context.dataset.holds
     return [part for part, digest in parts_of(files).items() if digest not in holds]
 
 
@@ -181,7 +209,7 @@ def _newest_version(context: Context, files: Mapping[str, Path]) -> int | None:
     first one itself: the list of its files tells it. A later one that was made by hand may have
     kept the file of the hashes.
     """
-    known = context.state.dataset
+    known = context.dataset
     if (found := remote_version(context, known.ref)) is None:
         known.version, known.holds = None, []
         return None
@@ -198,7 +226,7 @@ def _newest_version(context: Context, files: Mapping[str, Path]) -> int | None:
 
 def _listed(context: Context, version: int) -> list[tuple[str, int]]:
     """Return the names and sizes of a version's files, [] while Kaggle hides them."""
-    ref = context.state.dataset.ref
+    ref = context.dataset.ref
     return unless_hidden(lambda: context.remote.dataset_files(ref, version), [])
 
 
@@ -208,7 +236,7 @@ def _make_ready(context: Context) -> None:
     Raises:
         Problem: it does not become READY in time, or lacks a file.
     """
-    known = context.state.dataset
+    known = context.dataset
     if known.ready:
         return
     context.doing("waiting for the dataset")
@@ -243,11 +271,11 @@ def _status(context: Context) -> str:
     Raises:
         Problem: the dataset has failed or was deleted; the next `ship bundle` uploads it anew.
     """
-    known = context.state.dataset
+    known = context.dataset
     status = unless_hidden(lambda: context.remote.dataset_status(known.ref), "NOT_YET_PERSISTED")
     if status in ("FAILED", "DELETED"):
         version = _sent_version(context) if known.sending else known.version
-        context.state.dataset = Dataset(known.ref, version)
+        context.dataset = Dataset(known.ref, version)
         context.state.save()
         raise Problem(
             f"Kaggle could not make dataset {known.ref} of what was uploaded ({status}): run the "
@@ -262,7 +290,7 @@ def _verify_files(context: Context) -> None:
     Raises:
         Problem: it lacks a file for long; a person decides whether to upload it again.
     """
-    known = context.state.dataset
+    known = context.dataset
     for waited in context.asking():
         missing = missing_files(known.files, _listed(context, known.version))
         if not missing:
@@ -286,7 +314,7 @@ def _send(context: Context, staged: StagedDataset, base: int) -> None:
     Raises:
         Problem: Kaggle refused them, or has not got them.
     """
-    known = context.state.dataset
+    known = context.dataset
     context.doing("uploading the dataset")
 
     def begin() -> None:
@@ -316,7 +344,7 @@ def _send(context: Context, staged: StagedDataset, base: int) -> None:
 
 def _transmission(context: Context) -> Transmission:
     """Return the version that is on its way as a transmission that can be probed."""
-    ref = context.state.dataset.ref
+    ref = context.dataset.ref
     return Transmission(
         what=f"the upload of dataset {ref}",
         probe=lambda: _probe(context),
@@ -327,7 +355,7 @@ def _transmission(context: Context) -> Transmission:
 
 def _forget(context: Context) -> None:
     """Save that Kaggle did not take what was sent."""
-    context.state.dataset.sending = None
+    context.dataset.sending = None
     context.state.save()
 
 
@@ -337,9 +365,9 @@ def _settle_upload(context: Context, again: bool = False) -> None:
     Raises:
         Undecided: nobody knows, and no person has said `again`.
     """
-    if context.state.dataset.ref != context.dataset_ref:
-        context.state.dataset = Dataset(context.dataset_ref)
-    if not context.state.dataset.sending:
+    if context.dataset.ref != context.dataset_ref:
+        context.dataset = Dataset(context.dataset_ref)
+    if not context.dataset.sending:
         return
     if not again:
         say("an earlier upload was cut short; asking Kaggle whether it arrived")
@@ -350,7 +378,7 @@ def _settle_upload(context: Context, again: bool = False) -> None:
 
 def _upload(context: Context, staged: StagedDataset) -> dict | Found:
     """Upload what Kaggle has not got yet, create the dataset or its version, return the answer."""
-    known, what = context.state.dataset, f"dataset {context.state.dataset.ref}"
+    known, what = context.dataset, f"dataset {context.dataset.ref}"
     base, holds = known.sending.base, known.sending.holds
     with _upload_bar(context, staged):
         context.remote.call(
@@ -368,7 +396,7 @@ def _upload(context: Context, staged: StagedDataset) -> dict | Found:
 
 def _wait_for_starts(context: Context) -> None:
     """Wait until no run of this project is queued: it would mount the version that is made now."""
-    ref = context.state.dataset.ref
+    ref = context.dataset.ref
     live = [run for run in context.ledger.runs() if not run.ended and run.dataset.startswith(ref)]
     for waited in context.asking():
         live = [run for run in live if _is_queued(context, run)]
@@ -388,7 +416,7 @@ def _probe(context: Context) -> DeliveryStatus:
     """Ask Kaggle once for the version that is being sent: its list of versions, and the status."""
     if _sent_version(context):
         return Found("the note in the list of versions")
-    known = context.state.dataset
+    known = context.dataset
     status = unless_hidden(lambda: context.remote.dataset_status(known.ref), None)
     if status is None and known.sending.base:
         return Unknown("Kaggle does not show the dataset that was there before")
@@ -401,7 +429,7 @@ def _probe(context: Context) -> DeliveryStatus:
 
 def _sent_version(context: Context) -> int | None:
     """Return the number of the version that is being sent, None while Kaggle does not show it."""
-    known = context.state.dataset
+    known = context.dataset
     base, note = known.sending.base, known.sending.note
     current = unless_hidden(lambda: context.remote.dataset(known.ref), None)
     if current is None:
