@@ -93,7 +93,7 @@ def metric_at_kaggle(context: Context, slug: str) -> tuple[str, list[str], list[
         notes.append(
             "how to submit: this is a code competition, to which only a kernel's version is "
             "submitted. Kaggle runs it again on a hidden test set: train with `ship push`, then "
-            "`ship predict` submits a second kernel that only predicts with the networks of that run"
+            "`ship predict` submits a second kernel that predicts with its networks"
         )
     return metric, notes, doubts
 
