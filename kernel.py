@@ -349,7 +349,7 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
     )
     if options.report:
         sys.exit(remake(options.report))
-    limit = KAGGLE_MINUTES if ON_KAGGLE else None
+    limit = KAGGLE_MINUTES if ON_KAGGLE and not config.predict_from else None
     config = dataclasses.replace(config, time_limit=config.time_limit or limit)
     if options.show_config:
         members = members_of(config, HOME_PHOTOS[0])

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import zipfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -59,6 +60,33 @@ def draw_competition(
     guess = (drawn.sample_value,) * (len(drawn.header) - 1)
     rows = [(drawn.Id(photo), *guess) for photo in test]
     write_csv(folder / drawn.sample_csv, [drawn.header, *rows])
+
+
+def split_off_public(hidden: Path, solution: Path, public: Path, damaged: int = 0) -> Path:
+    """Make the public part of a code competition, of three test photos; return its solution.
+
+    Args:
+        hidden: a folder that `draw_competition` made in the home layout.
+        solution: the labels of its test photos.
+        public: gets a copy that shows three of them.
+        damaged: how many of the hidden photos become unreadable.
+    """
+    shutil.copytree(hidden, public)
+    with solution.open(encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    names = [row[0] for row in rows]
+    shown, spoilt = set(names[:3]), set(names[3 : 3 + damaged])
+    with zipfile.ZipFile(hidden / "test.zip") as archive:
+        photos = {name: archive.read(name) for name in archive.namelist()}
+    for folder, some in ((public, True), (hidden, False)):
+        with zipfile.ZipFile(folder / "test.zip", "w") as archive:
+            for name, content in photos.items():
+                if not some or Path(name).name in shown:
+                    archive.writestr(name, content[:99] if Path(name).name in spoilt else content)
+    write_csv(public / SAMPLE_CSV, [header, *((name, 0) for name in sorted(shown))])
+    answers = public.with_name(f"{public.name}-answers.csv")
+    write_csv(answers, [header, *rows[:3]])
+    return answers
 
 
 def drawn_competition(folder: Path, seed: int) -> Path:

@@ -1,17 +1,14 @@
 """A finished run's networks are published, and a second kernel predicts a hidden test set."""
 
 import json
-import shutil
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from loopback.server import Loopback
-from sample.competition import draw_competition
+from sample.competition import draw_competition, split_off_public
 from ship.commands.predict import network_files
 from ship.commands.rehearse import SAMPLE_SETTINGS, environment_of
 from ship.ledger import Ledger
@@ -39,17 +36,8 @@ def test_from_training_to_the_score_of_a_hidden_test_set(tmp_path):
     project = Project(copy_project(Project(REPOSITORY), tmp_path / "project").root)
     hidden, solution = tmp_path / "hidden", tmp_path / "hidden.csv"
     draw_competition(hidden, 16, 6, solution=solution)
-    public, answers = tmp_path / "public", tmp_path / "public.csv"
-    shutil.copytree(hidden, public)
-    truth = pd.read_csv(solution)
-    answered = truth.head(3)
-    answered.to_csv(answers, index=False)
-    answered.assign(Category=0).to_csv(public / "sample-submission.csv", index=False)
-    with zipfile.ZipFile(hidden / "test.zip") as all_photos:
-        kept = [name for name in all_photos.namelist() if Path(name).name in set(answered["Id"])]
-        with zipfile.ZipFile(public / "test.zip", "w") as three:
-            for name in kept:
-                three.writestr(name, all_photos.read(name))
+    public = tmp_path / "public"
+    answers = split_off_public(hidden, solution, public, damaged=5)
     slug = project.competition
     more = {"hidden": {slug: (hidden, solution)}, "daily_submissions": 9}
     with Loopback(tmp_path / "kaggle", {slug: (public, answers)}, **more) as kaggle:

@@ -111,7 +111,7 @@ def run_predict(context: Context, arguments: argparse.Namespace) -> None:
     owner, slug, _ = models.split("/")
     copy = predicting_project(context.project, f"{owner}/{slug}", digest)
     inner = Context.of(copy, context.boundary, forced=context.forced, gpu=context.gpu)
-    settings = {"predict_from": slug, "weights": "none"}
+    settings = {"predict_from": slug, "weights": "none", "recipe": trained.recipe or "default"}
     if arguments.as_many:
         settings["as_many"] = str(arguments.as_many)
     config = inner.shown_config(settings)

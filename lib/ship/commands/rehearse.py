@@ -42,6 +42,7 @@ USER = "you"  # the name of the user in a rehearsal
 TIMEOUTS = {"SHIP_POLL": "0.5", "SHIP_POLL_MAX": "2", "SHIP_PROVE": "20"}
 SAMPLE_SETTINGS = {"recipe": "dry"}
 LAYOUT_SETTINGS = {"recipe": "dry", "epochs": "4"}  # enough to show that a layout is understood
+HIDDEN_PER_CLASS, DAMAGED = 20, 10  # photos of the hidden test set of `--code`
 OWN_DATA_SETTINGS = {"recipe": "dry", "limit": "60"}
 
 
@@ -53,6 +54,7 @@ class Competition:
     data: Path  # the folder of its files
     solution: Path  # the CSV of the test photos' labels
     metric: tuple[str, str] | None = None  # row of METRICS, and its name; None is the loopback's
+    hidden: tuple[Path, Path] | None = None  # data and labels of a code competition's scored run
 
 
 # --- a competition of a person's own ---
@@ -151,11 +153,16 @@ def _competition(
     """Return the competition: a person's own in the metric of its block, or a drawn one."""
     solution = work / "answers.csv"
     if not arguments.data:
-        from sample.competition import draw_competition
+        from sample.competition import draw_competition, split_off_public
 
         say("drawing a small competition")
         name, data = arguments.layout or "home", work / "competition"
         drawn = LAYOUTS[name]
+        if arguments.code:
+            hidden = work / "hidden"
+            draw_competition(hidden, 60, HIDDEN_PER_CLASS, solution=solution)
+            answers = split_off_public(hidden, solution, data, DAMAGED)
+            return Competition(copy.competition, data, answers, hidden=(hidden, solution))
         draw_competition(data, *drawn.photos, solution=solution, layout=name)
         if not arguments.layout:
             return Competition(copy.competition, data, solution)
@@ -182,7 +189,11 @@ def _commands(
         decided = [f"--set={name}={value}" for name, value in drawn.untold.items()]
         yield [*ship, "init", drawn.slug, "--write", *decided]
     sweep = ["sweep", *arguments.sweep, "--submit", "best"] if arguments.sweep else []
-    yield [*ship, *sweep, *(f"--set={name}={value}" for name, value in settings.items())]
+    trains_only = ["--no-wait"] if arguments.code else []
+    given = [f"--set={name}={value}" for name, value in settings.items()]
+    yield [*ship, *sweep, *trains_only, *given]
+    if arguments.code:
+        yield [*ship, "predict"]
 
 
 def environment_of(kaggle) -> dict[str, str]:
@@ -212,8 +223,9 @@ def ship_here(
     for missing in guarantees():
         say(f"not guaranteed on this machine: {missing}")
     offered = {one.slug: (one.data, one.solution)}
-    metrics = {"metrics": {one.slug: one.metric}} if one.metric else {}
-    with Loopback(work / "kaggle", offered, mount=arguments.mount, user=USER, **metrics) as kaggle:
+    known = {"metrics": {one.slug: one.metric}} if one.metric else {}
+    known |= {"hidden": {one.slug: one.hidden}} if one.hidden else {}
+    with Loopback(work / "kaggle", offered, mount=arguments.mount, user=USER, **known) as kaggle:
         environment, stdout = environment_of(kaggle), sys.stderr if arguments.json else None
         for command in _commands(arguments, copy, settings):
             done = subprocess.run(command, env=environment, cwd=work, stdout=stdout)
@@ -246,6 +258,8 @@ def _refuse_wrong_arguments(arguments: argparse.Namespace) -> None:
     data, solution = arguments.data, arguments.solution
     if arguments.mount not in MOUNTS:
         raise Problem(f"--mount must be one of {', '.join(MOUNTS)}, not {arguments.mount!r}.")
+    if arguments.code and (data or arguments.layout or arguments.sweep):
+        raise Problem("--code draws its own competition: leave out --data, --layout and --sweep.")
     if arguments.layout and data:
         raise Problem("--layout draws a competition, --data has one: give one of them.")
     if bool(data) != bool(solution):
@@ -295,7 +309,8 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
     with _workplace(arguments.keep) as work:
         copy = Project(copy_project(project, work / "project").root)
         counts = ship_here(arguments, copy, settings, work)
-        runs = Ledger(copy.runs / "ledger.jsonl").runs()
+        ledger = Ledger(copy.runs / "ledger.jsonl").runs()
+        runs = [run for run in ledger if run.public_score is not None]
         best = max(runs, key=lambda run: run.merit(run.public_score))
         results = copy.runs / best.name
         if arguments.keep is None:  # beside the results of earlier rehearsals
@@ -320,5 +335,7 @@ def add_arguments(parser: Parser) -> None:
     add("--set", action="append", metavar="FIELD=VALUE", help=help)
     help = "rehearse `ship sweep` of these values instead of `ship`"
     add("--sweep", nargs="+", metavar="FIELD=VALUE,VALUE", help=help)
+    help = "rehearse a code competition: a second kernel predicts hidden photos, some damaged"
+    parser.switch("--code", help)
     add("--mount", default="official", help="how inputs are mounted: official, ...")
     add("--keep", type=Path, help="work in this new folder, and keep it")
