@@ -115,9 +115,7 @@ def predict_competition(
     """
     data = data or find_mounted(inputs, layout.slug, layout.tables)
     refuse_inference_server(data)
-    if layout.sample_csv and table_file(data, layout.sample_csv):
-        first = read_table(data, layout.sample_csv, scratch)
-        write_atomically(output / "submission.csv", partial(first.to_csv, index=False))
+    leave_sample(data, layout, scratch, output)
     folder = find_model(inputs, config.predict_from)
     model = read_model(folder, every_file=not is_rerun())
     layout = Layout(**as_tuples(model.layout))
@@ -147,11 +145,16 @@ def predict_competition(
         for blended, done in plan.run(photos.loc[readable], folder, build, augment):
             rows[readable[:done]] = blended
             write()
-    seconds = time.monotonic() - start
-    took = {"photos": len(test), "seconds": seconds, "peak_memory_mb": peak_memory_mb()}
-    took |= {"limit": limit, "views": plan.views, "members": [m.name for m in plan.members]}
-    write_atomically(output / MEASURED, json.dumps(took))
-    print(f"{output / 'submission.csv'} is complete after {clock_text(seconds)}")
+    plan.note(output / MEASURED, len(test), time.monotonic() - start, limit)
+    took = clock_text(time.monotonic() - start)
+    print(f"{output / 'submission.csv'} is complete after {took}")
+
+
+def leave_sample(data: Path, layout: Layout, scratch: Path, output: Path) -> None:
+    """Write the sample submission as submission.csv, before anything else can go wrong."""
+    if layout.sample_csv and table_file(data, layout.sample_csv):
+        sample = read_table(data, layout.sample_csv, scratch)
+        write_atomically(output / "submission.csv", partial(sample.to_csv, index=False))
 
 
 def as_many(
@@ -248,6 +251,12 @@ class Passes:
                 if passes is not None:
                     found.setdefault(member.name, []).append(passes)
                     yield blend_of(self.model, pad(found)), len(passes)
+
+    def note(self, file: Path, photos: int, seconds: float, limit: float) -> None:
+        """Write how many photos took how long and how much memory, for the run's record."""
+        took = {"photos": photos, "seconds": seconds, "peak_memory_mb": peak_memory_mb()}
+        took |= {"limit": limit, "views": self.views, "members": [m.name for m in self.members]}
+        write_atomically(file, json.dumps(took))
 
     def networks(self):
         """Yield the networks that are not left out by then, with their members."""
