@@ -224,6 +224,20 @@ def test_a_full_disk_stops_the_cache_not_the_run(photos, monkeypatch, decoded):
     np.testing.assert_array_equal(epoch(iterator), plain)
 
 
+def test_a_run_after_another_overflows_into_its_own_folder(tmp_path):
+    cache = cache_module.Cache()
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        cache.overflow_to(tmp_path / name)
+        assert cache._overflow == tmp_path / name
+        cache._full = True  # as when the folder is gone with its run
+        (tmp_path / name).rmdir()
+    budget = cache.budget
+    (tmp_path / "third").mkdir()
+    cache.overflow_to(tmp_path / "third")
+    assert (cache._full, cache.budget) == (False, budget)
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
 def test_allocation_finds_out_before_the_file_is_mapped(tmp_path):
     with (

@@ -43,7 +43,7 @@ def test_a_folder_that_is_read_only_is_named(competition, capsys):
 
 def test_no_decision_depends_on_a_clock_that_may_jump():
     """Only what is shown may: the time of day at which a run ends."""
-    shown = {"lib/kernelkit/train/plan.py", "lib/kernelkit/report/run.py"}
+    shown = {"lib/kernelkit/train/plan.py", "lib/kernelkit/report/results.py"}
     rooms = ("kernelkit", "ImageDataAugmentor")
     files = [
         ROOT / "kernel.py",

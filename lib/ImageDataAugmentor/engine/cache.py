@@ -19,6 +19,7 @@ from .memory import SharedArray, SharedMemory, available_memory
 # The budget is divided into about as many segments. Each needs a file descriptor, also in every
 # worker process; what is not written yet takes no memory.
 _SEGMENTS = 32
+_LARGEST_SEGMENT = 1 << 28  # bytes: several sizes of photos share a large budget
 # The part of the free memory or disk that a cache takes when no budget is given. The rest is left
 # to the model, the batches and other programs.
 _DEFAULT_FRACTION = 0.5
@@ -59,7 +60,7 @@ class _Shelf:
     def __init__(self, loader: ImageLoader, budget: int):
         self.shape = (*loader.target_size, CHANNELS[loader.color_mode])
         photo = math.prod(self.shape)
-        self.segment_bytes = max(1, budget // _SEGMENTS // photo) * photo
+        self.segment_bytes = max(1, min(budget // _SEGMENTS, _LARGEST_SEGMENT) // photo) * photo
         self.segments: list[SharedMemory] = []
         # By the path, the size in bytes and the modification time: a file that has changed since
         # is another one.
@@ -145,8 +146,11 @@ class Cache:
     def overflow_to(self, folder: Path) -> None:
         """Take a part of the free disk of `folder` too, once the budget of memory is spent."""
         if self._overflow is None:
-            self._overflow, self._memory_budget = folder, self.budget
+            self._memory_budget = self.budget
             self.budget += int(shutil.disk_usage(folder).free * _DEFAULT_FRACTION)
+        elif self._overflow.is_dir():
+            return
+        self._overflow, self._full = folder, False  # the one before ended with its run
 
     def _free_slot(self, shelf: _Shelf) -> SharedArray | None:
         # A forked child has its own list of free slots, but they lie in its parent's memory.
