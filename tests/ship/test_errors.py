@@ -104,7 +104,7 @@ def test_a_full_disk_is_one_sentence(world):
     (runs / ".lock.who").symlink_to("/dev/full")
     outcome = world.ship("bundle")
     assert outcome.status == 1
-    assert outcome.sentence.startswith(f"the disk of {runs} is full (while packing lib/ for the")
+    assert outcome.sentence.startswith(f"the disk of {runs} is full (while packing the dataset")
 
 
 def test_the_client_tells_of_a_full_disk():
