@@ -29,16 +29,20 @@ def hidden(tmp_path):
     return {COMPETITION: (folder, solution)}
 
 
+def submit(world, version: int) -> dict:
+    """Submit a version of the kernel; return Kaggle's answer."""
+    request = {"kernelOwner": "alice", "kernelSlug": "car-kernel", "fileName": "submission.csv"}
+    return world.get(
+        "CreateCodeSubmission", competitionName=COMPETITION, kernelVersion=version, **request
+    )
+
+
 def submitted(world, behaviour: str = "") -> dict:
     """Push a predicting kernel, submit its version, and return the submission at its end."""
     world.push(PREDICT.format(behaviour=behaviour), competitionDataSources=[COMPETITION])
     assert world.finish()["status"] == "COMPLETE"
-    request = {"kernelOwner": "alice", "kernelSlug": "car-kernel", "fileName": "submission.csv"}
     version = len(world.kaggle.store.state["kernels"]["alice/car-kernel"]["versions"])
-    sent = world.get(
-        "CreateCodeSubmission", competitionName=COMPETITION, kernelVersion=version, **request
-    )
-    return world.submission(sent["ref"])
+    return world.submission(submit(world, version)["ref"])
 
 
 def test_the_score_is_that_of_the_hidden_rows(tmp_path, hidden):
@@ -56,13 +60,7 @@ def test_it_is_pending_until_the_hidden_set_has_been_predicted(tmp_path, hidden)
         wait = "import time\nif scored: time.sleep(1)"
         world.push(PREDICT.format(behaviour=wait), competitionDataSources=[COMPETITION])
         world.finish()
-        sent = world.get(
-            "CreateCodeSubmission",
-            competitionName=COMPETITION,
-            kernelOwner="alice",
-            kernelSlug="car-kernel",
-            kernelVersion=1,
-        )
+        sent = submit(world, 1)
         assert world.submission_now(sent["ref"])["status"] == "PENDING"
         assert "publicScore" not in world.submission_now(sent["ref"])
         assert world.submission(sent["ref"])["publicScore"] == "1.00000"
@@ -118,11 +116,5 @@ def test_the_scored_run_gets_the_dataset_s_version_of_the_public_run(tmp_path, h
             body={"files": [token], "versionNotes": "2"},
         )
         until(lambda: world.dataset_status() == "READY")
-        sent = world.get(
-            "CreateCodeSubmission",
-            competitionName=COMPETITION,
-            kernelOwner="alice",
-            kernelSlug="car-kernel",
-            kernelVersion=1,
-        )
+        sent = submit(world, 1)
         assert world.submission(sent["ref"])["publicScore"] == "1.00000"

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 CURE, CURE_OF_MEMBERS = "run again, or fetch it again", "remove it, and it is made anew"
 METRICS_FILE, PROBABILITIES = "metrics.json", "probabilities.npz"
+MODEL_FILE = "model.json"  # of the networks; see `kernelkit.predict.saved_model`
+PREDICTED_FILE = "predicted.json"  # how long a predicting kernel took, and its memory
 # What json, h5py, NumPy, zipfile and zlib raise for files that are damaged or of another kind.
 UNREADABLE = (
     OSError, ValueError, KeyError, EOFError, RecursionError, zipfile.BadZipFile, zlib.error,

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kernelkit.config.views import View, views_of
-from kernelkit.core.contract import Member, read_json, unreadable
+from kernelkit.core.contract import MODEL_FILE, Member, Metrics, read_json, unreadable
 from kernelkit.core.files import file_hash, write_atomically
 from kernelkit.core.problem import Problem
 from kernelkit.offline import find_in_outputs
+from kernelkit.train.state import bytes_on_disk
 
 if TYPE_CHECKING:
     import keras
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from kernelkit.predict.ensemble import BlendResult
     from kernelkit.train.plan import Run
 
-MANIFEST = "model.json"
 VERSION = 1  # of the manifest; a newer one is refused
 ALONE = "best.keras"  # the network of a run that trains only one
 
@@ -79,13 +79,12 @@ def write_network(network: "keras.Model", path: Path) -> None:
     Raises:
         OSError: it can't be written, for example because the disk is full.
     """
-    size = sum(weight.size * weight.itemsize + 4096 for weight in network.get_weights())
-    # HDF5 crashes the process where a disk is full, and the archive is made of a temporary copy.
-    write_atomically(path, network.save, 2 * size + (1 << 20))
+    # The archive is made of a temporary copy, so that both must fit.
+    write_atomically(path, network.save, 2 * bytes_on_disk(network) + (1 << 20))
 
 
 def write_model(
-    run: "Run", result: "BlendResult", views: Sequence[View], inputs: Path, about: dict
+    run: "Run", result: "BlendResult", views: Sequence[View], inputs: Path, metrics: Metrics
 ) -> None:
     """Write model.json into a run's folder, and copy networks of earlier sessions beside it.
 
@@ -96,12 +95,12 @@ def write_model(
         result: how the members are blended.
         views: rows of the kernel's VIEWS.
         inputs: below which the outputs of earlier sessions may be mounted.
-        about: fields of `SavedModel`: score_low, score_high, versions and packages.
+        metrics: of the run.
 
     Raises:
         OSError: the manifest can't be written.
     """
-    competition, tables = run.folds[0].competition, run.folds[0]
+    tables = run.folds[0]
     counts = tables.class_counts()["train"].to_numpy()
     try:
         members = [
@@ -116,21 +115,24 @@ def write_model(
             if weight > 0
         ]
     except FileNotFoundError as missing:
-        print(f"{MANIFEST} is not written: there is no {missing}, a network of this blend.")
+        print(f"{MODEL_FILE} is not written: there is no {missing}, a network of this blend.")
         return
     model = SavedModel(
-        competition=competition.layout.slug or competition.folder.name,
-        classes=list(competition.classes),
+        competition=metrics.competition,
+        classes=list(metrics.classes),
         frequencies=(counts / counts.sum()).tolist(),
-        metric=competition.layout.metric,
-        score=result.score,
-        layout=dataclasses.asdict(competition.layout),
+        metric=metrics.metric,
+        score=metrics.score,
+        score_low=metrics.score_low,
+        score_high=metrics.score_high,
+        layout=dataclasses.asdict(tables.competition.layout),
         kept_size=tables.kept_size and list(tables.kept_size),
         temperature=result.temperature,
         members=members,
-        **about,
+        versions=metrics.versions,
+        packages=metrics.packages,
     )
-    write_atomically(run.output / MANIFEST, json.dumps(dataclasses.asdict(model), indent=1))
+    write_atomically(run.output / MODEL_FILE, json.dumps(dataclasses.asdict(model), indent=1))
 
 
 def _networks(
@@ -165,11 +167,11 @@ def read_model(folder: Path, every_file: bool = True) -> SavedModel:
         Problem: the folder holds no finished run, or one of a newer version, or a file is missing
             or changed.
     """
-    path = folder / MANIFEST
+    path = folder / MODEL_FILE
     content = read_json(path)
     if not content:
         raise Problem(
-            f"{folder} holds no {MANIFEST}: give the output folder of a finished run with --run."
+            f"{folder} holds no {MODEL_FILE}: give the output folder of a finished run with --run."
         )
     if content.get("version") != VERSION:
         raise Problem(

@@ -10,7 +10,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,11 @@ import pandas as pd
 from tqdm import tqdm
 
 from kernelkit.core.boundary import doing
+from kernelkit.core.contract import MODEL_FILE, PREDICTED_FILE
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
+from kernelkit.core.tables import write_table
 from kernelkit.data.find import find_photos, read_table
 from kernelkit.data.layout import Layout, table_file
 from kernelkit.data.read import read_tests
@@ -36,7 +37,6 @@ from kernelkit.predict.apply import (
     with_reasons,
 )
 from kernelkit.predict.saved_model import (
-    MANIFEST,
     SavedMember,
     SavedModel,
     SavedNetwork,
@@ -50,7 +50,6 @@ SHARE = 0.8  # of the session's time that the prediction may take
 LIMIT_MINUTES = 9 * 60  # of most code competitions
 FIRST_PHOTOS = 64  # whose prediction tells the speed
 CHUNK_PHOTOS = 2048  # after which the clock is looked at
-MEASURED = "predicted.json"  # how long the prediction took, and its memory
 
 
 def is_rerun() -> bool:
@@ -68,16 +67,16 @@ def find_model(inputs: Path, name: str) -> Path:
     Raises:
         Problem: there is none, or more than one.
     """
-    if (Path(name) / MANIFEST).is_file():
+    if (Path(name) / MODEL_FILE).is_file():
         return Path(name)
-    found = [file.parent for file in find_in_outputs(inputs, MANIFEST)]
+    found = [file.parent for file in find_in_outputs(inputs, MODEL_FILE)]
     named = [folder for folder in found if name in folder.parts]
     found = named or found
     if len(found) != 1:
         places = ", ".join(map(str, found)) or "none"
         raise Problem(
-            f"predict_from={name}: below {inputs} there must be one {MANIFEST} of a finished run, "
-            f"but found are: {places}. Attach the dataset that `ship publish` made, and only it."
+            f"predict_from={name}: below {inputs} there must be one {MODEL_FILE} of a finished "
+            f"run, but found are: {places}. Attach the dataset that `ship publish` made, and only it."
         )
     return found[0]
 
@@ -126,10 +125,7 @@ def predict_competition(
     rows = np.tile(np.float32(model.frequencies), (len(sample), 1))
 
     def write() -> None:
-        submission = fill(sample, layout, model.classes, rows)
-        write_atomically(
-            output / "submission.csv", lambda path: submission.to_csv(path, index=False)
-        )
+        write_table(fill(sample, layout, model.classes, rows), output / "submission.csv")
 
     write()
     print(f"{len(sample)} rows to predict; the file is there with the classes' frequencies")
@@ -145,7 +141,7 @@ def predict_competition(
         for blended, done in plan.run(photos.loc[readable], folder, build, augment):
             rows[readable[:done]] = blended
             write()
-    plan.note(output / MEASURED, len(test), time.monotonic() - start, limit)
+    plan.note(output / PREDICTED_FILE, len(test), time.monotonic() - start, limit)
     took = clock_text(time.monotonic() - start)
     print(f"{output / 'submission.csv'} is complete after {took}")
 
@@ -153,8 +149,7 @@ def predict_competition(
 def leave_sample(data: Path, layout: Layout, scratch: Path, output: Path) -> None:
     """Write the sample submission as submission.csv, before anything else can go wrong."""
     if layout.sample_csv and table_file(data, layout.sample_csv):
-        sample = read_table(data, layout.sample_csv, scratch)
-        write_atomically(output / "submission.csv", partial(sample.to_csv, index=False))
+        write_table(read_table(data, layout.sample_csv, scratch), output / "submission.csv")
 
 
 def as_many(

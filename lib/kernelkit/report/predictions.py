@@ -41,7 +41,7 @@ def apply_run(
     """Predict photos with a run, and write predictions.csv, its page, and perhaps a submission.
 
     Args:
-        options: the command line's: predict (the photos), run, output, sample, all and workers.
+        options: the command line's: predict (the photos), run, output, sample and all.
         config_class: the kernel's dataclass of settings.
         build: returns a network for settings, a number of classes and a file of weights.
         augment: returns the training's augmentation for settings.
@@ -143,7 +143,7 @@ def write_predictions_page(table: pd.DataFrame, photos: pd.DataFrame, title: str
         table: as `prediction_table` returns it.
         photos: column path, in the same rows.
         title: of the page.
-        folder: where the page goes; links to photos are relative to it.
+        folder: where the page goes.
 
     Raises:
         Problem: Jinja2 is not installed.

@@ -88,8 +88,7 @@ def write_results(
     write_arrays(output / PROBABILITIES, arrays)
     metrics = _metrics_of(run, result, seconds)
     write_metrics(output, metrics)
-    about = {n: getattr(metrics, n) for n in ("score_low", "score_high", "versions", "packages")}
-    write_model(run, result, views, inputs, about)
+    write_model(run, result, views, inputs, metrics)
     _write_lists_and_figures(run, result, augment)
     if names := _untrained(run.state):
         print(f"The submission is of an untrained network ({'; '.join(names)}): give it more time.")

@@ -353,8 +353,13 @@ def write_weights(network, path: Path) -> None:
     Raises:
         OSError: the file can't be written, for example because the disk is full.
     """
-    size = sum(weight.size * weight.itemsize + 4096 for weight in network.get_weights())
-    write_atomically(path, network.save_weights, size + (1 << 16))
+    write_atomically(path, network.save_weights, bytes_on_disk(network))
+
+
+def bytes_on_disk(network) -> int:
+    """Return how many bytes a file of a model's weights takes, or a little less."""
+    weights = network.get_weights()
+    return sum(weight.size * weight.itemsize + 4096 for weight in weights) + (1 << 16)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
-from kernelkit.core.contract import read_json
+from kernelkit.core.contract import MODEL_FILE, PREDICTED_FILE, read_json
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
 from ship.command_line import Parser, number_of
@@ -24,8 +24,6 @@ from ship.project.contents import content_hash
 from ship.project.frozen import copy_project
 from ship.project.project import KERNEL_METADATA, PLACEHOLDER, Project
 
-MANIFEST = "model.json"
-MEASURED = "predicted.json"
 FOLDER = "model"  # of the dataset, in which the manifest and the networks lie
 
 
@@ -35,13 +33,13 @@ def network_files(folder: Path) -> dict[str, Path]:
     Raises:
         Problem: the run has no manifest, or lacks a network.
     """
-    members = read_json(folder / MANIFEST).get("members")
+    members = read_json(folder / MODEL_FILE).get("members")
     if not isinstance(members, list):
         raise Problem(
-            f"{folder} holds no {MANIFEST}: only a finished run of this version has its networks; "
-            "push one, or fetch its output again with `ship fetch --again`."
+            f"{folder} holds no {MODEL_FILE}: only a finished run of this version has its "
+            "networks; push one, or fetch its output again with `ship fetch --again`."
         )
-    names = [MANIFEST, *(one["file"] for member in members for one in member["networks"])]
+    names = [MODEL_FILE, *(one["file"] for member in members for one in member["networks"])]
     files = {f"{FOLDER}/{name}": folder / name for name in names}
     if missing := [str(file) for file in files.values() if not file.is_file()]:
         raise Problem(f"{missing[0]} is missing: `ship fetch --again` fetches the output anew.")
@@ -127,7 +125,7 @@ def run_predict(context: Context, arguments: argparse.Namespace) -> None:
         with inner.holding(pushed, inner.timeouts.score):
             follow(inner, [pushed])
             folder = fetch(inner, pushed)
-            took = read_json(folder / MEASURED)
+            took = read_json(folder / PREDICTED_FILE)
             if "photos" in took:
                 seconds = f"{took['seconds']:.0f} s of {took['limit']:.0f}"
                 memory = f"{took['peak_memory_mb']:.0f} MiB of memory"

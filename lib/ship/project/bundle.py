@@ -9,7 +9,8 @@ import dataclasses
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from kernelkit.core.problem import Problem
@@ -63,8 +64,9 @@ def bundle(
     files = upload_files(context.project.lib, config["weights_files"])
     if context.dry_run:
         return _describe(context, files)
-    _warn_about_others(context.project.lib)
-    return _bring_up_to_date(context, files, context.project.dataset_metadata, new, again, silent)
+    metadata, lib = context.project.dataset_metadata, context.project.lib
+    before = partial(_warn_about_others, lib)
+    return _bring_up_to_date(context, files, metadata, new, again, silent, before)
 
 
 def publish(context: Context, files: Mapping[str, Path], metadata: dict, again: bool) -> str:
@@ -91,13 +93,16 @@ def _bring_up_to_date(
     new: bool,
     again: bool,
     silent: bool,
+    before: Callable[[], None] = lambda: None,
 ) -> None:
+    """Upload the files unless the dataset holds them; call `before` only if they are sent."""
     context.doing("packing the dataset")
     with context.sending():
         _settle_upload(context, new or again)
         known = context.dataset
         current = None if new and known.version is None else _newest_version(context, files)
         if again or _lacking(context, files):
+            before()
             owned = context.project.owned(metadata, context.owner)
             staged = stage_dataset(
                 files, owned, context.project.runs / "staged", context.remote.secrets
