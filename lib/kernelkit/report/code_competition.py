@@ -76,7 +76,8 @@ def find_model(inputs: Path, name: str) -> Path:
         places = ", ".join(map(str, found)) or "none"
         raise Problem(
             f"predict_from={name}: below {inputs} there must be one {MODEL_FILE} of a finished "
-            f"run, but found are: {places}. Attach the dataset that `ship publish` made, and only it."
+            f"run, but found are: {places}. Attach the dataset that `ship publish` made, and only "
+            "it."
         )
     return found[0]
 
