@@ -16,7 +16,7 @@
 - `.requests` lists the calls in order, each with `name`, `method`, `path`, `body` (JSON), `status`.
 - `.connects` lists the addresses outside that somebody tried to reach; it should stay empty.
 - `.url` and `.file_url(kind, name)` are addresses; `.store.state` is what the server knows;
-  `.kernels`, `.datasets` and `.competitions` are the services.
+  `.kernels`, `.datasets`, `.models` and `.competitions` are the services.
 
 `sandbox.run_script` runs one script as Kaggle would, without a server; `sandbox.guarantees()` names
 what the box can't guarantee on this machine. `SHIP_BOX=plain` in the environment asks for the box

@@ -165,26 +165,13 @@ class Datasets:
             for status in STATUSES:
                 time.sleep(self._settings.dataset_delay / len(STATUSES))
                 if status == "BLOBS_DECOMPRESSED":
-                    self._unpack(version["tokens"], folder)
+                    unpack(self._store, version["tokens"], folder)
                 with self._store.changing():
                     version["files"] = list_files(folder)
                     version["status"] = status
         except Exception as error:  # a damaged archive can raise almost any error
             with self._store.changing():
                 version.update(status="FAILED", problem=str(error))
-
-    def _unpack(self, tokens: list[str], folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for token in tokens:
-            name, blob = self._store.finished_blob(token)
-            ending = next((e for e in ARCHIVES if name.lower().endswith(e)), None)
-            if ending is None:
-                shutil.copyfile(blob, folder / name)
-                continue
-            kind = {".zip": "zip", ".tar": "tar"}.get(ending, "gztar")
-            extra = {} if kind == "zip" else {"filter": "data"}
-            shutil.unpack_archive(blob, folder / name[: -len(ending)], kind, **extra)
 
     def folder_of(self, ref: str, number: int) -> Path:
         """Return where the unpacked files of a version lie."""
@@ -194,6 +181,21 @@ class Datasets:
         """Return the number of the newest READY version, None when there is none."""
         versions = self._store.state["datasets"].get(ref, {"versions": []})["versions"]
         return max((v["number"] for v in versions if v["status"] == "READY"), default=None)
+
+
+def unpack(store: Store, tokens: list[str], folder: Path) -> None:
+    """Make a folder of the uploads with these tokens, archives unpacked into folders."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for token in tokens:
+        name, blob = store.finished_blob(token)
+        ending = next((e for e in ARCHIVES if name.lower().endswith(e)), None)
+        if ending is None:
+            shutil.copyfile(blob, folder / name)
+            continue
+        kind = {".zip": "zip", ".tar": "tar"}.get(ending, "gztar")
+        extra = {} if kind == "zip" else {"filter": "data"}
+        shutil.unpack_archive(blob, folder / name[: -len(ending)], kind, **extra)
 
 
 def url_of(ref: str) -> str:

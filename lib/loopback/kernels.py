@@ -9,6 +9,7 @@ from typing import Any, TextIO
 
 from .competitions import Competitions
 from .datasets import Datasets, list_files
+from .models import Models
 from .sandbox import mount_path, run_script
 from .settings import Settings
 from .store import ApiError, Store, iso, now, page_of
@@ -30,10 +31,11 @@ class Kernels:
         settings: Settings,
         datasets: Datasets,
         competitions: Competitions,
+        models: Models,
         file_url: Callable[[str, str], str],
     ):
         self._store, self._settings, self._file_url = store, settings, file_url
-        self._datasets, self._competitions = datasets, competitions
+        self._datasets, self._competitions, self._models = datasets, competitions, models
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._cancelled: dict[int, threading.Event] = {}  # by the session's number
@@ -246,7 +248,7 @@ class Kernels:
             "dataset": lambda ref: self._datasets.mounted(ref) is not None,
             "competition": self._competitions.exists,
             "kernel": lambda ref: self._newest_output(ref) is not None,
-            "model": lambda ref: False,
+            "model": lambda ref: self._models.mounted(ref) is not None,
         }
         good, invalid = [], {}
         for kind, exists in known.items():
@@ -269,7 +271,7 @@ class Kernels:
         """
         inputs: dict[str, Path] = {}
         for kind, ref in version["sources"]:
-            owner, _, slug = ref.rpartition("/")
+            owner, slug = ("", ref) if kind == "competition" else ref.split("/", 1)
             place = mount_path(self._settings.mount, kind, owner, slug)
             if kind == "competition" and ref == scored:
                 inputs[place] = self._settings.hidden[ref][0]
@@ -279,6 +281,8 @@ class Kernels:
                 number = version["mounted"].get(ref) if scored else self._datasets.mounted(ref)
                 version["mounted"][ref] = number
                 inputs[place] = self._datasets.folder_of(ref, number)
+            elif kind == "model":
+                inputs[place] = self._models.mounted(ref)
             else:
                 inputs[place] = self._newest_output(ref)
         return inputs

@@ -24,15 +24,27 @@ from pathlib import Path
 from typing import IO
 
 LAYOUTS: dict[str, dict[str, str]] = {
-    "official": {"dataset": "{slug}", "competition": "{slug}", "kernel": "{slug}"},
-    "conflict": {"dataset": "{owner}/{slug}", "competition": "{slug}", "kernel": "{owner}/{slug}"},
+    "official": {
+        "dataset": "{slug}",
+        "competition": "{slug}",
+        "kernel": "{slug}",
+        "model": "models/{owner}/{slug}",
+    },
+    "conflict": {
+        "dataset": "{owner}/{slug}",
+        "competition": "{slug}",
+        "kernel": "{owner}/{slug}",
+        "model": "{slug}",
+    },
     "typed": {
         "dataset": "datasets/{owner}/{slug}",
         "competition": "competitions/{slug}",
         "kernel": "notebooks/{owner}/{slug}",
+        "model": "models/{owner}/{slug}",
     },
 }
-"""The paths below /kaggle/input of sources, by mount layout and kind of source."""
+"""The paths below /kaggle/input of sources, by mount layout and kind of source. The slug of a model
+is `<model>/<framework>/<variation>/<version>`; "conflict" mounts it in the older place."""
 
 INSIDE = Path(__file__).with_name("sandbox_init.py")
 """The program that is the first process inside the box."""
@@ -60,7 +72,10 @@ MISSING = [
 
 
 def mount_path(layout: str, kind: str, owner: str, slug: str) -> str:
-    """Return the path below /kaggle/input of a dataset, competition or kernel."""
+    """Return the path below /kaggle/input of a dataset, competition, kernel or model."""
+    if kind == "model":  # Kaggle mounts its framework in lower case
+        model, framework, rest = slug.split("/", 2)
+        slug = f"{model}/{framework.lower()}/{rest}"
     return LAYOUTS[layout][kind].format(owner=owner, slug=slug)
 
 

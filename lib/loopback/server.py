@@ -10,6 +10,7 @@ from urllib.parse import quote
 from .competitions import Competitions
 from .datasets import Datasets
 from .kernels import Kernels
+from .models import Models
 from .settings import Settings
 from .store import ApiError, Store
 from .wire import Call, Handler, Server
@@ -37,13 +38,16 @@ class Loopback:
         shared = (self.store, self.settings)
         self.datasets = Datasets(*shared)
         self.competitions = Competitions(*shared, competitions or {}, self.file_url)
-        self.kernels = Kernels(*shared, self.datasets, self.competitions, self.file_url)
+        self.models = Models(*shared, self.file_url)
+        services = self.datasets, self.competitions, self.models
+        self.kernels = Kernels(*shared, *services, self.file_url)
         self.competitions.kernel_output = self._kernel_output
         self.competitions.scored_run = self._scored_run
         self._services = {
             "datasets.DatasetApiService": self.datasets,
             "kernels.KernelsApiService": self.kernels,
             "competitions.CompetitionApiService": self.competitions,
+            "models.ModelApiService": self.models,
             "blobs.BlobApiService": self,
             "security.OAuthService": self,
         }
@@ -131,6 +135,8 @@ class Loopback:
         """
         if kind == "data":
             return self.competitions.data_file(*name.split("/", 1))
+        if kind == "model":
+            return self.models.file(name)
         if kind != "output" or name.count("/") < 3:
             raise ApiError(404, "Not found")
         owner, slug, number, inner = name.split("/", 3)

@@ -1,6 +1,6 @@
 """How the loopback Kaggle behaves."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,5 +41,10 @@ class Settings:
     """How long a run that is scored may last."""
     scored_memory: int | None = None
     """How many bytes of memory it may take; None is no limit."""
+    models: Mapping[str, Path] = field(default_factory=dict)
+    """By handle (owner/model/framework/variation/version) the folder of a model's files, of models
+    that others have published."""
+    gated: Collection[str] = ()
+    """The models, as owner/model, whose license the user would have to accept first."""
     accepted: bool = True
     """Whether the user has accepted the competitions' rules."""
