@@ -12,12 +12,11 @@ Run time: the dry run about a minute on two cores; on Kaggle never more than a s
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -64,7 +63,9 @@ if __name__ == "__main__":
 
 from kernelkit.config.command_line import make_parser, read_settings
 from kernelkit.config.members import at_scale, decisive, resolve, resolve_members, show_config
-from kernelkit.config.settings import setting, size_text
+from kernelkit.config.recipes import DRY, REFERENCE
+from kernelkit.config.rows import Backbone, Member, Stage
+from kernelkit.config.settings import session, setting, shared, size_text
 from kernelkit.config.views import View, views_of
 from kernelkit.core.boundary import Boundary
 from kernelkit.data.layout import Layout
@@ -84,68 +85,58 @@ COMPETITION = Layout(  # `ship init SLUG` proposes another competition's block
 HOME_PHOTOS = 15_561, 6_675  # labelled and to be predicted: for estimates before they are read
 KAGGLE_MINUTES = 11.5 * 60  # a session may last 12 hours
 
-
-@dataclass(frozen=True)
-class Backbone:
-    """A row of the table of backbones: everything that depends on the backbone."""
-
-    preprocessing: Literal["tf", "caffe", "torch", "none"]  # the mode of its `preprocess_input`
-    size: tuple[int, int]  # height and width in pixels where none is asked for
-    file: str  # its pre-trained weights without the top
-    gmacs: float  # billions of multiply-adds of a photo of that size, from published ones
-    rate: float = 1.0  # times the stages' learning rates
-    package: str = "keras.applications"  # which holds a constructor of the row's name
-
+TOWER_STAGES = (  # the head first, which keeps what the tower knows (Kumar et al. 2022)
+    Stage("head", 0.00, 1e-3, 1, views=4),  # by logistic regression, without rate or epochs
+    Stage("all", 1.00, 1e-3, 10),  # as many epochs as WiSE-FT (Wortsman et al. 2022)
+)
+# Contrastive towers were fine-tuned at 1e-5 (FLYP, Goyal et al. 2023), with a decay of .6 to .75 a
+# block and weight decay .05 (FT-CLIP, Dong et al. 2022). Half the rate and a slower decay for 24
+# blocks are our reckoning, and so are the rates of towers that learned without texts.
+TOWER = {"package": "keras_hub", "head_rate": 10, "layer_decay": 0.75, "stages": TOWER_STAGES}
+LARGE = TOWER | {"rate": 0.005, "layer_decay": 0.85}
+SIGLIP = Backbone("tf", rate=0.01, pooling="own", **TOWER)
+SIGLIP_L = Backbone("tf", pooling="own", **LARGE)
+CLIP_L = Backbone("clip", pooling="token", licence="MIT", **LARGE)
+VIT = Backbone("tf", rate=0.02, pooling="token", **TOWER)
+DINO = Backbone("torch", rate=0.02, pooling="token", **TOWER)
+DINO3_L = Backbone("torch", pooling="token", licence="DINOv3, accept it first", **LARGE)
+TIMM = Backbone("torch", rate=0.5, package="keras_hub")
 
 # The rates are measured for MobileNet. EfficientNetV2 was fine-tuned on cars at 5e-4 (Tan and Le
 # 2021), ConvNeXt, which has no BatchNorm, at 5e-5 (Liu et al. 2022).
 BACKBONES = {
     # The dry run's own, pre-trained on drawn vehicles of other kinds.
-    "Plain": Backbone(
-        "tf", (72, 96), "plain_notop.weights.h5", 0.03, 1.0, "kernelkit.train.backbones"
-    ),
-    "MobileNet": Backbone("tf", (224, 288), "mobilenet_1_0_224_tf_no_top.h5", 0.73),
-    "InceptionV3": Backbone(
-        "tf", (336, 448), "inception_v3_weights_tf_dim_ordering_tf_kernels_notop.h5", 9.6
-    ),
-    "Xception": Backbone(
-        "tf", (336, 448), "xception_weights_tf_dim_ordering_tf_kernels_notop.h5", 14.1
-    ),
+    "Plain": Backbone("tf", (72, 96), 0.03, package="kernelkit.train.backbones"),
+    "MobileNet": Backbone("tf", (224, 288), 0.73),
+    "InceptionV3": Backbone("tf", (336, 448), 9.6),
+    "Xception": Backbone("tf", (336, 448), 14.1),
     # These scale inside: they expect 0..255, and 0..1 would be a nearly black picture.
-    "EfficientNetB3": Backbone("none", (384, 512), "efficientnetb3_notop.h5", 3.9, 0.5),
-    "EfficientNetB5": Backbone("none", (456, 608), "efficientnetb5_notop.h5", 13.2, 0.5),
-    "EfficientNetB7": Backbone("none", (480, 640), "efficientnetb7_notop.h5", 31.6, 0.5),
-    "EfficientNetV2S": Backbone("none", (384, 512), "efficientnetv2-s_notop.h5", 11.7, 0.5),
-    "EfficientNetV2M": Backbone("none", (480, 640), "efficientnetv2-m_notop.h5", 32.0, 0.5),
-    "ConvNeXtTiny": Backbone("none", (384, 512), "convnext_tiny_notop.h5", 17.6, 0.05),
-    "ConvNeXtBase": Backbone("none", (384, 512), "convnext_base_notop.h5", 60.3, 0.05),
+    "EfficientNetB3": Backbone("none", (384, 512), 3.9, 0.5),
+    "EfficientNetB5": Backbone("none", (456, 608), 13.2, 0.5),
+    "EfficientNetB7": Backbone("none", (480, 640), 31.6, 0.5),
+    "EfficientNetV2S": Backbone("none", (384, 512), 11.7, 0.5),
+    "EfficientNetV2M": Backbone("none", (480, 640), 32.0, 0.5),
+    "ConvNeXtTiny": Backbone("none", (384, 512), 17.6, 0.05),
+    "ConvNeXtBase": Backbone("none", (384, 512), 60.3, 0.05),
+    # Presets of keras_hub, which a kernel takes from Kaggle Models.
+    "SigLIP2B": SIGLIP.preset("keras/siglip/keras/siglip2_base_patch16_384/1", 384, 56),
+    "SigLIPB512": SIGLIP.preset("keras/siglip/keras/siglip_base_patch16_512/1", 512, 108),
+    "SigLIP2L": SIGLIP_L.preset("keras/siglip/keras/siglip2_large_patch16_384/1", 384, 192),
+    "SigLIPSo400m": SIGLIP_L.preset("keras/siglip/keras/siglip_so400m_patch14_384/1", 384, 335),
+    "CLIPL336": CLIP_L.preset("keras/clip/keras/clip_vit_large_patch14_336/3", 336, 191),
+    "DINOv2B": DINO.preset("keras/dinov2/keras/dinov2_base/1", 392, 79),
+    "DINOv3L": DINO3_L.preset("keras/dinov3/keras/dinov3_vit_large_lvd1689m/1", 384, 194),
+    "ViTB384": VIT.preset("keras/vit/keras/vit_base_patch16_384_imagenet/3", 384, 56),
+    "EfficientNetB5in12k": TIMM.preset(
+        "keras/efficientnet/keras/efficientnet_b5_sw_imagenet/2", (456, 608), 13.3
+    ),
+    "HGNetV2B6": TIMM.preset(
+        "keras/hgnetv2/keras/hgnetv2_b6_ssld_stage1_in22k_in1k/1", (288, 384), 37
+    ),
+    "EfficientNetLite0": replace(TIMM, preprocessing="tf").preset(
+        "keras/efficientnet/keras/efficientnet_lite0_ra_imagenet/2", (225, 289), 0.52
+    ),
 }
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of gradual unfreezing."""
-
-    name: str = setting(help="as the log and metrics.json have it", unique=True)
-    fraction: float = setting(help="of the backbone, from its output down", least=0, most=1)
-    learning_rate: float = setting(help="at its beginning", above=0, most=1e30)
-    epochs: int = setting(help="at most, where the schedule is plateau", least=1, most=1000)
-    views: int = setting(0, "augmented views whose cached features fit the head", least=0, most=50)
-    scale: float = setting(1.0, "photo size relative to image_size", least=0.2, most=3)
-    mixup: float = setting(0.0, "alpha of mixup; 0 is off", least=0, most=10)
-    cutmix: float = setting(0.0, "alpha of CutMix; 0 is off", least=0, most=10)
-    pseudo: float = setting(0.0, "minimum confidence for pseudo-labels; 0 is off", least=0, most=1)
-
-
-@dataclass(frozen=True)
-class Member:
-    """One network of several that are blended."""
-
-    name: str = setting(help="as the log and members/ have it", unique=True)
-    backbone: str = setting(help="row of BACKBONES")
-    image_size: tuple[int, int] | None = setting(None, "of its photos", least=32, most=2048)
-    recipe: str | None = setting(None, "row of RECIPES whose training settings it takes")
-
 
 VIEWS = (  # the first `tta` of them are tried, in this order
     View("plain"),
@@ -158,18 +149,6 @@ VIEWS = (  # the first `tta` of them are tried, in this order
     View("cropped more, flipped", flip=True, crop=0.9),
 )
 
-REFERENCE_STAGES = (
-    Stage("head", 0.00, 1e-3, 12),
-    Stage("half", 0.50, 1e-4, 12),
-    Stage("three-quarters", 0.75, 1e-5, 12),
-    Stage("all", 1.00, 1e-6, 12),
-)
-DRY_STAGES = (
-    Stage("head", 0.00, 1e-2, 5),
-    Stage("half", 0.50, 2e-3, 5),
-    Stage("three-quarters", 0.75, 1e-3, 6),
-    Stage("all", 1.00, 3e-4, 8),
-)
 DEFAULT_STAGES = (
     Stage("head", 0.00, 1e-3, 1, views=4),  # by logistic regression, without rate or epochs
     Stage("half", 0.50, 1e-3, 12),
@@ -187,25 +166,30 @@ MAX_STAGES = (  # smaller photos first, then the full size with the rate raised 
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides the score; each field is an option and an override of its name."""
+    """Everything that decides the score; each field is an option and an override of its name.
 
-    recipe: str = setting("default", "row of RECIPES to start from", group="network")
+    Every member takes the `shared` ones and those of the `session` from here, not from a recipe of
+    its own; those of the `session` may change where a run goes on.
+    """
+
+    recipe: str = shared("default", "row of RECIPES to start from", group="network")
     backbone: str = setting("EfficientNetB3", "row of BACKBONES")
     image_size: tuple[int, int] | None = setting(None, "of the photos", least=32, most=2048)
-    weights: str = setting("imagenet", "imagenet, drawn (Plain's), none (random), or a .h5 file")
+    weights: str = shared("imagenet", "imagenet, drawn (Plain's), none (random), or a path")
     input_range: Literal["backbone", "0..1"] = setting("backbone", "pixel values after scaling")
     head: Literal["linear", "hidden"] = setting("linear", "Dense alone, or a hidden layer before")
     dropout: float = setting(0.25, "before the last layer", least=0, below=1)
     l2: float = setting(0.0, "L2 penalty on the head's hidden layer", least=0, most=1)
 
     stages: tuple[Stage, ...] = setting(DEFAULT_STAGES, "in their order", group="unfreezing")
-    epochs: int | None = setting(None, "maximum epochs of every stage", least=1, most=1000)
+    epochs: int | None = shared(None, "maximum epochs of every stage", least=1, most=1000)
     unfreeze: Literal["blocks", "layers"] = setting("blocks", "open whole blocks, or by layer")
     batchnorm: Literal["train", "frozen", "last"] = setting("train", "or only in the last stage")
     norm_momentum: float = setting(0.9, "of BatchNorm that trains", least=0, below=1)
     reestimate: bool = setting(False, "compute BatchNorm's statistics anew before validating")
 
-    # None is 32, or 16 where a schedule would have few steps; and 0.1 from 20 epochs on, else 0.
+    # None is 32, or 16 where a schedule would have few steps; 0.1 from 20 epochs on, else 0; and
+    # for weight_decay, head_rate and layer_decay the backbone's own.
     batch_size: int | None = setting(None, "on all devices", least=1, most=1024, group="optimizer")
     label_smoothing: float | None = setting(None, "share spread over all classes", least=0, below=1)
     schedule: Literal["cosine", "restarts", "plateau"] = setting("cosine", "of the learning rate")
@@ -213,42 +197,36 @@ class Config:
     patience: int = setting(5, "plateau: epochs without a better val_accuracy", least=1)
     plateau_patience: int = setting(2, "plateau: epochs without a lower val_loss", least=1)
     plateau_factor: float = setting(0.25, "by which the rate then falls", least=0.01, below=1)
-    weight_decay: float = setting(0.05, "of AdamW; 0 is Adam", least=0, most=1)
+    weight_decay: float | None = setting(None, "of AdamW; 0 is Adam", least=0, most=1)
     clip_norm: float = setting(1.0, "maximum global gradient norm; 0 disables clipping", least=0)
-    head_rate: float = setting(1.0, "learning rate of the head over the backbone's", above=0)
-    layer_decay: float = setting(1.0, "rate of a block over the one above", above=0, most=1)
+    head_rate: float | None = setting(None, "rate of the head over the backbone's", above=0)
+    layer_decay: float | None = setting(None, "rate of a block over the one above", above=0, most=1)
     ema: float = setting(0.98, "momentum of the average of the weights; 0 is off", least=0, below=1)
 
     augmentation: str = setting("default", "row of AUGMENTATIONS", group="photos")
     fuse: bool = setting(True, "run the augmentation's known transforms together")
     interpolation: Literal["area", "nearest"] = setting("area", "how photos are resized")
-    validation_share: float = setting(0.15, "held out where folds is 1", least=0.02, most=0.5)
-    limit: int | None = setting(None, "maximum training photos of a class", least=2, most=10**6)
-    exclude: str | None = setting(None, "CSV of the Ids of training photos to leave out")
-    most_excluded: float = setting(0.02, "maximum share of unusable rows", least=0, most=1)
+    validation_share: float = shared(0.15, "held out where folds is 1", least=0.02, most=0.5)
+    limit: int | None = shared(None, "maximum training photos of a class", least=2, most=10**6)
+    exclude: str | None = shared(None, "CSV of the Ids of training photos to leave out")
+    most_excluded: float = session(0.02, "maximum share of unusable rows", least=0, most=1)
 
-    tta: int = setting(4, "prediction passes; 1 is off", least=1, most=20, group="prediction")
+    tta: int = shared(4, "prediction passes; 1 is off", least=1, most=20, group="prediction")
     tta_style: Literal["weak", "training"] = setting("weak", "rows of VIEWS, or as trained")
     members: tuple[Member, ...] = setting((), "networks to blend")
-    folds: int = setting(1, "networks a member, each validated on its fold", least=1, most=20)
+    folds: int = shared(1, "networks a member, each validated on its fold", least=1, most=20)
 
     predict_from: str | None = setting(None, "run or dataset that predicts; nothing trains")
     as_many: int | None = setting(None, "photos to try predict_from with", least=1, most=10**7)
 
-    seed: int = setting(42, "of the split and all draws", least=0, most=2**32 - 1, group="session")
-    time_limit: float | None = setting(None, "minutes for the session", above=0, most=60_000)
-    mixed_precision: Literal["auto", "yes", "no"] = setting("auto", "float16, where GPUs gain")
-    preflight: Literal["no", "quick", "full"] = setting("quick", "try steps first")
-    cache: bool = setting(True, "keep decoded photos in memory")
-    tensorboard: bool = setting(False, "write logs for TensorBoard too")
-    workers: int = setting(min(os.cpu_count() or 1, 256), "threads that read", least=1, most=256)
+    seed: int = shared(42, "of the split and all draws", least=0, most=2**32 - 1, group="session")
+    time_limit: float | None = session(None, "minutes for the session", above=0, most=60_000)
+    mixed_precision: Literal["auto", "yes", "no"] = shared("auto", "float16, where GPUs gain")
+    preflight: Literal["no", "quick", "full"] = session("quick", "try steps first")
+    cache: bool = session(True, "keep decoded photos in memory")
+    tensorboard: bool = session(False, "write logs for TensorBoard too")
+    workers: int = session(min(os.cpu_count() or 1, 256), "threads that read", least=1, most=256)
 
-
-# What may differ from one session of a run to the next.
-MAY_CHANGE = {"time_limit", "workers", "cache", "tensorboard", "most_excluded", "preflight"}
-# What a member takes from the session and not from its own recipe.
-SHARED = ("recipe", "weights", "folds", "validation_share", "exclude", "limit", "seed", "epochs")
-SHARED += ("tta", "time_limit", "mixed_precision", "preflight", "cache", "tensorboard", "workers")
 
 RECIPES = {
     # One strong member: linear head on cached features, then unfreezing, averaged. Its choices were
@@ -267,30 +245,9 @@ RECIPES = {
         stages=MAX_STAGES,
     ),
     # As it scored 0.96838, its weaknesses included (inputs 0..1, layers counted, strong TTA).
-    "reference": Config(
-        backbone="InceptionV3",
-        image_size=(336, 336),
-        input_range="0..1",
-        batch_size=24,
-        stages=REFERENCE_STAGES,
-        unfreeze="layers",
-        batchnorm="train",
-        norm_momentum=0.99,
-        head="hidden",
-        label_smoothing=0,
-        schedule="plateau",
-        weight_decay=0,
-        clip_norm=0,
-        ema=0,
-        augmentation="reference",
-        interpolation="nearest",
-        tta=10,
-        tta_style="training",
-    ),
+    "reference": Config(**REFERENCE),
     # The same code at a size that a CPU finishes in a minute.
-    "dry": Config(
-        backbone="Plain", weights="drawn", batch_size=16, stages=DRY_STAGES, label_smoothing=0
-    ),
+    "dry": Config(**DRY),
 }
 
 
@@ -331,7 +288,7 @@ def augmentation(config: Config) -> A.Compose:
 
 def members_of(config: Config, photos: int) -> dict[str, Config]:
     """Return the final settings of each network, by its name, where so many photos train."""
-    return resolve_members(config, photos, RECIPES, SHARED, BACKBONES)
+    return resolve_members(config, photos, RECIPES, BACKBONES)
 
 
 def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
@@ -339,23 +296,21 @@ def read_arguments(argv: list[str]) -> tuple[Config, argparse.Namespace]:
 
     With --show-config the settings are printed, and the program ends.
     """
-    config, options = read_settings(
-        make_parser(__doc__),
-        RECIPES,
-        lambda options: "default" if ON_KAGGLE or options.data else "dry",
-        OVERRIDES,
-        argv,
-        {"backbone": BACKBONES, "augmentation": AUGMENTATIONS},
-    )
+    names = {"backbone": BACKBONES, "augmentation": AUGMENTATIONS}
+
+    def usual(options: argparse.Namespace) -> str:
+        return "default" if ON_KAGGLE or options.data else "dry"
+
+    config, options = read_settings(make_parser(__doc__), RECIPES, usual, OVERRIDES, argv, names)
     if options.report:
         sys.exit(remake(options.report))
     limit = KAGGLE_MINUTES if ON_KAGGLE and not config.predict_from else None
-    config = dataclasses.replace(config, time_limit=config.time_limit or limit)
+    config = replace(config, time_limit=config.time_limit or limit)
     if options.show_config:
         members = members_of(config, HOME_PHOTOS[0])
         config = resolve(config, HOME_PHOTOS[0], BACKBONES)
         minutes = gpu_minutes(config, members, BACKBONES, VIEWS, HOME_PHOTOS)
-        show_config(config, members, COMPETITION.slug, RECIPES, BACKBONES, minutes)
+        show_config(config, members, COMPETITION.slug, RECIPES, BACKBONES, LIB, minutes)
         sys.exit(0)
     return config, options
 
@@ -388,22 +343,19 @@ from kernelkit.train.backbones import load_backbone, preprocess, unfreeze
 from kernelkit.train.callbacks import Checkpoint, Diverged, Validate, rate_callbacks
 from kernelkit.train.devices import OutOfMemory, failures_explained, share, shared_batch
 from kernelkit.train.head import build_head, fit_head
-from kernelkit.train.optimizer import layer_fractions, make_optimizer
 from kernelkit.train.output import open_state, workplace
 from kernelkit.train.plan import Clock, Job, OutOfTime, Run, make_plan
 from kernelkit.train.preflight import choose_step_mode
 from kernelkit.train.preflight_worker import StepFactory
-from kernelkit.train.train_step import TrainingModel
+from kernelkit.train.train_step import compile_model
 
 # --------------------------------------------------------------------------------------- data
 
 
 def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
     """Return the competition's folder: the one given, the one mounted, or one drawn on the spot."""
-    if data:
-        return data
-    if ON_KAGGLE:
-        return find_mounted(ROOT / "input", COMPETITION.slug, COMPETITION.tables)
+    if data or ON_KAGGLE:
+        return data or find_mounted(ROOT / "input", COMPETITION.slug, COMPETITION.tables)
     from sample.competition import drawn_competition  # which stays on this machine
 
     return drawn_competition(scratch / "drawn", seed)
@@ -422,7 +374,7 @@ def open_run(config: Config, options: argparse.Namespace, output: Path, scratch:
     config = resolve(config, len(folds[0].train), BACKBONES)
     folds = keep_decoded(folds, members.values(), VIEWS, scratch)
     check_batches(members, folds[0], augmentation)
-    same = decisive(config, MAY_CHANGE) | {"metric": folds[0].competition.layout.metric}
+    same = decisive(config) | {"metric": folds[0].competition.layout.metric}
     place = output / "state", same, fingerprint(folds)
     state = open_state(*place, options.fresh, ROOT / "input", read_only=options.plan)
     plan = make_plan(members, BACKBONES, VIEWS, folds, state, START, config.time_limit)
@@ -444,18 +396,9 @@ def build_model(config: Config, classes: int, weights: Path | None) -> keras.Mod
 
 
 def weights_of(config: Config) -> Path | None:
-    """Return the file of the backbone's weights; None for random ones."""
-    return find_weights(config.backbone, config.weights, LIB, ROOT / "input")
-
-
-def compile_model(config: Config, network: keras.Model, stage: Stage, rate: float, mode):
-    """Return the model that `fit` trains in a stage, whose steps are taken in a `StepMode`."""
-    model = TrainingModel(network, stage.mixup, stage.cutmix, mode.micro_batch)
-    optimizer = make_optimizer(config, rate, layer_fractions(config, network))
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
-    accuracy = keras.metrics.CategoricalAccuracy("accuracy")
-    model.compile(optimizer, loss, weighted_metrics=[accuracy], jit_compile=mode.xla)
-    return model
+    """Return the file of the backbone's weights, or its preset's folder; None for random ones."""
+    handle = BACKBONES[config.backbone].handle
+    return find_weights(config.backbone, config.weights, LIB, ROOT / "input", handle)
 
 
 # ----------------------------------------------------------------------------------- schedule
@@ -522,13 +465,9 @@ def fit_stage(config: Config, tables: PhotoTables, network, stage: Stage, clock:
     truth = tables.positions(tables.validation)
     validate = Validate(config, network, average, validation, truth, state.metric, batches)
     rates = rate_callbacks(config, clock, len(batches))
-    model.fit(
-        share(batches.as_tf_dataset()),
-        initial_epoch=state.epoch,
-        epochs=stage.epochs,
-        callbacks=[average, validate, *rates, Checkpoint(config, clock, batches, validate, rates)],
-        verbose=0,
-    )
+    callbacks = [average, validate, *rates, Checkpoint(config, clock, batches, validate, rates)]
+    epochs = {"initial_epoch": state.epoch, "epochs": stage.epochs}
+    model.fit(share(batches.as_tf_dataset()), callbacks=callbacks, verbose=0, **epochs)
     return trained
 
 
@@ -538,7 +477,7 @@ def fit_stage(config: Config, tables: PhotoTables, network, stage: Stage, clock:
 def run_job(run: Run, job: Job, others: list):
     """Train one member on one fold and predict; return the `Fold` and the network."""
     config = run.members[job.member]
-    config = dataclasses.replace(config, batch_size=shared_batch(config.batch_size))
+    config = replace(config, batch_size=shared_batch(config.batch_size))
     tables, views = run.folds[job.fold], views_of(config, VIEWS)
     keras.utils.set_random_seed(config.seed)
     clock = run.plan.begin(job)
@@ -551,7 +490,7 @@ def train_all(run: Run) -> None:
     """Train each member on each fold, blend them, and write the submission and all results."""
     plan, state, output = run.plan, run.state, run.output
     note_photos(output, run.folds)
-    known = {name: decisive(each, MAY_CHANGE) for name, each in run.members.items()}
+    known = {name: decisive(each) for name, each in run.members.items()}
     members = MemberStore(output / "members", ROOT / "input", run.folds, state)
     plan.done = [job for job in plan.jobs if members.has(job.member, known[job.member], job.fold)]
     factory = StepFactory(weights_of, build_model, compile_model, augmentation)

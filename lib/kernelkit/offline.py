@@ -22,6 +22,7 @@ USUAL_PLACES = [f"{dataset}/{sub}" for dataset in DATASETS for sub in ("", "weig
 DEEPEST = 6  # levels below the inputs that are searched for weights
 MOST_FOLDERS = 2000  # that are searched for them
 MOST_ENTRIES = 1000  # a folder with more holds photos: what lies below it is not searched
+PRESET_FILES = ("config.json", "model.weights.h5")  # of keras_hub
 
 
 # --- what is mounted ---
@@ -76,7 +77,9 @@ def find_in_outputs(inputs: Path, pattern: str) -> Iterator[Path]:
 # --- weights ---
 
 
-def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | None:
+def find_weights(
+    backbone: str, wanted: str, lib: Path, inputs: Path, handle: str = ""
+) -> Path | None:
     """Return the file of a backbone's weights, or None where none were asked for.
 
     ImageNet weights come from the lib dataset, from any other mounted dataset, or from Keras' own
@@ -89,10 +92,13 @@ def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | 
             the manifest names. A file of one's own isn't compared with the manifest.
         lib: the folder of our packages, which holds weights/manifest.json.
         inputs: the folder below which datasets are mounted.
+        handle: of a preset of keras_hub; then its folder is returned: see `find_preset`.
 
     Raises:
         Problem: the backbone has no such weights, or the file is missing or damaged.
     """
+    if handle:
+        return find_preset(backbone, handle, wanted, lib, inputs)
     if wanted == "none":
         return None
     folder = lib / "weights"
@@ -118,6 +124,48 @@ def find_weights(backbone: str, wanted: str, lib: Path, inputs: Path) -> Path | 
     if reason := mismatch(found, entry["size"], hashes):
         raise Problem(f"{found} is damaged: it {reason}. Upload it again.")
     return found
+
+
+def find_preset(backbone: str, handle: str, wanted: str, lib: Path, inputs: Path) -> Path:
+    """Return the folder of a preset, which holds PRESET_FILES.
+
+    Args:
+        backbone: the row's name, for sentences.
+        handle: owner/model/framework/variation/version of the preset among Kaggle's models.
+        wanted: "imagenet" looks where `ship weights` puts the preset, at the mounts of Kaggle's
+            models, and then for a folder of the variation's name anywhere below the inputs; a path
+            is the folder itself, or one that holds it under the variation's name.
+        lib: the folder of our packages.
+        inputs: the folder below which Kaggle mounts its sources.
+
+    Raises:
+        Problem: it is not there, or the preset has no such weights.
+    """
+    owner, model, framework, variation, version = handle.split("/")
+    if wanted in ("none", "drawn"):
+        raise Problem(
+            f"{backbone} is a preset, whose network only its own files describe: it has no "
+            f"--weights {wanted}; leave that out, or give the preset's folder."
+        )
+    if wanted == "imagenet":
+        place = Path(framework, variation, version)
+        places = [lib / "weights" / variation, inputs / "models" / owner / model / place]
+        places.append(inputs / model / place)
+        named = (f for f in _folders_below(inputs) if variation in (f.name, f.parent.name))
+        missing = (
+            f"The preset of {backbone} is missing: locally, run `ship weights {backbone}` or give "
+            f"--weights DIR; on Kaggle, attach the model {handle} (`ship push` does)."
+        )
+    else:
+        places, named = [Path(wanted), Path(wanted, variation)], iter(())
+        missing = (
+            f"--weights {wanted}: neither this folder nor {variation} in it holds the preset of "
+            f"{backbone}, that is {' and '.join(PRESET_FILES)}."
+        )
+    for folder in itertools.chain(places, named):
+        if all((folder / name).is_file() for name in PRESET_FILES):
+            return folder
+    raise Problem(missing)
 
 
 def mismatch(

@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-import kernel
 from loopback.sandbox import LAYOUTS, guarantees, mounts, run_script
 from sample.competition import draw_competition
 from ship.project.contents import copy_files, upload_files
@@ -25,7 +24,7 @@ LAYOUT_SETTINGS = SETTINGS | {"stages": "head:0:1e-3:1", "tta": "1"}
 def sources(tmp_path_factory):
     """The lib folder as a dataset holds it, and a competition in Kaggle's own zips."""
     folder = tmp_path_factory.mktemp("sources")
-    copy_files(upload_files(ROOT / "lib", [kernel.BACKBONES["Plain"].file]), folder / "lib")
+    copy_files(upload_files(ROOT / "lib", ["plain_notop.weights.h5"]), folder / "lib")
     draw_competition(folder / "cars", train_per_class=8, test_per_class=2, size=(96, 128))
     return folder / "lib", folder / "cars"
 

@@ -167,3 +167,44 @@ def test_drawn_weights_come_with_the_repository(lib):
 def test_weights_that_a_backbone_does_not_have_are_one_sentence(lib, backbone, wanted, sentence):
     with pytest.raises(Problem, match=sentence):
         find(lib, wanted, backbone)
+
+
+HANDLE = "keras/siglip/keras/tiny_preset/2"
+
+
+def find_tiny(lib, wanted="imagenet"):
+    return find_weights("Tiny", wanted, lib.parent, lib.parents[1] / "input", HANDLE)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "lib/weights/tiny_preset",  # where `ship weights` puts it
+        f"input/models/{HANDLE}",  # both layouts of Kaggle's mounts
+        "input/siglip/keras/tiny_preset/2",
+        "input/models/keras/siglip/Keras/tiny_preset/3",  # another version, attached by hand
+        "input/my-own-dataset/tiny_preset",
+    ],
+)
+def test_a_preset_is_found_by_its_files_wherever_it_is(lib, place):
+    folder = lib.parents[1] / place
+    folder.mkdir(parents=True)
+    (folder / "config.json").touch()
+    with pytest.raises(Problem, match="attach the model keras/siglip/keras/tiny_preset/2"):
+        find_tiny(lib)  # half a preset is none
+    (folder / "model.weights.h5").touch()
+    assert find_tiny(lib) == folder
+
+
+def test_a_preset_s_folder_or_the_one_above_may_be_given(lib, tmp_path):
+    folder = tmp_path / "mine" / "tiny_preset"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.weights.h5"):
+        (folder / name).touch()
+    assert find_tiny(lib, str(folder)) == find_tiny(lib, str(folder.parent)) == folder
+    for wanted, said in (
+        ("none", "leave that out"),
+        (str(lib), "neither this folder nor tiny_pre"),
+    ):
+        with pytest.raises(Problem, match=said):
+            find_tiny(lib, wanted)

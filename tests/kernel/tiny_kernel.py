@@ -34,9 +34,7 @@ def final_config(*arguments, photos=kernel.HOME_PHOTOS[0]):
     return config
 
 
-kernel.BACKBONES["TinyNet"] = kernel.Backbone(
-    "tf", (24, 32), "tinynet_notop.h5", 1.0, package="tiny_kernel"
-)
+kernel.BACKBONES["TinyNet"] = kernel.Backbone("tf", (24, 32), 1.0, package="tiny_kernel")
 TINY = [
     *("--backbone", "tinynet", "--weights", "none", "--batch-size", "4", "--workers", "1"),
     *("--stages", "head:0:3e-2:3,half:0.5:1e-2:2,most:0.75:3e-3:2,all:1:3e-3:2", "--tta", "2"),

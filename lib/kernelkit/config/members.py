@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 
 LONG_SCHEDULE = 20
 """Epochs through the network, all stages together, from which label smoothing pays: on three sets
@@ -16,24 +17,28 @@ comparisons on car photos, with 80 to 390 steps, they were ahead in five, by 1 t
 one as good (tests/benchmarks/choices.md)."""
 BATCH, SMALL_BATCH = 32, 16
 """Photos a step, usually and where the steps would be few."""
+BY_ROW = ("head_rate", "layer_decay", "weight_decay")
+"""Settings that are those of the backbone's row where they are None."""
 
 
 def resolve(config, photos: int, backbones: Mapping):
     """Return the settings with those that follow from others; call it once for a config.
 
-    Stages get no more epochs than `config.epochs` and the learning rates that suit the backbone.
+    Stages get no more epochs than `config.epochs` and the learning rates that suit the backbone. A
+    backbone with stages of its own takes them in the place of the default ones.
 
     Args:
         config: has backbone, members, image_size (height and width in pixels, or None for the
             backbone's own), stages, epochs (the most of a stage, or None), batch_size and
-            label_smoothing (None leaves them to the length of the schedule).
+            label_smoothing (None leaves them to the length of the schedule), and those of BY_ROW.
         photos: how many train.
-        backbones: rows by name, each with a size and a rate, which multiplies the stages' rates.
+        backbones: rows by name, whose rate multiplies the stages' rates.
     """
     row, most = backbones[config.backbone], config.epochs or math.inf
+    default = config.stages == type(config)().stages
     stages = tuple(
         dataclasses.replace(s, epochs=min(s.epochs, most), learning_rate=s.learning_rate * row.rate)
-        for s in config.stages
+        for s in (row.stages if default and row.stages else config.stages)
     )
     epochs = sum(stage.epochs for stage in stages if not stage.views)  # through the network
     size, batch, smoothing = config.image_size, config.batch_size, config.label_smoothing
@@ -44,32 +49,32 @@ def resolve(config, photos: int, backbones: Mapping):
     if smoothing is None:
         smoothing = SMOOTHING if epochs >= LONG_SCHEDULE else 0.0
     resolved = {"image_size": size, "batch_size": batch, "label_smoothing": smoothing}
+    resolved |= {name: getattr(row, name) for name in BY_ROW if getattr(config, name) is None}
     return dataclasses.replace(config, stages=stages, **resolved)
 
 
-def resolve_members(
-    config, photos: int, recipes: Mapping, shared: Iterable[str], backbones: Mapping
-) -> dict:
+def resolve_members(config, photos: int, recipes: Mapping, backbones: Mapping) -> dict:
     """Return the final settings of each member, by its name.
 
     One network alone has the name of its backbone. The arguments are those of `resolve` and of
     `expand_members`; `config` is not resolved yet.
     """
-    members = expand_members(config, recipes, shared) or {config.backbone: config}
+    members = expand_members(config, recipes) or {config.backbone: config}
     return {name: resolve(member, photos, backbones) for name, member in members.items()}
 
 
-def expand_members(config, recipes: Mapping, shared: Iterable[str]) -> dict:
+def expand_members(config, recipes: Mapping) -> dict:
     """Return the settings of each member, by its name; none where the config has no members.
 
     They name no members themselves, so that a member is the same whatever the others are.
 
     Args:
-        config: has members, rows with a name, a recipe or None, and settings of their own.
+        config: has members, rows with a name, a recipe or None, and settings of their own. Its
+            `shared` settings, unless they are None, are those of every member.
         recipes: configs by name; a member that names one takes its settings from there, and not
             from `config`, also where its row has None.
-        shared: the settings that every member takes from `config`, unless they are None.
     """
+    shared = [field.name for field in dataclasses.fields(config) if field.metadata.get("shared")]
     kept = {name: getattr(config, name) for name in shared}
     expanded = {}
     for row in config.members:
@@ -88,20 +93,25 @@ def at_scale(config, scale: float):
     return dataclasses.replace(config, image_size=size)
 
 
-def decisive(config, may_change: Collection[str]) -> dict:
-    """Return the settings that must be equal for a run, or a member of one, to be continued.
-
-    Args:
-        config: a dataclass.
-        may_change: its fields that may differ from one session of a run to the next.
-    """
-    return {k: v for k, v in dataclasses.asdict(config).items() if k not in may_change}
+def decisive(config) -> dict:
+    """Return the settings that must be equal for a run, or a member of one, to be continued."""
+    free = {field.name for field in dataclasses.fields(config) if field.metadata.get("may_change")}
+    return {k: v for k, v in dataclasses.asdict(config).items() if k not in free}
 
 
 def show_config(
-    config, members: Mapping, competition: str, recipes, backbones: Mapping, gpu_minutes: float
+    config,
+    members: Mapping,
+    competition: str,
+    recipes,
+    backbones: Mapping,
+    lib: Path,
+    gpu_minutes: float,
 ) -> None:
-    """Print the settings as one JSON object, with the files of weights that they need.
+    """Print the settings as one JSON object, with the weights that they need.
+
+    These are files (weights_files) and, of the backbones that are presets, the handles of Kaggle's
+    models (model_sources).
 
     Args:
         config: resolved; weights is "none", "imagenet" or "drawn" for the backbones' own files, or
@@ -109,10 +119,16 @@ def show_config(
         members: the final settings of each network, by its name.
         competition: its name at Kaggle.
         recipes: the names of all recipes.
-        backbones: rows by name, each with a file of weights.
+        backbones: rows by name.
+        lib: the folder of our packages, which holds weights/manifest.json.
         gpu_minutes: that a run takes on two T4s, computed and not measured.
     """
-    own = sorted({backbones[member.backbone].file for member in members.values()})
+    manifest = json.loads((lib / "weights" / "manifest.json").read_text(encoding="utf-8"))
+    used = {member.backbone for member in members.values()}
+    handles = sorted(backbones[name].handle for name in used if backbones[name].handle)
+    own = sorted(
+        manifest.get(name, {"file": name})["file"] for name in used if not backbones[name].handle
+    )
     files = {"none": [], "imagenet": own, "drawn": own}
     content = {
         "config": dataclasses.asdict(config),
@@ -120,6 +136,7 @@ def show_config(
         "recipe": config.recipe,
         "backbone": config.backbone,
         "weights_files": files.get(config.weights, [config.weights]),
+        "model_sources": handles if config.weights == "imagenet" else [],
         "competition": competition,
         "gpu_minutes": gpu_minutes,
         "recipes": list(recipes),

@@ -10,6 +10,7 @@ Text in a row can hold neither , nor : because they end it.
 """
 
 import dataclasses
+import functools
 import math
 import re
 import typing
@@ -35,6 +36,8 @@ def setting(
     below: float = math.inf,
     unique: bool = False,
     group: str = "",
+    shared: bool = False,
+    may_change: bool = False,
 ):
     """Declare a field of a dataclass of settings, or of the dataclass of a setting's rows.
 
@@ -48,10 +51,19 @@ def setting(
         unique: the field is the name of a row: no two rows have the same, and it is free of
             characters that would end it early in the progress line.
         group: the title, in the help, of the options from this one on.
+        shared: a member takes the session's value, and not that of a recipe of its own.
+        may_change: the value may differ from one session of a run to the next.
     """
     metadata = {"help": help, "least": least, "most": most, "above": above, "below": below}
     metadata |= {"unique": unique, "may_be_empty": default == (), "group": group}
+    metadata |= {"shared": shared, "may_change": may_change}
     return dataclasses.field(default=default, metadata=metadata)
+
+
+shared = functools.partial(setting, shared=True)
+"""Declare a setting that every member takes from the session."""
+session = functools.partial(shared, may_change=True)
+"""Declare one that may also differ from one session of a run to the next."""
 
 
 def size_text(size: tuple[int, int]) -> str:

@@ -7,6 +7,9 @@ import keras
 import tensorflow as tf
 
 from kernelkit.train.backbones import flat_layers
+from kernelkit.train.costs import Stage
+from kernelkit.train.optimizer import layer_fractions, make_optimizer
+from kernelkit.train.step_mode import StepMode
 
 LEAST_NORMS = 10  # BatchNorm layers in a network, from which they are fused
 
@@ -130,6 +133,26 @@ class TrainingModel(keras.Model):
                 lambda number, *_: number < parts, add, begin, tuple(shapes), parallel_iterations=1
             )
         return loss, predicted, gradients
+
+
+def compile_model(
+    config, network: keras.Model, stage: Stage, rate: float, mode: StepMode
+) -> TrainingModel:
+    """Return the model that `fit` trains in a stage.
+
+    Args:
+        config: label_smoothing, and what `make_optimizer` and `layer_fractions` take.
+        network: uint8 photos [n, h, w, 3] to probabilities.
+        stage: with mixup and cutmix.
+        rate: the learning rate at its beginning.
+        mode: how steps are taken.
+    """
+    model = TrainingModel(network, stage.mixup, stage.cutmix, mode.micro_batch)
+    optimizer = make_optimizer(config, rate, layer_fractions(config, network))
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
+    accuracy = keras.metrics.CategoricalAccuracy("accuracy")
+    model.compile(optimizer, loss, weighted_metrics=[accuracy], jit_compile=mode.xla)
+    return model
 
 
 @contextmanager
