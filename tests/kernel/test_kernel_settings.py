@@ -304,7 +304,7 @@ def test_rates_are_the_backbone_s_unless_they_are_given():
     assert final_config("--data", ".").layer_decay == 1
 
 
-@pytest.mark.parametrize("name", kernel.BACKBONES)
+@pytest.mark.parametrize("name", sorted(set(kernel.BACKBONES) - {"TinyNet"}))
 def test_every_backbone_says_where_its_weights_are(name):
     """A file that the manifest names, or a handle of five parts as Kaggle's client wants it."""
     manifest = json.loads((KERNEL.parent / "lib" / "weights" / "manifest.json").read_text())
