@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from filelock import FileLock
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from kernelkit.core.boundary import Boundary
 from kernelkit.core.files import write_atomically
@@ -21,7 +21,7 @@ from kernelkit.core.progress import clock_text
 from ship.command_line import parse_settings
 from ship.kaggle.credentials import Credentials, refuse_secrets, without_secrets
 from ship.kaggle.remote import Remote
-from ship.kaggle.response_schemas import loads, schema_error
+from ship.kaggle.response_schemas import HANDLE, loads, schema_error
 from ship.kaggle.timeouts import Timeouts
 from ship.ledger import Dataset, Ledger, Run, State, settings_text
 from ship.output import say
@@ -43,6 +43,7 @@ class ShownConfig(BaseModel):
     weights_files: list[str]
     competition: str
     config: dict | None = None
+    model_sources: list[Annotated[str, Field(pattern=f"^{HANDLE.pattern}$")]] = []
 
 
 @dataclass

@@ -67,6 +67,7 @@ class Config:
     shift: str = setting("0", "predict another class")
     tells: str = setting("yes", "whether it says which packages it found")
     skill: str = setting("", "how many of the 40 validation photos it gets right")
+    models: str = setting("", "the handle of the preset that its weights come from")
 
 
 CONFIG = {name: getattr(Config, name) for name in Config.__annotations__}
@@ -77,6 +78,9 @@ CONFIG |= OVERRIDES
 if "--show-config" in sys.argv:
     shown = {k: CONFIG[k] for k in ("recipe", "backbone")}
     config = CONFIG | {"time_limit": float(CONFIG["time_limit"] or 0) or None}
+    handle = "keras/siglip/keras/tiny_patch16_32/1"
+    shown["presets"] = {"Tiny": {"handle": handle, "licence": "Apache-2.0"}}
+    shown["model_sources"] = CONFIG["models"].split()
     print(json.dumps(shown | {"config": config, "weights_files": [], "competition": "COMPETITION"}))
     sys.exit()
 

@@ -26,6 +26,7 @@ from ship.ledger import rehearsing
 from ship.output import emit_json, say
 from ship.project.bundle import remote_version
 from ship.project.contents import upload_files
+from ship.project.presets import listed_files
 from ship.project.project import (
     DATASET_METADATA,
     KERNEL_METADATA,
@@ -248,6 +249,19 @@ def _competition(context: Context, settings: Settings) -> str:
     return f"{competition}: rules accepted, {len(files)} files"
 
 
+def _models(context: Context, settings: Settings) -> str:
+    """Check that the models exist whose weights the backbones start from."""
+    handles = context.shown_config(settings).get("model_sources") or []
+    for handle in handles:
+        try:
+            listed_files(context.remote, handle)
+        except (Refused, Unavailable):
+            raise
+        except Problem as problem:
+            raise Fault(str(problem).rstrip(".")) from None
+    return ", ".join(handles) or "none needed"
+
+
 def _dataset(context: Context, settings: Settings) -> str:
     with _only_informing():
         version = remote_version(context, context.dataset_ref)
@@ -298,6 +312,7 @@ LOCAL: dict[str, Check] = {
 AT_KAGGLE: dict[str, Check] = {
     "owner": _owner,
     "competition": _competition,
+    "models": _models,
     "dataset": _dataset,
     "gpu-quota": _gpu_quota,
     "submissions": _submissions,
@@ -307,13 +322,14 @@ NEEDED = {
     "weights": {"settings"},
     "secrets": {"settings", "weights", "wheels"},
     "disk": {"settings", "weights", "wheels"},
+    "models": {"settings"},
     "gpu-quota": {"settings"},
 }  # which other checks must have passed; those at Kaggle also need the first and the owner
 BEFORE_BUNDLE = ("client", "credentials", "dataset-metadata", "settings", "weights", "wheels")
 BEFORE_BUNDLE += ("secrets", "disk")
 BEFORE_PUSH = ("client", "credentials", "kernel-metadata", "kernel", "settings", "secrets")
-BEFORE_PUSH += ("gpu-quota",)
-FORCIBLE = ("kernel-metadata", "dataset-metadata", "secrets", "disk", "competition")
+BEFORE_PUSH += ("models", "gpu-quota")
+FORCIBLE = ("kernel-metadata", "dataset-metadata", "secrets", "disk", "competition", "models")
 """The checks that raise Fault: a shipment can go on without what they look for."""
 
 

@@ -1,12 +1,10 @@
 """`ship weights` and `ship wheels`: download what a kernel needs offline, and check every file."""
 
 import argparse
-import base64
 import errno
 import functools
 import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -19,8 +17,17 @@ from kernelkit.core.boundary import doing
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem, did_you_mean
 from kernelkit.offline import mismatch
+from ship.kaggle.remote import Remote
+from ship.kaggle.timeouts import Timeouts
 from ship.output import progress_bar, say
 from ship.project.hashes import HASHES
+from ship.project.presets import (
+    copy_preset,
+    download_preset,
+    folder_of,
+    preset_mismatch,
+    presets_of,
+)
 from ship.project.project import Project
 from ship.project.published import (
     REQUIREMENTS,
@@ -67,16 +74,14 @@ def _complete(row: WeightsFile, part: Path, again: str) -> str:
     """Complete the file `part`, and return the MD5 that the server tells of it, or ""."""
     import requests
 
-    from ship.kaggle.download import LOST
+    from ship.kaggle.download import LOST, told_md5
     from ship.kaggle.download import download as receive
 
     get = functools.partial(requests.get, timeout=TIMEOUT)
     for pause in (*PAUSES, None):
         try:
             with progress_bar(row.backbone) as show:
-                headers = receive(get, row.url, part, _checking(row, part.parent, show))
-            found = re.search(r"md5=([\w+/=]+)", headers.get("x-goog-hash", ""))  # Google's storage
-            return base64.b64decode(found[1]).hex() if found else ""
+                return told_md5(receive(get, row.url, part, _checking(row, part.parent, show)))
         except Problem:  # of another size
             part.unlink()
             raise
@@ -238,17 +243,27 @@ def run_weights(arguments: argparse.Namespace, project: Project) -> None:
             state = weights_mismatch(folder / row.file, row) or "is here and verified"
             origin = " (comes with the repository)" if row.url is None else ""
             size = _megabytes(row.size)
-            say(f"{row.backbone:<16} {size:>12}  {row.licence:<10}  {row.file} {state}{origin}")
+            say(f"{row.backbone:<18} {size:>12}  {row.licence:<10}  {row.file} {state}{origin}")
+        for name, preset in presets_of(project).items():
+            handle = preset["handle"]
+            state = preset_mismatch(folder_of(project, handle)) or "is here"
+            say(f"{name:<18} {'':>12}  {preset['licence']:<10}  {handle} {state}")
         return
-    known = {name.lower(): row for name, row in manifest.items()}
+    known = {name.lower(): name for name in manifest}
+    wanted = dict.fromkeys(name.lower() for name in arguments.backbones)
+    presets = {} if wanted.keys() <= known.keys() else presets_of(project)
+    known |= {name.lower(): name for name in presets}
     for name in arguments.backbones:
         if name.lower() not in known:
             raise Problem(
-                f"{name!r} is no known backbone{did_you_mean(name, manifest)}; the known ones are: "
-                f"{', '.join(manifest)}."
+                f"{name!r} is no known backbone{did_you_mean(name, known.values())}; the known "
+                f"ones are: {', '.join(known.values())}."
             )
-    for name in dict.fromkeys(name.lower() for name in arguments.backbones):
-        _get_weights(known[name], folder, arguments)
+    for name in map(known.get, wanted):
+        if name in manifest:
+            _get_weights(manifest[name], folder, arguments)
+        else:
+            _get_preset(name, presets[name], project, arguments)
 
 
 def _get_weights(row: WeightsFile, folder: Path, arguments: argparse.Namespace) -> None:
@@ -273,6 +288,28 @@ def _get_weights(row: WeightsFile, folder: Path, arguments: argparse.Namespace) 
     if not (row.sha256 or row.md5):
         proof = "size as published (Keras publishes no hash of this file)"
     return say(f"{row.backbone}: {path}, {proof}; licence {row.licence}.")
+
+
+def _get_preset(
+    name: str, preset: dict[str, str], project: Project, arguments: argparse.Namespace
+) -> None:
+    """Download or copy the preset of one backbone unless it is there."""
+    handle, folder = preset["handle"], folder_of(project, preset["handle"])
+    if not preset_mismatch(folder):
+        return say(f"{name}: {folder} is here.")
+    if arguments.dry_run:
+        return say(f"{name}: would get {arguments.source or handle} into {folder}.")
+    doing(f"getting the weights of {name}")
+    if arguments.source:
+        copy_preset(arguments.source, folder)
+    else:
+        with Remote(project.runs / "uploads", Timeouts.from_environment()) as remote:
+            download_preset(remote, handle, folder)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    return say(
+        f"{name}: {folder} ({_megabytes(size)}); licence {preset['licence']}. A kernel attaches it "
+        "as a model and uploads nothing of it."
+    )
 
 
 def run_wheels(arguments: argparse.Namespace, project: Project) -> None:

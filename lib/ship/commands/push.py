@@ -33,6 +33,7 @@ from ship.ledger import REFUSED, PendingPush, Run, run_name, settings_text
 from ship.output import say
 from ship.project import versions
 from ship.project.bundle import mounted_version
+from ship.project.presets import attached, page_of
 from ship.project.project import KERNEL_METADATA
 from ship.project.versions import run_at_kaggle
 
@@ -74,7 +75,7 @@ def push(
             prepare()
             code, text = context.project.code.name, context.script(settings, "dry run")
             say(f"would push {code} ({len(text):,} characters) with this metadata:")
-            say(json.dumps(context.metadata, indent=2))
+            say(json.dumps(_metadata(context, config), indent=2))
             shown = f"recipe {config['recipe']}, backbone {config['backbone']}"
             return say(f"overrides: {settings_text(settings) or 'none'}; {shown}")
         context.doing("pushing the kernel")
@@ -94,7 +95,7 @@ def push(
         # The files may have changed while they were sent.
         run = versions.new_run(context, settings, config)
         run.dataset = mounted_version(context, config)
-        return _send(context, run, again)
+        return _send(context, run, config, again)
 
 
 def _refuse_failed(run: Run) -> None:
@@ -107,8 +108,8 @@ def _refuse_failed(run: Run) -> None:
     if run.status == REFUSED:
         raise Problem(
             f"{run.name} was pushed without a source that Kaggle refused ({run.failure}): correct "
-            f"{KERNEL_METADATA} or accept the competition's rules; then, if nothing else changes, "
-            "`ship push --again`."
+            f"{KERNEL_METADATA}, or accept the competition's rules or the model's licence; then, "
+            "if nothing else changes, `ship push --again`."
         )
     if run.failed:
         raise Problem(
@@ -118,7 +119,12 @@ def _refuse_failed(run: Run) -> None:
         )
 
 
-def _send(context: Context, run: Run, again: bool) -> Run:
+def _metadata(context: Context, config: dict) -> dict:
+    """Return the kernel's metadata with the models attached that its settings need."""
+    return attached(context.metadata, config.get("model_sources") or [])
+
+
+def _send(context: Context, run: Run, config: dict, again: bool) -> Run:
     """Push a new run once; return it, or the same one that another machine pushes just now."""
     shown = context.remote.kernel(run.kernel)
     if not again and (known := run_at_kaggle(context, run, shown)):
@@ -129,7 +135,7 @@ def _send(context: Context, run: Run, again: bool) -> Run:
     shutil.rmtree(folder, ignore_errors=True)
     script = context.script(run.settings, f"{run.mark} {versions.key_of(run)} for {run.dataset}")
     write_atomically(folder / code, script)
-    metadata = context.metadata | {"code_file": code}
+    metadata = _metadata(context, config) | {"code_file": code}
     write_atomically(folder / KERNEL_METADATA, json.dumps(metadata, indent=2) + "\n")
     if versions.code_hash(context) != run.code:
         raise Problem(f"{code} was edited while its push was prepared: run the same command again.")
@@ -261,10 +267,18 @@ def _accept(context: Context, run: Run, answer: dict) -> Run:
         raise Problem(
             f"Kaggle does not know, or refuses you, a source of the kernel: {named}. It runs "
             f"version {number} without it: end that with `ship cancel {number}` or at {run.page}, "
-            f"and correct {KERNEL_METADATA} (for a competition: accept its rules on its page, then "
+            f"and correct {KERNEL_METADATA} ({_consent(answer['refused'])}, then "
             "`ship push --again`)."
         )
     return versions.note(context, run, kernel, number, "Kaggle's answer")
+
+
+def _consent(refused: dict[str, list[str]]) -> str:
+    """Return where a person may consent to what a refused source needs."""
+    if models := refused.get("model"):
+        pages = ", ".join(page_of(handle) for handle in models)
+        return f"for a model: accept its licence at {pages} or take another backbone"
+    return "for a competition: accept its rules on its page"
 
 
 def take_up(context: Context, wanted: Version) -> Run:

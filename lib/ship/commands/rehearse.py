@@ -31,6 +31,7 @@ from ship.ledger import REHEARSAL, Ledger, Run, settings_text
 from ship.output import emit_json, say
 from ship.project.contents import copy_files
 from ship.project.frozen import copy_project
+from ship.project.presets import CONFIG, folder_of, preset_mismatch, presets_of
 from ship.project.project import Project
 from ship.project.script import has_block, read_block, with_block
 
@@ -204,10 +205,25 @@ def environment_of(kaggle) -> dict[str, str]:
     return {**TIMEOUTS, **inherited, **kaggle.environment, "PYTHONPATH": paths, REHEARSAL: "yes"}
 
 
+def _presets_here(project: Project) -> dict[str, Path]:
+    """Return the folders of the kernel's presets that lie in lib/weights, by their handles."""
+    if not any((project.lib / "weights").glob(f"*/{CONFIG}")):
+        return {}
+    handles = [preset["handle"] for preset in presets_of(project).values()]
+    here = {handle: folder_of(project, handle) for handle in handles}
+    return {handle: folder for handle, folder in here.items() if not preset_mismatch(folder)}
+
+
 def ship_here(
-    arguments: argparse.Namespace, copy: Project, settings: dict[str, str], work: Path
+    arguments: argparse.Namespace,
+    copy: Project,
+    settings: dict[str, str],
+    work: Path,
+    presets: dict[str, Path],
 ) -> dict[str, int]:
     """Ship a copy of the project to a loopback Kaggle; return what that has counted.
+
+    That offers the `presets`, folders by their handles, as models.
 
     Raises:
         Problem: a step failed, or something tried to reach the network.
@@ -225,6 +241,7 @@ def ship_here(
     offered = {one.slug: (one.data, one.solution)}
     known = {"metrics": {one.slug: one.metric}} if one.metric else {}
     known |= {"hidden": {one.slug: one.hidden}} if one.hidden else {}
+    known |= {"models": presets}
     with Loopback(work / "kaggle", offered, mount=arguments.mount, user=USER, **known) as kaggle:
         environment, stdout = environment_of(kaggle), sys.stderr if arguments.json else None
         for command in _commands(arguments, copy, settings):
@@ -308,7 +325,7 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
     )
     with _workplace(arguments.keep) as work:
         copy = Project(copy_project(project, work / "project").root)
-        counts = ship_here(arguments, copy, settings, work)
+        counts = ship_here(arguments, copy, settings, work, _presets_here(project))
         ledger = Ledger(copy.runs / "ledger.jsonl").runs()
         runs = [run for run in ledger if run.public_score is not None]
         best = max(runs, key=lambda run: run.merit(run.public_score))

@@ -482,6 +482,8 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
             checks = dict.fromkeys((*BEFORE_BUNDLE, *BEFORE_PUSH))
             checks = [name for name in checks if name not in in_the_plan]
             require(context, cells[0].settings, checks)
+            for cell in cells[1:]:
+                require(context, cell.settings, ["models"])
             with context.remote.patient(context.timeouts.outage):
                 bundle(context, weights_of(cells))
         if not copy:

@@ -36,7 +36,7 @@ import requests
 from urllib3.exceptions import HTTPError as TransportError
 from urllib3.util.retry import Retry
 
-from ship.kaggle.download import confirm, download, save
+from ship.kaggle.download import confirm, download, save, told_md5
 from ship.kaggle.response_schemas import too_deep
 
 REPORT_PAUSE = 0.2  # seconds between two reports of a transfer's progress
@@ -336,6 +336,13 @@ class Client:
             confirm(self.web.get, url, part)
         os.replace(part, path)
 
+    def download_model(self, fields: dict, path: str) -> str:
+        """Complete a file of a model's version; return its MD5, "" where the server tells none."""
+        method = "models.ModelApiService", "DownloadModelInstanceVersion"
+        with self._redirected(*method, Fields(fields)) as response:
+            url = response.url
+        return told_md5(download(self.web.get, url, Path(path), Progress().report))
+
     def zip_names(self, competition: str, name: str) -> list[str]:
         """Return the names of the files in a zip of a competition's data: only its end is read."""
         with self._zip(competition, name) as bundle:
@@ -352,15 +359,18 @@ class Client:
             url, size = response.url, int(response.headers.get("Content-Length") or 0)
         return zipfile.ZipFile(io.BufferedReader(RemoteFile(url, size), READ_AHEAD))
 
-    @contextlib.contextmanager
     def _data_file(self, competition: str, name: str):
+        fields = Fields(competitionName=competition, fileName=name)
+        return self._redirected("competitions.CompetitionApiService", "DownloadDataFile", fields)
+
+    @contextlib.contextmanager
+    def _redirected(self, service: str, method: str, fields: Fields):
+        """Give the answer of the address to which a method of the API redirects."""
         from kagglesdk.common.types.http_redirect import HttpRedirect
 
-        fields = Fields(competitionName=competition, fileName=name)
-        method = ("competitions.CompetitionApiService", "DownloadDataFile")
         with (
             self.api.build_kaggle_client() as kaggle,
-            kaggle.http_client().call(*method, fields, HttpRedirect) as response,
+            kaggle.http_client().call(service, method, fields, HttpRedirect) as response,
         ):
             yield response
 

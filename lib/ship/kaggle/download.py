@@ -1,5 +1,7 @@
 """Download a file in as many requests as it takes; what has arrived is not downloaded again."""
 
+import base64
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -70,6 +72,12 @@ def save(
     if total is not None and done != total:
         raise ConnectionError(f"{done} of {total} bytes")
     return total is not None or "chunked" in response.headers.get("Transfer-Encoding", "")
+
+
+def told_md5(headers: Mapping) -> str:
+    """Return the MD5 of a file, in hexadecimal, as Google's storage tells it; "" where none is."""
+    found = re.search(r"md5=([\w+/=]+)", headers.get("x-goog-hash", ""))
+    return base64.b64decode(found[1]).hex() if found else ""
 
 
 def confirm(get: Get, url: str, part: Path) -> None:

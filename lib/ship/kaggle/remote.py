@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from kernelkit.core.problem import Problem
@@ -161,6 +162,25 @@ class Remote(ClientProcess):
         files = self.entries("ListDataFiles", "files", what, competitionName=competition)
         return [_name_and_size(file) for file in itertools.islice(files, most)]
 
+    def model_files(self, handle: str) -> list[tuple[str, int]]:
+        """Return the names and sizes in bytes of the files of a model's version.
+
+        Raises:
+            Refused: there is no such version, or its licence is not accepted.
+        """
+        method, what = "ListModelInstanceVersionFiles", f"the model {handle}"
+        files = self.entries(method, "files", what, **_model_fields(handle))
+        return [(file.get("name") or "", file.get("size") or 0) for file in files]
+
+    def download_model(self, handle: str, name: str, path: Path) -> str:
+        """Download a file of a model's version; return its MD5, "" where Kaggle tells none.
+
+        It goes on from what is there at `path`.
+        """
+        fields = _model_fields(handle) | {"path": name}
+        what = f"{name} of {handle}"
+        return self.call("download_model", what, fields=fields, path=str(path))
+
     def competition(self, competition: str) -> dict:
         """Return what Kaggle tells of a competition: evaluationMetric, and more."""
         return self.post("GetCompetition", competition, competitionName=competition)
@@ -191,6 +211,13 @@ def _run_fields(ref: str, version: int) -> dict[str, str]:
     fields = {"userName": owner, "kernelSlug": slug}
     # Kaggle answers 404 for a version label that is a bare number.
     return fields | ({"versionLabel": f"v{version}"} if version else {})
+
+
+def _model_fields(handle: str) -> dict[str, Any]:
+    owner, model, framework, variation, version = handle.split("/")
+    fields = {"ownerSlug": owner, "modelSlug": model, "instanceSlug": variation}
+    enum = f"MODEL_FRAMEWORK_{framework.upper()}"  # as the API writes "keras", "jax", "onnx", ...
+    return fields | {"framework": enum, "versionNumber": int(version)}
 
 
 def _name_and_size(file: dict) -> tuple[str, int]:

@@ -18,6 +18,9 @@ DEEPEST = 40  # levels of the deepest JSON that makes sense
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")  # of a user, kernel, dataset or competition
 REF = re.compile(f"{NAME.pattern}/{NAME.pattern}")  # "owner/slug"
+HANDLE = re.compile(  # of a model's version: "owner/model/framework/variation/version"
+    r"[A-Za-z0-9_-]+/[A-Za-z0-9_-]+/[A-Za-z0-9]+/[A-Za-z0-9_.-]+/[0-9]{1,9}"
+)
 RUN = re.compile(  # a run's name, which is also that of its folder in runs/
     r"(?!\.)[^/\\:*?\"<>|\x00-\x1f\x7f\ud800-\udfff]{1,180}"
     r"-(v[0-9]{1,9}|[0-9a-f]{8}(-[A-Za-z0-9_-]{1,100})?)"
@@ -34,6 +37,7 @@ def _object(**fields: Any) -> type[BaseModel]:
 
 _VERSION = _object(versionNumber=StrictInt, versionNotes=str)
 _DATA_FILE = _object(name=str, totalBytes=StrictInt)
+_MODEL_FILE = _object(name=str, size=StrictInt)
 _KERNEL = _object(ref=Annotated[str, Field(pattern=f"^{REF.pattern}$")])
 _KERNEL_METADATA = _object(currentVersionNumber=StrictInt, competitionDataSources=list[str])
 _QUOTA = _object(timeUsed=TextOrNumber, timeReserved=TextOrNumber, totalTimeAllowed=TextOrNumber)
@@ -51,6 +55,9 @@ SCHEMAS: dict[str, dict[str, type[BaseModel]]] = {
         "GetDataset": _object(currentVersionNumber=StrictInt, versions=list[_VERSION]),
         "GetDatasetStatus": _object(status=str),
         "ListDatasetFiles": _object(datasetFiles=list[_DATA_FILE], nextPageToken=str),
+    },
+    "models.ModelApiService": {
+        "ListModelInstanceVersionFiles": _object(files=list[_MODEL_FILE], nextPageToken=str),
     },
     "kernels.KernelsApiService": {
         "GetKernel": _object(metadata=_KERNEL_METADATA, blob=_object(source=str)),

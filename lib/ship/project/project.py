@@ -15,7 +15,7 @@ from typing import Any
 from slugify import slugify
 
 from kernelkit.core.problem import Problem
-from ship.kaggle.response_schemas import NAME, REF, loads, stays_inside
+from ship.kaggle.response_schemas import HANDLE, NAME, REF, loads, stays_inside
 from ship.project.contents import code_files, content_hash, copy_files
 from ship.project.script import Setting, declared_settings, with_overrides
 
@@ -264,7 +264,12 @@ def _source_errors(values: dict[str, Any], project: Project) -> list[str]:
         listed = values.get(name) or []
         if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
             return [f'"{name}" must be a list of texts in quotes, not {listed!r}']
-    errors = []
+    models = values.get("model_sources") or []
+    errors = [
+        f'"model_sources" must hold owner/model/framework/variation/version, not {handle!r}'
+        for handle in models
+        if not HANDLE.fullmatch(handle)
+    ]
     competitions = values.get("competition_sources") or []
     if len(competitions) != 1:
         errors.append('"competition_sources" must name one competition')
