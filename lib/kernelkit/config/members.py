@@ -111,7 +111,7 @@ def show_config(
     """Print the settings as one JSON object, with the weights that they need.
 
     These are files (weights_files) and, of the backbones that are presets, the handles of Kaggle's
-    models (model_sources).
+    models (model_sources). `presets` has the handle and the licence of every row that is one.
 
     Args:
         config: resolved; weights is "none", "imagenet" or "drawn" for the backbones' own files, or
@@ -130,6 +130,11 @@ def show_config(
         manifest.get(name, {"file": name})["file"] for name in used if not backbones[name].handle
     )
     files = {"none": [], "imagenet": own, "drawn": own}
+    presets = {
+        name: {"handle": row.handle, "licence": row.licence}
+        for name, row in backbones.items()
+        if row.handle
+    }
     content = {
         "config": dataclasses.asdict(config),
         "members": {name: dataclasses.asdict(member) for name, member in members.items()},
@@ -141,5 +146,6 @@ def show_config(
         "gpu_minutes": gpu_minutes,
         "recipes": list(recipes),
         "backbones": list(backbones),
+        "presets": presets,
     }
     print(json.dumps(content))

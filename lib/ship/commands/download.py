@@ -243,11 +243,11 @@ def run_weights(arguments: argparse.Namespace, project: Project) -> None:
             state = weights_mismatch(folder / row.file, row) or "is here and verified"
             origin = " (comes with the repository)" if row.url is None else ""
             size = _megabytes(row.size)
-            say(f"{row.backbone:<18} {size:>12}  {row.licence:<10}  {row.file} {state}{origin}")
+            say(f"{row.backbone:<19} {size:>12}  {row.licence:<10}  {row.file} {state}{origin}")
         for name, preset in presets_of(project).items():
             handle = preset["handle"]
             state = preset_mismatch(folder_of(project, handle)) or "is here"
-            say(f"{name:<18} {'':>12}  {preset['licence']:<10}  {handle} {state}")
+            say(f"{name:<19} {'':>12}  {preset['licence']:<10}  {handle} {state}")
         return
     known = {name.lower(): name for name in manifest}
     wanted = dict.fromkeys(name.lower() for name in arguments.backbones)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from kernelkit.core.files import numbered
 from kernelkit.core.problem import Problem
 from kernelkit.data.layout import Layout
+from kernelkit.offline import PRESET_FILES
 from kernelkit.report.writing import note_score
 from sample.layouts import LAYOUTS
 from ship.command_line import Parser, one_of, parse_settings
@@ -31,7 +32,7 @@ from ship.ledger import REHEARSAL, Ledger, Run, settings_text
 from ship.output import emit_json, say
 from ship.project.contents import copy_files
 from ship.project.frozen import copy_project
-from ship.project.presets import CONFIG, folder_of, preset_mismatch, presets_of
+from ship.project.presets import folder_of, preset_mismatch, presets_of
 from ship.project.project import Project
 from ship.project.script import has_block, read_block, with_block
 
@@ -207,7 +208,7 @@ def environment_of(kaggle) -> dict[str, str]:
 
 def _presets_here(project: Project) -> dict[str, Path]:
     """Return the folders of the kernel's presets that lie in lib/weights, by their handles."""
-    if not any((project.lib / "weights").glob(f"*/{CONFIG}")):
+    if not any((project.lib / "weights").glob(f"*/{PRESET_FILES[0]}")):
         return {}
     handles = [preset["handle"] for preset in presets_of(project).values()]
     here = {handle: folder_of(project, handle) for handle in handles}

@@ -10,7 +10,7 @@ from typing import Any
 
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
-from kernelkit.offline import mismatch
+from kernelkit.offline import PRESET_FILES, mismatch
 from ship.kaggle.client_process import Refused
 from ship.kaggle.remote import HIDDEN, Remote
 from ship.ledger import rehearsing
@@ -18,9 +18,6 @@ from ship.output import progress_bar
 from ship.project.hashes import HASHES
 from ship.project.project import Project
 from ship.project.published import HDF5_SIGNATURE
-
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"
-"""The files by which a folder is a preset."""
 
 
 def attached(metadata: dict[str, Any], handles: Iterable[str]) -> dict[str, Any]:
@@ -53,7 +50,7 @@ def listed_files(remote: Remote, handle: str) -> dict[str, int]:
         if refusal.status not in HIDDEN:
             raise
         raise Problem(f"{str(refusal).rstrip('.')}: {cure}.") from None
-    for name in (CONFIG, WEIGHTS):
+    for name in PRESET_FILES:
         if name not in files:
             raise Problem(f"the model {handle} has no {name}, so it is no preset: {cure}.")
     return files
@@ -80,12 +77,13 @@ def folder_of(project: Project, handle: str) -> Path:
 
 def preset_mismatch(folder: Path) -> str:
     """Return what is wrong with the preset in a folder, "" where nothing is."""
-    for name in (CONFIG, WEIGHTS):
+    for name in PRESET_FILES:
         if not (folder / name).is_file():
             return f"has no {name}" if folder.is_dir() else "is not here"
-    with (folder / WEIGHTS).open("rb") as file:
+    weights = folder / PRESET_FILES[1]
+    with weights.open("rb") as file:
         if file.read(len(HDF5_SIGNATURE)) != HDF5_SIGNATURE:
-            return f"has a {WEIGHTS} that is not an HDF5 file"
+            return f"has a {weights.name} that is not an HDF5 file"
     return ""
 
 
