@@ -92,6 +92,8 @@ import ImageDataAugmentor
 import photos
 
 print("lib holds", *sorted(p.relative_to(library).as_posix() for p in library.rglob("*")))
+presets = sorted(path.parent for path in root.glob("input/**/model.weights.h5"))
+print("presets at", *(preset.relative_to(root / "input") for preset in presets))
 for epoch in (1, 2):
     now = f"[stage 1/1 all] epoch {epoch}/2  loss 0.5  accuracy 0.6  val_accuracy 0.7{epoch}"
     print(f"{now}  left 0:00:0{epoch}", flush=True)

@@ -16,6 +16,7 @@ from kernelkit.data.read import read_competition
 from sample.competition import draw_competition
 from ship.commands.rehearse import own_competition
 from ship.project.project import Project
+from ship.project.published import HDF5_SIGNATURE
 from ship.project.script import read_block
 from shipping import KERNEL, REPOSITORY, Outcome, make_competition, make_project
 from tiny_competition import write_csv, write_photo
@@ -82,6 +83,21 @@ def test_a_folder_of_ones_own(project, data):
     kept = project / "runs" / "rehearsal" / "submission.csv"
     assert f"its submission: {kept}" in outcome.out
     assert kept.is_file()
+
+
+def test_a_preset_that_is_here_is_offered_as_a_model(project, data):
+    handle, folder = "keras/siglip/keras/tiny_patch16_32/1", project / "lib/weights/tiny_patch16_32"
+    asked = [*data, "--mount", "conflict", "--set", f"models={handle}"]
+    said = rehearse(project, *asked).err
+    assert f"Kaggle refused the model {handle} (404)" in said
+    assert "`ship weights BACKBONE` downloads one" in said
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.weights.h5").write_bytes(HDF5_SIGNATURE)
+    outcome = rehearse(project, *asked)
+    assert outcome.status == 0, outcome
+    assert f"presets at {handle.removeprefix('keras/')}\n" in outcome.out
+    assert "public score 0.88889" in outcome.out
 
 
 BLOCK = """
