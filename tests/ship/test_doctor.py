@@ -134,7 +134,7 @@ def test_credentials_that_kaggle_refuses(world):
     outcome = world.ship("doctor", KAGGLE_KEY="wrong-key")
     assert outcome.status == 1
     assert outcome.sentence.startswith(
-        "1 of 15 checks failed; competition: Kaggle refused the credentials (401; those from "
+        "1 of 16 checks failed; competition: Kaggle refused the credentials (401; those from "
         "KAGGLE_USERNAME and KAGGLE_KEY)"
     )
     assert "accept the rules" not in outcome.out
@@ -237,7 +237,7 @@ def test_a_failing_doctor_stops_ship(world):
     outcome = world.ship()
     assert outcome.status == 1
     assert outcome.sentence.startswith(
-        '1 of 15 checks failed; dataset-metadata: dataset-metadata.json: "title"'
+        '1 of 16 checks failed; dataset-metadata: dataset-metadata.json: "title"'
     )
     assert not [call for call in world.kaggle.requests if call.name == "StartBlobUpload"]
 

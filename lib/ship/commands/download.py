@@ -244,11 +244,7 @@ def run_weights(arguments: argparse.Namespace, project: Project) -> None:
             origin = " (comes with the repository)" if row.url is None else ""
             size = _megabytes(row.size)
             say(f"{row.backbone:<19} {size:>12}  {row.licence:<10}  {row.file} {state}{origin}")
-        for name, preset in presets_of(project).items():
-            handle = preset["handle"]
-            state = preset_mismatch(folder_of(project, handle)) or "is here"
-            say(f"{name:<19} {'':>12}  {preset['licence']:<10}  {handle} {state}")
-        return
+        return _list_presets(project)
     known = {name.lower(): name for name in manifest}
     wanted = dict.fromkeys(name.lower() for name in arguments.backbones)
     presets = {} if wanted.keys() <= known.keys() else presets_of(project)
@@ -264,6 +260,18 @@ def run_weights(arguments: argparse.Namespace, project: Project) -> None:
             _get_weights(manifest[name], folder, arguments)
         else:
             _get_preset(name, presets[name], project, arguments)
+
+
+def _list_presets(project: Project) -> None:
+    """Print a line for each backbone that is a preset, and whether it is here."""
+    try:
+        presets = presets_of(project)
+    except Problem as problem:
+        return say(f"presets of keras_hub are not listed: {problem}")
+    for name, preset in presets.items():
+        state = preset_mismatch(folder_of(project, preset["handle"])) or "is here"
+        say(f"{name:<19} {'':>12}  {preset['licence']:<10}  {preset['handle']} {state}")
+    return None
 
 
 def _get_weights(row: WeightsFile, folder: Path, arguments: argparse.Namespace) -> None:

@@ -27,6 +27,8 @@ MARK = re.compile(r"^# ship: (\S+)(?: (\S+))?(?: for (\S+))?$", re.MULTILINE)
 """A push's mark, its key, and the version of the dataset that it is for, in the script."""
 
 COMPETITION = "COMPETITION"
+DECLARING = ("setting", "shared", "session")
+"""The functions of a default and a help by which a kernel declares a setting."""
 HOME = Layout(  # of kernels that declare none: the home competition's
     sample_csv="sample-submission.csv",
     train_csv="train.csv",
@@ -76,7 +78,7 @@ def overrides_in(text: str) -> dict[str, str]:
 
 
 def declared_settings(text: str) -> list[Setting]:
-    """Return the settings that class Config, or its bases, declare with `setting(default, help)`.
+    """Return the settings that class Config, or its bases, declare with a call of DECLARING.
 
     A script without such classes, or one that does not compile, has none.
     """
@@ -90,7 +92,7 @@ def declared_settings(text: str) -> list[Setting]:
         for field in node.body:
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 call = field.value
-                if isinstance(call, ast.Call) and ast.unparse(call.func) == "setting":
+                if isinstance(call, ast.Call) and ast.unparse(call.func) in DECLARING:
                     found[field.target.id] = _setting(field.target.id, call)
 
     if "Config" in classes:
