@@ -26,7 +26,7 @@ from ship.ledger import rehearsing
 from ship.output import emit_json, say
 from ship.project.bundle import remote_version
 from ship.project.contents import upload_files
-from ship.project.presets import listed_files
+from ship.project.presets import NotShown, listed_files
 from ship.project.project import (
     DATASET_METADATA,
     KERNEL_METADATA,
@@ -255,9 +255,7 @@ def _models(context: Context, settings: Settings) -> str:
     for handle in handles:
         try:
             listed_files(context.remote, handle)
-        except (Refused, Unavailable):
-            raise
-        except Problem as problem:
+        except NotShown as problem:
             raise Fault(str(problem).rstrip(".")) from None
     return ", ".join(handles) or "none needed"
 

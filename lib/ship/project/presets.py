@@ -20,6 +20,10 @@ from ship.project.project import Project
 from ship.project.published import HDF5_SIGNATURE
 
 
+class NotShown(Problem):
+    """Kaggle shows this user no such preset."""
+
+
 def attached(metadata: dict[str, Any], handles: Iterable[str]) -> dict[str, Any]:
     """Return the kernel's metadata with these models attached, in the place of other versions."""
     handles = list(handles)
@@ -33,7 +37,7 @@ def listed_files(remote: Remote, handle: str) -> dict[str, int]:
     """Return the sizes in bytes of a preset's files, by their names at Kaggle.
 
     Raises:
-        Problem: Kaggle shows no such preset to this user.
+        NotShown: there is no such preset, or its licence is not accepted.
     """
     cure = (
         f"accept its licence at {page_of(handle)} if it asks for that, correct the handle in the "
@@ -49,10 +53,10 @@ def listed_files(remote: Remote, handle: str) -> dict[str, int]:
     except Refused as refusal:
         if refusal.status not in HIDDEN:
             raise
-        raise Problem(f"{str(refusal).rstrip('.')}: {cure}.") from None
+        raise NotShown(f"{str(refusal).rstrip('.')}: {cure}.") from None
     for name in PRESET_FILES:
         if name not in files:
-            raise Problem(f"the model {handle} has no {name}, so it is no preset: {cure}.")
+            raise NotShown(f"the model {handle} has no {name}, so it is no preset: {cure}.")
     return files
 
 
@@ -99,7 +103,7 @@ def download_preset(remote: Remote, handle: str, folder: Path) -> None:
     files = {
         name: size
         for name, size in listed_files(remote, handle).items()
-        if "/" not in name and name.endswith((".json", ".h5"))  # the others are a tokenizer's
+        if Path(name).name == name and name.endswith((".json", ".h5"))  # others are a tokenizer's
     }
     folder.mkdir(parents=True, exist_ok=True)
     missing = {name: size for name, size in files.items() if _size(folder / name) != size}
@@ -110,6 +114,7 @@ def download_preset(remote: Remote, handle: str, folder: Path) -> None:
             f"{handle} needs {left / 1e9:.1f} GB more, and the disk of {folder} has "
             f"{free / 1e9:.1f} GB free: free some room and run the same command again."
         )
+    remote.doing = lambda: f"downloading {handle}"
     for name, size in missing.items():
         part = folder / f"{name}.part"
         with progress_bar(name) as show, remote.reporting(show):
