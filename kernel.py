@@ -174,7 +174,7 @@ class Config:
 
     recipe: str = shared("default", "row of RECIPES to start from", group="network")
     backbone: str = setting("EfficientNetB3", "row of BACKBONES")
-    image_size: tuple[int, int] | None = setting(None, "of the photos", least=32, most=2048)
+    image_size: tuple[int, int] | None = setting(None, "none: as in BACKBONES", least=32, most=2048)
     weights: str = shared("imagenet", "imagenet, drawn (Plain's), none (random), or a path")
     input_range: Literal["backbone", "0..1"] = setting("backbone", "pixel values after scaling")
     head: Literal["linear", "hidden"] = setting("linear", "Dense alone, or a hidden layer before")
@@ -184,7 +184,9 @@ class Config:
     stages: tuple[Stage, ...] = setting(DEFAULT_STAGES, "in their order", group="unfreezing")
     epochs: int | None = shared(None, "maximum epochs of every stage", least=1, most=1000)
     unfreeze: Literal["blocks", "layers"] = setting("blocks", "open whole blocks, or by layer")
-    batchnorm: Literal["train", "frozen", "last"] = setting("train", "or only in the last stage")
+    batchnorm: Literal["train", "frozen", "last"] = setting(
+        "train", "last: train in the last stage"
+    )
     norm_momentum: float = setting(0.9, "of BatchNorm that trains", least=0, below=1)
     reestimate: bool = setting(False, "compute BatchNorm's statistics anew before validating")
 

@@ -180,6 +180,20 @@ def test_a_run_without_faults_gets_no_advice(tmp_path):
     assert advise(read_run(write_run(tmp_path, settings=LONG, folds=5))) == []
 
 
+@pytest.mark.parametrize(
+    ("rule", "file"),
+    [("label_issues", "suspects.csv"), ("conflicting_copies", "report/duplicates.csv")],
+)
+def test_a_list_that_a_person_marks_is_named_as_exclude_finds_it(tmp_path, monkeypatch, rule, file):
+    """The report lies in the run's folder; the command is typed in the folder of kernel.py."""
+    folder = write_run(tmp_path / "output-2", **CASES[rule][0])
+    monkeypatch.chdir(tmp_path)
+    assert f"`--exclude output-2/{file}`" in rules_of(read_run(folder))[rule].evidence
+    kaggle = CASES[rule][0] | {"command": "python /kaggle/src/script.py"}
+    folder = write_run(tmp_path / "kaggle", **kaggle)
+    assert f"`--exclude {file}`" in rules_of(read_run(folder))[rule].evidence
+
+
 def test_the_most_promising_comes_first(tmp_path):
     photos = sized(160, 160)
     run = write_run(tmp_path, wrong=SPREAD, suspects=[1, 22], photos=photos, settings={"limit": 20})

@@ -34,7 +34,8 @@ class Parser(argparse.ArgumentParser):
 
 def make_parser(description: str) -> Parser:
     """Return the parser of the kernel, with the options that are not settings."""
-    parser = Parser(prog="kernel.py", description=description)
+    usage = "%(prog)s [--data DIR] [--OPTION VALUE ...]"
+    parser = Parser(prog="kernel.py", usage=usage, description=description)
     add = parser.add_argument
     add("--data", type=Path, metavar="DIR", help="the competition's folder (drawn cars)")
     add("--output", type=Path, metavar="DIR", help="where results go (./output)")
@@ -49,7 +50,7 @@ def make_parser(description: str) -> Parser:
     )
     add("--run", type=Path, metavar="DIR", help="the finished run that predicts (./output)")
     add("--sample", type=Path, metavar="CSV", help="write a submission in the rows of this one too")
-    add("--all", action="store_true", help="with --predict: a column with the probability a class")
+    add("--all", action="store_true", help="with --predict: add a column a class, its probability")
     add("--report", type=Path, metavar="DIR", help="remake the report of a run in DIR, and end")
     add(
         "--set",

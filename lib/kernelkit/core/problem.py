@@ -17,10 +17,11 @@ class Problem(Exception):
 
 
 def first_names(names: Iterable[str], most: int = NAMED) -> str:
-    """Return the first of many names, and how many more there are."""
+    """Return the first of many names, and how many more there are: a last one is named too."""
     names = list(names)
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    if len(names) <= most + 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

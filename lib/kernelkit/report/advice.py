@@ -8,7 +8,7 @@ import math
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
@@ -100,6 +100,14 @@ def _options_of(run: Run) -> tuple[list[str], dict[str, str | None]]:
             options[name] = word
     options.pop("fresh", None)
     return start, options
+
+
+def _path_of(run: Run, file: str) -> str:
+    """Return the path of a run's file as `--exclude` takes it where the report was made."""
+    if on_kaggle(run):
+        return file
+    path, here = (run.folder / file).resolve(), Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def _first_network(run: Run) -> pd.DataFrame:
@@ -443,7 +451,7 @@ def conflicting_copies(run: Run) -> Advice | None:
         f"{len(table)} training photos in {_plural(table.group.nunique(), 'group')} are "
         "near-identical but labelled differently, so that at least one label of each group is "
         "wrong. Write `yes` in the column `leave_out` of `report/duplicates.csv` where it is, and "
-        "repeat the run with `--exclude report/duplicates.csv`.",
+        f"repeat the run with `--exclude {_path_of(run, 'report/duplicates.csv')}`.",
     )
 
 
@@ -461,7 +469,7 @@ def label_issues(run: Run) -> Advice | None:
         f"{worst.probability_of_label:.1%}) and looks like {worst.suggested} "
         f"({worst.probability_of_suggested:.1%}). Write `yes` in the column `leave_out` "
         "of `suspects.csv` where the label is wrong, and repeat the run with `--exclude "
-        "suspects.csv`: it leaves out the rows that you marked, and no other.",
+        f"{_path_of(run, 'suspects.csv')}`: it leaves out the rows that you marked, and no other.",
     )
 
 
