@@ -260,6 +260,7 @@ def test_views_are_judged_by_the_metric_of_the_competition(tmp_path):
     text = page_of(folder).text
     assert "Test-time augmentation +0.0300" in text  # a gain, though the loss is less
     assert "0.7400 without, 0.7100 with it" in text
+    assert "calibrated, as submitted 0.7000" in text
     truth = [list(arrays["classes"]).index(label) for label in arrays["validation_labels"]]
     gain, error = METRICS["log-loss"].gain(plain, arrays["validation"], np.asarray(truth))
     low, high = (signed(gain + side * 1.96 * error, 4) for side in (-1, 1))

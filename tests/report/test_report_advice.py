@@ -230,6 +230,9 @@ def test_stages_that_were_given_are_given_with_more_epochs(tmp_path):
     assert advice.command == (
         f"{COMMAND}-next --stages head:0:0.001:1:views=4,half:0.5:0.001:12,all:1:0.001:12"
     )
+    run = write_run(tmp_path / "one", settings={"stages": [*STAGES[:1], STAGES[1] | {"epochs": 1}]})
+    advice = rules_of(read_run(run))["few_epochs"]
+    assert advice.evidence.startswith("The stages have 1 epoch together;")
 
 
 def test_nothing_is_advised_that_the_run_had(tmp_path):

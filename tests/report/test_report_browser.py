@@ -122,6 +122,13 @@ def test_the_confusion_matrix_of_ten_classes_fits_with_readable_heads(browser, t
     assert all(max(sides) > 45 and min(sides) >= 9 for sides in names)
 
 
+def test_the_confusion_matrix_of_thirty_classes_fits_a_desktop(browser, tmp_path):
+    report.write_report(write_run(tmp_path, classes=30, wrong={0: 1, 25: 3}))
+    browser.open(tmp_path / "report.html", 1280, "light")
+    box = "document.querySelector('svg.matrix').parentElement"
+    assert browser.evaluate(f"{box}.scrollWidth <= {box}.clientWidth")
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_keyboard_reaches_and_shows_everything(browser, page, width):
     browser.open(page, width, "light")

@@ -295,7 +295,7 @@ def few_epochs(run: Run) -> Advice | None:
     trained = [stage["epochs"] for stage in stages if not stage.get("views")]
     if not stages or sum(trained) >= SHORT or underfitting(run):
         return None
-    done, wanted = f"The stages have {sum(trained)} epochs together", {"epochs": LONG}
+    done, wanted = f"The stages have {_plural(sum(trained), 'epoch')} together", {"epochs": LONG}
     if not trained:
         done, wanted = "Only the head was fitted", {"stages": None, "epochs": None}
     elif "stages" in _options_of(run)[1]:

@@ -203,7 +203,8 @@ def state_of(run: Run) -> dict:
     if not run.finished:
         epochs = len(run.history)
         best = f", best validation accuracy {run.history.val_accuracy.max():.2%}" if epochs else ""
-        text = f"{epochs} epochs are finished{best}. This page is made anew after every stage."
+        done = "1 epoch is" if epochs == 1 else f"{epochs} epochs are"
+        text = f"{done} finished{best}. This page is made anew after every stage."
         return {"word": "Under way", "text": text, "tone": "busy"}
     metrics = run.metrics
     if run.history.empty and len(metrics["members"]) < 2:  # others may be of earlier sessions

@@ -79,7 +79,10 @@ class Pair:
 def _photos(table: pd.DataFrame, lines: Sequence[tuple[str, str, str]], alt: str) -> list[Photo]:
     photos = []
     for row in table.to_dict("records"):
-        shown = [(name, row[value], f"{row[p]:.1%}" if p else "") for name, value, p in lines]
+        shown = [
+            (name, row[value], f"{row[p]:.1%}".replace("100.0", "100") if p else "")
+            for name, value, p in lines
+        ]
         photos.append(Photo(row["Id"], row["path"], shown, alt.format(**row)))
     return photos
 
