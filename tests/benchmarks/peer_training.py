@@ -18,6 +18,7 @@ sys.modules["torchvision._meta_registrations"] = types.ModuleType("unused")
 
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
+import pandas as pd  # noqa: E402
 import timm  # noqa: E402
 import torch  # noqa: E402
 from PIL import Image, ImageOps  # noqa: E402
@@ -151,19 +152,20 @@ def train_fastai(task: dict, weights: dict, parts: Parts) -> dict[str, np.ndarra
     """Fine-tune as fastai's guides do: the head for an epoch, then all; return probabilities."""
     from fastai.vision import all as fastai
 
-    frame = [(path, str(label), False) for path, label in task["train"]]
-    frame += [(path, str(label), True) for path, label in task["train"][:BATCH]]  # not looked at
+    rows = [(path, str(label), False) for path, label in task["train"]]
+    rows += [(path, str(label), True) for path, label in task["train"][:BATCH]]  # not looked at
+    columns = ["path", "label", "held back"]
     block = fastai.DataBlock(
         (fastai.ImageBlock, fastai.CategoryBlock(vocab=[str(n) for n in range(task["classes"])])),
-        get_x=lambda row: row[0], get_y=lambda row: row[1],
-        splitter=fastai.FuncSplitter(lambda row: row[2]),
+        get_x=fastai.ColReader("path"), get_y=fastai.ColReader("label"),
+        splitter=fastai.ColSplitter("held back"),
         item_tfms=fastai.Resize(240, method="squish"),
         batch_tfms=[
             *fastai.aug_transforms(size=SIZE),
             fastai.Normalize.from_stats([0.5] * 3, [0.5] * 3),
         ],
     )  # fmt: skip
-    loaders = block.dataloaders(frame, bs=BATCH, num_workers=0)
+    loaders = block.dataloaders(pd.DataFrame(rows, columns=columns), bs=BATCH, num_workers=0)
     arguments = {"pad_type": "same", "bn_eps": 1e-3}
     learner = fastai.vision_learner(
         loaders, "mobilenetv1_100", pretrained=False, normalize=False, metrics=fastai.accuracy,
@@ -179,7 +181,7 @@ def train_fastai(task: dict, weights: dict, parts: Parts) -> dict[str, np.ndarra
     with learner.no_bar():
         learner.fine_tune(task["epochs"], rate)
         parts.end("steps")
-        tests = loaders.test_dl([(path,) for path, _ in task["test"]])
+        tests = loaders.test_dl(pd.DataFrame(task["test"], columns=columns[:2]))
         plain, _ = learner.get_preds(dl=tests)
         views, _ = learner.tta(dl=tests)
     parts.end("prediction")
