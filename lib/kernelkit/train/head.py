@@ -144,12 +144,7 @@ def fit_on_flows(
     (plain, held, *others), waited = _compute_features(network, flows, clock)
     features, positions = np.concatenate([plain, *others]), np.tile(labels[0], 1 + len(others))
     head = network.get_layer("head")
-    layers = [layer for layer in head.layers if layer.weights]
-    fit = best_regression if len(layers) == 1 else best_network
-    with threadpool_limits(1 if features.size <= ONE_THREAD else None, "blas"):
-        fitted = fit(features, positions, held, labels[1])
-    for layer, weights in zip(layers, fitted, strict=True):
-        layer.set_weights(weights)
+    fit_on_features(head, features, positions, held, labels[1])
     measure, own = (
         ValidationMetrics(state.metric, labels[1]),
         (_predict_head(head, features), positions),
@@ -169,6 +164,27 @@ def fit_on_flows(
     )
     state.remove_features()
     return np.concatenate([plain, held])
+
+
+def fit_on_features(
+    head: keras.Model,
+    features: np.ndarray,
+    labels: np.ndarray,
+    held: np.ndarray,
+    held_labels: np.ndarray,
+) -> None:
+    """Fit a head of `build_head`; the other arguments are those of `best_regression`."""
+    layers = [layer for layer in head.layers if layer.weights]
+    fit = best_regression if len(layers) == 1 else best_network
+    with few_threads(features):
+        fitted = fit(features, labels, held, held_labels)
+    for layer, weights in zip(layers, fitted, strict=True):
+        layer.set_weights(weights)
+
+
+def few_threads(features: np.ndarray) -> threadpool_limits:
+    """Return the context in which a fit on so many features takes no more threads than help."""
+    return threadpool_limits(1 if features.size <= ONE_THREAD else None, "blas")
 
 
 class PredictionTimer(keras.callbacks.Callback):
@@ -241,13 +257,18 @@ def best_regression(
     scaled, scaled_held = map(scaler.transform, (features, held))
     best, lowest = None, np.inf
     for strength in STRENGTHS:
-        with warnings.catch_warnings():  # the last steps to convergence make no difference
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            fitted = LogisticRegression(C=strength, max_iter=STEPS).fit(scaled, labels)
+        fitted = fit_regression(scaled, labels, strength)
         loss = log_loss(fitted.predict_proba(scaled_held), held_labels)
         if loss < lowest:
             best, lowest = fitted, loss
     return [_on_raw_features(scaler, *_as_softmax(best.coef_.T, best.intercept_))]
+
+
+def fit_regression(scaled: np.ndarray, labels: np.ndarray, strength: float) -> LogisticRegression:
+    """Return a logistic regression of standardised features [n, width] on labels, int [n]."""
+    with warnings.catch_warnings():  # the last steps to convergence make no difference
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return LogisticRegression(C=strength, max_iter=STEPS).fit(scaled, labels)
 
 
 def best_network(

@@ -1,4 +1,7 @@
-"""The process of a preflight: it takes real steps of training, and times them."""
+"""The process in which networks are tried: it takes real steps of training, and times them.
+
+A preflight orders a `Trial`; the scout has orders of its own (`kernelkit.train.scouting`).
+"""
 
 import dataclasses
 import gc
@@ -18,10 +21,11 @@ import tensorflow as tf
 from tensorflow.python.client import device_lib  # nothing else knows the limit of memory
 
 from kernelkit.config.members import at_scale
+from kernelkit.core.problem import Problem
 from kernelkit.data.batches import make_iterator
 from kernelkit.data.tables import PhotoTables
 from kernelkit.train.backbones import flat_layers, unfreeze
-from kernelkit.train.devices import OutOfMemory, make_strategy, predict_batches, share
+from kernelkit.train.devices import OutOfMemory, make_strategy, predict_batches, share, shared_batch
 from kernelkit.train.ema import Average
 from kernelkit.train.step_mode import StepMode, set_precision
 
@@ -61,6 +65,28 @@ class Trial:
             "stage": self.stage.name if self.trains else "prediction",
             "image_size": list(at_scale(self.config, self.stage.scale).image_size),
         }
+
+    def take(self, tables: PhotoTables, factory: StepFactory) -> dict:
+        """Take the steps; return images_per_second or predict, and peak_bytes."""
+        with begin(self.mode, self.config.seed).scope():
+            batch_size = shared_batch(self.config.batch_size)
+            sized = at_scale(self.config, self.stage.scale)
+            sized = dataclasses.replace(sized, batch_size=batch_size)
+            some = sample(tables, batch_size)
+            network = factory.build(sized, len(tables.competition.classes), factory.weights(sized))
+            if self.trains:
+                stopwatch, epochs = Stopwatch(), WARM_UP + TIMED
+                train_briefly(self, sized, some, network, factory, epochs, [stopwatch])
+                found = {"images_per_second": TIMED * len(some.train) / stopwatch.seconds}
+                if not all(np.isfinite(weight).all() for weight in network.get_weights()):
+                    raise WrongNumbers("a weight is not finite")
+            else:
+                flow = make_iterator(sized, some, some.train.drop(columns="label"))
+                for _ in range(2):  # the second pass finds the photos decoded
+                    began = time.monotonic()
+                    predict_batches(network, flow)
+                found = {"predict": flow.n / (time.monotonic() - began)}
+        return found | {"peak_bytes": peak_bytes()}
 
 
 class WrongNumbers(Exception):
@@ -110,52 +136,46 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def answer(trial: Trial, tables: PhotoTables, factory: StepFactory) -> dict:
-    """Return a trial's outcome, images_per_second, peak_bytes and predict (photos a second).
+def answer(order, tables: PhotoTables, factory: StepFactory) -> dict:
+    """Return the outcome of an order: images_per_second, peak_bytes, predict (photos a second).
 
-    Where the outcome is TOO_LARGE it has `fits` too: how many photos at once may fit.
+    An order has `take`, as a `Trial` has. Where the outcome is TOO_LARGE it has `fits` too: how
+    many photos at once may fit.
     """
     try:
-        return NOTHING | {"outcome": WORKED} | _measure(trial, tables, factory)
+        return NOTHING | {"outcome": WORKED} | order.take(tables, factory)
     except (OutOfMemory, MemoryError):
         return NOTHING | {"outcome": NO_MEMORY}
     except TooLarge as large:
         return NOTHING | {"outcome": TOO_LARGE, "fits": large.args[0]}
     except WrongNumbers as wrong:
         return NOTHING | {"outcome": f"wrong numbers: {wrong}"}
+    except Problem as problem:
+        return NOTHING | {"outcome": str(problem)}
     except Exception as error:
         text = " ".join(str(error).split())[:120]
         return NOTHING | {"outcome": f"failed: {type(error).__name__}: {text}"}
 
 
-def _measure(trial: Trial, tables: PhotoTables, factory: StepFactory) -> dict:
-    """Take the steps of a trial; return images_per_second or predict, and peak_bytes."""
+def begin(mode: StepMode, seed: int) -> tf.distribute.Strategy:
+    """Forget the network before, take a mode's precision, and return its strategy."""
     keras.utils.clear_session()
     gc.collect()
-    set_precision(trial.mode.precision)
-    keras.utils.set_random_seed(trial.config.seed)
-    strategy, config = make_strategy(trial.mode.devices), trial.config
-    gpus = [f"GPU:{number}" for number in range(len(tf.config.list_logical_devices("GPU")))]
-    for gpu in gpus:
+    set_precision(mode.precision)
+    keras.utils.set_random_seed(seed)
+    for gpu in _gpus():
         tf.config.experimental.reset_memory_stats(gpu)
-    with strategy.scope():
-        replicas = strategy.num_replicas_in_sync
-        batch_size = -(-config.batch_size // replicas) * replicas
-        sized = dataclasses.replace(at_scale(config, trial.stage.scale), batch_size=batch_size)
-        some = sample(tables, batch_size)
-        network = factory.build(sized, len(tables.competition.classes), factory.weights(sized))
-        if trial.trains:
-            found = {"images_per_second": _train(trial, sized, some, network, factory)}
-            if not all(np.isfinite(weight).all() for weight in network.get_weights()):
-                raise WrongNumbers("a weight is not finite")
-        else:
-            flow = make_iterator(sized, some, some.train.drop(columns="label"))
-            for _ in range(2):  # the second pass finds the photos decoded
-                began = time.monotonic()
-                predict_batches(network, flow)
-            found = {"predict": flow.n / (time.monotonic() - began)}
-    peaks = [tf.config.experimental.get_memory_info(gpu)["peak"] for gpu in gpus]
-    return found | {"peak_bytes": max(peaks, default=None)}
+    return make_strategy(mode.devices)
+
+
+def peak_bytes() -> int | None:
+    """Return the most memory that a GPU has taken since `begin`; None without a GPU."""
+    peaks = [tf.config.experimental.get_memory_info(gpu)["peak"] for gpu in _gpus()]
+    return max(peaks, default=None)
+
+
+def _gpus() -> list[str]:
+    return [f"GPU:{number}" for number in range(len(tf.config.list_logical_devices("GPU")))]
 
 
 def sample(tables: PhotoTables, batch_size: int) -> PhotoTables:
@@ -164,28 +184,41 @@ def sample(tables: PhotoTables, batch_size: int) -> PhotoTables:
     return dataclasses.replace(tables, train=tables.train.iloc[rows].reset_index(drop=True))
 
 
-def _train(trial: Trial, config, tables: PhotoTables, network, factory: StepFactory) -> float:
-    """Take the steps; return the photos a second of those that are timed.
+def train_briefly(
+    order,
+    config,
+    tables: PhotoTables,
+    network: keras.Model,
+    factory: StepFactory,
+    epochs: int,
+    callbacks: list[keras.callbacks.Callback],
+) -> Average:
+    """Train a network in an order's stage and mode; return the average of its weights.
 
-    Photos come through the real pipeline; the timed passes find them decoded, as most epochs do.
+    Photos come through the real pipeline; after the first pass they are found decoded, as in most
+    epochs of a run.
+
+    Raises:
+        TooLarge: so many photos at once do not fit into a device's memory, by computation.
     """
-    unfreeze(config, network.get_layer("backbone"), trial.stage)
+    stage, mode = order.stage, order.mode
+    unfreeze(config, network.get_layer("backbone"), stage)
     devices = device_lib.list_local_devices()
     limits = [device.memory_limit for device in devices if device.device_type == "GPU"]
     fits = photos_that_fit(network, min(limits, default=math.inf))
-    if fits < trial.mode.at_once(config.batch_size) > 1:
+    if fits < mode.at_once(config.batch_size) > 1:
         raise TooLarge(fits)
-    model = factory.compile(config, network, trial.stage, trial.stage.learning_rate, trial.mode)
+    model = factory.compile(config, network, stage, stage.learning_rate, mode)
     flow = make_iterator(config, tables, tables.train, factory.augment(config), shuffle=True)
-    stopwatch = Stopwatch()
+    average = Average(network, config.ema)
     model.optimizer.build(model.trainable_variables)
     model.fit(
         share(flow.as_tf_dataset()),
-        epochs=WARM_UP + TIMED,
-        callbacks=[Average(network, config.ema), stopwatch],
+        epochs=epochs,
+        callbacks=[average, *callbacks],
         verbose=0,
     )
-    return TIMED * flow.n / stopwatch.seconds
+    return average
 
 
 def activation_bytes(network: keras.Model) -> int:
