@@ -62,7 +62,14 @@ if __name__ == "__main__":
     guard("kernel.py")  # whatever goes wrong before `main` is one sentence too
 
 from kernelkit.config.command_line import make_parser, read_settings
-from kernelkit.config.members import at_scale, decisive, resolve, resolve_members, show_config
+from kernelkit.config.members import (
+    at_scale,
+    decisive,
+    resolve,
+    resolve_members,
+    scouts,
+    show_config,
+)
 from kernelkit.config.recipes import DRY, REFERENCE
 from kernelkit.config.rows import Backbone, Member, Stage
 from kernelkit.config.settings import session, setting, shared, size_text
@@ -216,6 +223,8 @@ class Config:
     tta: int = shared(4, "prediction passes; 1 is off", least=1, most=20, group="prediction")
     tta_style: Literal["weak", "training"] = setting("weak", "rows of VIEWS, or as trained")
     members: tuple[Member, ...] = setting((), "networks to blend")
+    candidates: tuple[Member, ...] = setting((), "networks of which a scout chooses the members")
+    scout_only: bool = session(False, "end after scouting, for a later session")
     folds: int = shared(1, "networks a member, each validated on its fold", least=1, most=20)
 
     predict_from: str | None = setting(None, "run or dataset that predicts; nothing trains")
@@ -236,13 +245,21 @@ RECIPES = {
     "default": Config(),
     # A score within an hour on two T4s.
     "quick": Config(image_size=(300, 400), epochs=4),
-    # The whole session: backbones of different kinds, the larger size last with the rate raised.
+    # The whole session: a scout chooses networks that are accurate and of different kinds, and as
+    # many folds (at most these) and epochs as fit. Convolutional ones see smaller photos first,
+    # then the larger size with the rate raised; towers keep their own schedule.
     "max": Config(
-        members=(
+        candidates=(
             Member("convnext", "ConvNeXtBase"),
+            Member("convnext-large", "ConvNeXtBase", (480, 640)),
             Member("b3", "EfficientNetB3", (512, 682)),
             Member("v2s", "EfficientNetV2S"),
+            Member("siglip2-b", "SigLIP2B", recipe="default"),
+            Member("siglip2-l", "SigLIP2L", recipe="default"),
+            Member("siglip-so", "SigLIPSo400m", recipe="default"),
+            Member("clip-l", "CLIPL336", recipe="default"),
         ),
+        folds=5,
         schedule="restarts",
         stages=MAX_STAGES,
     ),
@@ -334,6 +351,7 @@ from kernelkit.predict.ensemble import combine_members
 from kernelkit.predict.members import MemberStore
 from kernelkit.predict.pseudo_labels import with_pseudo_labels
 from kernelkit.predict.saved_model import write_network
+from kernelkit.predict.scout import forecast, scout
 from kernelkit.predict.tta import predict
 from kernelkit.report.attention import note_attention
 from kernelkit.report.code_competition import is_rerun, predict_competition
@@ -367,7 +385,7 @@ def open_run(config: Config, options: argparse.Namespace, output: Path, scratch:
     """Read the photos, and find or begin the run in `output`; a mere plan writes nothing there."""
     for name, each in members_of(config, HOME_PHOTOS[0]).items():
         print(f"recipe {each.recipe}, {name}: {each.backbone} at {size_text(each.image_size)}")
-        if not options.plan:
+        if not options.plan and not scouts(config):
             weights_of(each)  # missing ones are named before all photos are read
     folder = find_competition(options.data, scratch, config.seed)
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
@@ -490,12 +508,18 @@ def run_job(run: Run, job: Job, others: list):
 
 def train_all(run: Run) -> None:
     """Train each member on each fold, blend them, and write the submission and all results."""
-    plan, state, output = run.plan, run.state, run.output
+    state, output = run.state, run.output
     note_photos(output, run.folds)
+    factory = StepFactory(weights_of, build_model, compile_model, augmentation)
+    if scouts(run.config):
+        run = scout(run, factory, BACKBONES, VIEWS, ROOT / "input", START)
+        write_report(output)
+        if run.config.scout_only:
+            return
+    plan = run.plan
     known = {name: decisive(each) for name, each in run.members.items()}
     members = MemberStore(output / "members", ROOT / "input", run.folds, state)
     plan.done = [job for job in plan.jobs if members.has(job.member, known[job.member], job.fold)]
-    factory = StepFactory(weights_of, build_model, compile_model, augmentation)
     strategy = choose_step_mode(run.config, run.members, BACKBONES, run.folds[0], state, factory)
     for job in plan.jobs_to_run():  # every member on a fold before any on the next
         began = time.monotonic()
@@ -525,7 +549,7 @@ def main(argv: list[str] | None = None) -> int:
                 return predict_competition(config, *places, BACKBONES, build_model, augmentation)
             run = open_run(config, options, output, scratch)
             if options.plan:
-                print(run.plan.table())
+                print(forecast(run) if scouts(config) else run.plan.table())
             else:
                 train_all(run)
         return None

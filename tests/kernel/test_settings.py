@@ -400,6 +400,7 @@ class Whole:
     seed: int = shared(42)
     most: int | None = shared(None)
     members: tuple[Part, ...] = ()
+    candidates: tuple[Part, ...] = ()
 
 
 WHOLES = {"plain": Whole(), "quick": Whole(size=(30, 40), factor=0.5, seed=1, most=4)}

@@ -42,7 +42,7 @@ def resolve(config, photos: int, backbones: Mapping):
     )
     epochs = sum(stage.epochs for stage in stages if not stage.views)  # through the network
     size, batch, smoothing = config.image_size, config.batch_size, config.label_smoothing
-    if size is None and not config.members:  # else a member takes its own backbone's
+    if size is None and not (config.members or config.candidates):  # else each has its own
         size = row.size
     if batch is None:
         batch = SMALL_BATCH if photos * epochs < FEW_STEPS * BATCH else BATCH
@@ -66,10 +66,11 @@ def resolve_members(config, photos: int, recipes: Mapping, backbones: Mapping) -
 def expand_members(config, recipes: Mapping) -> dict:
     """Return the settings of each member, by its name; none where the config has no members.
 
-    They name no members themselves, so that a member is the same whatever the others are.
+    They name no members themselves, so that a member is the same whatever the others are. Where
+    members are still to be chosen, they are the candidates.
 
     Args:
-        config: has members, rows with a name, a recipe or None, and settings of their own. Its
+        config: has members and candidates, rows with a name, a recipe or None, and settings. Its
             `shared` settings, unless they are None, are those of every member.
         recipes: configs by name; a member that names one takes its settings from there, and not
             from `config`, also where its row has None.
@@ -77,14 +78,19 @@ def expand_members(config, recipes: Mapping) -> dict:
     shared = [field.name for field in dataclasses.fields(config) if field.metadata.get("shared")]
     kept = {name: getattr(config, name) for name in shared}
     expanded = {}
-    for row in config.members:
-        own = dataclasses.asdict(row) | {"members": ()}
+    for row in config.members or config.candidates:
+        own = dataclasses.asdict(row) | {"members": (), "candidates": ()}
         name, recipe = own.pop("name"), own.pop("recipe")
         given = own if recipe is None else kept | own
         given = {key: value for key, value in given.items() if value is not None}
         base = config if recipe is None else recipes[recipe]
         expanded[name] = dataclasses.replace(base, **given)
     return expanded
+
+
+def scouts(config) -> bool:
+    """Return whether a run is to choose its members among the candidates."""
+    return bool(config.candidates) and not config.members
 
 
 def at_scale(config, scale: float):

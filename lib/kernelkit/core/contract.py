@@ -88,6 +88,25 @@ class MemberMetrics:
 
 
 @dataclass(frozen=True)
+class CandidateMetrics:
+    """What the scout found of a candidate; None where it did not come so far."""
+
+    name: str
+    backbone: str  # row of the kernel's BACKBONES
+    image_size: list[int]  # height and width in pixels
+    score: float | None  # the metric's value of regressions on frozen features, out of fold
+    score_low: float | None  # the ends of its 95 % interval
+    score_high: float | None
+    tuned: float | None  # the value after a short fine-tuning, on the first fold's photos
+    images_per_second: float | None  # of passing forward
+    minutes: float | None  # that its whole schedule takes on one fold, by measured speeds
+    peak_bytes: int | None  # the most memory of a GPU
+    weight: float | None  # in the blend of the candidates
+    chosen: bool
+    reason: str  # why, or why not
+
+
+@dataclass(frozen=True)
 class Metrics:
     """The content of metrics.json; its fields are the file's names, in this order.
 
@@ -139,6 +158,7 @@ class Metrics:
     packages: str  # a hash of this project's, by which `ship` sees that the run was of its code
     preflight: dict  # what was measured before the first stage; {} if nothing was
     photos_at_once: dict[str, int]  # on a device, by "MEMBER/STAGE", where a batch needs several
+    scouting: list[CandidateMetrics] = field(default_factory=list)  # empty where none was done
 
 
 def write_metrics(folder: Path, metrics: Metrics) -> None:

@@ -17,6 +17,7 @@ from kernelkit.config.views import View
 from kernelkit.core.boundary import doing
 from kernelkit.core.contract import (
     PROBABILITIES,
+    CandidateMetrics,
     MemberMetrics,
     Metrics,
     StageMetrics,
@@ -151,6 +152,7 @@ def _metrics_of(run: "Run", result: "BlendResult", seconds: float) -> Metrics:
         packages=packages_found(),
         preflight=state.preflight,
         photos_at_once=state.photos_at_once(members),
+        scouting=[CandidateMetrics(**row) for row in state.scouting.get("rows", [])],
     )
 
 

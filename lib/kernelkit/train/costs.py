@@ -201,6 +201,8 @@ def fill_session(
     if len(chosen) < len(jobs):
         left_out = [job.member for job in jobs if job.member not in names]
         reason = f"{', '.join(left_out)} would not fit beside the others"
+    elif length < 1:
+        reason = "the recipe's epochs would not fit"
     elif count < folds:
         reason = f"{count + 1} folds would not fit"
     else:

@@ -25,7 +25,7 @@ WRITTEN = (
     "unlike.csv", "excluded.csv", "model.json", "best.keras", "report.html", "class_balance.png",
     "confusion_matrix.png", "augmented.png", "learning_curves.png", *MARKERS,
 )  # fmt: skip
-FOLDERS = ("state", "members", "report", "tensorboard")
+FOLDERS = ("state", "members", "scout", "report", "tensorboard")
 
 
 def has_marker(folder: Path, name: str) -> bool:

@@ -157,7 +157,8 @@ class Plan:
 
     def _predict_rate(self, job: Job) -> float:
         """Return how fast a member predicts, in billions of multiply-adds a second; 0 unknown."""
-        speed = self.state.preflight.get("predict", {}).get(job.member, 0.0)
+        scouted = self.state.scouting.get("speeds", {}).get(job.member, 0.0)
+        speed = self.state.preflight.get("predict", {}).get(job.member, scouted)
         if self.state.member == job.member and self.state.predict_rate:
             speed = self.state.predict_rate
         return speed * job.gmacs

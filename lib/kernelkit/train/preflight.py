@@ -6,12 +6,13 @@ keeps away from the GPUs until that has ended.
 """
 
 import dataclasses
+import math
 import multiprocessing
 import os
 import signal
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -226,15 +227,8 @@ class Preflight:
 
     def _fit(self, mode: StepMode, member: str, stage) -> tuple[StepMode, dict]:
         """Try a mode with fewer and fewer photos at once until they fit; return it and its row."""
-        row = self._try(mode, member, stage)
-        while row["outcome"] in (NO_MEMORY, TOO_LARGE):
-            fits = row.pop("fits", None)
-            batch_size = self.members[member].batch_size
-            smaller = mode.at_most(fits) if fits else mode.halved(batch_size)
-            if smaller is None:
-                break
-            mode, row = smaller, self._try(smaller, member, stage)
-        return mode, row
+        batch_size = self.members[member].batch_size
+        return fitting(lambda each: self._try(each, member, stage), mode, batch_size)
 
     def _try(self, mode: StepMode, member: str, stage, trains: bool = True) -> dict:
         """Try a mode on a member's stage; return the trial's row, and keep and print it."""
@@ -244,6 +238,20 @@ class Preflight:
         self.rows.append(row)
         print(_row_text(row), flush=True)
         return row
+
+
+def fitting(
+    take: Callable[[StepMode], dict], mode: StepMode, batch_size: int
+) -> tuple[StepMode, dict]:
+    """Take steps with fewer and fewer photos at once until they fit; return the mode and answer."""
+    row = take(mode)
+    while row["outcome"] in (NO_MEMORY, TOO_LARGE):
+        fits = row.pop("fits", None)
+        smaller = mode.at_most(fits) if fits else mode.halved(batch_size)
+        if smaller is None:
+            break
+        mode, row = smaller, take(smaller)
+    return mode, row
 
 
 def _row_text(row: dict) -> str:
@@ -265,14 +273,16 @@ class NoWorker(Exception):
 
 
 class WorkerProcess:
-    """A process that takes trials, one after another; a new one takes its place after a failure."""
+    """A process that takes orders, one after another; a new one takes its place after a failure."""
 
     def __init__(self, *arguments):
         self.arguments = arguments  # of `serve`, after the connection
         self.process = self.connection = None
 
-    def take(self, trial: Trial, seconds: float) -> dict:
-        """Return a trial's outcome and figures: see `kernelkit.train.preflight_worker.answer`.
+    def take(self, order, seconds: float) -> dict:
+        """Return an order's outcome and figures: see `kernelkit.train.preflight_worker.answer`.
+
+        Infinite `seconds` wait for as long as the process lives.
 
         Raises:
             NoWorker: no process could be started.
@@ -280,8 +290,8 @@ class WorkerProcess:
         if self.process is None:
             self._start()
         try:
-            self.connection.send(trial)
-            if self.connection.poll(seconds):
+            self.connection.send(order)
+            if self.connection.poll(seconds if math.isfinite(seconds) else None):
                 found = self.connection.recv()
             else:
                 found = NOTHING | {"outcome": f"no answer within {seconds:.0f} s"}
@@ -293,7 +303,7 @@ class WorkerProcess:
         return found
 
     def _start(self) -> None:
-        """Start the process and wait until it takes trials."""
+        """Start the process and wait until it takes orders."""
         context = multiprocessing.get_context("spawn")
         try:
             self.connection, theirs = context.Pipe()

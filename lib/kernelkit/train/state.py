@@ -68,6 +68,11 @@ class State:
     micro_batches: dict[str, int] = field(default_factory=dict)  # other than its, by "MEMBER/STAGE"
     outliers: list[tuple[str, float]] | None = None  # Id and distance; None while not computed
 
+    scouting: dict = field(default_factory=dict)
+    """What the scout found and chose: rows (the fields of `CandidateMetrics`), speeds (photos a
+    second of a prediction, by name), and once it has chosen members (names), length, folds and
+    reason, as `kernelkit.train.costs.Filling` has them."""
+
     resumed: bool = False  # whether this session goes on with an earlier one's run
     earlier_seconds: float = 0.0  # of the epochs that earlier sessions finished
     stopped_by_time_limit: bool = False

@@ -1,0 +1,148 @@
+"""The candidates of a scout: what is known of each, in memory and on disk.
+
+scout/NAME.npz in a run's output holds what the scout has found of a candidate:
+
+| array | shape | content |
+|---|---|---|
+| ids | str [photos] | of all labelled photos: the first fold's that train, then the others |
+| frozen | float32 [photos, classes] | out-of-fold probabilities by frozen features |
+| tuned | float32 [validation, classes] | of the first fold's, fine-tuned shortly; empty without |
+| figures | str | predict, images_per_second (photos a second) and peak_bytes, as JSON |
+| fingerprint | str | a hash of the photos, labels and folds |
+| settings, training | str | those that decide the features, and all, as JSON |
+
+scout/NAME.npy beside it holds the features, float16 [views, photos, width], until members are
+chosen. A later run, in whose inputs the output is mounted, takes all this up.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from kernelkit.config.members import decisive
+from kernelkit.core.contract import UNREADABLE, read_arrays, write_arrays
+from kernelkit.core.files import as_json, write_atomically
+from kernelkit.core.problem import Problem
+from kernelkit.offline import find_in_outputs
+from kernelkit.train.costs import Job, epoch_cost, seconds_of
+from kernelkit.train.state import State
+
+EPOCHS = 2  # of the short fine-tuning
+DECIDE_FEATURES = ("backbone", "weights", "image_size", "input_range", "interpolation", "seed")
+
+
+@dataclass
+class Candidate:
+    """What is known of a candidate."""
+
+    name: str
+    config: object  # its settings
+    job: Job  # on the first fold
+    features: np.ndarray | None = None  # float16 [views, photos, width] of all labelled photos
+    frozen: np.ndarray | None = None  # out-of-fold probabilities [photos, classes]
+    tuned: np.ndarray | None = None  # of the first fold's validation photos, after rung 1
+    figures: dict = field(default_factory=dict)  # predict, images_per_second, peak_bytes
+    reason: str = ""  # why it is not chosen
+    weight: float = 0.0  # in the blend of the candidates
+
+    @property
+    def rate(self) -> float:
+        """How fast it trains, in billions of multiply-adds a second, by what was measured."""
+        rates = [self.figures["predict"] * self.job.gmacs]
+        if speed := self.figures.get("images_per_second"):
+            rates.append(speed * self.job.gmacs * epoch_cost(full_stage(self.config)))
+        return min(rates)
+
+    @property
+    def seconds(self) -> float:
+        """The seconds of its whole schedule on one fold."""
+        return seconds_of(self.job, self.rate)
+
+
+def full_stage(config):
+    """Return the last stage of a schedule with so few epochs as rung 1 has, at the full size."""
+    last = config.stages[-1]
+    return dataclasses.replace(
+        last, name="scout", fraction=1.0, scale=1.0, views=0, pseudo=0.0, epochs=EPOCHS
+    )
+
+
+class KeptCandidates:
+    """The files of the candidates that are finished.
+
+    Args:
+        folder: of this run's.
+        inputs: below which the outputs of earlier sessions may be mounted.
+        state: the run's; where it is not resumed, the files in `folder` are another run's, and are
+            removed.
+        ids: of all labelled photos, str [photos].
+    """
+
+    def __init__(self, folder: Path, inputs: Path, state: State, ids: np.ndarray):
+        self.folder, self.inputs, self.state, self.ids = folder, inputs, state, ids
+        if not state.resumed:
+            for file in [*folder.glob("*.npz"), *folder.glob("*.npy")]:
+                file.unlink()
+
+    def keep(self, candidate: Candidate) -> None:
+        """Write what is known of a candidate.
+
+        Raises:
+            OSError: a file can't be written.
+        """
+        file = self.folder / f"{candidate.name}.npz"
+        if candidate.features is not None:
+            features = candidate.features
+            write_atomically(file.with_suffix(".npy"), lambda beside: np.save(beside, features))
+        tuned = candidate.frozen[:0] if candidate.tuned is None else candidate.tuned
+        arrays = {"ids": self.ids, "frozen": candidate.frozen, "tuned": tuned}
+        texts = self._keys(candidate) | {"figures": json.dumps(candidate.figures)}
+        write_arrays(file, arrays | {name: np.asarray(text) for name, text in texts.items()})
+
+    def take_up(self, candidate: Candidate) -> bool:
+        """Take up what this run, or a mounted one, has found of a candidate; return if there is."""
+        name = f"{candidate.name}.npz"
+        own = [self.folder / name] if (self.folder / name).is_file() else []
+        for file in [*own, *find_in_outputs(self.inputs, f"{self.folder.name}/{name}")]:
+            try:
+                taken = self._read(file, candidate)
+            except (Problem, *UNREADABLE):
+                print(f"{file} is damaged: {candidate.name} is scouted again.")
+                continue
+            if taken:
+                if not own:
+                    self.keep(candidate)
+                return True
+        return False
+
+    def drop_features(self) -> None:
+        """Remove the features, which nobody needs once members are chosen."""
+        for file in self.folder.glob("*.npy"):
+            file.unlink()
+
+    def _read(self, file: Path, candidate: Candidate) -> bool:
+        """Read a candidate's file into it, unless it is of other photos or settings."""
+        stored, keys = read_arrays(file), self._keys(candidate)
+        same = {key: str(stored[key]) == text for key, text in keys.items()}
+        if not (same["fingerprint"] and same["settings"]):
+            return False
+        if not np.array_equal(stored["ids"], self.ids):
+            return False
+        candidate.figures, candidate.frozen = json.loads(str(stored["figures"])), stored["frozen"]
+        if same["training"] and len(stored["tuned"]):
+            candidate.tuned = stored["tuned"]
+        features = file.with_suffix(".npy")
+        candidate.features = np.load(features) if features.is_file() else None
+        return True
+
+    def _keys(self, candidate: Candidate) -> dict[str, str]:
+        """Return what must be equal for the results of an earlier run to count, as text."""
+        settings = as_json(decisive(candidate.config))
+        return {
+            "fingerprint": self.state.fingerprint,
+            "settings": json.dumps({name: settings[name] for name in DECIDE_FEATURES}),
+            "training": json.dumps(settings),
+        }
