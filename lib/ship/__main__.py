@@ -27,6 +27,7 @@ try:
         push,
         rehearse,
         runs,
+        scout,
         submit,
         sweep,
     )
@@ -133,6 +134,7 @@ COMMANDS = {
     "predict": Command(predict.run_predict, (predict.predict_arguments,), runs="one"),
     "open": Command(fetch.run_open, runs="one"),
     "status": Command(live_runs.run_status),
+    "scout": Command(scout.run, (settings_arguments, push.run_arguments, scout.add_arguments)),
     "sweep": Command(sweep.run, (settings_arguments, push.run_arguments, sweep.add_arguments)),
     "runs": Command(runs.run, (runs.add_arguments,)),
     "compare": Command(compare.run, (compare.add_arguments,)),

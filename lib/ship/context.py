@@ -33,6 +33,7 @@ OCCUPIED = (
     "another ship is sending something of this project ({holder}): wait for it, or end it and run "
     "the same command again; it goes on where the other stopped."
 )
+SCOUTING = "scout_only"  # a setting that a run which goes on does not keep: it trains
 
 
 class ShownConfig(BaseModel):
@@ -237,7 +238,8 @@ class Context:
         if self._settings is None:
             given = parse_settings(arguments.set or [])
             if self.continued:
-                self._settings = self.continued.settings | given
+                before = {k: v for k, v in self.continued.settings.items() if k != SCOUTING}
+                self._settings = before | given
             elif given or arguments.defaults:
                 self._settings = given
             else:

@@ -63,7 +63,7 @@ def test_labels_are_smoothed_in_long_schedules_alone():
     assert smoothing("--label-smoothing", "0") == 0
     assert smoothing("--recipe", "reference") == 0
     maximum = kernel.members_of(config("--recipe", "max"), 10_000)
-    assert {member.label_smoothing for member in maximum.values()} == {0.1}
+    assert {member.label_smoothing for member in maximum.values()} == {0.1, 0}  # towers are brief
 
 
 @pytest.mark.parametrize(
@@ -293,6 +293,17 @@ def test_show_config_lists_the_presets_that_the_members_use(capsys):
     assert shown_config(capsys)["model_sources"] == []
 
 
+def test_show_config_lists_what_every_candidate_needs(capsys):
+    shown = shown_config(capsys, "--recipe", "max")
+    rows = [kernel.BACKBONES[each.backbone] for each in kernel.RECIPES["max"].candidates]
+    assert shown["model_sources"] == sorted({row.handle for row in rows if row.handle})
+    assert "convnext_base_notop.h5" in shown["weights_files"]
+    assert list(shown["members"]) == [each.name for each in kernel.RECIPES["max"].candidates]
+    by_hand = shown_config(capsys, "--recipe", "max", "--members", "a:MobileNet")
+    assert list(by_hand["members"]) == ["a"]
+    assert by_hand["model_sources"] == []
+
+
 def test_rates_are_the_backbone_s_unless_they_are_given():
     tower = final_config("--data", ".", "--backbone", "siglip2b")
     assert (tower.head_rate, tower.layer_decay, tower.weight_decay) == (10, 0.75, 0.05)
@@ -321,7 +332,7 @@ def test_every_recipe_resolves_to_members_whose_backbones_exist(recipe):
         assert member.backbone in kernel.BACKBONES
         assert min(member.image_size) >= 32
         assert member.stages
-    rows = kernel.RECIPES[recipe].members
+    rows = kernel.RECIPES[recipe].members or kernel.RECIPES[recipe].candidates
     assert len(found) == max(len(rows), 1)
 
 

@@ -1,5 +1,6 @@
 """The report is made from saved results alone, stays small, and can never fail a run."""
 
+import dataclasses
 import io
 import json
 import re
@@ -16,6 +17,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from kernelkit.core.contract import CandidateMetrics
 from kernelkit.core.metrics import METRICS, packed, paired_difference, wilson
 from kernelkit.report import tables, thumbnails, writing
 from kernelkit.report import writing as report
@@ -428,6 +430,33 @@ def test_a_run_under_way_has_a_report_and_shows_nothing_of_an_earlier_one(tmp_pa
     assert "Worst mistakes" not in page.text
     assert "60 training photos of 4 classes" not in page.text
     assert len(page.all("img")) == 4  # one of each class
+
+
+def candidate(name: str, score: float | None, **changes) -> dict:
+    """Return a row of the scout's."""
+    ends = (None, None) if score is None else (score - 0.02, score + 0.02)
+    row = CandidateMetrics(name, "MobileNet", [96, 128], score, *ends, *[None] * 5, False, "why")
+    return dataclasses.asdict(dataclasses.replace(row, **changes))
+
+
+def test_the_scout_s_candidates_are_a_table_and_a_figure(tmp_path):
+    rows = [
+        candidate("best", 0.91, tuned=0.934, chosen=True, minutes=12.34, peak_bytes=3 * 2**30),
+        candidate("other", 0.85, images_per_second=143.2, reason="weight 0.01: run `ship x`"),
+        candidate("lost", None, reason="out of <memory>"),
+    ]
+    report.write_report(write_run(tmp_path / "run", scouting=rows))
+    page = page_of(tmp_path / "run")
+    for text in ("0.8900 to 0.9300", "0.9340", "12.3", "3.0", "143", "Chosen: why", "96 × 128"):
+        assert text in page.text
+    assert "out of <memory>" in page.text  # escaped in the file
+    drawn = [a["aria-label"] for a in page.all("svg") if "aria-label" in a]
+    assert "Out-of-fold scores of the candidates; chosen best" in drawn
+    folder = under_way(tmp_path / "busy", 4)
+    file = folder / "state" / "state.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"scouting": {"rows": rows[2:]}}))
+    report.write_report(folder)
+    assert "Scouting" in page_of(folder).text
 
 
 def test_a_run_without_a_finished_epoch_has_a_report(tmp_path):

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from kernelkit.config.views import View
-from kernelkit.train.costs import GPU_RATE, REPORT_SECONDS, Job, gpu_minutes
+from kernelkit.train.costs import GPU_RATE, REPORT_SECONDS, Job, fill_session, gpu_minutes
 from kernelkit.train.plan import Plan, make_plan
 from small_networks import Stage
 
@@ -81,11 +81,65 @@ def test_validation_is_a_forward_pass_an_epoch_and_predictions_come_on_top():
 
 @pytest.mark.parametrize(("folds", "train", "held"), [(1, 80, 20), (4, 75, 25)])
 def test_gpu_minutes_are_those_of_all_networks(folds, train, held):
-    config = SimpleNamespace(folds=folds, validation_share=0.2)
+    config = SimpleNamespace(folds=folds, validation_share=0.2, candidates=())
     members = {"a": member(tta=2), "b": member()}
     found = gpu_minutes(config, members, BACKBONES, VIEWS, (100, 50))
     cost = sum(Job("a", 0, [ONE_EPOCH], 2.0, passes, train, held, 50).cost for passes in (5, 1))
     assert found == pytest.approx((folds * cost / GPU_RATE + REPORT_SECONDS) / 60)
+
+
+def test_a_run_that_scouts_fills_its_session():
+    config = SimpleNamespace(folds=5, validation_share=0.2, members=(), candidates=("a",))
+    arguments = {"a": member()}, BACKBONES, VIEWS, (100, 50)
+    config.time_limit = 600.0
+    assert gpu_minutes(config, *arguments) == 600
+    config.time_limit = None
+    cost = Job("a", 0, [ONE_EPOCH], 2.0, 1, 80, 20, 50).cost
+    assert gpu_minutes(config, *arguments) == pytest.approx((cost / GPU_RATE + REPORT_SECONDS) / 60)
+
+
+LONG = Stage(name="all", fraction=1.0, epochs=8)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "members", "length", "folds", "reason"),
+    [
+        (math.inf, "ab", 1.0, 1, "without a time limit"),
+        (1, "a", 0.75, 1, "b would not fit"),  # not even one: its clock cuts it
+        (200, "a", 0.75, 1, "b would not fit"),  # 18 for each of 8 epochs
+        (250, "a", 1.0, 1, "b would not fit"),
+        (400, "ab", 0.75, 1, "epochs would not fit"),
+        (500, "ab", 1.0, 1, "2 folds would not fit"),
+        (1000, "ab", 1.0, 2, "3 folds would not fit"),
+        (1600, "ab", 1.0, 3, "all fit"),
+        (1900, "ab", 1.25, 3, "all fit"),
+        (9999, "ab", 1.5, 3, "all fit"),
+    ],
+)
+def test_a_session_is_filled_by_members_then_folds_then_epochs(
+    seconds, members, length, folds, reason
+):
+    """A job takes 10 * 3 * 8 photos at one a second: 240 seconds."""
+    jobs = [Job(name, 0, [LONG], 1.0, 0, 10, 0, 0) for name in "ab"]
+    found = fill_session(jobs, {"a": 1.0, "b": 1.0}, 3, seconds)
+    assert ("".join(found.members), found.length, found.folds) == (members, length, folds)
+    assert reason in found.reason
+    assert found.seconds == len(members) * length * folds * 240
+
+
+def test_a_member_that_does_not_fit_makes_room_for_a_cheaper_one():
+    jobs = [Job(name, 0, [LONG], 1.0, 0, 10, 0, 0) for name in "abc"]
+    found = fill_session(jobs, {"a": 1.0, "b": 0.1, "c": 1.0}, 1, 500)
+    assert found.members == ["a", "c"]
+    assert fill_session(jobs[1:], {"b": 0.1, "c": 1.0}, 1, 10).members == ["c"]
+
+
+def test_the_scout_s_speeds_count_until_others_are_measured(state):
+    plan = plan_of(state, 1000, members=[("a", 100)], folds=1)
+    state.scouting = {"speeds": {"a": 4.0}}
+    assert plan.estimate(plan.jobs[0]) == (25.0, True)
+    state.preflight = {"predict": {"a": 2.0}}
+    assert plan.estimate(plan.jobs[0]) == (50.0, True)
 
 
 def test_costs_need_no_tensorflow():

@@ -17,12 +17,14 @@ chosen. A later run, in whose inputs the output is mounted, takes all this up.
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from kernelkit.config.members import decisive
+from kernelkit.config.settings import size_text
 from kernelkit.core.contract import UNREADABLE, read_arrays, write_arrays
 from kernelkit.core.files import as_json, write_atomically
 from kernelkit.core.problem import Problem
@@ -31,6 +33,8 @@ from kernelkit.train.costs import Job, epoch_cost, seconds_of
 from kernelkit.train.state import State
 
 EPOCHS = 2  # of the short fine-tuning
+TITLES = "candidate", "size", "out of fold", "95 % interval", "tuned", "photos/s", "minutes", "GB"
+ROW = "  {:<14} {:>9} {:>11} {:>17} {:>7} {:>9} {:>8} {:>6}  {}"
 DECIDE_FEATURES = ("backbone", "weights", "image_size", "input_range", "interpolation", "seed")
 
 
@@ -146,3 +150,29 @@ class KeptCandidates:
             "settings": json.dumps({name: settings[name] for name in DECIDE_FEATURES}),
             "training": json.dumps(settings),
         }
+
+
+def table(rows: Sequence[Mapping]) -> str:
+    """Return the candidates as a table for the log."""
+
+    def text(value, form: Callable[[float], str]) -> str:
+        return "-" if value is None else form(value)
+
+    lines = [ROW.format(*TITLES, "chosen or why not").rstrip()]
+    for row in rows:
+        interval = text(
+            row["score"], lambda _, row=row: f"{row['score_low']:.4f} to {row['score_high']:.4f}"
+        )
+        cells = (
+            row["name"],
+            size_text(row["image_size"]),
+            text(row["score"], "{:.4f}".format),
+            interval,
+            text(row["tuned"], "{:.4f}".format),
+            text(row["images_per_second"], "{:.0f}".format),
+            text(row["minutes"], "{:.1f}".format),
+            text(row["peak_bytes"], lambda value: f"{value / 2**30:.1f}"),
+            ("chosen: " if row["chosen"] else "") + row["reason"],
+        )
+        lines.append(ROW.format(*cells))
+    return "\n".join(lines)

@@ -13,19 +13,19 @@ import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from kernelkit.config.settings import size_text
 from kernelkit.core.boundary import doing
 from kernelkit.core.contract import CandidateMetrics
+from kernelkit.core.files import write_atomically
 from kernelkit.core.metrics import Metric, log_loss, metric_named
 from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
 from kernelkit.predict.calibration import apply_temperature, temperature
-from kernelkit.predict.candidates import EPOCHS, Candidate, KeptCandidates, full_stage
+from kernelkit.predict.candidates import EPOCHS, Candidate, KeptCandidates, full_stage, table
 from kernelkit.predict.ensemble import greedy_weights, nested_folds
 from kernelkit.train.costs import (
     REPORT_SECONDS,
@@ -38,7 +38,7 @@ from kernelkit.train.costs import (
 )
 from kernelkit.train.devices import device_count, has_tensor_cores, worker
 from kernelkit.train.plan import Run, make_plan
-from kernelkit.train.preflight import NoWorker, WorkerProcess, fitting
+from kernelkit.train.preflight import NO_ANSWER, NoWorker, WorkerProcess, fitting
 from kernelkit.train.preflight_worker import WORKED, StepFactory, answer
 from kernelkit.train.scouting import Features, ShortRun, labelled, out_of_fold
 from kernelkit.train.step_mode import StepMode, allowed_precisions
@@ -47,10 +47,9 @@ FOLDER = "scout"
 SHARE = 0.2  # of the session that scouting may take, both rungs together
 FILLED = 0.9  # of what is then left that the plan fills: training was not measured yet
 MOST_PHOTOS = 4000  # that train in it
+NO_TIME = "no time"
 LEAST_WEIGHT = 0.05  # of a finalist in the blend
 FINALISTS = 4  # at most
-TITLES = "candidate", "size", "out of fold", "95 % interval", "tuned", "photos/s", "minutes", "GB"
-ROW = "  {:<14} {:>9} {:>11} {:>17} {:>7} {:>9} {:>8} {:>6}  {}"
 
 
 def scout(
@@ -93,7 +92,9 @@ def scout(
             state.scouting |= dataclasses.asdict(filling)
             scouting.kept.drop_features()
         state.save()
-        print(table(state.scouting["rows"]), flush=True)
+        found = table(state.scouting["rows"])
+        write_atomically(run.output / FOLDER / "candidates.txt", f"{found}\n")
+        print(found, flush=True)
     else:
         filling = _chosen(run)
         print("an earlier session of this run has chosen its members")
@@ -185,6 +186,12 @@ class Scout:
         """The candidates that rung 0 has judged."""
         return [each for each in self.candidates if each.frozen is not None]
 
+    @property
+    def untried(self) -> list[Candidate]:
+        """Those that no time was left for, though their weights are there; the cheapest first."""
+        late = [each for each in self.candidates if each.reason.startswith((NO_TIME, NO_ANSWER))]
+        return sorted(late, key=lambda each: each.job.gmacs)
+
     # ------------------------------------------------------------------------------- two rungs
 
     def look_at_all(self) -> None:
@@ -195,7 +202,7 @@ class Scout:
             try:
                 for candidate in sorted(self.candidates, key=lambda each: each.job.gmacs):
                     self._look(candidate, process)
-                if not self.alive:
+                if not self.alive and not self.untried:
                     reasons = [f"{each.name}: {each.reason}" for each in self.candidates]
                     raise Problem(f"No candidate can be used ({'; '.join(reasons)}).")
                 for candidate in self._better_half():
@@ -205,7 +212,8 @@ class Scout:
 
     def _look(self, candidate: Candidate, process: WorkerProcess) -> None:
         """Judge a candidate by a regression on its frozen features, unless an earlier run has."""
-        if not self.kept.take_up(candidate):
+        known = self.kept.take_up(candidate)
+        if not known:
             try:
                 self.factory.weights(candidate.config)
             except Exception as error:
@@ -220,7 +228,7 @@ class Scout:
         speed, seconds = candidate.figures["predict"], time.monotonic() - self.began
         print(
             f"  {candidate.name}: {self.metric.name} {score:.4f} out of fold, {speed:.0f} photos "
-            f"a second, after {clock_text(seconds)}",
+            f"a second, {'of an earlier session' if known else f'after {clock_text(seconds)}'}",
             flush=True,
         )
 
@@ -239,7 +247,7 @@ class Scout:
         """Return the answer to an order, from the process where one can be started."""
         left = self.end - time.monotonic()
         if left <= 0:
-            return {"outcome": f"no time: scouting takes {SHARE:.0%} of the session at most"}
+            return {"outcome": f"{NO_TIME}: scouting takes {SHARE:.0%} of the session at most"}
         try:
             return process.take(order, left)
         except NoWorker as failure:
@@ -248,6 +256,8 @@ class Scout:
 
     def _better_half(self) -> list[Candidate]:
         """Return the candidates that a short fine-tuning is to correct, as far as time allows."""
+        if not self.alive:
+            return []
         ranked = self._ranked(self.alive, self.judged)
         half = ranked[: max(2, math.ceil(len(ranked) / 2))]
         for candidate in ranked[len(half) :]:
@@ -332,7 +342,13 @@ class Scout:
         return [by_name[n] for n in [best, *(n for n in order if n != best)]]
 
     def choose(self) -> Filling:
-        """Choose the finalists, and which of them fill the session."""
+        """Choose the finalists, and which of them fill the session.
+
+        Where there was no time to look at any, the cheapest one trains: there is a submission.
+        """
+        if not self.alive:
+            reason = "there was no time to scout, so the cheapest one trains"
+            return Filling([self.untried[0].name], 1.0, 1, math.nan, reason)
         tuned = [each for each in self.alive if each.tuned is not None]
         pool = tuned or [each for each in self.alive if not each.reason] or self.alive
         ranked = self._ranked(pool, self.held if tuned else self.judged)
@@ -340,7 +356,8 @@ class Scout:
             each for n, each in enumerate(ranked) if n == 0 or each.weight >= LEAST_WEIGHT
         ][:FINALISTS]
         for candidate in ranked:
-            candidate.reason = f"weight {candidate.weight:.2f} in a blend"
+            enough = "" if candidate in finalists else ", which is too little"
+            candidate.reason = f"weight {candidate.weight:.2f} in a blend{enough}"
         left = self.run.plan.end - time.monotonic() - REPORT_SECONDS
         rates = {each.name: each.rate for each in finalists}
         jobs = [each.job for each in finalists]
@@ -379,29 +396,3 @@ class Scout:
             reason=candidate.reason,
         )
         return dataclasses.asdict(row)
-
-
-def table(rows: Sequence[Mapping]) -> str:
-    """Return the candidates as a table for the log."""
-
-    def text(value, form: Callable[[float], str]) -> str:
-        return "-" if value is None else form(value)
-
-    lines = [ROW.format(*TITLES, "chosen or why not").rstrip()]
-    for row in rows:
-        interval = text(
-            row["score"], lambda _, row=row: f"{row['score_low']:.4f} to {row['score_high']:.4f}"
-        )
-        cells = (
-            row["name"],
-            size_text(row["image_size"]),
-            text(row["score"], "{:.4f}".format),
-            interval,
-            text(row["tuned"], "{:.4f}".format),
-            text(row["images_per_second"], "{:.0f}".format),
-            text(row["minutes"], "{:.1f}".format),
-            text(row["peak_bytes"], lambda value: f"{value / 2**30:.1f}"),
-            ("chosen: " if row["chosen"] else "") + row["reason"],
-        )
-        lines.append(ROW.format(*cells))
-    return "\n".join(lines)

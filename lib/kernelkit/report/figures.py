@@ -193,6 +193,27 @@ def _mark_stages(panels: Sequence[Axes], stages: pd.Series) -> list[str]:
 
 
 @styled
+def scouting(rows: Sequence[dict]) -> Figure:
+    """Draw each candidate's score with its 95 % interval; the chosen ones in blue.
+
+    Args:
+        rows: the fields of `CandidateMetrics`, with a score; a ring is that after fine-tuning.
+    """
+    figure = new_figure(WIDTH, 60 + 22 * len(rows))
+    axes = figure.add_subplot()
+    for number, row in enumerate(rows):
+        colour, score = BLUE if row["chosen"] else SOFT, row["score"]
+        error = [[score - row["score_low"]], [row["score_high"] - score]]
+        axes.errorbar(score, number, xerr=error, fmt="o", color=colour, ms=5)
+        if row["tuned"] is not None:
+            axes.plot(row["tuned"], number, "o", mfc="none", color=colour, ms=9)
+    axes.set_yticks(range(len(rows)), lettering(row["name"] for row in rows))
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel("dot: frozen features, out of fold; ring: fine-tuned shortly")
+    return figure
+
+
+@styled
 def confusion_matrix(
     truth: Sequence, predicted: Sequence, classes: Sequence, recall: bool = True
 ) -> Figure:

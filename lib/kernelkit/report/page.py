@@ -46,6 +46,7 @@ def contents(run: Run, thumbnails: Thumbnails) -> dict:
         "scaled_twice": run.settings.get("input_range") == "0..1",
         "networks": networks(run),
         "stages": stage_rows(run),
+        "scouting": scouting_chart(run),
         "settings": {k: v for k, v in run.settings.items() if k != "stages"},
         "sheets": sheets_of(run),
         "examples": examples(run),
@@ -141,6 +142,17 @@ def networks(run: Run) -> list[dict]:
         }
         charts.append({"name": name, "charts": drawn, "epochs": len(rows)})
     return charts
+
+
+def scouting_chart(run: Run) -> Markup | None:
+    """Return the candidates' scores with their intervals; None where fewer than two have one."""
+    rows = [row for row in run.scouting if row["score"] is not None]
+    if len(rows) < 2:
+        return None
+    chosen = [row["name"] for row in rows if row["chosen"]]
+    return figures.svg(
+        figures.scouting(rows), f"Out-of-fold scores of the candidates; chosen {', '.join(chosen)}"
+    )
 
 
 def matrix_chart(run: Run, pairs) -> Markup:

@@ -47,6 +47,7 @@ class Run:
     label_issues: pd.DataFrame = field(default_factory=pd.DataFrame)  # suspects.csv
     outliers: pd.DataFrame = field(default_factory=pd.DataFrame)  # unlike.csv
     excluded: pd.DataFrame = field(default_factory=pd.DataFrame)
+    scouting: list[dict] = field(default_factory=list)  # rows of `CandidateMetrics`, if any
     score: dict = field(default_factory=dict)  # score.json: public_score, and of whom; {} unknown
 
     @property
@@ -83,7 +84,8 @@ def read_run(folder: Path) -> Run:
     if not metrics:
         history = pd.DataFrame(state.get("history", []))
         classes = sorted(photos.loc[photos.set == "train", "label"].unique(), key=_by_number)
-        return Run(folder, False, {}, state.get("settings", {}), history, photos, classes)
+        settings, scouting = state.get("settings", {}), state.get("scouting", {}).get("rows", [])
+        return Run(folder, False, {}, settings, history, photos, classes, scouting=scouting)
     files = {file.parent.name: file for file in member_files(folder)}
     names = [member["name"] for member in metrics["members"]]
     members = [read_member(files[name]) for name in names if name in files]
@@ -108,6 +110,7 @@ def read_run(folder: Path) -> Run:
         label_issues=_read_label_issues(folder / "suspects.csv", held_out),
         outliers=_read_table(folder / "unlike.csv"),
         excluded=_read_table(folder / "excluded.csv") if metrics["excluded_images"] else _NONE,
+        scouting=metrics.get("scouting", []),
         score=read_json(folder / SCORE),
     )
 

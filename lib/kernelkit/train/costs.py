@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from kernelkit.config.members import scouts
 from kernelkit.config.views import passes_of
 
 # Billions of multiply-adds a second, for a plan before anything is measured. Of two T4s that pass
@@ -127,13 +128,18 @@ def gpu_minutes(
 ) -> float:
     """Return the minutes that a run takes on two T4s, computed from published throughputs.
 
-    `config` has folds and validation_share; `photos` is how many are labelled, and how many are to
-    be predicted. The other arguments are those of `jobs_of`.
+    `config` has folds and validation_share, and where it scouts time_limit, which such a run fills;
+    without a limit it trains each candidate at most once. `photos` is how many are labelled, and
+    how many are to be predicted. The other arguments are those of `jobs_of`.
     """
+    scouting = scouts(config)
+    if scouting and config.time_limit:
+        return config.time_limit
     labelled, test = photos
     held = round(labelled * (1 / config.folds if config.folds > 1 else config.validation_share))
     jobs = jobs_of(members, backbones, views, 0, (labelled - held, held, test))
-    return (config.folds * sum(job.cost for job in jobs) / GPU_RATE + REPORT_SECONDS) / 60
+    folds = 1 if scouting else config.folds
+    return (folds * sum(job.cost for job in jobs) / GPU_RATE + REPORT_SECONDS) / 60
 
 
 @dataclass(frozen=True)

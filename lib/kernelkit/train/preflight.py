@@ -54,6 +54,7 @@ from kernelkit.train.step_mode import (
 BUDGETS = {"quick": 180.0, "full": 3600.0}  # seconds
 TRIAL_SHARE = 0.5  # of the budget that one trial may take at most
 CHOICE_SHARE = 0.6  # of the budget in which further modes are tried
+NO_ANSWER = "no answer"
 START_LIMIT = 120.0  # seconds in which a process must have imported its modules
 WIDTHS = (24, 9, 30, 14, 13, 8, 0)  # of a printed row
 
@@ -294,7 +295,7 @@ class WorkerProcess:
             if self.connection.poll(seconds if math.isfinite(seconds) else None):
                 found = self.connection.recv()
             else:
-                found = NOTHING | {"outcome": f"no answer within {seconds:.0f} s"}
+                found = NOTHING | {"outcome": f"{NO_ANSWER} within {seconds:.0f} s"}
         except (EOFError, OSError):
             self.process.join(10)
             found = NOTHING | {"outcome": f"the process ended ({self._ending()})"}

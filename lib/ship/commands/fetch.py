@@ -286,7 +286,7 @@ def inside(folder: Path, name: str) -> Path | None:
     return None if bad else folder.joinpath(*parts)
 
 
-def _fetch_some(context: Context, run: Run, pattern: str, again: bool) -> None:
+def fetch_some(context: Context, run: Run, pattern: str, again: bool = False) -> None:
     """Fetch the output files whose names are of a pattern into the run's folder."""
     _require_end(context, run)
     listed = dict(context.remote.run_output(run.kernel, run.version)[0])
@@ -314,7 +314,7 @@ def run_fetch(context: Context, arguments: argparse.Namespace) -> None:
         return say(f"would fetch the output of {run.name} into {context.project.runs}")
     with context.holding(run):
         if arguments.pattern:
-            return _fetch_some(context, run, arguments.pattern, arguments.again)
+            return fetch_some(context, run, arguments.pattern, arguments.again)
         fetch(context, run, arguments.again)
 
 
