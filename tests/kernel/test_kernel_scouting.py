@@ -38,7 +38,7 @@ def test_named_members_are_not_scouted(competition, tmp_path, capsys):
     words = [*SCOUTING, "--members", "m:TinyNet", "--plan"]
     assert run(competition, tmp_path / "output", *words) == 0
     said = capsys.readouterr().out
-    assert "scout" not in said
+    assert "a scout tries" not in said
     assert "m, fold 0" in said
 
 

@@ -24,8 +24,8 @@ SETTINGS = {
 }
 
 
-def test_settings_without_candidates_are_named(world):
-    assert "have no candidates to scout" in world.ship("scout").sentence
+def test_a_kernel_that_can_not_scout_is_named(world):
+    assert "there is no setting 'scout_only'" in world.ship("scout").sentence
 
 
 @pytest.mark.slow
@@ -36,15 +36,15 @@ def test_from_scouting_to_the_score(tmp_path):
     draw_competition(data, 12, 4, solution=solution)
     with Loopback(tmp_path / "kaggle", {project.competition: (data, solution)}) as kaggle:
 
-        def ship(*words: str) -> str:
+        def ship(*words: str, status: int = 0) -> str:
             command = [sys.executable, "-P", "-m", "ship", "--project", str(project.root), *words]
             done = subprocess.run(
                 command, env=environment_of(kaggle), capture_output=True, text=True, cwd=tmp_path
             )
-            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-            return done.stdout
+            assert done.returncode == status, done.stdout[-3000:] + done.stderr[-3000:]
+            return done.stdout + done.stderr
 
-        ship("bundle")
+        assert "have no candidates to scout" in ship("scout", "--set=recipe=dry", status=1)
         said = ship("scout", *(f"--set={name}={value}" for name, value in SETTINGS.items()))
         assert "MobileNet has no drawn weights" in said
         assert "chosen: weight" not in said

@@ -110,6 +110,7 @@ LONG = Stage(name="all", fraction=1.0, epochs=8)
         (250, "a", 1.0, 1, "b would not fit"),
         (400, "ab", 0.75, 1, "epochs would not fit"),
         (500, "ab", 1.0, 1, "2 folds would not fit"),
+        (700, "ab", 1.25, 1, "2 folds would not fit"),
         (1000, "ab", 1.0, 2, "3 folds would not fit"),
         (1600, "ab", 1.0, 3, "all fit"),
         (1900, "ab", 1.25, 3, "all fit"),

@@ -201,7 +201,7 @@ def fill_session(
     length, count = longest(1, 1.0), 1
     while length == 1 and count < folds and took(chosen, 1.0, count + 1) <= seconds:
         count += 1
-    if count == folds and length == 1:
+    if length == 1:
         length = longest(count, max(LENGTHS))
     names = [job.member for job in chosen]
     if len(chosen) < len(jobs):
