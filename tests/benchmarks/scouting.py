@@ -52,7 +52,9 @@ def scouted(options: argparse.Namespace, settings: list[str], names: dict[str, l
     file = options.output / "scouted.json"
     if file.is_file() and json.loads(file.read_text())["names"] == list(names):
         return json.loads(file.read_text())
-    rows = ",".join(f"{name}:{name.split('-')[0]}:{name.split('-')[1]}" for name in names)
+    rows = ",".join(
+        f"{name}:{name.split('-')[0]}:image_size={name.split('-')[1]}" for name in names
+    )
     words = ["--data", str(options.data), *settings, "--candidates", rows, "--folds", "5"]
     config, others = kernel.read_arguments(words)
     scratch = options.output / "scratch"
