@@ -185,6 +185,15 @@ def test_whatever_fails_is_a_row_with_the_reason(tmp_path, process, capsys):
     assert all(reason in said for reason in reasons.values())
 
 
+def test_a_short_fine_tuning_that_time_ends_leaves_the_candidate_its_features(tmp_path, process):
+    process.knows = {8: [0, 1, 2], 9: [0, 1]}
+    process.tuned = {9: [0, 1]}
+    process.fails = {("tuned", 8): "no answer within 10 s"}
+    run = make_run(tmp_path, 8, 9)
+    assert next(iter(chosen_by(run).members)) == "a"
+    assert rows_of(run)["a"]["tuned"] is None
+
+
 def test_where_nothing_can_be_used_one_sentence_says_why(tmp_path, process):
     process.fails = {("frozen", 8): NO_MEMORY}
     with pytest.raises(

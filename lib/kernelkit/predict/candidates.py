@@ -38,7 +38,7 @@ ROW = "  {:<14} {:>9} {:>11} {:>17} {:>7} {:>9} {:>8} {:>6}  {}"
 DECIDE_FEATURES = ("backbone", "weights", "image_size", "input_range", "interpolation", "seed")
 
 
-@dataclass
+@dataclass(eq=False)  # two are the same only where they are one
 class Candidate:
     """What is known of a candidate."""
 
@@ -80,16 +80,12 @@ class KeptCandidates:
     Args:
         folder: of this run's.
         inputs: below which the outputs of earlier sessions may be mounted.
-        state: the run's; where it is not resumed, the files in `folder` are another run's, and are
-            removed.
+        state: the run's: its fingerprint decides which files count.
         ids: of all labelled photos, str [photos].
     """
 
     def __init__(self, folder: Path, inputs: Path, state: State, ids: np.ndarray):
         self.folder, self.inputs, self.state, self.ids = folder, inputs, state, ids
-        if not state.resumed:
-            for file in [*folder.glob("*.npz"), *folder.glob("*.npy")]:
-                file.unlink()
 
     def keep(self, candidate: Candidate) -> None:
         """Write what is known of a candidate.

@@ -62,8 +62,8 @@ def scout(
 ) -> Run:
     """Return the run with the members and the plan that the scout has chosen.
 
-    A run that has chosen before keeps its choice. With `scout_only` nothing is chosen, and the
-    run's plan is empty.
+    A run that has chosen before keeps its choice. With `scout_only` the run keeps none, and its plan
+    is empty.
 
     Args:
         run: its members are the candidates.
@@ -168,9 +168,8 @@ class Scout:
         self.classes = len(self.tables.competition.classes)
         self.metric: Metric = metric_named(self.tables.competition.layout.metric)
         self.held = np.arange(len(self.tables.train), len(photos))  # the first fold's
-        self.folds = list(nested_folds(self.truth, photos.group.to_numpy(), run.config.seed)) or [
-            self.held
-        ]
+        groups = photos.group.to_numpy()
+        self.folds = list(nested_folds(self.truth, groups, run.config.seed)) or [self.held]
         self.judged = np.sort(np.concatenate(self.folds))
         counts = len(self.tables.train), len(self.held), len(self.tables.test)
         jobs = jobs_of(run.members, backbones, views, 0, counts)
@@ -289,9 +288,10 @@ class Scout:
                 self.mode,
                 config.batch_size,
             )
-            if found["outcome"] != WORKED:
-                candidate.reason = f"short fine-tuning: {found['outcome']}"
-                print(f"  {candidate.name}: {candidate.reason}", flush=True)
+            if (outcome := found["outcome"]) != WORKED:
+                print(f"  {candidate.name}: short fine-tuning: {outcome}", flush=True)
+                if not outcome.startswith((NO_TIME, NO_ANSWER)):  # else its features speak for it
+                    candidate.reason = f"short fine-tuning: {outcome}"
                 return
             candidate.tuned = found["tuned"]
             peaks = [candidate.figures["peak_bytes"], found["peak_bytes"]]
@@ -349,9 +349,11 @@ class Scout:
         if not self.alive:
             reason = "there was no time to scout, so the cheapest one trains"
             return Filling([self.untried[0].name], 1.0, 1, math.nan, reason)
-        tuned = [each for each in self.alive if each.tuned is not None]
-        pool = tuned or [each for each in self.alive if not each.reason] or self.alive
+        pool = [each for each in self.alive if not each.reason] or self.alive
+        tuned = any(each.tuned is not None for each in pool)
         ranked = self._ranked(pool, self.held if tuned else self.judged)
+        for candidate in self.alive:
+            candidate.weight *= candidate in pool
         finalists = [
             each for n, each in enumerate(ranked) if n == 0 or each.weight >= LEAST_WEIGHT
         ][:FINALISTS]
