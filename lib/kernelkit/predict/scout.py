@@ -62,7 +62,7 @@ def scout(
 ) -> Run:
     """Return the run with the members and the plan that the scout has chosen.
 
-    A run that has chosen before keeps its choice. With `scout_only` the run keeps none, and its plan
+    A run that has chosen before keeps its choice. With `scout_only` it keeps none, and its plan
     is empty.
 
     Args:
