@@ -55,6 +55,6 @@ def test_from_scouting_to_the_score(tmp_path):
     assert "Scouting" in (folder / "report.html").read_text(encoding="utf-8")
     assert trained.continues == scouted.name
     log = (project.runs / trained.name / "car-classification.log").read_text(encoding="utf-8")
-    assert log.count("of an earlier session") == 2
+    assert log.count("photos a second, of an earlier session") == 2
     rows = {row["name"]: row for row in read_metrics(project.runs / trained.name)["scouting"]}
     assert any(row["chosen"] for row in rows.values())
