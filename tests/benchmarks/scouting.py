@@ -64,7 +64,6 @@ def scouted(options: argparse.Namespace, settings: list[str], names: dict[str, l
     scout = WholeScout(run, StepFactory(*parts), kernel.BACKBONES, kernel.VIEWS, Path("none"))
     began = processor_seconds()
     scout.look_at_all()
-    first = [each.name for each in scout._ranked(scout.alive, scout.judged)]
     frozen = [each.name for each in scout._ranked(scout.alive, scout.judged)]
     half = [each for each in scout.alive if each.name in scout.half]
     order = [each.name for each in scout._ranked(half, scout.held)] if half else frozen
@@ -72,7 +71,7 @@ def scouted(options: argparse.Namespace, settings: list[str], names: dict[str, l
         "names": list(names),
         "rows": scout.rows(scout.choose()),
         "half": scout.half,
-        "frozen": first,
+        "frozen": frozen,
         "order": order,
         "seconds": processor_seconds() - began,
     }
