@@ -67,19 +67,6 @@ def test_each_metric_is_what_it_is_called(name):
     assert 0 < metric.error(*given) < 0.1
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_a_score_of_drawn_photos_is_the_score_of_these_photos(name):
-    rows = np.random.default_rng(1).integers(0, PHOTOS, PHOTOS)
-    counts = np.bincount(rows, minlength=PHOTOS)[:, None]
-    for classes in (2, 4, 9):
-        probabilities, truth = said(classes)
-        probabilities = np.round(probabilities, 1)  # many are equal
-        probabilities[:, 0] += 1 - probabilities.sum(1)
-        metric = METRICS[name]
-        expected = metric.score(probabilities[rows], truth[rows])
-        assert metric.drawn_score(probabilities, truth, counts) == pytest.approx([expected])
-
-
 @pytest.mark.parametrize("photos", [1, 3, 40])
 @pytest.mark.parametrize("name", METRICS)
 def test_an_interval_lies_in_what_a_score_can_be_and_has_a_width(name, photos):
@@ -96,7 +83,7 @@ def test_an_interval_lies_in_what_a_score_can_be_and_has_a_width(name, photos):
         assert high - low > 1 / (photos + 4) / 2
 
 
-@pytest.mark.parametrize("name", ["macro-f1", "log-loss", "mean-auc", "kappa", "map@5"])
+@pytest.mark.parametrize("name", ["macro-f1", "log-loss"])
 def test_an_interval_holds_the_true_score_as_often_as_it_says(name):
     """On photos of one population the score of very many of them is inside 95 times in 100."""
     metric, classes = METRICS[name], 6

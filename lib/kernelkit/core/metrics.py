@@ -9,7 +9,7 @@ and truth is int [photos], the positions of the true classes.
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,12 +22,10 @@ from kernelkit.core.problem import Problem
 DRAWS = 60  # of the bootstrap, for a standard error
 MOST_DRAWS, LEAST_DRAWS = 1000, 200  # for an interval; the fewer, the more photos and classes
 DRAWN_VALUES = 500_000_000  # draws times photos times classes of an interval
-CHUNK = 4_000_000  # draws times photos at once
 Z = 1.959964  # standard errors of a 95 % interval to each side
 TOP = 5  # of MAP@5
 
 Score = Callable[[np.ndarray, np.ndarray], float]
-Drawn = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 # ------------------------------------------------------------------------------------ scores
@@ -75,40 +73,40 @@ def hits(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return (probabilities.argmax(1) == truth).astype(float)
 
 
-def _f1(average: str) -> Score:
-    def score(probabilities: np.ndarray, truth: np.ndarray) -> float:
-        from sklearn import metrics
-
-        predicted = probabilities.argmax(1)
-        return float(metrics.f1_score(truth, predicted, average=average, zero_division=0))
-
-    return score
+def _macro_f1(probabilities: np.ndarray, truth: np.ndarray) -> float:
+    """Return the mean F1 of the classes that are a label or predicted, 0 to 1."""
+    predicted, classes = probabilities.argmax(1), probabilities.shape[1]
+    right = np.bincount(truth[predicted == truth], minlength=classes)
+    either = np.bincount(truth, minlength=classes) + np.bincount(predicted, minlength=classes)
+    return float((2 * right[either > 0] / either[either > 0]).mean())
 
 
 def _auc(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """Return the mean area under the classes' ROC curves, each against the rest, 0 to 1.
 
-    Of two classes the second counts. Classes that no photo, or every photo, is of are left out.
+    Of two classes the second counts. Classes that no photo, or every photo, is of are left out. An
+    area is the Mann-Whitney statistic: the share of pairs that are in the right order.
     """
-    from sklearn import metrics
+    from scipy.stats import rankdata
 
     of_class = np.equal.outer(truth, np.arange(probabilities.shape[1]))
     defined = of_class.any(0) & ~of_class.all(0)
     defined[0] &= len(defined) > 2
     if not defined.any():
         return 0.5
-    areas = metrics.roc_auc_score(of_class[:, defined], probabilities[:, defined], average="macro")
-    return float(areas)
+    of_class = of_class[:, defined]
+    ranks, inside = rankdata(probabilities[:, defined], axis=0), of_class.sum(0)
+    below = (ranks * of_class).sum(0) - inside * (inside + 1) / 2
+    return float((below / (inside * (len(truth) - inside))).mean())
 
 
 def _kappa(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """Return Cohen's kappa with quadratic weights, of classes in their order, up to 1."""
-    from sklearn import metrics
-
-    predicted, labels = probabilities.argmax(1), np.arange(probabilities.shape[1])
-    if (predicted == predicted[0]).all() and (truth == predicted[0]).all():
-        return 1.0  # scikit-learn divides by 0
-    return float(metrics.cohen_kappa_score(truth, predicted, labels=labels, weights="quadratic"))
+    predicted = probabilities.argmax(1)
+    moments = truth, predicted, truth**2, predicted**2, (truth - predicted) ** 2
+    label, guess, label2, guess2, observed = np.mean(moments, axis=1)
+    expected = label2 + guess2 - 2 * label * guess
+    return float(1 - observed / expected) if expected > 1e-12 else 1.0
 
 
 def _precisions(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -116,81 +114,6 @@ def _precisions(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
     order = np.argsort(-probabilities, axis=1, kind="stable")
     rank = (order == truth[:, None]).argmax(1) + 1
     return np.where(rank <= TOP, 1 / rank, 0.0)
-
-
-# ------------------------------------------------------------------------ scores of drawn photos
-# Each also takes how often each photo was drawn, int [photos, draws], and returns a score a draw,
-# float64 [draws].
-
-
-def _drawn_mean_of(each: Callable) -> Drawn:
-    return lambda probabilities, truth, counts: each(probabilities, truth) @ counts / len(truth)
-
-
-def _drawn_macro_f1(probabilities: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return macro F1; classes that a draw neither has nor predicts are left out."""
-    from scipy.sparse import csr_array
-
-    shape, ends = probabilities.shape, np.arange(len(truth) + 1)  # a row has one value
-    predicted = probabilities.argmax(1)
-
-    def sums(values, classes) -> np.ndarray:
-        return csr_array((values, classes, ends), shape).T @ counts
-
-    ones = np.ones(len(truth))
-    either = sums(ones, truth) + sums(ones, predicted)
-    each = 2 * sums((predicted == truth).astype(float), truth) / np.maximum(either, 1)
-    return each.sum(axis=0) / (either > 0).sum(axis=0)
-
-
-def _drawn_auc(probabilities: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    count = probabilities.shape[1]
-    classes = [1] if count == 2 else range(count)
-    areas = np.stack([_drawn_area(probabilities[:, c], truth == c, counts) for c in classes])
-    known = np.isfinite(areas)
-    sums = np.where(known, areas, 0).sum(axis=0)
-    return np.where(known.any(axis=0), sums / np.maximum(known.sum(axis=0), 1), 0.5)
-
-
-def _drawn_area(scores: np.ndarray, positive: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the area under one ROC curve; NaN where a draw lacks positive or negative photos."""
-    order = np.argsort(scores, kind="stable")
-    scores, positive, negatives = scores[order], positive[order], counts[order]
-    own = negatives[positive]
-    negatives[positive] = 0
-    low, high = (np.searchsorted(scores, scores[positive], side) for side in ("left", "right"))
-    edges = np.unique(np.concatenate([[0], low, high]))
-    edges = edges[edges < len(scores)]
-    sums = np.cumsum(np.add.reduceat(negatives, edges, axis=0, dtype=np.int64), axis=0)
-    sums = np.concatenate([np.zeros((1, counts.shape[1]), np.int64), sums])
-    # Negatives of the same score count half.
-    below = sum(sums[np.searchsorted(edges, ends)] for ends in (low, high)) / 2
-    pairs = own.sum(axis=0, dtype=np.float64) * sums[-1]
-    with np.errstate(invalid="ignore"):
-        return np.where(pairs > 0, (own * below).sum(axis=0) / pairs, np.nan)
-
-
-def _drawn_kappa(probabilities: np.ndarray, truth: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return Cohen's kappa with quadratic weights, which the labels' moments decide."""
-    predicted = probabilities.argmax(1).astype(float)
-    moments = (truth, predicted, truth**2, predicted**2, (truth - predicted) ** 2)
-    t, p, tt, pp, observed = np.stack(moments) @ counts / len(truth)
-    expected = tt + pp - 2 * t * p
-    share = np.divide(observed, expected, out=np.zeros(len(expected)), where=expected > 1e-12)
-    return 1 - share
-
-
-def _drawn_counts(photos: int, draws: int) -> Iterator[np.ndarray]:
-    """Yield how often each photo is drawn with replacement: uint16 [photos, some draws].
-
-    The same numbers give the same draws.
-    """
-    rng, chunk = np.random.default_rng(0), max(1, CHUNK // photos)
-    for first in range(0, draws, chunk):
-        rows = min(chunk, draws - first)
-        drawn = rng.integers(photos, size=(rows, photos)) + photos * np.arange(rows)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=rows * photos).reshape(rows, photos)
-        yield np.ascontiguousarray(counts.T, np.uint16)
 
 
 # ---------------------------------------------------------------------- intervals and tests
@@ -248,7 +171,6 @@ class Metric:
 
     name: str  # as people call it
     score: Score
-    drawn_score: Drawn  # the same of photos that are drawn; see above
     called: tuple[str, ...]  # Kaggle's names for it, as `_plain_words` has them
     greater: bool = True  # whether a greater value is better
     each: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None  # a photo's, if it is a mean
@@ -323,28 +245,32 @@ class Metric:
 
         The draws are the same for any predictions of as many photos.
         """
-        counts = _drawn_counts(len(truth), draws)
-        return np.concatenate([self.drawn_score(probabilities, truth, some) for some in counts])
+        rng, photos = np.random.default_rng(0), len(truth)
+        draws = (rng.integers(photos, size=photos) for _ in range(draws))
+        if self.each:
+            values = self.each(probabilities, truth)
+            return np.asarray([values[rows].mean() for rows in draws])
+        return np.asarray([self.score(probabilities[rows], truth[rows]) for rows in draws])
 
 
 METRICS = {
     "accuracy": Metric(
-        "accuracy", accuracy, _drawn_mean_of(hits),
+        "accuracy", accuracy,
         ("accuracy", "categorization accuracy", "categorical accuracy", "classification accuracy",
          "multiclass accuracy", "multi class accuracy", "top 1 accuracy"),
         each=hits,
     ),
     "macro-f1": Metric(
-        "macro F1", _f1("macro"), _drawn_macro_f1,
+        "macro F1", _macro_f1,
         ("macro f1", "macro f", "mean macro f1", "mean macro f", "macro average f1"),
     ),
     "micro-f1": Metric(
-        "micro F1", _f1("micro"), _drawn_mean_of(hits),
+        "micro F1", accuracy,  # of one label a photo, it is the same
         ("micro f1", "micro f", "mean micro f1", "mean micro f", "micro average f1"),
         each=hits,
     ),
     "log-loss": Metric(
-        "log loss", log_loss, _drawn_mean_of(losses),
+        "log loss", log_loss,
         ("log loss", "logloss", "logarithmic loss", "multiclass loss", "multi class loss",
          "multiclass log loss", "multi class log loss", "multiclass logloss", "multi class logloss",
          "multiclass logarithmic loss", "multi class logarithmic loss", "binary log loss",
@@ -353,14 +279,14 @@ METRICS = {
         greater=False, each=losses, guessed=math.log, submission="probability",
     ),
     "mean-auc": Metric(
-        "mean AUC", _auc, _drawn_auc,
+        "mean AUC", _auc,
         ("mean auc", "mean roc auc", "mean columnwise auc", "mean columnwise roc auc",
          "mean column wise auc", "mean column wise roc auc", "columnwise auc",
          "mean columnwise area under roc", "mean column wise area under roc", "mcauc"),
         guessed=lambda classes: 0.5, by_loss=False,
     ),
     "auc": Metric(
-        "AUC", _auc, _drawn_auc,
+        "AUC", _auc,
         ("auc", "roc auc", "auroc", "area under roc", "area under roc auc",
          "area under receiver operating characteristic",
          "area under receiver operating characteristic auc",
@@ -368,13 +294,13 @@ METRICS = {
         guessed=lambda classes: 0.5, by_loss=False, submission="probability",
     ),
     "kappa": Metric(
-        "quadratic kappa", _kappa, _drawn_kappa,
+        "quadratic kappa", _kappa,
         ("quadratic weighted kappa", "quadratic kappa", "qwk", "cohen quadratic weighted kappa",
          "cohen quadratic kappa", "quadratically weighted kappa"),
         ordinal=True,
     ),
     "map@5": Metric(
-        "MAP@5", lambda *given: float(_precisions(*given).mean()), _drawn_mean_of(_precisions),
+        "MAP@5", lambda *given: float(_precisions(*given).mean()),
         ("map@5", "map@k", "map at 5", "mean average precision@5", "mean average precision at 5"),
         each=_precisions, submission="best", labels=TOP,
     ),
