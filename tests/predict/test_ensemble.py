@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score
 
-from kernelkit.core.metrics import accuracy, log_loss
+from kernelkit.core.metrics import METRICS, accuracy, log_loss
 from kernelkit.core.problem import Problem
 from kernelkit.predict import ensemble
 from kernelkit.predict.ensemble import blend, combine, combine_members
@@ -23,6 +23,11 @@ from predictions import (
 )
 
 
+def alone(truth):
+    """Return groups of one photo each."""
+    return np.arange(len(truth))
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_a_blend_is_never_less_accurate_than_its_best_member(seed):
     rng = np.random.default_rng(seed)
@@ -31,7 +36,7 @@ def test_a_blend_is_never_less_accurate_than_its_best_member(seed):
         f"m{number}": member(truth, rng.uniform(0, 4), 100 * seed + number)
         for number in range(rng.integers(1, 6))
     }
-    chosen = blend(members, truth, None, seed)
+    chosen = blend(members, truth, alone(truth), seed)
     assert chosen.score >= max(chosen.scores.values())
     assert chosen.score == accuracy(combine(members, chosen.weights), truth)
     assert chosen.scores == {name: accuracy(members[name], truth) for name in members}
@@ -44,14 +49,13 @@ def test_the_best_member_is_taken_alone_where_averaging_spoils_it():
     good = rows(*np.where(np.eye(CLASSES)[truth], 0.28, 0.18))
     sure_and_wrong = rows(*np.eye(CLASSES)[(truth + 1) % CLASSES])
     chosen = blend({"b": sure_and_wrong, "a": good}, truth, np.zeros(20), 0)  # one group: no folds
-    assert set(chosen.nested) == {"mean"}
     assert (chosen.method, chosen.score) == ("single", 1)
     assert chosen.weights == {"a": 1, "b": 0}
 
 
 def test_one_member_needs_no_choice():
     truth = truth_of(30)
-    chosen = blend({"only": member(truth, 2, 1)}, truth, None, 0)
+    chosen = blend({"only": member(truth, 2, 1)}, truth, alone(truth), 0)
     assert (chosen.method, chosen.weights) == ("single", {"only": 1})
 
 
@@ -75,10 +79,9 @@ def test_no_single_member_gets_everything_where_there_are_many():
 def test_a_useless_member_is_left_out_of_the_blend():
     truth = truth_of(1000)
     members = {"a": member(truth, 2, 1), "b": member(truth, 2, 2), "useless": member(truth, 0, 9)}
-    chosen = blend(members, truth, None, 0)
+    chosen = blend(members, truth, alone(truth), 0)
     assert chosen.method == "greedy"
     assert chosen.weights["useless"] < 0.02
-    assert chosen.nested_scores["greedy"] > chosen.nested_scores["mean"] + 0.02
 
 
 def test_weights_are_finer_than_halves():
@@ -113,9 +116,9 @@ def test_equal_members_are_not_weighted_where_photos_are_few():
         fitted = ensemble.average(stack, ensemble.greedy_weights(stack, truth, seed))
         mean_loss = log_loss(ensemble.average(stack, None), truth)
         assert log_loss(fitted, truth) < mean_loss
-        chosen = blend(members, truth, None, seed)
-        assert chosen.nested["mean"] == pytest.approx(mean_loss)
-        if chosen.nested["greedy"] > mean_loss:
+        chosen = blend(members, truth, alone(truth), seed)
+        outside = ensemble.nested_greedy(stack, truth, alone(truth), seed)
+        if log_loss(outside, truth) > mean_loss:
             seen_through += 1
             assert chosen.method != "greedy"
     assert seen_through >= 5
@@ -124,25 +127,26 @@ def test_equal_members_are_not_weighted_where_photos_are_few():
 def test_better_weights_are_found_where_photos_are_many():
     truth = truth_of(1500)
     members = {"good": member(truth, 4, 1), "fair": member(truth, 2.5, 2)}
-    chosen = blend(members, truth, None, 0)
+    chosen = blend(members, truth, alone(truth), 0)
     assert chosen.method == "greedy"
-    assert chosen.nested["greedy"] < chosen.nested["mean"]
     assert chosen.weights["good"] > chosen.weights["fair"]
 
 
 @pytest.mark.parametrize(
-    ("losses", "accuracies", "wins"),
+    ("greedy", "mean", "wins"),
     [
-        ({"greedy": 0.3, "mean": 0.4}, {"greedy": 0.9, "mean": 0.9}, True),
-        ({"greedy": 0.3, "mean": 0.4}, {"greedy": 0.8, "mean": 0.9}, False),
-        ({"greedy": 0.5, "mean": 0.4}, {"greedy": 0.95, "mean": 0.9}, False),
-        ({"greedy": 0.4, "mean": 0.4}, {"greedy": 0.9, "mean": 0.9}, False),
-        ({"mean": 0.4}, {"mean": 0.9}, False),
+        ([0.7, 0.6], [0.6, 0.6], True),
+        ([0.95, 0.45], [0.6, 0.6], False),
+        ([0.4, 0.55], [0.55, 0.45], False),
+        ([0.6, 0.6], [0.6, 0.6], False),
+        (None, [0.6, 0.6], False),
     ],
     ids=["better", "less accurate", "higher loss", "tie", "not tried"],
 )
-def test_greedy_weights_must_be_better_in_loss_and_not_worse_in_accuracy(losses, accuracies, wins):
-    assert ensemble.greedy_wins(losses, accuracies) == wins
+def test_greedy_weights_must_be_better_in_loss_and_not_worse_in_accuracy(greedy, mean, wins):
+    """The figures are the probabilities of two photos' classes."""
+    greedy, mean = (each and rows(*([p, 1 - p] for p in each)) for each in (greedy, mean))
+    assert ensemble.greedy_wins(greedy, mean, np.zeros(2, int), METRICS["accuracy"]) == wins
 
 
 def test_accuracy_decides_between_members_of_equal_log_loss():
@@ -167,21 +171,6 @@ def test_the_same_seed_gives_the_same_blend_in_any_order_of_members(number):
     assert not np.array_equal(one, other)
 
 
-def test_nested_validation_keeps_groups_whole_and_classes_in_proportion():
-    rng = np.random.default_rng(0)
-    groups = np.repeat(rng.permutation(100), 3)
-    truth = np.repeat(truth_of(100), 3)
-    folds = list(ensemble.nested_folds(truth, groups, 0))
-    assert np.array_equal(np.sort(np.concatenate(folds)), np.arange(300))
-    assert len(folds) == ensemble.FOLDS
-    for part in folds:
-        assert set(groups[part]).isdisjoint(groups[np.setdiff1d(np.arange(300), part)])
-        counts = np.bincount(truth[part], minlength=CLASSES)
-        assert np.abs(counts - np.bincount(truth) / len(folds)).max() <= 3
-    other = list(ensemble.nested_folds(truth, groups, 1))
-    assert not np.array_equal(folds[0], other[0])
-
-
 def test_outside_photos_have_no_part_in_their_weights(monkeypatch):
     truth = truth_of(50)
     stack = np.stack([member(truth, 3, 1), member(truth, 3, 2)])
@@ -194,7 +183,7 @@ def test_outside_photos_have_no_part_in_their_weights(monkeypatch):
 
     monkeypatch.setattr(ensemble, "greedy_weights", spy)
     monkeypatch.setattr(ensemble, "average", lambda stack, weights: weights_mark(stack, weights))
-    inside_of = ensemble.nested_validation(stack, truth, np.arange(50) // 2, 0)["greedy"][:, 0]
+    inside_of = ensemble.nested_greedy(stack, truth, np.arange(50) // 2, 0)[:, 0]
     assert len(seen) == ensemble.FOLDS
     for photo, fold in enumerate(inside_of.astype(int)):
         assert not {photo, photo ^ 1} & seen[fold - 1]  # nor its near-identical neighbour
@@ -217,7 +206,7 @@ def weights_mark(stack: np.ndarray, weights) -> np.ndarray:
 )
 def test_members_that_do_not_fit_are_named(members, said):
     with pytest.raises(Problem, match=said):
-        blend(members, np.array([0, 1, 1]), None, 0)
+        blend(members, np.array([0, 1, 1]), np.arange(3), 0)
 
 
 def test_combining_leaves_out_members_without_weight():

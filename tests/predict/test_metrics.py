@@ -258,7 +258,7 @@ def test_a_blend_is_judged_by_the_metric():
     truth = said(seed=1)[1]
     for name in ("log-loss", "mean-auc", "macro-f1"):
         metric = METRICS[name]
-        made = blend(members, truth, None, 0, metric)
+        made = blend(members, truth, np.arange(PHOTOS), 0, metric)
         assert made.scores == {n: metric.score(m, truth) for n, m in sorted(members.items())}
         best = max(made.scores.values()) if metric.greater else min(made.scores.values())
         assert metric.sign * (made.score - best) >= -1e-12

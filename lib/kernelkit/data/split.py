@@ -114,24 +114,37 @@ def _fold_counts(fraction: float, smallest: int) -> list[tuple[int, int]]:
     return close + [count for count in larger if count not in close]
 
 
+def group_folds(labels: np.ndarray, groups: np.ndarray, number: int, seed: int) -> list[np.ndarray]:
+    """Return the positions of each fold's photos: stratified by label, groups kept whole.
+
+    None are returned where no label has as many photos, or where there are fewer groups, than
+    folds. The groups are renumbered at random in place of the splitter's own shuffle, which mixes
+    up which group has which labels (scikit-learn's pull request 32540) and so does not stratify.
+
+    Args:
+        labels: int [photos], from 0.
+        groups: [photos], of any type.
+        number: of folds.
+        seed: the same arguments give the same folds.
+    """
+    groups = pd.factorize(groups)[0]
+    groups = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
+    if number > np.bincount(labels).max() or number > groups.max() + 1:
+        return []
+    with warnings.catch_warnings():  # about classes smaller than the number of folds
+        warnings.simplefilter("ignore", UserWarning)
+        return [part for _, part in StratifiedGroupKFold(number).split(labels, labels, groups)]
+
+
 def _divisions(
     train: pd.DataFrame, free: pd.DataFrame, held_out: int, folds: int, seed: int
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Yield training and validation rows, with `held_out` consecutive folds of the free rows held.
 
-    The first of these is each fold once. Nothing is yielded where there are fewer photos than
-    folds. The groups are renumbered at random in place of the splitter's own shuffle, which mixes
-    up which group has which labels (scikit-learn's pull request 32540) and so does not stratify.
+    The first of these is each fold once. Nothing is yielded where there are too few photos.
     """
-    groups = pd.factorize(free["group"])[0]
-    groups = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
-    labels = pd.factorize(free["label"])[0]
-    if folds > np.bincount(labels).max() or folds > groups.max() + 1:
-        return
-    with warnings.catch_warnings():  # about classes smaller than the number of folds
-        warnings.simplefilter("ignore", UserWarning)
-        parts = [part for _, part in StratifiedGroupKFold(folds).split(free, labels, groups)]
-    for first in range(folds):
+    parts = group_folds(pd.factorize(free["label"])[0], free["group"], folds, seed)
+    for first in range(len(parts)):
         chosen = [parts[(first + i) % folds] for i in range(held_out)]
         held = free.iloc[np.sort(np.concatenate(chosen))]
         rest = train.drop(held.index)

@@ -3,18 +3,17 @@
 Each member's weight is chosen on the photos that did not train it.
 """
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from kernelkit.core.contract import Fold, Member
 from kernelkit.core.metrics import METRICS, Metric, accuracy, log_loss, metric_named
 from kernelkit.core.problem import Problem
+from kernelkit.data.split import group_folds
 from kernelkit.predict.calibration import apply_temperature, temperature
 
 if TYPE_CHECKING:
@@ -36,10 +35,6 @@ class Blend:
     method: Literal["greedy", "mean", "single"]  # "single" is the best member alone
     score: float  # the metric's value of this blend on the out-of-fold photos
     scores: dict[str, float]  # the same of each member
-    # Log loss of "greedy" and "mean" on photos that did not choose the weights; without "greedy"
-    # where there is only one member, or too few photos to try it. And the metric's value.
-    nested: dict[str, float]
-    nested_scores: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -90,22 +85,17 @@ def combine_members(
         folds: the run's photos, in order.
         seed: of the draws of `blend`.
     """
-    common = sorted(set.intersection(*(set(member.folds) for member in members.values())))
-    if not common:
-        name = max(members, key=lambda name: len(members[name].folds))
-        members, common = {name: members[name]}, sorted(members[name].folds)
+    members, common = _comparable(members)
     tables = [folds[number].validation.assign(fold=number) for number in common]
     held_out = pd.concat(tables, ignore_index=True)
     truth = folds[0].positions(held_out)
     metric = metric_named(folds[0].competition.layout.metric)
-
-    seen = {
-        name: np.concatenate([member.folds[fold].validation for fold in common])
-        for name, member in members.items()
-    }
-    degrees = {name: temperature(probabilities, truth) for name, probabilities in seen.items()}
-    seen = {name: apply_temperature(seen[name], degrees[name]) for name in seen}
-    tests = {name: apply_temperature(m.test, degrees[name]) for name, m in members.items()}
+    seen, tests, degrees = {}, {}, {}
+    for name, member in members.items():
+        found = np.concatenate([member.folds[fold].validation for fold in common])
+        degrees[name] = temperature(found, truth)
+        seen[name] = apply_temperature(found, degrees[name])
+        tests[name] = apply_temperature(member.test, degrees[name])
     blended = blend(seen, truth, held_out.group.to_numpy(), seed, metric)
     validation, test = (combine(each, blended.weights) for each in (seen, tests))
     degree = 1.0
@@ -136,6 +126,15 @@ def combine_members(
     )
 
 
+def _comparable(members: Mapping[str, Member]) -> tuple[Mapping[str, Member], list[int]]:
+    """Return the members that are compared, and the folds on which they are."""
+    common = set.intersection(*(set(member.folds) for member in members.values()))
+    if not common:
+        name = max(members, key=lambda name: len(members[name].folds))
+        members, common = {name: members[name]}, members[name].folds
+    return members, sorted(common)
+
+
 def _weighted_mean(
     members: Mapping[str, Member], weights: Mapping[str, float], value: Callable[[Fold], float]
 ) -> float:
@@ -151,7 +150,7 @@ def _weighted_mean(
 def blend(
     members: Mapping[str, np.ndarray],
     truth: np.ndarray,
-    groups: np.ndarray | None,
+    groups: np.ndarray,
     seed: int,
     metric: Metric = METRICS["accuracy"],
 ) -> Blend:
@@ -166,8 +165,7 @@ def blend(
         members: out-of-fold probabilities of each member, float32 [photos, classes], of the same
             photos in the same order. The order of the members makes no difference.
         truth: int [photos], positions of the true classes.
-        groups: of near-identical photos, [photos], which validation keeps together; None where
-            no photos are near-identical.
+        groups: of near-identical photos, [photos], which validation keeps together.
         seed: of the bags and the folds; the same arguments give the same blend.
         metric: the competition's.
 
@@ -179,24 +177,20 @@ def blend(
     members = dict(sorted(members.items()))
     stack = np.stack(list(members.values()))
     merits = {name: metric.merit(member, truth) for name, member in members.items()}
-    tried = nested_validation(stack, truth, groups, seed)
-    nested = {method: log_loss(outside, truth) for method, outside in tried.items()}
-    nested_merits = {method: metric.merit(outside, truth) for method, outside in tried.items()}
-
     method, weights = "mean", np.full(len(stack), 1 / len(stack))
-    if greedy_wins(nested, nested_merits):
+    if greedy_wins(nested_greedy(stack, truth, groups, seed), average(stack, None), truth, metric):
         method, weights = "greedy", greedy_weights(stack, truth, seed)
     achieved = metric.merit(average(stack, weights), truth)
     if len(stack) == 1 or achieved < max(merits.values()):
-        method, weights = "single", _best_member(stack, truth, metric)
-        achieved = max(merits.values())
+        # Of equally good members, that of the lowest log loss.
+        best = max(members, key=lambda name: (merits[name], -log_loss(members[name], truth)))
+        method, weights = "single", np.float64([name == best for name in members])
+        achieved = merits[best]
     return Blend(
         weights=dict(zip(members, weights.tolist(), strict=True)),
         method=method,
         score=metric.sign * achieved,
         scores={name: metric.sign * merit for name, merit in merits.items()},
-        nested=nested,
-        nested_scores={name: metric.sign * merit for name, merit in nested_merits.items()},
     )
 
 
@@ -227,16 +221,16 @@ def _check_members(members: Mapping[str, np.ndarray], truth: np.ndarray) -> None
         raise Problem(f"The members' numbers of classes differ: {shapes}.")
 
 
-def _best_member(stack: np.ndarray, truth: np.ndarray, metric: Metric) -> np.ndarray:
-    """Return weight 1 for the best member, of equal ones for that of the lowest log loss."""
-    scores = [(metric.merit(member, truth), -log_loss(member, truth)) for member in stack]
-    return np.eye(len(stack))[scores.index(max(scores))]
+def greedy_wins(
+    greedy: np.ndarray | None, mean: np.ndarray, truth: np.ndarray, metric: Metric
+) -> bool:
+    """Return whether greedy weights were tried and predict better than the mean: a tie is no win.
 
-
-def greedy_wins(losses: Mapping[str, float], merits: Mapping[str, float]) -> bool:
-    """Return whether greedy weights were tried and are better than the mean; a tie is no win."""
-    lower = losses.get("greedy", np.inf) < losses["mean"] - TIE
-    return lower and merits["greedy"] >= merits["mean"]
+    Both are float [photos, classes], of photos that did not choose the weights.
+    """
+    if greedy is None or log_loss(greedy, truth) >= log_loss(mean, truth) - TIE:
+        return False
+    return metric.merit(greedy, truth) >= metric.merit(mean, truth)
 
 
 def average(stack, weights) -> np.ndarray:
@@ -244,50 +238,23 @@ def average(stack, weights) -> np.ndarray:
     return np.average(np.asarray(stack, "float64"), axis=0, weights=weights)
 
 
-# ------------------------------------------------------------------------- nested validation
+def nested_greedy(
+    stack: np.ndarray, truth: np.ndarray, groups: np.ndarray, seed: int
+) -> np.ndarray | None:
+    """Return what greedy weights predict for photos that did not choose them.
 
-
-def nested_validation(
-    stack: np.ndarray, truth: np.ndarray, groups: np.ndarray | None, seed: int
-) -> dict[str, np.ndarray]:
-    """Return the predictions of "mean" and "greedy" for photos that did not choose the weights.
-
-    They are float64 [photos, classes]. "greedy" is missing where there is one member, or where the
-    photos can't be divided. `stack` is float [members, photos, classes]; the others as in `blend`.
+    It is float64 [photos, classes]; None where there is one member, or where the photos can't be
+    divided. `stack` is float [members, photos, classes]; the others are as in `blend`.
     """
-    tried = {"mean": average(stack, None)}
-    folds = list(nested_folds(truth, groups, seed)) if len(stack) > 1 else []
-    if folds:
-        tried["greedy"] = np.empty_like(tried["mean"])
+    folds = group_folds(truth, groups, FOLDS, seed) if len(stack) > 1 else []
+    if not folds:
+        return None
+    predicted = np.empty(stack.shape[1:])
     for outside in folds:
         inside = np.setdiff1d(np.arange(len(truth)), outside)
         weights = greedy_weights(stack[:, inside], truth[inside], seed)
-        tried["greedy"][outside] = average(stack[:, outside], weights)
-    return tried
-
-
-def nested_folds(truth: np.ndarray, groups: np.ndarray | None, seed: int) -> Iterator[np.ndarray]:
-    """Yield the photos' positions, fold by fold: stratified by class, groups kept whole.
-
-    Groups are renumbered at random in place of the splitter's own shuffle, which mixes up which
-    group has which labels (scikit-learn's pull request 32540) and so does not stratify. Yields
-    nothing where no class has as many photos, or where there are not as many groups, as folds.
-    """
-    splitter: StratifiedKFold | StratifiedGroupKFold
-    if groups is None:
-        wholes = len(truth)
-        splitter = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    else:
-        groups = pd.factorize(groups)[0]
-        wholes = groups.max() + 1
-        groups = np.random.default_rng(seed).permutation(wholes)[groups]
-        splitter = StratifiedGroupKFold(FOLDS)
-    if min(np.bincount(truth).max(), wholes) < FOLDS:
-        return
-    with warnings.catch_warnings():  # about classes smaller than the number of folds
-        warnings.simplefilter("ignore", UserWarning)
-        folds = [outside for _, outside in splitter.split(truth, truth, groups)]
-    yield from (outside for outside in folds if len(outside) < len(truth))
+        predicted[outside] = average(stack[:, outside], weights)
+    return predicted
 
 
 # -------------------------------------------------------------------------- greedy selection
