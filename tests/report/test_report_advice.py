@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from kernelkit.report import writing as report
-from kernelkit.report.advice import RULES, advise, again
+from kernelkit.report.advice import RULES, advise
+from kernelkit.report.commands import again
 from kernelkit.report.saved import read_run
 from saved_run import COMMAND, STAGES, history_of, write_photos, write_run
 from tiny_kernel import TINY, kernel

@@ -45,6 +45,7 @@ class BlendResult:
     """
 
     held_out: pd.DataFrame  # columns Id, label, path, group, fold: the out-of-fold photos
+    truth: np.ndarray  # int [photos], positions of their labels among the classes
     validation: np.ndarray  # their calibrated probabilities, float32 [photos, classes]
     test: np.ndarray  # the same of the test photos that can be read
     accuracy: float  # on the held-out photos, 0 to 1, of what is submitted
@@ -109,6 +110,7 @@ def combine_members(
 
     return BlendResult(
         held_out=held_out,
+        truth=truth,
         validation=validation,
         test=test,
         accuracy=accuracy(validation, truth),

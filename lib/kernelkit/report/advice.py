@@ -5,16 +5,15 @@ the same change brought where it was measured (tests/benchmarks/choices.md), els
 """
 
 import math
-import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path, PurePath
 
 import numpy as np
 import pandas as pd
 
 from kernelkit.core.metrics import Z, wilson
 from kernelkit.core.progress import clock_text
+from kernelkit.report.commands import again, on_kaggle, options_of, path_of, resized, stages_text
 from kernelkit.report.saved import Run
 from kernelkit.report.tables import by_size, conflicts, confused_pairs
 
@@ -66,50 +65,6 @@ def advise(run: Run) -> list[Advice]:
 # ------------------------------------------------------------------- what rules have in common
 
 
-def again(run: Run, **settings: object) -> str:
-    """Return the command that repeats the run with other settings, its results in another folder.
-
-    Options of the run's own command that `settings` names get their new values; those that it names
-    with None are dropped.
-    """
-    start, options = _options_of(run)
-    options |= {name: None if v is None else str(v) for name, v in settings.items()}
-    if on_kaggle(run):
-        sets = [f"--set {name}={shlex.quote(v)}" for name, v in options.items() if v is not None]
-        return " ".join([run.score.get("again", "ship push"), *sets])
-    options["output"] = (options.get("output") or "output") + "-next"
-    words = [f"--{n.replace('_', '-')} {shlex.quote(v)}" for n, v in options.items() if v]
-    return " ".join([shlex.join(start), *words])
-
-
-def on_kaggle(run: Run) -> bool:
-    """Return whether the run was made on Kaggle, which gives every kernel the same name."""
-    return PurePath(_options_of(run)[0][-1]).name == "script.py"
-
-
-def _options_of(run: Run) -> tuple[list[str], dict[str, str | None]]:
-    """Return the beginning of the run's own command, and its options by their fields' names."""
-    words = shlex.split(run.metrics.get("command", "")) or ["python", "kernel.py"]
-    start, options, name = words[:2], {}, ""
-    for word in words[2:]:
-        if word.startswith("--"):
-            name, _, value = word[2:].partition("=")
-            name = name.replace("-", "_")
-            options[name] = value
-        elif name:
-            options[name] = word
-    options.pop("fresh", None)
-    return start, options
-
-
-def _path_of(run: Run, file: str) -> str:
-    """Return the path of a run's file as `--exclude` takes it where the report was made."""
-    if on_kaggle(run):
-        return file
-    path, here = (run.folder / file).resolve(), Path.cwd()
-    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
-
-
 def _first_network(run: Run) -> pd.DataFrame:
     """Return the history of the first network."""
     history = run.history
@@ -127,28 +82,6 @@ def _trained(run: Run) -> pd.DataFrame:
 
 def _stages(run: Run) -> list[dict]:
     return run.settings.get("stages", [])
-
-
-def _stages_text(stages: list[dict], epochs: float = 1, slower: tuple[str, ...] = ()) -> str:
-    """Return stages as the command line has them, with so many times their epochs.
-
-    The stages named in `slower` get 0.3 times their learning rates.
-    """
-    plain, texts = {"views": 0, "scale": 1.0, "mixup": 0.0, "cutmix": 0.0, "pseudo": 0.0}, []
-    for stage in stages:
-        rate = (0.3 if stage["name"] in slower else 1) * stage["learning_rate"]
-        times = 1 if stage.get("views") else epochs
-        words = [stage["name"], f"{stage['fraction']:g}", f"{rate:g}"]
-        words.append(str(max(1, round(times * stage["epochs"]))))
-        words += [f"{k}={stage[k]:g}" for k, v in plain.items() if stage.get(k, v) != v]
-        texts.append(":".join(words))
-    return ",".join(texts)
-
-
-def _resized(run: Run, factor: float) -> str:
-    """Return the run's size of photos times a factor, in multiples of 16 pixels, as HxW."""
-    height, width = (max(32, 16 * round(factor * s / 16)) for s in run.metrics["image_size"])
-    return f"{height}x{width}"
 
 
 def _cost_of(run: Run, size: str) -> str:
@@ -180,7 +113,7 @@ def cut_short(run: Run) -> Advice | None:
     """The session's end cut training or prediction short; smaller photos would have fitted."""
     if not run.metrics["stopped_by_time_limit"]:
         return None
-    small = _resized(run, 0.8)
+    small = resized(run, 0.8)
     return Advice(
         2,
         "Or make it fit into one session: with smaller photos.",
@@ -241,7 +174,7 @@ def harmful_views(run: Run) -> Advice | None:
 def larger_photos(run: Run) -> Advice | None:
     """Large photos are right more often than small ones, or are far larger than what is seen."""
     table, (height, width) = by_size(run), run.metrics["image_size"]
-    side, larger = math.sqrt(height * width), _resized(run, 1.25)
+    side, larger = math.sqrt(height * width), resized(run, 1.25)
     wanted = again(run, image_size=larger)
     if len(table) and table.pixels.iloc[-1] >= max(APART * table.pixels.iloc[0], 1.2 * side):
         small, large = table.iloc[0], table.iloc[-1]
@@ -285,7 +218,7 @@ def underfitting(run: Run) -> Advice | None:
         "Train longer: the network was still learning when its schedule ended.",
         f"It has only {last.accuracy:.1%} of the training photos right, {last.val_accuracy:.1%} of "
         "the held-out ones, and both were at their best in the last epoch.",
-        again(run, stages=_stages_text(_stages(run), epochs=2)),
+        again(run, stages=stages_text(_stages(run), epochs=2)),
     )
 
 
@@ -298,9 +231,9 @@ def few_epochs(run: Run) -> Advice | None:
     done, wanted = f"The stages have {_plural(sum(trained), 'epoch')} together", {"epochs": LONG}
     if not trained:
         done, wanted = "Only the head was fitted", {"stages": None, "epochs": None}
-    elif "stages" in _options_of(run)[1]:
+    elif "stages" in options_of(run)[1]:
         long = [s if s.get("views") else s | {"epochs": max(LONG, s["epochs"])} for s in stages]
-        wanted = {"epochs": None, "stages": _stages_text(long)}
+        wanted = {"epochs": None, "stages": stages_text(long)}
     return Advice(
         4,
         "Train the whole schedule: this one is short.",
@@ -325,7 +258,7 @@ def overfitting(run: Run) -> Advice | None:
     else:  # mixup pays on top of smoothing, with a clean stage at the end
         *early, clean = _stages(run)
         mixed = [s if s.get("views") else s | {"mixup": 0.2} for s in early]
-        wanted["stages"] = _stages_text([*mixed, clean])
+        wanted["stages"] = stages_text([*mixed, clean])
     return Advice(
         1.5,
         "Regularise: the network learns its training photos by heart.",
@@ -354,7 +287,7 @@ def idle_stage(run: Run) -> Advice | None:
         f"Lower the rate of stage {name}: it never reached what was there before it.",
         f"Its best validation accuracy is {best[name]:.2%}, after {high[name]:.2%} before it, more "
         f"than one standard error ({100 * error[name]:.1f} points) less.",
-        again(run, stages=_stages_text(stages, slower=idle)),
+        again(run, stages=stages_text(stages, slower=idle)),
     )
 
 
@@ -371,7 +304,7 @@ def shrunken_batch(run: Run) -> Advice | None:
         f"In {name} a device takes {few[name]} photos at once, of its {share} of each batch. The "
         "step is the same, but BatchNorm sees only these, and gradients are added up. Photos of "
         "0.7 times the side take half the memory.",
-        again(run, image_size=_resized(run, 0.7)),
+        again(run, image_size=resized(run, 0.7)),
     )
 
 
@@ -406,7 +339,7 @@ def dominant_pair(run: Run) -> Advice | None:
         "give the network more pixels.",
         f"{first.mistakes} of all {wrong} mistakes are between these two "
         f"({first.first_as_second} and {first.second_as_first} in either direction).",
-        again(run, image_size=_resized(run, 1.25)),
+        again(run, image_size=resized(run, 1.25)),
     )
 
 
@@ -423,7 +356,7 @@ def another_member(run: Run) -> Advice | None:
         return None
     best = [member.all_folds("validation").argmax(1) for member in known]
     disagree = np.any([one != best[0] for one in best[1:]], axis=0).mean()
-    rows = _options_of(run)[1].get("members") or ",".join(
+    rows = options_of(run)[1].get("members") or ",".join(
         "{}:{backbone}:image_size={image_size[0]}x{image_size[1]}".format(m.name, **m.settings)
         for m in known
     )
@@ -451,7 +384,7 @@ def conflicting_copies(run: Run) -> Advice | None:
         f"{len(table)} training photos in {_plural(table.group.nunique(), 'group')} are "
         "near-identical but labelled differently, so that at least one label of each group is "
         "wrong. Write `yes` in the column `leave_out` of `report/duplicates.csv` where it is, and "
-        f"repeat the run with `--exclude {_path_of(run, 'report/duplicates.csv')}`.",
+        f"repeat the run with `--exclude {path_of(run, 'report/duplicates.csv')}`.",
     )
 
 
@@ -469,7 +402,7 @@ def label_issues(run: Run) -> Advice | None:
         f"{worst.probability_of_label:.1%}) and looks like {worst.suggested} "
         f"({worst.probability_of_suggested:.1%}). Write `yes` in the column `leave_out` "
         "of `suspects.csv` where the label is wrong, and repeat the run with `--exclude "
-        f"{_path_of(run, 'suspects.csv')}`: it leaves out the rows that you marked, and no other.",
+        f"{path_of(run, 'suspects.csv')}`: it leaves out the rows that you marked, and no other.",
     )
 
 

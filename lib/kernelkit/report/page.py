@@ -3,6 +3,7 @@
 from datetime import datetime
 
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from kernelkit.core.metrics import METRICS, Z, paired_difference, wilson
@@ -90,7 +91,7 @@ def finished_contents(run: Run, pairs) -> dict:
             f"{accuracy.value:.2%}, 95 % interval {accuracy.low:.2%} to {accuracy.high:.2%}",
         ),
         "wrong": [round(tests * (1 - v)) for v in (accuracy.value, accuracy.high, accuracy.low)],
-        "metric": metric_of(run),
+        "metric": None if run.metric is METRICS["accuracy"] else run.metric,
         "published": [
             {"score": score, "of": of, "distance": 100 * (accuracy.value - score)}
             for score, of in PUBLISHED
@@ -170,8 +171,8 @@ def balance_chart(run: Run) -> Markup | None:
     train = run.photos[run.photos.set == "train"]
     if train.empty:
         return None
-    held_out = train.fold == 0  # with several folds, each class' share is about that of the first
-    counts = train.groupby([train.label, held_out]).size().unstack(fill_value=0)
+    # With several folds, each class' share is about that of the first.
+    counts = pd.crosstab(train.label, train.fold == 0)
     counts = counts.reindex(columns=[False, True], fill_value=0)
     counts.columns = ["train", "validation"]
     order = counts.sum(axis=1).sort_values(ascending=False, kind="stable").index
@@ -197,17 +198,6 @@ def size_chart(run: Run, size: list[int] | None) -> Markup | None:
 def signed(value: float, digits: int = 2) -> str:
     """Return a number with its sign, as it is typeset; what rounds to 0 has a plus."""
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def metric_of(run: Run) -> dict | None:
-    """Return the competition's metric with its interval; None where it is the accuracy itself."""
-    if run.metric is METRICS["accuracy"]:
-        return None
-    names = ("score", "score_low", "score_high", "score_plain", "score_tta")
-    texts = {name: f"{run.metrics[name]:.4f}" for name in names}
-    direction = "greater" if run.metric.greater else "less"
-    interval = run.metrics["score_interval"]
-    return texts | {"name": run.metric.name, "direction": direction, "interval": interval}
 
 
 def state_of(run: Run) -> dict:
@@ -306,9 +296,8 @@ def stage_rows(run: Run) -> list[dict]:
     """Return a row a stage that ran, beside the plan for it."""
     if run.history.empty:
         return []
-    planned = {
-        s["name"]: 1 if s.get("views") else s["epochs"] for s in run.settings.get("stages", [])
-    }
+    stages = run.settings.get("stages", [])
+    planned = {s["name"]: 1 if s.get("views") else s["epochs"] for s in stages}
     folds = run.photos[run.photos.set == "train"].fold.value_counts().to_dict()
     return [
         row | {"planned": planned.get(row["stage"]), "clock": clock_text(row["seconds"])}

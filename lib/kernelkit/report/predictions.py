@@ -88,20 +88,17 @@ def prediction_table(
         classes: the labels in the order of the columns.
         every_class: whether a column a class follows, with its probability.
     """
-    names, readable = np.asarray(classes, dtype=object), (photos["reason"] == "").to_numpy()
+    names, readable = np.asarray(classes).astype(str), (photos["reason"] == "").to_numpy()
     order = np.argsort(-probabilities, axis=1, kind="stable")
-    table = photos[["file"]].copy()
-    for rank, column in enumerate(("label", "second")[: len(names)]):
-        table[column] = ""
-        table.loc[readable, column] = names[order[:, rank]]
-        values = np.take_along_axis(probabilities, order[:, rank : rank + 1], axis=1)[:, 0]
-        table.loc[readable, "probability" if rank == 0 else "second_probability"] = values
-    for position, name in enumerate(names if every_class else ()):
-        table.loc[readable, f"p_{name}"] = probabilities[:, position]
-    columns = ["file", "label", "probability"]
-    return table[[*columns, *table.columns.difference(columns, sort=False)]].assign(
-        reason=photos["reason"]
-    )
+    sure = np.take_along_axis(probabilities, order, axis=1)
+    shown = {"label": names[order[:, 0]], "probability": sure[:, 0]}
+    if len(names) > 1:
+        shown |= {"second": names[order[:, 1]], "second_probability": sure[:, 1]}
+    if every_class:
+        shown |= {f"p_{name}": probabilities[:, n] for n, name in enumerate(names)}
+    rows = pd.DataFrame(shown, index=np.flatnonzero(readable)).reindex(range(len(photos)))
+    rows = rows.fillna({"label": "", "second": ""})
+    return pd.concat([photos["file"], rows, photos["reason"]], axis=1)
 
 
 def submission_of(

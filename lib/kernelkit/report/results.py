@@ -100,8 +100,7 @@ def write_results(
 def _metrics_of(run: "Run", result: "BlendResult", seconds: float) -> Metrics:
     config, members, tables, state = run.config, run.members, run.folds[0], run.state
     competition, metric = tables.competition, result.metric
-    truth = tables.positions(result.held_out)
-    low, high = metric.interval(result.validation, truth)
+    low, high = metric.interval(result.validation, result.truth)
     networks = dict.fromkeys((row["member"], row["fold"]) for row in state.history)
     return Metrics(
         competition=competition.layout.slug or competition.folder.name,
@@ -138,7 +137,7 @@ def _metrics_of(run: "Run", result: "BlendResult", seconds: float) -> Metrics:
         folds=config.folds,
         members=[_member_metrics(name, result) for name in result.members],
         blend=result.blend.method,
-        calibration_error=expected_calibration_error(result.validation, truth),
+        calibration_error=expected_calibration_error(result.validation, result.truth),
         command=_command_line(),
         time_limit=config.time_limit,
         jobs=state.jobs,
@@ -198,8 +197,7 @@ def _write_lists_and_figures(run: "Run", result: "BlendResult", augment: Callabl
     classes = tables.competition.classes
 
     def label_issues(path: Path) -> None:
-        truth = tables.positions(held_out)
-        issues = find_label_issues(held_out, result.validation, truth, classes)
+        issues = find_label_issues(held_out, result.validation, result.truth, classes)
         write_list(with_marks(issues, path), path)
 
     def outliers(path: Path) -> None:

@@ -91,9 +91,12 @@ def read_run(folder: Path) -> Run:
     members = [read_member(files[name]) for name in names if name in files]
     classes = [str(name) for name in metrics["classes"]]
     arrays = read_arrays(folder / PROBABILITIES)
-    position = {name: number for number, name in enumerate(classes)}
-    truth = np.asarray([position[str(label)] for label in arrays["validation_labels"]])
-    held_out = _held_out_table(arrays, truth, classes, photos)
+    truth = pd.Index(classes).get_indexer(arrays["validation_labels"].astype(str))
+    best = {"label": truth, "predicted": arrays["validation"].argmax(1)}
+    held_out = _predictions(arrays, "validation", best, classes, photos[photos.set == "train"])
+    order = np.argsort(-arrays["test"], axis=1, kind="stable")
+    two = {"predicted": order[:, 0], "second": order[:, min(1, len(classes) - 1)]}
+    test = _predictions(arrays, "test", two, classes, photos[photos.set == "test"])
     return Run(
         folder=folder,
         finished=True,
@@ -106,7 +109,7 @@ def read_run(folder: Path) -> Run:
         validation=arrays["validation"],
         truth=truth,
         held_out=held_out,
-        test=_test_table(arrays, classes, photos),
+        test=test,
         label_issues=_read_label_issues(folder / "suspects.csv", held_out),
         outliers=_read_table(folder / "unlike.csv"),
         excluded=_read_table(folder / "excluded.csv") if metrics["excluded_images"] else _NONE,
@@ -145,48 +148,24 @@ def _read_label_issues(path: Path, held_out: pd.DataFrame) -> pd.DataFrame:
     return own.astype(dict.fromkeys(numbers, float))
 
 
-def _held_out_table(
-    arrays: dict[str, np.ndarray], truth: np.ndarray, classes: list[str], photos: pd.DataFrame
+def _predictions(
+    arrays: dict[str, np.ndarray],
+    part: str,
+    shown: dict[str, np.ndarray],
+    classes: list[str],
+    photos: pd.DataFrame,
 ) -> pd.DataFrame:
-    names, rows = np.asarray(classes, object), np.arange(len(truth))
-    probabilities = arrays["validation"]
-    best = probabilities.argmax(1)
-    table = pd.DataFrame(
-        {
-            "Id": arrays["validation_ids"].astype(str),
-            "label": names[truth],
-            "predicted": names[best],
-            "probability_of_label": probabilities[rows, truth],
-            "probability_of_predicted": probabilities[rows, best],
-        }
-    )
-    return _with_photos(table, photos, "train")
+    """Return a row a photo of `part`: its Id, some classes, their probabilities, and of `photos`.
 
-
-def _test_table(
-    arrays: dict[str, np.ndarray], classes: list[str], photos: pd.DataFrame
-) -> pd.DataFrame:
-    names, rows = np.asarray(classes, object), np.arange(len(arrays["test_ids"]))
-    probabilities = arrays["test"]
-    order = np.argsort(-probabilities, axis=1, kind="stable")
-    first, second = order[:, 0], order[:, min(1, len(classes) - 1)]
-    table = pd.DataFrame(
-        {
-            "Id": arrays["test_ids"].astype(str),
-            "predicted": names[first],
-            "second": names[second],
-            "probability_of_predicted": probabilities[rows, first],
-            "probability_of_second": probabilities[rows, second],
-        }
-    )
-    return _with_photos(table, photos, "test")
-
-
-def _with_photos(table: pd.DataFrame, photos: pd.DataFrame, part: str) -> pd.DataFrame:
-    """Return a table with path, width, height and group of its photos, where they are known."""
-    known = photos[photos.set == part].drop_duplicates("Id")
-    columns = known[["Id", "path", "width", "height", "group"]]
-    return table.merge(columns, on="Id", how="left").fillna({"path": ""})
+    `shown` are the positions of the classes, int [photos], by the names of their columns. Path,
+    width, height and group are empty where `photos` does not know an Id.
+    """
+    names, rows = np.asarray(classes, object), np.arange(len(arrays[part]))
+    table = {"Id": arrays[f"{part}_ids"].astype(str)}
+    table |= {name: names[positions] for name, positions in shown.items()}
+    table |= {f"probability_of_{name}": arrays[part][rows, shown[name]] for name in shown}
+    known = photos.drop_duplicates("Id")[["Id", "path", "width", "height", "group"]]
+    return pd.DataFrame(table).merge(known, on="Id", how="left").fillna({"path": ""})
 
 
 def _by_number(label: str) -> tuple:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from kernelkit.report.advice import on_kaggle
 from kernelkit.report.attention import read_attention, signature
+from kernelkit.report.commands import on_kaggle
 from kernelkit.report.saved import Run
 from kernelkit.report.tables import conflicts, least_sure, mistakes, resembling_none
 from kernelkit.report.thumbnails import Thumbnails

@@ -180,6 +180,7 @@ def template(name: str):
     )
     environment.filters |= {
         "pct": lambda value, digits=2: f"{100 * value:.{digits}f}%",
+        "four": "{:.4f}".format,
         "breakable": breakable,
         "coded": coded,
         "points": signed,
