@@ -164,8 +164,7 @@ class Metrics:
 def write_metrics(folder: Path, metrics: Metrics) -> None:
     """Write metrics.json into a run's folder.
 
-    Raises:
-        OSError: it can't be written.
+    Raises OSError if it can't be written.
     """
     write_atomically(folder / METRICS_FILE, json.dumps(dataclasses.asdict(metrics), indent=1))
 
@@ -173,8 +172,7 @@ def write_metrics(folder: Path, metrics: Metrics) -> None:
 def read_metrics(folder: Path) -> dict:
     """Return the content of a run's metrics.json, {} where there is none.
 
-    Raises:
-        Problem: it can't be read.
+    Raises Problem if it can't be read.
     """
     return read_json(folder / METRICS_FILE)
 
@@ -182,8 +180,7 @@ def read_metrics(folder: Path) -> dict:
 def read_json(path: Path) -> dict:
     """Return a file's JSON object, {} where there is no such file.
 
-    Raises:
-        Problem: it can't be read, or holds something else.
+    Raises Problem if it can't be read, or holds something else.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -217,10 +214,8 @@ class ValidationPredictions:
 def read_validation(folder: Path) -> ValidationPredictions | None:
     """Return a run's validation predictions, or those of its only member.
 
-    None where it has neither, or has saved several members but no blend.
-
-    Raises:
-        Problem: the file can't be read.
+    None where it has neither, or has saved several members but no blend. Raises Problem if the file
+    can't be read.
     """
     members = member_files(folder)
     file = folder / PROBABILITIES
@@ -240,8 +235,7 @@ def read_validation(folder: Path) -> ValidationPredictions | None:
 def read_arrays(path: Path, cure: str = CURE) -> dict[str, np.ndarray]:
     """Return the arrays of an .npz file by their names.
 
-    Raises:
-        Problem: it can't be read.
+    Raises Problem if it can't be read.
     """
     import numpy as np
 
@@ -255,8 +249,7 @@ def read_arrays(path: Path, cure: str = CURE) -> dict[str, np.ndarray]:
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays under their names as a compressed .npz file.
 
-    Raises:
-        OSError: it can't be written.
+    Raises OSError if it can't be written.
     """
     import numpy as np
 
@@ -320,8 +313,7 @@ def member_files(folder: Path) -> list[Path]:
 def write_member(file: Path, member: Member) -> None:
     """Write a member's file.
 
-    Raises:
-        OSError: it can't be written.
+    Raises OSError if it can't be written.
     """
     import numpy as np
 
@@ -351,8 +343,7 @@ def write_member(file: Path, member: Member) -> None:
 def read_member(file: Path) -> Member:
     """Return the member that a file holds; its name is that of the file's folder.
 
-    Raises:
-        Problem: the file can't be read.
+    Raises Problem if the file can't be read.
     """
     arrays = read_arrays(file, CURE_OF_MEMBERS)
     try:

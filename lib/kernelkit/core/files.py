@@ -28,9 +28,8 @@ def write_atomically(
         size: bytes that must be free before `content` is called, for writers that a full disk
             would crash.
 
-    Raises:
-        OSError: the file can't be written, for example because the disk is full. Nothing is left
-            of the temporary file then.
+    Raises OSError: the file can't be written, for example because the disk is full. Nothing is left
+    of the temporary file then.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,8 +89,7 @@ def scratch_folder(prefix: str, output: Path, fresh: bool = False) -> Path:
 def reserve(path: Path, size: int) -> None:
     """Make sure that a file of `size` bytes fits where `path` is.
 
-    Raises:
-        OSError: it does not.
+    Raises OSError if it does not.
     """
     if hasattr(os, "posix_fallocate"):
         with path.open("wb") as file:

@@ -29,8 +29,7 @@ def only_one(path: Path, occupied: str, remove: bool = False) -> Iterator[None]:
 
     Where the file system knows no locks, nothing is locked.
 
-    Raises:
-        Occupied: another process holds the lock.
+    Raises Occupied if another process holds the lock.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     who = path.with_name(path.name + ".who")

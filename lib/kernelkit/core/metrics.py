@@ -35,10 +35,8 @@ def log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """Return the mean negative logarithm of the true class' probability.
 
     Probabilities are taken as float32, which scikit-learn clips at 1.2e-7: a single photo, whose
-    label may be wrong, costs 16 at most.
-
-    Raises:
-        ValueError: the lengths differ, there are no photos, or a probability is not finite.
+    label may be wrong, costs 16 at most. Raises ValueError if the lengths differ, there are no
+    photos, or a probability is not finite.
     """
     from sklearn import metrics
 
@@ -49,8 +47,7 @@ def log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
 def losses(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return the log loss of each photo, float64 [photos]; its mean is `log_loss`.
 
-    Raises:
-        ValueError: as in `log_loss`.
+    Raises ValueError as in `log_loss`.
     """
     log_loss(probabilities, truth)  # checks the arguments
     of_truth = np.float32(probabilities)[np.arange(len(truth)), truth]
@@ -60,8 +57,7 @@ def losses(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def accuracy(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """Return the fraction of photos whose most probable class is the true one, 0 to 1.
 
-    Raises:
-        ValueError: the lengths differ.
+    Raises ValueError if the lengths differ.
     """
     from sklearn import metrics
 
@@ -313,8 +309,7 @@ FILLERS = {"the", "of", "score", "scores", "metric", "measure", "averaged", "cur
 def metric_named(name: str) -> Metric:
     """Return a row of METRICS.
 
-    Raises:
-        Problem: there is none of that name.
+    Raises Problem if there is none of that name.
     """
     if name not in METRICS:
         raise Problem(f"COMPETITION has the metric {name!r}: give one of {', '.join(METRICS)}.")

@@ -30,8 +30,7 @@ def code_files(lib: Path) -> dict[str, Path]:
     Returns:
         Path below `lib`, with slashes, to file; sorted by package and path.
 
-    Raises:
-        Problem: there is no package in `lib`.
+    Raises Problem if there is no package in `lib`.
     """
     files: dict[str, Path] = {}
     for package in folders_of(lib):

@@ -30,9 +30,8 @@ def read_csv(
     Returns:
         One column of str for each column of the file; values that a short row lacks are "".
 
-    Raises:
-        Problem: there is no such file, it can't be parsed, it has no rows, or a row has more values
-            than the header.
+    Raises Problem if there is no such file, it can't be parsed, it has no rows, or a row has more
+    values than the header.
     """
     try:
         encoding = encoding_of(path)
@@ -99,8 +98,7 @@ def separator_of(path: Path, encoding: str, separators: str = SEPARATORS) -> str
 def write_table(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
     """Write a table as CSV without its index; `float_format` may be "%.6g", None has every digit.
 
-    Raises:
-        OSError: the file can't be written.
+    Raises OSError if the file can't be written.
     """
     write_atomically(
         path, lambda beside: table.to_csv(beside, index=False, float_format=float_format)
@@ -110,8 +108,7 @@ def write_table(table: pd.DataFrame, path: Path, float_format: str | None = None
 def write_list(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
     """Write a table as `write_table`; without rows, remove what an earlier run left there.
 
-    Raises:
-        OSError: the file can't be written.
+    Raises OSError if the file can't be written.
     """
     if table.empty:
         path.unlink(missing_ok=True)

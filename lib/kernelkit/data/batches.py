@@ -70,10 +70,8 @@ def make_iterator(
 def check_batches(members: Mapping[str, object], tables: PhotoTables, augment: Callable) -> None:
     """Make one training batch for each member's config, before anything trains.
 
-    `augment` returns the training's augmentation for a config.
-
-    Raises:
-        Problem: the augmentation fails, or returns other than photos of the same size and type.
+    `augment` returns the training's augmentation for a config. Raises Problem if the augmentation
+    fails, or returns other than photos of the same size and type.
     """
     for name, config in members.items():
         row = f"the augmentation {config.augmentation!r} of {name}"

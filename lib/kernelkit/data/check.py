@@ -59,8 +59,7 @@ def check_photos(competition: Competition, workers: int | None = None) -> Compet
         The competition without the unusable photos; group and near of `train` are set, and near of
         `test`.
 
-    Raises:
-        Problem: no training photo or no test photo is usable.
+    Raises Problem if no training photo or no test photo is usable.
     """
     rows, test = competition.rows.copy(), competition.test.assign(reason="")
     used, tested = rows.index[rows["reason"] == ""], test.index[test["path"] != ""]
@@ -202,10 +201,8 @@ def check_losses(competition: Competition, most: float) -> None:
     """Check that what is left out does not decide what the network learns.
 
     Rows that people leave out themselves do not count, nor rows that repeat another. At most the
-    fraction `most` of the training rows may be left out.
-
-    Raises:
-        Problem: a class has lost all its rows, fewer than two are left, or more rows are left out.
+    fraction `most` of the training rows may be left out. Raises Problem if a class has lost all its
+    rows, fewer than two are left, or more rows are left out.
     """
     rows = competition.rows[competition.rows["counts"]]
     out = rows[rows["reason"] != ""]

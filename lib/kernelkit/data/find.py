@@ -47,11 +47,9 @@ def unpack(archive: Path, scratch: Path) -> Path:
     Its name holds a hash of the zip's path, size and time, so that a changed zip is unpacked anew.
     A file gets its name once it is complete, and only files that are missing or of another size are
     unpacked: the rest after an interruption, or what the system has deleted since. Large files that
-    are neither photos nor tables stay packed; a line names them.
-
-    Raises:
-        Problem: the zip is corrupt, needs a password, is compressed in a way that Python does not
-            know, or names a file outside its folder; or the disk is full.
+    are neither photos nor tables stay packed; a line names them. Raises Problem: the zip is
+    corrupt, needs a password, is compressed in a way that Python does not know, or names a file
+    outside its folder; or the disk is full.
     """
     stat = archive.stat()
     key = hashlib.sha256(f"{archive.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode())
@@ -169,10 +167,8 @@ def list_files(root: Path) -> pd.DataFrame:
 def find_files(root: Path, scratch: Path, depth: int = 1) -> pd.DataFrame:
     """List the files below a folder or a zip as `list_files` does, and those in zips among them.
 
-    Zips are unpacked below `scratch`, and count as folders of their names without `.zip`.
-
-    Raises:
-        Problem: as `unpack` does.
+    Zips are unpacked below `scratch`, and count as folders of their names without `.zip`. Raises
+    Problem as `unpack` does.
     """
     folder = unpack(root, scratch) if root.is_file() else root
     found = list_files(folder)
@@ -257,10 +253,8 @@ def holds_tables(names: Sequence[str]) -> bool:
 def open_competition(folder: Path, scratch: Path) -> Path:
     """Return the folder of a competition's files: the given one, or what its only zip holds.
 
-    Kaggle's client downloads a competition as one zip, which may also be given itself.
-
-    Raises:
-        Problem: as `unpack` does.
+    Kaggle's client downloads a competition as one zip, which may also be given itself. Raises
+    Problem as `unpack` does.
     """
     for _ in range(DEEPEST):
         archive = str(folder) if folder.is_file() else only_zip(list_files(folder)["path"])
@@ -273,8 +267,7 @@ def open_competition(folder: Path, scratch: Path) -> Path:
 def read_table(folder: Path, name: str, scratch: Path) -> pd.DataFrame:
     """Read a CSV of a competition as text, out of a zip of its name where it is packed.
 
-    Raises:
-        Problem: it is missing or unreadable.
+    Raises Problem if it is missing or unreadable.
     """
     path = folder / name
     archive, inside = (None, "") if path.is_file() else archive_of(folder, name)
@@ -300,8 +293,7 @@ def find_photos(
     Returns:
         Columns name (below the place, with /) and path.
 
-    Raises:
-        Problem: there are none, or as `unpack` does.
+    Raises Problem if there are none, or as `unpack` does.
     """
     empty: Path | None = None
     zips = [place for place in places if place.lower().endswith(".zip")]

@@ -192,8 +192,7 @@ class LabelTable:
 def choose_table(draft: Draft, tests: set[str]) -> LabelTable | None:
     """Return the table that has the labels of photos other than `tests`, if any.
 
-    Raises:
-        Problem: a person has given a table or column that does not fit.
+    Raises Problem if a person has given a table or column that does not fit.
     """
     given = draft.given.get("train_csv")
     names = draft.tables if given is None else list(filter(None, [given]))
@@ -444,8 +443,7 @@ def training_photos(draft: Draft, tests: Sequence[str]) -> list[str]:
 def rows_of_photos(draft: Draft, trains: Sequence[str], tests: Sequence[str]) -> pd.DataFrame:
     """Return rows of photos whose folder or name is the label: Id, label and group.
 
-    Raises:
-        Problem: neither is.
+    Raises Problem if neither is.
     """
     place = common_folder(trains)
     names = [posixpath.relpath(name, place or ".") for name in trains]

@@ -71,10 +71,8 @@ def layout_of(
     """Return the block if it fits a competition's folder, or one that is proposed for the folder.
 
     `given` are fields of the block that a person has decided, as text. Zips are unpacked below
-    `scratch`.
-
-    Raises:
-        Problem: its files are not there, and the folder's own layout is not certain.
+    `scratch`. Raises Problem if its files are not there, and the folder's own layout is not
+    certain.
     """
     decided = layout.with_fields(given or {})
     if not (lacking := decided.missing(folder)):
@@ -102,8 +100,7 @@ def layout_of(
 def propose(source: Source) -> Proposal:
     """Return the block of a competition.
 
-    Raises:
-        Problem: it is unknown, or of a kind that is not supported.
+    Raises Problem if it is unknown, or of a kind that is not supported.
     """
     draft = Draft(source)
     _choose_sample(draft)

@@ -87,8 +87,7 @@ class Layout:
     def with_fields(self, given: Mapping[str, str]) -> "Layout":
         """Return it with fields that are given as text.
 
-        Raises:
-            Problem: it has no such field, or a value is wrong.
+        Raises Problem if it has no such field, or a value is wrong.
         """
         known = {one.name for one in dataclasses.fields(self)}
         for name in sorted(given.keys() - known):

@@ -295,8 +295,7 @@ def are_numbers(labels: Iterable[str]) -> bool:
 def ordered_classes(classes: Iterable[int | str], layout: Layout) -> list:
     """Return the classes in the order of the block, or else sorted by value.
 
-    Raises:
-        Problem: the order is not of these classes, or the metric needs one and they are words.
+    Raises Problem if the order is not of these classes, or the metric needs one and they are words.
     """
     by_name = {str(name): name for name in classes}
     if layout.order:

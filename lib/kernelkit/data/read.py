@@ -83,11 +83,8 @@ def read_competition(folder: str | Path, layout: Layout, scratch: str | Path) ->
     together. Names are compared exactly first, and then without case, folders, suffix and the
     spelling of numbers, as long as only one photo or class is meant. Nothing is decoded yet: see
     `check_photos`. Zips are unpacked below `scratch`, for the next run too; it must not be a folder
-    whose contents are kept as the output of a run.
-
-    Raises:
-        Problem: a file is missing or unreadable, photos have several labels, or nothing usable is
-            left.
+    whose contents are kept as the output of a run. Raises Problem if a file is missing or
+    unreadable, photos have several labels, or nothing usable is left.
     """
     folder, scratch = Path(folder).resolve(), Path(scratch).resolve()
     folder, layout = _unpacked(folder, layout, scratch)
@@ -138,8 +135,7 @@ def excluded_rows(rows: pd.DataFrame, part: str = "train") -> pd.DataFrame:
 def read_sample(folder: Path, layout: Layout, scratch: Path) -> pd.DataFrame:
     """Return the sample submission, without rows where there is none.
 
-    Raises:
-        Problem: it has not the columns that its form needs, or Ids are blank or repeated.
+    Raises Problem if it has not the columns that its form needs, or Ids are blank or repeated.
     """
     if not layout.sample_csv:
         return pd.DataFrame({"Id": [], "label": []}, dtype=object)
@@ -171,8 +167,7 @@ def read_tests(folder: Path, layout: Layout, scratch: Path) -> tuple[pd.DataFram
     Returns:
         The sample, and columns Id and path, "" where a row's photo is missing.
 
-    Raises:
-        Problem: the sample can't be read.
+    Raises Problem if the sample can't be read.
     """
     folder, layout = _unpacked(folder, layout, scratch)
     sample = read_sample(folder, layout, scratch)
@@ -384,8 +379,7 @@ def _column(table: pd.DataFrame, path: Path, name: str, in_sample: str, layout: 
 def one_hot(columns: pd.DataFrame, path: Path) -> pd.Series:
     """Return for each row the name of the column that holds 1, "" where none does.
 
-    Raises:
-        Problem: a value is neither 0 nor 1, or rows hold several ones.
+    Raises Problem if a value is neither 0 nor 1, or rows hold several ones.
     """
     text = columns.apply(lambda column: column.str.strip().str.casefold().replace(ONE_HOT_WORDS))
     values = text.apply(pd.to_numeric, errors="coerce")
@@ -413,9 +407,7 @@ def refuse_several(labels: Iterable[str], where: str, single: Iterable[str]) -> 
     So it is where each word of most such labels is itself a label of another row, or where few
     words make up many labels of different lengths. `sea lion` is one label beside `lion`, as long
     as `sea` is none. Where one of `single`, names of classes, has several words, none is refused.
-
-    Raises:
-        Problem: there are such labels.
+    Raises Problem if there are such labels.
     """
     known = set(labels) - {""}
     words = {

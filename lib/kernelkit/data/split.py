@@ -26,8 +26,7 @@ def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame
             where the groups are small; it is exceeded where a class is too small for it.
         seed: the same rows, fraction and seed give the same split.
 
-    Raises:
-        Problem: the photos can't be split so.
+    Raises Problem if the photos can't be split so.
     """
     if not 0 < fraction <= 0.5:
         raise Problem(
@@ -55,9 +54,7 @@ def split_into_folds(
     Every photo validates exactly once, but for those of the classes of `only_trained`. Folds are
     stratified by label, groups are kept whole, and every class is in every training part; a small
     class may be missing in a validation part. The same rows, number and seed give the same folds.
-
-    Raises:
-        Problem: the number is not 2 to MOST_FOLDS, or a class is too small for it.
+    Raises Problem if the number is not 2 to MOST_FOLDS, or a class is too small for it.
     """
     if not 2 <= number <= MOST_FOLDS:
         raise Problem(f"The number of folds is {number}: give a number from 2 to {MOST_FOLDS}.")

@@ -38,8 +38,7 @@ def fill(
 def check_form(sample: pd.DataFrame, layout: Layout, classes: Sequence) -> None:
     """Check before training that the classes fit the submission; print columns without a class.
 
-    Raises:
-        Problem: they don't.
+    Raises Problem if they don't.
     """
     if layout.submission == "probability":
         _positive_position(layout, classes)

@@ -113,8 +113,7 @@ def load_tables(
     Returns:
         The tables of each fold; of one split where `folds` is 1. They share the competition.
 
-    Raises:
-        Problem: a file is missing or unreadable, or too little is left.
+    Raises Problem if a file is missing or unreadable, or too little is left.
     """
     doing("reading the photos")
     folder = open_competition(folder, scratch)
@@ -149,10 +148,8 @@ def draw_limit(
     """Return the competition with at most `limit` training photos of each class.
 
     They are drawn with `seed` and keep their order; the test set stays whole. Photos whose Ids are
-    listed do not count: as many others are drawn as without them.
-
-    Raises:
-        Problem: the limit is below 1.
+    listed do not count: as many others are drawn as without them. Raises Problem if the limit is
+    below 1.
     """
     if limit < 1:
         raise Problem(f"limit is {limit}: give the most training photos of a class, 1 or more.")
@@ -214,9 +211,8 @@ def read_exclusion(file: Path, competition: Competition) -> Exclusion:
             photos. Of a run's excluded.csv only the rows of training photos count.
         competition: as `read_competition` returns it.
 
-    Raises:
-        Problem: the file or the column is missing, no Id is a training photo's, a mark is neither
-            yes nor no, no row is marked, or a class would lose all its photos.
+    Raises Problem if the file or the column is missing, no Id is a training photo's, a mark is
+    neither yes nor no, no row is marked, or a class would lose all its photos.
     """
     train, before = competition.train, competition.excluded
     known = [*competition.rows["Id"], *before.loc[before["set"] == "train", "Id"]]

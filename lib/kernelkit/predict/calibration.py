@@ -24,8 +24,7 @@ def temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
         probabilities: float [photos, classes], of photos that did not train.
         truth: int [photos], positions of the true classes.
 
-    Raises:
-        ValueError: the lengths differ, there are no photos, or a probability is not finite.
+    Raises ValueError if the lengths differ, there are no photos, or a probability is not finite.
     """
 
     def cost(logarithm: float) -> float:
@@ -44,8 +43,7 @@ def apply_temperature(probabilities: np.ndarray, T: float) -> np.ndarray:
         probabilities: float [photos, classes].
         T: 1 changes nothing.
 
-    Raises:
-        ValueError: T is not above 0.
+    Raises ValueError if T is not above 0.
     """
     if not T > 0:
         raise ValueError(f"the temperature is {T}, not above 0")
@@ -65,8 +63,7 @@ def reliability(probabilities: np.ndarray, truth: np.ndarray, bins: int) -> pd.D
         truth: int [photos], positions of the true classes.
         bins: 1 or more.
 
-    Raises:
-        ValueError: the lengths differ.
+    Raises ValueError if the lengths differ.
     """
     confidence = np.asarray(probabilities, "float64").max(1)
     rows = pd.DataFrame({"confidence": confidence, "accuracy": probabilities.argmax(1) == truth})

@@ -171,9 +171,8 @@ def blend(
         seed: of the bags and the folds; the same arguments give the same blend.
         metric: the competition's.
 
-    Raises:
-        Problem: there is no member or no photo, or a member's probabilities are of another shape or
-            not finite.
+    Raises Problem if there is no member or no photo, or a member's probabilities are of another
+    shape or not finite.
     """
     _check_members(members, truth)
     members = dict(sorted(members.items()))

@@ -31,8 +31,7 @@ class MemberStore:
         state: the run's: its fingerprint decides which members count, and where it is not resumed,
             the files of those in `folder` are another run's and are removed.
 
-    Raises:
-        Problem: a member's file can't be read.
+    Raises Problem if a member's file can't be read.
     """
 
     def __init__(self, folder: Path, inputs: Path, folds: "list[PhotoTables]", state: "State"):
@@ -66,8 +65,7 @@ class MemberStore:
     def add(self, name: str, settings: Mapping, fold: Fold, cut: bool = False) -> None:
         """Keep the predictions of a network, finished or cut short by time, on disk too.
 
-        Raises:
-            OSError: the file can't be written.
+        Raises OSError if the file can't be written.
         """
         if name not in self.by_name:
             made = Member(name, as_json(settings), self.fingerprint, self.classes, self.test_ids)

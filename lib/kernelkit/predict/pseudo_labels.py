@@ -40,8 +40,7 @@ def with_pseudo_labels(
         views: the network predicts the test photos in the first two.
         others: other networks' probabilities of the test photos, each float [photos, classes].
 
-    Raises:
-        OSError: the file of the choice can't be written or read.
+    Raises OSError if the file of the choice can't be written or read.
     """
     if not stage.pseudo:
         return tables

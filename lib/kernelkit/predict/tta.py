@@ -46,8 +46,7 @@ def predict(
             weights.
         augment: returns the training's augmentation for settings.
 
-    Raises:
-        Problem: a probability is not a number.
+    Raises Problem if a probability is not a number.
     """
     doing("predicting")
     networks = {1.0: network}
@@ -123,8 +122,7 @@ def choose_prediction(
         views: in order; the first is the plain one.
         passes: as `predict_views` returns them.
 
-    Raises:
-        Problem: a probability is not a number.
+    Raises Problem if a probability is not a number.
     """
     if not all(np.isfinite(array).all() for arrays in passes for array in arrays):
         raise Problem("The network predicts NaN, so there is no submission: try lower rates.")
@@ -178,9 +176,8 @@ def choose_views(
         truth: int [photos], positions of the true classes.
         metric: the competition's.
 
-    Raises:
-        ValueError: there are no views or no photos, the lengths differ, or a probability is not
-            finite.
+    Raises ValueError if there are no views or no photos, the lengths differ, or a probability is
+    not finite.
     """
     if not len(passes):
         raise ValueError("there is no view to choose from")

@@ -64,8 +64,7 @@ def find_model(inputs: Path, name: str) -> Path:
         inputs: below which datasets, models and outputs are mounted.
         name: of the dataset, model or kernel that holds it, or the path of its folder.
 
-    Raises:
-        Problem: there is none, or more than one.
+    Raises Problem if there is none, or more than one.
     """
     if (Path(name) / MODEL_FILE).is_file():
         return Path(name)
@@ -109,9 +108,8 @@ def predict_competition(
         build: as in `LoadedNetwork`.
         augment: as in `LoadedNetwork`.
 
-    Raises:
-        Problem: something is wrong with the data or the run. In the run that is scored, what the
-            file holds by then stands.
+    Raises Problem: something is wrong with the data or the run. In the run that is scored, what the
+    file holds by then stands.
     """
     data = data or find_mounted(inputs, layout.slug, layout.tables)
     refuse_inference_server(data)
@@ -170,8 +168,7 @@ def as_many(
 def refuse_inference_server(data: Path) -> None:
     """Refuse competitions that ask for a server of predictions.
 
-    Raises:
-        Problem: this is one.
+    Raises Problem if this is one.
     """
     if (data / "kaggle_evaluation").is_dir():
         raise Problem(

@@ -70,8 +70,7 @@ styled = matplotlib.rc_context(STYLE)
 def write_png(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG, atomically.
 
-    Raises:
-        OSError: it can't be written.
+    Raises OSError if it can't be written.
     """
     write_atomically(path, lambda beside: figure.savefig(beside, format="png", dpi=DPI))
 

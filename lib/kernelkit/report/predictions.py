@@ -115,8 +115,7 @@ def submission_of(
         probabilities: float [photos without a reason, classes].
         model: the manifest of the run.
 
-    Raises:
-        Problem: the sample can't be read, or does not fit the classes.
+    Raises Problem if the sample can't be read, or does not fit the classes.
     """
     table, layout = read_csv(sample), Layout(**as_tuples(model.layout))
     readable = photos.loc[photos["reason"] == "", "file"]

@@ -67,8 +67,7 @@ def write_results(
         seconds: of this session so far.
         augment: returns the training's augmentation for settings.
 
-    Raises:
-        OSError: a file that counts can't be written.
+    Raises OSError if a file that counts can't be written.
     """
     doing("writing the results")
     print(result.sentence(), flush=True)

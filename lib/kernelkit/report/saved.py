@@ -69,8 +69,7 @@ class Run:
 def read_run(folder: Path) -> Run:
     """Read what a run has saved in its output folder.
 
-    Raises:
-        Problem: there is nothing of a run, or a file is damaged.
+    Raises Problem if there is nothing of a run, or a file is damaged.
     """
     state = read_json(folder / "state" / "state.json")
     under_way = state and not state.get("ended")

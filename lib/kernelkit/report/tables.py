@@ -17,8 +17,7 @@ FOLDER = "report"  # beside report.html
 def write_lists(run: Run) -> None:
     """Write the lists of a run into the folder report/, whole.
 
-    Raises:
-        OSError: a file can't be written.
+    Raises OSError if a file can't be written.
     """
     copies, folder = conflicts(run.photos).drop(columns=["set"]), run.folder / FOLDER
     lists = {"duplicates": with_marks(copies, folder / "duplicates.csv")}

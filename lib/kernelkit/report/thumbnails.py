@@ -72,8 +72,7 @@ class Thumbnails:
     def save(self) -> None:
         """Write the thumbnails into the zip.
 
-        Raises:
-            OSError: it can't be written.
+        Raises OSError if it can't be written.
         """
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w") as stored:

@@ -161,8 +161,7 @@ def coded(text: str):
 def template(name: str):
     """Return a template of this package.
 
-    Raises:
-        Problem: Jinja2 is not installed.
+    Raises Problem if Jinja2 is not installed.
     """
     try:
         import jinja2
