@@ -26,18 +26,13 @@ def make_iterator(
     transform: Callable | None = None,
     shuffle: bool = False,
 ):
-    """Return an iterator over the photos of one of `tables`.
+    """Return an iterator over the photos of one of `tables`, with or without its column of labels.
 
     Its batches are (uint8 [n, h, w, 3] in 0..255, float32 one-hot [n, classes]), the columns in the
-    order of the competition's classes. A table without labels gives the photos alone.
-
-    Args:
-        config: has image_size, batch_size, interpolation, fuse, cache, workers and seed.
-        tables: the photos of the run.
-        table: one of theirs, with or without its column of labels.
-        transform: the augmentation, an albumentations Compose for photos of that size; or None.
-        shuffle: whether the order is drawn anew in each epoch, and only whole batches are made:
-            over the one or two photos of a last batch, BatchNorm's statistics are worthless.
+    order of the competition's classes; without labels the photos alone. `config` has image_size,
+    batch_size, interpolation, fuse, cache, workers and seed; `transform` is an albumentations
+    Compose. With `shuffle` the order is drawn anew in each epoch, and only whole batches are made:
+    over the one or two photos of a last batch, BatchNorm's statistics are worthless.
     """
     labelled = "label" in table
     if labelled:
@@ -96,14 +91,9 @@ def keep_decoded(
 ) -> list[PhotoTables]:
     """Return the tables of all folds so that each photo is decoded once for all that a run needs.
 
-    It is kept at the largest size that any stage or view needs: in memory, or where its budget is
-    spent in files of `scratch` that end with the process. All other sizes are made from that.
-
-    Args:
-        folds: of the run.
-        members: their configs: image_size, stages with a scale, and those of `views_of`.
-        views: of test-time augmentation, of which each member predicts in its first ones.
-        scratch: a folder on the session's disk.
+    It is kept at the largest size that any stage of the members, or any view in which they predict,
+    needs: in memory, or where its budget is spent in files of `scratch` that end with the process.
+    All other sizes are made from that.
     """
     sizes = [
         at_scale(at_scale(member, stage.scale), view.scale).image_size

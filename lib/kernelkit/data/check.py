@@ -50,16 +50,8 @@ def check_photos(competition: Competition, workers: int | None = None) -> Compet
     path "". Both are listed in `excluded` with the reason. A truncated photo does not train, but it
     is predicted from what is there. Lines are printed of these, of sets that are nearly black, and
     of test photos that are nearly the same as training photos, whose labels are likely to be known.
-
-    Args:
-        competition: as `read_competition` returns it; it is not changed.
-        workers: the number of threads; None for one per CPU.
-
-    Returns:
-        The competition without the unusable photos; group and near of `train` are set, and near of
-        `test`.
-
-    Raises Problem if no training photo or no test photo is usable.
+    Group and near of `train` are set, and near of `test`. Raises Problem if no training photo or no
+    test photo is usable.
     """
     rows, test = competition.rows.copy(), competition.test.assign(reason="")
     used, tested = rows.index[rows["reason"] == ""], test.index[test["path"] != ""]
@@ -166,13 +158,10 @@ def examine(path: str, test: bool = False) -> Examined:
 
 
 def _read_small(path: str) -> np.ndarray:
-    """Decode a photo in grey, its shorter side reduced to THUMBNAIL pixels or a little more.
+    """Decode a photo in grey, uint8 [height, width], its shorter side about THUMBNAIL pixels.
 
     A large JPEG is reduced while it is decoded: every byte is still read, in a fraction of the
-    time. All else is decoded by the library in full.
-
-    Returns:
-        uint8 [height, width].
+    time.
     """
     small = read_reduced(path, THUMBNAIL)
     if small is None:

@@ -17,14 +17,11 @@ CHUNK = 32  # photos compared with all others at a time: their distances fit a p
 
 
 def perceptual_hashes(grey: Image.Image) -> np.ndarray:
-    """Hash a grey photo and its crops.
+    """Return hashes of a grey photo and two crops, uint64 [3, 4]: the signs of 256 frequencies.
 
     The hash is pHash (Zauner, "Implementation and Benchmarking of Perceptual Image Hash Functions",
     2010) with 16 x 16 in place of 8 x 8 coefficients. The bit of the mean is always 0, because its
     sign carries no information; so no two hashes differ in more than 255 bits, which fit in uint8.
-
-    Returns:
-        uint64 [3, 4]: for the whole photo and two crops, the signs of 256 low frequencies.
     """
     width, height = grey.size
     side = (THUMBNAIL, THUMBNAIL)
@@ -41,13 +38,9 @@ def near_duplicate_groups(hashes: np.ndarray) -> np.ndarray:
 
     Two photos are near-identical where the hash of one differs in at most THRESHOLD bits from that
     of the other or of one of its crops, because photos that are published again are often cropped a
-    little. A group holds all photos that a chain of such pairs connects.
-
-    Hash, crops and threshold were chosen on real photos with `tests/benchmarks/near_duplicates.py`,
-    which gives the figures: about six false pairs are expected among 15,561 photos.
-
-    Args:
-        hashes: uint64 [photos, crops, words], the whole photo first.
+    little. A group holds all photos that a chain of such pairs connects. `hashes` are uint64
+    [photos, crops, words], the whole photo first. All was chosen on real photos with
+    `tests/benchmarks/near_duplicates.py`: about six false pairs are expected among 15,561 photos.
     """
     return _components(*_near_pairs(hashes[:, 0], hashes), len(hashes))
 
@@ -55,9 +48,7 @@ def near_duplicate_groups(hashes: np.ndarray) -> np.ndarray:
 def copies(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the position of the first near-identical one of others, or -1: int [photos].
 
-    Args:
-        hashes: uint64 [photos, crops, words], the whole photo first.
-        others: those of other photos, uint64 [others, crops, words].
+    Both are uint64 [photos, crops, words], the whole photo first.
     """
     found = np.full(len(hashes), -1)
     rows, columns = _near_pairs(hashes[:, 0], others)
@@ -69,9 +60,7 @@ def copies(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
 def join_groups(near: np.ndarray, given: np.ndarray) -> np.ndarray:
     """Return the number of each photo's group, joined by the groups that a table names.
 
-    Args:
-        near: the number of its group of near-identical photos, int [photos].
-        given: the name of its group in the table, str [photos]; "" where it has none.
+    `near` is int [photos]; `given` is str [photos], "" where the table names none.
     """
     photos, named = np.arange(len(near)), given != ""
     names = pd.factorize(given)[0] + near.max(initial=-1) + 1

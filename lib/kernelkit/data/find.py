@@ -23,7 +23,7 @@ from kernelkit.core.tables import read_csv
 from kernelkit.data.layout import archive_of
 
 LARGEST_OTHER = 300_000_000  # bytes of unpacked files that are neither photos nor tables
-UTF8_NAME, ENCRYPTED = 0x800, 0x1  # flags of a zip's member
+UTF8_NAME = 0x800  # flag of a zip's member
 STEM = 50  # letters of a zip's name that the name of its folder begins with
 DEEPEST = 3  # levels of zips within zips
 IDS_FILE = ".photo-ids.json"  # in a folder of unpacked photos: the Ids by the files' names
@@ -62,8 +62,9 @@ def unpack(archive: Path, scratch: Path) -> Path:
         raise Problem(f"{archive} is corrupt ({error}): download it again.") from None
     except (RuntimeError, NotImplementedError) as error:  # a password, unknown compression
         raise Problem(
-            f"Python can't unpack {archive} ({_obstacle(archive, error)}): unpack it with another "
-            "program, such as 7-Zip, into the folder of the competition's files, and delete it."
+            f"{archive} needs a password, or is compressed in a way that Python does not know "
+            f"({error}): unpack it with another program, such as 7-Zip, into the folder of the "
+            "competition's files, and delete it."
         ) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -134,16 +135,6 @@ def _unpack_members(
 
     title = f"Unpacking {Path(bundle.filename).name}"
     thread_map(unpack_member, members, tqdm_class=tqdm, desc=title, unit=" files")
-
-
-def _obstacle(archive: Path, error: Exception) -> str:
-    with zipfile.ZipFile(archive) as bundle:
-        members = bundle.infolist()
-    if any(member.flag_bits & ENCRYPTED for member in members):
-        return "it needs a password"
-    kinds = {member.compress_type for member in members}
-    names = sorted(zipfile.compressor_names.get(kind, f"method {kind}") for kind in kinds)
-    return f"its compression is {', '.join(names)}; {error}"
 
 
 # ---------------------------------------------------------------------------------- listing
@@ -284,16 +275,12 @@ def read_table(folder: Path, name: str, scratch: Path) -> pd.DataFrame:
 def find_photos(
     folder: Path, places: Sequence[str], scratch: Path, without: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """List the photos of the training or test set in the first place that holds any.
+    """List the photos of a set in the first place that holds any: columns name (below it) and path.
 
     A place is a folder; or a zip, in place of which a folder of its name counts first, into which
     some programs unpack it; or a folder in a zip (`imgs/train` in imgs.zip). Photos in the places
-    `without` are not listed, as far as these lie in another.
-
-    Returns:
-        Columns name (below the place, with /) and path.
-
-    Raises Problem if there are none, or as `unpack` does.
+    `without` are not listed, as far as these lie in another. Raises Problem if there are none, or
+    as `unpack` does.
     """
     empty: Path | None = None
     zips = [place for place in places if place.lower().endswith(".zip")]

@@ -70,9 +70,8 @@ def layout_of(
 ) -> Layout:
     """Return the block if it fits a competition's folder, or one that is proposed for the folder.
 
-    `given` are fields of the block that a person has decided, as text. Zips are unpacked below
-    `scratch`. Raises Problem if its files are not there, and the folder's own layout is not
-    certain.
+    `given` are fields of the block that a person has decided. Zips are unpacked below `scratch`.
+    Raises Problem if its files are not there, and the folder's own layout is not certain.
     """
     decided = layout.with_fields(given or {})
     if not (lacking := decided.missing(folder)):

@@ -52,15 +52,12 @@ class PhotoIndex:
         self.spellings = Spellings(self.names, FILE_KEYS)
 
     def match(self, ids: pd.Series, labels: pd.Series | None = None) -> pd.DataFrame:
-        """Find the photos of Ids.
+        """Return of each Id its photo's path and folder, "" where no one photo is meant, and near.
 
         Of several photos with the same Id, the one whose folders the Id names is taken, and then
         the one in the class folder of the row's label. Where two Ids are near the same photo, it
-        belongs to the one that is spelt as the photo is.
-
-        Returns:
-            Columns path and folder, "" where no one photo is meant, and near: the names of photos
-            that may be meant, as a clause of a reason, or "".
+        belongs to the one that is spelt as the photo is. `near` names photos that may be meant, as
+        a clause of a reason.
         """
         labels = pd.Series("", ids.index) if labels is None else labels
         found = [self._find(Id, label) for Id, label in zip(ids, labels, strict=True)]

@@ -13,18 +13,12 @@ FAR = 3.5  # modified z-score of an outlier, after Iglewicz and Hoaglin (1993)
 
 
 def find_outliers(Ids: Sequence[str], features: np.ndarray) -> list[tuple[str, float]]:
-    """Return the photos that lie far from all others, the farthest first.
+    """Return Id and distance of the photos that lie far from all others, the farthest first.
 
     A photo's distance is that to its fifth nearest neighbour, between the first 64 principal
-    components of the features at unit length. Far is more than 3.5 standard deviations above the
-    median, the deviation estimated from the median of absolute deviations.
-
-    Args:
-        Ids: of the photos.
-        features: float32 [photos, features], of the frozen backbone.
-
-    Returns:
-        Id and distance of each; none where there are ten photos or fewer.
+    components of the features (float32 [photos, features]) at unit length. Far is more than 3.5
+    standard deviations above the median, the deviation estimated from the median of absolute
+    deviations. Among ten photos or fewer there are none.
     """
     if len(features) <= 2 * NEIGHBOURS:
         return []

@@ -162,12 +162,9 @@ def read_sample(folder: Path, layout: Layout, scratch: Path) -> pd.DataFrame:
 
 
 def read_tests(folder: Path, layout: Layout, scratch: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the sample submission and the photos of its rows, without labelled photos.
+    """Return the sample submission, and Id and path of its rows' photos, "" where one is missing.
 
-    Returns:
-        The sample, and columns Id and path, "" where a row's photo is missing.
-
-    Raises Problem if the sample can't be read.
+    Nothing of the training set is read. Raises Problem if the sample can't be read.
     """
     folder, layout = _unpacked(folder, layout, scratch)
     sample = read_sample(folder, layout, scratch)

@@ -18,15 +18,10 @@ def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame
     """Split photos into training and validation, stratified by label, groups kept whole.
 
     The photos are divided into folds, of which some are held out. Both parts keep the order of rows
-    and have every class; only the classes of `only_trained` are not validated.
-
-    Args:
-        train: columns label and group, as `Competition.train` has them.
-        fraction: that of the validation photos, above 0 and up to 0.5. It is met to within 0.015
-            where the groups are small; it is exceeded where a class is too small for it.
-        seed: the same rows, fraction and seed give the same split.
-
-    Raises Problem if the photos can't be split so.
+    and have every class; only the classes of `only_trained` are not validated. The `fraction` of
+    the validation photos, up to 0.5, is met to within 0.015 where the groups are small; it is
+    exceeded where a class is too small for it. The same arguments give the same split. Raises
+    Problem if the photos can't be split so.
     """
     if not 0 < fraction <= 0.5:
         raise Problem(
@@ -112,17 +107,11 @@ def _fold_counts(fraction: float, smallest: int) -> list[tuple[int, int]]:
 
 
 def group_folds(labels: np.ndarray, groups: np.ndarray, number: int, seed: int) -> list[np.ndarray]:
-    """Return the positions of each fold's photos: stratified by label, groups kept whole.
+    """Return the positions of each fold's photos: stratified by label (int), groups kept whole.
 
     None are returned where no label has as many photos, or where there are fewer groups, than
     folds. The groups are renumbered at random in place of the splitter's own shuffle, which mixes
     up which group has which labels (scikit-learn's pull request 32540) and so does not stratify.
-
-    Args:
-        labels: int [photos], from 0.
-        groups: [photos], of any type.
-        number: of folds.
-        seed: the same arguments give the same folds.
     """
     groups = pd.factorize(groups)[0]
     groups = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]

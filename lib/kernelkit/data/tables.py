@@ -74,10 +74,8 @@ class PhotoTables:
     def with_prior(self, probabilities: np.ndarray) -> np.ndarray:
         """Return a row for every Id of the sample submission, float32 [Ids, classes].
 
-        Photos that can't be read get the classes' fractions among the training photos.
-
-        Args:
-            probabilities: float [readable test photos, classes].
+        `probabilities` are those of the readable photos; others get the classes' fractions in
+        training.
         """
         unreadable = (self.competition.test.path == "").to_numpy()
         if count := unreadable.sum():
@@ -101,19 +99,12 @@ def load_tables(
     config,
     given: Mapping[str, str] | None = None,
 ) -> list[PhotoTables]:
-    """Read, check and split a competition, and print what was found.
+    """Read, check and split a competition, print what was found, and return its folds' tables.
 
-    Args:
-        folder: the competition's folder.
-        layout: its block; where the folder is another competition's, one is proposed for it.
-        scratch: where zips are unpacked.
-        config: has limit, exclude, folds, validation_share, seed, workers and most_excluded.
-        given: fields of the block that a person has decided, as text.
-
-    Returns:
-        The tables of each fold; of one split where `folds` is 1. They share the competition.
-
-    Raises Problem if a file is missing or unreadable, or too little is left.
+    Where the folder is another competition's than that of `layout`, one is proposed for it, with
+    the fields `given` that a person has decided. `config` has limit, exclude, folds (1 is a single
+    split), validation_share, seed, workers and most_excluded. Raises Problem if a file is missing
+    or unreadable, or too little is left.
     """
     doing("reading the photos")
     folder = open_competition(folder, scratch)
@@ -197,19 +188,14 @@ class Exclusion:
 
 
 def read_exclusion(file: Path, competition: Competition) -> Exclusion:
-    """Read a list of training photos to leave out.
+    """Read a list of training photos to leave out; print which Ids are no training photo's.
 
-    Where it has a column leave_out, the rows count in which a person wrote yes. A list without that
-    column is taken whole, but nobody vouches for its rows: these photos stay in the validation, so
-    that a network's own mistakes can't leave it and the score stays comparable.
-
-    A line is printed of listed Ids that are no training photo's.
-
-    Args:
-        file: a CSV with a column of the Ids, which is named Id or as in the competition, or is the
-            only one, with or without a header; of several, the one with the most Ids of training
-            photos. Of a run's excluded.csv only the rows of training photos count.
-        competition: as `read_competition` returns it.
+    The column of Ids is named Id or as in the competition, or is the only one, with or without a
+    header; of several, the one with the most Ids of training photos counts. Of a run's excluded.csv
+    only the rows of training photos do. Where there is a column leave_out, the rows count in which
+    a person wrote yes. A list without that column is taken whole, but nobody vouches for its rows:
+    these photos stay in the validation, so that a network's own mistakes can't leave it and the
+    score stays comparable.
 
     Raises Problem if the file or the column is missing, no Id is a training photo's, a mark is
     neither yes nor no, no row is marked, or a class would lose all its photos.
