@@ -12,7 +12,7 @@ from ImageDataAugmentor.files import is_clutter, is_photo
 from kernelkit.core.problem import Problem
 from kernelkit.data.check import check_photos
 from kernelkit.data.find import find_files, list_files, open_competition
-from kernelkit.data.infer_labels import names_pattern
+from kernelkit.data.infer_folders import names_pattern
 from kernelkit.data.infer_layout import layout_of, source_of
 from kernelkit.data.names import may_be_unlabelled, role_of
 from kernelkit.data.read import read_competition

@@ -13,8 +13,9 @@ from kernelkit.core.tables import read_csv
 from kernelkit.data.check import check_photos
 from kernelkit.data.duplicates import conflicting_labels
 from kernelkit.data.infer_layout import layout_of, propose, source_of
+from kernelkit.data.labels import labels_by, one_hot, refuse_several
 from kernelkit.data.layout import Layout, literal
-from kernelkit.data.read import labels_by, one_hot, read_competition, refuse_several
+from kernelkit.data.read import read_competition
 from kernelkit.data.split import split
 from real_layouts import ALL
 from tiny_competition import HOME, write_competition, write_photo

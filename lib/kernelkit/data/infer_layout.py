@@ -16,25 +16,15 @@ import pandas as pd
 from kernelkit.core.metrics import METRICS, metric_named, usual_metric
 from kernelkit.core.problem import Problem, first_names
 from kernelkit.data.find import find_files, is_photo_file, list_files, read_table
-from kernelkit.data.infer_labels import (
-    Draft,
-    LabelColumn,
-    Source,
-    choose_table,
-    counted,
-    inside,
-    label_column,
-    rows_of_photos,
-    rows_of_table,
-    training_photos,
-    without_zip,
-)
+from kernelkit.data.infer_draft import Draft, Source, counted, inside, without_zip
+from kernelkit.data.infer_folders import rows_of_photos, training_photos
+from kernelkit.data.infer_table import LabelColumn, choose_table, label_column, rows_of_table
+from kernelkit.data.labels import are_numbers
 from kernelkit.data.layout import Layout
 from kernelkit.data.names import (
     LABEL_KEYS,
     ROLES,
     Spellings,
-    are_numbers,
     common_folder,
     number_of,
     role_of,

@@ -1,21 +1,14 @@
 """Recognise the names of files, folders, columns and classes, however they are spelt."""
 
 import functools
-import math
 import os
 import posixpath
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
-from difflib import get_close_matches
 from operator import eq
 
-import pandas as pd
-
 from ImageDataAugmentor.files import SUFFIXES
-from kernelkit.core.metrics import metric_named
-from kernelkit.core.problem import Problem, first_names
-from kernelkit.data.layout import Layout
 
 SUFFIX = re.compile(rf"\.(?:{'|'.join(SUFFIXES)})$", re.I)  # which Ids may lack
 WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}")  # as it is usually written
@@ -183,159 +176,3 @@ def _roles_of_siblings(folders: Iterable[str]) -> dict[str, str]:
         if {"train", "test"} <= set(found.values()):
             roles |= found
     return roles
-
-
-# --------------------------------------------------------------------------------- classes
-
-# What programs write where a value is missing.
-MISSING = {"", "nan", "null", "n/a", "#n/a", "<na>"}
-MISSING_AMONG_NUMBERS = MISSING | {"na", "none", "?", "-"}
-MONTH = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
-MONTH += "|янв|фев|мар|апр|май|мая|июн|июл|авг|сен|окт|ноя|дек"
-# What spreadsheets make of 1-2, 3/4, MAR5 or 1E5.
-DATE = re.compile(
-    rf"\d{{1,2}}[-. ]({MONTH})\.?([-. ]\d{{2,4}})?|({MONTH})[-. ]\d{{1,4}}"
-    r"|\d{1,2}[/.]\d{1,2}[/.]\d{2,4}|\d{4}-\d\d-\d\d( 00:00:00)?|\d([.,]\d+)?E\+\d+",
-    re.I,
-)
-
-
-def missing(labels: Iterable[str], known: set[str]) -> set[str]:
-    """Return the labels that mean none: blanks and words such as NaN that are no known classes.
-
-    None is a label among other words.
-    """
-    labels = set(labels)
-    rest = {label for label in labels if label.casefold() not in MISSING_AMONG_NUMBERS}
-    numbers = rest and all(number_of(label) is not None for label in rest)
-    words = MISSING_AMONG_NUMBERS if numbers else MISSING
-    return {la for la in labels if la.casefold() in words and (not la or la not in known)}
-
-
-def class_names(
-    labels: Iterable[str], folders: set[str], sample: Iterable[str]
-) -> dict[str, int | str]:
-    """Return the class of each label of a table, without those that mean none.
-
-    Labels that are all whole numbers are classes of that value, however they are spelt. Where the
-    sample submission spells them in another way (8 for 08, or 08 for 8), they are spelt so; the
-    usual spelling (8) is an int. Two spellings of one number are two classes only where there is a
-    class folder for each. The labels of the sample submission may be anything.
-    """
-    labels, sample = set(labels), set(sample)
-    values = {label: number_of(label) for label in labels}
-    numbers = set(values.values())
-    apart = [number_of(folder) for folder in folders if number_of(folder) in numbers]
-    if None in numbers or len(set(apart)) < len(apart):
-        return {label: label for label in labels}
-    other = {text: value for text in sample - labels if (value := number_of(text)) in numbers}
-    width = max(map(len, other), default=0)
-    for spell in (int, lambda value: f"{value:0{width}d}"):
-        if other and all(str(spell(value)) == text for text, value in other.items()):
-            return {label: spell(value) for label, value in values.items()}
-    usual = [label for label in labels if WHOLE_NUMBER.fullmatch(label)]
-    as_int = not usual and any(map(WHOLE_NUMBER.fullmatch, sample))
-    if len(usual) == len(labels) or len(numbers) < len(labels) or as_int:
-        return dict(values)
-    return {label: label for label in labels}
-
-
-def spelling_notes(labels: pd.Series, where: str) -> list[str]:
-    """Return a line for each kind of labels that are probably not spelt as they were meant.
-
-    `labels` are those of the rows that train; they can be corrected in `where`.
-    """
-    counts, lines = labels.value_counts(), []
-    numbers = {label: number_of(label) for label in counts.index}
-    if None not in numbers.values():
-        if named := _alike(counts, numbers):
-            lines.append(f"Spellings of one number count as one class: {named}")
-    elif named := _alike(counts, {label: _visible(label) for label in counts.index}):
-        lines.append(
-            "Labels that differ only in case, blanks or invisible characters are separate classes: "
-            f"{named}. If they mean the same, give them one spelling in {where}."
-        )
-    dates = counts[[bool(DATE.fullmatch(label)) for label in counts.index]]
-    if len(dates):
-        lines.append(
-            "Labels that a spreadsheet may have changed into dates or powers: "
-            f"{first_names(map(_with_count, dates.index, dates))}. If they were other names, give "
-            f"them one spelling in {where}."
-        )
-    return lines
-
-
-def _visible(label: str) -> str:
-    """Return a label without case, kinds of blanks, and invisible characters."""
-    text = unicodedata.normalize("NFKC", label)
-    seen = "".join(letter for letter in text if unicodedata.category(letter) != "Cf")
-    return " ".join(seen.split()).casefold()
-
-
-def _alike(counts: pd.Series, keys: dict[str, object]) -> str:
-    """Return the labels that have the same key, with the number of their rows; "" for none."""
-    of_key = pd.Series(keys, dtype=object)
-    groups = [counts[same.index] for _, same in of_key.groupby(of_key) if len(same) > 1]
-    return first_names(" and ".join(map(_with_count, each.index, each)) for each in groups)
-
-
-def _with_count(label: str, rows: int) -> str:
-    plain = unicodedata.normalize("NFKC", label) == label  # else invisible letters are escaped
-    return f"{label!r} ({rows} rows)" if plain else f"{label!a} ({rows} rows)"
-
-
-def are_numbers(labels: Iterable[str]) -> bool:
-    """Tell whether labels are all finite numbers, which gives them an order."""
-    try:
-        return all(math.isfinite(float(label)) for label in labels)
-    except ValueError:
-        return False
-
-
-def ordered_classes(classes: Iterable[int | str], layout: Layout) -> list:
-    """Return the classes in the order of the block, or else sorted by value.
-
-    Raises Problem if the order is not of these classes, or the metric needs one and they are words.
-    """
-    by_name = {str(name): name for name in classes}
-    if layout.order:
-        if differing := sorted(by_name.keys() ^ set(layout.order)):
-            raise Problem(
-                f"COMPETITION's order {layout.order} is not of the {len(by_name)} classes: it "
-                f"differs in {', '.join(differing)}."
-            )
-        return [by_name[name] for name in dict.fromkeys(layout.order)]
-    if not metric_named(layout.metric).ordinal:
-        return sorted(by_name.values())
-    if not are_numbers(by_name):
-        raise Problem(
-            f"COMPETITION has the metric {layout.metric}, for which the order of the classes "
-            f"counts, but they are words ({', '.join(sorted(by_name)[:9])}): give order, a tuple "
-            "of all classes from the least to the greatest."
-        )
-    return [by_name[name] for name in sorted(by_name, key=float)]
-
-
-def folder_labels(folders: Iterable[str], labels: Iterable[str]) -> dict[str, str]:
-    """Return the label of each class folder, without the folders that are of none.
-
-    A folder 01 is of the label 1 where no label is spelt 01, and no other folder is of that label.
-    """
-    known, names = Spellings(sorted(set(labels)), LABEL_KEYS), sorted(set(folders))
-    of_folder = {name: label for name in names if (label := known.only(name)) is not None}
-    exact, claimed = set(of_folder.values()) & set(names), list(of_folder.values())
-    return {
-        name: label
-        for name, label in of_folder.items()
-        if name == label or (label not in exact and claimed.count(label) == 1)
-    }
-
-
-def near_folders(labels: Iterable[str], folders: set[str]) -> dict[str, str]:
-    """Return for each label without a folder the clause that names folders of nearly its name."""
-    known, near = Spellings(sorted(folders), LABEL_KEYS), {}
-    for label in labels:
-        found = [known.names[position] for position in known.find(label)[0]]
-        found = found or get_close_matches(label, known.names)
-        near[label] = f"; it may be {' or '.join(map(printable, found))}" if found else ""
-    return near

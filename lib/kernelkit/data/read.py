@@ -1,15 +1,26 @@
 """Read a competition's folder into tables, in which every row is matched with its photo."""
 
-import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from kernelkit.core.problem import Problem, first_names
+from kernelkit.core.problem import Problem
 from kernelkit.data.find import find_photos, read_table
+from kernelkit.data.labels import (
+    class_names,
+    folder_labels,
+    known_names,
+    labels_by,
+    missing,
+    near_folders,
+    one_hot,
+    ordered_classes,
+    refuse_several,
+    sample_labels,
+    spelling_notes,
+)
 from kernelkit.data.layout import Layout
 from kernelkit.data.match import PhotoIndex, folders_of, is_predicted, real_paths, with_labels
 from kernelkit.data.names import (
@@ -18,22 +29,13 @@ from kernelkit.data.names import (
     SUFFIX,
     WHOLE_NUMBER,
     Spellings,
-    class_names,
-    folded,
-    folder_labels,
-    missing,
-    near_folders,
     number_of,
-    ordered_classes,
     printable,
     role_of,
-    spelling_notes,
 )
 from kernelkit.data.submission import check_form, fill
 
 EXCLUDED_COLUMNS = ["Id", "set", "label", "path", "reason"]
-ONE_HOT_WORDS = {"true": "1", "false": "0", "": "0"}
-BETWEEN_LABELS = r"[\s,|;]"  # what separates several labels in one text
 
 
 @dataclass
@@ -210,20 +212,6 @@ def _read_test(
     return sample, test, photos[photos["path"].isin(test["path"])], excluded
 
 
-def sample_labels(sample: pd.DataFrame | None) -> set[str]:
-    """Return what a sample submission has as labels: its columns, or its values but for blanks."""
-    if sample is None or sample.shape[1] < 2:
-        return set()
-    names = sample.columns[1:] if sample.shape[1] > 2 else sample.iloc[:, 1]
-    return {name.strip() for name in names} - {""}
-
-
-def known_names(sample: pd.DataFrame | None) -> set[str]:
-    """Return the names that a sample shows to be single labels: columns, or different values."""
-    names = sample_labels(sample)
-    return names if len(names) > 1 else set()
-
-
 # ----------------------------------------------------------------------------- training set
 
 
@@ -373,61 +361,6 @@ def _column(table: pd.DataFrame, path: Path, name: str, in_sample: str, layout: 
     )
 
 
-def one_hot(columns: pd.DataFrame, path: Path) -> pd.Series:
-    """Return for each row the name of the column that holds 1, "" where none does.
-
-    Raises Problem if a value is neither 0 nor 1, or rows hold several ones.
-    """
-    text = columns.apply(lambda column: column.str.strip().str.casefold().replace(ONE_HOT_WORDS))
-    values = text.apply(pd.to_numeric, errors="coerce")
-    ones, known = values == 1, values.isin([0, 1])
-    if not known.all(axis=None):
-        row = int(known.all(axis=1).argmin())
-        raise Problem(
-            f"{path} line {row + 2} holds values other than 0 and 1 in the columns of the classes "
-            f"({first_names(columns.columns)}), so it names no single label: name other columns in "
-            "the block's label."
-        )
-    if (several := ones.sum(axis=1) > 1).any():
-        row = int(several.argmax())
-        raise Problem(
-            f"{path} gives photos several labels (line {row + 2}: "
-            f"{', '.join(ones.columns[ones.iloc[row]])}): only competitions with one label a photo "
-            "are supported, and this one is not."
-        )
-    return ones.idxmax(axis=1).where(ones.any(axis=1), "")
-
-
-def refuse_several(labels: Iterable[str], where: str, single: Iterable[str]) -> None:
-    """Refuse labels that are several in one text, separated by spaces, commas, | or ;.
-
-    So it is where each word of most such labels is itself a label of another row, or where few
-    words make up many labels of different lengths. `sea lion` is one label beside `lion`, as long
-    as `sea` is none. Where one of `single`, names of classes, has several words, none is refused.
-    Raises Problem if there are such labels.
-    """
-    known = set(labels) - {""}
-    words = {
-        label: set(re.split(f"{BETWEEN_LABELS}+", label))
-        for label in known
-        if re.search(BETWEEN_LABELS, label)
-    }
-    if set(map(folded, words)) & set(map(folded, single)):
-        return
-    alone = known - set(words)
-    joined = sorted(label for label in words if words[label] <= alone)
-    vocabulary, lengths = alone.union(*words.values()), {len(each) for each in words.values()}
-    if len(words) > 2 * len(vocabulary) and len(lengths) > 1:
-        joined = sorted(words)
-    if len(joined) > len(words) / 2:
-        raise Problem(
-            f"{where} gives photos several labels in one text ({first_names(map(repr, joined))}): "
-            "only competitions with one label a photo are supported, and this one is not. If each "
-            "of these texts is a single label, decide it with --set single_labels=True, or by that "
-            "field of the block COMPETITION."
-        )
-
-
 def _rows_of_photos(photos: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a row a photo, labelled by its folder or its name, and the photos without a label."""
     labels, reason = labels_by(layout.pattern, photos["name"]), "it lies in no class folder"
@@ -437,20 +370,3 @@ def _rows_of_photos(photos: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame,
     rows = rows[["Id", "label", "group", "path"]]
     none = rows["label"] == ""
     return rows[~none].reset_index(drop=True), rows[none].assign(reason=reason)
-
-
-def labels_by(pattern: str, names: pd.Series) -> pd.Series:
-    """Return the label that a pattern finds in each photo's name, "" where it finds none.
-
-    A pattern with a / is sought in the name with its folders, others in the bare name. Without a
-    pattern, the label is the folder on the outermost level that has several folders.
-    """
-    if pattern:
-        texts = names if "/" in pattern else names.str.rpartition("/")[2]
-        found = [re.search(pattern, text) for text in texts]
-        labels = [(match[1] or "").strip() if match else "" for match in found]
-        return pd.Series(labels, names.index, dtype=object)
-    parents = names.str.rpartition("/")[0].str.split("/")
-    levels = [parents.str[n] for n in range(int(parents.str.len().max()) if len(parents) else 0)]
-    several = (level for level in levels if level.replace("", None).nunique() > 1)
-    return next(several, levels[-1] if levels else parents).fillna("")

@@ -15,13 +15,7 @@ from kernelkit.core.tables import read_csv, write_table
 from kernelkit.data.layout import Layout
 from kernelkit.data.names import FILE_KEYS, Spellings
 from kernelkit.data.submission import fill
-from kernelkit.predict.apply import (
-    as_tuples,
-    find_photos,
-    predict_model,
-    settings_of,
-    with_reasons,
-)
+from kernelkit.predict.apply import as_tuples, find_photos, predict_model, settings_of, with_reasons
 from kernelkit.predict.saved_model import SavedModel, read_model
 from kernelkit.report.sheets import Photo
 from kernelkit.report.thumbnails import Thumbnails

@@ -151,7 +151,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         Problem: the competition is not there, or its layout is in doubt or not supported.
     """
     from kernelkit.core.metrics import metric_named
-    from kernelkit.data.infer_labels import Source
+    from kernelkit.data.infer_draft import Source
     from kernelkit.data.infer_layout import propose  # imports OpenCV
 
     slug = competition_slug(arguments.slug or context.project.competition)

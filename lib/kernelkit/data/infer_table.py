@@ -1,37 +1,33 @@
-"""Find the labels of an unknown competition's photos: in a table, in folders or in names.
+"""Find the table that holds the labels of an unknown competition's photos, and read it.
 
 A guess that something contradicts is a doubt, which a person must decide.
 """
 
 import posixpath
 import re
-import shlex
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from kernelkit.core.problem import Problem, first_names
-from kernelkit.data.layout import Layout
-from kernelkit.data.match import folders_of
-from kernelkit.data.names import (
-    FILE_KEYS,
-    LABEL_KEYS,
-    ROLES,
-    Spellings,
+from kernelkit.data.infer_draft import Draft, Photos, counted
+from kernelkit.data.infer_folders import ENOUGH, level_pattern, levels_of
+from kernelkit.data.labels import (
     are_numbers,
-    common_folder,
-    may_be_unlabelled,
+    known_names,
+    labels_by,
     missing,
-    number_of,
-    role_of,
-    roles_of,
+    one_hot,
+    refuse_several,
+    sample_labels,
     spelling_notes,
 )
-from kernelkit.data.read import known_names, labels_by, one_hot, refuse_several, sample_labels
+from kernelkit.data.layout import Layout
+from kernelkit.data.match import folders_of
+from kernelkit.data.names import LABEL_KEYS, Spellings, common_folder, number_of, role_of
 
-ENOUGH = 0.9  # of names or rows that must fit for a guess
 TRIED = 300  # values of a column that are looked for among the photos
 SPLIT = re.compile(r"(?:data.?)?(?:split|sub)?.?(?:set|split|phase|usage|partition)|is_test", re.I)
 LABEL_WORDS = ("label", "labels", "category", "category_id", "class", "classname", "class_name")
@@ -41,108 +37,6 @@ GROUP = re.compile(
     r"(?:_?id)?",
     re.I,
 )
-# The label that begins a photo's name, before a number: dog.9174.jpg, great_pyrenees_12.jpg.
-PATTERNS = (r"^(.+?)[._ -]+\d+\.[^.]+$", r"^([^\W\d]+)\d+\.[^.]+$", r"^([^._-]+)[._-]")
-# What cameras, phones and programs begin the names of photos with.
-CAMERAS = {"img", "image", "images", "imgp", "dsc", "dscn", "dscf", "dcim", "pxl", "p", "pict"}
-CAMERAS |= {"dji", "gopr", "gp", "gh", "g", "mvi", "mov", "vid", "video", "sam", "cimg", "mg"}
-CAMERAS |= {"wp", "whatsapp", "signal", "screenshot", "screen", "shot", "snapshot", "capture"}
-CAMERAS |= {"photo", "photos", "foto", "bild", "pic", "pics", "picture", "pictures", "scan"}
-CAMERAS |= {"frame", "frames", "page", "file", "item", "sample", "object", "thumb", "burst"}
-CAMERAS |= {"rimg", "hpim", "kif", "sdc", "dc", "s", "cam", "camera", "untitled", "copy", "of"}
-CAMERAS |= {"jpg", "jpeg", "png", "id", "no", "nr", "number", "unknown", "new", "edit", *ROLES}
-
-
-@dataclass(frozen=True)
-class Source:
-    """An unknown competition's files."""
-
-    names: Sequence[str]  # below its folder; the name of a zip, with or without .zip, is a folder
-    photos: Sequence[str]  # those of them that are photos
-    table: Callable[[str], pd.DataFrame]  # reads a CSV as text
-    slug: str = ""
-    metric: str = ""  # the row of METRICS; "" while it is unknown
-    given: Mapping[str, str] = field(default_factory=dict)  # fields that a person has decided
-
-
-class Draft:
-    """The fields of a competition's block that are known so far, with notes and doubts."""
-
-    def __init__(self, source: Source):
-        Layout().with_fields(source.given)  # which refuses unknown fields
-        self.source, self.given = source, source.given
-        self.photos = Photos(dict.fromkeys(map(without_zip, source.photos)))
-        self.fields: dict = {"slug": source.slug}
-        self.notes: list[str] = []
-        self.doubts: list[str] = []
-        self.sample: pd.DataFrame | None = None
-        self.tables: list[str] = []
-
-    def doubt(self, question: str, **answers: str | list[str]) -> None:
-        """Note what is uncertain and the fields' values that decide it, unless one is given."""
-        if not self.given.keys() & answers.keys():
-            options = [
-                f"--set {shlex.quote(f'{name}={value}')}"
-                for name, values in answers.items()
-                for value in ([values] if isinstance(values, str) else values)
-            ]
-            self.doubts.append(f"{question} (decide it with {' or '.join(options)})")
-
-    def in_given(self, field: str, names: Sequence[str]) -> list[str]:
-        """Return the photos in the first of the places that a person gave that holds any."""
-        held = (inside(names, [place]) for place in Layout.typed(field, self.given[field]))
-        return next(filter(None, held), [])
-
-
-class Photos:
-    """The photos of an unknown competition, found by Id; the name of a zip is a folder."""
-
-    def __init__(self, names: Iterable[str]):
-        self.names = list(names)
-        self.roles = roles_of(self.names)
-        self.spellings = Spellings(self.names, FILE_KEYS[1:])  # in any folder
-
-    def find(self, ids: Iterable[str], role: str) -> list[list[str]]:
-        """Return the photos that each Id may mean, in a role: train or test.
-
-        Of several, those count whose folders the Id names, then those in folders of the role, then
-        those in the only folder that has a photo for every Id.
-        """
-        ids = list(ids)
-        found = [self.alike(Id, role) for Id in ids]
-        if all(len(names) < 2 for names in found) or len(set(ids)) < len(ids):
-            return found
-        depth = len(common_folder(self.names).split("/")) if common_folder(self.names) else 0
-        branch = {name: "/".join(name.split("/")[:-1][: depth + 1]) for name in self.names}
-        branches = {branch[name] for names in found for name in names}
-        known = [{branch[name] for name in names} for names in found if names]
-        sizes = pd.Series(list(branch.values())).value_counts()
-        whole = [one for one in branches if all(one in each for each in known)]
-        whole = sorted(whole, key=lambda one: sizes[one])
-        if whole and (len(whole) == 1 or sizes[whole[0]] < sizes[whole[1]]):
-            found = [[name for name in names if branch[name] == whole[0]] for names in found]
-        return found
-
-    def alike(self, Id: str, role: str) -> list[str]:
-        """Return the photos of an Id, without looking at other Ids."""
-        names = [self.names[position] for position in self.spellings.closest(Id)[0]]
-        own = [name for name in names if self.roles[name] == role]
-        other = {"train": "test", "test": "train"}[role]
-        return own or [name for name in names if self.roles[name] != other] or names
-
-
-def without_zip(name: str) -> str:
-    """Return a path in which a zip is called as the folder that it is unpacked into."""
-    return re.sub(r"\.zip(?=/|$)", "", name, flags=re.I)
-
-
-def inside(names: Sequence[str], places: Iterable[str]) -> list[str]:
-    """Return the photos that lie in any of some places."""
-    heads = tuple(f"{without_zip(place)}/" if place else "" for place in places)
-    return [name for name in names if name.startswith(heads)]
-
-
-# ----------------------------------------------------------------------------- labels from a table
 
 
 @dataclass(frozen=True)
@@ -324,7 +218,7 @@ def _fits_folders(draft: Draft, found: LabelTable) -> bool:
         return True
     folder = common_folder(list(labels.index))
     names = pd.Series([posixpath.relpath(photo, folder or ".") for photo in labels.index])
-    levels = [labels_by(_level_pattern(level), names) for level in _levels_of(names)]
+    levels = [labels_by(level_pattern(level), names) for level in levels_of(names)]
     levels = [each for each in levels if (each != "").mean() >= ENOUGH]
     levels = [each for each in levels if each.nunique() <= len(each) / 2]
     pairs = [set(zip(labels, each, strict=True)) for each in levels]
@@ -403,136 +297,3 @@ def _doubt_test_rows(
             question = f"whether the {tested.sum()} rows of {where} with {values[tested].iloc[0]!r}"
             question += f" in the column {name} train; --exclude leaves rows out"
             draft.doubt(question, label=label)
-
-
-def counted(labels: pd.Series) -> str:
-    """Return the number of classes and of the photos of the first ones."""
-    counts = labels[labels != ""].value_counts(sort=False).sort_index()
-    return f"{len(counts)} classes: " + first_names([f"{la} ({n})" for la, n in counts.items()])
-
-
-# ------------------------------------------------------- labels from the photos' folders and names
-
-
-def training_photos(draft: Draft, tests: Sequence[str]) -> list[str]:
-    """Return the training photos where no table lists them: all that are not to be predicted.
-
-    Those in a folder called train come first; where it is only one class folder among others, a
-    class is called train.
-    """
-    photos, place = draft.photos, common_folder(tests)
-    given = Layout.typed("test_photos", draft.given.get("test_photos", ""))
-    out = {*tests, *inside(photos.names, [*given, *([place] if place else [])])}
-    left = [name for name in photos.names if name not in out]
-    if "train_photos" in draft.given:
-        return draft.in_given("train_photos", left)
-    if not left:
-        raise Problem(f"none of the {len(photos.names)} photos is one of the training set")
-    named = [name for name in left if photos.roles[name] == "train"]
-    if not named:
-        return [name for name in left if photos.roles[name] != "valid"] or left
-    flat = not _levels_of(named) and len({posixpath.dirname(name) for name in named}) == 1
-    if flat and len(named) < len(left) and not names_pattern(named):
-        if draft.sample is None and tests and not _levels_of(tests):
-            question = f"whether {place} is a class, as train is, or holds the photos to predict"
-            draft.doubt(question, test_photos=[place, ""])
-        return left  # train, bus, car
-    return named
-
-
-def rows_of_photos(draft: Draft, trains: Sequence[str], tests: Sequence[str]) -> pd.DataFrame:
-    """Return rows of photos whose folder or name is the label: Id, label and group.
-
-    Raises Problem if neither is.
-    """
-    place = common_folder(trains)
-    names = [posixpath.relpath(name, place or ".") for name in trains]
-    rows = pd.DataFrame({"Id": names, "label": "", "group": ""}, dtype=object)
-    levels, pattern = _levels_of(names), draft.given.get("pattern", "")
-    if not pattern and levels:
-        pattern = _choose_level(draft, rows["Id"], levels)
-    elif not pattern and (pattern := names_pattern(names, sample_labels(draft.sample))):
-        labels = labels_by(pattern, rows["Id"])
-        known = draft.given.get("positive") in set(labels) or _is_in_sample(draft, labels)
-        if not known:
-            question = f"whether the photos' names begin with their labels: {counted(labels)}"
-            draft.doubt(question, pattern=pattern)
-    elif not pattern:
-        raise Problem(
-            f"no table names the {len(trains)} training photos' labels, nor do folders or names, "
-            f"such as {trains[0] if trains else 'none'}; --set pattern=REGEX finds labels in names"
-        )
-    rows["label"] = labels_by(pattern, rows["Id"])
-    if pattern:
-        draft.fields["pattern"] = pattern
-    where = "names" if pattern and "/" not in pattern else "folders"
-    draft.notes.append(f"labels: the photos' {where}; {counted(rows['label'])}")
-    draft.notes += spelling_notes(rows["label"], f"the {where}")
-    if where == "folders":
-        _doubt_folders(draft, rows["label"], place, common_folder(tests))
-    return rows[rows["label"] != ""].reset_index(drop=True)
-
-
-def _levels_of(names: Sequence[str]) -> list[int]:
-    """Return the levels, from 0, on which photos lie in several folders."""
-    parents = [name.split("/")[:-1] for name in names]
-    depth = max(map(len, parents), default=0)
-    folders = [{parts[level] for parts in parents if len(parts) > level} for level in range(depth)]
-    return [level for level, found in enumerate(folders) if len(found) > 1]
-
-
-def _level_pattern(level: int) -> str:
-    """Return the pattern of a path's folder on a level, from 0 for the outermost."""
-    return "^" + level * "[^/]+/" + "([^/]+)/"
-
-
-def _choose_level(draft: Draft, names: pd.Series, levels: list[int]) -> str:
-    """Return the pattern of the level of the class folders, "" for the outermost."""
-    if len(levels) == 1:
-        return ""
-    labels = {level: labels_by(_level_pattern(level), names) for level in levels}
-    shown = [level for level in levels if _is_in_sample(draft, labels[level])]
-    if len(shown) == 1:
-        return "" if shown[0] == levels[0] else _level_pattern(shown[0])
-    ends = (levels[0], levels[-1])
-    outer, inner = (first_names(sorted(set(labels[level]) - {""}), 3) for level in ends)
-    question = f"whether the classes are the outer folders ({outer}) or the inner ({inner})"
-    draft.doubt(question, pattern=[_level_pattern(level) for level in ends])
-    return ""
-
-
-def _is_in_sample(draft: Draft, labels: pd.Series) -> bool:
-    """Tell whether the sample submission holds only, or has columns of, these labels."""
-    wanted, known = sample_labels(draft.sample), Spellings(sorted(set(labels) - {""}), LABEL_KEYS)
-    return bool(wanted) and all(known.only(text) is not None for text in wanted)
-
-
-def names_pattern(names: Iterable[str], known: Collection[str] = ()) -> str:
-    """Return a pattern that finds a label in most photos' names, "" where there is none.
-
-    What cameras write before a number is no label, nor are numbers and dates, but for `known` ones.
-    """
-    bare = pd.Series([posixpath.basename(name) for name in names], dtype=object)
-    for pattern in PATTERNS:
-        labels = labels_by(pattern, bare)
-        counts = labels[labels != ""].value_counts()
-        words = {label: re.findall(r"[^\W\d_]+", label.lower()) for label in counts.index}
-        if any(CAMERAS.issuperset(words[label]) for label in words.keys() - set(known)):
-            continue
-        if 2 <= len(counts) <= len(bare) / 4 and counts.sum() >= ENOUGH * len(bare):
-            return pattern
-    return ""
-
-
-def _doubt_folders(draft: Draft, labels: pd.Series, place: str, tests: str) -> None:
-    """Doubt class folders in `place` whose name suggests that their photos have no label."""
-    shown = sample_labels(draft.sample) if _is_in_sample(draft, labels) else set()
-    for name, count in labels.value_counts().items():
-        lone_test = role_of(name) == "test" and not tests
-        if (may_be_unlabelled(name) and name not in shown) or lone_test:
-            folder = posixpath.join(place, name)
-            draft.doubt(
-                f"whether {folder} ({count} photos) is a class or is to be predicted or left out",
-                train_photos=place or ".",
-                test_photos=",".join(filter(None, [tests, folder])),
-            )
