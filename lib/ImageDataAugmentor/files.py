@@ -46,12 +46,8 @@ def walk(
 ) -> Iterator[tuple[str, list[str]]]:
     """Yield (folder, file names) for a folder and those within it, sorted and without clutter.
 
-    Each folder comes once, so that links in a circle end.
-
-    Args:
-        directory: the uppermost folder, which comes whatever its name is.
-        follow_links: whether links to folders are followed.
-        wanted: returns, for a folder below and all names in it, whether it is included.
+    Each folder comes once, so that links in a circle end. The uppermost comes whatever its name is;
+    `wanted` returns, for a folder below and all names in it, whether it is included.
     """
     seen = set()
     for folder, folders, names in os.walk(directory, followlinks=follow_links):

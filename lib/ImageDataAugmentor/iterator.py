@@ -279,14 +279,12 @@ class Iterator(keras.utils.PyDataset):
         return len(self), self.image_data_generator.pool.batches_ahead(self.batch_size)
 
     def _start_batch(self, epoch: int, number: int, ahead: bool) -> Batch:
-        """Have the workers start to fill a batch."""
         generator = self.image_data_generator
         batch = self._new_batch(epoch, self._indices(epoch, number), for_workers=True)
         generator.pool.start(batch, ahead, generator.processes)
         return batch
 
     def _compute_batch(self, epoch: int, indices: np.ndarray):
-        """Compute a batch in the calling thread."""
         batch = self._new_batch(epoch, indices)
         batch.fill()
         return self._assemble(*batch.arrays, indices)

@@ -69,13 +69,11 @@ class ImageLoader:
         target, kept = (
             size and tuple(map(int, size)) for size in (self.target_size, self.kept_size)
         )
-        kept = None if kept == target else kept
-        for name, value in (
-            ("interpolation", interpolation),
-            ("target_size", target),
-            ("kept_size", kept),
-        ):
-            object.__setattr__(self, name, value)
+        vars(self).update(
+            interpolation=interpolation,
+            target_size=target,
+            kept_size=None if kept == target else kept,
+        )
 
     def __call__(self, path: str) -> np.ndarray:
         """Return one file as uint8 [height, width, channels], 0..255. Raises UnreadableImage."""
@@ -127,9 +125,9 @@ def read_image(path: str, color_mode: str = "rgb", truncated: str = "load") -> n
 
     16-bit values keep their upper eight bits; for 32 and 64 bits see `_as_uint8`. Alpha is dropped
     unless the mode is rgba. The orientation in a file's header is applied for rgb and gray but, as
-    in the original library, not for rgba. With
-    `truncated="load"` a truncated file is decoded as far as possible, with a warning; with "error"
-    it is refused. Raises UnreadableImage, which names the file.
+    in the original library, not for rgba. With `truncated="load"` a truncated file is decoded as
+    far as possible, with a warning; with "error" it is refused. Raises UnreadableImage, which names
+    the file.
     """
     try:
         with open(path, "rb", buffering=0) as file:  # np.fromfile takes twice as long.
@@ -150,17 +148,11 @@ def read_image(path: str, color_mode: str = "rgb", truncated: str = "load") -> n
 
 
 def read_reduced(path: str, side: int) -> np.ndarray | None:
-    """Decode a large JPEG in grey, reduced by 2, 4 or 8 while it is decoded.
+    """Decode a large JPEG in grey, uint8 [height, width], reduced by 2, 4 or 8 while it is decoded.
 
-    Every byte is still read, in a fraction of the time.
-
-    Args:
-        path: of the file.
-        side: pixels that the shorter side keeps at least.
-
-    Returns:
-        uint8 [height, width]; None for another kind of file, a smaller one, and one that may be
-        damaged, for which `read_image` knows more.
+    Every byte is still read, in a fraction of the time. The shorter side keeps `side` pixels at
+    least. Returns None for another kind of file, a smaller one, and one that may be damaged, for
+    which `read_image` knows more.
     """
     try:
         with open(path, "rb", buffering=0) as file:
@@ -242,7 +234,6 @@ def _as_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def _in_colours(image: np.ndarray, color_mode: str) -> np.ndarray:
-    """Convert a grey, BGR or BGRA image, as OpenCV reads it, to a colour mode."""
     channels = 1 if image.ndim == 2 else image.shape[2]
     source = {1: "GRAY", 3: "BGR", 4: "BGRA"}[channels]
     target = {"rgb": "RGB", "rgba": "RGBA"}.get(color_mode, "GRAY")
@@ -278,7 +269,6 @@ def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) 
 
 @functools.cache
 def _reads_heif() -> bool:
-    """Let Pillow read the photos of iPhones, if the package for it is installed."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -288,7 +278,6 @@ def _reads_heif() -> bool:
 
 
 def _is_truncated(data: np.ndarray) -> bool:
-    """Return whether the file ends before its picture does."""
     start, end = data[:4].tobytes(), data[-16:].tobytes()
     if start.startswith(_JPEG):
         if end.endswith(_JPEG_END):

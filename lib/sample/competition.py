@@ -31,19 +31,11 @@ def draw_competition(
     solution: Path | None = None,
     layout: str = "home",
 ) -> None:
-    """Draw a competition of up to ten kinds of cars in the layout of a real one.
+    """Draw a competition of up to ten kinds of cars in the layout of a real one, a row of LAYOUTS.
 
-    The same arguments give the same photos. The sample submission, which marks a competition's
-    folder, is written last.
-
-    Args:
-        folder: gets the competition's files; made if missing.
-        train_per_class: number of training photos of each class.
-        test_per_class: number of test photos of each class.
-        size: height and width of the photos in pixels.
-        seed: seed of everything that varies.
-        solution: a CSV to write the truth of the test photos to, in the submission's columns.
-        layout: row of LAYOUTS.
+    The same arguments give the same photos, of `size` (height, width) in pixels. The sample
+    submission, which marks a competition's folder, is written last; the truth of the test photos
+    goes to the CSV `solution`, in the submission's columns.
     """
     folder, drawn = Path(folder), LAYOUTS[layout]
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,11 +57,8 @@ def draw_competition(
 def split_off_public(hidden: Path, solution: Path, public: Path, damaged: int = 0) -> Path:
     """Make the public part of a code competition, of three test photos; return its solution.
 
-    Args:
-        hidden: a folder that `draw_competition` made in the home layout.
-        solution: the labels of its test photos.
-        public: gets a copy that shows three of them.
-        damaged: how many of the hidden photos become unreadable.
+    `hidden` is a folder that `draw_competition` made in the home layout, of which `damaged` photos
+    become unreadable, and `solution` has its labels; `public` gets a copy that shows three of them.
     """
     shutil.copytree(hidden, public)
     with solution.open(encoding="utf-8") as file:
@@ -100,13 +89,9 @@ def drawn_competition(folder: Path, seed: int) -> Path:
 def plan(
     train_per_class: int, test_per_class: int, seed: int, labels: Sequence[str] = ()
 ) -> tuple[list[Planned], ...]:
-    """Return the training and the test photos, each in a random order.
+    """Return the training and the test photos, each in a random order, of the first kinds.
 
-    Args:
-        train_per_class: of each kind.
-        test_per_class: of each kind.
-        seed: of names and order.
-        labels: of the first kinds, which alone are drawn; none are all kinds' positions.
+    Their labels are `labels`; none are all kinds' positions.
     """
     labels = labels or LAYOUTS["home"].labels
     rng = np.random.default_rng(seed)

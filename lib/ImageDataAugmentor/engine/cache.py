@@ -197,10 +197,8 @@ _cache: Cache | None = None
 def open_cache(option: bool | None, megabytes: float | None = None) -> Cache | None:
     """Return the process's cache for `cache=True`, None for None or False.
 
-    `megabytes` sets its budget, also if it is open already.
-
-    Raises:
-        ValueError: the option is neither, or the budget is not positive.
+    `megabytes` sets its budget, also if it is open already. Raises ValueError if the option is
+    neither, or the budget is not positive.
     """
     global _cache
     if option is None or option is False:

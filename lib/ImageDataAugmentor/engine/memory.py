@@ -61,12 +61,8 @@ class SharedMemory:
 
     A pickled copy maps the same memory in another process, as long as its owner holds it.
     (multiprocessing.shared_memory is limited by the size of /dev/shm, often 64 MB in containers.)
-
-    Arguments:
-        size: bytes.
-        folder: of a nameless file to use in place of main memory, or None.
-
-    Raises OSError when there is not enough.
+    With a `folder` it is a nameless file there in place of main memory. Raises OSError when there
+    is not enough.
     """
 
     living: ClassVar["weakref.WeakValueDictionary[int, SharedMemory]"] = (

@@ -52,12 +52,7 @@ _ENVIRONMENT = {
 
 
 class PickledPipeline:
-    """A pipeline in shared memory, for worker processes.
-
-    Attributes:
-        shared: the pickle.
-        refused: why another process cannot have the pipeline, or None.
-    """
+    """A pipeline pickled in shared memory, or why another process can't have it: `refused`."""
 
     def __init__(self, pipeline: FilePipeline):
         self.shared: SharedArray | None = None
@@ -92,12 +87,7 @@ class Reply:
 
 
 class WorkerProcess:
-    """A process, and its connections. Each takes one task at a time, from any thread.
-
-    Attributes:
-        connections: to the process.
-        alive: whether it runs.
-    """
+    """A process, and its connections, each of which takes one task at a time from any thread."""
 
     def __init__(self):
         pipes = [Pipe() for _ in range(TASKS_AT_A_TIME)]
@@ -135,7 +125,6 @@ class WorkerProcess:
             return Reply()
 
     def _note_exit(self) -> None:
-        """Warn once that the process ended by itself."""
         if self.alive:
             self.alive = False
             self._wait()

@@ -24,17 +24,11 @@ class Share:
 
 @dataclass
 class FilePipeline:
-    """Makes any sample of an iterator over files.
+    """Makes any sample of an iterator over files: of its path, loader and transformer.
 
-    Attributes:
-        paths: the image file of each sample.
-        loader: loads the photos.
-        transformer: transforms them.
-        targets: values that are returned unchanged, or with a `target_loader` the paths of target
-            pictures, or None.
-        target_loader: loads the target pictures.
-        input_is_target: whether a copy of the picture is its own target.
-        keeper: loads the pictures that a cache keeps.
+    `targets` are values that are returned unchanged, or with a `target_loader` the paths of target
+    pictures, or None; where `input_is_target`, a copy of the picture is its own target. `keeper`
+    loads the pictures that a cache keeps.
     """
 
     paths: list[str]

@@ -51,16 +51,10 @@ def shared_workers(count: int) -> "Workers":
 
 
 class Batch:
-    """The arrays of a batch, and everything that is needed to fill them.
+    """The arrays of a batch, specified by `specs`, and everything that is needed to fill them.
 
-    Arguments:
-        pipeline: makes the samples.
-        epoch, indices: which samples.
-        specs: of the arrays (x, y).
-        cache: of decoded photos.
-        save: is called with each augmented picture and its index.
-        pickled: the pipeline for processes. Without it or free buffers, threads fill the batch.
-        buffers: the memory that processes can write to.
+    The pipeline makes the samples, `save` is called with each augmented picture and its index.
+    Without `pickled`, the pipeline for processes, or free buffers, threads fill the batch.
     """
 
     def __init__(
@@ -187,10 +181,8 @@ class Workers:
     def start(self, batch: Batch, ahead: bool, processes: bool | None) -> None:
         """Start to fill a batch.
 
-        Some of the arguments:
-            ahead: whether the reader still has other batches to use, so that fewer and larger
-                shares are better.
-            processes: None starts processes after the threads have had some seconds of work.
+        Fewer and larger shares are better for one that is `ahead` of those that the reader still
+        has. None for `processes` starts them after the threads have had some seconds of work.
         """
 
         def work(batch: Batch, positions: range) -> None:
@@ -238,12 +230,9 @@ def _end_all(processes: list[WorkerProcess], pid: int) -> None:
 class Lookahead:
     """Starts the next batches while the reader uses the current one.
 
-    Batches can be taken in any order, but only those taken in sequence are started ahead.
-
-    Arguments:
-        start: a function of (epoch, number, ahead) that starts a batch.
-        extent: a function that returns how many batches an epoch has now, and how many of them to
-            start ahead.
+    Batches can be taken in any order, but only those taken in sequence are started ahead. `start`
+    is a function of (epoch, number, ahead) that starts a batch; `extent` returns how many batches
+    an epoch has now, and how many of them to start ahead.
     """
 
     def __init__(

@@ -33,11 +33,9 @@ from .warping import Matrix, Warp, resizing_matrix
 class ColourStep:
     """An operation on colours, or a filter.
 
-    Attributes:
-        apply: a function of a picture, uint8 [height, width, channels], and `out`, in which the
-            result may be written.
-        in_place: whether `out` may be the picture itself.
-        mixes_pixels: whether it does not commute with a warp.
+    `apply` is a function of a picture, uint8 [height, width, channels], and `out`, in which the
+    result may be written, even if that is the picture itself where `in_place`. One that
+    `mixes_pixels` does not commute with a warp.
     """
 
     apply: Callable[..., np.ndarray]
@@ -47,12 +45,7 @@ class ColourStep:
 
 @dataclass
 class DrawnTransform:
-    """Warps and colour steps with drawn parameters, in order.
-
-    Attributes:
-        shape: the shape of the picture after all steps so far.
-        steps: Warp or ColourStep.
-    """
+    """Warps and colour steps with drawn parameters, in order; `shape` is that after all of them."""
 
     shape: tuple[int, ...]
     steps: list[Warp | ColourStep] = field(default_factory=list)
@@ -143,8 +136,7 @@ def _flip_vertically(transform, drawn):
 
 
 def _transpose(transform, drawn):
-    height, width = drawn.shape[:2]
-    _warp(drawn, (0, 1, 0, 1, 0, 0), (width, height))
+    _warp(drawn, (0, 1, 0, 1, 0, 0), drawn.shape[1::-1])
 
 
 def _warp(drawn, matrix: Matrix, shape: tuple[int, int]):

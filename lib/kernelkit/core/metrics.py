@@ -134,14 +134,11 @@ def wilson(right: int, photos: int) -> Interval:
 
 
 def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Interval:
-    """Return by how much our fraction of right photos exceeds theirs, with its 95 % interval.
+    """Return by how much our fraction of right photos, bool [photos], exceeds theirs on the same.
 
-    After Agresti and Min, "Simple improved confidence intervals for comparing matched proportions"
-    (2005): Wald's interval with half a photo added to each of the four outcomes of a pair.
-
-    Args:
-        ours: bool [photos], whether each is right.
-        theirs: the same of the other prediction, in the same order.
+    The interval is after Agresti and Min, "Simple improved confidence intervals for comparing
+    matched proportions" (2005): Wald's with half a photo added to each of the four outcomes of a
+    pair.
     """
     more, less = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
     photos = len(ours) + 2

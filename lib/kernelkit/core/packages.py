@@ -23,14 +23,10 @@ BACKUPS = (".pyc", ".pyo", "~", ".bak", ".orig", ".rej")
 
 
 def code_files(lib: Path) -> dict[str, Path]:
-    """Return the files of every uploaded package, and the manifest of the weights.
+    """Return the files of every uploaded package and the weights' manifest, by path below `lib`.
 
-    Hidden files, compiled ones and editors' backups are left out.
-
-    Returns:
-        Path below `lib`, with slashes, to file; sorted by package and path.
-
-    Raises Problem if there is no package in `lib`.
+    Hidden files, compiled ones and editors' backups are left out. Raises Problem if there is no
+    package in `lib`.
     """
     files: dict[str, Path] = {}
     for package in folders_of(lib):

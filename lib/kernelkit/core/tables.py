@@ -21,17 +21,10 @@ def read_csv(
 ) -> pd.DataFrame:
     """Read a CSV with every value as the text that stands there.
 
-    Args:
-        path: a file in UTF-8, or in UTF-16 with a byte order mark. Its values are separated by
-            commas, or by another of the separators where its first rows fit that one alone.
-        advice: what the sentence about an unusable file ends with.
-        separators: those that are known; a comma is always.
-
-    Returns:
-        One column of str for each column of the file; values that a short row lacks are "".
-
-    Raises Problem if there is no such file, it can't be parsed, it has no rows, or a row has more
-    values than the header.
+    The file is in UTF-8, or in UTF-16 with a byte order mark. Its values are separated by commas,
+    or by another of the separators where its first rows fit that one alone; those that a short row
+    lacks are "". The sentence about an unusable file ends with `advice`. Raises Problem if there is
+    no such file, it can't be parsed, it has no rows, or a row has more values than the header.
     """
     try:
         encoding = encoding_of(path)
@@ -76,10 +69,6 @@ def separator_of(path: Path, encoding: str, separators: str = SEPARATORS) -> str
     """Return what separates the values of a CSV: a comma, unless only another one fits.
 
     One fits where all of the first rows have the same number of values, two or more.
-
-    Raises:
-        OSError: the file can't be read.
-        UnicodeError: its encoding is another.
     """
 
     def fits(separator: str) -> bool:

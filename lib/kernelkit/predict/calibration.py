@@ -18,13 +18,8 @@ def temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
     Networks" (2017). Its logarithm is searched, so that halving and doubling are equally far. A
     normal prior holds it near 0, which a few photos outweigh: without one, photos that are all
     right would make every prediction as sure as can be, and the first wrong test photo would cost
-    more than they gain.
-
-    Args:
-        probabilities: float [photos, classes], of photos that did not train.
-        truth: int [photos], positions of the true classes.
-
-    Raises ValueError if the lengths differ, there are no photos, or a probability is not finite.
+    more than they gain. The photos did not train. Raises ValueError if the lengths differ, there
+    are no photos, or a probability is not finite.
     """
 
     def cost(logarithm: float) -> float:
@@ -39,10 +34,6 @@ def temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
 def apply_temperature(probabilities: np.ndarray, T: float) -> np.ndarray:
     """Return the softmax of the logits divided by T, float32; the order of the classes stays.
 
-    Args:
-        probabilities: float [photos, classes].
-        T: 1 changes nothing.
-
     Raises ValueError if T is not above 0.
     """
     if not T > 0:
@@ -56,14 +47,8 @@ def reliability(probabilities: np.ndarray, truth: np.ndarray, bins: int) -> pd.D
     """Return a row for each bin of confidence that has photos: confidence, accuracy, photos.
 
     Bins are of equal width, by the probability of a photo's most probable class; `bin` is their
-    number from 1. Confidence and accuracy are means, 0 to 1.
-
-    Args:
-        probabilities: float [photos, classes].
-        truth: int [photos], positions of the true classes.
-        bins: 1 or more.
-
-    Raises ValueError if the lengths differ.
+    number from 1. Confidence and accuracy are means, 0 to 1. Probabilities are float [photos,
+    classes], truth is int [photos]. Raises ValueError if the lengths differ.
     """
     confidence = np.asarray(probabilities, "float64").max(1)
     rows = pd.DataFrame({"confidence": confidence, "accuracy": probabilities.argmax(1) == truth})

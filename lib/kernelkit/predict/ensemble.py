@@ -78,13 +78,8 @@ def combine_members(
 ) -> BlendResult:
     """Calibrate every member, blend them, and score the blend.
 
-    Members are compared on the folds that all of them finished. Where there is none, the member
-    with the most folds is taken alone.
-
-    Args:
-        members: by name, each with at least one fold.
-        folds: the run's photos, in order.
-        seed: of the draws of `blend`.
+    Members, each with at least one fold, are compared on the folds that all of them finished. Where
+    there is none, the member with the most folds is taken alone.
     """
     members, common = _comparable(members)
     tables = [folds[number].validation.assign(fold=number) for number in common]
@@ -163,16 +158,10 @@ def blend(
     log loss is lower than the mean's and the metric not worse. Where that blend is worse on all
     photos than the best member, this member is taken alone.
 
-    Args:
-        members: out-of-fold probabilities of each member, float32 [photos, classes], of the same
-            photos in the same order. The order of the members makes no difference.
-        truth: int [photos], positions of the true classes.
-        groups: of near-identical photos, [photos], which validation keeps together.
-        seed: of the bags and the folds; the same arguments give the same blend.
-        metric: the competition's.
-
-    Raises Problem if there is no member or no photo, or a member's probabilities are of another
-    shape or not finite.
+    The members' probabilities are out-of-fold, float32 [photos, classes], of the same photos in the
+    same order; validation keeps near-identical photos (`groups`) together. The same arguments give
+    the same blend, in any order of the members. Raises Problem if there is no member or no photo,
+    or a member's probabilities are of another shape or not finite.
     """
     _check_members(members, truth)
     members = dict(sorted(members.items()))
@@ -198,9 +187,7 @@ def blend(
 def combine(members: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
     """Return the weighted mean of members' probabilities, float32 [photos, classes].
 
-    Args:
-        members: probabilities of each member, float [photos, classes].
-        weights: by member, 0 or more, one above 0; members without a weight are left out.
+    Members without a weight above 0 are left out.
     """
     used = {name: weight for name, weight in weights.items() if weight > 0}
     return average([members[name] for name in used], list(used.values())).astype("float32")

@@ -22,15 +22,10 @@ if TYPE_CHECKING:
 
 
 class MemberStore:
-    """The members of a run by name, those of mounted earlier sessions included.
+    """The members of a run by name, those of earlier sessions that are mounted included.
 
-    Args:
-        folder: of this run's members.
-        inputs: below which the outputs of earlier sessions may be mounted.
-        folds: the run's photos, in order.
-        state: the run's: its fingerprint decides which members count, and where it is not resumed,
-            the files of those in `folder` are another run's and are removed.
-
+    The fingerprint of `state` decides which members count; where it is not resumed, the files of
+    those in `folder` are another run's and are removed. Earlier outputs are mounted below `inputs`.
     Raises Problem if a member's file can't be read.
     """
 

@@ -29,18 +29,10 @@ def with_pseudo_labels(
 ) -> "PhotoTables":
     """Return the photos, with the confidently predicted test photos for a stage that wants them.
 
-    Their number is printed. They are chosen once: an interrupted stage goes on with the same.
-
-    Args:
-        config: the settings that `make_iterator` takes, of the stage.
-        tables: the photos of the fold.
-        network: gets the best weights so far where a choice is made.
-        stage: has pseudo, the minimum mean probability of the label; 0 is off.
-        state: of the run, at the stage.
-        views: the network predicts the test photos in the first two.
-        others: other networks' probabilities of the test photos, each float [photos, classes].
-
-    Raises OSError if the file of the choice can't be written or read.
+    Their number is printed. They are chosen once, by `network` with the best weights so far in the
+    first two of `views` and by `others`, other networks' probabilities of the test photos: an
+    interrupted stage goes on with the same. `stage.pseudo` is the minimum mean probability of the
+    label; 0 is off. Raises OSError if the file of the choice can't be written or read.
     """
     if not stage.pseudo:
         return tables
@@ -62,12 +54,9 @@ def select_pseudo_labels(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the photos on which all predictions agree, and are confident enough on average.
 
-    Args:
-        predictions: one or more, of every view and every member, each float [photos, classes].
-        confidence: the minimum mean probability of the agreed class, 0 to 1.
-
-    Returns:
-        The photos' positions, ascending, and the class agreed on for each: both int64 [agreed].
+    The predictions are float [photos, classes] each; `confidence` is the minimum mean probability
+    of the agreed class. Returns the photos' positions, ascending, and their classes: int64
+    [agreed].
     """
     stack = np.stack(predictions)
     classes = stack.argmax(2)

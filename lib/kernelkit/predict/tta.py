@@ -36,17 +36,10 @@ def predict(
 ) -> Fold:
     """Predict the validation and test photos in the views that fit into the session; choose some.
 
-    Args:
-        config: the settings that `make_iterator` takes, for the size at which `network` trained.
-        tables: the photos of the fold.
-        network: uint8 photos [n, h, w, 3] to probabilities [n, classes].
-        clock: of the job.
-        views: the first is the plain one.
-        build: returns a network like `network` for settings, a number of classes and a file of
-            weights.
-        augment: returns the training's augmentation for settings.
-
-    Raises Problem if a probability is not a number.
+    `config` is for the size at which `network` trained, which takes uint8 photos [n, h, w, 3] to
+    probabilities [n, classes]. The first of `views` is the plain one. `build` returns a network
+    like it for settings, a number of classes and a file of weights; `augment` returns the
+    training's augmentation. Raises Problem if a probability is not a number.
     """
     doing("predicting")
     networks = {1.0: network}
@@ -90,11 +83,8 @@ def predict_views(
 ) -> list[list[np.ndarray]]:
     """Return what `predict` does for each view that fits into the session, with a progress bar.
 
-    Args:
-        views: the first is predicted in any case.
-        clock: of the job; learns the speed.
-        predict: returns the probabilities of the validation and of the test photos, float32
-            [photos, classes] each, in the view of this number.
+    It returns the probabilities of the validation and of the test photos, float32 [photos, classes]
+    each, in the view of a number; the first view is predicted in any case.
     """
     passes = []
     for number, view in enumerate(tqdm(views, "predicting", unit="pass", disable=None)):
@@ -112,17 +102,11 @@ def predict_views(
 def choose_prediction(
     tables: "PhotoTables", views: Sequence[View], passes: Sequence[list[np.ndarray]]
 ) -> Fold:
-    """Return the mean of the views that `choose_views` takes.
+    """Return the mean of the views that `choose_views` takes, of what `predict_views` returned.
 
     Views through the training's augmentation are averaged without the plain one, as the reference
-    recipe does; where their mean has a worse score, the plain view alone is used.
-
-    Args:
-        tables: the photos of the fold.
-        views: in order; the first is the plain one.
-        passes: as `predict_views` returns them.
-
-    Raises Problem if a probability is not a number.
+    recipe does; where their mean has a worse score, the plain view alone is used. Raises Problem if
+    a probability is not a number.
     """
     if not all(np.isfinite(array).all() for arrays in passes for array in arrays):
         raise Problem("The network predicts NaN, so there is no submission: try lower rates.")
@@ -163,21 +147,16 @@ def choose_views(
 ) -> list[int]:
     """Return the positions of the views that are averaged, ascending; the first is always 0.
 
-    Each view is tried in the given order, and the mean with it is compared with the mean without
-    it on the validation photos, by the log loss and by the metric. A view is left out where either
-    is worse by more than one standard error, paired by photo, or where it changes nothing. To keep
-    only views with a lower loss was worse on test photos, since a few hundred validation photos
-    are too few for it (tests/benchmarks/choices.md). The log loss is ignored where only the order
-    of the photos counts.
+    Each view is tried in the given order, and the mean with it is compared with the mean without it
+    on the validation photos, by the log loss and by the metric. A view is left out where either is
+    worse by more than one standard error, paired by photo, or where it changes nothing. To keep
+    only views with a lower loss was worse on test photos, since a few hundred validation photos are
+    too few for it (tests/benchmarks/choices.md). The log loss is ignored where only the order of
+    the photos counts.
 
-    Args:
-        passes: probabilities of the validation photos, one float [photos, classes] a view; the
-            first is the plain one.
-        truth: int [photos], positions of the true classes.
-        metric: the competition's.
-
-    Raises ValueError if there are no views or no photos, the lengths differ, or a probability is
-    not finite.
+    `passes` are probabilities of the validation photos, one float [photos, classes] a view; the
+    first is the plain one. Raises ValueError if there are no views or no photos, the lengths
+    differ, or a probability is not finite.
     """
     if not len(passes):
         raise ValueError("there is no view to choose from")

@@ -55,11 +55,8 @@ def is_rerun() -> bool:
 def find_model(inputs: Path, name: str) -> Path:
     """Return the folder of the mounted run whose networks predict.
 
-    Args:
-        inputs: below which datasets, models and outputs are mounted.
-        name: of the dataset, model or kernel that holds it, or the path of its folder.
-
-    Raises Problem if there is none, or more than one.
+    It is found below `inputs`; `name` is that of the dataset, model or kernel that holds it, or the
+    path of its folder. Raises Problem if there is none, or more than one.
     """
     if (Path(name) / MODEL_FILE).is_file():
         return Path(name)
@@ -90,25 +87,17 @@ def predict_competition(
 ) -> None:
     """Write submission.csv for a competition's test set, whatever happens.
 
-    Args:
-        config: the kernel's settings: predict_from; time_limit, in minutes; and as_many, photos
-            of the training set that are predicted in place of the test set, to measure.
-        layout: the kernel's block, for the first file; the run's own one says the rest.
-        inputs: below which the run is mounted, and the competition where `data` is None.
-        data: the competition's folder.
-        output: gets submission.csv.
-        scratch: a folder for temporary files.
-        start: of the session, in seconds of time.monotonic().
-        backbones: rows of the kernel's table by name, with gmacs and size.
-        build: as in `LoadedNetwork`.
-        augment: as in `LoadedNetwork`.
-
-    Raises Problem: something is wrong with the data or the run. In the run that is scored, what the
-    file holds by then stands.
+    `config` has predict_from; time_limit, in minutes; and as_many, photos of the training set that
+    are predicted in place of the test set, to measure. The `layout` is the kernel's, for the first
+    file; the run's own one says the rest. Below `inputs` the run is mounted, and the competition
+    where `data` is None. `start` is the session's, in seconds of time.monotonic(). Raises Problem
+    if something is wrong with the data or the run; in the run that is scored, what the file holds
+    by then stands.
     """
     data = data or find_mounted(inputs, layout.slug, layout.tables)
     refuse_inference_server(data)
-    leave_sample(data, layout, scratch, output)
+    if layout.sample_csv and table_file(data, layout.sample_csv):  # before anything can go wrong
+        write_table(read_table(data, layout.sample_csv, scratch), output / "submission.csv")
     folder = find_model(inputs, config.predict_from)
     model = read_model(folder, every_file=not is_rerun())
     layout = Layout(**as_tuples(model.layout))
@@ -138,12 +127,6 @@ def predict_competition(
     plan.note(output / PREDICTED_FILE, len(test), time.monotonic() - start, limit)
     took = clock_text(time.monotonic() - start)
     print(f"{output / 'submission.csv'} is complete after {took}")
-
-
-def leave_sample(data: Path, layout: Layout, scratch: Path, output: Path) -> None:
-    """Write the sample submission as submission.csv, before anything else can go wrong."""
-    if layout.sample_csv and table_file(data, layout.sample_csv):
-        write_table(read_table(data, layout.sample_csv, scratch), output / "submission.csv")
 
 
 def as_many(
@@ -176,11 +159,8 @@ def refuse_inference_server(data: Path) -> None:
 class Passes:
     """The passes over the test set that fit into the time, the most useful ones first.
 
-    Args:
-        model: the manifest.
-        configs: the settings of each member.
-        costs: the billions of multiply-adds of a photo for each member.
-        deadline: when the last pass must be over, in seconds of time.monotonic().
+    `costs` are the billions of multiply-adds of a photo for each member; the last pass must be over
+    at `deadline`, in seconds of time.monotonic().
     """
 
     def __init__(self, model: SavedModel, configs: Mapping, costs: Mapping, deadline: float):

@@ -68,10 +68,7 @@ styled = matplotlib.rc_context(STYLE)
 
 @styled
 def write_png(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG, atomically.
-
-    Raises OSError if it can't be written.
-    """
+    """Write a figure as a PNG, atomically; raises OSError if it can't be written."""
     write_atomically(path, lambda beside: figure.savefig(beside, format="png", dpi=DPI))
 
 
@@ -129,10 +126,7 @@ def learning_curves(
 ) -> Figure:
     """Draw panels over all epochs, with the stages as numbered bands.
 
-    Args:
-        history: a row for each epoch, in order, with the columns stage (its name), loss, accuracy,
-            val_loss, val_accuracy (accuracies from 0 to 1) and learning_rate.
-        panels: of "accuracy", "loss" and "learning rate".
+    `history` has a row an epoch, as history.csv. Panels are "accuracy", "loss" and "learning rate".
     """
     epochs = np.arange(1, len(history) + 1)
     figure = new_figure(WIDTH, sum(110 if name == "learning rate" else HEIGHT for name in panels))
@@ -220,13 +214,8 @@ def confusion_matrix(
 
     The colour is the fraction of the true class, on a square-root scale that keeps rare mistakes
     visible. Up to 40 classes the cells also carry the number of photos. Of more than 100 classes
-    only the 40 that are confused most are drawn, and the title says so.
-
-    Args:
-        truth: n labels, elements of `classes`.
-        predicted: n labels, elements of `classes`.
-        classes: in the order of rows and columns.
-        recall: whether that of each class is written beside its row.
+    only the 40 that are confused most are drawn, and the title says so. Truth and predictions are
+    elements of `classes`; with `recall`, that of each class is written beside its row.
     """
     pairs = pd.DataFrame({"true": list(truth), "predicted": list(predicted)})
     right = pairs["true"] == pairs["predicted"]
@@ -290,13 +279,10 @@ def _write_recall(axes: Axes, right: np.ndarray, totals: np.ndarray, font: int) 
 
 @styled
 def class_balance(counts: pd.DataFrame) -> Figure:
-    """Draw the numbers of training and validation photos of each class as one bar.
+    """Draw how many training and validation photos each class has, a row of `counts`, as bars.
 
     Of more than 60 classes only the 30 largest and the 30 smallest are drawn, sorted by size, and
     the title says so.
-
-    Args:
-        counts: a row for each class (the index names it), columns train and validation.
     """
     title, half = f"{counts.to_numpy().sum():,} photos of {len(counts):,} classes", MOST_BARS // 2
     some = len(counts) > MOST_BARS

@@ -23,10 +23,6 @@ def note_photos(output: Path, folds: "list[PhotoTables]") -> None:
     Its columns are Id, set (train or test), label, fold (that a training photo validates, empty
     where it always trains), group (of near-identical photos; of a test photo that of training
     photos), width and height in pixels, and path.
-
-    Args:
-        output: the folder of the results.
-        folds: the photos of the run.
     """
     try:
         write_table(_photo_table(folds), output / "photos.csv")

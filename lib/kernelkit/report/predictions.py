@@ -34,15 +34,10 @@ def apply_run(
 ) -> None:
     """Predict photos with a run, and write predictions.csv, its page, and perhaps a submission.
 
-    Args:
-        options: the command line's: predict (the photos), run, output, sample and all.
-        config_class: the kernel's dataclass of settings.
-        build: returns a network for settings, a number of classes and a file of weights.
-        augment: returns the training's augmentation for settings.
-
-    Raises:
-        Problem: there is no such run, or no photo that can be read.
-        OSError: a file can't be written.
+    `options` are the command line's: predict (the photos), run, output, sample and all. `build`
+    returns a network for settings, a number of classes and a file of weights; `augment` returns the
+    training's augmentation for settings. Raises Problem if there is no such run, or no photo that
+    can be read, and OSError if a file can't be written.
     """
     doing("reading the run")
     run = options.run or Path("output")
@@ -76,11 +71,8 @@ def prediction_table(
 ) -> pd.DataFrame:
     """Return a row a photo: file, label, probability, second, second_probability and reason.
 
-    Args:
-        photos: columns file and reason.
-        probabilities: float [photos without a reason, classes].
-        classes: the labels in the order of the columns.
-        every_class: whether a column a class follows, with its probability.
+    `probabilities` are float [photos without a reason, classes]. With `every_class` a column a
+    class follows, with its probability.
     """
     names, readable = np.asarray(classes).astype(str), (photos["reason"] == "").to_numpy()
     order = np.argsort(-probabilities, axis=1, kind="stable")
@@ -101,15 +93,8 @@ def submission_of(
     """Return a submission: the rows of a sample, each with what is predicted for its photo.
 
     A row whose photo is missing or unreadable gets the frequencies of the classes in training; a
-    line counts these.
-
-    Args:
-        sample: the competition's sample submission.
-        photos: columns file and reason.
-        probabilities: float [photos without a reason, classes].
-        model: the manifest of the run.
-
-    Raises Problem if the sample can't be read, or does not fit the classes.
+    line counts these. `probabilities` are float [photos without a reason, classes]. Raises Problem
+    if the sample can't be read, or does not fit the classes.
     """
     table, layout = read_csv(sample), Layout(**as_tuples(model.layout))
     readable = photos.loc[photos["reason"] == "", "file"]
@@ -127,17 +112,9 @@ def submission_of(
 
 
 def write_predictions_page(table: pd.DataFrame, photos: pd.DataFrame, title: str, folder: Path):
-    """Write the page of predictions.
+    """Write the page of predictions; `table` is of `prediction_table`, of the same `photos`.
 
-    Args:
-        table: as `prediction_table` returns it.
-        photos: column path, in the same rows.
-        title: of the page.
-        folder: where the page goes.
-
-    Raises:
-        Problem: Jinja2 is not installed.
-        OSError: it can't be written.
+    Raises Problem if Jinja2 is not installed, and OSError if it can't be written.
     """
     rows = table.assign(path=photos["path"].to_numpy())
     readable, unreadable = rows[rows["reason"] == ""], rows[rows["reason"] != ""]

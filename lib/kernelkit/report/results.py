@@ -59,15 +59,9 @@ def write_results(
 ) -> None:
     """Write the results of a finished run, and remove its state unless time cut it short.
 
-    Args:
-        run: its settings, photos, members and state.
-        result: the blend of its members.
-        views: rows of the kernel's VIEWS.
-        inputs: below which the outputs of earlier sessions may be mounted.
-        seconds: of this session so far.
-        augment: returns the training's augmentation for settings.
-
-    Raises OSError if a file that counts can't be written.
+    `views` are rows of the kernel's VIEWS; below `inputs` the outputs of earlier sessions may be
+    mounted; `seconds` are those of this session so far; `augment` returns the training's
+    augmentation for settings. Raises OSError if a file that counts can't be written.
     """
     doing("writing the results")
     print(result.sentence(), flush=True)
@@ -234,10 +228,9 @@ def _write_lists_and_figures(run: "Run", result: "BlendResult", augment: Callabl
 
 
 def augmented(config, tables: "PhotoTables", augment: Callable) -> tuple[np.ndarray, list[str]]:
-    """Return a few training photos, each before its augmented versions, and their titles.
+    """Return a few training photos, each before its augmented versions, and as many titles.
 
-    Returns:
-        uint8 [photos * (1 + AUGMENTED), height, width, 3] and as many titles.
+    The photos are uint8 [photos * (1 + AUGMENTED), height, width, 3].
     """
     table = tables.train.drop_duplicates("label").head(MOST_PHOTOS)
     labels, table = table.label, table.drop(columns="label")
@@ -256,14 +249,9 @@ def augmented(config, tables: "PhotoTables", augment: Callable) -> tuple[np.ndar
 def stage_metrics(
     stage, history: Sequence[dict], member: str, fold: int, metric: Metric = METRICS["accuracy"]
 ) -> StageMetrics:
-    """Sum up the epochs that a stage of a network ran.
+    """Sum up the epochs that a stage of a network (its member and fold) ran.
 
-    Args:
-        stage: has name, fraction and learning_rate.
-        history: one row for each epoch of the network, as history.csv has it.
-        member: the network's.
-        fold: the network's.
-        metric: the competition's.
+    `history` has a row for each epoch of the network, as history.csv has it.
     """
     best = max if metric.greater else min
     rows = [row for row in history if row["stage"] == stage.name]
@@ -288,11 +276,7 @@ def stage_metrics(
 def stage_sentence(config, stage, clock: "Clock", opened: str) -> str:
     """Return the line that ends a stage in the log, and what would help if steps waited.
 
-    Args:
-        config: the kernel's settings: cache, fuse and workers.
-        stage: as in `stage_metrics`.
-        clock: of the job.
-        opened: which layers trained.
+    `opened` says which layers trained.
     """
     state = clock.state
     ran = stage_metrics(stage, state.rows, state.member, state.fold, state.metric)

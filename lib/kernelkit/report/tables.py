@@ -86,14 +86,10 @@ def by_size(run: Run) -> pd.DataFrame:
 def stage_table(history: pd.DataFrame, photos: Mapping[int, int]) -> pd.DataFrame:
     """Return a row for each stage that ran.
 
-    Args:
-        history: a row an epoch.
-        photos: how many validate, by fold.
-
-    Returns:
-        Columns member, fold, stage, epochs, seconds, speed (photos a second), best (val_accuracy,
-        0 to 1) and gain: the `Interval` of the advantage of its best epoch over the best one of the
-        stages before on the same photos; None for the first stage.
+    Columns are member, fold, stage, epochs, seconds, speed (photos a second), best (val_accuracy, 0
+    to 1) and gain: the `Interval` of the advantage of its best epoch over the best one of the
+    stages before on the same photos; None for the first stage. `photos` says how many validate, by
+    fold.
     """
     rows = []
     for (member, fold), network in history.groupby(["member", "fold"], sort=False):

@@ -35,11 +35,8 @@ def write_report(output: Path) -> None:
 def note_score(output: Path, score: float, of: str, again: str = "ship push") -> None:
     """Show on the report of a run what its submission scored; say so where that fails.
 
-    Args:
-        output: the folder of the run's results; nothing is done where it has no report.
-        score: the submission's.
-        of: who scored it and on what, for people.
-        again: the command that repeats the run, which takes `--set FIELD=VALUE`.
+    `of` says who scored it and on what; `again` is the command that repeats the run, which takes
+    `--set FIELD=VALUE`. Nothing is done where there is no report.
     """
     if not (output / PAGE).is_file():
         return
@@ -94,9 +91,8 @@ def remake(output: Path) -> int:
 def make_report(output: Path) -> None:
     """Write report.html and the folder report/ beside it.
 
-    Raises:
-        Problem: there is nothing of a run, a file is damaged, or a package is missing.
-        OSError: a file can't be written.
+    Raises Problem if there is nothing of a run, a file is damaged, or a package is missing, and
+    OSError if a file can't be written.
     """
     report = template("report.html.j2")
     from kernelkit.report.page import contents
@@ -116,15 +112,10 @@ def make_report(output: Path) -> None:
 def write_overview(rows: Sequence[dict], file: Path) -> None:
     """Write the page of all runs: public score against validation accuracy, and what changed.
 
-    Args:
-        rows: one a run, the best first: run, time, changed (a text), status, score, low and
-            high (its interval), gpu_minutes, public_score (0 to 1, or None where unknown), page
-            (an address, or "") and report (a path relative to the page, or "").
-        file: where the page goes.
-
-    Raises:
-        Problem: Jinja2 is not installed.
-        OSError: it can't be written.
+    `rows` are one a run, the best first: run, time, changed (a text), status, score, low and high
+    (its interval), gpu_minutes, public_score (0 to 1, or None where unknown), page (an address, or
+    "") and report (a path relative to the page, or ""). Raises Problem if Jinja2 is not installed,
+    and OSError if the page can't be written.
     """
     page = template("runs.html.j2")
     from kernelkit.report import figures
