@@ -247,12 +247,7 @@ class Metric:
 
 
 METRICS = {
-    "accuracy": Metric(
-        "accuracy", accuracy,
-        ("accuracy", "categorization accuracy", "categorical accuracy", "classification accuracy",
-         "multiclass accuracy", "multi class accuracy", "top 1 accuracy"),
-        each=hits,
-    ),
+    "accuracy": Metric("accuracy", accuracy, ("accuracy", "top 1 accuracy"), each=hits),
     "macro-f1": Metric(
         "macro F1", _macro_f1,
         ("macro f1", "macro f", "mean macro f1", "mean macro f", "macro average f1"),
@@ -265,25 +260,16 @@ METRICS = {
     "log-loss": Metric(
         "log loss", log_loss,
         ("log loss", "logloss", "logarithmic loss", "multiclass loss", "multi class loss",
-         "multiclass log loss", "multi class log loss", "multiclass logloss", "multi class logloss",
-         "multiclass logarithmic loss", "multi class logarithmic loss", "binary log loss",
-         "cross entropy", "categorical cross entropy", "categorical crossentropy",
-         "binary cross entropy", "binary crossentropy"),
+         "cross entropy", "crossentropy"),
         greater=False, each=losses, guessed=math.log, submission="probability",
     ),
     "mean-auc": Metric(
         "mean AUC", _auc,
-        ("mean auc", "mean roc auc", "mean columnwise auc", "mean columnwise roc auc",
-         "mean column wise auc", "mean column wise roc auc", "columnwise auc",
-         "mean columnwise area under roc", "mean column wise area under roc", "mcauc"),
+        ("mean auc", "mean columnwise auc", "mean column wise auc", "columnwise auc", "mcauc"),
         guessed=lambda classes: 0.5, by_loss=False,
     ),
     "auc": Metric(
-        "AUC", _auc,
-        ("auc", "roc auc", "auroc", "area under roc", "area under roc auc",
-         "area under receiver operating characteristic",
-         "area under receiver operating characteristic auc",
-         "area under receiver operating characteristic roc auc"),
+        "AUC", _auc, ("auc", "auroc"),
         guessed=lambda classes: 0.5, by_loss=False, submission="probability",
     ),
     "kappa": Metric(
@@ -299,8 +285,10 @@ METRICS = {
     ),
 }  # fmt: skip
 
-# Words that change no metric's name.
+# Words that change no metric's name, and kinds of classes before accuracy or a loss's name.
 FILLERS = {"the", "of", "score", "scores", "metric", "measure", "averaged", "curve", "s"}
+KINDS = r"\b(multi ?class|categorical|categorization|classification|binary) (?=accuracy|log|cross)"
+AREA = r"\barea under (receiver operating characteristic|roc)( auc| roc auc)?\b|\broc auc\b"
 
 
 def metric_named(name: str) -> Metric:
@@ -335,7 +323,8 @@ def _plain_words(text: str) -> list[str]:
     text = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", text)  # LogLoss
     text = re.sub(r"\s*@\s*", "@", re.sub(r"[{}]", "", text.lower()))
     words = re.findall(r"[a-z0-9@]+", re.sub(r"\bf\W?1\b", "f1", text))
-    return sorted(word for word in words if word not in FILLERS)
+    text = " ".join(word for word in words if word not in FILLERS)
+    return sorted(re.sub(KINDS, "", re.sub(AREA, "auc", text)).split())
 
 
 def packed(right: np.ndarray) -> str:

@@ -19,6 +19,8 @@ LINE = re.compile(
     r"(?:  (?P<images_per_second>\S+) images/s)?"
     r"(?:  left (?P<left>\d+:\d\d:\d\d|(?:\d+ days?, )\d+:\d\d:\d\d|-))?"
 )
+KINDS = dict.fromkeys(("number", "stages", "epoch", "epochs"), int)  # of its groups; else text
+KINDS |= dict.fromkeys(("loss", "accuracy", "val_accuracy", "images_per_second", "score"), float)
 
 
 def clock_text(seconds: float) -> str:
@@ -75,21 +77,9 @@ class EpochProgress:
         found = LINE.search(text)
         if not found:
             return None
+        values = {name: value for name, value in found.groupdict().items() if value is not None}
         try:
-            return cls(
-                int(found["number"]),
-                int(found["stages"]),
-                found["stage"],
-                int(found["epoch"]),
-                int(found["epochs"]),
-                *(
-                    math.nan if found[name] is None else float(found[name])
-                    for name in ("loss", "accuracy", "val_accuracy", "images_per_second")
-                ),
-                found["left"] or "-",
-                found["metric"] or "accuracy",
-                None if found["score"] is None else float(found["score"]),
-            )
+            return cls(**{name: KINDS.get(name, str)(value) for name, value in values.items()})
         except ValueError:
             return None
 
