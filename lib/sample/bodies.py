@@ -7,29 +7,20 @@ from dataclasses import dataclass
 class Body:
     """The shape of one kind of car in metres; x runs from rear to front, y from the ground up."""
 
+    # Points (x, y) of the side's outline over rear, roof and front; both ends lie at the sill.
     profile: tuple[tuple[float, float], ...]
-    """Points (x, y) of the side's outline over rear, roof and front; both ends lie at the sill."""
+    # The side windows: x of their lower rear, upper rear, upper front and lower front corner, then
+    # y of their lower and upper edge.
     glass: tuple[float, float, float, float, float, float]
-    """The side windows: x of their lower rear, upper rear, upper front and lower front corner, then
-    y of their lower and upper edge."""
-    pillars: tuple[float, ...]
-    """x of the pillars that divide the side windows."""
-    doors: tuple[float, ...]
-    """x of the gaps between the doors."""
-    wheels: tuple[float, ...]
-    """x of the axles."""
-    radius: float = 0.31
-    """The radius of the wheels."""
-    width: float = 1.65
-    """The distance between the two sides."""
-    open: bool = False
-    """Whether it has seats in the open instead of a roof and side windows."""
-    rear_window: bool = True
-    """Whether there is a window in the rear."""
-    white_roof: bool = False
-    """Whether the roof is white, whatever the paint."""
-    white_walls: bool = False
-    """Whether the tyres have white sides."""
+    pillars: tuple[float, ...]  # x of the pillars that divide the side windows
+    doors: tuple[float, ...]  # x of the gaps between the doors
+    wheels: tuple[float, ...]  # x of the axles
+    radius: float = 0.31  # the radius of the wheels
+    width: float = 1.65  # the distance between the two sides
+    open: bool = False  # whether it has seats in the open instead of a roof and side windows
+    rear_window: bool = True  # whether there is a window in the rear
+    white_roof: bool = False  # whether the roof is white, whatever the paint
+    white_walls: bool = False  # whether the tyres have white sides
 
 
 CARS: dict[str, Body] = {

@@ -13,12 +13,9 @@ DRIVERS = 6
 class Planned:
     """A photo that is still to be drawn."""
 
-    number: int
-    """Its position among the photos of the seed; it decides what varies in the photo."""
-    name: str
-    """A number of six digits that no other photo has."""
-    kind: int
-    """The position of its kind of car."""
+    number: int  # its position among the photos of the seed; it decides what varies in the photo
+    name: str  # a number of six digits that no other photo has
+    kind: int  # the position of its kind of car
     label: str
 
     @property
@@ -31,35 +28,25 @@ class Planned:
 class Drawn:
     """A layout to draw a competition in; the functions get photos and say where they belong."""
 
-    slug: str
-    """Of the real competition."""
-    labels: tuple[str, ...]
-    """One a kind of car; only as many kinds are drawn."""
-    train: Callable[[Planned], str]
-    """The path of a training photo below the competition's folder."""
+    slug: str  # of the real competition
+    labels: tuple[str, ...]  # one a kind of car; only as many kinds are drawn
+    train: Callable[[Planned], str]  # the path of a training photo below the competition's folder
     test: Callable[[Planned], str]
-    Id: Callable[[Planned], str]
-    """A test photo's Id in the sample submission."""
-    header: tuple[str, ...]
-    """Of the sample submission, the solution and the submission."""
-    sample_value: str
-    """What the sample submission predicts."""
+    Id: Callable[[Planned], str]  # a test photo's Id in the sample submission
+    header: tuple[str, ...]  # of the sample submission, the solution and the submission
+    sample_value: str  # what the sample submission predicts
+    # What the solution holds: the label, 1 for the first label and 0 else, or ones and zeros.
     form: Literal["label", "probability", "columns"] = "label"
-    """What the solution holds: the label, 1 for the first label and 0 else, or ones and zeros."""
     sample_csv: str = "sample_submission.csv"
     train_csv: str = ""
+    # The rows of the training table, header first.
     table: Callable[[Sequence[Planned]], Rows] | None = None
-    """The rows of the training table, header first."""
-    zips: tuple[tuple[str, str], ...] = ()
-    """Folders that are packed, each with the name of its zip."""
-    metric: str = "accuracy"
-    """The row of METRICS by which it is scored."""
-    evaluation: str = "Categorization Accuracy"
-    """What Kaggle calls it."""
-    untold: dict[str, str] = field(default_factory=dict)
-    """Fields of the block that no file tells."""
+    zips: tuple[tuple[str, str], ...] = ()  # folders that are packed, each with the name of its zip
+    metric: str = "accuracy"  # the row of METRICS by which it is scored
+    evaluation: str = "Categorization Accuracy"  # what Kaggle calls it
+    untold: dict[str, str] = field(default_factory=dict)  # fields of the block that no file tells
+    # How many of each kind train and are predicted in a rehearsal.
     photos: tuple[int, int] = (40, 10)
-    """How many of each kind train and are predicted in a rehearsal."""
 
 
 def table_of(header: tuple[str, ...], row: Callable[[Planned], tuple]) -> Callable:

@@ -17,20 +17,14 @@ SUBPIXEL = 4  # OpenCV's fixed point: coordinates in sixteenths of a pixel
 class View:
     """A distant camera with parallel rays, which maps points of the car (in metres) to pixels."""
 
-    middle: float
-    """x of the point of the car, in metres, that lies at `centre`."""
+    middle: float  # x of the point of the car, in metres, that lies at `centre`
+    # The pixel of that point on the ground, on the near side of the car.
     centre: tuple[float, float]
-    """The pixel of that point on the ground, on the near side of the car."""
-    scale: float
-    """Pixels in a metre."""
-    mirrored: bool
-    """Whether the car looks to the left instead of the right."""
-    turn: float
-    """How far the car is turned, in radians: its front shows above 0, its rear below."""
-    tilt: float
-    """How far the camera looks down, in radians."""
-    roll: float
-    """How far the camera is held at a slant, in radians."""
+    scale: float  # pixels in a metre
+    mirrored: bool  # whether the car looks to the left instead of the right
+    turn: float  # how far the car is turned, in radians: its front shows above 0, its rear below
+    tilt: float  # how far the camera looks down, in radians
+    roll: float  # how far the camera is held at a slant, in radians
 
     @classmethod
     def draw(cls, rng: np.random.Generator, body: Body, size: tuple[int, int], horizon: float):

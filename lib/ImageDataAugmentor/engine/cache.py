@@ -32,8 +32,7 @@ class CachedPhotos:
     """The slots of the files of some samples. It can be sent to a worker process."""
 
     slots: dict[File, SharedArray] = field(default_factory=dict)
-    filled: set[File] = field(default_factory=set)
-    """The files whose photos lie in their slots."""
+    filled: set[File] = field(default_factory=set)  # the files whose photos lie in their slots
 
     def picture(self, path: str, loader: ImageLoader) -> np.ndarray:
         """Return what `loader(path)` returns, read-only if it is cached.

@@ -23,19 +23,15 @@ UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR,
 class Boundary:
     """Runs a program's work: a person gets one sentence, the traceback goes to a file."""
 
-    program: str
-    """Its name, which begins every sentence."""
+    program: str  # its name, which begins every sentence
+    # Gets the traceback of an error that nobody expected; made, parents included, only then. None
+    # is a file in the folder for temporary files.
     traceback_file: Path | None = None
-    """Gets the traceback of an error that nobody expected; made, parents included, only then. None
-    is a file in the folder for temporary files."""
-    safe: str = ""
-    """A sentence: what is safe after an error or an interruption, and how to go on."""
-    hide: Callable[[str], str] = str
-    """Takes secrets out of a text before it is printed or written."""
+    safe: str = ""  # a sentence: what is safe after an error or an interruption, and how to go on
+    hide: Callable[[str], str] = str  # takes secrets out of a text before it is printed or written
+    # What the program is doing now, as it follows "while": the program keeps it up to date.
     doing: str = "starting"
-    """What the program is doing now, as it follows "while": the program keeps it up to date."""
-    running: ClassVar["Boundary | None"] = None
-    """The one that runs, or ran last."""
+    running: ClassVar["Boundary | None"] = None  # the one that runs, or ran last
 
     def run(self, work: Callable[[], object]) -> int:
         """Do the work and return the exit status: 0, 1 after an error, 130 after Ctrl-C."""

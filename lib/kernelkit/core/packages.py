@@ -12,14 +12,13 @@ from pathlib import Path
 from kernelkit.core.files import file_hash
 from kernelkit.core.problem import Problem
 
+# Packages that are never uploaded: `ship` itself, and the drawn sample competition.
 LOCAL_ONLY = ("loopback", "sample", "ship")
-"""Packages that are never uploaded: `ship` itself, and the drawn sample competition."""
 
-MANIFEST = "weights/manifest.json"
-"""The list of the weights, which counts as code."""
+MANIFEST = "weights/manifest.json"  # the list of the weights, which counts as code
 
+# Endings of compiled files and of what editors and git leave behind.
 BACKUPS = (".pyc", ".pyo", "~", ".bak", ".orig", ".rej")
-"""Endings of compiled files and of what editors and git leave behind."""
 
 
 def code_files(lib: Path) -> dict[str, Path]:

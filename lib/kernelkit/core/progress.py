@@ -32,29 +32,20 @@ def clock_text(seconds: float) -> str:
 class EpochProgress:
     """How far a run is after an epoch. Accuracies are fractions, 0 to 1."""
 
-    number: int
-    """Of the stage, from 1."""
-    stages: int
-    """How many stages the schedule has."""
-    stage: str
-    """The stage's name, without "]"."""
-    epoch: int
-    """Within the stage, from 1."""
-    epochs: int
-    """The most that the stage runs."""
+    number: int  # of the stage, from 1
+    stages: int  # how many stages the schedule has
+    stage: str  # the stage's name, without "]"
+    epoch: int  # within the stage, from 1
+    epochs: int  # the most that the stage runs
     loss: float = math.nan
     accuracy: float = math.nan
     val_accuracy: float = math.nan
-    images_per_second: float = math.nan
-    """While training."""
+    images_per_second: float = math.nan  # while training
+    # The most time that the rest of the run can take, h:mm:ss; "-" while it is unknown.
     left: str = "-"
-    """The most time that the rest of the run can take, h:mm:ss; "-" while it is unknown."""
-    metric: str = "accuracy"
-    """The competition's metric, as the row of METRICS is called."""
-    score: float | None = None
-    """Its value on the validation photos; None where it is the accuracy."""
-    network: str = ""
-    """The member and the fold, where a run has several; `parse` leaves it out."""
+    metric: str = "accuracy"  # the competition's metric, as the row of METRICS is called
+    score: float | None = None  # its value on the validation photos; None where it is the accuracy
+    network: str = ""  # the member and the fold, where a run has several; `parse` leaves it out
 
     def line(self) -> str:
         """Return the line that the kernel prints."""
