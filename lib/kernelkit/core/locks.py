@@ -32,7 +32,10 @@ def only_one(path: Path, occupied: str, remove: bool = False) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise Occupied(occupied.replace("{holder}", holder_of(who))) from None
+        holder = "just started"
+        with suppress(OSError):
+            holder = who.read_text(encoding="utf-8")
+        raise Occupied(occupied.replace("{holder}", holder)) from None
     except NotImplementedError:  # some network file systems
         yield
         return
@@ -45,11 +48,3 @@ def only_one(path: Path, occupied: str, remove: bool = False) -> Iterator[None]:
             if remove:
                 path.unlink(missing_ok=True)
         lock.release()
-
-
-def holder_of(who: Path) -> str:
-    """Return what the file beside a lock says of the holder."""
-    try:
-        return who.read_text(encoding="utf-8")
-    except OSError:
-        return "just started"

@@ -34,9 +34,9 @@ def code_files(lib: Path) -> dict[str, Path]:
             for place, folders, names in os.walk(package):
                 folders[:] = sorted(name for name in folders if not is_hidden(name))
                 below = Path(place).relative_to(lib).as_posix()
-                for name in sorted(filter(is_source, names)):
+                for name in sorted(names):
                     file = Path(place, name)
-                    if file.is_file():
+                    if file.is_file() and not (is_hidden(name) or name.endswith(BACKUPS)):
                         files[f"{below}/{name}"] = file
     if not files:
         raise Problem(f"there is no package in {lib}: run ship in a clone of the repository.")
@@ -78,8 +78,3 @@ def is_package(path: Path) -> bool:
 def is_hidden(name: str) -> bool:
     """Tell whether a file or folder of this name is hidden, or holds what Python has compiled."""
     return name.startswith(".") or name == "__pycache__"
-
-
-def is_source(name: str) -> bool:
-    """Tell whether a file of this name is neither hidden nor compiled nor a backup."""
-    return not (is_hidden(name) or name.endswith(BACKUPS))

@@ -125,7 +125,6 @@ def propose(source: Source) -> Proposal:
 
 
 def _choose_sample(draft: Draft) -> None:
-    """Find the sample submission and the other tables."""
     csvs = {name for name in map(without_zip, draft.source.names) if name.lower().endswith(".csv")}
     csvs = sorted(csvs, key=lambda name: (name.count("/"), name))
 

@@ -5,7 +5,7 @@ A guess that something contradicts is a doubt, which a person must decide.
 
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +33,8 @@ SPLIT = re.compile(r"(?:data.?)?(?:split|sub)?.?(?:set|split|phase|usage|partiti
 LABEL_WORDS = ("label", "labels", "category", "category_id", "class", "classname", "class_name")
 LABEL_WORDS += ("target", "species", "breed", "diagnosis", "has_cactus", "invasive")
 GROUP = re.compile(
-    r"(?:.*_)?(?:subject|patient|driver|person|individual|seq|sequence|group|session|video|burst)"
-    r"(?:_?id)?",
+    r"\s*(?:.*_)?(?:subject|patient|driver|person|individual|seq|sequence|group|session|video|burst)"
+    r"(?:_?id)?\s*",
     re.I,
 )
 
@@ -252,7 +252,8 @@ def rows_of_table(draft: Draft, found: LabelTable) -> tuple[pd.DataFrame, list[s
     known = folders_of(draft.photos.names) | known_names(sample)
     if not many and not Layout.typed("single_labels", draft.given.get("single_labels", "")):
         refuse_several(labels, f"the column {label} of {where}", known)
-    group = _group_column(kept, [Id, *column.names])
+    others = [name for name in kept if name not in (Id, *column.names) and GROUP.fullmatch(name)]
+    group = next((name for name in others if 1 < kept[name].nunique() < len(kept)), "")
     of_sample = ["", ""] if sample is None else list(sample.columns)
     draft.fields |= {"train_csv": where, "group": group}
     draft.fields |= {"id": Id if Id != of_sample[0] else ""}
@@ -271,14 +272,6 @@ def rows_of_table(draft: Draft, found: LabelTable) -> tuple[pd.DataFrame, list[s
     rows = pd.DataFrame({"Id": kept[Id], "label": labels})
     rows = rows.assign(group=kept[group] if group else "")
     return rows, [name for name in found.photos if name]
-
-
-def _group_column(table: pd.DataFrame, known: Sequence[str]) -> str:
-    for name in table.columns:
-        is_group = name not in known and GROUP.fullmatch(name.strip())
-        if is_group and 1 < table[name].nunique() < len(table):
-            return name
-    return ""
 
 
 def _doubt_test_rows(

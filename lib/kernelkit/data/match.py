@@ -31,12 +31,11 @@ def with_labels(photos: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
 
     `labels` are those of the class folders, by the folders' names.
     """
-
-    def label_of(parent: str) -> str:
-        return next((labels[f] for f in reversed(parent.split("/")) if f in labels), "")
-
     parents = [name.rpartition("/")[0] for name in photos["name"]]
-    of_parent = {parent: label_of(parent) for parent in set(parents)}
+    inner = {parent: reversed(parent.split("/")) for parent in set(parents)}
+    of_parent = {
+        parent: next((labels[f] for f in inner[parent] if f in labels), "") for parent in inner
+    }
     return photos.assign(folder=[of_parent[parent] for parent in parents])
 
 

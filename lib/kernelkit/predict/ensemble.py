@@ -194,7 +194,6 @@ def combine(members: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> 
 
 
 def _check_members(members: Mapping[str, np.ndarray], truth: np.ndarray) -> None:
-    """Raise a Problem where members can't be blended."""
     if not members or not len(truth):
         raise Problem("There is nothing to blend: no member, or no photo to choose weights on.")
     shapes = {name: probabilities.shape for name, probabilities in members.items()}

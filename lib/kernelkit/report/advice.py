@@ -66,7 +66,6 @@ def advise(run: Run) -> list[Advice]:
 
 
 def _first_network(run: Run) -> pd.DataFrame:
-    """Return the history of the first network."""
     history = run.history
     if history.empty:
         return history

@@ -98,10 +98,10 @@ def lettering(values: Iterable, width: int = 24) -> list[str]:
     return [text if len(text) <= width else text[: width - 1] + "…" for text in texts]
 
 
-def _two_lines(values: Iterable, width: int = 14) -> list[str]:
+def _two_lines(values: Iterable) -> list[str]:
     """Return values as text of at most two lines, which may be broken after an underscore."""
     texts = (str(value).replace("_", "_ ") for value in values)
-    wrapped = (textwrap.wrap(text, width, max_lines=2, placeholder="…") for text in texts)
+    wrapped = (textwrap.wrap(text, 14, max_lines=2, placeholder="…") for text in texts)
     return ["\n".join(lines).replace("_ ", "_") for lines in wrapped]
 
 
@@ -144,7 +144,11 @@ def learning_curves(
             _legend_above(axes)
             if percent:
                 axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
-                _mark_best(axes, history["val_accuracy"])
+                if history["val_accuracy"].notna().any():
+                    best = int(np.nanargmax(history["val_accuracy"]))
+                    value = history["val_accuracy"].iloc[best]
+                    axes.plot(best + 1, value, "o", ms=11, mfc="none", mec=ORANGE, mew=1.5,
+                              gid=f"{TIP}best: {value:.2%} in epoch {best + 1}")  # fmt: skip
         axes.set_title(name if len(panels) > 1 else "")
     names = _mark_stages(drawn, history["stage"])
     drawn[-1].set_xlabel(textwrap.fill("epoch of " + ", ".join(names), 62), fontsize=10)
@@ -160,14 +164,6 @@ def _curve(axes: Axes, epochs, values, name: str, colour: str, line: str, percen
             text = f"{100 * value:.4g}%" if percent else f"{value:.4g}"
             tip = f"{TIP}epoch {epoch}, {name}: {text}"
             axes.plot(epoch, value, "o", ms=5, color=colour, gid=tip)
-
-
-def _mark_best(axes: Axes, val_accuracy: pd.Series) -> None:
-    if val_accuracy.isna().all():
-        return
-    best = int(np.nanargmax(val_accuracy))
-    axes.plot(best + 1, val_accuracy.iloc[best], "o", ms=11, mfc="none", mec=ORANGE, mew=1.5,
-              gid=f"{TIP}best: {val_accuracy.iloc[best]:.2%} in epoch {best + 1}")  # fmt: skip
 
 
 def _mark_stages(panels: Sequence[Axes], stages: pd.Series) -> list[str]:

@@ -91,6 +91,8 @@ def write_results(
 
 
 def _metrics_of(run: "Run", result: "BlendResult", seconds: float) -> Metrics:
+    import tensorflow as tf  # the rest of this package does without
+
     config, members, tables, state = run.config, run.members, run.folds[0], run.state
     competition, metric = tables.competition, result.metric
     low, high = metric.interval(result.validation, result.truth)
@@ -139,7 +141,7 @@ def _metrics_of(run: "Run", result: "BlendResult", seconds: float) -> Metrics:
         resumed=state.resumed,
         untrained=_untrained(state),
         stopped_by_time_limit=state.stopped_by_time_limit,
-        devices=_device_names(),
+        devices=[device.name for device in tf.config.list_logical_devices()],
         versions=_versions(PACKAGES),
         packages=packages_found(),
         preflight=state.preflight,
@@ -331,9 +333,3 @@ def _versions(packages: Iterable[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = "not installed under this name"
     return found
-
-
-def _device_names() -> list[str]:
-    import tensorflow as tf  # the rest of this package does without
-
-    return [device.name for device in tf.config.list_logical_devices()]

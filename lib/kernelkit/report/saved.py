@@ -118,7 +118,6 @@ def read_run(folder: Path) -> Run:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    """Return a CSV as text; an empty table where there is none."""
     return read_csv(path, "run again, or fetch it again") if path.is_file() else _NONE
 
 

@@ -82,7 +82,6 @@ class Thumbnails:
 
 
 def _key(path: str) -> str:
-    """Return the name of a photo's thumbnail in the zip."""
     return hashlib.sha256(path.encode()).hexdigest()[:20] + ".webp"
 
 
