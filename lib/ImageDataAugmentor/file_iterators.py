@@ -33,9 +33,6 @@ class FileIterator(Iterator):
     A subclass sets `filenames` and `directory` before it calls `__init__`. For class labels it also
     sets `class_indices`, `num_classes` and `classes`, which holds the number of each sample's
     class, or a list of numbers; otherwise `targets`.
-
-    Attributes:
-        sample_weight: the weights of all samples, or None.
     """
 
     classes = None

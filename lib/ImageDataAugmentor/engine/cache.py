@@ -80,12 +80,9 @@ class _Shelf:
 class Cache:
     """Photos, each known by its file and its loader. A file that changed is read again.
 
-    When the budget is spent, photos whose loader no living iterator uses are dropped. The others
-    stay: an epoch visits each photo once, so replacing one by another would gain nothing. The cache
-    ends with the process.
-
-    Attributes:
-        budget: the size in bytes that it may take.
+    When the budget (bytes) is spent, photos whose loader no living iterator uses are dropped. The
+    others stay: an epoch visits each photo once, so replacing one by another would gain nothing.
+    The cache ends with the process.
     """
 
     def __init__(self):

@@ -75,13 +75,9 @@ class TransformRandomness:
 
 
 class SampleTransformer:
-    """The part of an ImageDataAugmentor that its worker processes have as well.
+    """The part of an ImageDataAugmentor that its worker processes have as well."""
 
-    Attributes:
-        version: an object that is replaced whenever a setting is assigned.
-    """
-
-    version: object = None
+    version: object = None  # replaced whenever a setting is assigned
 
     def __init__(self):
         self._of_thread = threading.local()

@@ -132,13 +132,9 @@ class Batch:
 class Workers:
     """Threads, and processes that do their work once there is enough of it.
 
-    They start when they are needed and end with the last augmentor that uses them. Several threads
-    switch off OpenCV's own, which is possible only for the whole process.
-
-    Attributes:
-        count: the number of threads or processes that work at the same time.
-        processes: all that were started.
-        buffers: the memory of batches that processes fill.
+    They start when they are needed and end with the last augmentor that uses them; `count` of them
+    work at the same time. Several threads switch off OpenCV's own, which is possible only for the
+    whole process. `buffers` are the memory of batches that processes fill.
     """
 
     def __init__(self, count: int, depth: int = 0):

@@ -18,11 +18,35 @@ except ImportError:
     EpochIterator = None
 
 
+def _shared(name: str) -> property:
+    """Return a property that is that of the first flow, and is set for all."""
+
+    def set_all(self, value) -> None:
+        for flow in self.flows:
+            setattr(flow, name, value)
+
+    return property(lambda self: getattr(self.flows[0], name), set_all)
+
+
+def _on_all(name: str):
+    """Return a method that calls that of each flow."""
+
+    def call(self) -> None:
+        for flow in self.flows:
+            getattr(flow, name)()
+
+    return call
+
+
 class ZippedFlows(keras.utils.PyDataset):
     """Batches of two or three flows as pairs or triples, as a Keras sequence and for ever.
 
     Like its flows it has `n`, `batch_size`, `epoch`, `next` and `reset`.
     """
+
+    batch_size, epoch = _shared("batch_size"), _shared("epoch")
+    reset, on_epoch_begin = _on_all("reset"), _on_all("on_epoch_begin")
+    on_epoch_end = _on_all("on_epoch_end")
 
     def __init__(self, *flows: Iterator):
         super().__init__()
@@ -35,26 +59,6 @@ class ZippedFlows(keras.utils.PyDataset):
         for flow in flows:
             if getattr(flow, "class_mode", None) or getattr(flow, "y", None) is not None:
                 raise ValueError("A flow of zip_flows must have no labels: pass class_mode=None.")
-
-    @property
-    def batch_size(self) -> int:
-        """The number of samples in a batch."""
-        return self.flows[0].batch_size
-
-    @batch_size.setter
-    def batch_size(self, value: int) -> None:
-        for flow in self.flows:
-            flow.batch_size = value
-
-    @property
-    def epoch(self) -> int:
-        """The number of the current epoch."""
-        return self.flows[0].epoch
-
-    @epoch.setter
-    def epoch(self, value: int) -> None:
-        for flow in self.flows:
-            flow.epoch = value
 
     def __len__(self) -> int:
         return len(self.flows[0])
@@ -73,21 +77,6 @@ class ZippedFlows(keras.utils.PyDataset):
         return tuple(next(flow) for flow in self.flows)
 
     next = __next__
-
-    def reset(self) -> None:
-        """Let `next` begin its epoch again."""
-        for flow in self.flows:
-            flow.reset()
-
-    def on_epoch_begin(self) -> None:
-        """Note that Keras begins an epoch."""
-        for flow in self.flows:
-            flow.on_epoch_begin()
-
-    def on_epoch_end(self) -> None:
-        """Advance to the next epoch."""
-        for flow in self.flows:
-            flow.on_epoch_end()
 
 
 def _check_that_they_match(first: Iterator, other: Iterator) -> None:
