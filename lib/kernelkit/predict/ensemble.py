@@ -5,6 +5,7 @@ Each member's weight is chosen on the photos that did not train it.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -99,10 +100,7 @@ def combine_members(
         # The mean of several calibrated members is underconfident.
         degree = temperature(validation, truth)
         validation, test = (apply_temperature(each, degree) for each in (validation, test))
-
-    def mean(value: Callable[[Fold], float]) -> float:
-        return _weighted_mean(members, blended.weights, value)
-
+    mean = partial(_weighted_mean, members, blended.weights)
     return BlendResult(
         held_out=held_out,
         truth=truth,

@@ -230,16 +230,7 @@ def confusion_matrix(
     axes.add_patch(Rectangle((-0.5, -0.5), count, count, color=SUNK, lw=0))
     counts = count_pairs(pairs["true"], pairs["predicted"], labels=shown)
     totals = pairs["true"].value_counts().reindex(shown, fill_value=0).to_numpy()
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        number, share = counts[row, column], np.sqrt(counts[row, column] / totals[row])
-        hit = row == column
-        tip = f"{TIP}{shown[row]}, taken for {shown[column]}: {number}"
-        colour, alpha = (BLUE, 0.3 * share) if hit else (ORANGE, 0.08 + 0.4 * share)
-        cell = Rectangle((column - 0.5, row - 0.5), 1, 1, lw=0, color=colour, alpha=alpha, gid=tip)
-        axes.add_patch(cell)
-        if count <= WITH_COUNTS:
-            axes.text(column, row, f"{number:,}", ha="center", va="center", color=TEXT, gid=tip,
-                      fontsize=12 if number < 1000 else 8)  # fmt: skip
+    _draw_cells(axes, counts, totals, shown)
     axes.set(xlim=(-0.5, count - 0.5), ylim=(count - 0.5, -0.5))
     axes.set_xticks(range(count), names, fontsize=font, rotation=90 if long else 0)
     axes.set_yticks(range(count), names, fontsize=font)
@@ -254,6 +245,18 @@ def confusion_matrix(
         _write_recall(axes, counts.diagonal(), totals, font)
     figure.suptitle(f"{title} (rows are labels)", x=0.01, ha="left", fontsize=11)
     return figure
+
+
+def _draw_cells(axes: Axes, counts: np.ndarray, totals: np.ndarray, shown: list) -> None:
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        number, share = counts[row, column], np.sqrt(counts[row, column] / totals[row])
+        tip = f"{TIP}{shown[row]}, taken for {shown[column]}: {number}"
+        colour, alpha = (BLUE, 0.3 * share) if row == column else (ORANGE, 0.08 + 0.4 * share)
+        cell = Rectangle((column - 0.5, row - 0.5), 1, 1, lw=0, color=colour, alpha=alpha, gid=tip)
+        axes.add_patch(cell)
+        if len(shown) <= WITH_COUNTS:
+            axes.text(column, row, f"{number:,}", ha="center", va="center", color=TEXT, gid=tip,
+                      fontsize=12 if number < 1000 else 8)  # fmt: skip
 
 
 def _most_confused(pairs: pd.DataFrame, classes: list) -> list:

@@ -94,8 +94,7 @@ def _metrics_of(run: "Run", result: "BlendResult", seconds: float) -> Metrics:
     import tensorflow as tf  # the rest of this package does without
 
     config, members, tables, state = run.config, run.members, run.folds[0], run.state
-    competition, metric = tables.competition, result.metric
-    low, high = metric.interval(result.validation, result.truth)
+    competition = tables.competition
     networks = dict.fromkeys((row["member"], row["fold"]) for row in state.history)
     return Metrics(
         competition=competition.layout.slug or competition.folder.name,
@@ -112,27 +111,15 @@ def _metrics_of(run: "Run", result: "BlendResult", seconds: float) -> Metrics:
         excluded_images=len(competition.excluded),
         classes=competition.classes,
         stages=[
-            stage_metrics(stage, state.rows_of(*network), *network, metric)
+            stage_metrics(stage, state.rows_of(*network), *network, result.metric)
             for network in networks or [(state.member, state.fold)]
             for stage in members[network[0]].stages
         ],
         metric=competition.layout.metric,
-        greater_is_better=metric.greater,
-        score=result.score,
-        score_low=low,
-        score_high=high,
-        score_interval=metric.interval_method,
-        score_plain=result.score_plain,
-        score_tta=result.score_tta,
         submission=competition.layout.submission,
-        val_accuracy=result.accuracy_plain,
-        val_accuracy_tta=result.accuracy_tta,
-        tta_used=any(len(f.views) > 1 for m in result.members.values() for f in m.folds.values()),
-        val_accuracy_submitted=result.accuracy,
         folds=config.folds,
         members=[_member_metrics(name, result) for name in result.members],
         blend=result.blend.method,
-        calibration_error=expected_calibration_error(result.validation, result.truth),
         command=_command_line(),
         time_limit=config.time_limit,
         jobs=state.jobs,
@@ -147,7 +134,29 @@ def _metrics_of(run: "Run", result: "BlendResult", seconds: float) -> Metrics:
         preflight=state.preflight,
         photos_at_once=state.photos_at_once(members),
         scouting=[CandidateMetrics(**row) for row in state.scouting.get("rows", [])],
+        **_scores_of(result),
     )
+
+
+def _scores_of(result: "BlendResult") -> dict:
+    metric = result.metric
+    low, high = metric.interval(result.validation, result.truth)
+    return {
+        "greater_is_better": metric.greater,
+        "score": result.score,
+        "score_low": low,
+        "score_high": high,
+        "score_interval": metric.interval_method,
+        "score_plain": result.score_plain,
+        "score_tta": result.score_tta,
+        "val_accuracy": result.accuracy_plain,
+        "val_accuracy_tta": result.accuracy_tta,
+        "tta_used": any(
+            len(f.views) > 1 for m in result.members.values() for f in m.folds.values()
+        ),
+        "val_accuracy_submitted": result.accuracy,
+        "calibration_error": expected_calibration_error(result.validation, result.truth),
+    }
 
 
 def _member_metrics(name: str, result: "BlendResult") -> MemberMetrics:

@@ -85,6 +85,10 @@ def read_run(folder: Path) -> Run:
         classes = sorted(photos.loc[photos.set == "train", "label"].unique(), key=_by_number)
         settings, scouting = state.get("settings", {}), state.get("scouting", {}).get("rows", [])
         return Run(folder, False, {}, settings, history, photos, classes, scouting=scouting)
+    return _finished_run(folder, metrics, state.get("settings"), photos)
+
+
+def _finished_run(folder: Path, metrics: dict, settings: dict | None, photos: pd.DataFrame) -> Run:
     files = {file.parent.name: file for file in member_files(folder)}
     names = [member["name"] for member in metrics["members"]]
     members = [read_member(files[name]) for name in names if name in files]
@@ -100,7 +104,7 @@ def read_run(folder: Path) -> Run:
         folder=folder,
         finished=True,
         metrics=metrics,
-        settings=state.get("settings") or (members[0].settings if members else {}),
+        settings=settings or (members[0].settings if members else {}),
         history=_read_history(folder / "history.csv"),
         photos=photos,
         classes=classes,
