@@ -19,11 +19,6 @@ _JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG", (b"II*\0", b"MM\0*")
 _JPEG_END = b"\xff\xd9"
 _DEEP = {"F", "I", "unknown"}  # Pillow's modes of more than 16 bits; it has none in colour.
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-_REDUCED = {
-    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
-    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
-    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
-}
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _pillow_lock = threading.Lock()
 
@@ -147,8 +142,8 @@ def read_image(path: str, color_mode: str = "rgb", truncated: str = "load") -> n
     return image
 
 
-def read_reduced(path: str, side: int) -> np.ndarray | None:
-    """Decode a large JPEG in grey, uint8 [height, width], reduced by 2, 4 or 8 while it is decoded.
+def read_reduced(path: str, side: int, colour: bool = False) -> np.ndarray | None:
+    """Decode a large JPEG, reduced by 2, 4 or 8 while it is decoded: uint8 [height, width(, 3)].
 
     Every byte is still read, in a fraction of the time. The shorter side keeps `side` pixels at
     least. Returns None for another kind of file, a smaller one, and one that may be damaged, for
@@ -162,8 +157,10 @@ def read_reduced(path: str, side: int) -> np.ndarray | None:
         with warnings.catch_warnings(), Image.open(BytesIO(data)) as header:  # decodes nothing
             warnings.simplefilter("ignore")  # about sizes that OpenCV reads well
             shorter = min(header.size)
-        flag = next(flag for factor, flag in _REDUCED.items() if shorter >= factor * side)
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+        factor = next(factor for factor in (8, 4, 2) if shorter >= factor * side)
+        flag = getattr(cv2, f"IMREAD_REDUCED_{'COLOR' if colour else 'GRAYSCALE'}_{factor}")
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if colour else image
     except (*_PILLOW_ERRORS, StopIteration, cv2.error):
         return None
 

@@ -3,23 +3,21 @@
 import base64
 import hashlib
 import io
-import warnings
 import zipfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-from ImageDataAugmentor.reading import read_image
+from ImageDataAugmentor.reading import read_image, read_reduced
 from kernelkit.core.files import write_atomically
 
 SIDE = 160  # pixels of the longer side
 WIDE = 960  # pixels of the width of the picture of augmented photos
 STEEP = 1.5  # so that what the network hardly saw stays grey
 TINT = 0.6  # how opaque the colour is where the network looked most
-EIGHT_BITS = {"1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr"}  # modes that Pillow shows as they are
 LOOKED = "#looked"  # after a photo's path: the thumbnail of where the network looked
 
 
@@ -94,24 +92,9 @@ def _webp(picture: Image.Image) -> bytes:
 def thumbnail(path: str, side: int) -> bytes | None:
     """Return a photo as WebP, at most `side` pixels wide and high; None where it can't be read."""
     try:
-        picture = _small_picture(path, side)
+        reduced = read_reduced(path, side, colour=True)
+        picture = Image.fromarray(read_image(path) if reduced is None else reduced)
         picture.thumbnail((side, side))
         return _webp(picture)
     except Exception:  # decoders raise many types, and no photo may end the report
         return None
-
-
-def _small_picture(path: str, side: int) -> Image.Image:
-    """Return a photo in RGB, a JPEG reduced while it is decoded to twice `side` or a little more.
-
-    What Pillow can't decode, or finds too large, is decoded as in training.
-    """
-    try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # about sizes that OpenCV reads well
-            if image.mode in EIGHT_BITS:
-                image.draft("RGB", (2 * side, 2 * side))
-                return ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        pass
-    return Image.fromarray(read_image(path))
