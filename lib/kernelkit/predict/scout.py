@@ -24,9 +24,10 @@ from kernelkit.core.files import write_atomically
 from kernelkit.core.metrics import Metric, log_loss, metric_named
 from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
+from kernelkit.data.split import group_folds
 from kernelkit.predict.calibration import apply_temperature, temperature
 from kernelkit.predict.candidates import EPOCHS, Candidate, KeptCandidates, full_stage, table
-from kernelkit.predict.ensemble import greedy_weights, nested_folds
+from kernelkit.predict.ensemble import FOLDS, greedy_weights
 from kernelkit.train.costs import (
     REPORT_SECONDS,
     Filling,
@@ -169,7 +170,7 @@ class Scout:
         self.metric: Metric = metric_named(self.tables.competition.layout.metric)
         self.held = np.arange(len(self.tables.train), len(photos))  # the first fold's
         groups = photos.group.to_numpy()
-        self.folds = list(nested_folds(self.truth, groups, run.config.seed)) or [self.held]
+        self.folds = group_folds(self.truth, groups, FOLDS, run.config.seed) or [self.held]
         self.judged = np.sort(np.concatenate(self.folds))
         counts = len(self.tables.train), len(self.held), len(self.tables.test)
         jobs = jobs_of(run.members, backbones, views, 0, counts)
