@@ -255,7 +255,8 @@ def test_folders_of_output_are_compared(ledger, local_runs, capfd):
     }
     assert told["photos"]["only_second"] == ["v00000.jpg", "v00001.jpg", "v00002.jpg"]
     assert told["photos"]["only_first"] == []
-    assert f"the accuracy of {second} is +0.0375 to {first}'s, p = 0.250" in err
+    assert f"the accuracy of {second} is 0.0375 above {first}'s, p = 0.250" in err
+    assert f"only {first}" not in err
     assert f"only {second} gets 3 right:\n  v00000.jpg: class 0, taken for class 1" in err
     status, told, err = told_here(ledger, capfd, "compare", first, "car-classification-v1")
     assert status == 0, err
@@ -481,7 +482,7 @@ def test_two_runs_are_compared(two):
     out = two.ship("compare", "1", "2").out
     assert "skill: 30 -> 36" in out
     assert re.search(r"^\+ .*% 3 or 0\]\)$", out, re.MULTILINE)
-    assert "40 photos validated both: the accuracy of car-classification-v2 is +0.1500 to" in out
+    assert "40 photos validated both: the accuracy of car-classification-v2 is 0.1500 above" in out
     assert "only car-classification-v2 gets 6 right:\n  30.jpg: 0, taken for 1" in out
     told = json.loads(two.ship("compare", "2", "1", "--json").out)
     assert told["photos"]["only_second"] == []

@@ -54,7 +54,9 @@ def _script_of(context: Context, run: Run) -> str:
 
 
 def _photo_lines(names: list[str], run: Run, other: dict) -> list[str]:
-    """Return which photos only a run gets right, with the other one's answers."""
+    """Return which photos only a run gets right, with the other one's answers; [] for none."""
+    if not names:
+        return []
     lines = [f"only {run.name} gets {len(names)} right:"]
     lines += ["  {}: {}, taken for {}".format(name, *other[name]) for name in names[:MOST]]
     return lines + ([f"  and {len(names) - MOST} more"] if len(names) > MOST else [])
@@ -95,7 +97,8 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     if pair:
         lines = [
             f"{pair.photos} photos validated both: the {second.metric} of {second.name} is "
-            f"{pair.difference:+.4f} to {first.name}'s, p = {pair.p:.3f} ({pair.test})"
+            f"{abs(pair.difference):.4f} {'below' if pair.difference < 0 else 'above'} "
+            f"{first.name}'s, p = {pair.p:.3f} ({pair.test})"
         ]
         lines += _photo_lines(pair.only_first, first, answers(predictions[1]))
         lines += _photo_lines(pair.only_second, second, answers(predictions[0]))
