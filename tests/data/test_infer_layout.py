@@ -484,6 +484,17 @@ def test_what_is_uncertain_is_asked_and_decided(
     assert seen(folder, **{field: value}) == expected
 
 
+def test_folders_of_smaller_copies_are_asked_for_by_their_names(folder):
+    for end in ("", "_small"):
+        classes(folder, f"train{end}/cat", f"train{end}/dog")
+        put(folder, *(f"test{end}/t{n}.jpg" for n in range(4)))
+    decided = "decide it with --set test_photos=test or --set test_photos=test_small"
+    with pytest.raises(Problem, match=decided):
+        seen(folder)
+    chosen = seen(folder, train_photos="train", test_photos="test")
+    assert chosen == ({"cat": 6, "dog": 6}, 4)
+
+
 @pytest.mark.parametrize(
     "prefixes",
     ["IMG_ DSC_", "DSCN PXL_", "P1000 DJI_", "image photo", "scan- frame", "IMG-2019-WA VID-",

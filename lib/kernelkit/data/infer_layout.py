@@ -116,8 +116,9 @@ def propose(source: Source) -> Proposal:
     draft.fields["train_photos"] = (common_folder(trains),) if trains else ()
     draft.fields["test_photos"] = (common_folder(tests),) if tests else ()
     if draft.sample is None and not chosen and inside(trains, draft.fields["test_photos"]):
-        where = " and ".join(sorted({posixpath.dirname(name) for name in tests}))
-        draft.doubt(f"which of {where} holds the photos to predict", test_photos=tests[0])
+        places = sorted({posixpath.dirname(name) for name in tests})
+        question = f"which of {' and '.join(places)} holds the photos to predict"
+        draft.doubt(question, test_photos=places if len(places) > 1 else tests[0])
     return _concluded(draft, rows)
 
 
