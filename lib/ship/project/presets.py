@@ -41,7 +41,7 @@ def listed_files(remote: Remote, handle: str) -> dict[str, int]:
     """
     cure = (
         f"accept its licence at {page_of(handle)} if it asks for that, correct the handle in the "
-        "row of BACKBONES, or take another backbone (--set backbone=NAME)"
+        "row of BACKBONES, or leave this backbone out (--set backbone=, members= or candidates=)"
     )
     if rehearsing():
         cure = (
