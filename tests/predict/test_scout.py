@@ -241,7 +241,8 @@ def test_a_killed_scout_goes_on_and_asks_nothing_twice(tmp_path, process, killed
     assert chosen_by(again).members == found.members
     assert len(orders) == 4
     assert not list((tmp_path / "scout").glob("*.npy"))
-    assert forecast(again).startswith(f"chosen: {', '.join(found.members)}")
+    names = ", ".join(found.members)
+    assert forecast(again).startswith(f"chosen by an earlier session: {names}")
 
 
 def test_a_scout_alone_leaves_its_findings_to_the_next_run(tmp_path, process):

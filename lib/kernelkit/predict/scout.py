@@ -100,7 +100,7 @@ def scout(
         filling = _chosen(run)
         print("an earlier session of this run has chosen its members")
     if filling.members:
-        print(_sentence(filling, len(run.folds)), flush=True)
+        print(f"chosen: {_sentence(filling, len(run.folds))}", flush=True)
     members = {
         name: dataclasses.replace(
             run.members[name], stages=lengthened(run.members[name].stages, filling.length)
@@ -119,7 +119,7 @@ def forecast(run: Run) -> str:
     are named.
     """
     if "members" in run.state.scouting:
-        return f"{_sentence(_chosen(run), len(run.folds))} (by an earlier session of this run)"
+        return f"chosen by an earlier session: {_sentence(_chosen(run), len(run.folds))}"
     jobs = [job for job in run.plan.jobs if job.fold == 0]
     rates = {job.member: run.plan.published for job in jobs}
     left = run.plan.end - time.monotonic() - REPORT_SECONDS
@@ -129,7 +129,7 @@ def forecast(run: Run) -> str:
         [
             f"plan: a scout tries {len(jobs)} candidates; at most {FINALISTS} become members",
             *times,
-            f"were it the first ones, {_sentence(filling, len(run.folds))}",
+            f"were the first ones chosen: {_sentence(filling, len(run.folds))}",
             "  computed from published throughputs, not measured",
         ]
     )
@@ -147,7 +147,7 @@ def _sentence(filling: Filling, folds: int) -> str:
     if filling.length != 1:
         length = f"{filling.length:g} times the recipe's epochs"
     return (
-        f"chosen: {', '.join(filling.members)}, {length}, {filling.folds} of {folds} "
+        f"{', '.join(filling.members)}, {length}, {filling.folds} of {folds} "
         f"fold{'s' * (folds != 1)}, about {clock_text(filling.seconds)}: {filling.reason}"
     )
 
