@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -174,6 +175,42 @@ def test_views_that_no_longer_fit_are_left_out_and_the_head_is_fitted(state, mon
     assert state.history[0]["val_accuracy"] > 1 / 3 + 0.2
     assert state.stopped_by_time_limit
     assert "1 of 2 views" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("left", "photos", "views", "said"),
+    [
+        (60, 100, 2, ""),
+        (4, 100, 1, "1 of 2 views: no more fit into the session."),
+        (2.5, 100, 0, "0 of 2 views: no more fit into the session."),
+        (1.2, 48, 0, "of 100 photos fit the head: no more fit into the session."),
+        (0.4, None, None, ""),
+    ],
+)
+def test_where_time_is_short_views_go_first_and_then_photos_of_each_class_alike(
+    state, monkeypatch, capsys, left, photos, views, said
+):
+    """The backbone takes 100 photos a second, of which 100 train and 20 validate."""
+    train = pd.DataFrame({"Id": range(100), "label": np.arange(100) % 4})
+    tables = SimpleNamespace(train=train, validation=train.head(20))
+    seconds = iter(0.08 * step for step in range(9))
+    monkeypatch.setattr(head, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    monkeypatch.setattr(head, "predict_batches", lambda *_: None)
+    monkeypatch.setattr(head, "_photo_flow", lambda *_: None)
+    stage, network = Stage("cached", views=2), small_network(4)
+    state.begin_job("one", 0)
+    clock = make_clock(state, [stage], left, images=20, passes=1)
+    given = SimpleNamespace(batch_size=4), tables, network, stage, clock
+    if photos is None:
+        with pytest.raises(OutOfTime):
+            head._photos_and_views(*given)
+        return
+    some, fitting = head._photos_and_views(*given)
+    assert fitting == views
+    assert abs(len(some) - photos) <= 16
+    assert len(set(some.label.value_counts())) == 1
+    assert said in capsys.readouterr().out
+    assert state.stopped_by_time_limit == (left < 60)
 
 
 def test_a_pass_for_features_stops_when_the_session_ends(state):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
@@ -162,9 +163,18 @@ def test_photos_at_once_halve_down_to_one():
     assert seen == [8, 4, 2, 1]
 
 
-def test_a_gpu_that_tensorflow_does_not_see_gets_the_command_that_helps(monkeypatch, tmp_path):
-    monkeypatch.setattr(devices, "NVIDIA_SIGNS", (str(tmp_path),))
-    assert "pip install 'tensorflow[and-cuda]==" in devices.unused_device()
+def test_a_gpu_that_tensorflow_does_not_see_gets_the_command_that_helps(
+    tables, state, monkeypatch, tmp_path, capsys
+):
+    driver = tmp_path / "proc" / "driver" / "nvidia" / "version"
+    monkeypatch.setattr(devices, "NVIDIA_SIGNS", (str(driver),))
+    assert devices.unused_device() == ""
+    driver.parent.mkdir(parents=True)
+    driver.write_text("NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06\n")
+    config = Settings(preflight="no")
+    choose_step_mode(config, {"one": config}, BACKBONES, tables, state, None)
+    said = f"pip install 'tensorflow[and-cuda]=={version('tensorflow')}'"
+    assert said in capsys.readouterr().out
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert devices.unused_device() == ""
 
