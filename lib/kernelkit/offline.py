@@ -89,7 +89,8 @@ def find_weights(
         backbone: a name in the manifest.
         wanted: "imagenet"; "drawn", for weights that were trained on drawn photos and come with
             the repository; "none"; or the path of a file, or of a folder that holds the file that
-            the manifest names. A file of one's own isn't compared with the manifest.
+            the manifest names. A file of one's own isn't compared with the manifest; its mere name
+            finds it in lib/weights too.
         lib: the folder of our packages, which holds weights/manifest.json.
         inputs: the folder below which datasets are mounted.
         handle: of a preset of keras_hub; then its folder is returned: see `find_preset`.
@@ -190,7 +191,7 @@ def mismatch(
 
 
 def _own_file(backbone: str, path: Path, entry: dict | None, folder: Path) -> Path:
-    """Return the file `path`, or in a folder `path` the one that the manifest's row names."""
+    """Return the file `path`, here or in lib/weights, or in a folder the one of the row."""
     if path.is_dir():
         if not entry:
             raise Problem(
@@ -198,6 +199,8 @@ def _own_file(backbone: str, path: Path, entry: dict | None, folder: Path) -> Pa
                 "give --weights the file itself."
             )
         path = path / entry["file"]
+    if not path.is_file() and path.name == str(path) and (folder / path).is_file():
+        return folder / path  # whose files `ship` uploads
     if not path.is_file():
         raise Problem(f"--weights {path}: no such file; imagenet, drawn and none also work.")
     return path

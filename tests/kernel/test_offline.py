@@ -118,6 +118,11 @@ def test_a_missing_file_is_named(lib):
         find(lib, "nowhere.h5")
 
 
+def test_a_file_of_one_s_own_is_found_in_lib_weights_by_its_name(lib):
+    (lib / "own.h5").write_bytes(b"of another size")
+    assert find(lib, "own.h5") == lib / "own.h5"
+
+
 def test_a_folder_of_weights_gives_the_file_of_the_backbone(lib, tmp_path):
     """Nothing is compared with the manifest: these are weights of one's own."""
     folder = tmp_path / "mine"

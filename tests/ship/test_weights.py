@@ -627,8 +627,20 @@ def test_required_weights_are_verified_or_refused(folder):
     (folder / "tiny.h5").write_bytes(CONTENT[:-1] + bytes([CONTENT[-1] ^ 1]))
     with pytest.raises(Problem, match=r"has the SHA256 .*: run `ship weights Tiny`"):
         required_weights(["tiny.h5"], folder)
-    with pytest.raises(Problem, match=r"'other.h5' is not in .*manifest.json: add a row"):
-        required_weights(["other.h5"], folder)
+    with pytest.raises(Problem, match=r"a file of your own needs a name of its own"):
+        required_weights(["tiny.h5"], folder)
+
+
+def test_a_file_of_one_s_own_may_have_any_size(folder):
+    with pytest.raises(Problem, match=r"'own.h5' is not in .*, --set weights=own.h5\."):
+        required_weights(["own.h5"], folder)
+    (folder / "own.h5").write_bytes(CONTENT * 2)
+    assert required_weights(["own.h5"], folder) == [folder / "own.h5"]
+    with pytest.raises(Problem, match=r"'../own.h5' is not in"):
+        required_weights(["../own.h5"], folder)
+    (folder / "own.h5").write_text("no network")
+    with pytest.raises(Problem, match=r"own.h5 is not an HDF5 file: give the weights of the"):
+        required_weights(["own.h5"], folder)
 
 
 def test_a_file_is_hashed_once_and_again_when_it_changes(folder, monkeypatch):

@@ -88,21 +88,29 @@ def weights_mismatch(path: Path, row: WeightsFile) -> str:
 
 
 def required_weights(files: list[str], folder: Path) -> list[Path]:
-    """Return the paths of the named weights files, each present and verified.
+    """Return the paths of the named weights files, each present, and verified if it is published.
+
+    A file that no row of the manifest names is a person's own, of any size.
 
     Raises:
-        Problem: a file is missing, damaged or unknown; the sentence says how to get it.
+        Problem: a file is missing or damaged; the sentence says how to get it.
     """
     rows = {row.file: row for row in read_manifest(folder).values()}
     for name in files:
-        if name not in rows:
+        if name not in rows and (Path(name).name != name or not (folder / name).is_file()):
             raise Problem(
-                f"The weights file {name!r} is not in {folder / 'manifest.json'}: add a row for it."
+                f"The weights file {name!r} is not in {folder}: put a file of your own there, "
+                f"and ask for it by its name, --set weights={Path(name).name}."
             )
-    wrong = {n: reason for n in files if (reason := weights_mismatch(folder / n, rows[n]))}
+    own = WeightsFile("", "", None, None, None, None, "")  # of which nothing is published
+    wrong = {n: why for n in files if (why := weights_mismatch(folder / n, rows.get(n, own)))}
     if wrong:
         reasons = "; ".join(f"{folder / name} {reason}" for name, reason in wrong.items())
-        raise Problem(f"{reasons}: {how_to_get([rows[name] for name in wrong], folder)}.")
+        cure = how_to_get([rows[name] for name in wrong if name in rows], folder)
+        cure = cure or "give the weights of the backbone without its top"
+        taken = any((folder / name).is_file() for name in wrong if name in rows)
+        hint = " (a file of your own needs a name of its own, and --set weights=NAME)" * taken
+        raise Problem(f"{reasons}: {cure}{hint}.")
     return [folder / name for name in files]
 
 
