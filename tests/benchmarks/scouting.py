@@ -44,6 +44,8 @@ class WholeScout(Scout):
 
     def _better_half(self):
         self.half = [each.name for each in super()._better_half()]
+        for each in self.alive:
+            each.reason = ""
         return self.alive
 
 

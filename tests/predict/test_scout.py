@@ -37,7 +37,7 @@ class Settings:
     interpolation: str = "area"
     seed: int = 1
     stages: tuple = STAGES
-    batch_size: int = 8
+    batch_size: int = 1
     tta: int = 1
     tta_style: str = "weak"
     mixed_precision: str = "no"
@@ -180,9 +180,19 @@ def test_whatever_fails_is_a_row_with_the_reason(tmp_path, process, capsys):
     assert reasons["b"] == "The weights of Net are missing: run `ship weights Net`"
     assert reasons["c"] == "failed: ValueError: wrong preset"
     assert reasons["d"] == "short fine-tuning: out of memory"
-    assert process.orders.count(("tuned", 11)) > 1  # with fewer photos at once
+    assert process.orders.count(("tuned", 11)) == 1  # with one photo at once already
     said = capsys.readouterr().out
     assert all(reason in said for reason in reasons.values())
+
+
+def test_few_photos_are_not_fine_tuned(tmp_path, process, capsys):
+    process.knows = {8: [0, 1, 2], 9: [0]}
+    run = make_run(tmp_path, 8, 9)
+    large = {name: dataclasses.replace(c, batch_size=2) for name, c in run.members.items()}
+    found = chosen_by(dataclasses.replace(run, members=large))
+    assert next(iter(found.members)) == "a"
+    assert "60 photos make too few steps" in capsys.readouterr().out
+    assert [kind for kind, _ in process.orders] == ["frozen", "frozen"]
 
 
 def test_a_short_fine_tuning_that_time_ends_leaves_the_candidate_its_features(tmp_path, process):

@@ -1,6 +1,7 @@
 """The orders of a scout, taken with a tiny network and real photos, and the regression on them."""
 
 import dataclasses
+import pickle
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -76,7 +77,8 @@ def test_features_are_those_of_all_photos_and_of_their_mirror_images(tables, fou
 
 def test_a_short_run_is_judged_on_photos_that_it_did_not_see(tables, found):
     rows = range(0, len(tables.train), 2)
-    tuned = answer(short_run(found, tables, rows), tables, FACTORY)
+    order = pickle.loads(pickle.dumps(short_run(found, tables, rows)))  # as a process gets it
+    tuned = answer(order, tables, FACTORY)
     assert tuned["outcome"] == WORKED
     assert tuned["tuned"].shape == (len(tables.validation), 4)
     assert accuracy(tuned["tuned"], tables.positions(tables.validation)) > 0.8  # the head alone is

@@ -47,7 +47,10 @@ from kernelkit.train.step_mode import StepMode, allowed_precisions
 FOLDER = "scout"
 SHARE = 0.2  # of the session that scouting may take, both rungs together
 FILLED = 0.9  # of what is then left that the plan fills: training was not measured yet
-MOST_PHOTOS = 4000  # that train in it
+MOST_PHOTOS = 4000  # that train in a short fine-tuning
+# Of it, below which frozen features say more: after 34 steps MobileNet had 0.64 and 0.75 of the
+# photos right of which a regression on its features had 0.83 (tests/benchmarks/choices.md).
+LEAST_STEPS = 100
 NO_TIME = "no time"
 LEAST_WEIGHT = 0.05  # of a finalist in the blend
 FINALISTS = 4  # at most
@@ -259,12 +262,15 @@ class Scout:
         if not self.alive:
             return []
         ranked = self._ranked(self.alive, self.judged)
+        photos, free, taken = min(len(self.tables.train), MOST_PHOTOS), self.end, []
+        if EPOCHS * photos < LEAST_STEPS * max(each.config.batch_size for each in ranked):
+            print(f"  no short fine-tuning: {photos} photos make too few steps", flush=True)
+            return []
         half = ranked[: max(2, math.ceil(len(ranked) / 2))]
         for candidate in ranked[len(half) :]:
             candidate.reason = "not in the better half on frozen features"
         if len(ranked) == 1 or not any(not stage.views for stage in half[0].config.stages):
             return []
-        photos, free, taken = min(len(self.tables.train), MOST_PHOTOS), self.end, []
         for candidate in half:
             cost = EPOCHS * epoch_cost(full_stage(candidate.config)) * photos + len(self.held)
             free -= cost / candidate.figures["predict"] if candidate.tuned is None else 0
