@@ -359,7 +359,7 @@ from kernelkit.report.photos import note_photos
 from kernelkit.report.predictions import apply_run
 from kernelkit.report.results import stage_sentence, write_results
 from kernelkit.report.writing import finish, write_report
-from kernelkit.train.backbones import load_backbone, preprocess, unfreeze
+from kernelkit.train.backbones import clear_session, load_backbone, preprocess, unfreeze
 from kernelkit.train.callbacks import Checkpoint, Diverged, Validate, rate_callbacks
 from kernelkit.train.devices import OutOfMemory, failures_explained, share, shared_batch
 from kernelkit.train.head import build_head, fit_head
@@ -523,7 +523,7 @@ def train_all(run: Run) -> None:
     strategy = choose_step_mode(run.config, run.members, BACKBONES, run.folds[0], state, factory)
     for job in plan.jobs_to_run():  # every member on a fold before any on the next
         began = time.monotonic()
-        keras.utils.clear_session()  # of the network before; inside the scope it would break it
+        clear_session()  # of the network before; inside the scope it would break it
         with strategy.scope(), failures_explained():
             fold, network = run_job(run, job, members.tests())
         write_network(network, members.network_file(job.member, job.fold, len(plan.jobs) == 1))

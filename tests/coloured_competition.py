@@ -1,5 +1,6 @@
 """Write a competition of four colours, which a network learns at once."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -33,3 +34,24 @@ def write_competition(folder: Path, per_class: int = 24, test_per_class: int = 3
     test.to_csv(folder.parent / "solution.csv", index=False)
     test.assign(Category=0).to_csv(folder / "sample-submission.csv", index=False)
     return folder
+
+
+def hidden_set(competition: Path, folder: Path, count: int, damaged: int = 0) -> pd.DataFrame:
+    """Copy a competition with another test set in a random order; return its labels.
+
+    The first of the photos are `damaged`.
+    """
+    shutil.copytree(competition, folder)
+    shutil.rmtree(folder / "test_upload")
+    (folder / "test_upload").mkdir()
+    rng = np.random.default_rng(1)
+    labels = rng.choice(list(COLOURS), count)
+    names = [f"{number:05d}.jpg" for number in rng.permutation(count)]
+    for number, (name, label) in enumerate(zip(names, labels, strict=True)):
+        if number < damaged:
+            (folder / "test_upload" / name).write_bytes(b"damaged")
+        else:
+            assert cv2.imwrite(str(folder / "test_upload" / name), photo(rng, label))
+    truth = pd.DataFrame({"Id": names, "Category": labels})
+    truth.assign(Category=0).to_csv(folder / "sample-submission.csv", index=False)
+    return truth

@@ -342,6 +342,9 @@ class Kernels:
         inputs = self._inputs(version, competition)
         number = len(list(self._folder(version).glob("scored-*")))
         output = self._folder(version) / f"scored-{number}"
+        if number < self._settings.kaggle_errors:
+            output.mkdir()
+            return output, "Kaggle Error"
         try:
             status = run_script(
                 self._folder(version) / "script.py",

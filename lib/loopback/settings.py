@@ -46,5 +46,7 @@ class Settings:
     that others have published."""
     gated: Collection[str] = ()
     """The models, as owner/model, whose license the user would have to accept first."""
+    kaggle_errors: int = 0
+    """How many scored runs of a version end by Kaggle's own fault before one does not."""
     accepted: bool = True
     """Whether the user has accepted the competitions' rules."""

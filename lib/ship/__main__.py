@@ -116,7 +116,7 @@ def wait_argument(parser: Parser) -> None:
 
 PUSHING = (settings_arguments, push.add_arguments)
 COMMANDS = {
-    "": Command(pipeline.run, (*PUSHING, wait_argument)),
+    "": Command(pipeline.run, (*PUSHING, wait_argument, pipeline.add_arguments)),
     "init": Command(init.run, (init.add_arguments,)),
     "doctor": Command(doctor.run, (settings_arguments,)),
     "bundle": Command(

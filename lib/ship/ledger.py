@@ -59,6 +59,7 @@ class Submission:
     ref: StrictInt = 0  # its number at Kaggle; 0 while nobody knows whether it arrived
     refs_before: list[StrictInt] = field(default_factory=list)  # those listed before it was sent
     count_before: StrictInt = -1  # how many Kaggle counted then; -1 where it did not tell
+    after: StrictInt = 0  # the number of an earlier one of the same file
 
     @property
     def token(self) -> str:
@@ -104,6 +105,7 @@ class Run:
     val_accuracy_submitted: StrictFloat | None = None
     val_images: StrictInt | None = None
     gpu_minutes: StrictFloat | None = None
+    predicted: dict[str, float] = field(default_factory=dict)  # photos, seconds, peak_memory_mb
     public_score: StrictFloat | None = None
 
     @property
@@ -293,6 +295,7 @@ class State:
     path: Path
     dataset: Dataset = field(default_factory=Dataset)
     models: Dataset = field(default_factory=Dataset)  # of the networks of a finished run
+    model: str = ""  # what the version of a Kaggle Model holds that is being sent
     push: PendingPush | None = None
     settings: dict[str, str] = field(default_factory=dict)  # of the last push
     settings_for: str = ""  # its kernel and competition

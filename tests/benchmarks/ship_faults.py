@@ -6,6 +6,7 @@ Each trial has a project and a loopback Kaggle of its own. `ship sweep` drives t
 or two `ship`s do so side by side; a fault is injected into one call, or the processes are killed
 at random moments. Then the same commands are given until they succeed. Each setting must end with
 one run, one submission and the right score, every failure in one sentence, and none in a traceback.
+In a code competition one `ship` goes through both kernels: two datasets, two runs, one submission.
 
 Each result is appended to the results' file, so the script can be stopped at any time and goes on
 with the trials that are missing. At the end it prints the table of what happened.
@@ -14,18 +15,30 @@ with the trials that are missing. At the end it prints the table of what happene
 import argparse
 import json
 import random
+import re
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS / "ship"), str(TESTS.parent / "lib")]
 
-from shipping import BOTH_ONCE, SCORE, TWO, World, open_world  # noqa: E402
+from shipping import (  # noqa: E402
+    BOTH_ONCE,
+    CODE,
+    CODE_ONCE,
+    COMPETITION,
+    SCORE,
+    TWO,
+    World,
+    make_competition,
+    open_world,
+)
 
 TIMEOUT = 1.0
 SWEEP = ("sweep", "shift=0,1", "--set", "seconds=0.4", "--submit", "all")
@@ -56,6 +69,17 @@ BY_SWEEP = (
     "CreateCodeSubmission",
     "IntrospectToken",
 )
+BY_CODE = {
+    "GetCompetition": 0,
+    "GetDataset": 2,
+    "CreateDataset": 1,
+    "GetKernel": 2,
+    "SaveKernel": 1,
+    "ListKernelSessionOutput": 2,
+    "CreateCodeSubmission": 0,
+    "ListSubmissions": 2,
+}
+"""Calls of a code competition's way, and how many pass before the one that fails."""
 BY_TWO = ("ListDataFiles", "GET log")
 """Calls that `ship` makes and `ship sweep` does not."""
 CHANGING = (
@@ -104,6 +128,8 @@ class Trial:
     token: bool = False
     again: bool = False
     """The dataset is there already, in an older version."""
+    predicts: bool = False
+    """It is a code competition: one `ship` goes through both kernels."""
 
 
 def applies(call: str, name: str) -> bool:
@@ -160,13 +186,35 @@ def kill_trials(count: int) -> Iterator[Trial]:
         yield Trial(f"kill {seed}", spoil, by_sweep)
 
 
+def code_trials(kills: int) -> Iterator[Trial]:
+    """Yield trials of a code competition, with faults and with three kills each."""
+    for call, after in BY_CODE.items():
+        for name, (kind, details) in FAULTS.items():
+            if applies(call, name):
+
+                def spoil(world: World, call=call, kind=kind, details=details, after=after) -> None:
+                    world.kaggle.faults.add(call, kind, after=after, **details)
+
+                yield Trial(f"code {call}: {name}", spoil, predicts=True)
+    for seed in range(kills):
+
+        def killed(world: World, seed=seed) -> None:
+            moment = random.Random(seed)
+            for _ in range(3):
+                process = world.start(*CODE)
+                time.sleep(moment.uniform(0.5, 6.0))
+                process.kill()
+                process.communicate()
+
+        yield Trial(f"code kill {seed}", killed, predicts=True)
+
+
 def perform(trial: Trial) -> dict:
     """Make a trial and return what happened; `wrong` says what should not have."""
     began = time.monotonic()
-    with (
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
-        open_world(Path(folder)) as world,
-    ):
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, ExitStack() as stack:
+        hidden = {COMPETITION: make_competition(Path(folder, "hidden"))} if trial.predicts else {}
+        world = stack.enter_context(open_world(Path(folder), hidden=hidden))
         try:
             sentences, wrong = shipped(world, trial), ""
         except AssertionError as error:
@@ -194,6 +242,12 @@ def shipped(world: World, trial: Trial) -> list[str]:
         (world.project / "lib" / "photos" / "more.py").write_text("X = 2\n")
         versions = 2
     trial.spoil(world)
+    if trial.predicts:
+        sentences = world.until_done([CODE], ATTEMPTS, **changes)
+        assert world.kaggle.counts == CODE_ONCE, world.kaggle.counts
+        scores = [run.public_score for run in world.runs if run.public_score is not None]
+        assert scores == [SCORE], scores
+        return sentences
     commands = [SWEEP] if trial.by_sweep else TWO
     if trial.code:
         commands = [SWEEP[:-2]]  # without --submit
@@ -214,9 +268,8 @@ def show(results: list[dict]) -> None:
     rows: dict[str, list[dict]] = {}
     for result in results:
         name = result["trial"]
-        rows.setdefault("kills" if name.startswith("kill") else name.split(":")[0], []).append(
-            result
-        )
+        row = re.sub(r"kill \d+", "kills", name.split(":")[0])
+        rows.setdefault(row, []).append(result)
     print(f"{'':30} trials  happened  at once  more ships  wrong")
     for name, found in rows.items():
         good = [result for result in found if not result["wrong"]]
@@ -255,6 +308,7 @@ def main() -> None:
     kept = arguments.results.read_text().splitlines() if arguments.results.exists() else []
     results = {result["trial"]: result for result in map(json.loads, kept)}
     trials = [*fault_trials(arguments.rounds), *kill_trials(arguments.kills)]
+    trials += code_trials(arguments.kills // 3)
     part, parts = map(int, arguments.part.split("/"))
     trials = [trial for trial in trials if arguments.only in trial.name][part - 1 :: parts]
     for number, trial in enumerate(trials, start=1):

@@ -69,7 +69,7 @@ def stop_in(
     Of several networks that have the stage, the signal waits for that of the number `occurrence`.
     """
     for line in process.stdout:
-        occurrence -= line.startswith(f"stage {stage} begins")
+        occurrence -= f"stage {stage} begins" in line
         if not occurrence:
             time.sleep(delay)
             process.send_signal(number)

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tqdm import tqdm
 
-from coloured_competition import COLOURS, photo
+from coloured_competition import COLOURS, hidden_set
 from kernel_runs import run
 from kernelkit.predict import apply
-from kernelkit.predict.saved_model import SavedMember, SavedModel, SavedNetwork
+from kernelkit.predict.saved_model import SavedMember, SavedModel, SavedNetwork, read_model
 from kernelkit.report import code_competition
 from kernelkit.report.code_competition import Passes
+from kernelkit.train.devices import OutOfMemory
 from tiny_kernel import kernel
 
 SHORT = ["--stages", "head:0:3e-2:1:views=1,all:1:1e-2:2", "--tta", "3"]
@@ -27,26 +29,6 @@ def trained(competition, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("run")
     assert run(competition, output, *SHORT, *BLEND) == 0
     return output
-
-
-def hidden_set(competition: Path, folder: Path, count: int, damaged: int = 0) -> pd.DataFrame:
-    """Replace the test set by another of so many photos in a random order; return its labels."""
-    import cv2
-
-    shutil.copytree(competition, folder)
-    shutil.rmtree(folder / "test_upload")
-    (folder / "test_upload").mkdir()
-    rng = np.random.default_rng(1)
-    labels = rng.choice(list(COLOURS), count)
-    names = [f"{number:05d}.jpg" for number in rng.permutation(count)]
-    for number, (name, label) in enumerate(zip(names, labels, strict=True)):
-        if number < damaged:
-            (folder / "test_upload" / name).write_bytes(b"damaged")
-        else:
-            assert cv2.imwrite(str(folder / "test_upload" / name), photo(rng, label))
-    truth = pd.DataFrame({"Id": names, "Category": labels})
-    truth.assign(Category=0).to_csv(folder / "sample-submission.csv", index=False)
-    return truth
 
 
 def predict(data: Path, trained: Path, output: Path, *arguments: str) -> int:
@@ -124,17 +106,74 @@ class Clock:
     """A clock that a photo's prediction moves on by so many seconds."""
 
     def __init__(self, monkeypatch, seconds: float):
-        self.now, network = 0.0, apply.LoadedNetwork.predict
+        self.now, counted = 0.0, apply.Progress.on_predict_batch_end
 
-        def predict(loaded, photos, view, bar):
-            self.now += seconds * len(photos)
-            return network(loaded, photos, view, bar)
+        def predicted(progress, batch, logs):
+            self.now += seconds * len(logs["outputs"])
+            counted(progress, batch, logs)
 
-        monkeypatch.setattr(apply.LoadedNetwork, "predict", predict)
+        monkeypatch.setattr(apply.Progress, "on_predict_batch_end", predicted)
         monkeypatch.setattr(kernel, "START", 0.0)
-        monkeypatch.setattr(code_competition, "CHUNK_PHOTOS", 16)
         monkeypatch.setattr(code_competition, "FIRST_PHOTOS", 4)
         monkeypatch.setattr(code_competition.time, "monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """Let memory end in the second batch of a pass of more than two photos."""
+    counted = apply.Progress.on_predict_batch_end
+
+    def predicted(progress, batch, logs):
+        if batch and len(logs["outputs"]) > 2:
+            raise OutOfMemory(None, None, "OOM when allocating a tensor")
+        counted(progress, batch, logs)
+
+    monkeypatch.setattr(apply.Progress, "on_predict_batch_end", predicted)
+
+
+@pytest.fixture(scope="module")
+def trained_with_draws(competition, tmp_path_factory) -> Path:
+    """A run whose views are drawn by the training's augmentation, photo by photo."""
+    output = tmp_path_factory.mktemp("draws")
+    views = ["--tta", "2", "--tta-style", "training"]
+    assert run(competition, output, "--stages", "all:1:1e-2:2", *views) == 0
+    (member,) = json.loads((output / "model.json").read_text())["members"]
+    assert all(view["trained"] for view in member["networks"][0]["views"])
+    return output
+
+
+def test_halved_batches_change_nothing(
+    competition, trained_with_draws, tmp_path, capsys, little_memory
+):
+    """Neither in the predicting kernel nor with --predict, also where views are drawn."""
+    expected = (trained_with_draws / "submission.csv").read_bytes()
+    assert predict(competition, trained_with_draws, tmp_path / "out") == 0
+    assert "Out of memory: on with 2 photos at a time" in capsys.readouterr().out
+    assert (tmp_path / "out" / "submission.csv").read_bytes() == expected
+    words = ["--predict", competition / "test_upload", "--run", trained_with_draws, "--all"]
+    words += ["--output", tmp_path / "again"]
+    assert kernel.main(list(map(str, words))) == 0
+    assert "Out of memory: on with 2 photos at a time" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "again" / "predictions.csv").set_index("file")
+    with np.load(trained_with_draws / "probabilities.npz") as stored:
+        made = table.loc[stored["test_ids"], [f"p_{label}" for label in stored["classes"]]]
+        np.testing.assert_allclose(made, stored["test"], atol=1e-5)
+
+
+def test_the_first_photos_have_the_same_draws_where_time_ends_early(
+    competition, trained_with_draws
+):
+    model = read_model(trained_with_draws)
+    (member,) = model.members
+    config = apply.settings_of(member, kernel.Config)
+    makers = kernel.build_model, kernel.augmentation
+    network = apply.LoadedNetwork(member.networks[0], config, model, trained_with_draws, *makers)
+    photos = apply.find_photos(competition / "test_upload", competition)
+    view, bar = member.networks[0].views[0], tqdm(disable=True)
+    whole = network.predict(photos, view, bar)
+    first = network.predict(photos, view, bar, over=lambda: True)
+    assert 0 < len(first) < len(whole)
+    np.testing.assert_allclose(first, whole[: len(first)], atol=1e-6)
 
 
 DAMAGES: dict[str, Callable[[Path, dict], None]] = {

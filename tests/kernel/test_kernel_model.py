@@ -1,14 +1,28 @@
 """The model: what reaches each backbone, what trains in a stage, and in which precision."""
 
 import dataclasses
+import zipfile
 
 import keras
 import numpy as np
 import pytest
 
 from kernelkit.core.problem import Problem
-from kernelkit.train.backbones import load_backbone, preprocess, unfreeze
-from kernelkit.train.step_mode import set_precision
+from kernelkit.predict.saved_model import write_network
+from kernelkit.predict.tta import resized
+from kernelkit.train.backbones import (
+    clear_session,
+    load_backbone,
+    precision_of,
+    preprocess,
+    unfreeze,
+)
+from kernelkit.train.step_mode import (
+    FLOAT16,
+    FLOAT16_WITHOUT_DEPTHWISE,
+    FLOAT32,
+    set_precision,
+)
 from tiny_kernel import TINY, final_config, kernel
 
 REAL = [n for n, row in kernel.BACKBONES.items() if row.package == "keras.applications"]
@@ -132,18 +146,41 @@ def test_each_backbone_trains_at_its_own_rates():
         assert slower.learning_rate == factor * stage.learning_rate
 
 
-def test_head_is_float32_under_mixed_precision():
+@pytest.fixture
+def precision():
+    """A setter of the precision, which is as before at the end."""
     before = keras.mixed_precision.global_policy()
-    try:
-        config = configure(*TINY, "--mixed-precision", "yes")
-        set_precision("float16")
-        network = kernel.build_model(config, 4, None)
-        assert network.get_layer("backbone").output.dtype == "float16"
-        assert network.output.dtype == "float32"
-        made = network(np.zeros((2, *config.image_size, 3), np.uint8))
-        assert np.asarray(made).dtype == np.float32
-    finally:
-        keras.mixed_precision.set_global_policy(before)
+    yield set_precision
+    keras.mixed_precision.set_global_policy(before)
+
+
+def test_head_is_float32_under_mixed_precision(precision):
+    precision(FLOAT16)
+    config = configure(*TINY)
+    network = kernel.build_model(config, 4, None)
+    assert network.get_layer("backbone").output.dtype == "float16"
+    assert network.output.dtype == "float32"
+    made = network(np.zeros((2, *config.image_size, 3), np.uint8))
+    assert np.asarray(made).dtype == np.float32
+
+
+@pytest.mark.parametrize("name", [FLOAT16, FLOAT16_WITHOUT_DEPTHWISE])
+def test_a_file_has_float32_weights_and_policies_of_keras_alone(tmp_path, precision, name):
+    """Else another program could not open it, and other sizes would predict otherwise."""
+    config = configure("--backbone", "MobileNet", "--weights", "none", "--image-size", "32x40")
+    precision(name)
+    clear_session()  # as before each network of a run
+    network = kernel.build_model(config, 4, None)
+    assert precision_of(network) == name
+    write_network(network, tmp_path / "network.keras")
+    with zipfile.ZipFile(tmp_path / "network.keras") as archive:
+        assert b"kernelkit" not in archive.read("config.json")
+    precision(FLOAT32)
+    loaded = keras.models.load_model(tmp_path / "network.keras")
+    assert precision_of(loaded) == precision_of(resized(loaded, config, kernel.build_model)) == name
+    assert {weight.dtype for weight in loaded.trainable_weights} == {"float32"}
+    photos = np.random.default_rng(0).integers(0, 256, (2, 32, 40, 3), dtype=np.uint8)
+    np.testing.assert_allclose(loaded(photos), network(photos), atol=1e-6)
 
 
 def test_l2_is_on_the_hidden_layer_alone():

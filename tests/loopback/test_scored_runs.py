@@ -78,6 +78,7 @@ def test_it_is_pending_until_the_hidden_set_has_been_predicted(tmp_path, hidden)
         ),
         ("if scored: os._exit(0)", {}, "Submission CSV Not Found"),
         ("if scored: rows.pop()", {}, "Submission Scoring Error"),
+        ("", {"kaggle_errors": 1}, "Kaggle Error"),
     ],
 )
 def test_what_goes_wrong_in_the_scored_run_has_kaggle_s_message(

@@ -107,6 +107,16 @@ def test_photos_come_from_a_zip_a_table_a_deep_folder_or_one_file(competition, t
         np.testing.assert_allclose(table["probability"], found["deep"]["probability"], atol=1e-6)
 
 
+def test_a_kaggle_model_that_is_mounted_or_downloaded_is_a_run(competition, trained, tmp_path):
+    folder = tmp_path / "car-classification"
+    shutil.copytree(trained, folder / "keras" / "default" / "1")
+    photo = sorted((competition / "test_upload").glob("*.jpg"))[0]
+    for number, place in enumerate((folder, trained)):
+        assert predict(photo, place, tmp_path / str(number)) == 0
+    made, expected = ((tmp_path / n / "predictions.csv").read_bytes() for n in "01")
+    assert made == expected
+
+
 def test_a_photo_that_cannot_be_read_is_a_row_with_the_reason(competition, trained, tmp_path):
     good = sorted((competition / "test_upload").glob("*.jpg"))[0]
     (tmp_path / "photos").mkdir()

@@ -2,13 +2,14 @@
 
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import pytest
 
 from kernelkit.config.views import View
 from kernelkit.core.metrics import METRICS, accuracy, log_loss, losses
 from kernelkit.core.problem import Problem
-from kernelkit.predict.tta import choose_prediction, choose_views, predict_views
+from kernelkit.predict.tta import choose_prediction, choose_views, predict_views, resized
 from predictions import (
     member,
     rows,
@@ -61,6 +62,25 @@ def test_photo_losses_have_the_log_loss_as_their_mean():
 def test_a_view_that_changes_nothing_is_left_out():
     plain = rows([0.8, 0.2], [0.3, 0.7])
     assert choose_views([plain, plain], np.array([0, 1])) == [0]
+
+
+def test_a_network_for_larger_photos_normalizes_as_the_one_that_it_is_made_of():
+    """Like EfficientNetB3, whose layer keeps a copy of the mean and variance that it learned."""
+
+    def build(config, classes, weights):
+        inputs = keras.Input((*config.image_size, 3), dtype="uint8")
+        x = keras.layers.Normalization()(keras.layers.Rescaling(1 / 255)(inputs))
+        x = keras.layers.GlobalAveragePooling2D()(x)
+        return keras.Model(inputs, keras.layers.Dense(classes, "softmax")(x))
+
+    network = build(SimpleNamespace(image_size=(8, 8)), 3, None)
+    normalization = network.layers[2]
+    normalization.adapt_mean.assign([0.4, 0.5, 0.6])
+    normalization.adapt_variance.assign([0.01, 0.02, 0.03])
+    normalization.finalize_state()
+    other = resized(network, SimpleNamespace(image_size=(16, 16)), build)
+    photos = [np.full((1, side, side, 3), 200, np.uint8) for side in (8, 16)]
+    np.testing.assert_allclose(network(photos[0]), other(photos[1]), atol=1e-6)
 
 
 PLAIN, FLIPPED, LARGER = View("plain"), View("flipped", flip=True), View("larger", scale=2)

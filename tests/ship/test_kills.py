@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from shipping import ONCE, SCORE, TWO, until
+from shipping import ONCE, SCORE, TWO
 
 REQUESTS = 50
 """A whole shipment makes more requests."""
@@ -13,22 +13,12 @@ REQUESTS = 50
 SETTINGS = ("--set", "seconds=0.4")
 
 
-def kill_at(world, reached, delay: float = 0.0) -> None:
-    """Start `ship` and kill it a delay after `reached()` is true."""
-    process = world.start(*SETTINGS)
-    until(lambda: reached() or process.poll() is not None)
-    time.sleep(delay)
-    process.kill()
-    process.communicate()
-    assert process.returncode < 0, "it ended before it was killed"
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))  # tests/benchmarks/ship_faults.py makes many more
 def test_killed_at_a_random_moment(world, seed):
     moment = random.Random(seed)
     request, delay = moment.randrange(REQUESTS), moment.uniform(0, 0.05)
-    kill_at(world, lambda: len(world.kaggle.requests) > request, delay)
+    world.kill_when(lambda: len(world.kaggle.requests) > request, *SETTINGS, delay=delay)
     seen = [call.name for call in world.kaggle.requests]
     world.arrives_once(*SETTINGS)
     print(f"\nkill {seed + 1}: {len(seen)} requests, the last {seen[-1]}; {world.kaggle.counts}")
@@ -57,9 +47,9 @@ def test_killed_while_a_call_that_changes_something_is_under_way(world, call, fa
     """The request has been sent, and takes effect after the death of `ship`."""
     details = {"seconds": 2} if fault == "late" else {"effect": True}
     world.kaggle.faults.add(call, fault, **details)
-    kill_at(world, lambda: any(entry.name == call for entry in world.kaggle.requests))
+    world.kill_when(lambda: world.calls(call), *SETTINGS)
     world.arrives_once(*SETTINGS, SHIP_PROVE="4")
-    assert sum(entry.name == call for entry in world.kaggle.requests) == 1
+    assert len(world.calls(call)) == 1
 
 
 @pytest.mark.slow

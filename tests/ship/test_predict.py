@@ -50,8 +50,7 @@ def test_from_training_to_the_score_of_a_hidden_test_set(tmp_path):
             assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
             return done.stdout
 
-        ship("--no-wait", *(f"--set={name}={value}" for name, value in SETS.items()))
-        said = ship("predict")
+        said = ship(*(f"--set={name}={value}" for name, value in SETS.items()))
         assert "public score of" in said
         runs = Ledger(project.runs / "ledger.jsonl").runs()
         assert runs[-1].kernel.endswith("-predict")

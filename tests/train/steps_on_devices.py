@@ -17,6 +17,7 @@ tf.config.set_logical_device_configuration(cpu, 2 * [tf.config.LogicalDeviceConf
 
 from kernelkit.train.backbones import load_backbone, unfreeze  # noqa: E402
 from kernelkit.train.devices import (  # noqa: E402
+    OutOfMemory,
     make_strategy,
     predict_batches,
     share,
@@ -90,19 +91,33 @@ def case(devices, micro_batch, precision="float32", n=2 * BATCH, norm_momentum=N
             "losses": losses.losses,
             "averaged": averaged,
             "predicted": predict_batches(net, flow).tolist(),
+            "odd": predict_batches(net, Flow(data(n)[0], 5)).tolist(),
+            "halved": predict_batches(net, Flow(data(n)[0], 6), [LittleMemory(3)]).tolist(),
             "alone": net(data(n)[0], training=False).numpy().tolist(),
             "weights": flat(net.get_weights()),
             "average": flat([variable.numpy() for variable in average.average]),
         }
 
 
+class LittleMemory(keras.callbacks.Callback):
+    """Runs out of memory where a batch has more photos than `most`."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most = most
+
+    def on_predict_batch_end(self, batch, logs=None):
+        if len(logs["outputs"]) > self.most:
+            raise OutOfMemory(None, None, "OOM when allocating a tensor")
+
+
 class Flow:
     """Stands for an iterator over photos without labels."""
 
-    epoch, batch_size = 0, BATCH
+    epoch = 0
 
-    def __init__(self, photos):
-        self.photos, self.n = photos, len(photos)
+    def __init__(self, photos, batch_size=BATCH):
+        self.photos, self.n, self.batch_size = photos, len(photos), batch_size
 
     def as_tf_dataset(self):
         return tf.data.Dataset.from_tensor_slices(self.photos).batch(self.batch_size)

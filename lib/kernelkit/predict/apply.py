@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +22,7 @@ from kernelkit.data.find import list_files, photos_in, unpack
 from kernelkit.predict.calibration import apply_temperature
 from kernelkit.predict.ensemble import combine
 from kernelkit.predict.saved_model import SavedMember, SavedModel, SavedNetwork
-from kernelkit.predict.tta import predict_photos
+from kernelkit.predict.tta import predict_photos, resized
 from kernelkit.train.devices import make_strategy
 
 NO_FILE = "there is no such file"
@@ -80,16 +80,27 @@ def with_reasons(photos: pd.DataFrame) -> pd.DataFrame:
 
 
 class Progress(keras.callbacks.Callback):
-    """Counts predicted photos in a progress bar."""
+    """Counts predicted photos in a progress bar, and stops when time is over.
 
-    def __init__(self, bar: tqdm, batch_size: int, photos: int):
+    Args:
+        bar: counts the photos.
+        photos: how many there are.
+        over: tells after each batch whether time is over.
+    """
+
+    def __init__(self, bar: tqdm, photos: int, over: Callable[[], bool]):
         super().__init__()
-        self.bar, self.batch_size, self.left = bar, batch_size, photos
+        self.bar, self.photos, self.over, self.done = bar, photos, over, 0
+
+    def on_predict_begin(self, logs=None):  # noqa: D102 - again where batches had to be halved
+        self.bar.update(-self.done)
+        self.done = 0
 
     def on_predict_batch_end(self, batch, logs=None):  # noqa: D102
-        done = min(self.batch_size, self.left)
-        self.left -= done
-        self.bar.update(done)
+        count = min(len(logs["outputs"]), self.photos - self.done)  # the last may be repeated
+        self.done += count
+        self.bar.update(count)
+        self.model.stop_predicting = self.over()
 
 
 class LoadedNetwork:
@@ -108,24 +119,30 @@ class LoadedNetwork:
         network = keras.models.load_model(run / saved.file, compile=False)
         self.config = dataclasses.replace(config, image_size=network.input_shape[1:3])
         self.tables = SimpleNamespace(kept_size=model.kept_size and tuple(model.kept_size))
-        self.networks, self.classes = {1.0: network}, len(model.classes)
+        self.networks = {1.0: network}
         self.build, self.augment = build, augment
 
-    def predict(self, photos: pd.DataFrame, view: dict, bar: tqdm) -> np.ndarray:
+    def predict(
+        self,
+        photos: pd.DataFrame,
+        view: dict,
+        bar: tqdm,
+        over: Callable[[], bool] = lambda: False,
+    ) -> np.ndarray:
         """Return the probabilities of photos in one of the manifest's views, float32 [n, classes].
 
         Args:
             photos: the readable ones, with a column path.
             view: its fields, as the manifest has them.
             bar: counts the photos.
+            over: tells after each batch whether time is over: those of the first photos are all.
         """
         seen = View(**{name: value for name, value in view.items() if name != "number"})
         sized = at_scale(self.config, seen.scale)
         if seen.scale not in self.networks:
-            self.networks[seen.scale] = self.build(sized, self.classes, None)
-            self.networks[seen.scale].set_weights(self.networks[1.0].get_weights())
+            self.networks[seen.scale] = resized(self.networks[1.0], sized, self.build)
         transform = self.augment(sized) if seen.trained else seen.transform(*sized.image_size)
-        counted = [Progress(bar, sized.batch_size, len(photos))]
+        counted = [Progress(bar, len(photos), over)]
         network = self.networks[seen.scale]
         return predict_photos(
             sized, self.tables, photos, network, transform, view["number"], counted

@@ -40,6 +40,7 @@ class SavedNetwork:
     file: str  # relative to the manifest
     sha256: str
     views: list[dict]  # the fields of `View`, and `number`, which decides a view's random draws
+    cut: bool = False  # whether time ended its training before the schedule
 
 
 @dataclass(frozen=True)
@@ -151,8 +152,8 @@ def _networks(
             if mounted is None:
                 raise FileNotFoundError(file)
             write_atomically(run.output / file, partial(shutil.copyfile, mounted))
-        of_file = file_hash(run.output / file)
-        found.append(SavedNetwork(number, file.as_posix(), of_file, [known[n] for n in fold.views]))
+        of_file, seen = file_hash(run.output / file), [known[name] for name in fold.views]
+        found.append(SavedNetwork(number, file.as_posix(), of_file, seen, fold.cut))
     return found
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
@@ -16,11 +17,11 @@ from kernelkit.core.contract import Fold
 from kernelkit.core.metrics import METRICS, Metric, accuracy, metric_named
 from kernelkit.core.problem import Problem
 from kernelkit.data.batches import make_iterator
+from kernelkit.train.backbones import flat_layers, precision_of
 from kernelkit.train.devices import predict_batches
+from kernelkit.train.step_mode import in_precision
 
 if TYPE_CHECKING:
-    import keras
-
     from kernelkit.data.tables import PhotoTables
     from kernelkit.train.plan import Clock
 
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 def predict(
     config,
     tables: "PhotoTables",
-    network: "keras.Model",
+    network: keras.Model,
     clock: "Clock",
     views: Sequence[View],
-    build: "Callable[[object, int, Path | None], keras.Model]",
+    build: Callable[[object, int, Path | None], keras.Model],
     augment: Callable,
 ) -> Fold:
     """Predict the validation and test photos in the views that fit into the session; choose some.
@@ -47,8 +48,7 @@ def predict(
     def predict_view(number: int, view: View) -> list[np.ndarray]:
         sized = at_scale(config, view.scale)
         if view.scale not in networks:
-            networks[view.scale] = build(sized, network.output_shape[-1], None)
-            networks[view.scale].set_weights(network.get_weights())
+            networks[view.scale] = resized(network, sized, build)
         transform = augment(sized) if view.trained else view.transform(*sized.image_size)
         return [
             predict_photos(sized, tables, table, networks[view.scale], transform, number)
@@ -58,24 +58,49 @@ def predict(
     return choose_prediction(tables, views, predict_views(views, clock, predict_view))
 
 
+def resized(network: keras.Model, config, build: Callable) -> keras.Model:
+    """Return a network for photos of the settings' size, with a network's weights and precision.
+
+    `build` is as in `predict`.
+    """
+    with in_precision(precision_of(network)):
+        other = build(config, network.output_shape[-1], None)
+    other.set_weights(network.get_weights())
+    for layer in flat_layers(other):  # which keep a copy of what was learned
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+    return other
+
+
 def predict_photos(
     config,
     tables: "PhotoTables",
     table: pd.DataFrame,
-    network: "keras.Model",
+    network: keras.Model,
     transform: Callable | None,
     number: int = 0,
-    callbacks: Sequence["keras.callbacks.Callback"] = (),
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> np.ndarray:
     """Return float32 probabilities [n, classes] of the photos of one of `tables`.
 
-    The transform's random draws differ by `number`.
+    The transform's random draws differ by `number` and by a photo's place in the order of the
+    files' names, so that the same photos get the same in any table. Where a callback stops the
+    prediction, the probabilities are those of the first photos in that order.
     """
     if table.empty:  # a folder without test photos
         return np.empty((0, network.output_shape[-1]), np.float32)
-    flow = make_iterator(config, tables, table.drop(columns="label", errors="ignore"), transform)
+    order = order_of(table)
+    table = table.iloc[order].drop(columns="label", errors="ignore")
+    flow = make_iterator(config, tables, table, transform)
     flow.epoch = number
-    return predict_batches(network, flow, callbacks)
+    found = predict_batches(network, flow, callbacks)
+    return found[np.argsort(order)] if len(found) == len(order) else found
+
+
+def order_of(table: pd.DataFrame) -> np.ndarray:
+    """Return the positions of the photos by their files' names, int [n]; `table` has their path."""
+    paths = [Path(path) for path in table["path"]]
+    return np.asarray(sorted(range(len(paths)), key=lambda n: (paths[n].name, paths[n])), int)
 
 
 def predict_views(

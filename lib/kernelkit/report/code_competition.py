@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from kernelkit.core.boundary import doing
 from kernelkit.core.contract import MODEL_FILE, PREDICTED_FILE
-from kernelkit.core.files import write_atomically
+from kernelkit.core.files import file_hash, write_atomically
 from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
 from kernelkit.core.tables import write_table
@@ -37,6 +37,7 @@ from kernelkit.predict.apply import (
     with_reasons,
 )
 from kernelkit.predict.saved_model import SavedMember, SavedModel, SavedNetwork, read_model
+from kernelkit.predict.tta import order_of
 from kernelkit.report.results import peak_memory_mb
 from kernelkit.train.costs import gmacs_of
 
@@ -44,7 +45,6 @@ RERUN = "KAGGLE_IS_COMPETITION_RERUN"  # is set in the run that is scored
 SHARE = 0.8  # of the session's time that the prediction may take
 LIMIT_MINUTES = 9 * 60  # of most code competitions
 FIRST_PHOTOS = 64  # whose prediction tells the speed
-CHUNK_PHOTOS = 2048  # after which the clock is looked at
 
 
 def is_rerun() -> bool:
@@ -112,7 +112,7 @@ def predict_competition(
 
     write()
     print(f"{len(sample)} rows to predict; the file is there with the classes' frequencies")
-    photos = with_reasons(test.rename(columns={"Id": "file"}))
+    photos = with_reasons(test.rename(columns={"Id": "file"})).iloc[order_of(test)]
     if count := int((photos["reason"] != "").sum()):
         print(f"{count} photos can't be read: their rows keep these frequencies")
     readable = photos.index[photos["reason"] == ""]
@@ -124,9 +124,11 @@ def predict_competition(
         for blended, done in plan.run(photos.loc[readable], folder, build, augment):
             rows[readable[:done]] = blended
             write()
-    plan.note(output / PREDICTED_FILE, len(test), time.monotonic() - start, limit)
-    took = clock_text(time.monotonic() - start)
-    print(f"{output / 'submission.csv'} is complete after {took}")
+    took = {"photos": len(test), "seconds": time.monotonic() - start, "limit": limit}
+    took |= {"model": file_hash(folder / MODEL_FILE), "peak_memory_mb": peak_memory_mb()}
+    took |= {"views": plan.views, "members": [member.name for member in plan.members]}
+    write_atomically(output / PREDICTED_FILE, json.dumps(took))
+    print(f"{output / 'submission.csv'} is complete after {clock_text(time.monotonic() - start)}")
 
 
 def as_many(
@@ -220,12 +222,6 @@ class Passes:
                     found.setdefault(member.name, []).append(passes)
                     yield blend_of(self.model, pad(found)), len(passes)
 
-    def note(self, file: Path, photos: int, seconds: float, limit: float) -> None:
-        """Write how many photos took how long and how much memory, for the run's record."""
-        took = {"photos": photos, "seconds": seconds, "peak_memory_mb": peak_memory_mb()}
-        took |= {"limit": limit, "views": self.views, "members": [m.name for m in self.members]}
-        write_atomically(file, json.dumps(took))
-
     def networks(self):
         """Yield the networks that are not left out by then, with their members."""
         for member in list(self.members):
@@ -249,17 +245,16 @@ class Passes:
         """
         passes: list[np.ndarray] = []
         for view in saved.views[: self.views]:
-            chunks: list[np.ndarray] = []
-            for start in range(0, len(photos), CHUNK_PHOTOS):
-                if time.monotonic() > self.deadline:
-                    break
-                chunks.append(network.predict(photos.iloc[start : start + CHUNK_PHOTOS], view, bar))
-            done = np.concatenate(chunks) if chunks else None
-            if done is not None and (len(done) == len(photos) or not passes):
-                passes.append(done)
-            if done is None or len(done) < len(photos):
+            if self.is_over():
                 break
+            done = network.predict(photos, view, bar, self.is_over)
+            if len(done) == len(photos) or not passes:
+                passes.append(done)
         return mean_of(passes) if passes else None
+
+    def is_over(self) -> bool:
+        """Tell whether the time is up."""
+        return time.monotonic() > self.deadline
 
 
 def pad(found: Mapping[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:

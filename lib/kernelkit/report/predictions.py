@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 
 from kernelkit.core.boundary import doing
+from kernelkit.core.contract import MODEL_FILE
 from kernelkit.core.files import numbered, scratch_folder, write_atomically
 from kernelkit.core.problem import Problem
 from kernelkit.core.tables import read_csv, write_table
 from kernelkit.data.layout import Layout
 from kernelkit.data.names import FILE_KEYS, Spellings
 from kernelkit.data.submission import fill
+from kernelkit.offline import find_in_outputs
 from kernelkit.predict.apply import as_tuples, find_photos, predict_model, settings_of, with_reasons
 from kernelkit.predict.saved_model import SavedModel, read_model
 from kernelkit.report.sheets import Photo
@@ -40,7 +42,7 @@ def apply_run(
     can be read, and OSError if a file can't be written.
     """
     doing("reading the run")
-    run = options.run or Path("output")
+    run = find_run(options.run or Path("output"))
     model = read_model(run)
     configs = {m.name: settings_of(m, config_class) for m in model.members}
     output = options.output or next(p for p in numbered(Path("predictions")) if not p.exists())
@@ -64,6 +66,12 @@ def apply_run(
     shutil.rmtree(scratch, ignore_errors=True)
     unreadable = len(photos) - len(readable)
     print(f"{output / 'predictions.csv'}: {len(photos)} photos, {unreadable} of them unreadable")
+
+
+def find_run(place: Path) -> Path:
+    """Return the folder of the one run in a folder: itself, or as a Kaggle Model has it below."""
+    found = [] if (place / MODEL_FILE).is_file() else list(find_in_outputs(place, MODEL_FILE))
+    return found[0].parent if len(found) == 1 else place
 
 
 def prediction_table(

@@ -8,7 +8,13 @@ import keras
 from keras import layers
 
 from kernelkit.core.problem import Problem
-from kernelkit.train.step_mode import keep_depthwise_precise
+from kernelkit.train.step_mode import (
+    DEPTHWISE,
+    FLOAT16,
+    FLOAT16_WITHOUT_DEPTHWISE,
+    FLOAT32,
+    keep_depthwise_precise,
+)
 
 # What `keras.applications.imagenet_utils.preprocess_input` does with 0..255, by its modes, as
 # factor and offset; "0..1" is none of them. For "caffe" the channels are BGR.
@@ -23,6 +29,13 @@ PREPROCESSING = {
     "none": (1.0, 0),
     "0..1": (1 / 255, 0),
 }
+
+
+def clear_session() -> None:
+    """Free what Keras keeps of earlier networks; its own function forgets the precision too."""
+    policy = keras.mixed_precision.global_policy()
+    keras.utils.clear_session()
+    keras.mixed_precision.set_global_policy(policy)
 
 
 def load_backbone(constructor: str, size: tuple[int, int], weights: Path | None) -> keras.Model:
@@ -84,6 +97,14 @@ def flat_layers(model: keras.Model) -> list[keras.Layer]:
         for layer in model.layers
         for inner in (flat_layers(layer) if isinstance(layer, keras.Model) else [layer])
     ]
+
+
+def precision_of(network: keras.Model) -> str:
+    """Return the precision in which a network was built, as `set_precision` takes it."""
+    policies = {(isinstance(x, DEPTHWISE), x.dtype_policy.name) for x in flat_layers(network)}
+    if (False, "mixed_float16") not in policies:
+        return FLOAT32
+    return FLOAT16_WITHOUT_DEPTHWISE if (True, FLOAT32) in policies else FLOAT16
 
 
 def block_starts(backbone: keras.Model) -> list[int]:

@@ -174,12 +174,15 @@ def predict_batches(
 ) -> np.ndarray:
     """Return a network's outputs for all photos of an iterator, on all devices, [photos, outputs].
 
-    Where memory does not suffice, the batches halve.
+    Where memory does not suffice, the batches halve. Where a callback has set the network's
+    `stop_predicting`, the outputs are those of the first photos alone.
 
     Raises:
         Problem: not even one photo a device fits.
     """
     epoch, replicas = flow.epoch, tf.distribute.get_strategy().num_replicas_in_sync
+    if flow.batch_size % replicas:  # else `share` would repeat a photo within the photos
+        flow.batch_size += replicas - flow.batch_size % replicas
     while True:
         try:
             batches = share(flow.as_tf_dataset())
@@ -190,7 +193,8 @@ def predict_batches(
                     "Not even the prediction of one photo fits into a device's memory: try a "
                     "smaller --image-size."
                 ) from error
-            flow.epoch, flow.batch_size = epoch, max(replicas, flow.batch_size // 2)
+            half = flow.batch_size // 2 // replicas * replicas
+            flow.epoch, flow.batch_size = epoch, max(replicas, half)
             print(f"Out of memory: on with {flow.batch_size} photos at a time.", flush=True)
 
 

@@ -5,7 +5,8 @@ keras.applications (Keras 3.13), and `tf.recompute_grad` draws dropout anew in i
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import keras
@@ -74,21 +75,34 @@ def step_modes(devices: int, precisions: Collection[str]) -> list[StepMode]:
     return together[:2] + alone[:1] + together[2:] + alone[1:]
 
 
-class _WithoutDepthwise(keras.DTypePolicy):
-    """mixed_float16 but for depthwise convolutions: Keras knows no policy by kind of layer."""
+# The global policy is this very object where depthwise convolutions are left out: Keras knows no
+# policy by kind of layer, and one of our own would get into the networks' files.
+_WITHOUT_DEPTHWISE = keras.DTypePolicy("mixed_float16")
+DEPTHWISE = keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D
 
 
 def set_precision(precision: str) -> None:
     """Make a precision that of all layers that are built from now on."""
     policy = FLOAT32 if precision == FLOAT32 else "mixed_float16"
     if precision == FLOAT16_WITHOUT_DEPTHWISE:
-        policy = _WithoutDepthwise(policy)
+        policy = _WITHOUT_DEPTHWISE
     keras.mixed_precision.set_global_policy(policy)
+
+
+@contextmanager
+def in_precision(precision: str) -> Iterator[None]:
+    """Let layers that are built inside have a precision."""
+    before = keras.mixed_precision.global_policy()
+    set_precision(precision)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
 
 
 def keep_depthwise_precise(backbone: keras.Model) -> None:
     """Have the depthwise convolutions of a model compute in float32 where the policy says so."""
-    if isinstance(keras.mixed_precision.global_policy(), _WithoutDepthwise):
+    if keras.mixed_precision.global_policy() is _WITHOUT_DEPTHWISE:
         for layer in backbone.layers:
-            if isinstance(layer, (keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)):
+            if isinstance(layer, DEPTHWISE):
                 layer.dtype_policy = keras.DTypePolicy(FLOAT32)

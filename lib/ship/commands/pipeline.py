@@ -1,14 +1,17 @@
 """`ship` without a command: the whole pipeline from the repository to a score.
 
-Each step finds out by itself what is done already and skips it.
+In a code competition a second kernel predicts with the networks, and its version is submitted. Each
+step finds out by itself what is done already and skips it.
 """
 
 import argparse
 
 from kernelkit.core.problem import Problem
+from ship.command_line import Parser
 from ship.commands import doctor
 from ship.commands.fetch import SUBMISSION, fetch
 from ship.commands.live_runs import follow, open_page
+from ship.commands.predict import hours_argument, predict, takes_kernels_only
 from ship.commands.push import push, take_up
 from ship.commands.submit import submit
 from ship.context import Context
@@ -27,7 +30,9 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     else:
         pushed = take_up(context, arguments.adopt)
     if pushed is None:
-        return say("would then follow the run, fetch its output, submit it and wait for the score")
+        kernel = "predict with its networks in a second kernel, " if arguments.code else ""
+        steps = f"follow the run, fetch its output, {kernel}submit it and wait for the score"
+        return say(f"would then {steps}")
     if arguments.open:
         open_page(pushed)
     if arguments.no_wait:
@@ -35,7 +40,11 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     timeouts = context.timeouts  # another `ship` may follow the run for hours
     with context.holding(pushed, timeouts.score), context.remote.patient(timeouts.outage):
         follow(context, [pushed])
-        return submit(context, pushed, fetch(context, pushed) / SUBMISSION)
+        folder = fetch(context, pushed)
+        scored = pushed.public_score is not None
+        if arguments.code or (not scored and takes_kernels_only(context)):
+            return predict(context, pushed, folder, hours=arguments.hours)
+        return submit(context, pushed, folder / SUBMISSION)
 
 
 def _push(context: Context, arguments: argparse.Namespace) -> Run | None:
@@ -60,3 +69,10 @@ def _nothing_changed(context: Context, settings: dict[str, str]) -> bool:
     except Problem:  # the doctor says what is wrong
         return False
     return bool(known and not known.useless)
+
+
+def add_arguments(parser: Parser) -> None:
+    """Add the arguments that `ship` has alone."""
+    help = "submit a second kernel, which predicts with the networks, as in a code competition"
+    parser.switch("--code", help)
+    hours_argument(parser)

@@ -9,14 +9,16 @@ import shutil
 from pathlib import Path
 
 from kernelkit.core.contract import MODEL_FILE, PREDICTED_FILE, read_json
-from kernelkit.core.files import write_atomically
+from kernelkit.core.files import file_hash, write_atomically
 from kernelkit.core.problem import Problem
 from ship.command_line import Parser, number_of
 from ship.commands.fetch import SUBMISSION, fetch
 from ship.commands.live_runs import follow
-from ship.commands.push import push
+from ship.commands.publish_model import publish_model
+from ship.commands.push import gpu_argument, push
 from ship.commands.submit import submit
 from ship.context import Context
+from ship.kaggle.client_process import Refused
 from ship.ledger import Run
 from ship.output import emit_json, say
 from ship.project.bundle import bundle, publish
@@ -46,15 +48,12 @@ def network_files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def publish_run(context: Context, run: Run, again: bool) -> tuple[str, str]:
-    """Publish the networks of a run; return "owner/slug/version" and a hash of their content.
+def publish_run(context: Context, run: Run, folder: Path, again: bool) -> str:
+    """Publish the networks of a fetched run as a dataset; return its "owner/slug/version".
 
     Raises:
         Problem: the run has no networks, or Kaggle does not take the dataset.
     """
-    with context.holding(run, context.timeouts.score):
-        follow(context, [run])
-        files = network_files(fetch(context, run))
     slug = f"{context.project.slug}-models"
     metadata = {
         "id": f"{PLACEHOLDER}/{slug}",
@@ -63,19 +62,21 @@ def publish_run(context: Context, run: Run, again: bool) -> tuple[str, str]:
         "licenses": [{"name": "other"}],
         "keywords": [],
     }
-    return publish(context, files, metadata, again), content_hash(files)[:16]
+    return publish(context, network_files(folder), metadata, again)
 
 
-def predicting_project(project: Project, models: str, digest: str) -> Project:
+def predicting_project(project: Project, run: Run, models: str, digest: str) -> Project:
     """Return a copy of the project whose kernel predicts with published networks.
 
     Args:
         project: whose kernel trained them.
+        run: that they are of.
         models: "owner/slug" of their dataset.
         digest: a hash of their content, by which a push of other networks is another one.
     """
-    shutil.rmtree(project.runs / "predict", ignore_errors=True)
-    copy = copy_project(project, project.runs / "predict")
+    folder = project.runs / "predict" / run.name
+    shutil.rmtree(folder, ignore_errors=True)
+    copy = copy_project(project, folder)
     metadata = json.loads((copy.root / KERNEL_METADATA).read_text(encoding="utf-8"))
     metadata["id"] += "-predict"
     metadata["title"] = f"{metadata['title']} predict"
@@ -88,12 +89,107 @@ def predicting_project(project: Project, models: str, digest: str) -> Project:
     return copy
 
 
+def takes_kernels_only(context: Context) -> bool:
+    """Tell whether the competition runs kernels on a hidden test set, as far as Kaggle tells."""
+    try:
+        about = context.remote.competition(context.project.competition)
+    except Refused:  # what is submitted is refused with a reason
+        return False
+    return about.get("isKernelsSubmissionsOnly") is True
+
+
+def predict(
+    context: Context,
+    trained: Run,
+    folder: Path,
+    again: bool = False,
+    as_many: int | None = None,
+    code: bool = True,
+    hours: float | None = None,
+) -> None:
+    """Predict on Kaggle with the networks of a fetched run, and submit that kernel's version.
+
+    Each step finds out by itself what is done already and skips it.
+
+    Args:
+        context: the project that trained, Kaggle and the state.
+        trained: the run, which no other `ship` works on meanwhile.
+        folder: of its output.
+        again: upload and push although nothing has changed.
+        as_many: predict so many training photos to measure time and memory, and submit nothing.
+        code: submit the kernel's version; else the file that it wrote.
+        hours: that the competition lets a kernel run; None for the usual 9.
+
+    Raises:
+        Problem: a step failed.
+    """
+    models = publish_run(context, trained, folder, again)
+    owner, slug, _ = models.split("/")
+    digest = content_hash(network_files(folder))[:16]
+    copy = predicting_project(context.project, trained, f"{owner}/{slug}", digest)
+    inner = Context.of(copy, context.boundary, forced=context.forced, gpu=context.gpu)
+    settings = {"predict_from": slug, "weights": "none", "recipe": trained.recipe or "default"}
+    settings |= {"as_many": str(as_many)} if as_many else {}
+    settings |= {"time_limit": f"{60 * hours:g}"} if hours else {}
+    config = inner.shown_config(settings)
+    with inner.remote, inner.remote.patient(inner.timeouts.outage):
+        pushed = push(
+            inner,
+            settings,
+            config,
+            again,
+            remembered=False,
+            prepare=lambda: bundle(inner, config),
+        )
+        with inner.holding(pushed, inner.timeouts.score):
+            follow(inner, [pushed])
+            found = fetch(inner, pushed)
+            took = read_json(found / PREDICTED_FILE)
+            _note_measured(inner, trained, folder, pushed, took)
+            if not as_many:
+                submit(inner, pushed, found / SUBMISSION, code=code)
+
+
+def _note_measured(context: Context, trained: Run, folder: Path, pushed: Run, took: dict) -> None:
+    """Note and print what a predicting kernel took.
+
+    Raises:
+        Problem: it found the networks of another run.
+    """
+    if took.get("model") != file_hash(folder / MODEL_FILE):
+        raise Problem(
+            f"{pushed.name} was to predict with the networks of {trained.name} and found others: "
+            "Kaggle mounts the newest version of a dataset that is ready when a run starts. `ship "
+            f"predict {trained.name} --again` runs it once more."
+        )
+    pushed.predicted = {name: took[name] for name in ("photos", "seconds", "peak_memory_mb")}
+    context.ledger.keep(pushed)
+    seconds = f"{took['seconds']:.0f} s of {took['limit']:.0f}"
+    memory = f"{took['peak_memory_mb']:.0f} MiB of memory"
+    say(f"{pushed.name} predicted {took['photos']} photos in {seconds}, with {memory}", result=True)
+    emit_json(run=pushed.name, predicted=took)
+
+
+def _fetched(context: Context, run: Run) -> Path:
+    """Wait for a run's end, and return the folder of its output."""
+    follow(context, [run])
+    return fetch(context, run)
+
+
 def run_publish(context: Context, arguments: argparse.Namespace) -> None:
-    """Publish the networks of a finished run as a private dataset."""
+    """Publish the networks of a finished run, as a private dataset or a private Kaggle Model."""
     (run,) = arguments.runs
     if context.dry_run:
-        return say(f"would publish the networks of {run.name} as {context.kernel_ref}-models")
-    ref, _ = publish_run(context, run, arguments.again)
+        name = context.kernel_ref if arguments.model else f"{context.kernel_ref}-models"
+        return say(f"would publish the networks of {run.name} as {name}")
+    with context.holding(run, context.timeouts.score):
+        folder = _fetched(context, run)
+        if arguments.model:
+            files = network_files(folder)
+            files = {name.partition("/")[2]: file for name, file in files.items()}
+            ref = publish_model(context, run, folder, files, arguments.again)
+        else:
+            ref = publish_run(context, run, folder, arguments.again)
     return say(f"the networks of {run.name} are {ref}", result=True)
 
 
@@ -105,47 +201,23 @@ def run_predict(context: Context, arguments: argparse.Namespace) -> None:
             f"would publish the networks of {trained.name}, push {context.kernel_ref}-predict, "
             "follow it, fetch its output and submit its version"
         )
-    models, digest = publish_run(context, trained, arguments.again)
-    owner, slug, _ = models.split("/")
-    copy = predicting_project(context.project, f"{owner}/{slug}", digest)
-    inner = Context.of(copy, context.boundary, forced=context.forced, gpu=context.gpu)
-    settings = {"predict_from": slug, "weights": "none", "recipe": trained.recipe or "default"}
-    if arguments.as_many:
-        settings["as_many"] = str(arguments.as_many)
-    config = inner.shown_config(settings)
-    with inner.remote, inner.remote.patient(inner.timeouts.outage):
-        pushed = push(
-            inner,
-            settings,
-            config,
-            arguments.again,
-            remembered=False,
-            prepare=lambda: bundle(inner, config),
-        )
-        with inner.holding(pushed, inner.timeouts.score):
-            follow(inner, [pushed])
-            folder = fetch(inner, pushed)
-            took = read_json(folder / PREDICTED_FILE)
-            if "photos" in took:
-                seconds = f"{took['seconds']:.0f} s of {took['limit']:.0f}"
-                memory = f"{took['peak_memory_mb']:.0f} MiB of memory"
-                say(
-                    f"{pushed.name} predicted {took['photos']} photos in {seconds}, with {memory}",
-                    result=True,
-                )
-                emit_json(run=pushed.name, predicted=took)
-            if not arguments.as_many:
-                submit(inner, pushed, folder / SUBMISSION, code=not arguments.file)
+    with context.holding(trained, context.timeouts.score):
+        folder, code = _fetched(context, trained), not arguments.file
+        many, hours = arguments.as_many, arguments.hours
+        return predict(context, trained, folder, arguments.again, many, code, hours)
 
 
 def publish_arguments(parser: Parser) -> None:
     """Add the arguments of `ship publish`."""
     parser.switch("--again", "upload them although they are, or may be, up to date")
+    parser.switch("--model", "as a Kaggle Model, with a card, instead of a dataset")
 
 
 def predict_arguments(parser: Parser) -> None:
     """Add the arguments of `ship predict`."""
     parser.switch("--again", "upload and push although nothing has changed")
+    gpu_argument(parser)
+    hours_argument(parser)
     parser.switch("--file", "submit the file that it wrote: no code competition")
     parser.add_argument(
         "--as-many",
@@ -153,3 +225,10 @@ def predict_arguments(parser: Parser) -> None:
         metavar="N",
         help="predict N training photos to measure time and memory, and submit nothing",
     )
+
+
+def hours_argument(parser: Parser) -> None:
+    """Add the argument of the commands that end in a code competition."""
+    kind = number_of(float, least=0.1, most=12)
+    help = "how long the code competition lets a kernel run (9)"
+    parser.add_argument("--hours", type=kind, metavar="H", help=help)

@@ -373,6 +373,11 @@ def run_arguments(parser: Parser) -> None:
     """Add the arguments of all commands that push, which say how the kernel is to run."""
     help = "go on from the newest run, which time cut short: its output is attached"
     parser.switch("--continue", help, dest="continues")
+    gpu_argument(parser)
+
+
+def gpu_argument(parser: Parser) -> None:
+    """Add the argument of all commands that push, which names the accelerator."""
     help = f"the accelerator: {', '.join(GPUS)} or Kaggle's own name of one (the metadata's)"
     parser.add_argument("--gpu", type=_gpu, metavar="KIND", help=help)
 

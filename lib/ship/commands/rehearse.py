@@ -191,11 +191,8 @@ def _commands(
         decided = [f"--set={name}={value}" for name, value in drawn.untold.items()]
         yield [*ship, "init", drawn.slug, "--write", *decided]
     sweep = ["sweep", *arguments.sweep, "--submit", "best"] if arguments.sweep else []
-    trains_only = ["--no-wait"] if arguments.code else []
     given = [f"--set={name}={value}" for name, value in settings.items()]
-    yield [*ship, *sweep, *trains_only, *given]
-    if arguments.code:
-        yield [*ship, "predict"]
+    yield [*ship, *sweep, *given]
 
 
 def environment_of(kaggle) -> dict[str, str]:

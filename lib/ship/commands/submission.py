@@ -38,7 +38,9 @@ def _read(path: Path) -> "pd.DataFrame":
     return read_csv(path, advice="nothing was submitted", separators=",")
 
 
-def check(path: Path, sample: Path, classes: set[str], form: str = "label") -> None:
+def check(
+    path: Path, sample: Path, classes: set[str], form: str = "label", varied: bool = True
+) -> None:
     """Check that the competition can score a submission.
 
     Args:
@@ -46,6 +48,8 @@ def check(path: Path, sample: Path, classes: set[str], form: str = "label") -> N
         sample: the competition's sample submission.
         classes: the known labels; none where they are unknown.
         form: of the submission, as the block's field `submission` has it.
+        varied: whether rows must differ, as they need not for the few photos that a code
+            competition shows.
 
     Raises:
         Unscorable: columns, number of rows, Ids or their order differ from the sample's; a value is
@@ -88,7 +92,7 @@ def check(path: Path, sample: Path, classes: set[str], form: str = "label") -> N
             known = ", ".join(sorted(classes))
             fault = f"has the label {unknown[0]!r}, which is none of the classes {known}"
             raise _unscorable(path, fault)
-    if len(values.drop_duplicates()) == 1:
+    if varied and len(values.drop_duplicates()) == 1:
         kind = "label" if form == "label" else "value"
         raise _unscorable(path, f"has the {kind} {values.iloc[0, 0]!r} in every row")
 
@@ -109,13 +113,13 @@ def _check_ids(path: Path, found: list[str], expected: list[str]) -> None:
     raise _unscorable(path, f"has {fault} ({names[0]}; {rows})")
 
 
-def check_for(context: Context, path: Path) -> None:
+def check_for(context: Context, path: Path, varied: bool = True) -> None:
     """Check a submission against the competition of the kernel's block; see `check`."""
     layout = read_block(context.project.code)
     sample = _data_file(context, path.parent, layout.sample_csv)
     labelled = layout.submission in ("label", "best")
     classes = _known_classes(context, path.parent) if labelled else set()
-    check(path, sample, classes, layout.submission)
+    check(path, sample, classes, layout.submission, varied)
 
 
 def _known_classes(context: Context, folder: Path) -> set[str]:

@@ -39,7 +39,12 @@ from ship.project.versions import ADOPTED, TAKEN_UP
 
 REFERENCE = 0.96838  # public score of the reference recipe
 REFERENCE_COMPETITION = "sf-dl-car-classification"
+KAGGLE_ERROR = "kaggle error"  # a reason for which Kaggle asks to submit the same once more
 OWN_MESSAGE = re.compile(r"ship ([0-9a-f]{16})\.")  # begins with the hash of the file
+
+
+class FaultOfKaggle(Unscorable):
+    """The scoring of a submission has failed by Kaggle's own fault."""
 
 
 def submit(
@@ -68,7 +73,7 @@ def submit(
     """
     context.doing(f"submitting {path}")
     _refuse_other_code(context, run, path)
-    _check(context, run, path)
+    _check(context, run, path, varied=not code)
     digest = _digest(path)
     if run.submission.digest != digest:
         run.submission = Submission()
@@ -82,7 +87,17 @@ def submit(
             _take(context, run, path, _adoptable(context, adopted, digest), "a person's word")
         elif again or not _sent_before(context, run, path):
             _send(context, run, path, code)
-    return _wait_for_score(context, run) if wait else None
+    if not wait:
+        return None
+    try:
+        return _wait_for_score(context, run)
+    except FaultOfKaggle as fault:
+        if run.submission.after:
+            raise
+        say(f"{fault} It is sent once more now")
+    with context.sending():
+        _send(context, run, path, code)
+    return _wait_for_score(context, run)
 
 
 def _digest(path: Path) -> str:
@@ -103,7 +118,7 @@ def _refuse_other_code(context: Context, run: Run, path: Path) -> None:
     )
 
 
-def _check(context: Context, run: Run, path: Path) -> None:
+def _check(context: Context, run: Run, path: Path, varied: bool) -> None:
     """Raise Problem unless a submission is there, is of this competition and can be scored."""
     if not context.is_here(run):
         raise Problem(
@@ -118,7 +133,7 @@ def _check(context: Context, run: Run, path: Path) -> None:
             else f"there is no {path}: `ship fetch {run.name}` fetches the run's output."
         )
     try:
-        check_for(context, path)
+        check_for(context, path, varied)
     except Unscorable:
         if run.files:  # whatever is wrong with it may be the download's fault
             run.files = {}
@@ -226,9 +241,9 @@ def _send(context: Context, run: Run, path: Path, code: bool) -> None:
     refs = [entry.get("ref") for entry in context.remote.submissions(competition)]
 
     def begin() -> None:
-        run.submission = Submission(
-            _digest(path), path.name, secrets.token_hex(4), refs_before=refs, count_before=count
-        )
+        earlier = run.submission.ref or run.submission.after
+        mark = secrets.token_hex(4)
+        run.submission = Submission(_digest(path), path.name, mark, 0, refs, count, earlier)
         run.verified.pop("submitted", None)
         context.ledger.keep(run)
 
@@ -327,7 +342,8 @@ def _wait_for_score(context: Context, run: Run) -> None:
             return _report(context, run, score)
         if status == "ERROR":
             reason = entry.get("errorDescription") or "it gave no reason"
-            raise Unscorable(
+            kind = FaultOfKaggle if KAGGLE_ERROR in reason.lower() else Unscorable
+            raise kind(
                 f"Kaggle could not score submission {ref}: {reason}. "
                 "`ship submit --again` sends the same file once more."
             )

@@ -47,6 +47,9 @@ CHANGING = {  # methods of the API that change something at Kaggle
     "CreateDatasetVersion",
     "CreateSubmission",
     "CreateCodeSubmission",
+    "CreateModel",
+    "CreateModelInstance",
+    "CreateModelInstanceVersion",
 }
 PROXY_LOGIN = "407 Proxy Authentication Required"  # in the error of a tunnel that needs a login
 
@@ -266,10 +269,9 @@ class Client:
             self.api.upload_files(body, None, folder, kind, self.upload_context, False, "skip")
             return ""
         except ValueError as error:
-            failed = re.fullmatch("Upload unsuccessful: (.+)", str(error))
-            if not failed:
-                raise
-            return failed[1]
+            if name := _given_up(error):
+                return name
+            raise
 
     def _resume(self, path: str, url: str, size: int, quiet: bool) -> Any:
         """Ask how much of a file has arrived, as the client does, and remember it."""
@@ -288,6 +290,29 @@ class Client:
         self.upload_context.__exit__(None, None, None)
         self.pending = None
         return {"status": answer.status or "", "error": answer.error or ""}
+
+    def create_model(self, folder: str) -> dict:
+        """Make a model, without a version, by the metadata in a folder; return Kaggle's error."""
+        return {"error": self.api.model_create_new(folder).error or ""}
+
+    def create_model_version(self, folder: str, handle: str, notes: str) -> dict:
+        """Upload a folder as the next version of a model's variation; return Kaggle's error.
+
+        Without notes it is the first one, which makes the variation.
+        """
+        self.api.with_retry = lambda method: method  # or the client would send it again unasked
+        try:
+            if notes:
+                answer = self.api.model_instance_version_create(handle, folder, notes, True)
+            else:
+                answer = self.api.model_instance_create(folder, True)
+        except ValueError as error:
+            if name := _given_up(error):
+                raise DroppedFile(name) from error
+            raise
+        finally:
+            del self.api.with_retry
+        return {"error": answer.error or ""}
 
     def push(self, folder: str) -> dict:
         """Push a staged kernel; return version, ref, error, and refused sources by kind."""
@@ -386,6 +411,12 @@ class Client:
         except Exception as error:
             print(f"live log: {type(error).__name__}", file=sys.stderr)
         self.emit(event="log", run=run, data=None)
+
+
+def _given_up(error: ValueError) -> str:
+    """Return the file that the client could not upload, "" where an error is another one."""
+    failed = re.fullmatch("Upload unsuccessful: (.+)", str(error))
+    return failed[1] if failed else ""
 
 
 def _requests_from(stream) -> queue.SimpleQueue:

@@ -162,6 +162,17 @@ class Remote(ClientProcess):
         files = self.entries("ListDataFiles", "files", what, competitionName=competition)
         return [_name_and_size(file) for file in itertools.islice(files, most)]
 
+    def model(self, ref: str) -> dict:
+        """Return what Kaggle tells of the model "owner/slug"."""
+        owner, slug = ref.split("/")
+        return self.post("GetModel", f"model {ref}", ownerSlug=owner, modelSlug=slug)
+
+    def model_variation(self, handle: str) -> dict:
+        """Return versionNumber, the newest, of a variation "owner/model/framework/variation"."""
+        fields = _model_fields(f"{handle}/0")
+        del fields["versionNumber"]
+        return self.post("GetModelInstance", f"model {handle}", **fields)
+
     def model_files(self, handle: str) -> list[tuple[str, int]]:
         """Return the names and sizes in bytes of the files of a model's version.
 

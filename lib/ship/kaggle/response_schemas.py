@@ -11,7 +11,15 @@ import re
 from pathlib import PureWindowsPath
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StrictInt, TypeAdapter, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    Field,
+    StrictBool,
+    StrictInt,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
 
 LARGEST = 1 << 53  # beyond it readers of JSON do not agree on a whole number
 DEEPEST = 40  # levels of the deepest JSON that makes sense
@@ -57,6 +65,8 @@ SCHEMAS: dict[str, dict[str, type[BaseModel]]] = {
         "ListDatasetFiles": _object(datasetFiles=list[_DATA_FILE], nextPageToken=str),
     },
     "models.ModelApiService": {
+        "GetModel": _object(ref=str),
+        "GetModelInstance": _object(versionNumber=StrictInt),
         "ListModelInstanceVersionFiles": _object(files=list[_MODEL_FILE], nextPageToken=str),
     },
     "kernels.KernelsApiService": {
@@ -74,7 +84,7 @@ SCHEMAS: dict[str, dict[str, type[BaseModel]]] = {
         "GetSubmissionLimits": _object(
             numToday=StrictInt, numTotal=StrictInt, numAllowedNow=StrictInt
         ),
-        "GetCompetition": _object(evaluationMetric=str),
+        "GetCompetition": _object(evaluationMetric=str, isKernelsSubmissionsOnly=StrictBool),
         "ListDataFiles": _object(files=list[_DATA_FILE], nextPageToken=str),
     },
 }

@@ -29,7 +29,7 @@ METADATA_NAME = "dataset-metadata.json"
 # and Kaggle writes the notes of a first version itself. A name has room for so many of them.
 CONTENTS_NAME, MOST_PARTS = "contents-{}.txt", 14
 EPOCH = (1980, 1, 1, 0, 0, 0)
-STORED = (".h5", ".whl", ".npz", ".png", ".jpg")  # are compressed already
+STORED = (".h5", ".keras", ".whl", ".npz", ".png", ".jpg")  # are compressed already
 
 
 def upload_files(lib: Path, weights_files: list[str]) -> dict[str, Path]:
