@@ -52,7 +52,8 @@ def main() -> None:
         loaded.predict(photos, saved.views[0], tqdm(disable=True))
         alone.append(time.monotonic() - warm)
         whole.append(time.monotonic() - began)
-        print(f"round {number}: loading {ready - began:.1f} s, tracing {warm - ready:.1f} s")
+        before = f"loading {ready - began:.1f} s, tracing {warm - ready:.1f} s"
+        print(f"round {number}: {within[-1]:.2f} s within, {alone[-1]:.2f} s alone; {before}")
     usual, warm, total = (statistics.median(each[1:]) for each in (within, alone, whole))
     print(f"\n{len(photos)} photos, {options.rounds} rounds after a first one")
     print(f"photos a second of --predict over those within the run: {usual / warm:.2f}")
