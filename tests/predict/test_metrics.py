@@ -83,10 +83,9 @@ def test_an_interval_lies_in_what_a_score_can_be_and_has_a_width(name, photos):
         assert high - low > 1 / (photos + 4) / 2
 
 
-@pytest.mark.parametrize("name", ["macro-f1", "log-loss"])
-def test_an_interval_holds_the_true_score_as_often_as_it_says(name):
+def test_an_interval_holds_the_true_score_as_often_as_it_says():
     """On photos of one population the score of very many of them is inside 95 times in 100."""
-    metric, classes = METRICS[name], 6
+    metric, classes = METRICS["macro-f1"], 6
     rng = np.random.default_rng(5)
     truth = rng.integers(0, classes, 40_000)
     logits = rng.normal(0, 1, (len(truth), classes))
