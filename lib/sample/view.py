@@ -66,12 +66,6 @@ class View:
         pixels = np.rint(self.place(points) * 2**SUBPIXEL).astype(np.int32)
         cv2.fillPoly(scene, [pixels], colour(np.asarray(rgb)), cv2.LINE_AA, SUBPIXEL)
 
-    def solid(self, scene: np.ndarray, outline, near: float, far: float, rgb) -> None:
-        """Fill a solid of the same outline (x forwards, y up) at every z from `far` to `near`."""
-        for z in np.linspace(far, near, 12):
-            shade = 0.7 if z > near else 1.0
-            self.fill(scene, [(x, y, z) for x, y in outline], np.asarray(rgb) * shade)
-
     def line(self, scene: np.ndarray, points, rgb, metres: float) -> None:
         """Draw a line, `metres` wide, through some points of the car."""
         pixels = np.rint(self.place(points) * 2**SUBPIXEL).astype(np.int32)

@@ -13,6 +13,13 @@ BLUE, AMBER, RED = np.array((40, 90, 220)), np.array((244, 164, 36)), np.array((
 EARTH, STEEL = np.array((116, 86, 58)), np.array((150, 154, 160))
 
 
+def solid(view: View, scene: np.ndarray, outline, near: float, far: float, rgb) -> None:
+    """Fill a solid of the same outline (x forwards, y up) at every z from `far` to `near`."""
+    for z in np.linspace(far, near, 12):
+        shade = 0.7 if z > near else 1.0
+        view.fill(scene, [(x, y, z) for x, y in outline], np.asarray(rgb) * shade)
+
+
 def _band(scene: np.ndarray, view: View, ends: tuple[float, float], y: float, rgb, wide=0.1):
     """Draw a level stripe along the near side."""
     view.line(scene, [(ends[0], y, 0), (ends[1], y, 0)], rgb, wide)
@@ -26,7 +33,7 @@ def _windows(scene: np.ndarray, view: View, edges: Sequence[float], low: float, 
 
 def _beacon(scene: np.ndarray, view: View, body: Body, x: float, y: float, rgb) -> None:
     """Draw a lamp across the roof."""
-    view.solid(scene, [(x, y), (x, y + 0.2), (x + 0.25, y + 0.2), (x + 0.25, y)],
+    solid(view, scene, [(x, y), (x, y + 0.2), (x + 0.25, y + 0.2), (x + 0.25, y)],
                0.3, body.width - 0.3, rgb)  # fmt: skip
 
 
@@ -56,7 +63,7 @@ def minibus(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> Non
     """Draw two stripes that rise to the rear, and a hatch in the roof."""
     for shift in (0, 0.5):
         view.line(scene, [(0.1 + shift, 1.2, 0), (1.5 + shift, 0.5, 0)], contrast(paint), 0.16)
-    view.solid(scene, [(1.6, 2.42), (1.7, 2.55), (2.7, 2.55), (2.8, 2.42)], 0.5, 1.5, LIGHT * 0.8)
+    solid(view, scene, [(1.6, 2.42), (1.7, 2.55), (2.7, 2.55), (2.8, 2.42)], 0.5, 1.5, LIGHT * 0.8)
 
 
 def tram(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None:
@@ -74,7 +81,7 @@ def tram(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None:
 def lorry(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None:
     """Draw a tall light box with a dark stripe across it."""
     near_top = [(0, 1.05), (0, 3.5), (5.3, 3.5), (5.3, 1.05)]
-    view.solid(scene, near_top, 0, body.width, LIGHT * 0.9)
+    solid(view, scene, near_top, 0, body.width, LIGHT * 0.9)
     view.line(scene, [(0.3, 1.5, 0), (5.0, 3.1, 0)], paint * 0.8, 0.4)
     _band(scene, view, (0, 5.3), 1.1, DARK)
 
@@ -83,7 +90,7 @@ def tanker(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None
     """Draw a tank with rounded ends, hoops, a ladder and a sign."""
     tank = [(0.1, 1.6), (0.4, 1.15), (5.2, 1.15), (5.5, 1.6), (5.5, 2.3), (5.2, 2.75), (0.4, 2.75),
             (0.1, 2.3)]  # fmt: skip
-    view.solid(scene, tank, 0.1, body.width - 0.1, STEEL * 1.3)
+    solid(view, scene, tank, 0.1, body.width - 0.1, STEEL * 1.3)
     for x in (0.9, 2.2, 3.5, 4.8):
         view.line(scene, [(x, 1.15, 0.1), (x, 2.75, 0.1)], STEEL * 0.7, 0.07)
     view.fill(scene, upright(2.5, 3.2, 1.6, 2.3, 0.1), AMBER)
@@ -92,9 +99,9 @@ def tanker(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None
 def dump_truck(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None:
     """Draw a bed that widens upwards, with ribs and a heap of earth."""
     heap = [(0.2, 2.2), (1.2, 2.85), (2.4, 2.9), (3.6, 2.25)]
-    view.solid(scene, heap, 0.2, body.width - 0.2, EARTH)
+    solid(view, scene, heap, 0.2, body.width - 0.2, EARTH)
     bed = [(0.4, 1.1), (-0.2, 2.25), (4.1, 2.35), (3.6, 1.1)]
-    view.solid(scene, bed, 0, body.width, paint)
+    solid(view, scene, bed, 0, body.width, paint)
     for x in (0.7, 1.5, 2.3, 3.1):
         view.line(scene, [(x, 1.15, 0), (x, 2.25, 0)], paint * 0.5, 0.09)
 
@@ -103,7 +110,7 @@ def cement_mixer(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -
     """Draw a slanted drum with stripes, and its chute."""
     drum = [(0.1, 2.2), (0.7, 1.5), (3.0, 1.2), (4.5, 1.5), (4.7, 1.9), (3.4, 3.1), (1.8, 3.3),
             (0.5, 2.9)]  # fmt: skip
-    view.solid(scene, drum, 0.3, body.width - 0.3, LIGHT)
+    solid(view, scene, drum, 0.3, body.width - 0.3, LIGHT)
     for x in (0.9, 2.0, 3.1):
         view.line(scene, [(x, 1.5, 0.3), (x + 0.7, 2.9, 0.3)], RED, 0.22)
     view.line(scene, [(0.4, 1.9, 0.9), (-0.4, 1.2, 0.9)], STEEL, 0.25)
@@ -112,7 +119,7 @@ def cement_mixer(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -
 def tow_truck(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None:
     """Draw a crane with its hook, and an amber light."""
     middle = body.width / 2
-    view.solid(scene, [(0.2, 1.05), (0.2, 1.4), (3.4, 1.4), (3.4, 1.05)], 0, body.width, paint)
+    solid(view, scene, [(0.2, 1.05), (0.2, 1.4), (3.4, 1.4), (3.4, 1.05)], 0, body.width, paint)
     view.line(scene, [(2.9, 1.3, middle), (0.1, 2.8, middle)], AMBER, 0.24)
     view.line(scene, [(2.9, 1.3, middle), (2.2, 2.6, middle), (1.2, 2.2, middle)], DARK, 0.1)
     view.line(scene, [(0.1, 2.8, middle), (0.1, 1.7, middle)], DARK, 0.06)
@@ -204,8 +211,8 @@ def vintage_car(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) ->
 
 def racing_car(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None:
     """Draw wings at both ends, a driver's helmet, a starting number and a stripe."""
-    view.solid(scene, [(-0.2, 0.9), (-0.25, 1.2), (0.3, 1.15), (0.3, 1.05)], 0, body.width, DARK)
-    view.solid(scene, [(4.2, 0.2), (4.3, 0.3), (4.8, 0.25), (4.8, 0.2)], -0.2, 1.5, DARK)
+    solid(view, scene, [(-0.2, 0.9), (-0.25, 1.2), (0.3, 1.15), (0.3, 1.05)], 0, body.width, DARK)
+    solid(view, scene, [(4.2, 0.2), (4.3, 0.3), (4.8, 0.25), (4.8, 0.2)], -0.2, 1.5, DARK)
     view.disc(scene, 1.65, 0.92, body.width / 2, 0.19, RED)
     view.disc(scene, 2.3, 0.42, 0, 0.19, LIGHT)
     _band(scene, view, (2.6, 4.0), 0.33, contrast(paint), 0.09)
@@ -215,14 +222,14 @@ def three_wheeler(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) 
     """Draw a bed with boards, and two barrels in it."""
     for x in (0.35, 0.9):
         barrel = [(x - 0.22, 0.7), (x - 0.22, 1.25), (x + 0.22, 1.25), (x + 0.22, 0.7)]
-        view.solid(scene, barrel, 0.35, 0.95, BLUE)
+        solid(view, scene, barrel, 0.35, 0.95, BLUE)
     for y in (0.72, 0.88):
         _band(scene, view, (0, 1.2), y, WOOD * 1.3, 0.1)
 
 
 def buggy(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None:
     """Draw a roll cage, lamps on its bar, and the engine at the rear."""
-    view.solid(scene, [(-0.3, 0.6), (-0.3, 1.0), (0.3, 1.05), (0.3, 0.6)], 0.4, 1.1, STEEL * 0.8)
+    solid(view, scene, [(-0.3, 0.6), (-0.3, 1.0), (0.3, 1.05), (0.3, 0.6)], 0.4, 1.1, STEEL * 0.8)
     for z in (body.width - 0.1, 0.1):
         bars = [(0.3, 0.8, z), (0.7, 1.65, z), (1.8, 1.65, z), (2.5, 0.8, z)]
         view.line(scene, bars, DARK, 0.09)
@@ -237,7 +244,7 @@ def golf_cart(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> N
     for z in (body.width - 0.1, 0.05):
         view.line(scene, [(0.3, 0.75, z), (0.35, 1.85, z)], DARK, 0.06)
         view.line(scene, [(2.1, 0.7, z), (1.8, 1.85, z)], DARK, 0.06)
-    view.solid(scene, [(0.1, 1.82), (0.15, 1.93), (2.0, 1.93), (2.05, 1.82)], 0, body.width, LIGHT)
+    solid(view, scene, [(0.1, 1.82), (0.15, 1.93), (2.0, 1.93), (2.05, 1.82)], 0, body.width, LIGHT)
     view.line(scene, [(0.0, 0.6, 0.4), (-0.15, 1.3, 0.4)], RED, 0.24)
 
 
@@ -250,7 +257,7 @@ def forklift(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> No
         view.line(scene, [(1.85, 0.2, z), (1.85, 2.7, z)], STEEL * 0.6, 0.13)
         view.line(scene, [(1.9, 0.3, z), (3.0, 0.3, z)], STEEL * 0.6, 0.1)
     crate = [(2.0, 0.36), (2.0, 1.15), (2.85, 1.15), (2.85, 0.36)]
-    view.solid(scene, crate, 0.15, body.width - 0.15, CRATE)
+    solid(view, scene, crate, 0.15, body.width - 0.15, CRATE)
 
 
 def tractor(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None:
@@ -265,12 +272,12 @@ def tractor(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> Non
 def excavator(scene: np.ndarray, view: View, body: Body, paint: np.ndarray) -> None:
     """Draw tracks, and an arm with its bucket."""
     track = [(-0.3, 0.4), (-0.1, 0.05), (2.6, 0.05), (2.8, 0.4), (2.6, 0.75), (-0.1, 0.75)]
-    view.solid(scene, track, 0, body.width, DARK)
+    solid(view, scene, track, 0, body.width, DARK)
     for x in np.arange(0.05, 2.6, 0.48):
         view.disc(scene, x, 0.38, 0, 0.2, STEEL * 0.8)
     arm = [(2.2, 1.4, 0.6), (3.3, 3.0, 0.6), (4.1, 2.3, 0.6), (4.2, 1.2, 0.6)]
     view.line(scene, arm, paint, 0.28)
-    view.solid(scene, [(4.3, 1.3), (3.7, 0.9), (3.9, 0.5), (4.4, 0.6)], 0.3, 0.9, STEEL * 0.6)
+    solid(view, scene, [(4.3, 1.3), (3.7, 0.9), (3.9, 0.5), (4.4, 0.6)], 0.3, 0.9, STEEL * 0.6)
 
 
 EQUIPMENT: dict[str, Feature] = {

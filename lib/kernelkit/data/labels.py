@@ -29,7 +29,7 @@ DATE = re.compile(
 )
 
 
-# ------------------------------------------------------------------- where labels stand
+# ------------------------------------------------------------- in tables, names and folders
 
 
 def sample_labels(sample: pd.DataFrame | None) -> set[str]:
