@@ -190,7 +190,9 @@ def test_a_preset_is_taken_from_a_folder(world, preset):
     shutil.copytree(preset, world.project / "elsewhere" / "tiny_patch16_32")
     assert world.ship("weights", "Tiny", "--from", "elsewhere").status == 0
     assert names(here(world)) == ["config.json", "model.weights.h5"]
-    (here(world) / "model.weights.h5").write_bytes(b"<html>")
+    weights = here(world) / "model.weights.h5"
+    weights.write_bytes(bytes(weights.stat().st_size))
     assert "has a model.weights.h5 that is not an HDF5 file" in world.ship("weights").out
+    assert "not an HDF5 file: delete that folder" in world.ship("weights", "Tiny").sentence
     assert world.ship("weights", "Tiny", "--from", "elsewhere").status == 0
     assert "is here" in world.ship("weights").out

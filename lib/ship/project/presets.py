@@ -123,6 +123,8 @@ def download_preset(remote: Remote, handle: str, folder: Path) -> None:
             part.unlink()
             raise Problem(f"{name} of {handle}: what arrived {reason} and was not kept; try again.")
         part.replace(folder / name)
+    if reason := preset_mismatch(folder):
+        raise Problem(f"{folder} {reason}: delete that folder, and run the same command again.")
 
 
 def copy_preset(source: Path, folder: Path) -> None:
