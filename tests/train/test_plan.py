@@ -44,6 +44,13 @@ def test_every_member_has_a_fold_before_any_has_the_next(state):
     assert plan.end == math.inf
 
 
+def test_lines_name_the_network_where_there_are_several(state):
+    jobs = [Job(name, 1, (ONE_EPOCH,), 1.0, 1, 10, 0, 0) for name in "ab"]
+    stage = Stage("half", epochs=1)
+    assert Plan(jobs, state, math.inf, 1.0).begin(jobs[0]).name(stage) == "a, fold 1, stage half"
+    assert Plan(jobs[:1], state, math.inf, 1.0).begin(jobs[0]).name(stage) == "stage half"
+
+
 def test_a_job_s_cost_and_clock_are_those_of_its_photos_size_and_views(state):
     members = {"a": member(size=(8, 24), tta=2)}
     plan = make_plan(members, BACKBONES, VIEWS, [fold(0, 10, 4, 6)], state, 100.0, 2)
