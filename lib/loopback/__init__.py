@@ -5,18 +5,13 @@
     with Loopback(folder, {"a-slug": (data_folder, solution_csv)}, mount="official") as kaggle:
         subprocess.run(["kaggle", "quota"], env={**os.environ, **kaggle.environment})
 
-- `folder` keeps what the server knows (`state.json`, uploads, unpacked datasets, runs with their
-  `working/` and `log.jsonl`): a server started again on the same folder goes on from there.
+- `folder` keeps uploads, unpacked datasets, and runs with their `working/` and `log.jsonl`.
 - `competitions` maps a slug to the folder of the competition's files and to the CSV of the test
   labels, which may lie in that folder and is never shown.
 - The fields of `settings.Settings` are given by keyword.
 - `.environment` holds the variables that point a client here: server, credentials, HOME, TMPDIR.
-- `.counts` tells how many `datasets`, `dataset_versions`, `kernel_versions`, `kernel_runs` and
-  `submissions` there are.
-- `.requests` lists the calls in order, each with `name`, `method`, `path`, `body` (JSON), `status`.
+- `.counts` tells how much there is of each kind, `.requests` lists the calls in order.
 - `.connects` lists the addresses outside that somebody tried to reach; it should stay empty.
-- `.url` and `.file_url(kind, name)` are addresses; `.store.state` is what the server knows;
-  `.kernels`, `.datasets`, `.models` and `.competitions` are the services.
 
 `sandbox.run_script` runs one script as Kaggle would, without a server; `sandbox.guarantees()` names
 what the box can't guarantee on this machine. `SHIP_BOX=plain` in the environment asks for the box

@@ -29,11 +29,7 @@ class Competitions:
             slug: (Path(folder).resolve(strict=True), Path(solution).resolve(strict=True))
             for slug, (folder, solution) in competitions.items()
         }
-        self.kernel_output: Callable[[dict], Path] | None = None
-        """Returns the output folder of the kernel's version that a request names."""
-        self.scored_run: Callable[[dict, str], tuple[Path, str]] | None = None
-        """Runs that version on a competition's hidden test set; returns the output folder and, ""
-        where it ended well, Kaggle's message."""
+        self.kernels: Any = None  # whose versions are submitted; they mount competitions
 
     def GetCompetition(self, request: dict) -> dict:
         """Tell what is known of a competition: here only how it is evaluated."""
@@ -51,7 +47,6 @@ class Competitions:
         folder = self._competitions[slug][0]
         files = [
             {
-                "ref": path.name,
                 "name": path.relative_to(folder).as_posix(),
                 "totalBytes": path.stat().st_size,
                 "creationDate": iso(path.stat().st_mtime),
@@ -83,13 +78,16 @@ class Competitions:
     def CreateCodeSubmission(self, request: dict) -> dict:
         """Take an output file of a finished kernel version as a submission."""
         slug, name = self._entered(request), request.get("fileName") or "submission.csv"
-        output = self.kernel_output(request)
+        version = self._submitted(request)
+        if version["status"] != "COMPLETE":
+            raise ApiError(400, "The kernel version has not completed")
+        output = self.kernels.output_of(version)
         path = output / name
         if not path.is_file() or not path.resolve().is_relative_to(output):
             raise ApiError(400, f"The kernel version has no output file {name}")
         answer = self._submit(slug, name, path, request.get("submissionDescription") or "")
         if slug in self._settings.hidden and answer["ref"]:
-            arguments = request, slug, answer["ref"], name
+            arguments = version, slug, answer["ref"], name
             threading.Thread(target=self._score_hidden, args=arguments, daemon=True).start()
         return answer
 
@@ -112,11 +110,7 @@ class Competitions:
         return slug in self._competitions and self._settings.accepted
 
     def data_file(self, slug: str, name: str) -> Path:
-        """Return the path of a file of a competition.
-
-        Raises:
-            ApiError: 404 for a file that is none of its data.
-        """
+        """Return the path of a file of a competition's data; ApiError 404 for any other."""
         folder = self._competitions[slug][0] if slug in self._competitions else None
         path = (folder / name).resolve() if folder else None
         if path is None or path not in self._data_files(slug):
@@ -183,9 +177,13 @@ class Competitions:
         metric, _ = self._settings.metrics.get(slug, ("accuracy", ""))
         return score_file(file, solution, metric)
 
-    def _score_hidden(self, request: dict, slug: str, ref: int, name: str) -> None:
+    def _submitted(self, request: dict) -> dict[str, Any]:
+        owner, slug = request.get("kernelOwner"), request.get("kernelSlug")
+        return self.kernels.find(owner, slug, request.get("kernelVersion"))
+
+    def _score_hidden(self, version: dict, slug: str, ref: int, name: str) -> None:
         """Run a submitted version on the hidden test set, and note its score or the message."""
-        output, problem = self.scored_run(request, slug)
+        output, problem = self.kernels.run_scored(version, slug)
         score = 0.0
         if not problem and not (output / name).is_file():
             problem = "Submission CSV Not Found"
@@ -197,15 +195,12 @@ class Competitions:
             submission.update(score=score, problem=problem)
 
     def _public(self, submission: dict) -> dict:
-        """Return what the API tells of a submission, which is PENDING until the delay is over."""
         shown = {
             "ref": submission["ref"],
             "date": iso(submission["date"]),
             "fileName": submission["fileName"],
             "description": submission["description"],
             "totalBytes": submission["totalBytes"],
-            "submittedBy": self._settings.user,
-            "teamName": self._settings.user,
         }
         unscored = submission["score"] is None
         if unscored or now() - submission["date"] < self._settings.scoring_delay:

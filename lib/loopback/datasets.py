@@ -18,6 +18,7 @@ STATUSES = (
     "READY",
 )
 """The status words that a version passes through, in order."""
+PAGE = "https://www.kaggle.com/datasets/{}"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
@@ -26,10 +27,6 @@ class Datasets:
 
     def __init__(self, store: Store, settings: Settings):
         self._store, self._settings = store, settings
-        for ref, dataset in store.state["datasets"].items():
-            for version in dataset["versions"]:
-                if version["status"] not in ("READY", "FAILED"):
-                    self._start_processing(ref, version)
 
     def GetDatasetStatus(self, request: dict) -> dict:
         """Return the newest version's status."""
@@ -44,14 +41,10 @@ class Datasets:
             "ref": dataset["ref"],
             "title": dataset["title"],
             "subtitle": dataset["subtitle"],
-            "url": url_of(dataset["ref"]),
-            "ownerName": self._settings.user,
-            "ownerRef": self._settings.user,
-            "licenseName": dataset["license"],
+            "url": PAGE.format(dataset["ref"]),
             "isPrivate": dataset["private"],
             "currentVersionNumber": version["number"],
             "lastUpdated": iso(version["created"]),
-            "totalBytes": sum(file["size"] for file in version["files"]),
             "versions": [
                 {"versionNumber": v["number"], "versionNotes": v["notes"], "status": v["status"]}
                 for v in dataset["versions"]
@@ -66,15 +59,9 @@ class Datasets:
         if version is None:
             raise ApiError(404, f"{dataset['ref']} has no version {number}")
         files, next_page = page_of(version["files"], request)
+        made = iso(version["created"])
         described = [
-            {
-                "ref": file["name"],
-                "name": file["name"],
-                "datasetRef": dataset["ref"],
-                "ownerRef": self._settings.user,
-                "creationDate": iso(version["created"]),
-                "totalBytes": file["size"],
-            }
+            {"name": file["name"], "totalBytes": file["size"], "creationDate": made}
             for file in files
         ]
         return {"datasetFiles": described, **next_page}
@@ -93,7 +80,6 @@ class Datasets:
                 "ref": ref,
                 "title": title,
                 "subtitle": request.get("subtitle") or "",
-                "license": request["licenseName"],
                 "private": bool(request.get("isPrivate")),
                 "versions": [],
             }
@@ -131,11 +117,6 @@ class Datasets:
         return dataset
 
     def _finished(self, files: list[dict]) -> list[str]:
-        """Return the tokens of the uploads.
-
-        Raises:
-            ApiError: an upload is unknown or not complete.
-        """
         tokens = [file.get("token") or "" for file in files]
         for token in tokens:
             self._store.finished_blob(token)
@@ -152,14 +133,10 @@ class Datasets:
             "files": [],
         }
         versions.append(version)
-        self._start_processing(ref, version)
-        return {"ref": ref, "url": url_of(ref), "status": "Ok"}
-
-    def _start_processing(self, ref: str, version: dict) -> None:
         threading.Thread(target=self._process, args=(ref, version), daemon=True).start()
+        return {"ref": ref, "url": PAGE.format(ref), "status": "Ok"}
 
     def _process(self, ref: str, version: dict) -> None:
-        """Unpack a version's uploads while its status passes through Kaggle's words."""
         folder = self.folder_of(ref, version["number"])
         try:
             for status in STATUSES:
@@ -196,11 +173,6 @@ def unpack(store: Store, tokens: list[str], folder: Path) -> None:
         kind = {".zip": "zip", ".tar": "tar"}.get(ending, "gztar")
         extra = {} if kind == "zip" else {"filter": "data"}
         shutil.unpack_archive(blob, folder / name[: -len(ending)], kind, **extra)
-
-
-def url_of(ref: str) -> str:
-    """Return the address of a dataset's page."""
-    return f"https://www.kaggle.com/datasets/{ref}"
 
 
 def list_files(folder: Path) -> list[dict]:

@@ -39,9 +39,6 @@ class Kernels:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._cancelled: dict[int, threading.Event] = {}  # by the session's number
-        for version in self._versions():  # a server that was killed has left unfinished runs
-            if version["status"] in UNFINISHED:
-                self._end(version, "ERROR", "The server was stopped during the run")
 
     def stop(self) -> None:
         """Kill all runs and wait until they are gone."""
@@ -138,7 +135,6 @@ class Kernels:
 
     def GetAcceleratorQuotaStatistics(self, request: dict) -> dict:
         """Return how much of the week's accelerator time is used."""
-        del request
         reserved = sum(
             v["limit"] for v in self._versions() if v["gpu"] and v["status"] in UNFINISHED
         )
@@ -183,7 +179,6 @@ class Kernels:
         return versions[label - 1]
 
     def _shown(self, kernel: dict) -> list[dict]:
-        """Return the versions of a kernel that are visible already."""
         return [v for v in kernel["versions"] if now() - v["created"] >= self._settings.lag]
 
     def _version(self, request: dict) -> dict[str, Any]:
@@ -198,20 +193,15 @@ class Kernels:
 
     def _describe(self, version: dict) -> dict:
         kernel = self._store.state["kernels"][version["ref"]]
-        kept = ("enableGpu", "enableInternet", "isPrivate", "datasetDataSources", "machineShape")
-        more = ("competitionDataSources", "kernelDataSources", "modelDataSources", "dockerImage")
-        settings = {k: version["settings"][k] for k in kept + more if k in version["settings"]}
+        settings = {k: v for k, v in version["settings"].items() if k != "newTitle"}
         return {
+            **settings,
             "id": kernel["id"],
             "ref": kernel["ref"],
             "title": kernel["title"],
-            "author": self._settings.user,
             "slug": kernel["ref"].split("/")[1],
             "lastRunTime": iso(version["created"]),
-            "language": "python",
-            "kernelType": "script",
             "currentVersionNumber": len(self._shown(kernel)),
-            **settings,
         }
 
     def _problem_with(self, request: dict) -> str | None:
@@ -233,17 +223,16 @@ class Kernels:
         return None
 
     def _kernel_for(self, kernels: dict, request: dict) -> dict[str, Any]:
-        """Return the kernel of the request's slug, or a new one whose slug is made of its title."""
         ref, title = request["slug"], request["newTitle"]
         if ref not in kernels:
-            ref = f"{self._settings.user}/{slug_of(title)}"
+            slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+            ref = f"{self._settings.user}/{slug}"
         new = {"id": len(kernels) + 1, "ref": ref, "title": title, "versions": []}
         kernel = kernels.setdefault(ref, new)
         kernel["title"] = title
         return kernel
 
     def _sources(self, request: dict) -> tuple[list[list[str]], dict[str, list[str]]]:
-        """Return the sources that exist as [kind, ref], and the others by their kind's field."""
         known = {
             "dataset": lambda ref: self._datasets.mounted(ref) is not None,
             "competition": self._competitions.exists,
@@ -312,10 +301,10 @@ class Kernels:
                     folder / "script.py",
                     inputs,
                     self.output_of(version),
-                    log_writer(log, "stdout", version["started"]),
+                    _log_writer(log, "stdout", version["started"]),
                     version["limit"],
                     {"KAGGLE_CONTAINER_NAME": f"kaggle_loopback-{version['session']}-webtier"},
-                    on_error_line=log_writer(log, "stderr", version["started"]),
+                    on_error_line=_log_writer(log, "stderr", version["started"]),
                     stop=cancelled,
                 )
             except TimeoutError:
@@ -369,14 +358,8 @@ class Kernels:
             version.update(status=status, failure=failure, ended=now())
 
 
-def log_writer(log: TextIO, stream: str, started: float) -> Callable[[str], None]:
-    """Return a function that appends a line of a stream to a log.
-
-    Args:
-        log: the open log, which holds one JSON object a line.
-        stream: "stdout" or "stderr".
-        started: the start of the run, in seconds since the epoch.
-    """
+def _log_writer(log: TextIO, stream: str, started: float) -> Callable[[str], None]:
+    """Return a function that appends a line of "stdout" or "stderr" to the log of a run."""
 
     def write(line: str) -> None:
         seconds = round(now() - started, 6)
@@ -385,8 +368,3 @@ def log_writer(log: TextIO, stream: str, started: float) -> Callable[[str], None
         log.flush()
 
     return write
-
-
-def slug_of(title: str) -> str:
-    """Return the slug that Kaggle makes of a title."""
-    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")

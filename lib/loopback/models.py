@@ -126,11 +126,7 @@ class Models:
             return None
 
     def file(self, name: str) -> Path:
-        """Return a file by the version's handle and its path there, all as one archive for none.
-
-        Raises:
-            ApiError: 404 for what is no file of the version.
-        """
+        """Return a file of a version, or an archive of all of them; ApiError 404 for others."""
         parts = name.split("/")
         handle, inner = "/".join(parts[:5]), "/".join(parts[5:])
         folder = self._folder(handle)

@@ -79,14 +79,6 @@ def mount_path(layout: str, kind: str, owner: str, slug: str) -> str:
     return LAYOUTS[layout][kind].format(owner=owner, slug=slug)
 
 
-def mounts(layout: str, owner: str, lib_slug: str, competition: str) -> dict[str, str]:
-    """Return the mount paths, below /kaggle/input, of the `lib` dataset and the `competition`."""
-    return {
-        "lib": mount_path(layout, "dataset", owner, lib_slug),
-        "competition": mount_path(layout, "competition", "", competition),
-    }
-
-
 def guarantees() -> list[str]:
     """Return sentences on what the box can't guarantee on this machine; none with namespaces."""
     return [] if unshare_command() else list(MISSING)
@@ -126,26 +118,18 @@ def run_script(
     folders = {path: Path(folder).resolve(strict=True) for path, folder in inputs.items()}
     working.mkdir(parents=True, exist_ok=True)
     unshare = unshare_command()
-    if not unshare:
-        say_what_is_missing()
-    prepare = namespace_orders if unshare else plain_orders
-    on_line = on_line or drop
+    prepare = _namespace_orders if unshare else _plain_orders
+    on_line = on_line or len  # which drops it
     with (
-        new_scratch(script.read_bytes()) as scratch,
+        _new_scratch(script.read_bytes()) as scratch,
         prepare(scratch, folders, working, environment or {}) as orders,
     ):
         receivers = (on_line, on_error_line or on_line)
-        ends = timeout, stop or threading.Event(), memory
-        return supervise(unshare, orders, *receivers, *ends)
-
-
-def drop(line: str) -> None:
-    """Ignore a line of output."""
+        return _supervise(unshare, orders, *receivers, timeout, stop or threading.Event(), memory)
 
 
 @contextmanager
-def new_scratch(script: bytes) -> Iterator[Path]:
-    """Make a temporary folder from which a box is built, with the script in `src/`."""
+def _new_scratch(script: bytes) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="box-", ignore_cleanup_errors=True) as name:
         scratch = Path(name).resolve()
         for folder in ("root", "src", "tmp", "home"):
@@ -166,30 +150,21 @@ def unshare_command() -> list[str]:
     commands = [["unshare", "--user", "--map-root-user", *spaces]]
     if os.geteuid() == 0:
         commands.insert(0, ["unshare", *spaces])
-    return next((command for command in commands if opens(command)), [])
+    return next((command for command in commands if _opens(command)), [])
 
 
-def opens(unshare: list[str]) -> bool:
-    """Tell whether a box with these namespaces starts."""
+def _opens(unshare: list[str]) -> bool:
     try:
         with (
-            new_scratch(b"raise SystemExit(42)") as scratch,
-            namespace_orders(scratch, {}, scratch / "tmp", {}) as orders,
+            _new_scratch(b"raise SystemExit(42)") as scratch,
+            _namespace_orders(scratch, {}, scratch / "tmp", {}) as orders,
         ):
-            return supervise(unshare, orders, drop, drop, 30, threading.Event()) == 42
+            return _supervise(unshare, orders, len, len, 30, threading.Event()) == 42
     except OSError:  # there is no unshare, or the box did not start in time
         return False
 
 
-@functools.cache
-def say_what_is_missing() -> None:
-    """Print once in a process, on standard error, what the plain box can't guarantee."""
-    print("This machine has no namespaces for the box:", file=sys.stderr)
-    for line in MISSING:
-        print(f"  - {line}", file=sys.stderr)
-
-
-def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
+def _clean_environment(more: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that a script gets: a few of this process's, and `more`.
 
     Only the variables in PASSED_ON are taken over, so no credentials and proxies are.
@@ -205,7 +180,7 @@ def clean_environment(more: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def namespace_orders(
+def _namespace_orders(
     scratch: Path, inputs: Mapping[str, Path], working: Path, environment: Mapping[str, str]
 ) -> Iterator[dict]:
     """Return the orders for a new root folder with the system, Python, /kaggle, /tmp and a home."""
@@ -218,7 +193,7 @@ def namespace_orders(
         elif folder.is_dir():
             binds.append((str(folder), str(folder), name != "dev"))
     shown = [Path(target) for target in links] + [Path(target) for _, target, _ in binds[2:]]
-    for folder in python_folders():
+    for folder in _python_folders():
         if not any(folder.is_relative_to(parent) for parent in shown):
             binds.append((str(folder), str(folder), True))
             shown.append(folder)
@@ -231,15 +206,14 @@ def namespace_orders(
         "root": str(scratch / "root"),
         "links": links,
         "binds": binds,
-        "hidden": [str(folder) for folder in own_packages()],
+        "hidden": [str(folder) for folder in _own_packages()],
         "command": [sys.executable, "/kaggle/src/script.py"],
         "cwd": "/",
-        "environment": clean_environment({"HOME": "/root", "TMPDIR": "/tmp", **environment}),
+        "environment": _clean_environment({"HOME": "/root", "TMPDIR": "/tmp", **environment}),
     }
 
 
-def python_folders() -> list[Path]:
-    """Return the folders that this interpreter needs, parents first."""
+def _python_folders() -> list[Path]:
     folders = {Path(sys.prefix), Path(sys.exec_prefix)}
     folders |= {Path(sys.base_prefix), Path(sys.base_exec_prefix)}
     if site.ENABLE_USER_SITE:
@@ -253,7 +227,7 @@ def python_folders() -> list[Path]:
     return sorted(there | {folder.resolve() for folder in there})
 
 
-def own_packages() -> list[Path]:
+def _own_packages() -> list[Path]:
     """Return the folders of this project's packages, which the box hides.
 
     A script must get them from its dataset.
@@ -267,7 +241,7 @@ def own_packages() -> list[Path]:
 
 
 @contextmanager
-def plain_orders(
+def _plain_orders(
     scratch: Path, inputs: Mapping[str, Path], working: Path, environment: Mapping[str, str]
 ) -> Iterator[dict]:
     """Return the orders for a plain process whose /kaggle lies in the scratch folder.
@@ -280,14 +254,14 @@ def plain_orders(
     for path, source in inputs.items():
         target = root / "input" / path
         if source.is_dir():
-            shutil.copytree(source, target, copy_function=link_or_copy, dirs_exist_ok=True)
+            shutil.copytree(source, target, copy_function=_link_or_copy, dirs_exist_ok=True)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
-            link_or_copy(str(source), str(target))
+            _link_or_copy(str(source), str(target))
     shutil.move(scratch / "src", root / "src")
     for locked in ("input", "src"):
-        make_read_only(root / locked)
-    linked = link_folder(working, root / "working")
+        _make_read_only(root / locked)
+    linked = _link_folder(working, root / "working")
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), CLOSED_PORT)
     homes = dict.fromkeys(("HOME", "USERPROFILE"), str(scratch / "home"))
     temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch / "tmp"))
@@ -298,22 +272,21 @@ def plain_orders(
             "root": None,
             "command": [sys.executable, str(root / "src" / "script.py")],
             "cwd": str(start),
-            "environment": clean_environment({**moved, **environment}),
+            "environment": _clean_environment({**moved, **environment}),
         }
     finally:
         if not linked:
             shutil.copytree(root / "working", working, dirs_exist_ok=True)
 
 
-def link_or_copy(source: str, target: str) -> None:
-    """Link a file, or copy it when links are not allowed (Windows without developer mode)."""
+def _link_or_copy(source: str, target: str) -> None:
     try:
         os.symlink(source, target)
     except OSError:
         shutil.copyfile(source, target)
 
 
-def link_folder(folder: Path, name: Path) -> bool:
+def _link_folder(folder: Path, name: Path) -> bool:
     """Link a folder to another name; return False when it had to be copied instead."""
     try:
         name.symlink_to(folder, target_is_directory=True)
@@ -323,14 +296,13 @@ def link_folder(folder: Path, name: Path) -> bool:
     return True
 
 
-def make_read_only(folder: Path) -> None:
-    """Make a folder and everything in it read-only, but not the targets of links."""
+def _make_read_only(folder: Path) -> None:
     for path in [folder, *folder.rglob("*")]:
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & ~0o222)
 
 
-def supervise(
+def _supervise(
     unshare: list[str],
     orders: dict,
     on_line: Callable[[str], None],
@@ -341,17 +313,14 @@ def supervise(
 ) -> int:
     """Start the box, pass its lines on, and return its exit status; nothing of it outlives this.
 
-    Raises:
-        TimeoutError: it was killed after `timeout` seconds.
-        MemoryError: it was killed because it took more than `memory` bytes.
-        Exception: whatever `on_line` or `on_error_line` raised, after the script was killed.
+    Whatever `on_line` or `on_error_line` raises kills the script and is raised here.
     """
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [*unshare, sys.executable, "-I", str(INSIDE)]
-    process = subprocess.Popen(command, **pipes, env=clean_environment({}), start_new_session=True)
+    process = subprocess.Popen(command, **pipes, env=_clean_environment({}), start_new_session=True)
     failures: list[BaseException] = []
     pumps = [
-        threading.Thread(target=pump, args=(pipe, call, failures), daemon=True)
+        threading.Thread(target=_pump, args=(pipe, call, failures), daemon=True)
         for pipe, call in ((process.stdout, on_line), (process.stderr, on_error_line))
     ]
     for thread in pumps:
@@ -364,11 +333,11 @@ def supervise(
         while process.poll() is None and not (stop.is_set() or failures or late or large):
             time.sleep(0.02)
             late = deadline is not None and time.monotonic() > deadline
-            large = memory is not None and resident_bytes(process.pid) > memory
+            large = memory is not None and _resident_bytes(process.pid) > memory
     except BrokenPipeError:  # it died before it read its orders; its exit status tells that
         pass
     finally:
-        end(process)
+        _end(process)
         for thread in pumps:
             thread.join(timeout=10)
     if failures:
@@ -380,8 +349,7 @@ def supervise(
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
-def resident_bytes(pid: int) -> int:
-    """Return the resident memory of a process and all that it has started."""
+def _resident_bytes(pid: int) -> int:
     import psutil
 
     total = 0
@@ -393,7 +361,7 @@ def resident_bytes(pid: int) -> int:
     return total
 
 
-def end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen) -> None:
     """Close the box's standard input, which ends everything inside, and wait for the end."""
     with suppress(BrokenPipeError):
         process.stdin.close()
@@ -404,7 +372,7 @@ def end(process: subprocess.Popen) -> None:
         process.wait()
 
 
-def pump(pipe: IO[bytes], call: Callable[[str], None], failures: list[BaseException]) -> None:
+def _pump(pipe: IO[bytes], call: Callable[[str], None], failures: list[BaseException]) -> None:
     """Pass each line of a pipe on, and keep what the receiver raises for the caller."""
     with pipe:
         for line in pipe:

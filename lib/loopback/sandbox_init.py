@@ -22,12 +22,7 @@ KEPT_FLAGS = 2 | 4 | 8
 KILLED = 128 + 9
 
 
-def mount(source: str, target: str, kind: str | None = None, flags: int = 0) -> None:
-    """Mount a file system, or bind one that is mounted already.
-
-    Raises:
-        OSError: the kernel refused.
-    """
+def _mount(source: str, target: str, kind: str | None = None, flags: int = 0) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     encoded = [None if text is None else os.fsencode(text) for text in (source, target, kind)]
     if libc.mount(*encoded, ctypes.c_ulong(flags), None):
@@ -35,44 +30,43 @@ def mount(source: str, target: str, kind: str | None = None, flags: int = 0) -> 
         raise OSError(number, f"mount {source} on {target}: {os.strerror(number)}")
 
 
-def bind(source: str, target: str, read_only: bool) -> None:
+def _bind(source: str, target: str, read_only: bool) -> None:
     """Show the file, or the folder with everything that is mounted below it, at `target`."""
     if os.path.isdir(source):
         os.makedirs(target, exist_ok=True)
     else:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         Path(target).touch()
-    mount(source, target, flags=BIND | RECURSIVE)
+    _mount(source, target, flags=BIND | RECURSIVE)
     if read_only:
         # A user namespace may not drop flags that its parent has set, so they are repeated.
         kept = os.statvfs(target).f_flag & KEPT_FLAGS
-        mount("none", target, flags=REMOUNT | BIND | READ_ONLY | kept)
+        _mount("none", target, flags=REMOUNT | BIND | READ_ONLY | kept)
 
 
-def build_root(root: str, links: dict, binds: list, hidden: list) -> None:
+def _build_root(root: str, links: dict, binds: list, hidden: list) -> None:
     """Make `root` the root folder: a read-only tmpfs with the given links and bind mounts.
 
     An empty file system covers each of the `hidden` folders.
     """
-    mount("tmpfs", root, "tmpfs")
+    _mount("tmpfs", root, "tmpfs")
     for name, target in links.items():
         os.symlink(target, root + name)
     for source, target, read_only in binds:
-        bind(source, root + target, read_only)
+        _bind(source, root + target, read_only)
     for folder in hidden:
         if os.path.isdir(root + folder):
-            mount("tmpfs", root + folder, "tmpfs", READ_ONLY)
+            _mount("tmpfs", root + folder, "tmpfs", READ_ONLY)
     os.mkdir(root + "/proc")
     try:
-        mount("proc", root + "/proc", "proc")
+        _mount("proc", root + "/proc", "proc")
     except OSError:  # a container that hides parts of /proc does not allow a new one
-        bind("/proc", root + "/proc", read_only=False)
-    mount("none", root, flags=REMOUNT | BIND | READ_ONLY)
+        _bind("/proc", root + "/proc", read_only=False)
+    _mount("none", root, flags=REMOUNT | BIND | READ_ONLY)
     os.chroot(root)
 
 
-def kill_all(process: subprocess.Popen, namespace: bool) -> None:
-    """Kill the script and every process that it has started."""
+def _kill_all(process: subprocess.Popen, namespace: bool) -> None:
     if namespace:  # this process is the first of its namespace, where -1 means all the others
         with suppress(ProcessLookupError):
             os.kill(-1, signal.SIGKILL)
@@ -94,7 +88,7 @@ def main() -> None:
     namespace = bool(orders["root"])
     scratch = os.open(orders["scratch"], os.O_RDONLY) if namespace else None
     if namespace:
-        build_root(orders["root"], orders["links"], orders["binds"], orders["hidden"])
+        _build_root(orders["root"], orders["links"], orders["binds"], orders["hidden"])
     process = subprocess.Popen(
         orders["command"],
         cwd=orders["cwd"],
@@ -107,7 +101,7 @@ def main() -> None:
     def end_with_caller() -> None:
         lifeline.read()
         abandoned.set()
-        kill_all(process, namespace)
+        _kill_all(process, namespace)
         # A caller that was killed can't remove what the script has unpacked, perhaps gigabytes.
         for folder in ("tmp", "home") if namespace else (orders["scratch"],):
             shutil.rmtree(folder, ignore_errors=True, dir_fd=scratch)
@@ -118,7 +112,7 @@ def main() -> None:
     status = process.wait()
     if abandoned.is_set():
         watch.join()
-    kill_all(process, namespace)
+    _kill_all(process, namespace)
     os._exit(status if status >= 0 else 128 - status)
 
 

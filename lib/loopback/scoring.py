@@ -61,15 +61,15 @@ def score(predicted: Sequence[list[str]], truth: Sequence[list[str]], metric: st
     import numpy as np
 
     if metric == "map@5":
-        return average_precision(*ranked(predicted, truth))
+        return _average_precision(predicted, truth)
     if len(truth[0]) == 1 and metric not in OF_PROBABILITIES:
-        return score_labels([row[0] for row in predicted], [row[0] for row in truth], metric)
+        return _score_labels([row[0] for row in predicted], [row[0] for row in truth], metric)
     scores, actual = probabilities_of(predicted), probabilities_of(truth)
     if scores.shape[1] == 1:
         scores, actual = (np.hstack([1 - one, one]) for one in (scores, actual))
     if metric in OF_PROBABILITIES:
-        return score_probabilities(scores, actual, metric)
-    return score_labels(*(list(map(str, one.argmax(1))) for one in (scores, actual)), metric)
+        return _score_probabilities(scores, actual, metric)
+    return _score_labels(*(list(map(str, one.argmax(1))) for one in (scores, actual)), metric)
 
 
 def probabilities_of(rows: Sequence[list[str]]):
@@ -82,19 +82,18 @@ def probabilities_of(rows: Sequence[list[str]]):
     return values
 
 
-def score_labels(predicted: list[str], truth: list[str], metric: str) -> float:
-    """Return accuracy, F1 or quadratic kappa of labels."""
+def _score_labels(predicted: list[str], truth: list[str], metric: str) -> float:
     from sklearn import metrics
 
     if metric == "accuracy":
         return float(metrics.accuracy_score(truth, predicted))
     if metric == "kappa":
-        return kappa(predicted, truth)
+        return _kappa(predicted, truth)
     average = metric.removesuffix("-f1")
     return float(metrics.f1_score(truth, predicted, average=average, zero_division=0))
 
 
-def kappa(predicted: list[str], truth: list[str]) -> float:
+def _kappa(predicted: list[str], truth: list[str]) -> float:
     """Return quadratic kappa; whole numbers are as far apart as they are, also with gaps."""
     from sklearn.metrics import cohen_kappa_score
 
@@ -109,7 +108,7 @@ def kappa(predicted: list[str], truth: list[str]) -> float:
     return float(cohen_kappa_score(truth, predicted, labels=labels, weights="quadratic"))
 
 
-def score_probabilities(scores, actual, metric: str) -> float:
+def _score_probabilities(scores, actual, metric: str) -> float:
     """Return log loss or AUC of probabilities [rows, classes]; `actual` holds ones and zeros."""
     import numpy as np
     from sklearn import metrics
@@ -128,37 +127,20 @@ def score_probabilities(scores, actual, metric: str) -> float:
     return float(metrics.roc_auc_score(actual[:, defined], scores[:, defined], average="macro"))
 
 
-def ranked(predicted: Sequence[list[str]], truth: Sequence[list[str]]):
-    """Return the ranking of classes as float64 [rows, classes], 0 where a row does not name one.
-
-    The second array has one for each row's class and zeros else.
-    """
+def _average_precision(predicted: Sequence[list[str]], truth: Sequence[list[str]]) -> float:
+    """Return the mean of 1 / rank of each row's class, 0 where it is none of the best five."""
     import numpy as np
 
-    if len(truth[0]) > 1:
-        scores, actual = probabilities_of(predicted), probabilities_of(truth)
-        places = np.argsort(np.argsort(-scores, axis=1, kind="stable"), axis=1)
-        return np.where(places < TOP, 1 / (places + 1), 0), actual
-    named = [list(dict.fromkeys(row[0].split()))[:TOP] for row in predicted]
-    classes = sorted({*(row[0] for row in truth), *(word for words in named for word in words)})
-    scores, actual = np.zeros((2, len(truth), len(classes)))
-    for row, words in enumerate(named):
-        actual[row, classes.index(truth[row][0])] = 1
-        for place, word in enumerate(words):
-            scores[row, classes.index(word)] = 1 / (place + 1)
-    return scores, actual
-
-
-def average_precision(scores, actual) -> float:
-    """Return the mean of 1 / rank of each row's class, 0 where the row does not name it."""
-    from sklearn.metrics import label_ranking_average_precision_score
-
-    found = (scores * actual).any(1)
-    if not found.any():
-        return 0.0
-    if scores.shape[1] == 1:
-        return float(found.mean())
-    return float(label_ranking_average_precision_score(actual[found], scores[found]) * found.mean())
+    named = [list(dict.fromkeys(row[0].split())) for row in predicted]
+    actual = [row[0] for row in truth]
+    if len(truth[0]) > 1:  # probabilities: the columns are ranked
+        named = np.argsort(-probabilities_of(predicted), axis=1, kind="stable").tolist()
+        actual = probabilities_of(truth).argmax(1).tolist()
+    ranks = [
+        best.index(one) if one in best[:TOP] else None
+        for best, one in zip(named, actual, strict=True)
+    ]
+    return float(np.mean([0.0 if rank is None else 1 / (rank + 1) for rank in ranks]))
 
 
 def read_table(path: Path) -> Table:

@@ -41,8 +41,7 @@ class Loopback:
         self.models = Models(*shared, self.file_url)
         services = self.datasets, self.competitions, self.models
         self.kernels = Kernels(*shared, *services, self.file_url)
-        self.competitions.kernel_output = self._kernel_output
-        self.competitions.scored_run = self._scored_run
+        self.competitions.kernels = self.kernels
         self._services = {
             "datasets.DatasetApiService": self.datasets,
             "kernels.KernelsApiService": self.kernels,
@@ -128,11 +127,7 @@ class Loopback:
         return getattr(owner, name, None) if owner and name[:1].isupper() else None
 
     def file(self, kind: str, name: str) -> Path:
-        """Return the path of a file that may be fetched.
-
-        Raises:
-            ApiError: 404 for every other file.
-        """
+        """Return the path of a file that may be fetched; ApiError 404 for any other."""
         if kind == "data":
             return self.competitions.data_file(*name.split("/", 1))
         if kind == "model":
@@ -145,16 +140,3 @@ class Loopback:
         if not path.is_file() or not path.is_relative_to(folder):
             raise ApiError(404, "Not found")
         return path
-
-    def _version(self, request: dict) -> dict:
-        owner, slug = request.get("kernelOwner"), request.get("kernelSlug")
-        return self.kernels.find(owner, slug, request.get("kernelVersion"))
-
-    def _scored_run(self, request: dict, competition: str) -> tuple[Path, str]:
-        return self.kernels.run_scored(self._version(request), competition)
-
-    def _kernel_output(self, request: dict) -> Path:
-        version = self._version(request)
-        if version["status"] != "COMPLETE":
-            raise ApiError(400, "The kernel version has not completed")
-        return self.kernels.output_of(version)

@@ -1,6 +1,5 @@
-"""The storage of the loopback Kaggle: one JSON file, and folders of uploaded and made files."""
+"""The storage of the loopback Kaggle: its records, and folders of uploaded and made files."""
 
-import json
 import secrets
 import threading
 from collections.abc import Iterator
@@ -8,8 +7,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-from kernelkit.core.files import write_atomically
 
 
 class ApiError(Exception):
@@ -32,11 +29,7 @@ def iso(seconds: float) -> str:
 
 
 def page_of(items: list, request: dict, default: int = 20) -> tuple[list, dict[str, str]]:
-    """Return the page of `items` that a request asks for and the field that names the next one.
-
-    Raises:
-        ApiError: 400 for an invalid page token.
-    """
+    """Return the page of `items` that is asked for, and the field that names the next one."""
     size = int(request.get("pageSize") or default)
     token = request.get("pageToken") or "0"
     if not token.isdigit():
@@ -46,27 +39,23 @@ def page_of(items: list, request: dict, default: int = 20) -> tuple[list, dict[s
 
 
 class Store:
-    """What the server knows, kept in a folder: shared by its threads, read again after a restart.
+    """What the server knows, shared by its threads.
 
-    `folder/state.json` holds `datasets` and `kernels` by "owner/slug", the list `submissions`, and
-    the uploads `blobs` by token. Their files lie at `path()`.
+    `state` holds `datasets` and `kernels` by "owner/slug", the list `submissions`, and the uploads
+    `blobs` by token. Their files lie at `path()`.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.lock = threading.RLock()
-        self.file = folder / "state.json"
         folder.mkdir(parents=True, exist_ok=True)
         self.state: dict[str, Any] = {"datasets": {}, "kernels": {}, "submissions": [], "blobs": {}}
-        if self.file.exists():
-            self.state = json.loads(self.file.read_text(encoding="utf-8"))
 
     @contextmanager
     def changing(self) -> Iterator[dict[str, Any]]:
-        """Let one thread at a time change the state, and save it afterwards."""
+        """Let one thread at a time change the state."""
         with self.lock:
             yield self.state
-            write_atomically(self.file, json.dumps(self.state, indent=1))
 
     def path(self, *parts: str | int) -> Path:
         """Return a path below the folder, and make its parent folders."""
@@ -75,11 +64,7 @@ class Store:
         return path
 
     def new_blob(self, name: str, size: int) -> str:
-        """Prepare for an upload of `size` bytes and return its token.
-
-        Raises:
-            ApiError: 400 for an invalid file name or a size below 0.
-        """
+        """Prepare for an upload of `size` bytes and return its token; ApiError 400 if invalid."""
         if not name or name != Path(name).name or size < 0:
             raise ApiError(400, f"Invalid upload of {size} bytes under the name {name!r}")
         token = secrets.token_urlsafe(18)
@@ -89,21 +74,13 @@ class Store:
         return token
 
     def blob_path(self, token: str) -> Path:
-        """Return the file of an upload.
-
-        Raises:
-            ApiError: 404 for an unknown token.
-        """
+        """Return the file of an upload; ApiError 404 for an unknown token."""
         if token not in self.state["blobs"]:
             raise ApiError(404, "Upload not found or expired")
         return self.path("blobs", token)
 
     def finished_blob(self, token: str) -> tuple[str, Path]:
-        """Return the name and the file of a complete upload.
-
-        Raises:
-            ApiError: 400 when bytes of it are missing, 404 when it is unknown.
-        """
+        """Return name and file of an upload; ApiError 400 if it is not complete, 404 if unknown."""
         path = self.blob_path(token)
         blob = self.state["blobs"][token]
         if path.stat().st_size != blob["size"]:

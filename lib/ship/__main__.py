@@ -14,7 +14,16 @@ try:
 
     from kernelkit.core.boundary import DISK_FULL, Boundary
     from kernelkit.core.problem import Problem
-    from ship.command_line import Parser, one_of, only_version, split_command, version_arguments
+    from ship.command_line import (
+        Argument,
+        Parser,
+        one_of,
+        only_version,
+        option,
+        split_command,
+        switch,
+        version_arguments,
+    )
     from ship.commands import (
         compare,
         doctor,
@@ -35,7 +44,6 @@ try:
     from ship.kaggle.credentials import without_secrets
     from ship.output import emit_json, in_colour, output, printable, say
     from ship.project import bundle
-    from ship.project.hashes import HASHES
     from ship.project.project import Project
 except KeyboardInterrupt:  # while all this is imported
     print("ship: interrupted while starting: nothing was done.", file=sys.stderr)
@@ -68,10 +76,16 @@ class Command:
     """
 
     run: Callable
-    arguments: tuple[Callable[[Parser], None], ...] = ()
+    arguments: tuple[Argument, ...] = ()
     runs: str = ""  # it takes "one" run or "several" by their versions
     checks: tuple[str, ...] = ()  # must not fail before
     local: bool = False
+
+    @property
+    def help(self) -> str:
+        """What it does, as in "would ..."."""
+        description = self.run.__doc__.splitlines()[0]
+        return description[0].lower() + description[1:].rstrip(".")
 
 
 class ShipBoundary(Boundary):
@@ -90,85 +104,66 @@ class ShipBoundary(Boundary):
         super().say(printable(sentence, in_colour(sys.stderr)))
 
 
-def common_arguments(parser: Parser) -> None:
-    """Add the arguments of all commands."""
-    help = "the project's folder (the one around the current folder)"
-    parser.add_argument("--project", type=Path, metavar="DIR", help=help)
-    parser.switch("--dry-run", "print what would be done, send and change nothing")
-    parser.switch("--quiet", "print only results and errors")
-    parser.switch("--json", "print one JSON object at the end; other lines go to standard error")
-
-
-def settings_arguments(parser: Parser) -> None:
-    """Add the arguments of the commands that depend on the kernel's settings."""
-    help = "a setting of the kernel (repeat it); without one, those of the last push"
-    parser.add_argument("--set", action="append", metavar="FIELD=VALUE", help=help)
-    parser.switch("--defaults", "the kernel's own settings, not those of the last push")
-    help = f"go on although this check fails (repeat it): {', '.join(doctor.FORCIBLE)}"
-    kind = one_of(doctor.FORCIBLE)
-    parser.add_argument("--force", action="append", metavar="CHECK", type=kind, help=help)
-
-
-def wait_argument(parser: Parser) -> None:
-    """Add the argument of the commands that wait for Kaggle at their end."""
-    parser.switch("--no-wait", "do not wait for what Kaggle does with it")
-
-
-PUSHING = (settings_arguments, push.add_arguments)
+COMMON = (
+    option("--project", "the project's folder (the one around the current folder)",
+        type=Path, metavar="DIR"),
+    switch("--dry-run", "print what would be done, send and change nothing"),
+    switch("--quiet", "print only results and errors"),
+    switch("--json", "print one JSON object at the end; other lines go to standard error"),
+)  # fmt: skip
+SETTINGS = (
+    option("--set", "a setting of the kernel (repeat it); without one, those of the last push",
+        action="append", metavar="FIELD=VALUE"),
+    switch("--defaults", "the kernel's own settings, not those of the last push"),
+    option("--force", f"go on although this check fails (repeat it): {', '.join(doctor.FORCIBLE)}",
+        action="append", metavar="CHECK", type=one_of(doctor.FORCIBLE)),
+)  # fmt: skip
+"""Of the commands that depend on the kernel's settings."""
+NO_WAIT = switch("--no-wait", "do not wait for what Kaggle does with it")
+PUSHING = (*SETTINGS, *push.ARGUMENTS)
 COMMANDS = {
-    "": Command(pipeline.run, (*PUSHING, wait_argument, pipeline.add_arguments)),
-    "init": Command(init.run, (init.add_arguments,)),
-    "doctor": Command(doctor.run, (settings_arguments,)),
-    "bundle": Command(
-        bundle.run, (settings_arguments, bundle.add_arguments), checks=doctor.BEFORE_BUNDLE
-    ),
+    "": Command(pipeline.run, (*PUSHING, NO_WAIT, *pipeline.ARGUMENTS)),
+    "init": Command(init.run, init.ARGUMENTS),
+    "doctor": Command(doctor.run, SETTINGS),
+    "bundle": Command(bundle.run, (*SETTINGS, *bundle.ARGUMENTS), checks=doctor.BEFORE_BUNDLE),
     "push": Command(push.run_push, PUSHING, checks=doctor.BEFORE_PUSH),
-    "adopt": Command(push.run_adopt, (version_arguments, live_runs.open_argument)),
-    "follow": Command(live_runs.run_follow, (live_runs.open_argument,), runs="several"),
-    "cancel": Command(
-        live_runs.run_cancel, (live_runs.session_argument, wait_argument), runs="one"
-    ),
-    "fetch": Command(fetch.run_fetch, (fetch.add_arguments,), runs="one"),
-    "submit": Command(submit.run, (submit.add_arguments, wait_argument)),
-    "publish": Command(predict.run_publish, (predict.publish_arguments,), runs="one"),
-    "predict": Command(predict.run_predict, (predict.predict_arguments,), runs="one"),
+    "adopt": Command(push.run_adopt, (*version_arguments(), live_runs.OPEN)),
+    "follow": Command(live_runs.run_follow, (live_runs.OPEN,), runs="several"),
+    "cancel": Command(live_runs.run_cancel, (live_runs.SESSION_NUMBER, NO_WAIT), runs="one"),
+    "fetch": Command(fetch.run_fetch, fetch.ARGUMENTS, runs="one"),
+    "submit": Command(submit.run, (*submit.ARGUMENTS, NO_WAIT)),
+    "publish": Command(predict.run_publish, predict.PUBLISH_ARGUMENTS, runs="one"),
+    "predict": Command(predict.run_predict, predict.PREDICT_ARGUMENTS, runs="one"),
     "open": Command(fetch.run_open, runs="one"),
     "status": Command(live_runs.run_status),
-    "scout": Command(scout.run, (settings_arguments, push.run_arguments, scout.add_arguments)),
-    "sweep": Command(sweep.run, (settings_arguments, push.run_arguments, sweep.add_arguments)),
-    "runs": Command(runs.run, (runs.add_arguments,)),
-    "compare": Command(compare.run, (compare.add_arguments,)),
-    "weights": Command(download.run_weights, (download.add_weights_arguments,), local=True),
-    "wheels": Command(download.run_wheels, (download.add_wheels_arguments,), local=True),
-    "rehearse": Command(rehearse.rehearse, (rehearse.add_arguments,), local=True),
+    "scout": Command(scout.run, (*SETTINGS, *push.RUN_ARGUMENTS, *scout.ARGUMENTS)),
+    "sweep": Command(sweep.run, (*SETTINGS, *push.RUN_ARGUMENTS, *sweep.ARGUMENTS)),
+    "runs": Command(runs.run, runs.ARGUMENTS),
+    "compare": Command(compare.run, runs.RUNS),
+    "weights": Command(download.run_weights, download.WEIGHTS_ARGUMENTS, local=True),
+    "wheels": Command(download.run_wheels, download.WHEELS_ARGUMENTS, local=True),
+    "rehearse": Command(rehearse.rehearse, rehearse.ARGUMENTS, local=True),
 }
 
 
-def make_parsers() -> dict[str, Parser]:
+def _make_parsers() -> dict[str, Parser]:
     """Return the parser of each command by its name, and that of `ship` alone under ""."""
     parsers = {"": Parser(prog="ship", description=DESCRIPTION)}
-    parsers[""].switch("--version", "print versions, and do nothing else")
+    parsers[""].add_argument("--version", action="store_true", help="print versions, only")
     subparsers = parsers[""].add_subparsers(metavar="COMMAND")
     for name, command in COMMANDS.items():
         if name:
             description = command.run.__doc__.splitlines()[0]
-            help = description[0].lower() + description[1:].rstrip(".")
-            parsers[name] = subparsers.add_parser(name, help=help, description=description)
-        common_arguments(parsers[name])
-        if command.runs:
-            version_arguments(parsers[name])
-        for add_arguments in command.arguments:
-            add_arguments(parsers[name])
+            parsers[name] = subparsers.add_parser(name, help=command.help, description=description)
+        versions = version_arguments() if command.runs else ()
+        for argument, settings in (*COMMON, *versions, *command.arguments):
+            parsers[name].add_argument(argument, **settings)
         if name in ("push", "sweep"):
-            parsers[name].more_help = settings_help
+            parsers[name].more_help = _settings_help
     return parsers
 
 
-def settings_help() -> str:
-    """Return the settings of the kernel in the current folder, with their defaults, for the help.
-
-    "" where there is no project.
-    """
+def _settings_help() -> str:
     try:
         settings = Project.find(Path.cwd()).settings()
     except Problem:
@@ -178,13 +173,9 @@ def settings_help() -> str:
 
 
 def parse(words: list[str]) -> argparse.Namespace:
-    """Return the command and its arguments.
-
-    Raises:
-        Usage: they are wrong.
-    """
+    """Return the command and its arguments; Usage where they are wrong."""
     emit_json(command="ship")
-    parsers = make_parsers()
+    parsers = _make_parsers()
     if words[:1] == ["help"]:  # as git and others take it
         words = [*words[1:], "--help"]
     command, others = split_command(words, parsers)
@@ -192,8 +183,7 @@ def parse(words: list[str]) -> argparse.Namespace:
     return parsers[command].parse(others, argparse.Namespace(**DEFAULTS, command=command))
 
 
-def show_versions() -> None:
-    """Print the versions of `ship` and of the kaggle client."""
+def _show_versions() -> None:
     versions = {}
     for name, package in {"ship": "car-classification", "kaggle": "kaggle"}.items():
         try:
@@ -207,7 +197,7 @@ def show_versions() -> None:
 def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
     """Run the command that was asked for."""
     if arguments.version:
-        return show_versions()
+        return _show_versions()
     project = Project.find(arguments.project or Path.cwd())
     boundary.traceback_file = project.runs / "traceback.txt"
     boundary.doing = f"running `{f'ship {arguments.command}'.rstrip()}`"
@@ -229,18 +219,18 @@ def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
         arguments.versions = [only_version(arguments)]
     with contextlib.ExitStack() as stack:
         stack.enter_context(context.remote)
-        if not context.dry_run:
-            stack.callback(HASHES.keep)
         if command.checks:
             doctor.require(context, context.settings(arguments), command.checks)
         if command.runs:
             versions = dict.fromkeys(arguments.versions or [None])
             arguments.runs = [push.chosen_run(context, version) for version in versions]
+            if context.dry_run and arguments.command != "open":  # which shows what it would
+                return say(f"would {command.help}: {' and '.join(r.name for r in arguments.runs)}")
         return command.run(context, arguments)
 
 
 @contextlib.contextmanager
-def interrupted_by_signals() -> Iterator[list[int]]:
+def _interrupted_by_signals() -> Iterator[list[int]]:
     """Let SIGTERM and SIGHUP interrupt as Ctrl-C does; the list that is given gets the signal."""
     received: list[int] = []
 
@@ -265,7 +255,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     outside = Path(tempfile.gettempdir(), "ship-traceback.txt")  # until the project is found
     boundary = ShipBoundary("ship", outside, SAFE, hide=without_secrets)
-    with interrupted_by_signals() as received, output("--quiet" in words, "--json" in words):
+    with _interrupted_by_signals() as received, output("--quiet" in words, "--json" in words):
         try:
             status = boundary.run(lambda: perform(parse(words), boundary))
         except SystemExit:  # after the help

@@ -32,10 +32,6 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *arguments, **settings):
         super().__init__(*arguments, allow_abbrev=False, **settings)
 
-    def switch(self, name: str, help: str, **more: Any) -> None:
-        """Add an option without a value, which is False unless it is given."""
-        self.add_argument(name, action="store_true", help=help, **more)
-
     def error(self, message: str):
         """Raise Usage with argparse's words."""
         end = "" if message.endswith("?") else "."
@@ -53,11 +49,7 @@ class Parser(argparse.ArgumentParser):
         return {name: action for action in self._actions for name in action.option_strings}
 
     def parse(self, words: list[str], defaults: argparse.Namespace) -> argparse.Namespace:
-        """Return the arguments in the words after the command's name, added to the defaults.
-
-        Raises:
-            Usage: they are wrong.
-        """
+        """Return the arguments in the words after the command, with defaults; Usage if wrong."""
         for word in itertools.takewhile(lambda word: word != "--", words):
             option = word.partition("=")[0]
             if re.match(r"-\D", option) and option not in self.options:
@@ -66,6 +58,20 @@ class Parser(argparse.ArgumentParser):
         if more:
             self.error(f"it takes no {' '.join(map(repr, more))}")
         return arguments
+
+
+Argument = tuple[str, dict[str, Any]]
+"""An argument of a command: its name, and what else argparse is to know of it."""
+
+
+def option(name: str, help: str, **settings: Any) -> Argument:
+    """Return an argument; the settings are those of `argparse.ArgumentParser.add_argument`."""
+    return name, {"help": help, **settings}
+
+
+def switch(name: str, help: str, **settings: Any) -> Argument:
+    """Return an option without a value, which is False unless it is given."""
+    return option(name, help, action="store_true", **settings)
 
 
 class Version(NamedTuple):
@@ -79,11 +85,7 @@ class Version(NamedTuple):
 
 
 def version(text: str) -> Version:
-    """Return the version that is named as 3, v3 or car-classification-v3, the name of its run.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none of these.
-    """
+    """Return the version named as 3, v3 or by its run; ArgumentTypeError if it is none."""
     found = re.fullmatch(r"(?:(?:([a-z0-9-]+)-)?v)?([1-9][0-9]{0,8})", text.strip().lower())
     if not found:
         raise argparse.ArgumentTypeError(
@@ -105,25 +107,22 @@ def version_or(is_path: Callable[[Path], bool]) -> Callable[[str], Version | Pat
 
 
 def version_arguments(
-    parser: Parser, kind: Callable[[str], Any] = version, name: str = "VERSION", more: str = ""
-) -> None:
-    """Let a command take versions as `ship COMMAND 3` and as `ship COMMAND --version 3`.
+    kind: Callable[[str], Any] = version, name: str = "VERSION", more: str = ""
+) -> tuple[Argument, ...]:
+    """Return the arguments by which a command takes versions: as 3 and as --version 3.
 
     `kind`, `name` and `more` are the type, the name and the end of the help of the first form.
     """
     help = f"a run by its version (3) or its name (car-classification-v3){more}; the newest one"
-    add = parser.add_argument
-    add("versions", nargs="*", action="extend", type=kind, metavar=name, help=help)
-    help = f"the same as {name}"
-    add("--version", action="append", dest="versions", type=version, metavar="N", help=help)
+    others = {"action": "append", "dest": "versions", "type": version, "metavar": "N"}
+    return (
+        option("versions", help, nargs="*", action="extend", type=kind, metavar=name),
+        option("--version", f"the same as {name}", **others),
+    )
 
 
 def only_version(arguments: argparse.Namespace) -> Any:
-    """Return the version (or path) that a command is asked for, None for the newest.
-
-    Raises:
-        Usage: it is asked for several.
-    """
+    """Return the version (or path) that is asked for, None for the newest; Usage for several."""
     several = list(dict.fromkeys(arguments.versions))
     if len(several) > 1:
         raise Usage(
@@ -147,11 +146,7 @@ def number_of(kind: type, **limits: float) -> Callable[[str], float]:
 
 
 def parse_settings(words: Iterable[str]) -> dict[str, str]:
-    """Return the settings in words of the form `field=value`.
-
-    Raises:
-        Usage: a word has another form.
-    """
+    """Return the settings in words of the form `field=value`; Usage where a word has another."""
     try:
         return dict(map(field_and_value, words))
     except argparse.ArgumentTypeError as error:

@@ -4,7 +4,7 @@ import argparse
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,10 +23,9 @@ from ship.kaggle.credentials import Credentials, refuse_secrets, without_secrets
 from ship.kaggle.remote import Remote
 from ship.kaggle.response_schemas import HANDLE, loads, schema_error
 from ship.kaggle.timeouts import Timeouts
-from ship.ledger import Dataset, Ledger, Run, State, settings_text
+from ship.ledger import Ledger, Run, State, settings_text
 from ship.output import say
 from ship.project.contents import sha256
-from ship.project.hashes import HASHES
 from ship.project.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, Project
 
 OCCUPIED = (
@@ -62,7 +61,6 @@ class Context:
     continued: Run | None = None  # its output is attached, and the next run goes on from there
     _since: float = field(default_factory=time.monotonic)
     _sending: int = 0
-    _sent: str = "dataset"  # the field of the state that the dataset at work has
     _settings: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
@@ -76,7 +74,6 @@ class Context:
     ) -> "Context":
         """Open a project's state and ledger, and reach Kaggle as the environment says."""
         runs = project.runs
-        HASHES.open(runs / "hashes.json")
         remote = Remote(runs / "uploads", Timeouts.from_environment())
         state, ledger = State.open(runs / "state.json"), Ledger(runs / "ledger.jsonl")
         return cls(project, remote, state, ledger, boundary, dry_run, **more)
@@ -98,6 +95,19 @@ class Context:
             yield waited
             self.remote.wait(pause)
             waited += pause
+
+    def ask_until(self, question: Callable[[], Any], longest: float, lagging: str = "") -> Any:
+        """Ask again and again until the answer is true, or for `longest` seconds; return it.
+
+        `lagging` is printed where the first answer is not true.
+        """
+        for waited in self.asking():
+            answer = question()
+            if answer or waited >= longest:
+                return answer
+            if not waited and lagging:
+                say(lagging)
+        return None
 
     # --- locks ---
 
@@ -160,11 +170,10 @@ class Context:
         """
         owner = self.project.kernel_metadata["id"].partition("/")[0]
         owner = Credentials.find().username if owner == PLACEHOLDER else owner
-        slugs = (self.project.slug, self.project.title_slug)  # Kaggle makes one of the title
 
         def is_own(run: Run) -> bool:
             user, _, slug = run.kernel.partition("/")
-            return slug in slugs and user == (owner or user) and run.version > 0
+            return slug == self.project.slug and user == (owner or user) and run.version > 0
 
         return list(filter(is_own, self.ledger.runs()))
 
@@ -187,28 +196,8 @@ class Context:
 
     @property
     def dataset_ref(self) -> str:
-        """The dataset that is at work, as "owner/slug": lib's, or that of a run's networks."""
-        if self._sent == "models":
-            return f"{self.kernel_ref}-models"
+        """The dataset of lib/ as "owner/slug"."""
         return self.project.ref(DATASET_METADATA, self.owner)
-
-    @property
-    def dataset(self) -> Dataset:
-        """What is known of that dataset."""
-        return getattr(self.state, self._sent)
-
-    @dataset.setter
-    def dataset(self, known: Dataset) -> None:
-        setattr(self.state, self._sent, known)
-
-    @contextlib.contextmanager
-    def publishing(self) -> Iterator[None]:
-        """Let the dataset that is at work be that of a run's networks."""
-        self._sent = "models"
-        try:
-            yield
-        finally:
-            self._sent = "dataset"
 
     @property
     def kernel_ref(self) -> str:

@@ -100,10 +100,6 @@ class Run:
     score: StrictFloat | None = None  # the metric of what is submitted, on the validation photos
     score_low: StrictFloat | None = None  # its 95 % interval
     score_high: StrictFloat | None = None
-    val_accuracy: StrictFloat | None = None
-    val_accuracy_tta: StrictFloat | None = None
-    val_accuracy_submitted: StrictFloat | None = None
-    val_images: StrictInt | None = None
     gpu_minutes: StrictFloat | None = None
     predicted: dict[str, float] = field(default_factory=dict)  # photos, seconds, peak_memory_mb
     public_score: StrictFloat | None = None
@@ -142,12 +138,6 @@ class Run:
     def shown_status(self) -> str:
         """The status as tables show it."""
         return "other code" if self.of_other_code else self.status
-
-    @property
-    def value(self) -> float | None:
-        """The metric of what is submitted, or the nearest accuracy that is known."""
-        known = (self.score, self.val_accuracy_submitted, self.val_accuracy_tta, self.val_accuracy)
-        return next((value for value in known if value is not None), None)
 
     def merit(self, value: float | None) -> float:
         """Return a value with the sign by which greater is better; -inf for None."""
@@ -303,11 +293,7 @@ class State:
 
     @classmethod
     def open(cls, path: Path) -> "State":
-        """Return the state in a file, an empty one where there is none.
-
-        Raises:
-            Problem: it can't be read, or holds something else than a state.
-        """
+        """Return the state in a file, or an empty one; Problem where it can't be read."""
         if not path.exists():
             return cls(path)
         try:

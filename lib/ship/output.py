@@ -6,7 +6,6 @@ Nothing else in `ship` writes to the terminal. While progress is shown, lines ap
 import contextlib
 import io
 import json
-import math
 import os
 import re
 import sys
@@ -16,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from kernelkit.core.streams import make_streams_safe
-from ship.kaggle.credentials import whole, without_secrets
+from ship.kaggle.credentials import mapped, whole, without_secrets
+from ship.kaggle.response_schemas import loads
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,8 +37,6 @@ RESET = "\x1b[0m"
 
 @dataclass
 class _Output:
-    """Where the lines of the running command go."""
-
     quiet: bool = False
     results: TextIO | None = None  # for the lines that --quiet leaves; None with --json
     facts: dict[str, Any] = field(default_factory=dict)  # the object of --json
@@ -113,11 +111,7 @@ def _terminal() -> "Console | None":
 
 @contextlib.contextmanager
 def progress_lines() -> Iterator[Callable[[str], None]]:
-    """Show lines of progress below all others, on a terminal; give the function that changes them.
-
-    Yields:
-        A function of the new text.
-    """
+    """Show lines of progress below all others; give the function that changes them."""
     if (console := _terminal()) is None:
         yield lambda text: None
         return
@@ -164,8 +158,6 @@ def progress_bar(what: str) -> Iterator[Callable[..., None]]:
 
 
 class _Hiding:
-    """A stream of text that replaces the secrets in whatever is written to it."""
-
     def __init__(self, stream: Any):
         self._stream = stream
 
@@ -174,22 +166,6 @@ class _Hiding:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
-
-
-def _json_value(value: Any) -> Any:
-    """Return a value as JSON that every program can read: no NaN, no halves of letters, no secrets.
-
-    What JSON does not know becomes text.
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {_json_value(str(name)): _json_value(entry) for name, entry in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_json_value(entry) for entry in value]
-    if value is None or isinstance(value, bool | int | float):
-        return value
-    return without_secrets(whole(str(value)))
 
 
 @contextlib.contextmanager
@@ -206,5 +182,6 @@ def output(quiet: bool, as_json: bool) -> Iterator[None]:
     with contextlib.redirect_stdout(others), contextlib.redirect_stderr(stderr):
         yield
     if as_json:
-        text = json.dumps(_json_value(_output.facts), allow_nan=False)
-        print(text, flush=True, file=stdout)
+        facts = loads(json.dumps(_output.facts, default=str))  # without NaN and other types
+        facts = mapped(facts, lambda text: without_secrets(whole(text)))
+        print(json.dumps(facts), flush=True, file=stdout)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from loopback.sandbox import LAYOUTS, guarantees, mounts, run_script
+from loopback.sandbox import LAYOUTS, guarantees, mount_path, run_script
 from sample.competition import draw_competition
 from ship.project.contents import copy_files, upload_files
 
@@ -39,10 +39,14 @@ def script_with(folder: Path, overrides: dict[str, str]) -> Path:
     return script
 
 
+def place_of_lib(layout: str) -> str:
+    return mount_path(layout, "dataset", "someone", "car-classification-lib")
+
+
 def run_as_kaggle(tmp_path, sources, layout, overrides) -> tuple[Path, str]:
     lib, competition = sources
-    places = mounts(layout, "someone", "car-classification-lib", "sf-dl-car-classification")
-    inputs = {places["lib"]: lib, places["competition"]: competition}
+    place = mount_path(layout, "competition", "", "sf-dl-car-classification")
+    inputs = {place_of_lib(layout): lib, place: competition}
     working, lines = tmp_path / "working", []
     working.mkdir()
     script = script_with(tmp_path, overrides)
@@ -64,8 +68,7 @@ def check_submission(working: Path, competition: Path) -> None:
 def check_packages(layout: str, log: str) -> None:
     """Assert that our packages came from where the layout mounts them."""
     if not guarantees():
-        lib = mounts(layout, "someone", "car-classification-lib", "sf-dl-car-classification")["lib"]
-        assert f"packages from /kaggle/input/{lib}," in log
+        assert f"packages from /kaggle/input/{place_of_lib(layout)}," in log
 
 
 @pytest.mark.slow

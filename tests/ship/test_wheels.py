@@ -18,15 +18,15 @@ from kernelkit.core.files import file_hash
 from kernelkit.core.problem import Problem
 from ship.__main__ import parse
 from ship.commands import download
-from ship.project import published
+from ship.project import wheels
 from ship.project.project import Project
 from shipping import REPOSITORY
 
 LIB = REPOSITORY / "lib"
-PINNED = dict(pin.split("==") for pin in published.pins())
+PINNED = dict(pin.split("==") for pin in wheels.pins())
 MANYLINUX = "manylinux_2_17_x86_64.manylinux2014_x86_64"
 
-# What Kaggle's image holds without albumentations; ship/project/published.py gives the reasons.
+# What Kaggle's image holds without albumentations; ship/project/wheels.py gives the reasons.
 IMAGE = {"numpy", "scipy", "opencv-python-headless", "pydantic", "pyyaml"}
 
 
@@ -69,15 +69,17 @@ def pin(patch: pytest.MonkeyPatch, folder: Path) -> None:
         for wheel in sorted(folder.glob("*.whl"))
         if wheel.name.startswith(pinned) and "cp311" not in wheel.name and "win" not in wheel.name
     ]
-    hashes = {wheel.name: file_hash(wheel) for wheel in suited}
-    for module in (published, download):
-        patch.setattr(module, "WHEELS", hashes)
+    text = "# the stand-ins\n"
+    for name, release in PINNED.items():
+        hashes = [file_hash(wheel) for wheel in suited if wheel.name.startswith(f"{name}-")]
+        text += " ".join([f"{name}=={release}", *(f"--hash=sha256:{one}" for one in hashes)]) + "\n"
+    patch.setattr(wheels, "WHEELS", text)
 
 
 @pytest.fixture(scope="module")
 def downloaded(source, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("project") / "lib" / "wheels"
-    download.get_wheels(folder, source)
+    wheels.get_wheels(folder, source)
     return folder
 
 
@@ -102,7 +104,7 @@ def test_the_pinned_packages_need_nothing_but_each_other_and_the_image(name):
     except PackageNotFoundError:
         pytest.fail(f"{name} is not installed here, so its requirements can't be read")
     assert version(name) == PINNED[name] or name in ("stringzilla", "simsimd")
-    for python in download.PYTHONS:
+    for python in wheels.PYTHONS:
         environment = {"python_version": python, "extra": ""}
         for requirement in requirements:
             if requirement.marker and not requirement.marker.evaluate(environment):
@@ -117,7 +119,7 @@ def test_the_pinned_packages_need_nothing_but_each_other_and_the_image(name):
 
 
 def test_the_wheels_are_those_of_kaggles_pythons_and_platform(downloaded):
-    names = {path.name for path in published.verified_wheels(downloaded)}
+    names = {path.name for path in wheels.verified_wheels(downloaded)}
     assert names == {
         "requirements.txt",
         "albumentations-2.0.8-py3-none-any.whl",
@@ -139,7 +141,7 @@ def test_verified_wheels_are_not_downloaded_again(folder, capsys, monkeypatch):
 
 def test_a_dry_run_does_nothing(tmp_path, capsys):
     ship_wheels(tmp_path / "lib" / "wheels", "--dry-run")
-    assert "would download albucore==0.0.24, albumentations==2.0.8" in capsys.readouterr().out
+    assert "would download albumentations==2.0.8, albucore==0.0.24" in capsys.readouterr().out
     assert not (tmp_path / "lib" / "wheels").exists()
 
 
@@ -197,9 +199,9 @@ def test_wheels_stay_while_others_are_downloaded_and_the_process_is_killed(folde
     (folder / "requirements.txt").write_text("of another version\n")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     killed = (
-        "import os, sys; from pathlib import Path; from ship.commands import download\n"
-        "download._pip_download = lambda folder: os.kill(os.getpid(), 9)\n"
-        "download.get_wheels(Path(sys.argv[1]))"
+        "import os, sys; from pathlib import Path; from ship.project import wheels\n"
+        "wheels._pip_download = lambda *arguments: os.kill(os.getpid(), 9)\n"
+        "wheels.get_wheels(Path(sys.argv[1]))"
     )
     environment = os.environ | {"PYTHONPATH": str(LIB)}
     done = subprocess.run([sys.executable, "-c", killed, str(folder)], env=environment, check=False)
@@ -220,14 +222,14 @@ def test_no_network_leaves_the_wheels_that_are_here(folder, monkeypatch):
 
 
 def test_a_python_without_pip_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr(download.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(wheels.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Problem, match=r"has no pip: run .* -m ensurepip"):
         ship_wheels(tmp_path / "lib" / "wheels")
 
 
 def test_an_unwritable_place_is_reported(source, tmp_path, capsys):
     (tmp_path / "file").write_text("in the way")
-    assert Boundary("ship").run(lambda: download.get_wheels(tmp_path / "file" / "x", source)) == 1
+    assert Boundary("ship").run(lambda: wheels.get_wheels(tmp_path / "file" / "x", source)) == 1
     said = capsys.readouterr().err
     assert str(tmp_path / "file") in said
     assert "check the path and its permissions" in said
@@ -239,38 +241,37 @@ def test_an_unwritable_place_is_reported(source, tmp_path, capsys):
 def test_a_changed_wheel_is_refused(folder):
     with (folder / "albucore-0.0.24-py3-none-any.whl").open("ab") as file:
         file.write(b"x")
-    with pytest.raises(Problem, match=r"albucore.*whl has the SHA256"):
-        published.verified_wheels(folder)
+    with pytest.raises(Problem, match=r"albucore.*whl is none of the wheels"):
+        wheels.verified_wheels(folder)
 
 
 def test_a_lost_wheel_is_named(folder):
     (folder / f"simsimd-{PINNED['simsimd']}-cp313-cp313-{MANYLINUX}.whl").unlink()
-    with pytest.raises(Problem, match=r"simsimd.*cp313.* is not there: run `ship wheels`"):
-        published.verified_wheels(folder)
+    with pytest.raises(Problem, match=r"lacks a wheel of simsimd.*: run `ship wheels`"):
+        wheels.verified_wheels(folder)
 
 
 def test_a_foreign_wheel_is_refused(folder):
     write_wheel(folder, "other", "py3-none-any", release="1.0")
-    assert "other-1.0-py3-none-any.whl is none of the wheels" in published.wheels_mismatch(folder)
+    assert "other-1.0-py3-none-any.whl is none of the wheels" in wheels.wheels_mismatch(folder)
 
 
 def test_requirements_of_other_versions_are_refused(folder, monkeypatch):
-    of_another = {name.replace("2.0.8", "2.0.9"): sha for name, sha in published.WHEELS.items()}
-    monkeypatch.setattr(published, "WHEELS", of_another)
-    assert "is not the list of the wheels that are now pinned" in published.wheels_mismatch(folder)
+    monkeypatch.setattr(wheels, "WHEELS", wheels.WHEELS.replace("2.0.8", "2.0.9"))
+    assert "is not the list of the wheels that are now pinned" in wheels.wheels_mismatch(folder)
 
 
 def test_edited_requirements_are_refused(folder):
-    requirements = folder / published.REQUIREMENTS
+    requirements = folder / wheels.REQUIREMENTS
     requirements.write_text(requirements.read_text() + "numpy\n")
-    assert "is not the list of the wheels that are now pinned" in published.wheels_mismatch(folder)
+    assert "is not the list of the wheels that are now pinned" in wheels.wheels_mismatch(folder)
 
 
 def test_refused_wheels_are_replaced(folder, source):
     (folder / "albucore-0.0.24-py3-none-any.whl").write_bytes(b"x")
     write_wheel(folder, "other", "py3-none-any", release="1.0")
     ship_wheels(folder, "--from", str(source))
-    assert len(published.verified_wheels(folder)) == 7
+    assert len(wheels.verified_wheels(folder)) == 7
 
 
 # --- the kernel's fallback ---
@@ -294,7 +295,7 @@ def attached(tmp_path) -> Path:
         write_wheel(folder, name, "py3-none-any", code=uses.get(name, ""))
     with pytest.MonkeyPatch.context() as patch:
         pin(patch, folder)
-        (folder / published.REQUIREMENTS).write_text(published.requirements_text())
+        (folder / wheels.REQUIREMENTS).write_text(wheels.WHEELS)
     return folder.parent
 
 
@@ -360,7 +361,7 @@ def test_a_tampered_wheel_is_not_installed(image, attached):
 
 def test_requirements_without_hashes_are_not_used(image, attached):
     image.write_text("raise ImportError('gone')")
-    requirements = attached / "wheels" / published.REQUIREMENTS
+    requirements = attached / "wheels" / wheels.REQUIREMENTS
     requirements.write_text("".join(f"{name}=={pin}\n" for name, pin in PINNED.items()))
     (line,) = run_fallback(image, attached)
     assert line.startswith("end: ")

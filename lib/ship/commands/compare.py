@@ -5,16 +5,7 @@ import difflib
 
 from kernelkit.core.problem import Problem
 from ship.command_line import Usage
-from ship.commands.runs import (
-    RESULTS,
-    answers,
-    compared,
-    named_run,
-    predictions_in,
-    rows_of,
-    run_arguments,
-    table,
-)
+from ship.commands import runs
 from ship.context import Context
 from ship.ledger import Run
 from ship.output import emit_json, say
@@ -23,8 +14,7 @@ MADE_OF = ("recipe", "backbone", "image_size", "commit", "packages")
 MOST = 20  # photos of a kind that are listed; --json has all
 
 
-def changes(first: Run, second: Run) -> dict[str, tuple[str, str]]:
-    """Return what two runs were made of differently, by name as (first's, second's)."""
+def _changes(first: Run, second: Run) -> dict[str, tuple[str, str]]:
     ours, theirs = (
         {name: str(getattr(run, name)) for name in MADE_OF} | run.settings
         for run in (first, second)
@@ -33,7 +23,7 @@ def changes(first: Run, second: Run) -> dict[str, tuple[str, str]]:
     return {name: (a, b) for name, (a, b) in both.items() if a != b}
 
 
-def kernel_diff(context: Context, first: Run, second: Run) -> list[str]:
+def _kernel_diff(context: Context, first: Run, second: Run) -> list[str]:
     """Return how the scripts that were pushed differ, as lines of a unified diff."""
     try:
         scripts = [_script_of(context, run) for run in (first, second)]
@@ -44,7 +34,6 @@ def kernel_diff(context: Context, first: Run, second: Run) -> list[str]:
 
 
 def _script_of(context: Context, run: Run) -> str:
-    """Return the script of a run as it was pushed, from here or from Kaggle."""
     if not run.version:
         raise Problem(f"{run.name} was run on this machine, which keeps no script")
     kept = context.project.runs / "kernels" / f"{run.name}.py"
@@ -54,7 +43,6 @@ def _script_of(context: Context, run: Run) -> str:
 
 
 def _photo_lines(names: list[str], run: Run, other: dict) -> list[str]:
-    """Return which photos only a run gets right, with the other one's answers; [] for none."""
     if not names:
         return []
     lines = [f"only {run.name} gets {len(names)} right:"]
@@ -62,37 +50,27 @@ def _photo_lines(names: list[str], run: Run, other: dict) -> list[str]:
     return lines + ([f"  and {len(names) - MOST} more"] if len(names) > MOST else [])
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ship compare`."""
-    run_arguments(parser)
-
-
 def run(context: Context, arguments: argparse.Namespace) -> None:
-    """Show how two runs differ: settings, kernel, photos.
-
-    Raises:
-        Usage: not two runs are named.
-        Problem: they are for different competitions.
-    """
+    """Show how two runs differ: settings, kernel, photos."""
     if len(arguments.versions) != 2:
         raise Usage(
             "`ship compare` takes two runs, such as `ship compare 1 2` or two folders of output, "
             f"not {len(arguments.versions)}."
         )
-    runs = first, second = [named_run(context, wanted) for wanted in arguments.versions]
+    both = first, second = [runs.named_run(context, wanted) for wanted in arguments.versions]
     if len({first.competition, second.competition} - {""}) > 1:
         raise Problem(
             f"{first.name} is a run for {first.competition}, {second.name} for "
             f"{second.competition}: only runs for one competition are compared."
         )
-    changed, diff = changes(first, second), kernel_diff(context, first, second)
+    changed, diff = _changes(first, second), _kernel_diff(context, first, second)
     for name, (a, b) in changed.items():
         say(f"{name}: {a} -> {b}", result=True)
     say("\n".join(diff) if diff else "the scripts are the same", result=True)
-    rows = rows_of(context, runs)
-    say(table(rows, ("run", *RESULTS)), result=True)
-    predictions = [predictions_in(context.folder(run)) for run in runs]
-    pair = compared(*predictions, second.metric) if all(predictions) else None
+    rows = runs.rows_of(context, both)
+    say(runs.table(rows, ("run", *runs.RESULTS)), result=True)
+    predictions = [runs.predictions_in(context.folder(run)) for run in both]
+    pair = runs.compared(*predictions, second.metric) if all(predictions) else None
     emit_json(changed=changed, diff=diff, results=rows, photos=vars(pair) if pair else None)
     if pair:
         lines = [
@@ -100,11 +78,11 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
             f"{abs(pair.difference):.4f} {'below' if pair.difference < 0 else 'above'} "
             f"{first.name}'s, p = {pair.p:.3f} ({pair.test})"
         ]
-        lines += _photo_lines(pair.only_first, first, answers(predictions[1]))
-        lines += _photo_lines(pair.only_second, second, answers(predictions[0]))
+        lines += _photo_lines(pair.only_first, first, runs.answers(predictions[1]))
+        lines += _photo_lines(pair.only_second, second, runs.answers(predictions[0]))
         return say("\n".join(lines), result=True)
     why = "none validated both"
-    for one, found in zip(runs, predictions, strict=True):
+    for one, found in zip(both, predictions, strict=True):
         if not found:
             why = f"there are no probabilities of {one.name} here"
             why += f": `ship fetch {one.name}` brings the output" if one.version else ""

@@ -8,35 +8,27 @@ step makes the checks that it depends on, `ship doctor` and `ship` make all of t
 import argparse
 import contextlib
 import dataclasses
-import importlib.metadata
-import importlib.util
 import shutil
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from packaging.version import Version
-
 from kernelkit.config.settings import number, setting
-from kernelkit.core.problem import Problem
+from kernelkit.core.problem import Problem, first_names
 from ship.context import Context
-from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
+from ship.kaggle.client_process import Refused, Unavailable
 from ship.kaggle.credentials import Credentials, secret_in
 from ship.ledger import rehearsing
 from ship.output import emit_json, say
 from ship.project.bundle import remote_version
 from ship.project.contents import upload_files
+from ship.project.metadata import dataset_metadata_errors, kernel_metadata_errors
 from ship.project.presets import NotShown, listed_files
-from ship.project.project import (
-    DATASET_METADATA,
-    KERNEL_METADATA,
-    dataset_metadata_errors,
-    kernel_metadata_errors,
-)
-from ship.project.published import required_weights, verified_wheels, wheels_in
+from ship.project.project import DATASET_METADATA, KERNEL_METADATA
+from ship.project.published import required_weights
 from ship.project.script import read_block, syntax_error
+from ship.project.wheels import verified_wheels, wheels_in
 
-OLDEST_CLIENT = "2.2.5"  # the first whose live logs are of one version
 SPARE_BYTES = 2 << 30  # what a run's output may take on the disk
 SESSION_MINUTES = 12 * 60  # how long Kaggle lets a run take that has no time limit of its own
 
@@ -69,11 +61,7 @@ class GpuTime:
 
 
 def gpu_time(context: Context) -> GpuTime:
-    """Return how much GPU time there is, and is left, this week.
-
-    Raises:
-        Concern: Kaggle does not tell.
-    """
+    """Return this week's GPU time, and what is left of it; Concern where Kaggle does not tell."""
     with _only_informing(), contextlib.suppress(ArgumentTypeError):
         answer = context.remote.quota()
         quota = answer.get("gpuQuota") or {}
@@ -89,11 +77,7 @@ def gpu_time(context: Context) -> GpuTime:
 
 
 def submissions_left(context: Context) -> int:
-    """Return how many submissions are left today.
-
-    Raises:
-        Concern: Kaggle does not tell.
-    """
+    """Return how many submissions are left today; Concern where Kaggle does not tell."""
     with _only_informing():
         limits = context.remote.submissions_left(context.project.competition)
     if not limits:
@@ -126,18 +110,6 @@ def computed_hours(*shown: dict) -> str:
 # --- the checks ---
 
 
-def _client(context: Context, settings: Settings) -> str:
-    try:
-        version = importlib.metadata.version("kaggle")
-    except importlib.metadata.PackageNotFoundError:
-        raise Problem("the kaggle client is not installed: pip install kaggle six") from None
-    if Version(version) < Version(OLDEST_CLIENT):
-        raise Problem(f"kaggle {version} is too old: pip install 'kaggle>={OLDEST_CLIENT}'")
-    if importlib.util.find_spec("six") is None:
-        raise Problem("kaggle imports six, which is not installed: pip install six")
-    return f"kaggle {version}"
-
-
 def _credentials(context: Context, settings: Settings) -> str:
     found = Credentials.find()
     if not found.kind:
@@ -146,8 +118,8 @@ def _credentials(context: Context, settings: Settings) -> str:
 
 
 def _kernel_metadata(context: Context, settings: Settings) -> str:
-    values = context.project.kernel_metadata
-    if errors := kernel_metadata_errors(values, context.project):
+    values, dataset = context.project.kernel_metadata, context.project.dataset_metadata["id"]
+    if errors := kernel_metadata_errors(values, dataset):
         raise Fault(f"{KERNEL_METADATA}: {'; '.join(errors)}")
     return f"{values['title']!r}, {context.project.competition}"
 
@@ -202,17 +174,14 @@ def _secrets(context: Context, settings: Settings) -> str:
     there = {name: file for name, file in files.items() if file.is_file()}
     found = {name: why for name, file in there.items() if (why := secret_in(name, file))}
     if found:
-        named = ", ".join(f"{name} ({why})" for name, why in list(found.items())[:5])
-        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        named = first_names((f"{name} ({why})" for name, why in found.items()), 5)
         raise Fault(
-            f"{named}{more} would be sent to Kaggle and looks like a secret: move it out of the "
-            "project"
+            f"{named} would be sent to Kaggle and looks like a secret: move it out of the project"
         )
     return f"none in {len(files)} files"
 
 
 def _disk(context: Context, settings: Settings) -> str:
-    """Check that the disk has room for the staged dataset and a run's output."""
     files = context.shown_config(settings)["weights_files"]
     sizes = [file.stat().st_size for file in upload_files(context.project.lib, files).values()]
     needed = SPARE_BYTES + sum(sizes)
@@ -250,7 +219,6 @@ def _competition(context: Context, settings: Settings) -> str:
 
 
 def _models(context: Context, settings: Settings) -> str:
-    """Check that the models exist whose weights the backbones start from."""
     handles = context.shown_config(settings).get("model_sources") or []
     for handle in handles:
         try:
@@ -262,13 +230,14 @@ def _models(context: Context, settings: Settings) -> str:
 
 def _dataset(context: Context, settings: Settings) -> str:
     with _only_informing():
-        version = remote_version(context, context.dataset_ref)
-        if version is None:
+        found = remote_version(context, context.dataset_ref)
+        if found is None:
             return f"{context.dataset_ref} is not there yet: `ship bundle` creates it"
         status = context.remote.dataset_status(context.dataset_ref)
+    dataset = f"{context.dataset_ref} version {found[0]}"
     if status == "FAILED":
-        raise Concern(f"{context.dataset_ref} version {version} is FAILED; `ship bundle` renews it")
-    return f"{context.dataset_ref} version {version} is {status or 'in an unknown state'}"
+        raise Concern(f"{dataset} is FAILED; `ship bundle` renews it")
+    return f"{dataset} is {status or 'in an unknown state'}"
 
 
 def _gpu_quota(context: Context, settings: Settings) -> str:
@@ -296,7 +265,6 @@ def _submissions(context: Context, settings: Settings) -> str:
 
 Check = Callable[[Context, Settings], str]
 LOCAL: dict[str, Check] = {
-    "client": _client,
     "credentials": _credentials,
     "kernel-metadata": _kernel_metadata,
     "dataset-metadata": _dataset_metadata,
@@ -316,16 +284,9 @@ AT_KAGGLE: dict[str, Check] = {
     "submissions": _submissions,
 }
 CHECKS = LOCAL | AT_KAGGLE
-NEEDED = {
-    "weights": {"settings"},
-    "secrets": {"settings", "weights", "wheels"},
-    "disk": {"settings", "weights", "wheels"},
-    "models": {"settings"},
-    "gpu-quota": {"settings"},
-}  # which other checks must have passed; those at Kaggle also need the first and the owner
-BEFORE_BUNDLE = ("client", "credentials", "dataset-metadata", "settings", "weights", "wheels")
+BEFORE_BUNDLE = ("credentials", "dataset-metadata", "settings", "weights", "wheels")
 BEFORE_BUNDLE += ("secrets", "disk")
-BEFORE_PUSH = ("client", "credentials", "kernel-metadata", "kernel", "settings", "secrets")
+BEFORE_PUSH = ("credentials", "kernel-metadata", "kernel", "settings", "secrets")
 BEFORE_PUSH += ("models", "gpu-quota")
 FORCIBLE = ("kernel-metadata", "dataset-metadata", "secrets", "disk", "competition", "models")
 """The checks that raise Fault: a shipment can go on without what they look for."""
@@ -351,37 +312,31 @@ class Finding:
 def findings(
     context: Context, settings: Settings, names: Iterable[str] = CHECKS
 ) -> Iterator[Finding]:
-    """Make checks one after the other; those that need one that has failed are skipped."""
-    failed: set[str] = set()
+    """Make checks one after the other; one that fails for the reason of another is skipped."""
+    failed: dict[str, str] = {}  # by the text of a failure the check that it was of
     for name in names:
-        at_kaggle = {"client", "credentials", "owner"} if name in AT_KAGGLE else set()
-        needed = sorted(failed & (NEEDED.get(name, set()) | at_kaggle))
-        if needed or (at_kaggle and context.dry_run):
-            reason = f"needs the {needed[0]} in order" if needed else "would ask Kaggle"
-            yield Finding(name, "skip", reason)
+        if name in AT_KAGGLE and context.dry_run:
+            yield Finding(name, "skip", "would ask Kaggle")
             continue
         context.doing(f"checking the {name}")
         try:
             yield Finding(name, "ok", CHECKS[name](context, settings))
         except Concern as concern:
             yield Finding(name, "warn", str(concern))
-        except Fault as fault:
-            if name in context.forced:
-                yield Finding(name, "warn", f"{fault} (overridden)")
-                continue
-            failed.add(name)
-            yield Finding(name, "FAIL", f"{fault}. (`--force {name}` goes on all the same.)")
         except Problem as problem:
-            failed.add("credentials" if isinstance(problem, CredentialsRefused) else name)
-            yield Finding(name, "FAIL", str(problem))
+            text, is_fault = str(problem), isinstance(problem, Fault)
+            first = failed.setdefault(text.rstrip("."), name)
+            if is_fault and name in context.forced:
+                yield Finding(name, "warn", f"{text} (overridden)")
+            elif first != name:
+                yield Finding(name, "skip", f"needs the {first} in order")
+            else:
+                hint = f". (`--force {name}` goes on all the same.)" if is_fault else ""
+                yield Finding(name, "FAIL", text + hint)
 
 
 def examine(context: Context, settings: Settings, quiet: bool = False) -> None:
-    """Make all checks and print what they found; `quiet` prints only the warnings.
-
-    Raises:
-        Problem: a check has failed.
-    """
+    """Make all checks and print what they found (`quiet`: warnings); Problem if one fails."""
     found = []
     for finding in findings(context, settings):
         found.append(finding)
@@ -396,13 +351,9 @@ def examine(context: Context, settings: Settings, quiet: bool = False) -> None:
 
 
 def require(context: Context, settings: Settings, names: Iterable[str]) -> None:
-    """Make the checks that a step depends on, in a dry run those that need no account.
-
-    Raises:
-        Problem: one of them has failed; the sentence says how to override it.
-    """
+    """Make the checks before a step, in a dry run without an account; Problem if one fails."""
     if context.dry_run:
-        names = [name for name in names if name not in ("client", "credentials")]
+        names = [name for name in names if name != "credentials"]
     for finding in findings(context, settings, names):
         if finding.mark == "warn":
             say(finding.line)

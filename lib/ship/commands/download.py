@@ -1,51 +1,27 @@
 """`ship weights` and `ship wheels`: download what a kernel needs offline, and check every file."""
 
 import argparse
-import errno
 import functools
-import importlib.util
-import os
 import shutil
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from kernelkit.core.boundary import doing
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem, did_you_mean
 from kernelkit.offline import mismatch
+from ship.command_line import option
 from ship.kaggle.remote import Remote
 from ship.kaggle.timeouts import Timeouts
 from ship.output import progress_bar, say
-from ship.project.hashes import HASHES
-from ship.project.presets import (
-    copy_preset,
-    download_preset,
-    folder_of,
-    preset_mismatch,
-    presets_of,
-)
+from ship.project import presets
+from ship.project.hashes import known_hash
 from ship.project.project import Project
-from ship.project.published import (
-    REQUIREMENTS,
-    WHEELS,
-    WeightsFile,
-    how_to_get,
-    pins,
-    read_manifest,
-    requirements_text,
-    weights_mismatch,
-    wheels_in,
-    wheels_mismatch,
-)
+from ship.project.published import WeightsFile, how_to_get, read_manifest, weights_mismatch
+from ship.project.wheels import PYTHONS, get_wheels, pins, wheels_in, wheels_mismatch
 
 TIMEOUT = (15, 60)  # seconds to connect, and seconds without any byte
 PAUSES = (1, 2, 4, 8, 16)  # seconds after attempts that brought nothing
-PYTHONS = ("3.12", "3.13")
-PLATFORMS = ("manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64")
 
 
 def download(row: WeightsFile, folder: Path) -> None:
@@ -63,7 +39,7 @@ def download(row: WeightsFile, folder: Path) -> None:
     md5 = "" if _size(part) == row.size else _complete(row, part, again)
     reason = weights_mismatch(part, row)
     if not reason and not (row.sha256 or row.md5):
-        reason = mismatch(part, None, {"md5": md5}, HASHES.of)
+        reason = mismatch(part, None, {"md5": md5}, known_hash)
     if reason:
         part.unlink()
         raise Problem(f"{row.url}: what arrived {reason} and was not kept; {again}.")
@@ -81,48 +57,22 @@ def _complete(row: WeightsFile, part: Path, again: str) -> str:
     for pause in (*PAUSES, None):
         try:
             with progress_bar(row.backbone) as show:
-                return told_md5(receive(get, row.url, part, _checking(row, part.parent, show)))
-        except Problem:  # of another size
-            part.unlink()
-            raise
-        except ValueError as error:
-            raise Problem(f"{row.url} can't be downloaded: {error}.") from None
-        except LOST as error:
-            answer = getattr(error, "response", None)
+                return told_md5(receive(get, row.url, part, show))
+        except (*LOST, ValueError) as error:
             reason = "no answer in time" if isinstance(error, requests.Timeout) else "no connection"
-            if answer is not None:
-                reason = f"the server answers {answer.status_code} {answer.reason}"
-            elif type(error) is ConnectionError:  # with a reason for people
+            if type(error) is ConnectionError or isinstance(error, requests.HTTPError | ValueError):
                 reason = str(error)
+            answer = getattr(error, "response", None)
             refused = answer is not None and answer.status_code != 429 and answer.status_code < 500
-            if refused or "web page" in reason:
-                raise Problem(f"{row.url} ({reason}): {_elsewhere(row)}.") from None
-        if pause is not None:
-            say(f"{row.backbone}: {reason}; trying again in {pause} s.")
-            time.sleep(pause)
+            if refused or "web page" in reason or isinstance(error, ValueError) or pause is None:
+                break
+        say(f"{row.backbone}: {reason}; trying again in {pause} s.")
+        time.sleep(pause)
     kept = f"{_megabytes(_size(part))} arrived and are kept" if _size(part) else "Nothing arrived"
     raise Problem(
-        f"{urlsplit(row.url).netloc} can't be reached or keeps breaking off ({reason}). {kept}: "
-        f"{again} to go on, or use --from FOLDER."
+        f"{row.url} can't be downloaded ({reason}). {kept}: {again} to go on, or get the file "
+        "elsewhere and use --from FOLDER."
     )
-
-
-def _checking(row: WeightsFile, folder: Path, show: Callable) -> Callable:
-    """Return a report of progress that ends a download of another size, or for a full disk."""
-
-    def report(done: int, total: int | None) -> None:
-        if row.size is not None and total not in (None, row.size):
-            size = f"{total:,} bytes instead of the published {row.size:,}"
-            raise Problem(f"{row.url} has {size}: {_elsewhere(row)}.")
-        if total is not None and shutil.disk_usage(folder).free < total - done:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-        show(done, total)
-
-    return report
-
-
-def _elsewhere(row: WeightsFile) -> str:
-    return f"get the file elsewhere and run `ship weights {row.backbone} --from FOLDER`"
 
 
 def copy_weights(row: WeightsFile, source: Path, folder: Path) -> None:
@@ -146,96 +96,20 @@ def copy_weights(row: WeightsFile, source: Path, folder: Path) -> None:
     write_atomically(folder / row.file, copy_and_check)
 
 
-def get_wheels(folder: Path, source: Path | None = None) -> None:
-    """Get the published wheels from pip's index, or from the folder `source`, and list them.
-
-    They are collected and verified beside the folder, so that the wheels that are there stay until
-    all others have come.
-
-    Raises:
-        Problem: pip is missing or can't download a wheel, or a wheel is not the published one.
-        OSError: the folder can't be written.
-    """
-    new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)  # that a killed process has left
-    try:
-        new.mkdir(parents=True)
-        write_atomically(new / REQUIREMENTS, requirements_text())
-        if source:
-            for name in filter(lambda name: (source / name).is_file(), WHEELS):
-                shutil.copyfile(source / name, new / name)
-        else:
-            _pip_download(new)
-        for name, sha256 in WHEELS.items():
-            if reason := mismatch(new / name, None, {"sha256": sha256}, HASHES.of):
-                place = source / name if source else f"the {name} that pip has brought"
-                raise Problem(f"{place} {reason}. The wheels that were here before stay.")
-        folder.mkdir(exist_ok=True)
-        for name in (*WHEELS, REQUIREMENTS):
-            (new / name).replace(folder / name)
-        for path in wheels_in(folder):
-            if path.name not in WHEELS:
-                path.unlink()
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
-def _pip_download(folder: Path) -> None:
-    """Let pip download the wheels that a folder's list names, and check their hashes.
-
-    Raises:
-        Problem: pip is missing or can't download a wheel.
-    """
-    if importlib.util.find_spec("pip") is None:
-        raise Problem(
-            f"{sys.executable} has no pip: run `{sys.executable} -m ensurepip` and try again."
-        )
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
-    command += ["--disable-pip-version-check", "--only-binary=:all:", "--implementation=cp"]
-    command += [*(f"--platform={name}" for name in PLATFORMS), f"--dest={folder}"]
-    command += ["--require-hashes", f"--requirement={folder / REQUIREMENTS}"]
-    for python in PYTHONS:
-        say(f"asking pip for the wheels of Python {python}")
-        one = [*command, f"--python-version={python}"]
-        done = subprocess.run(one, capture_output=True, text=True, check=False)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or ["no reason given"]
-            errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-            raise Problem(
-                f"pip can't download the wheels for Python {python} ({(errors or lines)[-1]}): "
-                f"check the network, or collect {', '.join(pins())} in a folder and use --from. "
-                "The wheels that were here before stay."
-            )
-
-
-def add_weights_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ship weights`."""
-    parser.add_argument(
-        "backbones",
-        nargs="*",
-        metavar="BACKBONE",
-        help="whose ImageNet weights to get, in any case; without one, list all and what is here",
-    )
-    add_wheels_arguments(parser)
-
-
-def add_wheels_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ship wheels`."""
-    parser.add_argument(
-        "--from",
-        dest="source",
-        type=Path,
-        metavar="FOLDER",
-        help="take the files from this folder instead of the internet (checked alike)",
-    )
+WHEELS_ARGUMENTS = (
+    option("--from", "take the files from this folder instead of the internet (checked alike)",
+        dest="source", type=Path, metavar="FOLDER"),
+)  # fmt: skip
+WEIGHTS_ARGUMENTS = (
+    option("backbones",
+        "whose ImageNet weights to get, in any case; without one, list all and what is here",
+        nargs="*", metavar="BACKBONE"),
+    *WHEELS_ARGUMENTS,
+)  # fmt: skip
 
 
 def run_weights(arguments: argparse.Namespace, project: Project) -> None:
-    """Download backbones' ImageNet weights.
-
-    Raises:
-        Problem: a backbone is unknown, or a file can't be had.
-    """
+    """Download backbones' ImageNet weights."""
     folder = project.lib / "weights"
     manifest = read_manifest(folder)
     if not arguments.backbones:
@@ -247,8 +121,8 @@ def run_weights(arguments: argparse.Namespace, project: Project) -> None:
         return _list_presets(project)
     known = {name.lower(): name for name in manifest}
     wanted = dict.fromkeys(name.lower() for name in arguments.backbones)
-    presets = {} if wanted.keys() <= known.keys() else presets_of(project)
-    known |= {name.lower(): name for name in presets}
+    found = {} if wanted.keys() <= known.keys() else presets.presets_of(project)
+    known |= {name.lower(): name for name in found}
     for name in arguments.backbones:
         if name.lower() not in known:
             raise Problem(
@@ -259,23 +133,21 @@ def run_weights(arguments: argparse.Namespace, project: Project) -> None:
         if name in manifest:
             _get_weights(manifest[name], folder, arguments)
         else:
-            _get_preset(name, presets[name], project, arguments)
+            _get_preset(name, found[name], project, arguments)
 
 
 def _list_presets(project: Project) -> None:
-    """Print a line for each backbone that is a preset, and whether it is here."""
     try:
-        presets = presets_of(project)
+        found = presets.presets_of(project)
     except Problem as problem:
         return say(f"presets of keras_hub are not listed: {problem}")
-    for name, preset in presets.items():
-        state = preset_mismatch(folder_of(project, preset["handle"])) or "is here"
+    for name, preset in found.items():
+        state = presets.preset_mismatch(presets.folder_of(project, preset["handle"])) or "is here"
         say(f"{name:<19} {'':>12}  {preset['licence']:<10}  {preset['handle']} {state}")
     return None
 
 
 def _get_weights(row: WeightsFile, folder: Path, arguments: argparse.Namespace) -> None:
-    """Download or copy the weights of one row unless they are there."""
     path = folder / row.file
     reason = weights_mismatch(path, row)
     if not reason:
@@ -301,18 +173,17 @@ def _get_weights(row: WeightsFile, folder: Path, arguments: argparse.Namespace) 
 def _get_preset(
     name: str, preset: dict[str, str], project: Project, arguments: argparse.Namespace
 ) -> None:
-    """Download or copy the preset of one backbone unless it is there."""
-    handle, folder = preset["handle"], folder_of(project, preset["handle"])
-    if not preset_mismatch(folder):
+    handle, folder = preset["handle"], presets.folder_of(project, preset["handle"])
+    if not presets.preset_mismatch(folder):
         return say(f"{name}: {folder} is here.")
     if arguments.dry_run:
         return say(f"{name}: would get {arguments.source or handle} into {folder}.")
     doing(f"getting the weights of {name}")
     if arguments.source:
-        copy_preset(arguments.source, folder)
+        presets.copy_preset(arguments.source, folder)
     else:
         with Remote(project.runs / "uploads", Timeouts.from_environment()) as remote:
-            download_preset(remote, handle, folder)
+            presets.download_preset(remote, handle, folder)
     size = sum(path.stat().st_size for path in folder.iterdir())
     return say(
         f"{name}: {folder} ({_megabytes(size)}); licence {preset['licence']}. A kernel attaches it "
@@ -321,11 +192,7 @@ def _get_preset(
 
 
 def run_wheels(arguments: argparse.Namespace, project: Project) -> None:
-    """Download what Kaggle's image may lack one day.
-
-    Raises:
-        Problem: the wheels can't be had.
-    """
+    """Download what Kaggle's image may lack one day."""
     folder = project.lib / "wheels"
     reason = wheels_mismatch(folder)
     if reason and arguments.dry_run:

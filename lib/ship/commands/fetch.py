@@ -5,36 +5,29 @@ there: each by its size, and submission.csv by being a table. Everything else is
 """
 
 import argparse
-import contextlib
 import fnmatch
-import itertools
+import math
 import re
 import shutil
-import unicodedata
 import webbrowser
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from kernelkit.core import contract
+from kernelkit.core.files import temporary_name
 from kernelkit.core.problem import Problem
-from ship.command_line import Parser
+from ship.command_line import option, switch
 from ship.commands.live_runs import refresh, text_of
 from ship.context import Context
-from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
+from ship.kaggle.client_process import CredentialsRefused, Refused
 from ship.kaggle.credentials import whole, without_secrets
-from ship.kaggle.response_schemas import LARGEST
+from ship.kaggle.response_schemas import stays_inside
 from ship.ledger import Run
 from ship.output import emit_json, progress_bar, say
-from ship.project.contents import sha256
 
 SUBMISSION = "submission.csv"
 REPORT = "report.html"
-RESERVED = {"con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(1, 10))}
-"""File names, without an ending, that Windows keeps for devices."""
-LONGEST_NAME = 255  # bytes of the longest file name that systems keep
-MEASURED = ("score", "score_low", "score_high")
-MEASURED += ("val_accuracy", "val_accuracy_tta", "val_accuracy_submitted")
 CHANGED_HERE = re.compile(r"report\.html|report/|score\.json|(suspects|unlike)\.csv")
 """Names of files that people mark and that the report is made anew in: their sizes may change."""
 
@@ -59,7 +52,8 @@ def fetch(context: Context, run: Run, again: bool = False) -> Path:
     part.mkdir(parents=True, exist_ok=True)
     files, log = _complete_list(context, run)
     _download(context, run, files, part)
-    (part / _log_name(run)).write_text(without_secrets(whole(text_of(log))), encoding="utf-8")
+    log_file = part / f"{run.kernel.split('/')[1]}.log"
+    log_file.write_text(without_secrets(whole(text_of(log))), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     say(f"fetched {run.name} into {folder}")
@@ -69,10 +63,6 @@ def fetch(context: Context, run: Run, again: bool = False) -> Path:
         raise Problem(f"{folder / SUBMISSION} {wrong}: the next `ship` fetches the output anew.")
     _note_fetched(context, run, folder)
     return folder
-
-
-def _log_name(run: Run) -> str:
-    return f"{run.kernel.split('/')[1]}.log"
 
 
 def is_verified(folder: Path, run: Run) -> bool:
@@ -92,16 +82,17 @@ def _no_table(path: Path) -> str:
 
 
 def _note_fetched(context: Context, run: Run, folder: Path) -> None:
-    """Write into the run's record which files are here, and what the run has measured."""
     found = [path for path in folder.rglob("*") if path.is_file()]
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
     run.files = {name: size for name, size in sizes.items() if not CHANGED_HERE.match(name)}
     run.verified["fetched"] = f"the sizes of {len(found)} files"
     metrics = read_metrics(folder)
     measure(run, metrics)
-    _note_mounted(context, run, metrics.get("packages"))
+    if found := metrics.get("packages"):
+        run.found = str(found)
+        run.verified["mounted"] = "the hash of the packages in metrics.json"
     context.ledger.keep(run)
-    emit_json(folder=str(folder), val_accuracy=run.val_accuracy, metric=run.metric, score=run.value)
+    emit_json(folder=str(folder), metric=run.metric, score=run.score)
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
@@ -116,43 +107,17 @@ def measure(run: Run, metrics: dict[str, Any]) -> None:
     """Put into a run's record what it has measured, as its metrics.json has it."""
     run.metric = str(metrics.get("metric") or run.metric)
     run.greater_is_better = metrics.get("greater_is_better") is not False
-    for name in MEASURED:
+    for name in ("score", "score_low", "score_high"):
         setattr(run, name, number(metrics.get(name)))
-    images = metrics.get("val_images")
-    run.val_images = images if isinstance(images, int) else None
 
 
 def number(value: Any) -> float | None:
     """Return a finite number, None for anything else."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and abs(value) < LARGEST else None
-
-
-def _note_mounted(context: Context, run: Run, found: Any) -> None:
-    """Write into the run's record which packages it has found, as far as that is known.
-
-    Kaggle mounts the newest version of the dataset that is READY when a run starts, and does not
-    give its number.
-    """
-    if isinstance(found, str) and found:
-        run.found = found
-        run.verified["mounted"] = "the hash of the packages in metrics.json"
-    elif run.packages and run.dataset:
-        ref, _, version = run.dataset.rpartition("/")
-        newest = None
-        with contextlib.suppress(Refused, Unavailable):
-            newest = context.remote.dataset(ref)
-        if newest and str(newest[0]) == version:
-            run.verified["mounted"] = f"version {version} was the newest before and after the run"
-            return
-        say(
-            f"whether {run.name} was of its own code is not known: its metrics.json does not name "
-            f"the packages that it found, and {ref} has a newer version than {version}"
-        )
+    return float(value) if is_number and math.isfinite(value) else None
 
 
 def _require_end(context: Context, run: Run) -> None:
-    """Raise Problem unless a run is known to be over; otherwise its output is not complete."""
     status = refresh(context, run)
     if not run.ended:
         known = status if status != "UNKNOWN" else "in a state that Kaggle does not tell"
@@ -166,11 +131,7 @@ def _complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dic
     """
     for waited in context.asking():
         listed, log = context.remote.run_output(run.kernel, run.version)
-        files: dict[str, str] = {}
-        for name, url in listed:
-            if name in files:
-                say(f"Kaggle lists {name} of {run.name} twice: the first is taken")
-            files.setdefault(name, url)
+        files = dict(listed)
         if SUBMISSION in files or run.failed:
             return files, log
         if not waited:
@@ -184,8 +145,7 @@ def _complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dic
 
 
 def _download(context: Context, run: Run, files: dict[str, str], folder: Path) -> None:
-    """Fetch output files into a folder; those that are there already are not fetched again."""
-    targets = places(folder, files, _log_name(run))
+    targets = _targets(folder, files)
     urls, done, known, shown = dict(files), 0, 0, "fetch"
     with progress_bar("fetch") as show:
 
@@ -210,7 +170,9 @@ def _fetch_file(
 
     def attempt(url: str) -> None:
         what = f"output file {name} of {run.name}"
-        context.remote.call("download", what, url=url, path=str(target), part=str(part_of(target)))
+        context.remote.call(
+            "download", what, url=url, path=str(target), part=str(temporary_name(target))
+        )
 
     try:
         attempt(urls[name])
@@ -227,63 +189,14 @@ def _fetch_file(
     return urls
 
 
-def part_of(target: Path) -> Path:
-    """Return where the beginning of a file is kept; its name is short, whatever the file's is."""
-    return target.with_name(f".{sha256(target.name.encode())[:16]}.part")
-
-
-def places(folder: Path, names: Iterable[str], *reserved: str) -> dict[str, Path]:
-    """Return where in a folder each output file goes, whatever the order of the names.
-
-    Not every system distinguishes upper case from lower case: of names that differ in nothing else,
-    the one in lower case stays as it is and the others get a number. So do names in `reserved`.
-    """
-    found: dict[str, Path] = {}
-    files, folders = {_alike(Path(name)) for name in reserved}, set()
-    for name in sorted(names, key=lambda name: (name != name.lower(), name)):
-        if (target := inside(folder, name)) is None:
-            why = "its name would lead out of the folder, or not every system can keep it"
-            say(f"the output file {name!r} is left out: {why}")
-            continue
-        place = target.relative_to(folder)
-        if any(_alike(parent) in files for parent in place.parents):  # a file where a folder is
-            place = Path("-".join(place.parts))
-        stem, ending = place.stem.encode()[:200].decode(errors="ignore"), place.suffix[:20]
-        for number in itertools.count(2):
-            if _alike(place) not in files | folders:
-                break
-            place = place.with_name(f"{stem} ({number}){ending}")
-        if place != target.relative_to(folder):
-            say(f"the output file {name!r} is kept as {place}: another has nearly the same name")
-        files.add(_alike(place))
-        folders.update(map(_alike, place.parents))
-        found[name] = folder / place
+def _targets(folder: Path, names: Iterable[str]) -> dict[str, Path]:
+    found = {}
+    for name in names:
+        if name and name != "." and stays_inside(name):
+            found[name] = folder / name
+        else:
+            say(f"the output file {name!r} is left out: its name would lead out of the folder")
     return found
-
-
-def _alike(path: Path) -> str:
-    """Return what two paths have in common that some system takes for the same."""
-    return unicodedata.normalize("NFC", path.as_posix()).casefold()
-
-
-def inside(folder: Path, name: str) -> Path | None:
-    """Return where an output file goes, None when its name could lead out of the folder.
-
-    Letters that Windows does not allow become dashes; a name is left out everywhere if any system
-    can't keep it inside.
-    """
-    if name[1:2] == ":":  # a drive
-        return None
-    name = "".join("-" if letter in ':*?"<>|' else letter for letter in name)
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    bad = (
-        not parts
-        or any(ord(letter) < 32 for letter in name)
-        or any(part in ("..", "/") or part != part.rstrip(" .") for part in parts)
-        or any(part.split(".")[0].lower() in RESERVED for part in parts)
-        or any(len(part.encode()) > LONGEST_NAME for part in parts)
-    )
-    return None if bad else folder.joinpath(*parts)
 
 
 def fetch_some(context: Context, run: Run, pattern: str, again: bool = False) -> None:
@@ -294,24 +207,23 @@ def fetch_some(context: Context, run: Run, pattern: str, again: bool = False) ->
     if not files:
         raise Problem(f"none of the {len(listed)} files of {run.name} is of that pattern.")
     folder = context.folder(run)
-    for target in places(folder, files if again else (), _log_name(run)).values():
+    for target in _targets(folder, files if again else ()).values():
         target.unlink(missing_ok=True)
     _download(context, run, files, folder)
     say(f"fetched {len(files)} of {len(listed)} files into {folder}")
 
 
-def add_arguments(parser: Parser) -> None:
-    """Add the arguments of `ship fetch`."""
-    parser.switch("--again", "fetch what is here already, too")
-    help = "only the files of this pattern, such as '*.csv' or 'members/*', into the same folder"
-    parser.add_argument("--pattern", metavar="GLOB", help=help)
+ARGUMENTS = (
+    switch("--again", "fetch what is here already, too"),
+    option("--pattern",
+        "only the files of this pattern, such as '*.csv' or 'members/*', into the same folder",
+        metavar="GLOB"),
+)  # fmt: skip
 
 
 def run_fetch(context: Context, arguments: argparse.Namespace) -> None:
     """Fetch a run's output."""
     [run] = arguments.runs
-    if context.dry_run:
-        return say(f"would fetch the output of {run.name} into {context.project.runs}")
     with context.holding(run):
         if arguments.pattern:
             return fetch_some(context, run, arguments.pattern, arguments.again)

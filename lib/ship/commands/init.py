@@ -1,7 +1,6 @@
 """`ship init`: propose the kernel's block and the metadata of another competition."""
 
 import argparse
-import contextlib
 import json
 import re
 from pathlib import Path
@@ -12,11 +11,11 @@ from slugify import slugify
 from ImageDataAugmentor.files import is_photo, lies_in_clutter
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
-from ship.command_line import Parser, parse_settings
-from ship.commands import fetch
+from ship.command_line import option, parse_settings, switch
 from ship.commands.submission import MOST_LISTED, download_table
 from ship.context import Context
 from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
+from ship.kaggle.response_schemas import stays_inside
 from ship.output import emit_json, say
 from ship.project.project import DATASET_METADATA, KERNEL_METADATA, PLACEHOLDER, competition_slug
 from ship.project.script import with_block
@@ -39,9 +38,7 @@ class Files:
         listed = context.remote.data_files(slug, MOST_LISTED + 1)
         self.complete = len(listed) <= MOST_LISTED
         self.sizes = {
-            name: size
-            for name, size in listed
-            if fetch.inside(Path(), name) and not lies_in_clutter(name)
+            name: size for name, size in listed if stays_inside(name) and not lies_in_clutter(name)
         }
         self.names = list(self.sizes)
         self.unknown: list[str] = []
@@ -58,11 +55,7 @@ class Files:
         self.names = inside if holds_tables(inside) else self.names
 
     def table(self, name: str) -> "pd.DataFrame":
-        """Return a CSV, which is downloaded into runs/<competition>/ once.
-
-        Raises:
-            Problem: it is too large, or unreadable.
-        """
+        """Return a CSV, which is downloaded once; Problem if it is too large or unreadable."""
         from kernelkit.core.tables import read_csv
 
         remote = name if name in self.sizes else f"{name}.zip"
@@ -74,8 +67,7 @@ class Files:
         return read_csv(kept)
 
 
-def metric_at_kaggle(context: Context, slug: str) -> tuple[str, list[str], list[str]]:
-    """Return the row of METRICS of a competition, notes on its evaluation, and doubts."""
+def _metric_at_kaggle(context: Context, slug: str) -> tuple[str, list[str], list[str]]:
     from kernelkit.core.metrics import METRICS, metric_called
 
     try:
@@ -98,7 +90,7 @@ def metric_at_kaggle(context: Context, slug: str) -> tuple[str, list[str], list[
     return metric, notes, doubts
 
 
-def metadata_for(context: Context, slug: str) -> dict[str, dict[str, Any]]:
+def _metadata_for(context: Context, slug: str) -> dict[str, dict[str, Any]]:
     """Return both metadata files for a competition; unchanged where they are of it already."""
     kernel, dataset = context.project.kernel_metadata, context.project.dataset_metadata
     files = {KERNEL_METADATA: kernel, DATASET_METADATA: dataset}
@@ -118,8 +110,7 @@ def metadata_for(context: Context, slug: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def show(context: Context, proposal, unknown: list[str], metadata: dict) -> None:
-    """Print the proposal, how it reads the first rows, and what remains unknown."""
+def _show(context: Context, proposal, unknown: list[str], metadata: dict) -> None:
     lines = [proposal.layout.block(), *(f"  {note}" for note in proposal.notes)]
     lines.append("the first training rows as they are understood:")
     for row in proposal.rows.to_dict("records"):
@@ -135,21 +126,16 @@ def show(context: Context, proposal, unknown: list[str], metadata: dict) -> None
     say("\n".join(lines), result=True)
 
 
-def add_arguments(parser: Parser) -> None:
-    """Add the arguments of `ship init`."""
-    help = "the competition's name in its address (the metadata's)"
-    parser.add_argument("slug", nargs="?", help=help)
-    parser.switch("--write", "write the block and the metadata")
-    help = "decide a field of the block, such as positive=dog (repeat it)"
-    parser.add_argument("--set", action="append", metavar="FIELD=VALUE", help=help)
+ARGUMENTS = (
+    option("slug", "the competition's name in its address (the metadata's)", nargs="?"),
+    switch("--write", "write the block and the metadata"),
+    option("--set", "decide a field of the block, such as positive=dog (repeat it)",
+        action="append", metavar="FIELD=VALUE"),
+)  # fmt: skip
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
-    """Propose the kernel's block and the metadata of a competition.
-
-    Raises:
-        Problem: the competition is not there, or its layout is in doubt or not supported.
-    """
+    """Propose the kernel's block and the metadata of a competition."""
     from kernelkit.core.metrics import metric_named
     from kernelkit.data.infer_draft import Source
     from kernelkit.data.infer_layout import propose  # imports OpenCV
@@ -162,7 +148,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         )
     context.doing(f"reading the files of {slug}")
     files = Files(context, slug)
-    metric, unknown, doubts = metric_at_kaggle(context, slug)
+    metric, unknown, doubts = _metric_at_kaggle(context, slug)
     given = parse_settings(arguments.set or [])
     if "metric" in given:
         metric_named(given["metric"])
@@ -180,8 +166,8 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     rows = len(files.table(proposal.layout.sample_csv)) if proposal.layout.sample_csv else HIDDEN
     if rows < HIDDEN:
         unknown.append(f"the test set: the sample has {rows} rows, so it is probably hidden")
-    metadata = metadata_for(context, slug)
-    show(context, proposal, unknown, metadata)
+    metadata = _metadata_for(context, slug)
+    _show(context, proposal, unknown, metadata)
     emit_json(block=proposal.layout.block(), unknown=unknown, metadata=metadata)
     if not arguments.write or context.dry_run:
         return say("nothing is written: `--write` writes the block and both files", result=True)
@@ -191,7 +177,5 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     write_atomically(script, with_block(script, proposal.layout))
     for name, values in metadata.items():
         write_atomically(context.project.root / name, json.dumps(values, indent=2) + "\n")
-    with contextlib.suppress(OSError):  # an answer of the kernel as it was
-        (context.project.runs / "config.json").unlink()
     written = ", ".join([Path(script).name, *metadata])
     return say(f"written: {written}. `ship doctor` checks them, `ship` goes on", result=True)

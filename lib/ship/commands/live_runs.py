@@ -15,7 +15,7 @@ from typing import Any
 
 from kernelkit.core.problem import Problem
 from kernelkit.core.progress import EpochProgress, clock_text
-from ship.command_line import Parser, number_of
+from ship.command_line import number_of, option, switch
 from ship.commands.doctor import Concern, gpu_time, submissions_left
 from ship.context import Context
 from ship.kaggle.client_process import Refused, Unavailable
@@ -66,7 +66,6 @@ class Log:
         self.add(text if text.endswith("\n") or not text else text + "\n")
 
     def _new(self, line: str) -> str | None:
-        """Return what to show of a line, None when it was shown before."""
         number, content = self._read, hash(line)
         self._read += 1
         if number < len(self._hashes):
@@ -86,7 +85,6 @@ class Log:
 
 
 def _session_in(line: str) -> int:
-    """Return the number of Kaggle's session in a line of a log, 0 where there is none."""
     found = SESSION.fullmatch(line)
     return int(found[1]) if found else 0
 
@@ -261,7 +259,6 @@ def follow(context: Context, runs: list[Run]) -> None:
 
 
 def _wait_for_ends(context: Context, followed: list[FollowedRun]) -> None:
-    """Ask for the runs' statuses until all have ended, and keep the progress line up to date."""
     with progress_lines() as show:
         for pause in context.timeouts.polls():
             followed = [one for one in followed if not one.update(pause)]
@@ -278,7 +275,6 @@ def _wait_for_ends(context: Context, followed: list[FollowedRun]) -> None:
 
 
 def _ending(run: Run, tail: Iterable[str]) -> str:
-    """Return the sentence for a run that failed, with the end of its log and what to do."""
     lines = "\n".join(f"    {line}" for line in tail)
     log = f"\nthe end of its log:\n{lines}" if lines else ""
     reason = f": {run.failure}" if run.failure else ""
@@ -293,11 +289,7 @@ def _ending(run: Run, tail: Iterable[str]) -> str:
 
 
 def cancel(context: Context, run: Run, session: int | None = None, wait: bool = True) -> None:
-    """End a run, unless it is over, and wait until Kaggle says so.
-
-    Raises:
-        Problem: the session's number is unknown, or Kaggle does not end it.
-    """
+    """End a run unless it is over, and wait for that; Problem where it can't be ended."""
     context.doing(f"cancelling {run.name}")
     status = refresh(context, run)
     if run.ended:
@@ -320,12 +312,14 @@ def cancel(context: Context, run: Run, session: int | None = None, wait: bool = 
             return say(f"{run.name} was over before it could be cancelled: {status}")
         raise Problem(f"Kaggle does not end {run.name} ({refusal}): end it at {run.page}.")
     say(f"Kaggle was asked to end {run.name}")
-    for waited in context.asking():
-        status = refresh(context, run)
-        if run.ended or not wait:
-            break
-        if waited > context.timeouts.prove:
-            raise Problem(f"{run.name} is still {status}: see {run.page}.")
+
+    def is_over() -> bool:
+        refresh(context, run)
+        return run.ended
+
+    if wait and not context.ask_until(is_over, context.timeouts.prove):
+        raise Problem(f"{run.name} is still {run.status}: see {run.page}.")
+    status = run.status.upper()
     emit_json(run=run.name, run_status=run.status)
     early = " (it was complete before Kaggle could end it)" if status == "COMPLETE" else ""
     return say(f"{run.name}: {status}{early}")
@@ -346,16 +340,19 @@ def answer_or_none(question: Callable[[Context], Any], context: Context) -> Any:
 
 
 def _progress_of(context: Context, run: Run) -> str:
-    """Return how far a run is by the last epoch in its log, "" when it has none."""
     for entry in reversed(log_of(context, run)):
         if progress := EpochProgress.parse(printable(str(entry.get("data") or ""))):
             return progress.summary()
     return ""
 
 
-def open_argument(parser: Parser) -> None:
-    """Add the argument of the commands that can show a run's page."""
-    parser.switch("--open", "open the run's page in a browser")
+OPEN = switch("--open", "open the run's page in a browser")
+SESSION_NUMBER = option(
+    "--session",
+    "the number of Kaggle's session, as its log has it",
+    type=number_of(int, least=1),
+    metavar="N",
+)
 
 
 def open_page(run: Run) -> None:
@@ -364,16 +361,8 @@ def open_page(run: Run) -> None:
         say(f"no browser could be opened: {run.page}")
 
 
-def session_argument(parser: Parser) -> None:
-    """Add the argument of `ship cancel`."""
-    help = "the number of Kaggle's session, as its log has it"
-    parser.add_argument("--session", type=number_of(int, least=1), metavar="N", help=help)
-
-
 def run_follow(context: Context, arguments: argparse.Namespace) -> None:
     """Show runs until they end."""
-    if context.dry_run:
-        return say("would follow " + " and ".join(run.page for run in arguments.runs))
     with contextlib.ExitStack() as stack:
         for run in arguments.runs:
             stack.enter_context(context.holding(run))
@@ -385,8 +374,6 @@ def run_follow(context: Context, arguments: argparse.Namespace) -> None:
 def run_cancel(context: Context, arguments: argparse.Namespace) -> None:
     """End a run at Kaggle."""
     [run] = arguments.runs
-    if context.dry_run:
-        return say(f"would cancel {run.name}: {run.page}")
     return cancel(context, run, arguments.session, not arguments.no_wait)
 
 

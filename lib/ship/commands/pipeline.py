@@ -7,11 +7,11 @@ step finds out by itself what is done already and skips it.
 import argparse
 
 from kernelkit.core.problem import Problem
-from ship.command_line import Parser
+from ship.command_line import switch
 from ship.commands import doctor
 from ship.commands.fetch import SUBMISSION, fetch
 from ship.commands.live_runs import follow, open_page
-from ship.commands.predict import hours_argument, predict, takes_kernels_only
+from ship.commands.predict import HOURS, predict, takes_kernels_only
 from ship.commands.push import push, take_up
 from ship.commands.submit import submit
 from ship.context import Context
@@ -48,7 +48,6 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
 
 
 def _push(context: Context, arguments: argparse.Namespace) -> Run | None:
-    """Check, bundle and push, and return the run; None in a dry run."""
     settings = context.settings(arguments)
     if not _nothing_changed(context, settings):
         doctor.examine(context, settings, quiet=True)
@@ -71,8 +70,11 @@ def _nothing_changed(context: Context, settings: dict[str, str]) -> bool:
     return bool(known and not known.useless)
 
 
-def add_arguments(parser: Parser) -> None:
-    """Add the arguments that `ship` has alone."""
-    help = "submit a second kernel, which predicts with the networks, as in a code competition"
-    parser.switch("--code", help)
-    hours_argument(parser)
+ARGUMENTS = (
+    switch(
+        "--code",
+        "submit a second kernel, which predicts with the networks, as in a code competition",
+    ),
+    HOURS,
+)
+"""Those that `ship` has alone."""

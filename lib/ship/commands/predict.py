@@ -11,11 +11,11 @@ from pathlib import Path
 from kernelkit.core.contract import MODEL_FILE, PREDICTED_FILE, read_json
 from kernelkit.core.files import file_hash, write_atomically
 from kernelkit.core.problem import Problem
-from ship.command_line import Parser, number_of
+from ship.command_line import number_of, option, switch
 from ship.commands.fetch import SUBMISSION, fetch
 from ship.commands.live_runs import follow
 from ship.commands.publish_model import publish_model
-from ship.commands.push import gpu_argument, push
+from ship.commands.push import GPU, push
 from ship.commands.submit import submit
 from ship.context import Context
 from ship.kaggle.client_process import Refused
@@ -30,11 +30,7 @@ FOLDER = "model"  # of the dataset, in which the manifest and the networks lie
 
 
 def network_files(folder: Path) -> dict[str, Path]:
-    """Return the manifest of a run and the networks that it names, by their paths in the dataset.
-
-    Raises:
-        Problem: the run has no manifest, or lacks a network.
-    """
+    """Return a run's manifest and the networks that it names, by their paths in the dataset."""
     members = read_json(folder / MODEL_FILE).get("members")
     if not isinstance(members, list):
         raise Problem(
@@ -179,9 +175,6 @@ def _fetched(context: Context, run: Run) -> Path:
 def run_publish(context: Context, arguments: argparse.Namespace) -> None:
     """Publish the networks of a finished run, as a private dataset or a private Kaggle Model."""
     (run,) = arguments.runs
-    if context.dry_run:
-        name = context.kernel_ref if arguments.model else f"{context.kernel_ref}-models"
-        return say(f"would publish the networks of {run.name} as {name}")
     with context.holding(run, context.timeouts.score):
         folder = _fetched(context, run)
         if arguments.model:
@@ -196,39 +189,27 @@ def run_publish(context: Context, arguments: argparse.Namespace) -> None:
 def run_predict(context: Context, arguments: argparse.Namespace) -> None:
     """Predict on Kaggle with the networks of a finished run, and submit that kernel's version."""
     (trained,) = arguments.runs
-    if context.dry_run:
-        return say(
-            f"would publish the networks of {trained.name}, push {context.kernel_ref}-predict, "
-            "follow it, fetch its output and submit its version"
-        )
     with context.holding(trained, context.timeouts.score):
         folder, code = _fetched(context, trained), not arguments.file
         many, hours = arguments.as_many, arguments.hours
         return predict(context, trained, folder, arguments.again, many, code, hours)
 
 
-def publish_arguments(parser: Parser) -> None:
-    """Add the arguments of `ship publish`."""
-    parser.switch("--again", "upload them although they are, or may be, up to date")
-    parser.switch("--model", "as a Kaggle Model, with a card, instead of a dataset")
-
-
-def predict_arguments(parser: Parser) -> None:
-    """Add the arguments of `ship predict`."""
-    parser.switch("--again", "upload and push although nothing has changed")
-    gpu_argument(parser)
-    hours_argument(parser)
-    parser.switch("--file", "submit the file that it wrote: no code competition")
-    parser.add_argument(
-        "--as-many",
-        type=number_of(int, least=1, most=10**7),
-        metavar="N",
-        help="predict N training photos to measure time and memory, and submit nothing",
-    )
-
-
-def hours_argument(parser: Parser) -> None:
-    """Add the argument of the commands that end in a code competition."""
-    kind = number_of(float, least=0.1, most=12)
-    help = "how long the code competition lets a kernel run (9)"
-    parser.add_argument("--hours", type=kind, metavar="H", help=help)
+HOURS = option(
+    "--hours",
+    "how long the code competition lets a kernel run (9)",
+    type=number_of(float, least=0.1, most=12),
+    metavar="H",
+)
+PUBLISH_ARGUMENTS = (
+    switch("--again", "upload them although they are, or may be, up to date"),
+    switch("--model", "as a Kaggle Model, with a card, instead of a dataset"),
+)
+PREDICT_ARGUMENTS = (
+    switch("--again", "upload and push although nothing has changed"),
+    GPU,
+    HOURS,
+    switch("--file", "submit the file that it wrote: no code competition"),
+    option("--as-many", "predict N training photos to measure time and memory, and submit nothing",
+        type=number_of(int, least=1, most=10**7), metavar="N"),
+)  # fmt: skip

@@ -4,7 +4,6 @@ It has one variation, `keras/default`. A file of each version is named by a hash
 that a version that holds the same is found, also where an answer was lost.
 """
 
-import dataclasses
 import json
 import shutil
 from functools import partial
@@ -16,7 +15,7 @@ from kernelkit.core.problem import Problem
 from ship.commands.fetch import read_metrics
 from ship.context import Context
 from ship.kaggle.remote import unless_hidden
-from ship.kaggle.send_once import Absent, DeliveryStatus, Found, Transmission, send_once, settle
+from ship.kaggle.send_once import Absent, DeliveryStatus, Found, Transmission
 from ship.ledger import Run
 from ship.output import emit_json, say
 from ship.project.contents import CONTENTS_NAME, content_hash, copy_files, pack, refuse_secrets_in
@@ -106,14 +105,13 @@ def publish_model(
     context.doing("publishing the model")
     with context.sending():
         transmission = _transmission(context, handle, marker)
-        if context.state.model and not again:
-            say("an earlier upload of the model was cut short; asking Kaggle whether it arrived")
-            settle(context, transmission)
-        transmission.forget()
+        if context.state.model:
+            transmission.settle_earlier(again)
+            transmission.forget()
         number = _version_with(context, handle, marker)
         if again or not number:
             staged = _stage(context, files, card(run, folder, title), title, marker)
-            _send(context, ref, handle, staged, run.name, transmission)
+            _send(context, ref, handle, staged, marker, run.name)
             number = _wait(context, handle, marker)
         else:
             say(f"model {handle}/{number} is up to date")
@@ -126,20 +124,22 @@ def _transmission(context: Context, handle: str, marker: str) -> Transmission:
         number = _version_with(context, handle, marker)
         return Found(number) if number else Absent()
 
-    def note(value: str) -> None:
-        context.state.model = value
-        context.state.save()
-
     return Transmission(
+        context,
         what=f"the upload of model {handle}",
         probe=probe,
-        forget=lambda: note(""),
+        forget=lambda: _note(context, ""),
         decide=(
             f"see https://www.kaggle.com/models/{handle}; `ship publish --model --again` uploads "
             "it anew."
         ),
-        begin=lambda: note(marker),
     )
+
+
+def _note(context: Context, marker: str) -> None:
+    """Save which version is being sent, "" for none."""
+    context.state.model = marker
+    context.state.save()
 
 
 def _newest(context: Context, handle: str) -> int | None:
@@ -184,9 +184,7 @@ def _stage(context: Context, files: dict[str, Path], text: str, title: str, mark
     return staged
 
 
-def _send(
-    context: Context, ref: str, handle: str, staged: Path, notes: str, transmission: Transmission
-) -> None:
+def _send(context: Context, ref: str, handle: str, staged: Path, marker: str, notes: str) -> None:
     """Make the model where there is none, and upload the folder as its next version."""
     what = f"model {handle}"
     if unless_hidden(lambda: context.remote.model(ref), None) is None:
@@ -197,7 +195,8 @@ def _send(
     say(f"uploading {what}")
     fields = {"folder": str(staged), "handle": handle, "notes": notes}
     send = partial(context.remote.call, "create_model_version", what, once=True, **fields)
-    answer = send_once(context, dataclasses.replace(transmission, send=send))
+    transmission = _transmission(context, handle, marker)
+    answer = transmission.send(lambda: _note(context, marker), send)
     if not isinstance(answer, Found) and answer["error"]:
         transmission.forget()
         raise Problem(f"Kaggle refused {what}: {answer['error']}")

@@ -7,28 +7,21 @@ machine does not know.
 
 import argparse
 import contextlib
-import dataclasses
 import json
 import shutil
 from collections.abc import Callable
 
+from slugify import slugify
+
 from kernelkit.core.contract import read_metrics
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
-from ship.command_line import Parser, Usage, Version, only_version, version
-from ship.commands.live_runs import cancel, open_argument, open_page
+from ship.command_line import Usage, Version, only_version, option, switch, version
+from ship.commands.live_runs import OPEN, open_page
 from ship.context import Context
 from ship.kaggle.client_process import Refused
 from ship.kaggle.response_schemas import REF
-from ship.kaggle.send_once import (
-    Absent,
-    DeliveryStatus,
-    Found,
-    Transmission,
-    Unknown,
-    send_once,
-    settle,
-)
+from ship.kaggle.send_once import Absent, DeliveryStatus, Found, Transmission, Unknown
 from ship.ledger import REFUSED, PendingPush, Run, run_name, settings_text
 from ship.output import say
 from ship.project import versions
@@ -73,11 +66,7 @@ def push(
     with context.sending():
         if context.dry_run:
             prepare()
-            code, text = context.project.code.name, context.script(settings, "dry run")
-            say(f"would push {code} ({len(text):,} characters) with this metadata:")
-            say(json.dumps(_metadata(context, config), indent=2))
-            shown = f"recipe {config['recipe']}, backbone {config['backbone']}"
-            return say(f"overrides: {settings_text(settings) or 'none'}; {shown}")
+            return _describe(context, settings, config)
         context.doing("pushing the kernel")
         settle_push(context, again)
         run = versions.new_run(context, settings, config)
@@ -98,8 +87,15 @@ def push(
         return _send(context, run, config, again)
 
 
+def _describe(context: Context, settings: dict[str, str], config: dict) -> None:
+    code, text = context.project.code.name, context.script(settings, "dry run")
+    say(f"would push {code} ({len(text):,} characters) with this metadata:")
+    say(json.dumps(_metadata(context, config), indent=2))
+    shown = f"recipe {config['recipe']}, backbone {config['backbone']}"
+    say(f"overrides: {settings_text(settings) or 'none'}; {shown}")
+
+
 def _refuse_failed(run: Run) -> None:
-    """Raise Problem when a run of the very same kernel has failed, or was of other code."""
     if run.of_other_code:
         raise Problem(
             f"{run.name}, which was to be of exactly this kernel, found other packages than those "
@@ -125,7 +121,6 @@ def _metadata(context: Context, config: dict) -> dict:
 
 
 def _send(context: Context, run: Run, config: dict, again: bool) -> Run:
-    """Push a new run once; return it, or the same one that another machine pushes just now."""
     shown = context.remote.kernel(run.kernel)
     if not again and (known := run_at_kaggle(context, run, shown)):
         return known
@@ -144,46 +139,19 @@ def _send(context: Context, run: Run, config: dict, again: bool) -> Run:
         context.state.push = PendingPush(run, before)
         context.state.save()
 
-    what = f"kernel {run.kernel}"
-    transmission = dataclasses.replace(
-        _transmission(context, run.kernel),
-        send=lambda: context.remote.call("push", what, once=True, folder=str(folder)),
-        begin=begin,
-    )
-    answer = send_once(context, transmission)
+    def send() -> dict:
+        what = f"kernel {run.kernel}"
+        return context.remote.call("push", what, once=True, folder=str(folder))
+
+    answer = _transmission(context, run.kernel).send(begin, send)
     if isinstance(answer, Found):
-        run = versions.note(context, run, *answer.evidence)
-    else:
-        run = _accept(context, run, answer)
-    return run if again else _first_of(context, run, before)
-
-
-def _first_of(context: Context, run: Run, before: int) -> Run:
-    """Return the first version of the same after `before`; if it is another machine's, end `run`.
-
-    Kaggle knows no push under a condition, so the pushes of two machines may both have arrived.
-    """
-    twin = dataclasses.replace(run, name="", verified={})
-    first = run_at_kaggle(context, twin, (run.version - 1, ""), since=before)
-    if first is None:
-        return run
-    say(f"another machine has pushed the same as {first.name}: {run.name} is ended")
-    for waited in context.asking():
-        try:
-            cancel(context, run, wait=False)
-            break
-        except Problem as problem:  # the session's number is not known before it starts
-            if waited > context.timeouts.prove:
-                say(str(problem))
-                break
-    context.reread(run)
-    run.status, run.failure = "cancel_acknowledged", f"the same as {first.name}"
-    context.ledger.keep(run)
-    return first
+        return versions.note(context, run, *answer.evidence)
+    return _accept(context, run, answer)
 
 
 def _transmission(context: Context, kernel: str) -> Transmission:
     return Transmission(
+        context,
         what=f"the push of kernel {kernel}",
         probe=lambda: _probe(context),
         forget=lambda: versions.forget(context),
@@ -195,20 +163,10 @@ def _transmission(context: Context, kernel: str) -> Transmission:
 
 
 def settle_push(context: Context, again: bool = False) -> None:
-    """Find out whether a push that was cut short has arrived: take it up, or forget it.
-
-    Raises:
-        Undecided: nobody knows, and it is not to be sent `again`.
-    """
+    """Take up a push that was cut short, or forget it; Undecided where nobody knows."""
     pending = context.state.push
-    if not pending:
-        return
-    if not again:
-        say("an earlier push was cut short; asking Kaggle whether it arrived")
-        if found := settle(context, _transmission(context, pending.run.kernel)):
-            versions.note(context, pending.run, *found.evidence)
-            return
-    versions.forget(context)
+    if pending and (found := _transmission(context, pending.run.kernel).settle_earlier(again)):
+        versions.note(context, pending.run, *found.evidence)
 
 
 def _probe(context: Context) -> DeliveryStatus:
@@ -235,7 +193,8 @@ def _probe(context: Context) -> DeliveryStatus:
         return Unknown("Kaggle does not show the kernel that was there before")
     owner = kernel.split("/")[0]
     listed = context.remote.own_kernels(owner)
-    slugs = (kernel, f"{owner}/{context.project.title_slug}")  # Kaggle may have made another slug
+    title = slugify(str(context.project.kernel_metadata.get("title") or ""))
+    slugs = (kernel, f"{owner}/{title}")  # Kaggle may have made another slug
     for other in listed:
         if other.startswith(slugs) and other != kernel:
             number, source = context.remote.kernel(other) or (0, "")
@@ -245,7 +204,6 @@ def _probe(context: Context) -> DeliveryStatus:
 
 
 def _accept(context: Context, run: Run, answer: dict) -> Run:
-    """Note what Kaggle answered to a push, and return the run."""
     if answer["error"]:
         versions.forget(context)
         raise NotTaken(f"Kaggle did not take the kernel: {answer['error']}")
@@ -253,7 +211,7 @@ def _accept(context: Context, run: Run, answer: dict) -> Run:
     kernel = kernel if REF.fullmatch(kernel) else run.kernel
     number = answer["version"]
     if not number or not isinstance(number, int):
-        if found := settle(context, _transmission(context, run.kernel)):
+        if found := _transmission(context, run.kernel).settle():
             return versions.note(context, run, *found.evidence)
         versions.forget(context)
         raise Problem(
@@ -303,11 +261,7 @@ def take_up(context: Context, wanted: Version) -> Run:
 
 
 def chosen_run(context: Context, wanted: Version | None) -> Run:
-    """Return the newest run, or that of a version of the kernel, which is taken up if need be.
-
-    Raises:
-        Problem: no run is known.
-    """
+    """Return the newest run, or that of a version (taken up if need be); Problem without one."""
     if not context.dry_run and context.state.push:
         with context.sending():
             settle_push(context)
@@ -358,37 +312,33 @@ def run_to_continue(context: Context) -> Run:
     return newest
 
 
-def add_arguments(parser: Parser) -> None:
-    """Add the arguments of `ship push`, which `ship` has too."""
-    run_arguments(parser)
-    parser.switch(
-        "--again", "push although nothing has changed, it failed, or an earlier push may be there"
-    )
-    help = "take up version N instead of pushing"
-    parser.add_argument("--adopt", type=version, metavar="N", help=help)
-    open_argument(parser)
-
-
-def run_arguments(parser: Parser) -> None:
-    """Add the arguments of all commands that push, which say how the kernel is to run."""
-    help = "go on from the newest run, which time cut short: its output is attached"
-    parser.switch("--continue", help, dest="continues")
-    gpu_argument(parser)
-
-
-def gpu_argument(parser: Parser) -> None:
-    """Add the argument of all commands that push, which names the accelerator."""
-    help = f"the accelerator: {', '.join(GPUS)} or Kaggle's own name of one (the metadata's)"
-    parser.add_argument("--gpu", type=_gpu, metavar="KIND", help=help)
-
-
 def _gpu(kind: str) -> str:
-    """Return Kaggle's name of an accelerator."""
     if not kind.isalnum():
         raise argparse.ArgumentTypeError(
             f"it takes {', '.join(GPUS)} or Kaggle's own name, not {kind!r}"
         )
     return GPUS.get(kind.lower(), kind)
+
+
+GPU = option(
+    "--gpu",
+    f"the accelerator: {', '.join(GPUS)} or Kaggle's own name of one (the metadata's)",
+    type=_gpu,
+    metavar="KIND",
+)
+RUN_ARGUMENTS = (
+    switch("--continue", "go on from the newest run, which time cut short: its output is attached",
+        dest="continues"),
+    GPU,
+)  # fmt: skip
+"""Of all commands that push: how the kernel is to run."""
+ARGUMENTS = (
+    *RUN_ARGUMENTS,
+    switch("--again",
+        "push although nothing has changed, it failed, or an earlier push may be there"),
+    option("--adopt", "take up version N instead of pushing", type=version, metavar="N"),
+    OPEN,
+)  # fmt: skip
 
 
 def run_push(context: Context, arguments: argparse.Namespace) -> None:
@@ -400,11 +350,7 @@ def run_push(context: Context, arguments: argparse.Namespace) -> None:
 
 
 def run_adopt(context: Context, arguments: argparse.Namespace) -> None:
-    """Take up a version that this machine does not know.
-
-    Raises:
-        Usage: no version is named.
-    """
+    """Take up a version that this machine does not know."""
     wanted = only_version(arguments)
     if wanted is None:
         raise Usage("`ship adopt` takes the version to take up, such as `ship adopt 3`.")

@@ -25,8 +25,9 @@ from kernelkit.core.problem import Problem
 from kernelkit.data.layout import Layout
 from kernelkit.offline import PRESET_FILES
 from kernelkit.report.writing import note_score
+from loopback.sandbox import LAYOUTS as MOUNTS
 from sample.layouts import LAYOUTS
-from ship.command_line import Parser, one_of, parse_settings
+from ship.command_line import one_of, option, parse_settings, switch
 from ship.commands.fetch import REPORT, SUBMISSION
 from ship.ledger import REHEARSAL, Ledger, Run, settings_text
 from ship.output import emit_json, say
@@ -34,7 +35,7 @@ from ship.project.contents import copy_files
 from ship.project.frozen import copy_project
 from ship.project.presets import folder_of, preset_mismatch, presets_of
 from ship.project.project import Project
-from ship.project.script import has_block, read_block, with_block
+from ship.project.script import read_block, with_block
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,7 +153,6 @@ def solution_like_sample(file: Path, sample: "pd.DataFrame", layout: Layout) -> 
 def _competition(
     arguments: argparse.Namespace, copy: Project, decided: dict[str, str], work: Path
 ) -> Competition:
-    """Return the competition: a person's own in the metric of its block, or a drawn one."""
     solution = work / "answers.csv"
     if not arguments.data:
         from sample.competition import draw_competition, split_off_public
@@ -183,7 +183,6 @@ def _competition(
 def _commands(
     arguments: argparse.Namespace, copy: Project, settings: dict[str, str]
 ) -> Iterator[list[str]]:
-    """Yield the commands that make the copied project one for a drawn layout, and ship it."""
     ship = [sys.executable, "-P", "-m", "ship", "--project", str(copy.root)]
     ship += ["--quiet"] if arguments.quiet else []
     if arguments.layout:
@@ -212,7 +211,7 @@ def _presets_here(project: Project) -> dict[str, Path]:
     return {handle: folder for handle, folder in here.items() if not preset_mismatch(folder)}
 
 
-def ship_here(
+def _ship_here(
     arguments: argparse.Namespace,
     copy: Project,
     settings: dict[str, str],
@@ -230,7 +229,6 @@ def ship_here(
     from loopback.server import Loopback
 
     is_field = {field.name for field in fields(Layout)} if arguments.data else set()
-    is_field = is_field if has_block(copy.code) else set()
     decided = {name: value for name, value in settings.items() if name in is_field}
     settings = {name: value for name, value in settings.items() if name not in is_field}
     one = _competition(arguments, copy, decided, work)
@@ -256,7 +254,6 @@ def ship_here(
 
 @contextlib.contextmanager
 def _workplace(keep: Path | None) -> Iterator[Path]:
-    """Give a temporary folder, or the new one that is to be kept."""
     if keep is None:
         with tempfile.TemporaryDirectory(prefix="rehearsal-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)
@@ -268,11 +265,7 @@ def _workplace(keep: Path | None) -> Iterator[Path]:
 
 
 def _refuse_wrong_arguments(arguments: argparse.Namespace) -> None:
-    from loopback.sandbox import LAYOUTS as MOUNTS
-
     data, solution = arguments.data, arguments.solution
-    if arguments.mount not in MOUNTS:
-        raise Problem(f"--mount must be one of {', '.join(MOUNTS)}, not {arguments.mount!r}.")
     if arguments.code and (data or arguments.layout or arguments.sweep):
         raise Problem("--code draws its own competition: leave out --data, --layout and --sweep.")
     if arguments.layout and data:
@@ -286,7 +279,6 @@ def _refuse_wrong_arguments(arguments: argparse.Namespace) -> None:
 
 
 def _report(arguments: argparse.Namespace, results: Path, best: Run, counts: dict) -> str:
-    """Note the score beside the results, print where they are, and return the score as text."""
     given = {name: getattr(arguments, name) for name in ("data", "solution", "layout")}
     words = [f"--{name} {shlex.quote(str(value))}" for name, value in given.items() if value]
     again = " ".join(["ship rehearse", *words])
@@ -303,11 +295,7 @@ def _report(arguments: argparse.Namespace, results: Path, best: Run, counts: dic
 
 
 def rehearse(arguments: argparse.Namespace, project: Project) -> None:
-    """Run the whole pipeline on this machine, without an account.
-
-    Raises:
-        Problem: a step failed, or something tried to reach the network.
-    """
+    """Run the whole pipeline on this machine, without an account."""
     _refuse_wrong_arguments(arguments)
     began = time.monotonic()
     settings = LAYOUT_SETTINGS if arguments.layout else SAMPLE_SETTINGS
@@ -323,7 +311,7 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
     )
     with _workplace(arguments.keep) as work:
         copy = Project(copy_project(project, work / "project").root)
-        counts = ship_here(arguments, copy, settings, work, _presets_here(project))
+        counts = _ship_here(arguments, copy, settings, work, _presets_here(project))
         ledger = Ledger(copy.runs / "ledger.jsonl").runs()
         runs = [run for run in ledger if run.public_score is not None]
         best = max(runs, key=lambda run: run.merit(run.public_score))
@@ -339,18 +327,19 @@ def rehearse(arguments: argparse.Namespace, project: Project) -> None:
     return emit_json(public_score=best.public_score, seconds=seconds, counts=counts)
 
 
-def add_arguments(parser: Parser) -> None:
-    """Add the arguments of `ship rehearse`."""
-    add = parser.add_argument
-    add("--data", type=Path, help="a competition's folder or zip (drawn cars)")
-    add("--solution", type=Path, help="CSV of the test labels of --data")
-    help = f"begin with `ship init` of a competition drawn in this layout: {', '.join(LAYOUTS)}"
-    add("--layout", metavar="NAME", type=one_of(LAYOUTS), help=help)
-    help = "a setting of the kernel, or with --data a field of its block (repeat it)"
-    add("--set", action="append", metavar="FIELD=VALUE", help=help)
-    help = "rehearse `ship sweep` of these values instead of `ship`"
-    add("--sweep", nargs="+", metavar="FIELD=VALUE,VALUE", help=help)
-    help = "rehearse a code competition: a second kernel predicts hidden photos, some damaged"
-    parser.switch("--code", help)
-    add("--mount", default="official", help="how inputs are mounted: official, ...")
-    add("--keep", type=Path, help="work in this new folder, and keep it")
+ARGUMENTS = (
+    option("--data", "a competition's folder or zip (drawn cars)", type=Path),
+    option("--solution", "CSV of the test labels of --data", type=Path),
+    option("--layout",
+        f"begin with `ship init` of a competition drawn in this layout: {', '.join(LAYOUTS)}",
+        metavar="NAME", type=one_of(LAYOUTS)),
+    option("--set", "a setting of the kernel, or with --data a field of its block (repeat it)",
+        action="append", metavar="FIELD=VALUE"),
+    option("--sweep", "rehearse `ship sweep` of these values instead of `ship`",
+        nargs="+", metavar="FIELD=VALUE,VALUE"),
+    switch("--code",
+        "rehearse a code competition: a second kernel predicts hidden photos, some damaged"),
+    option("--mount", f"how inputs are mounted: {', '.join(MOUNTS)} (official)",
+        type=one_of(MOUNTS), default="official"),
+    option("--keep", "work in this new folder, and keep it", type=Path),
+)  # fmt: skip

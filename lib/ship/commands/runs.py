@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from kernelkit.core.contract import ValidationPredictions, read_validation
 from kernelkit.core.problem import Problem
-from ship.command_line import Version, version_arguments, version_or
+from ship.command_line import Version, switch, version_arguments, version_or
 from ship.commands.fetch import REPORT, measure, number, read_metrics
 from ship.commands.push import chosen_run
 from ship.context import Context
@@ -63,17 +63,11 @@ class LocalRun(Run):
     folder: Path = Path()
 
 
-def run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Let a command take runs by their versions, or by the folders of their output."""
-    version_arguments(parser, version_or(Path.is_dir), "RUN", ", or by the folder of its output")
+RUNS = version_arguments(version_or(Path.is_dir), "RUN", ", or by the folder of its output")
 
 
 def named_run(context: Context, wanted: Version | Path) -> Run:
-    """Return the run of a version, or that whose output is in a folder.
-
-    Raises:
-        Problem: there is no such run.
-    """
+    """Return the run of a version, or that whose output is in a folder; Problem without one."""
     if isinstance(wanted, Version):
         return chosen_run(context, wanted)
     for known in context.ledger.runs():
@@ -112,7 +106,6 @@ def _run_in(folder: Path) -> LocalRun:
 
 
 def _settings_in(command: str) -> dict[str, str]:
-    """Return the settings in the command line of a run, under their names in the kernel."""
     settings = {}
     for option in command.split(" --")[1:]:
         name, _, text = option.replace(" ", "=", 1).partition("=")
@@ -192,8 +185,8 @@ def rows_of(context: Context, runs: list[Run]) -> list[dict[str, Any]]:
         first = first if rows else predictions
         row = {name: getattr(run, name, None) for name in CSV_COLUMNS}
         row |= {"run": run.name, "settings": settings_text(run.settings)}
-        row |= {"status": run.shown_status, "metric": None if run.value is None else run.metric}
-        row |= {"score": run.value, "low": run.score_low, "high": run.score_high}
+        row |= {"status": run.shown_status, "metric": None if run.score is None else run.metric}
+        row |= {"score": run.score, "low": run.score_low, "high": run.score_high}
         row |= {name: getattr(pair, name, None) for name in ("difference", "p", "photos")}
         rows.append(row)
     return rows
@@ -239,7 +232,6 @@ def csv_text(rows: list[dict[str, Any]]) -> str:
 
 
 def _changed(run: Run, before: Run | None) -> str:
-    """Return how a run differs from the one before it, as a text."""
     if before is None:
         return "the first run"
     news = [f"{name}={text}" for name, text in run.settings.items() if name not in before.settings]
@@ -254,7 +246,6 @@ def _changed(run: Run, before: Run | None) -> str:
 
 
 def _rows_of_page(context: Context, runs: list[Run]) -> list[dict[str, Any]]:
-    """Return the rows of `kernelkit.report.writing.write_overview`, of runs from old to new."""
     before = dict(zip((run.name for run in runs), [None, *runs], strict=False))
     shown = sorted_runs(runs)
     rows = rows_of(context, shown)
@@ -267,11 +258,11 @@ def _rows_of_page(context: Context, runs: list[Run]) -> list[dict[str, Any]]:
     return rows
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `ship runs`."""
-    run_arguments(parser)
-    parser.add_argument("--csv", action="store_true", help="print CSV instead of a table")
-    parser.add_argument("--html", action="store_true", help="write runs/runs.html to look at")
+ARGUMENTS = (
+    *RUNS,
+    switch("--csv", "print CSV instead of a table"),
+    switch("--html", "write runs/runs.html to look at"),
+)
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 import argparse
 
 from kernelkit.core.problem import Problem
-from ship.command_line import Parser
+from ship.command_line import switch
 from ship.commands import doctor
 from ship.commands.fetch import fetch_some
 from ship.commands.live_runs import follow
@@ -48,6 +48,4 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     return say("`ship --continue` trains what is chosen from it, and computes no feature again")
 
 
-def add_arguments(parser: Parser) -> None:
-    """Add the arguments of `ship scout`."""
-    parser.switch("--again", "push although nothing has changed")
+ARGUMENTS = (switch("--again", "push although nothing has changed"),)

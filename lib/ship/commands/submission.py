@@ -4,6 +4,7 @@ import codecs
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,6 @@ MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 class Unscorable(Problem):
     """A file that its competition can't score."""
-
-
-def _unscorable(path: Path, fault: str, cure: str = "") -> Unscorable:
-    return Unscorable(f"{path} {fault}: nothing was submitted.{cure}")
 
 
 def _read(path: Path) -> "pd.DataFrame":
@@ -56,51 +53,56 @@ def check(
             blank, no known label or no probability; or every row has the same.
         Problem: the sample can't be read.
     """
-    with path.open("rb") as file:
-        if file.read(3).startswith(MARKS):
-            fault = "begins with a byte-order mark, which becomes part of the first column's name"
-            raise _unscorable(path, fault, ' Write it with encoding="utf-8".')
+    expected = _read(sample)
     try:
-        table = _read(path)
+        fault = next(_faults(path, expected, classes, form, varied), "")
     except Problem as problem:
         raise Unscorable(str(problem)) from None
-    expected = _read(sample)
+    if fault:
+        raise Unscorable(f"{path} {fault}: nothing was submitted.")
+
+
+def _faults(
+    path: Path, expected: "pd.DataFrame", classes: set[str], form: str, varied: bool
+) -> Iterator[str]:
+    """Yield what is wrong with a submission; what follows the first fault may make no sense."""
+    with path.open("rb") as file:
+        if file.read(3).startswith(MARKS):
+            yield (
+                "begins with a byte-order mark, which becomes part of the first column's name "
+                '(write it with encoding="utf-8")'
+            )
+    table = _read(path)
     header = list(table.columns)
     if header != list(expected.columns):
         separator = next((mark for mark in ";\t|" if mark in header[0]), None)
-        cure = f' Write it with commas, sep=",", not {separator!r}.' if separator else ""
-        fault = f"has the columns {header}, not {list(expected.columns)}"
-        raise _unscorable(path, fault, cure)
+        cure = f' (write it with commas, sep=",", not {separator!r})' if separator else ""
+        yield f"has the columns {header}, not {list(expected.columns)}{cure}"
     blank = table.map(str.strip).eq("").any(axis=1)
     if blank.any():
-        raise _unscorable(path, f"line {blank.argmax() + 2} has a blank value")
-    _check_ids(path, table[header[0]].tolist(), expected[header[0]].tolist())
+        yield f"line {blank.argmax() + 2} has a blank value"
+    yield from _faults_of_ids(table[header[0]].tolist(), expected[header[0]].tolist())
     values = table[header[1:]]
     if form in ("probability", "probabilities"):
         import pandas as pd
 
         cells = values.stack()
         wrong = cells[~pd.to_numeric(cells, errors="coerce").between(0, 1)]
-        if len(wrong):
-            place, value = wrong.index[0][0] + 2, wrong.iloc[0]
-            fault = f"line {place} has {value!r}, which is no probability from 0 to 1"
-            raise _unscorable(path, fault)
+        for (row, _), value in wrong.items():
+            yield f"line {row + 2} has {value!r}, which is no probability from 0 to 1"
     else:
         cells = set(values.to_numpy().ravel())
         labels = {word for cell in cells for word in cell.split()} if form == "best" else cells
-        if classes and (unknown := sorted(labels - classes)):
+        for label in sorted(labels - classes) if classes else ():
             known = ", ".join(sorted(classes))
-            fault = f"has the label {unknown[0]!r}, which is none of the classes {known}"
-            raise _unscorable(path, fault)
+            yield f"has the label {label!r}, which is none of the classes {known}"
     if varied and len(values.drop_duplicates()) == 1:
         kind = "label" if form == "label" else "value"
-        raise _unscorable(path, f"has the {kind} {values.iloc[0, 0]!r} in every row")
+        yield f"has the {kind} {values.iloc[0, 0]!r} in every row"
 
 
-def _check_ids(path: Path, found: list[str], expected: list[str]) -> None:
-    if found == expected:
-        return
-    faults = {
+def _faults_of_ids(found: list[str], expected: list[str]) -> Iterator[str]:
+    others = {
         "an Id twice": [name for name, count in Counter(found).items() if count > 1],
         "an Id that is not in the sample": sorted(set(found) - set(expected)),
         "no row for an Id of the sample": sorted(set(expected) - set(found)),
@@ -108,9 +110,10 @@ def _check_ids(path: Path, found: list[str], expected: list[str]) -> None:
             a for a, b in zip(found, expected, strict=False) if a != b
         ],
     }
-    fault, names = next((fault, names) for fault, names in faults.items() if names)
-    rows = f"{len(found)} rows, the sample {len(expected)}"
-    raise _unscorable(path, f"has {fault} ({names[0]}; {rows})")
+    for fault, names in others.items():
+        if names:
+            rows = f"{len(found)} rows, the sample {len(expected)}"
+            yield f"has {fault} ({names[0]}; {rows})"
 
 
 def check_for(context: Context, path: Path, varied: bool = True) -> None:
@@ -123,7 +126,6 @@ def check_for(context: Context, path: Path, varied: bool = True) -> None:
 
 
 def _known_classes(context: Context, folder: Path) -> set[str]:
-    """Return the competition's labels as text, from the run's metrics or its table; else none."""
     classes = read_metrics(folder).get("classes")
     if isinstance(classes, list) and classes:
         return {str(label) for label in classes}
@@ -135,7 +137,6 @@ def _known_classes(context: Context, folder: Path) -> set[str]:
 
 
 def _data_file(context: Context, folder: Path, name: str) -> Path:
-    """Return a small file of the competition, in the run's folder or in runs/<competition>/."""
     if (folder / name).is_file():
         return folder / name
     competition = context.project.competition
@@ -188,7 +189,6 @@ def download_table(context: Context, competition: str, name: str, kept: Path) ->
 
 
 def _unpacked(archive: Path, name: str) -> bytes:
-    """Return the CSV of a name in a zip, or the only CSV that it holds."""
     try:
         with zipfile.ZipFile(archive) as bundle:
             inside = [one for one in bundle.namelist() if not lies_in_clutter(one)]

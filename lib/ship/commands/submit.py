@@ -6,7 +6,6 @@ when Kaggle's answer was lost.
 """
 
 import argparse
-import dataclasses
 import html
 import math
 import re
@@ -16,26 +15,17 @@ from pathlib import Path
 
 from kernelkit.core.problem import Problem
 from kernelkit.report.writing import note_score
-from ship.command_line import Parser, Usage, only_version, version_arguments, version_or
+from ship.command_line import Usage, only_version, option, switch, version_arguments, version_or
 from ship.commands.fetch import SUBMISSION, read_metrics
 from ship.commands.push import chosen_run
 from ship.commands.submission import Unscorable, check_for
 from ship.context import Context
 from ship.kaggle.client_process import Refused, Unavailable
-from ship.kaggle.send_once import (
-    Absent,
-    DeliveryStatus,
-    Found,
-    Transmission,
-    Unknown,
-    send_once,
-    settle,
-)
+from ship.kaggle.send_once import Absent, DeliveryStatus, Found, Transmission, Unknown
 from ship.ledger import Run, Submission, file_run_name
 from ship.output import emit_json, say
 from ship.project.contents import sha256
 from ship.project.project import KERNEL_METADATA
-from ship.project.versions import ADOPTED, TAKEN_UP
 
 REFERENCE = 0.96838  # public score of the reference recipe
 REFERENCE_COMPETITION = "sf-dl-car-classification"
@@ -80,8 +70,6 @@ def submit(
     scored = run.public_score is not None and run.submission.ref
     if scored and not again and adopted in (None, run.submission.ref):
         return _report(context, run, run.public_score)
-    if not (again or adopted or run.submission.digest):
-        _give_way(context, run, digest)
     with context.sending():
         if adopted:
             _take(context, run, path, _adoptable(context, adopted, digest), "a person's word")
@@ -105,7 +93,6 @@ def _digest(path: Path) -> str:
 
 
 def _refuse_other_code(context: Context, run: Run, path: Path) -> None:
-    """Raise Problem when a run has found other packages than those that it was pushed for."""
     if not run.of_other_code:
         return
     runs = context.ledger.runs()
@@ -119,7 +106,6 @@ def _refuse_other_code(context: Context, run: Run, path: Path) -> None:
 
 
 def _check(context: Context, run: Run, path: Path, varied: bool) -> None:
-    """Raise Problem unless a submission is there, is of this competition and can be scored."""
     if not context.is_here(run):
         raise Problem(
             f"{run.name} is a run for {run.competition}, and "
@@ -141,30 +127,12 @@ def _check(context: Context, run: Run, path: Path, varied: bool) -> None:
         raise
 
 
-def _give_way(context: Context, run: Run, digest: str) -> None:
-    """Let the machine that pushed a run submit it first: wait until it has, or for a while.
-
-    Kaggle knows no submission under a condition, so of two machines one has to wait.
-    """
-    if run.verified.get("pushed") not in (TAKEN_UP, ADOPTED):
-        return
-    for waited in context.asking():
-        longest = context.timeouts.prove + context.timeouts.poll_max
-        if _known_submission(context, digest) or waited > longest:
-            return
-        if not waited:
-            say(f"{run.name} was pushed by another machine: asking whether that one submits it")
-
-
 def _sent_before(context: Context, run: Run, path: Path) -> bool:
-    """Tell whether the file was submitted before, by anybody; if so, take that submission up."""
     if run.submission.ref:
         return True
     found = None
-    if run.submission.digest:
-        say("an earlier submission was cut short; asking Kaggle whether it arrived")
-        if arrived := settle(context, _transmission(context, run, path)):
-            found = arrived.evidence
+    if run.submission.digest and (arrived := _transmission(context, run, path).settle_earlier()):
+        found = arrived.evidence
     if not found and (known := _known_submission(context, _digest(path))):
         say(f"this very file was submitted before, as {known['ref']}: it is not sent again")
         found = known, "the hash in its message"
@@ -202,26 +170,21 @@ def _adoptable(context: Context, ref: int, digest: str) -> dict:
 
 
 def _entry(context: Context, ref: int) -> dict:
-    """Return Kaggle's entry of a submission by its number, {} while it is not listed."""
     entries = context.remote.submissions(context.project.competition)
     return next((entry for entry in entries if entry.get("ref") == ref), {})
 
 
 def _message(entry: dict) -> str:
-    """Return a submission's message as it was sent, even if Kaggle escapes signs of it."""
     return html.unescape(entry.get("description") or "").replace("\\", "")
 
 
 def _new_message(run: Run, path: Path) -> str:
-    """Return the message of a submission: run, recipe, backbone and the metric's value."""
     words = [run.name if run.version else path.name]
     words += [word for word in (run.recipe, run.backbone) if word]
     metrics = read_metrics(path.parent)
-    accuracy = metrics.get("val_accuracy_tta" if metrics.get("tta_used") else "val_accuracy")
-    value = metrics.get("score", accuracy)
-    if isinstance(value, float):
+    if isinstance(score := metrics.get("score"), float):
         metric = metrics.get("metric", "accuracy")
-        words.append(f"validation {'' if metric == 'accuracy' else f'{metric} '}{value:.4f}")
+        words.append(f"validation {'' if metric == 'accuracy' else f'{metric} '}{score:.4f}")
     return " ".join(words)
 
 
@@ -235,7 +198,6 @@ def _count(context: Context) -> int:
 
 
 def _send(context: Context, run: Run, path: Path, code: bool) -> None:
-    """Send a submission once; raise Problem when Kaggle did not take it."""
     competition = context.project.competition
     count = _count(context)
     refs = [entry.get("ref") for entry in context.remote.submissions(competition)]
@@ -257,14 +219,14 @@ def _send(context: Context, run: Run, path: Path, code: bool) -> None:
 
     say(f"submitting {path} to {competition}")
     transmission = _transmission(context, run, path)
-    answer = send_once(context, dataclasses.replace(transmission, send=hand_in, begin=begin))
+    answer = transmission.send(begin, hand_in)
     if isinstance(answer, Found):
         return _take(context, run, path, *answer.evidence)
     if answer["ref"]:
         return _take(context, run, path, {"ref": answer["ref"]}, "Kaggle's answer")
     # A refusal with a reason is believed at once.
     refused = bool(answer["message"])
-    found = _probe(context, run.submission) if refused else settle(context, transmission)
+    found = _probe(context, run.submission) if refused else transmission.settle()
     if isinstance(found, Found):
         return _take(context, run, path, *found.evidence)
     transmission.forget()
@@ -279,6 +241,7 @@ def _transmission(context: Context, run: Run, path: Path) -> Transmission:
     page = f"https://www.kaggle.com/competitions/{context.project.competition}/submissions"
     name = f"submit --version {run.version}" if run.version else f"submit {path}"
     return Transmission(
+        context,
         what=f"the submission of {path.name}",
         probe=lambda: _probe(context, run.submission),
         forget=forget,
@@ -290,7 +253,6 @@ def _transmission(context: Context, run: Run, path: Path) -> Transmission:
 
 
 def _probe(context: Context, sent: Submission) -> DeliveryStatus:
-    """Probe for a submission: its mark, entries that came since, the count."""
     entries = list(context.remote.submissions(context.project.competition))
     for entry in entries:
         if sent.token in _message(entry):
@@ -313,7 +275,6 @@ def _probe(context: Context, sent: Submission) -> DeliveryStatus:
 
 
 def _take(context: Context, run: Run, path: Path, entry: dict, verified: str) -> None:
-    """Note that a submission has arrived, and which one it is."""
     digest = _digest(path)
     if run.submission.digest != digest:
         run.submission = Submission(digest, path.name)
@@ -359,24 +320,18 @@ def _wait_for_score(context: Context, run: Run) -> None:
 
 
 def score_in(text: str | float | None) -> float | None:
-    """Return the score that Kaggle gives as text, None while it is empty.
-
-    Raises:
-        Problem: it is no finite number.
-    """
-    text = str(text if text is not None else "").strip()
-    if not text:
-        return None
+    """Return the score that Kaggle gives as text, None for none; Problem if it is no number."""
+    text = "" if text is None else str(text).strip().replace(",", ".")
     try:
-        score = float(text.replace(",", "."))
+        score = float(text or "nan")
     except ValueError:
         score = math.nan
-    if not math.isfinite(score):
+    if text and not math.isfinite(score):
         raise Problem(
             f"Kaggle gives the score {text!r}, which is no number: see the submission's page; the "
             "same command asks again, and nothing is sent twice."
         )
-    return score
+    return score if text else None
 
 
 def _report(context: Context, run: Run, score: float) -> None:
@@ -401,7 +356,6 @@ def _report(context: Context, run: Run, score: float) -> None:
 
 
 def _record_of(context: Context, path: Path) -> Run:
-    """Return the record of a file of one's own, which is known by its content."""
     if path.is_dir():
         raise Problem(f"{path} is a folder: name the file in it, such as {path / SUBMISSION}.")
     if not path.is_file():
@@ -419,13 +373,12 @@ def _record_of(context: Context, path: Path) -> Run:
     return Run(name, time=now, status="file", competition=competition)
 
 
-def add_arguments(parser: Parser) -> None:
-    """Add the arguments of `ship submit`."""
-    version_arguments(parser, version_or(Path.is_file), "WHAT", ", or a file of one's own")
-    parser.switch("--code", "submit the kernel's version (a code competition)")
-    parser.switch("--again", "send the file although it was, or may be, sent before")
-    help = "take up this submission instead of sending"
-    parser.add_argument("--adopt", type=int, metavar="REF", help=help)
+ARGUMENTS = (
+    *version_arguments(version_or(Path.is_file), "WHAT", ", or a file of one's own"),
+    switch("--code", "submit the kernel's version (a code competition)"),
+    switch("--again", "send the file although it was, or may be, sent before"),
+    option("--adopt", "take up this submission instead of sending", type=int, metavar="REF"),
+)
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:

@@ -1,12 +1,9 @@
 """The only module that uses the kaggle client: a process that answers calls.
 
-`python -m ship.kaggle.client` reads one JSON request a line on stdin and writes one JSON answer a
-line on stdout; `ship.kaggle.client_process` is its caller. It is a process of its own because the
-client reads its environment when it is imported, prints to stdout and knows no timeouts; one
-process serves all the calls of a `ship` command because starting the client takes half a second. It
-uses the client's Python API, but reads the raw JSON of an answer where the API's types hide
-something: they turn a missing status into QUEUED, raise an error for an unknown one, and drop a
-version number.
+`ship.kaggle.client_process` is its caller. It is a process of its own because the client reads its
+environment when it is imported, prints to stdout and knows no timeouts. It reads the raw JSON of an
+answer where the API's types hide something: they turn a missing status into QUEUED, raise an error
+for an unknown one, and drop a version number.
 
 Request: `{"id": 1, "op": NAME, "args": {...}}`. Answer: `{"id": 1, "ok": ...}` or `{"id": 1,
 "error": {"kind": KIND, "status": HTTP status or null, "message": TEXT, "retry_after": s or null,
@@ -36,8 +33,7 @@ import requests
 from urllib3.exceptions import HTTPError as TransportError
 from urllib3.util.retry import Retry
 
-from ship.kaggle.download import confirm, download, save, told_md5
-from ship.kaggle.response_schemas import too_deep
+from ship.kaggle.download import download, told_md5
 
 REPORT_PAUSE = 0.2  # seconds between two reports of a transfer's progress
 READ_AHEAD = 1 << 16  # bytes of a zip at an address that are fetched at once
@@ -110,7 +106,7 @@ class RemoteFile(io.RawIOBase):
         return len(content)
 
 
-def watch_requests(seconds: float, sent: set[str]) -> None:
+def _watch_requests(seconds: float, sent: set[str]) -> None:
     """Give every HTTP request of this process a timeout, and leave its repetition to the caller.
 
     The last part of each requested address, which is the API's method, is added to `sent`.
@@ -227,12 +223,9 @@ class Client:
         """Call a method of the API and return all of the answer's JSON."""
         self.calls = self.calls or self.api.build_kaggle_client().__enter__().http_client()
         try:
-            answer = self.calls.call(service, method, Fields(fields), Raw)
+            return self.calls.call(service, method, Fields(fields), Raw)
         except TypeError:  # the client looks for an error's code in whatever it gets
             raise json.JSONDecodeError("an answer of null or a number", "", 0) from None
-        if too_deep(answer):
-            raise json.JSONDecodeError("an answer that is nested too deeply", "", 0)
-        return answer
 
     def upload(self, folder: str, new: bool) -> None:
         """Upload the files of a staged dataset; `create` then makes it of them.
@@ -274,7 +267,6 @@ class Client:
             raise
 
     def _resume(self, path: str, url: str, size: int, quiet: bool) -> Any:
-        """Ask how much of a file has arrived, as the client does, and remember it."""
         result = self.resume_upload(path, url, size, quiet)
         self.arrived[path] = max(self.arrived.get(path, 0), getattr(result, "start_at", 0))
         self.emit(event="progress", done=self.arrived[path], total=size)
@@ -354,12 +346,9 @@ class Client:
 
     def download_data(self, competition: str, name: str, path: str) -> None:
         """Save a file of a competition's data."""
-        part = Path(f"{path}.part")
         with self._data_file(competition, name) as response:
-            complete, url = save(response, part, Progress().report), response.url
-        if not complete:
-            confirm(self.web.get, url, part)
-        os.replace(part, path)
+            url = response.url
+        self.download(url, path, f"{path}.part")
 
     def download_model(self, fields: dict, path: str) -> str:
         """Complete a file of a model's version; return its MD5, "" where the server tells none."""
@@ -450,7 +439,7 @@ def serve() -> None:
             answers.flush()
 
     sent: set[str] = set()
-    watch_requests(float(os.environ["SHIP_TIMEOUT"]), sent)
+    _watch_requests(float(os.environ["SHIP_TIMEOUT"]), sent)
     received = _requests_from(sys.stdin)
     client = None
     while True:

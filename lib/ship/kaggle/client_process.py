@@ -9,10 +9,10 @@ begins and once when it is over, and is waited out.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import queue
-import random
 import shutil
 import subprocess
 import sys
@@ -26,15 +26,8 @@ from typing import Any
 
 from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
-from ship.kaggle.credentials import (
-    Credentials,
-    home_of,
-    mapped,
-    redact,
-    refuse_secrets,
-    stored_secrets,
-    whole,
-)
+from ship.kaggle import credentials
+from ship.kaggle.credentials import Credentials, redact
 from ship.kaggle.response_schemas import loads
 from ship.kaggle.timeouts import Timeouts
 from ship.output import say, silence
@@ -87,8 +80,6 @@ class ClientDied(Problem):
 
 @dataclass
 class _Outage:
-    """A call that Kaggle has not answered while `ship` was patient."""
-
     since: float  # seconds of the monotonic clock
     answers: int  # how many other calls Kaggle had answered before
     announced: bool
@@ -125,7 +116,7 @@ class ClientProcess:
     @property
     def secrets(self) -> tuple[str, ...]:
         """All secrets that are, or were, stored on this machine."""
-        return stored_secrets(self.environment)
+        return credentials.stored_secrets(self.environment)
 
     @contextlib.contextmanager
     def reporting(self, on_progress: Callable[[int, int], None]) -> Iterator[None]:
@@ -158,7 +149,7 @@ class ClientProcess:
         library = str(Path(__file__).resolve().parents[2])
         environment = self.environment | dict(found.variables)
         environment |= dict.fromkeys(("TMPDIR", "TEMP", "TMP"), scratch)
-        environment["HOME"] = str(home_of(self.environment) or scratch)
+        environment["HOME"] = str(credentials.home_of(self.environment) or scratch)
         paths = filter(None, [library, self.environment.get("PYTHONPATH")])
         environment |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
         environment["SHIP_TIMEOUT"] = str(self.timeouts.timeout)
@@ -180,7 +171,11 @@ class ClientProcess:
             for line in stream:
                 message = loads(line)
                 known = () if message.get("event") == "progress" else self.secrets
-                received.put(mapped(message, lambda text, known=known: redact(whole(text), known)))
+                received.put(
+                    credentials.mapped(
+                        message, lambda text, known=known: redact(credentials.whole(text), known)
+                    )
+                )
         received.put(None)
 
     def _died(self) -> ClientDied:
@@ -219,7 +214,6 @@ class ClientProcess:
                 return message
 
     def _ask(self, op: str, args: dict) -> dict:
-        """Make one attempt at a call and return the client's answer, which may be an error."""
         if self._process is None:
             self._start()
         self._calls += 1
@@ -311,81 +305,74 @@ class ClientProcess:
 
         Raises:
             AnswerLost: with `once`, when the call may have taken effect.
-            CredentialsRefused: Kaggle answered with an HTTP 401.
-            Refused: Kaggle answered with another HTTP 4xx.
+            CredentialsRefused, Refused: Kaggle answered with an HTTP 401, or with another 4xx.
             Unavailable: Kaggle gave no usable answer in all attempts.
             Problem: the client can't be used, or the arguments hold the user's credentials.
         """
         self._refuse_secrets(what, args)
-        attempt, waited = 0, 0.0
-        while True:
-            attempt += 1
-            answer = self._attempt(op, args, once)
-            reason = wrong(answer["ok"]) if "ok" in answer else ""
-            if "ok" in answer and not reason:
+        waited = 0.0
+        for attempt in itertools.count(1):
+            answer = self._attempt(op, args, once, wrong)
+            if "ok" in answer:
                 if op != "login":  # which need not ask Kaggle
                     self._note_answer(what)
                 return answer["ok"]
-            error = answer.get("error") or {
-                "kind": "answer",
-                "message": f"the answer makes no sense: {reason}",
-                "sent": False,
-            }
-            if once and error["sent"] and (error["kind"] != "http" or error["status"] in BUSY):
-                raise AnswerLost(
-                    error["message"] or f"HTTP {error['status']}", error["kind"] == "late"
-                )
-            last = attempt >= self.timeouts.retries
-            if error.get("status") == 401 and self.answers and not last and op != "create":
+            error = answer["error"]
+            status, renewable = error.get("status"), self.answers and op != "create"
+            if once and error["sent"] and (error["kind"] != "http" or status in BUSY):
+                raise AnswerLost(error["message"] or f"HTTP {status}", error["kind"] == "late")
+            if status == 401 and renewable and attempt < self.timeouts.retries:
                 self.close()  # a new client reads the credentials anew, but knows of no upload
                 reason = "401, the credentials are refused"
             else:
                 reason = self._reason(error, what, args)
-            if self._patience is None:
-                hopeless = last
-            else:  # in an outage one attempt shows whether it is over
-                hopeless = (last or what in self._outages) and waited >= self._patience
-            if hopeless:
+            if self._is_hopeless(what, attempt, waited):
                 raise Unavailable(
                     f"Kaggle gave no usable answer about {what} in {attempt} attempts (the last: "
                     f"{reason}); run the same command again later: it goes on from here."
                 )
             if op == "upload" and error["kind"] == "dropped" and attempt > 1:
-                # The next upload begins anew: the client keeps unfinished ones there.
-                for folder in self.scratch.glob(".kaggle*"):
-                    shutil.rmtree(folder, ignore_errors=True)
-            growing = self.timeouts.backoff * 2 ** min(attempt - 1, 10)
-            pause = error.get("retry_after") or min(growing, self.timeouts.poll_max)
-            pause = min(pause, 120.0) * random.uniform(1.0, 1.25)
+                for unfinished in self.scratch.glob(".kaggle*"):  # the next one begins anew
+                    shutil.rmtree(unfinished, ignore_errors=True)
+            pause = self.timeouts.pause_after(attempt, error.get("retry_after"))
             self._note_failure(what, reason, attempt, pause)
             self.wait(pause)
             waited += pause
+        raise AssertionError("counting never ends by itself")
 
-    def _attempt(self, op: str, args: dict, once: bool) -> dict:
-        """Make an attempt at a call; a client that dies after it has worked is started anew."""
+    def _is_hopeless(self, what: str, attempt: int, waited: float) -> bool:
+        last = attempt >= self.timeouts.retries
+        if self._patience is None:
+            return last
+        # In an outage one attempt shows whether it is over.
+        return (last or what in self._outages) and waited >= self._patience
+
+    def _attempt(self, op: str, args: dict, once: bool, wrong: Callable[[Any], str]) -> dict:
+        """Make an attempt at a call; an answer that makes no sense is an error too."""
         try:
-            return self._ask(op, args)
+            answer = self._ask(op, args)
         except ClientDied as died:
             if once:
                 raise AnswerLost(str(died), late=True) from None
             if not self.answers:
                 raise
             return {"error": {"kind": "died", "message": str(died), "sent": False}}
+        if "ok" in answer and (reason := wrong(answer["ok"])):
+            message = f"the answer makes no sense: {reason}"
+            return {"error": {"kind": "answer", "message": message, "sent": False}}
+        return answer
 
     def _refuse_secrets(self, what: str, args: dict) -> None:
-        """Raise Problem when what is to be sent holds the user's credentials."""
         texts = {name: value for name, value in args.items() if name not in LOCAL}
         file = Path(args.get("file", ""))
-        refuse_secrets(what, json.dumps(texts | {"file": file.name}).encode(), self.secrets)
+        credentials.refuse_secrets(
+            what, json.dumps(texts | {"file": file.name}).encode(), self.secrets
+        )
         if file.is_file():
-            refuse_secrets(str(file), file, self.secrets)
+            credentials.refuse_secrets(str(file), file, self.secrets)
 
     def _reason(self, error: dict, what: str, args: dict) -> str:
-        """Return the reason for an error that another attempt may cure.
-
-        Raises:
-            Problem: no attempt can cure the error.
-        """
+        """Return the reason for an error that another attempt may cure; Problem if none can."""
         kind, status, message = error["kind"], error.get("status"), error["message"]
         if kind in CURES:
             if self._patience is None or not self.answers:

@@ -9,8 +9,6 @@ import base64
 import codecs
 import dataclasses
 import functools
-import html
-import json
 import math
 import os
 import re
@@ -19,13 +17,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 from kernelkit.core.problem import Problem
 from ship.kaggle.response_schemas import loads
 
 # Line ends, blanks and byte-order marks, which copying and editors leave around a token.
 BLANK = "[\\s\ufeff\u200b\\0]"
+USABLE = re.compile(r"[\w.~+/-]+=*", re.ASCII)  # as RFC 6750 has a token
 VARIABLES = ("KAGGLE_API_TOKEN", "KAGGLE_USERNAME", "KAGGLE_KEY")
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -161,7 +160,6 @@ def _keys(environment: Mapping[str, str], files: list[Path]) -> Iterator[Credent
 
 
 def _key_files(environment: Mapping[str, str], home: Path) -> list[Path]:
-    """Return where the client looks for kaggle.json."""
     config = home / ".config" / "kaggle"
     if environment.get("XDG_CONFIG_HOME"):
         config = Path(environment["XDG_CONFIG_HOME"]) / "kaggle"
@@ -181,30 +179,21 @@ def _logins(file: Path) -> Iterator[Credentials]:
 
 
 def _unusable(found: Credentials) -> str:
-    """Return why credentials can't be in a request's header, "" when they can."""
-    for text in found.variables.values():
-        if not text.isprintable() or text.encode("latin-1", "ignore").decode("latin-1") != text:
-            return (
-                f"what {found.source} holds has a line end or another character inside that no key "
-                "of Kaggle has"
-            )
-    return ""
+    if all(map(USABLE.fullmatch, found.variables.values())):
+        return ""
+    return (
+        f"what {found.source} holds has a line end or another character that no key of Kaggle has"
+    )
 
 
 def _damage(file: Path) -> str:
     """Return why the client can't use a kaggle.json, "" when it can or when there is none."""
     try:
         values = loads(file.read_bytes().decode()) if file.is_file() else {}
-    except OSError as error:
-        return f"{file} can't be read ({error.strerror})"
-    except ValueError as error:
-        mark = "BOM" in str(error)
-        reason = "it begins with a byte-order mark; save it as UTF-8 without" if mark else error
-        return f"{file} is no JSON that the kaggle client can read ({reason})"
-    if not isinstance(values, dict):
-        return f"{file} holds no JSON object"
-    wrong = [name for name in ("username", "key") if not isinstance(values.get(name, ""), str)]
-    return f"{wrong[0]!r} in {file} must be text in quotes" if wrong else ""
+        texts = [values.get(name, "") for name in ("username", "key")]
+    except (OSError, ValueError, AttributeError) as error:
+        return f"{file} is no JSON object that the kaggle client can read ({error})"
+    return "" if all(isinstance(one, str) for one in texts) else f"{file} needs texts in quotes"
 
 
 def _text(file: Path) -> str:
@@ -275,45 +264,19 @@ def _pattern_of(secrets: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _forms_of(secret: str) -> set[str]:
-    """Return a secret as programs show it: as it is, escaped, URL-encoded, or within base64."""
-    forms = {secret} | {form for one in _escaped(secret) for form in _escaped(one)}
-    forms |= {form for piece in _base64_of(secret) for form in _escaped(piece)}
-    return {form for form in forms if len(form) >= SHORTEST}
+    texts = {secret, *_base64_of(secret.encode(errors="replace"))}
+    quoted = {quote(text, safe=safe, errors="replace") for text in texts for safe in ("", "/")}
+    lowered = {re.sub("%..", lambda code: code[0].lower(), text) for text in quoted}
+    return {form for form in texts | quoted | lowered if len(form) >= SHORTEST}
 
 
-def _escaped(text: str) -> set[str]:
-    """Return a text as Python, JSON, HTML and addresses escape it, within a longer one too."""
-    forms = {text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1]}
-    forms |= {html.escape(text), html.escape(text, quote=False), ascii(text)[1:-1]}
-    for shown in (text, *_encoded(text)):
-        both = "'\"" if isinstance(shown, str) else b"'\""
-        start = 1 if isinstance(shown, str) else 2
-        forms |= {repr(shown)[start:-1], repr(shown + both)[start:-4]}  # as its neighbours decide
-    for data in _encoded(text):
-        quoted = {quote(data, safe=""), quote(data), quote_plus(data)}
-        quoted.add(quote(data, safe="!#$%&'()*+,/:;=?@[]~"))
-        forms |= quoted | {re.sub("%..", lambda code: code[0].lower(), form) for form in quoted}
-    return forms
-
-
-def _encoded(text: str) -> set[bytes]:
-    """Return a text's bytes: in UTF-8, and in Latin-1 as in headers, where that has its letters."""
-    latin = text.encode("latin-1", "ignore")
-    forms = {latin} if latin.decode("latin-1") == text else set()
-    try:
-        return {*forms, text.encode(errors="surrogateescape")}  # a variable that is no UTF-8
-    except UnicodeEncodeError:
-        return {*forms, text.encode(errors="replace")}
-
-
-def _base64_of(secret: str) -> Iterator[str]:
+def _base64_of(secret: bytes) -> Iterator[str]:
     """Yield what every base64 text has that holds the secret, wherever in it the secret begins."""
-    for data in _encoded(secret):
-        for before in range(3):
-            code = base64.b64encode(bytes(before) + data).decode()
-            piece = code[math.ceil(8 * before / 6) : 8 * (before + len(data)) // 6]
-            if len(piece) >= SHORTEST_CODED:
-                yield from {piece, piece.translate(str.maketrans("+/", "-_"))}
+    for before in range(3):
+        code = base64.b64encode(bytes(before) + secret).decode()
+        piece = code[math.ceil(8 * before / 6) : 8 * (before + len(secret)) // 6]
+        if len(piece) >= SHORTEST_CODED:
+            yield from {piece, piece.translate(str.maketrans("+/", "-_"))}
 
 
 # --- refusing files that hold secrets ---
@@ -329,14 +292,11 @@ def refuse_secrets(name: str, data: bytes | Path, secrets: Iterable[str]) -> Non
 
 @functools.lru_cache(32)
 def _needles_of(secrets: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Return every form of the secrets as the bytes of a file."""
-    forms = {form for secret in secrets for form in _forms_of(secret)}
-    needles = {data for form in forms for data in _encoded(form)}
-    return tuple(needles | {secret.encode("utf-16-le", "surrogatepass") for secret in secrets})
+    forms = {form.encode(errors="replace") for secret in secrets for form in _forms_of(secret)}
+    return tuple(forms | {secret.encode("utf-16-le", "surrogatepass") for secret in secrets})
 
 
 def _chunks_of(data: bytes | Path, overlap: int) -> Iterator[bytes]:
-    """Yield data in pieces, each of which repeats the end of the one before."""
     if isinstance(data, bytes):
         yield data
         return

@@ -30,14 +30,14 @@ def download(get: Get, url: str, part: Path, report: Report, html: bool = False)
         try:
             with get(url, stream=True, headers=headers) as response:
                 if response.status_code != 416:
-                    complete = save(response, part, report, start, html)
+                    complete = _save(response, part, report, start, html)
                 elif (total := response.headers.get("Content-Range", "")) == f"bytes */{start}":
                     complete = True
                 else:  # the server's file is another one
                     part.unlink()
                     raise ConnectionError(f"{start} bytes, but the server has {total or 'others'}")
             if not complete:
-                confirm(get, url, part)
+                _confirm(get, url, part)
             return response.headers
         except LOST as error:
             refused = getattr(error, "response", None) is not None
@@ -45,17 +45,12 @@ def download(get: Get, url: str, part: Path, report: Report, html: bool = False)
                 raise
 
 
-def save(
+def _save(
     response: requests.Response, part: Path, report: Report, start: int = 0, html: bool = False
 ) -> bool:
     """Append an answer's body to the first `start` bytes of `part`, or write it anew.
 
-    Returns:
-        Whether the answer told where the body ends.
-
-    Raises:
-        requests.HTTPError: the answer is an error.
-        ConnectionError: the body was cut short, or is a web page.
+    Returns whether the answer told where the body ends.
     """
     response.raise_for_status()
     if "text/html" in response.headers.get("Content-Type", "") and not html:
@@ -80,12 +75,8 @@ def told_md5(headers: Mapping) -> str:
     return base64.b64decode(found[1]).hex() if found else ""
 
 
-def confirm(get: Get, url: str, part: Path) -> None:
-    """Make sure that a file is whole, by asking for what comes after it.
-
-    Raises:
-        ConnectionError: there is more.
-    """
+def _confirm(get: Get, url: str, part: Path) -> None:
+    """Ask for what comes after a file, to see that it is whole; ConnectionError if not."""
     size = part.stat().st_size
     with get(url, stream=True, headers={"Range": f"bytes={size}-"}) as response:
         total = response.headers.get("Content-Range", "").rpartition("/")[2]

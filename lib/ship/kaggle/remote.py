@@ -33,11 +33,7 @@ class Remote(ClientProcess):
             yield from page.get(key) or []
 
     def pages(self, method: str, what: str, **fields: Any) -> Iterator[dict]:
-        """Yield all pages of a list.
-
-        Raises:
-            Problem: Kaggle repeats a page.
-        """
+        """Yield all pages of a list; Problem where Kaggle repeats a page."""
         seen, token = set(), ""
         while True:
             after = {"pageToken": token} if token else {}
@@ -153,11 +149,7 @@ class Remote(ClientProcess):
         return self.post("GetSubmissionLimits", what, competitionName=competition)
 
     def data_files(self, competition: str, most: int | None = None) -> list[tuple[str, int]]:
-        """Return the names and sizes in bytes of a competition's data files, or the first of them.
-
-        Raises:
-            Refused: there is no such competition, or its rules are not accepted.
-        """
+        """Return names and sizes in bytes of a competition's data files, or of the first."""
         what = f"the data of {competition}"
         files = self.entries("ListDataFiles", "files", what, competitionName=competition)
         return [_name_and_size(file) for file in itertools.islice(files, most)]
@@ -174,11 +166,7 @@ class Remote(ClientProcess):
         return self.post("GetModelInstance", f"model {handle}", **fields)
 
     def model_files(self, handle: str) -> list[tuple[str, int]]:
-        """Return the names and sizes in bytes of the files of a model's version.
-
-        Raises:
-            Refused: there is no such version, or its licence is not accepted.
-        """
+        """Return names and sizes in bytes of a model's files; Refused without access."""
         method, what = "ListModelInstanceVersionFiles", f"the model {handle}"
         files = self.entries(method, "files", what, **_model_fields(handle))
         return [(file.get("name") or "", file.get("size") or 0) for file in files]

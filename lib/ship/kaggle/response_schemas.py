@@ -21,9 +21,7 @@ from pydantic import (
     create_model,
 )
 
-LARGEST = 1 << 53  # beyond it readers of JSON do not agree on a whole number
-DEEPEST = 40  # levels of the deepest JSON that makes sense
-
+LONGEST_NUMBER = 16  # digits of a whole number on which readers of JSON agree
 NAME = re.compile(r"[A-Za-z0-9_-]{1,100}")  # of a user, kernel, dataset or competition
 REF = re.compile(f"{NAME.pattern}/{NAME.pattern}")  # "owner/slug"
 HANDLE = re.compile(  # of a model's version: "owner/model/framework/variation/version"
@@ -38,7 +36,6 @@ TextOrNumber = str | StrictInt | float
 
 
 def _object(**fields: Any) -> type[BaseModel]:
-    """Return the schema of a JSON object whose fields may be missing or null."""
     optional: dict[str, Any] = {name: (kind | None, None) for name, kind in fields.items()}
     return create_model("Object", **optional)
 
@@ -122,28 +119,13 @@ def stays_inside(name: str) -> bool:
 
 
 def loads(text: str | bytes) -> Any:
-    """Return the value of a JSON text; numbers that are none, or too large, become None.
-
-    Raises:
-        ValueError: it is no JSON, or is nested too deeply.
-    """
+    """Return the value of a JSON text, None for NaN and infinity; ValueError if it is none."""
     try:
-        value = json.loads(
+        return json.loads(
             text,
-            parse_int=lambda digits: int(digits) if len(digits) <= len(str(LARGEST)) else None,
+            parse_int=lambda digits: int(digits) if len(digits) <= LONGEST_NUMBER else None,
             parse_float=lambda digits: number if math.isfinite(number := float(digits)) else None,
             parse_constant=lambda name: None,
         )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    if too_deep(value):
-        raise ValueError("it is nested too deeply")
-    return value
-
-
-def too_deep(value: Any, levels: int = DEEPEST) -> bool:
-    """Tell whether a JSON value has more levels of objects and lists."""
-    if not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return not levels or any(too_deep(one, levels - 1) for one in inner)

@@ -45,85 +45,97 @@ class Undecided(Problem):
 class Transmission:
     """Something that is sent to Kaggle at most once."""
 
+    context: Context
     what: str  # its name in sentences
     probe: Callable[[], DeliveryStatus]  # asks Kaggle once whether it has arrived
     forget: Callable[[], None]  # saves that it is not there
     decide: str  # ends the sentence "nobody knows whether ...": where to look, how to go on
-    begin: Callable[[], None] | None = None  # saves that it is being sent
-    send: Callable[[], dict] | None = None  # makes the one call, which may raise AnswerLost
 
+    def send(self, begin: Callable[[], None], call: Callable[[], dict]) -> Any:
+        """Send it; return Kaggle's answer, or `Found` when that was lost but it has arrived.
 
-def send_once(context: Context, transmission: Transmission) -> Any:
-    """Send something; return Kaggle's answer, or `Found` when that was lost but it has arrived.
+        Args:
+            begin: saves that it is being sent.
+            call: makes the one call, which may raise AnswerLost.
 
-    Raises:
-        Undecided: nobody knows whether it arrived.
-        Problem: Kaggle refused it, or did not get it in all attempts.
-    """
-    retries = context.timeouts.retries
-    for _ in range(retries):
-        transmission.begin()
-        try:
-            return transmission.send()
-        except AnswerLost as error:
-            lost = error
-        except Problem:
-            transmission.forget()
-            raise
-        what = f"the answer to {transmission.what} was lost ({lost})"
-        say(f"{what}; asking Kaggle whether it arrived")
-        if found := settle(context, transmission, late=lost.late):
-            return found
-        say(f"Kaggle has not got {transmission.what}: sending it once more")
-    transmission.forget()
-    raise Unavailable(
-        f"Kaggle gave no usable answer to {transmission.what} in {retries} attempts (the last: "
-        f"{lost}) and did not get it: run the same command again later."
-    )
-
-
-def settle(context: Context, transmission: Transmission, late: bool = False) -> Found | None:
-    """Find out whether something has arrived; None when its absence is proven.
-
-    However long ago it was sent, its absence is proven anew: this machine's clock can be wrong, and
-    Kaggle's lists may lag. With `late` no answer came in time: it may still take effect.
-
-    Raises:
-        Undecided: nobody knows.
-    """
-    needed = context.timeouts.prove + (context.timeouts.timeout if late else 0.0)
-    status = _delivery_status(context, transmission, needed)
-    if isinstance(status, Unknown):
-        raise Undecided(
-            f"nobody knows whether {transmission.what} arrived ({status.why}), so nothing is sent "
-            f"again: {transmission.decide}"
+        Raises:
+            Undecided: nobody knows whether it arrived.
+            Problem: Kaggle refused it, or did not get it in all attempts.
+        """
+        retries = self.context.timeouts.retries
+        for _ in range(retries):
+            begin()
+            try:
+                return call()
+            except AnswerLost as error:
+                lost = error
+            except Problem:
+                self.forget()
+                raise
+            say(f"the answer to {self.what} was lost ({lost}); asking Kaggle whether it arrived")
+            if found := self.settle(late=lost.late):
+                return found
+            say(f"Kaggle has not got {self.what}: sending it once more")
+        self.forget()
+        raise Unavailable(
+            f"Kaggle gave no usable answer to {self.what} in {retries} attempts (the last: {lost}) "
+            "and did not get it: run the same command again later."
         )
-    return status if isinstance(status, Found) else None
 
+    def settle_earlier(self, again: bool = False) -> Found | None:
+        """Find out whether it arrived after its sending was cut short; if not, forget it.
 
-def _delivery_status(context: Context, transmission: Transmission, needed: float) -> DeliveryStatus:
-    """Probe until it is found, or was absent at every probe for `needed` seconds.
+        With `again` it is to be sent once more in any case.
 
-    Only the pauses between answered probes count: not an outage, nor a laptop's sleep.
-    """
-    waited = absent = 0.0
-    for number, pause in enumerate(context.timeouts.polls()):
-        try:
-            with context.remote.patient(context.timeouts.outage):
-                status = transmission.probe()
-        except (Refused, Unavailable) as problem:
-            status = Unknown(str(problem).rstrip("."))
-        if isinstance(status, Found):
-            return status
+        Raises:
+            Undecided: nobody knows.
+        """
+        if not again:
+            say(f"{self.what} was cut short before; asking Kaggle whether it arrived")
+            if found := self.settle():
+                return found
+        self.forget()
+        return None
+
+    def settle(self, late: bool = False) -> Found | None:
+        """Find out whether it has arrived; None when its absence is proven.
+
+        However long ago it was sent, its absence is proven anew: this machine's clock can be wrong,
+        and Kaggle's lists may lag. With `late` no answer came in time: it may still take effect.
+
+        Raises:
+            Undecided: nobody knows.
+        """
+        timeouts = self.context.timeouts
+        status = self._status(timeouts.prove + (timeouts.timeout if late else 0.0))
         if isinstance(status, Unknown):
-            absent = 0.0
-            if waited >= 2 * needed:
+            raise Undecided(
+                f"nobody knows whether {self.what} arrived ({status.why}), so nothing is sent "
+                f"again: {self.decide}"
+            )
+        return status if isinstance(status, Found) else None
+
+    def _status(self, needed: float) -> DeliveryStatus:
+        """Probe until it is found, or was absent at every probe for `needed` seconds.
+
+        Only the pauses between answered probes count: not an outage, nor a laptop's sleep.
+        """
+        remote, timeouts = self.context.remote, self.context.timeouts
+        waited = absent = 0.0
+        for number, pause in enumerate(timeouts.polls()):
+            try:
+                with remote.patient(timeouts.outage):
+                    status = self.probe()
+            except (Refused, Unavailable) as problem:
+                status = Unknown(str(problem).rstrip("."))
+            if isinstance(status, Unknown):
+                absent = 0.0
+            proven = absent >= needed if isinstance(status, Absent) else waited >= 2 * needed
+            if isinstance(status, Found) or (number and proven):
                 return status
-        elif number and absent >= needed:
-            return status
-        if number == 0 and needed > 10:
-            say(f"it is not there yet; asking again for {needed / 60:.0f} minutes: lists lag")
-        pause = min(pause, max(needed / 4, context.timeouts.poll))
-        context.remote.wait(pause)
-        waited, absent = waited + pause, absent + pause
-    raise AssertionError("polling never ends by itself")
+            if number == 0 and needed > 10:
+                say(f"it is not there yet; asking again for {needed / 60:.0f} minutes: lists lag")
+            pause = min(pause, max(needed / 4, timeouts.poll))
+            remote.wait(pause)
+            waited, absent = waited + pause, absent + pause
+        raise AssertionError("polling never ends by itself")

@@ -1,6 +1,7 @@
 """How long `ship` waits for Kaggle, and how often it asks."""
 
 import os
+import random
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
@@ -39,11 +40,7 @@ class Timeouts(BaseModel, frozen=True):
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Timeouts":
-        """Read SHIP_TIMEOUT, SHIP_RETRIES and so on.
-
-        Raises:
-            Problem: a variable is no number, or out of range.
-        """
+        """Read SHIP_TIMEOUT, SHIP_RETRIES and so on; Problem where one is out of range."""
         names = {name: f"SHIP_{name.upper()}" for name in cls.model_fields}
         given = {name: environment[key] for name, key in names.items() if key in environment}
         try:
@@ -51,6 +48,11 @@ class Timeouts(BaseModel, frozen=True):
         except ValidationError as error:
             name, _, reason = error_text(error).partition(": ")
             raise Problem(f"{names[name]}: {reason}.") from None
+
+    def pause_after(self, attempt: int, asked: float | None) -> float:
+        """Return the seconds before the next attempt; `asked` are those that Kaggle asks for."""
+        growing = self.backoff * 2 ** min(attempt - 1, 10)
+        return min(asked or min(growing, self.poll_max), 120.0) * random.uniform(1.0, 1.25)
 
     def polls(self) -> Iterator[float]:
         """Yield the pauses between questions: each 1.3 times the one before, up to poll_max."""

@@ -20,8 +20,9 @@ from kernelkit.core.files import write_atomically
 from kernelkit.core.packages import LOCAL_ONLY, MANIFEST, code_files, folders_of, is_package
 from kernelkit.core.problem import Problem
 from ship.kaggle.credentials import refuse_secrets
-from ship.project.hashes import HASHES
-from ship.project.published import required_weights, verified_wheels, wheels_in
+from ship.project.hashes import known_hash
+from ship.project.published import required_weights
+from ship.project.wheels import verified_wheels, wheels_in
 
 DATA_FOLDERS = ("weights", "wheels")  # of lib/: no packages, but the kernel may need their files
 METADATA_NAME = "dataset-metadata.json"
@@ -80,7 +81,7 @@ def copy_files(files: Mapping[str, Path], target: Path) -> None:
 
 def sha256(data: bytes | Path) -> str:
     """Return the SHA-256 of bytes or of a file, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else HASHES.of(data)
+    return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else known_hash(data)
 
 
 def content_hash(files: Mapping[str, Path]) -> str:
@@ -110,11 +111,7 @@ class StagedDataset:
 def stage_dataset(
     files: Mapping[str, Path], metadata: Any, folder: Path, secrets: Iterable[str]
 ) -> StagedDataset:
-    """Pack the dataset into a folder below `folder` that is named by its content, or reuse that.
-
-    Raises:
-        Problem: a file holds a secret, or was edited meanwhile.
-    """
+    """Pack the dataset into a folder named by its content; Problem if a file holds a secret."""
     refuse_secrets_in(files, secrets)
     folder = folder / f"dataset-{content_hash(files)[:16]}"
     sizes = {name: file.stat().st_size for name, file in files.items()}

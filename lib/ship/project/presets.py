@@ -15,7 +15,7 @@ from ship.kaggle.client_process import Refused
 from ship.kaggle.remote import HIDDEN, Remote
 from ship.ledger import rehearsing
 from ship.output import progress_bar
-from ship.project.hashes import HASHES
+from ship.project.hashes import known_hash
 from ship.project.project import Project
 from ship.project.published import HDF5_SIGNATURE
 
@@ -66,11 +66,7 @@ def page_of(handle: str) -> str:
 
 
 def presets_of(project: Project) -> dict[str, dict[str, str]]:
-    """Return the handle and the licence of each of the kernel's backbones that is a preset.
-
-    Raises:
-        Problem: the kernel does not answer.
-    """
+    """Return handle and licence of each of the kernel's backbones that is a preset."""
     return project.show_config(project.script({}, "presets")).get("presets") or {}
 
 
@@ -119,7 +115,7 @@ def download_preset(remote: Remote, handle: str, folder: Path) -> None:
         part = folder / f"{name}.part"
         with progress_bar(name) as show, remote.reporting(show):
             md5 = remote.download_model(handle, name, part)
-        if reason := mismatch(part, size, {"md5": md5}, HASHES.of):
+        if reason := mismatch(part, size, {"md5": md5}, known_hash):
             part.unlink()
             raise Problem(f"{name} of {handle}: what arrived {reason} and was not kept; try again.")
         part.replace(folder / name)

@@ -12,10 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from slugify import slugify
-
 from kernelkit.core.problem import Problem
-from ship.kaggle.response_schemas import HANDLE, NAME, REF, loads, stays_inside
+from ship.kaggle.response_schemas import NAME, REF, loads, stays_inside
 from ship.project.contents import code_files, content_hash, copy_files
 from ship.project.script import Setting, declared_settings, with_overrides
 
@@ -23,14 +21,6 @@ PLACEHOLDER = "INSERT-YOUR-KAGGLE-USERNAME"
 KERNEL_METADATA = "kernel-metadata.json"
 DATASET_METADATA = "dataset-metadata.json"
 SHOW_CONFIG_SECONDS = 300
-
-# In Kaggle's documentation of dataset-metadata.json, and the ones that its site has added.
-LICENSES = """
-AGPL-3.0 Apache-2.0 apache-2.0 BSD-3-Clause CC-BY-3.0 CC-BY-3.0-IGO CC-BY-4.0 CC-BY-NC-4.0
-CC-BY-NC-ND-4.0 CC-BY-NC-SA-3.0-IGO CC-BY-NC-SA-4.0 CC-BY-ND-4.0 CC-BY-SA-3.0 CC-BY-SA-4.0 CC0-1.0
-CDLA-Permissive-1.0 CDLA-Sharing-1.0 copyright-authors DbCL-1.0 EU-ODP-Legal-Notice FDL-1.3 GPL-2.0
-GPL-3.0 LGPL-3.0 MIT ODbL-1.0 ODC-BY-1.0 other PDDL unknown US-Government-Works
-"""
 
 
 @dataclass(frozen=True)
@@ -44,11 +34,7 @@ class Project:
 
     @classmethod
     def find(cls, start: Path) -> "Project":
-        """Return the project that the folder `start` lies in.
-
-        Raises:
-            Problem: there is none.
-        """
+        """Return the project that the folder `start` lies in; Problem where there is none."""
         for folder in (start.resolve(), *start.resolve().parents):
             if (folder / KERNEL_METADATA).is_file():
                 return cls(folder)
@@ -90,11 +76,7 @@ class Project:
 
     @property
     def code(self) -> Path:
-        """The kernel's script.
-
-        Raises:
-            Problem: the metadata name something else than a file of the project.
-        """
+        """The kernel's script; Problem where the metadata name no file of the project."""
         name = self.kernel_metadata.get("code_file") or "kernel.py"
         if isinstance(name, str) and stays_inside(name):
             file = self.root / name
@@ -103,22 +85,13 @@ class Project:
         raise Problem(f'"code_file" in {KERNEL_METADATA} names {name!r}, which is not there.')
 
     @property
-    def title_slug(self) -> str:
-        """The slug that Kaggle makes of the kernel's title."""
-        return slugify(str(self.kernel_metadata.get("title") or ""))
-
-    @property
     def slug(self) -> str:
         """The kernel's slug."""
         return self.kernel_metadata["id"].rpartition("/")[2]
 
     @property
     def competition(self) -> str:
-        """The slug of the competition that the kernel is made for.
-
-        Raises:
-            Problem: the metadata do not name one.
-        """
+        """The slug of the kernel's competition; Problem where the metadata name none."""
         sources = self.kernel_metadata.get("competition_sources") or []
         named = isinstance(sources, list) and len(sources) == 1 and isinstance(sources[0], str)
         slug = competition_slug(sources[0]) if named else ""
@@ -148,11 +121,7 @@ class Project:
         return ref
 
     def script(self, settings: Mapping[str, str], mark: str) -> str:
-        """Return the kernel's text with settings and a mark in its block of overrides.
-
-        Raises:
-            Problem: the script can't be read, or does not hold the block exactly once.
-        """
+        """Return the kernel's text with settings and a mark; Problem without the block for them."""
         try:
             text = self.code.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
@@ -234,79 +203,3 @@ def competition_slug(text: str) -> str:
     parts = [part for part in path.split("/") if part]
     slug = next((part for part in parts if part not in ("c", "competitions")), "")
     return slug if NAME.fullmatch(slug) else ""
-
-
-def kernel_metadata_errors(values: dict[str, Any], project: Project) -> list[str]:
-    """Return what Kaggle, or a run there, would refuse in the values of kernel-metadata.json."""
-    title, slug = str(values.get("title") or ""), values["id"].rpartition("/")[2]
-    errors = _length_errors('"title"', title, 5, 50) + _length_errors('slug of "id"', slug, 5, 50)
-    if slug != slugify(title):
-        errors.append(
-            f'the slug of "id" must be that of the title: {slugify(title)!r}, not {slug!r}'
-        )
-    if not values.get("code_file") or not project.code.is_file():
-        errors.append(f'"code_file" names {values.get("code_file")!r}, which is not there')
-    required = {
-        "language": ("python",),
-        "kernel_type": ("script",),
-        "is_private": (True, "true"),
-        "enable_gpu": (True, "true"),
-        "enable_internet": (False, "false"),
-    }
-    for name, allowed in required.items():
-        if values.get(name) not in allowed:
-            errors.append(f'"{name}" must be {json.dumps(allowed[0])}, not {values.get(name)!r}')
-    return errors + _source_errors(values, project)
-
-
-def _source_errors(values: dict[str, Any], project: Project) -> list[str]:
-    for name in ("dataset_sources", "competition_sources", "kernel_sources", "model_sources"):
-        listed = values.get(name) or []
-        if not isinstance(listed, list) or not all(isinstance(entry, str) for entry in listed):
-            return [f'"{name}" must be a list of texts in quotes, not {listed!r}']
-    models = values.get("model_sources") or []
-    errors = [
-        f'"model_sources" must hold owner/model/framework/variation/version, not {handle!r}'
-        for handle in models
-        if not HANDLE.fullmatch(handle)
-    ]
-    competitions = values.get("competition_sources") or []
-    if len(competitions) != 1:
-        errors.append('"competition_sources" must name one competition')
-    elif not re.fullmatch(r"[a-z0-9-]+", competitions[0]):
-        slug = competition_slug(competitions[0])
-        errors.append(
-            f'"competition_sources" must hold the competition\'s slug, {slug!r}, not '
-            f"{competitions[0]!r}"
-        )
-    if project.dataset_metadata["id"] not in (values.get("dataset_sources") or []):
-        errors.append(f'"dataset_sources" must hold {project.dataset_metadata["id"]!r}')
-    return errors
-
-
-def dataset_metadata_errors(values: dict[str, Any]) -> list[str]:
-    """Return what the kaggle client or Kaggle would refuse in dataset-metadata.json."""
-    slug, subtitle = values["id"].rpartition("/")[2], values.get("subtitle")
-    errors = _length_errors('"title"', str(values.get("title") or ""), 6, 50)
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{4,48}[a-z0-9]", slug):
-        errors.append(f'the slug of "id" must be 6 to 50 of a-z, 0-9 and dashes, not {slug!r}')
-    licenses = values.get("licenses")
-    entries = licenses if isinstance(licenses, list) else []
-    names = [entry.get("name") if isinstance(entry, dict) else None for entry in entries]
-    if len(names) != 1:
-        errors.append(f'"licenses" must hold exactly one license, not {len(names)}')
-    elif names[0] is None:
-        errors.append(f'"licenses" must be [{{"name": "MIT"}}] or the like, not {licenses!r}')
-    elif names[0] not in LICENSES.split():
-        errors.append(f"Kaggle knows no license {names[0]!r} (MIT, CC0-1.0, ... are known)")
-    if subtitle and not isinstance(subtitle, str):
-        errors.append(f'"subtitle" must be text in quotes, not {subtitle!r}')
-    elif subtitle:
-        errors += _length_errors('"subtitle"', subtitle, 20, 80)
-    return errors
-
-
-def _length_errors(name: str, text: str, least: int, most: int) -> list[str]:
-    if least <= len(text) <= most:
-        return []
-    return [f"{name} must have {least} to {most} characters, {text!r} has {len(text)}"]

@@ -29,12 +29,6 @@ MARK = re.compile(r"^# ship: (\S+)(?: (\S+))?(?: for (\S+))?$", re.MULTILINE)
 COMPETITION = "COMPETITION"
 DECLARING = ("setting", "shared", "session")
 """The functions of a default and a help by which a kernel declares a setting."""
-HOME = Layout(  # of kernels that declare none: the home competition's
-    sample_csv="sample-submission.csv",
-    train_csv="train.csv",
-    train_photos=("train", "train.zip"),
-    test_photos=("test_upload", "test.zip"),
-)
 
 
 @dataclass(frozen=True)
@@ -47,11 +41,7 @@ class Setting:
 
 
 def with_overrides(name: str, text: str, settings: Mapping[str, str], mark: str) -> str:
-    """Return a script with settings and a comment, its mark, in the marked block.
-
-    Raises:
-        Problem: the script, whose file is called `name`, does not hold that block exactly once.
-    """
+    """Return a script with settings and a mark in its block; Problem unless it has just one."""
     lines = [f"    {setting!r}: {value!r},\n" for setting, value in settings.items()]
     overrides = "".join(["{\n", *lines, "}"]) if lines else "{}"
     block = f"{OVERRIDES_BEGIN}# ship: {mark}\nOVERRIDES: dict[str, str] = {overrides}\n"
@@ -108,36 +98,22 @@ def _setting(name: str, call: ast.Call) -> Setting:
     return Setting(name, ast.unparse(default) if default else "", str(shown))
 
 
-def has_block(script: Path) -> bool:
-    """Tell whether a kernel declares a block COMPETITION."""
-    return _assignment(script.read_text(encoding="utf-8"), COMPETITION) is not None
-
-
 def read_block(script: Path) -> Layout:
-    """Return the block of a kernel; that of the home competition where it has none.
-
-    Raises:
-        Problem: the block is no plain `Layout(name=value, ...)`.
-    """
+    """Return the block of a kernel; Problem unless it is a plain `Layout(name=value, ...)`."""
     node = _assignment(script.read_text(encoding="utf-8"), COMPETITION)
-    if node is None:
-        return HOME
     try:
         fields = {part.arg: ast.literal_eval(part.value) for part in node.value.keywords}
         return Layout(**fields)
     except (AttributeError, ValueError, TypeError) as error:
+        reason = error if node else "there is none"
         raise Problem(
-            f"{script.name}'s block {COMPETITION} can't be read ({error}): write "
-            "Layout(name=value, ...)."
+            f"{script.name}'s block {COMPETITION} can't be read ({reason}): write "
+            f"{COMPETITION} = Layout(name=value, ...)."
         ) from None
 
 
 def with_block(script: Path, layout: Layout) -> str:
-    """Return a kernel's text with another block.
-
-    Raises:
-        Problem: it has none.
-    """
+    """Return a kernel's text with another block; Problem where it has none."""
     text = script.read_text(encoding="utf-8")
     node = _assignment(text, COMPETITION)
     if node is None:
@@ -156,7 +132,6 @@ def syntax_error(text: str) -> str:
 
 
 def _parsed(text: str) -> ast.Module:
-    """Return the tree of a script, an empty one where it does not compile."""
     try:
         return ast.parse(text)
     except (SyntaxError, ValueError, MemoryError, RecursionError):
@@ -164,7 +139,6 @@ def _parsed(text: str) -> ast.Module:
 
 
 def _assignment(text: str, name: str) -> ast.Assign | ast.AnnAssign | None:
-    """Return the statement at the top level of a script that assigns to a name, None without."""
     for node in _parsed(text).body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]

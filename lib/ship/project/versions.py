@@ -14,7 +14,7 @@ from ship.kaggle.remote import unless_hidden
 from ship.ledger import Run, run_name
 from ship.output import emit_json, say
 from ship.project.contents import content_hash, sha256, upload_files
-from ship.project.hashes import HASHES
+from ship.project.hashes import known_hash
 from ship.project.project import KERNEL_METADATA
 from ship.project.script import MARK, overrides_in
 
@@ -51,23 +51,33 @@ def new_run(context: Context, settings: dict[str, str], config: dict) -> Run:
         code=code_hash(context),
         data=content_hash(upload_files(lib, config["weights_files"]))[:16],
         competition=context.project.competition,
-        packages=packages_hash(lib, HASHES.of),
+        packages=packages_hash(lib, known_hash),
         mark=secrets.token_hex(8),
         continues=context.continued.name if context.continued else "",
     )
 
 
-def known_run(context: Context, run: Run) -> Run | None:
-    """Return the newest run of exactly the same, better one with a result; None without any."""
-    same = [known for known in context.ledger.runs() if known.version and same_run(known, run)]
+def known_run(
+    context: Context, run: Run, ignored: frozenset[str] = frozenset(), any_limit: bool = False
+) -> Run | None:
+    """Return the newest run of exactly the same, better one with a result; None without any.
+
+    Args:
+        context: the project, Kaggle and the state.
+        run: what it is to be made of.
+        ignored: the names of runs that do not count.
+        any_limit: whatever its time limit was.
+    """
+
+    def made_of(run: Run) -> tuple:
+        dropped = ("time_limit",) if any_limit else ()
+        settings = {name: text for name, text in run.settings.items() if name not in dropped}
+        return run.code, run.data, settings, run.continues
+
+    runs = [known for known in context.ledger.runs() if known.version and known.name not in ignored]
+    same = [known for known in runs if made_of(known) == made_of(run)]
     good = [known for known in same if not known.useless]
     return (good or same or [None])[-1]
-
-
-def same_run(known: Run, run: Run) -> bool:
-    """Tell whether two runs are made of the same code, data and settings."""
-    one, other = ((r.code, r.data, r.settings, r.continues) for r in (known, run))
-    return one == other
 
 
 def forget(context: Context) -> None:
@@ -99,26 +109,19 @@ def note(
 
 
 def _name_of(context: Context, kernel: str, version: int) -> str:
-    """Return the name of a kernel's version, with its owner where another user's has the name."""
     name = run_name(kernel, version)
     known = next((run for run in context.ledger.runs() if run.name == name), None)
     return f"{kernel.split('/')[0]}-{name}" if known and known.kernel not in ("", kernel) else name
 
 
-def run_at_kaggle(
-    context: Context, run: Run, shown: tuple[int, str] | None, since: int = 0
-) -> Run | None:
+def run_at_kaggle(context: Context, run: Run, shown: tuple[int, str] | None) -> Run | None:
     """Take up the newest of Kaggle's versions that was made of exactly the same, and return it.
 
-    Args:
-        context: the project, Kaggle and the state.
-        run: what it is to be made of.
-        shown: Kaggle's newest version and its source, None when it shows no such kernel.
-        since: the versions up to this one are not looked at.
+    `shown` is Kaggle's newest version and its source, None when it shows no such kernel.
     """
     recorded = {r.version for r in context.ledger.runs() if r.kernel == run.kernel and r.code}
     newest, source = shown or (0, "")
-    for version in range(newest, since, -1):
+    for version in range(newest, 0, -1):
         if version in recorded:
             continue
         found = _mark_of(context, run.kernel, version, source if version == newest else "")
@@ -147,11 +150,7 @@ def _mark_of(context: Context, kernel: str, version: int, source: str = "") -> r
 
 
 def adopt(context: Context, version: int) -> Run:
-    """Take up a version that this machine does not know, and return its record.
-
-    Raises:
-        Problem: Kaggle does not show such a version.
-    """
+    """Take up a version that this machine does not know; Problem where Kaggle does not show it."""
     kernel = context.kernel_ref
     name = _name_of(context, kernel, version)
     pending = context.state.push
