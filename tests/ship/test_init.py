@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from kernelkit.core.problem import Problem
 from kernelkit.data.check import check_photos
 from kernelkit.data.find import open_competition
 from kernelkit.data.read import read_competition
@@ -250,4 +251,5 @@ def test_a_competition_that_is_not_there_or_not_supported(dogs):
 def test_the_block_of_a_kernel_is_read_from_its_text(tmp_path):
     assert read_block(REPOSITORY / "kernel.py").tables == HOME.tables
     (tmp_path / "kernel.py").write_text("print(1)\n")
-    assert read_block(tmp_path / "kernel.py").sample_csv == "sample-submission.csv"
+    with pytest.raises(Problem, match=r"there is none.: write COMPETITION = Layout"):
+        read_block(tmp_path / "kernel.py")

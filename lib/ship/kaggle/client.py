@@ -386,6 +386,8 @@ class Client:
             self.api.build_kaggle_client() as kaggle,
             kaggle.http_client().call(service, method, fields, HttpRedirect) as response,
         ):
+            if "text/html" in response.headers.get("Content-Type", ""):
+                raise ConnectionError("a web page instead of the file")
             yield response
 
     def follow_log(self, kernel: str, version: int) -> None:
