@@ -100,6 +100,7 @@ TOWER_STAGES = (  # the head first, which keeps what the tower knows (Kumar et a
 # block and weight decay .05 (FT-CLIP, Dong et al. 2022). Half the rate and a slower decay for 24
 # blocks are our reckoning, and so are the rates of towers that learned without texts.
 TOWER = {"package": "keras_hub", "head_rate": 10, "layer_decay": 0.75, "stages": TOWER_STAGES}
+TOWER |= {"interpolate": True}  # WiSE-FT
 LARGE = TOWER | {"rate": 0.005, "layer_decay": 0.85}
 SIGLIP = Backbone("tf", rate=0.01, pooling="own", **TOWER)
 SIGLIP_L = Backbone("tf", pooling="own", **LARGE)
@@ -198,7 +199,7 @@ class Config:
     reestimate: bool = setting(False, "compute BatchNorm's statistics anew before validating")
 
     # None is 32, or 16 where a schedule would have few steps; 0.1 from 20 epochs on, else 0; and
-    # for weight_decay, head_rate and layer_decay the backbone's own.
+    # for weight_decay, head_rate, layer_decay and interpolate the backbone's own.
     batch_size: int | None = setting(None, "on all devices", least=1, most=1024, group="optimizer")
     label_smoothing: float | None = setting(None, "share spread over all classes", least=0, below=1)
     schedule: Literal["cosine", "restarts", "plateau"] = setting("cosine", "of the learning rate")
@@ -210,6 +211,7 @@ class Config:
     clip_norm: float = setting(1.0, "maximum global gradient norm; 0 disables clipping", least=0)
     head_rate: float | None = setting(None, "rate of the head over the backbone's", above=0)
     layer_decay: float | None = setting(None, "rate of a block over the one above", above=0, most=1)
+    interpolate: bool | None = setting(None, "try means of the weights before and after tuning")
     ema: float = setting(0.98, "momentum of the average of the weights; 0 is off", least=0, below=1)
 
     augmentation: str = setting("default", "row of AUGMENTATIONS", group="photos")
@@ -263,10 +265,17 @@ RECIPES = {
         schedule="restarts",
         stages=MAX_STAGES,
     ),
-    # As it scored 0.96838, its weaknesses included (inputs 0..1, layers counted, strong TTA).
-    "reference": Config(**REFERENCE),
-    # The same code at a size that a CPU finishes in a minute.
-    "dry": Config(**DRY),
+    # Three towers as they are, and a head on their features: nothing can go wrong.
+    "probe": Config(
+        stages=TOWER_STAGES[:1],
+        members=(
+            Member("so400m", "SigLIPSo400m"),
+            Member("siglip2", "SigLIP2L"),
+            Member("clip", "CLIPL336"),
+        ),
+    ),
+    "reference": Config(**REFERENCE),  # as it scored 0.96838, its weaknesses included
+    "dry": Config(**DRY),  # the same code at a size that a CPU finishes in a minute
 }
 
 
@@ -363,10 +372,12 @@ from kernelkit.train.backbones import clear_session, load_backbone, preprocess, 
 from kernelkit.train.callbacks import Checkpoint, Diverged, Validate, rate_callbacks
 from kernelkit.train.devices import OutOfMemory, failures_explained, share, shared_batch
 from kernelkit.train.head import build_head, fit_head
+from kernelkit.train.interpolate import interpolate_weights
 from kernelkit.train.output import open_state, workplace
 from kernelkit.train.plan import Clock, Job, OutOfTime, Run, make_plan
 from kernelkit.train.preflight import choose_step_mode
 from kernelkit.train.preflight_worker import StepFactory
+from kernelkit.train.presets import load_preset, loadable
 from kernelkit.train.train_step import compile_model
 
 # --------------------------------------------------------------------------------------- data
@@ -383,14 +394,16 @@ def find_competition(data: Path | None, scratch: Path, seed: int) -> Path:
 
 def open_run(config: Config, options: argparse.Namespace, output: Path, scratch: Path):
     """Read the photos, and find or begin the run in `output`; a mere plan writes nothing there."""
-    for name, each in members_of(config, HOME_PHOTOS[0]).items():
+    members = members_of(config, HOME_PHOTOS[0])
+    for name, each in members.items():
         print(f"recipe {each.recipe}, {name}: {each.backbone} at {size_text(each.image_size)}")
-        if not options.plan and not scouts(config):
-            weights_of(each)  # missing ones are named before all photos are read
+    if not options.plan and not scouts(config):  # before all photos are read
+        members = loadable(members, BACKBONES, weights_of)
     folder = find_competition(options.data, scratch, config.seed)
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
     folds = load_tables(folder, COMPETITION, scratch, config, dict(options.set))
-    members = members_of(config, len(folds[0].train))
+    final = members_of(config, len(folds[0].train))
+    members = {name: final[name] for name in members}
     config = resolve(config, len(folds[0].train), BACKBONES)
     folds = keep_decoded(folds, members.values(), VIEWS, scratch)
     check_batches(members, folds[0], augmentation)
@@ -410,7 +423,10 @@ def build_model(config: Config, classes: int, weights: Path | None) -> keras.Mod
     mode = row.preprocessing if config.input_range == "backbone" else config.input_range
     inputs = keras.Input((*config.image_size, 3), dtype="uint8", name="photo")
     x = preprocess(inputs, mode)
-    x = load_backbone(f"{row.package}.{config.backbone}", config.image_size, weights)(x)
+    if row.handle:
+        x = load_preset(weights, config.image_size, row.pooling)(x)
+    else:
+        x = load_backbone(f"{row.package}.{config.backbone}", config.image_size, weights)(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(inputs, build_head(config, classes)(x))
 
@@ -451,13 +467,14 @@ def train(config: Config, tables: PhotoTables, clock: Clock, others: list):
                     print(f"Out of memory in {clock.name(stage)}: {cure}.")
                 write_report(state.folder.parent)
             head_only = config.stages[state.stage].views > 0
-            state.advance(restore_best=head_only or config.schedule == "plateau")
+            state.advance(head_only or config.schedule == "plateau", head_only)
     except OutOfTime:
         print(f"Time is up in {clock.name(config.stages[state.stage])}: on to the prediction.")
         state.run_out_of_time()
     best = at_scale(config, config.stages[state.best_stage].scale)
     network = network_for(best, classes, network)
     state.load_best(network)
+    interpolate_weights(best, tables, network, clock)
     return network, best
 
 
@@ -502,7 +519,7 @@ def run_job(run: Run, job: Job, others: list):
     keras.utils.set_random_seed(config.seed)
     clock = run.plan.begin(job)
     network, config = train(config, tables, clock, others)
-    fold = predict(config, tables, network, clock, views, build_model, augmentation)
+    fold = predict(config, tables, network, clock, views, augmentation)
     return fold, network
 
 
@@ -542,11 +559,11 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> None:
         if options.predict:
-            return apply_run(options, Config, build_model, augmentation)
+            return apply_run(options, Config, augmentation)
         with workplace(options, ROOT / "working" if ON_KAGGLE else None) as (output, scratch):
             if config.predict_from:
                 places = COMPETITION, ROOT / "input", options.data, output, scratch, START
-                return predict_competition(config, *places, BACKBONES, build_model, augmentation)
+                return predict_competition(config, *places, BACKBONES, augmentation)
             run = open_run(config, options, output, scratch)
             if options.plan:
                 print(forecast(run) if scouts(config) else run.plan.table())

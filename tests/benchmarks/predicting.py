@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     model = read_model(options.run)
-    member, makers = model.members[0], (kernel.build_model, kernel.augmentation)
+    member = model.members[0]
     saved, config = member.networks[0], apply.settings_of(member, kernel.Config)
     photos = apply.find_photos(options.photos, Path(tempfile.gettempdir()))
     network = keras.models.load_model(options.run / saved.file, compile=False)
@@ -45,7 +45,7 @@ def main() -> None:
         predict_photos(config, tables, photos, network, None)
         within.append(time.monotonic() - began)
         began = time.monotonic()
-        loaded = apply.LoadedNetwork(saved, config, model, options.run, *makers)
+        loaded = apply.LoadedNetwork(saved, config, model, options.run, kernel.augmentation)
         ready = time.monotonic()
         loaded.predict(photos.head(1), saved.views[0], tqdm(disable=True))
         warm = time.monotonic()

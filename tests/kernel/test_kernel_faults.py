@@ -108,7 +108,6 @@ def test_each_photo_is_decoded_once_for_all_views(competition, tmp_path, monkeyp
     clock = make_clock(state, config.stages, images=24, passes=4)
     fold = predict(
         *(config, tables, small_network(config), clock, kernel.VIEWS[:4]),
-        small_network,
         kernel.augmentation,
     )
     assert fold.test.shape == (12, 4)

@@ -9,15 +9,16 @@ import pytest
 
 from kernelkit.core.problem import Problem
 from kernelkit.predict.saved_model import write_network
-from kernelkit.predict.tta import resized
 from kernelkit.train.backbones import (
     clear_session,
+    flat_layers,
     load_backbone,
-    precision_of,
     preprocess,
     unfreeze,
 )
+from kernelkit.train.presets import resize_network
 from kernelkit.train.step_mode import (
+    DEPTHWISE,
     FLOAT16,
     FLOAT16_WITHOUT_DEPTHWISE,
     FLOAT32,
@@ -154,6 +155,14 @@ def precision():
     keras.mixed_precision.set_global_policy(before)
 
 
+def precision_of(network: keras.Model) -> str:
+    """Return the precision in which a network was built, as `set_precision` takes it."""
+    policies = {(isinstance(x, DEPTHWISE), x.dtype_policy.name) for x in flat_layers(network)}
+    if (False, "mixed_float16") not in policies:
+        return FLOAT32
+    return FLOAT16_WITHOUT_DEPTHWISE if (True, FLOAT32) in policies else FLOAT16
+
+
 def test_head_is_float32_under_mixed_precision(precision):
     precision(FLOAT16)
     config = configure(*TINY)
@@ -177,7 +186,7 @@ def test_a_file_has_float32_weights_and_policies_of_keras_alone(tmp_path, precis
         assert b"kernelkit" not in archive.read("config.json")
     precision(FLOAT32)
     loaded = keras.models.load_model(tmp_path / "network.keras")
-    assert precision_of(loaded) == precision_of(resized(loaded, config, kernel.build_model)) == name
+    assert precision_of(loaded) == precision_of(resize_network(loaded, (64, 80))) == name
     assert {weight.dtype for weight in loaded.trainable_weights} == {"float32"}
     photos = np.random.default_rng(0).integers(0, 256, (2, 32, 40, 3), dtype=np.uint8)
     np.testing.assert_allclose(loaded(photos), network(photos), atol=1e-6)

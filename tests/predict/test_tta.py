@@ -9,7 +9,8 @@ import pytest
 from kernelkit.config.views import View
 from kernelkit.core.metrics import METRICS, accuracy, log_loss, losses
 from kernelkit.core.problem import Problem
-from kernelkit.predict.tta import choose_prediction, choose_views, predict_views, resized
+from kernelkit.predict.tta import choose_prediction, choose_views, predict_views
+from kernelkit.train.presets import resize_network
 from predictions import (
     member,
     rows,
@@ -78,7 +79,7 @@ def test_a_network_for_larger_photos_normalizes_as_the_one_that_it_is_made_of():
     normalization.adapt_mean.assign([0.4, 0.5, 0.6])
     normalization.adapt_variance.assign([0.01, 0.02, 0.03])
     normalization.finalize_state()
-    other = resized(network, SimpleNamespace(image_size=(16, 16)), build)
+    other = resize_network(network, (16, 16))
     photos = [np.full((1, side, side, 3), 200, np.uint8) for side in (8, 16)]
     np.testing.assert_allclose(network(photos[0]), other(photos[1]), atol=1e-6)
 

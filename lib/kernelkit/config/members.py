@@ -17,7 +17,7 @@ comparisons on car photos, with 80 to 390 steps, they were ahead in five, by 1 t
 one as good (tests/benchmarks/choices.md)."""
 BATCH, SMALL_BATCH = 32, 16
 """Photos a step, usually and where the steps would be few."""
-BY_ROW = ("head_rate", "layer_decay", "weight_decay")
+BY_ROW = ("head_rate", "layer_decay", "weight_decay", "interpolate")
 """Settings that are those of the backbone's row where they are None."""
 
 
@@ -25,7 +25,8 @@ def resolve(config, photos: int, backbones: Mapping):
     """Return the settings with those that follow from others; call it once for a config.
 
     Stages get no more epochs than `config.epochs` and the learning rates that suit the backbone. A
-    backbone with stages of its own takes them in the place of the default ones.
+    backbone with stages of its own takes them in the place of the default ones, and trains at one
+    size, for which its positions are resized.
 
     Args:
         config: has backbone, members, image_size (height and width in pixels, or None for the
@@ -37,8 +38,13 @@ def resolve(config, photos: int, backbones: Mapping):
     row, most = backbones[config.backbone], config.epochs or math.inf
     default = config.stages == type(config)().stages
     stages = tuple(
-        dataclasses.replace(s, epochs=min(s.epochs, most), learning_rate=s.learning_rate * row.rate)
-        for s in (row.stages if default and row.stages else config.stages)
+        dataclasses.replace(
+            stage,
+            epochs=min(stage.epochs, most),
+            learning_rate=stage.learning_rate * row.rate,
+            scale=1.0 if row.stages else stage.scale,
+        )
+        for stage in (row.stages if default and row.stages else config.stages)
     )
     epochs = sum(stage.epochs for stage in stages if not stage.views)  # through the network
     size, batch, smoothing = config.image_size, config.batch_size, config.label_smoothing

@@ -22,8 +22,9 @@ from kernelkit.data.find import list_files, photos_in, unpack
 from kernelkit.predict.calibration import apply_temperature
 from kernelkit.predict.ensemble import combine
 from kernelkit.predict.saved_model import SavedMember, SavedModel, SavedNetwork
-from kernelkit.predict.tta import predict_photos, resized
+from kernelkit.predict.tta import predict_photos
 from kernelkit.train.devices import make_strategy
+from kernelkit.train.presets import open_network, resize_network
 
 NO_FILE = "there is no such file"
 
@@ -111,16 +112,15 @@ class LoadedNetwork:
         config: the settings of its member.
         model: the manifest.
         run: the folder that holds it.
-        build: returns a network for settings, a number of classes and a file of weights.
         augment: returns the training's augmentation for settings.
     """
 
-    def __init__(self, saved: SavedNetwork, config, model: SavedModel, run: Path, build, augment):
-        network = keras.models.load_model(run / saved.file, compile=False)
+    def __init__(self, saved: SavedNetwork, config, model: SavedModel, run: Path, augment):
+        network = open_network(run / saved.file)
         self.config = dataclasses.replace(config, image_size=network.input_shape[1:3])
         self.tables = SimpleNamespace(kept_size=model.kept_size and tuple(model.kept_size))
         self.networks = {1.0: network}
-        self.build, self.augment = build, augment
+        self.augment = augment
 
     def predict(
         self,
@@ -140,7 +140,7 @@ class LoadedNetwork:
         seen = View(**{name: value for name, value in view.items() if name != "number"})
         sized = at_scale(self.config, seen.scale)
         if seen.scale not in self.networks:
-            self.networks[seen.scale] = resized(self.networks[1.0], sized, self.build)
+            self.networks[seen.scale] = resize_network(self.networks[1.0], sized.image_size)
         transform = self.augment(sized) if seen.trained else seen.transform(*sized.image_size)
         counted = [Progress(bar, len(photos), over)]
         network = self.networks[seen.scale]
@@ -155,7 +155,7 @@ def all_devices() -> tf.distribute.Strategy:
 
 
 def predict_model(
-    model: SavedModel, run: Path, photos: pd.DataFrame, configs: Mapping, build, augment
+    model: SavedModel, run: Path, photos: pd.DataFrame, configs: Mapping, augment
 ) -> np.ndarray:
     """Return the calibrated probabilities of a blend, float32 [photos, classes].
 
@@ -164,7 +164,6 @@ def predict_model(
         run: the folder that holds it.
         photos: the readable ones, with a column path.
         configs: the settings of each member, by its name.
-        build: as in `LoadedNetwork`.
         augment: as in `LoadedNetwork`.
 
     Raises:
@@ -181,7 +180,7 @@ def predict_model(
         for member in model.members:
             for saved in member.networks:
                 config = configs[member.name]
-                network = LoadedNetwork(saved, config, model, run, build, augment)
+                network = LoadedNetwork(saved, config, model, run, augment)
                 views = [network.predict(photos, view, bar) for view in saved.views]
                 found.setdefault(member.name, []).append(mean_of(views))
     seconds = time.monotonic() - began

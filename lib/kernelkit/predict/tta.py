@@ -17,9 +17,8 @@ from kernelkit.core.contract import Fold
 from kernelkit.core.metrics import METRICS, Metric, accuracy, metric_named
 from kernelkit.core.problem import Problem
 from kernelkit.data.batches import make_iterator
-from kernelkit.train.backbones import flat_layers, precision_of
 from kernelkit.train.devices import predict_batches
-from kernelkit.train.step_mode import in_precision
+from kernelkit.train.presets import resize_network
 
 if TYPE_CHECKING:
     from kernelkit.data.tables import PhotoTables
@@ -32,14 +31,12 @@ def predict(
     network: keras.Model,
     clock: "Clock",
     views: Sequence[View],
-    build: Callable[[object, int, Path | None], keras.Model],
     augment: Callable,
 ) -> Fold:
     """Predict the validation and test photos in the views that fit into the session; choose some.
 
     `config` is for the size at which `network` trained, which takes uint8 photos [n, h, w, 3] to
-    probabilities [n, classes]. The first of `views` is the plain one. `build` returns a network
-    like it for settings, a number of classes and a file of weights; `augment` returns the
+    probabilities [n, classes]. The first of `views` is the plain one, and `augment` returns the
     training's augmentation. Raises Problem if a probability is not a number.
     """
     doing("predicting")
@@ -48,7 +45,7 @@ def predict(
     def predict_view(number: int, view: View) -> list[np.ndarray]:
         sized = at_scale(config, view.scale)
         if view.scale not in networks:
-            networks[view.scale] = resized(network, sized, build)
+            networks[view.scale] = resize_network(network, sized.image_size)
         transform = augment(sized) if view.trained else view.transform(*sized.image_size)
         return [
             predict_photos(sized, tables, table, networks[view.scale], transform, number)
@@ -56,20 +53,6 @@ def predict(
         ]
 
     return choose_prediction(tables, views, predict_views(views, clock, predict_view))
-
-
-def resized(network: keras.Model, config, build: Callable) -> keras.Model:
-    """Return a network for photos of the settings' size, with a network's weights and precision.
-
-    `build` is as in `predict`.
-    """
-    with in_precision(precision_of(network)):
-        other = build(config, network.output_shape[-1], None)
-    other.set_weights(network.get_weights())
-    for layer in flat_layers(other):  # which keep a copy of what was learned
-        if isinstance(layer, keras.layers.Normalization):
-            layer.finalize_state()
-    return other
 
 
 def predict_photos(

@@ -82,7 +82,6 @@ def predict_competition(
     scratch: Path,
     start: float,
     backbones: Mapping,
-    build: Callable,
     augment: Callable,
 ) -> None:
     """Write submission.csv for a competition's test set, whatever happens.
@@ -121,7 +120,7 @@ def predict_competition(
     costs = {name: gmacs_of(member, backbones) for name, member in configs.items()}
     plan = Passes(model, configs, costs, start + SHARE * limit)
     if len(readable):
-        for blended, done in plan.run(photos.loc[readable], folder, build, augment):
+        for blended, done in plan.run(photos.loc[readable], folder, augment):
             rows[readable[:done]] = blended
             write()
     took = {"photos": len(test), "seconds": time.monotonic() - start, "limit": limit}
@@ -195,7 +194,7 @@ class Passes:
         while self.total(photos) > left and len(self.members) > 1:
             print(f"too long: {self.members.pop().name} is left out")
 
-    def run(self, photos: pd.DataFrame, folder: Path, build: Callable, augment: Callable):
+    def run(self, photos: pd.DataFrame, folder: Path, augment: Callable):
         """Yield the blend so far, float32 [photos, classes], and how many of the photos it covers.
 
         Networks whose file can't be used are left out, which a line says.
@@ -205,7 +204,7 @@ class Passes:
             for member, saved in self.networks():
                 try:
                     config = self.configs[member.name]
-                    network = LoadedNetwork(saved, config, self.model, folder, build, augment)
+                    network = LoadedNetwork(saved, config, self.model, folder, augment)
                     if math.isinf(self.rate):
                         self.measure(member, saved, network, photos, bar)
                         self.shorten(len(photos))

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import keras
 import numpy as np
 import pandas as pd
 
@@ -31,14 +30,12 @@ CLASSES = 60  # of which photos are shown, the most frequent ones
 def apply_run(
     options,
     config_class: type,
-    build: Callable[[object, int, Path | None], keras.Model],
     augment: Callable,
 ) -> None:
     """Predict photos with a run, and write predictions.csv, its page, and perhaps a submission.
 
-    `options` are the command line's: predict (the photos), run, output, sample and all. `build`
-    returns a network for settings, a number of classes and a file of weights; `augment` returns the
-    training's augmentation for settings. Raises Problem if there is no such run, or no photo that
+    `options` are the command line's: predict (the photos), run, output, sample and all. `augment`
+    returns the training's augmentation for settings. Raises Problem if there is no such run, or no photo that
     can be read, and OSError if a file can't be written.
     """
     doing("reading the run")
@@ -55,7 +52,7 @@ def apply_run(
             f"--predict {options.predict}: of {len(photos)} photos none can be read "
             f"({photos['reason'].iloc[0]})."
         )
-    probabilities = predict_model(model, run, readable, configs, build, augment)
+    probabilities = predict_model(model, run, readable, configs, augment)
     table = prediction_table(photos, probabilities, model.classes, options.all)
     write_table(table, output / "predictions.csv")
     if options.sample:

@@ -5,30 +5,30 @@ from importlib import import_module
 from pathlib import Path
 
 import keras
+import numpy as np
 from keras import layers
 
 from kernelkit.core.problem import Problem
 from kernelkit.train.step_mode import (
-    DEPTHWISE,
-    FLOAT16,
-    FLOAT16_WITHOUT_DEPTHWISE,
-    FLOAT32,
     keep_depthwise_precise,
 )
 
 # What `keras.applications.imagenet_utils.preprocess_input` does with 0..255, by its modes, as
 # factor and offset; "0..1" is none of them. For "caffe" the channels are BGR.
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MEAN, DEVIATION = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
+# Those of the photos of which CLIP has learned (Radford et al. 2021), in its published code.
+CLIP_MEAN = np.array((0.48145466, 0.4578275, 0.40821073))
+CLIP_DEVIATION = np.array((0.26862954, 0.26130258, 0.27577711))
 PREPROCESSING = {
     "tf": (2 / 255, -1),
-    "torch": (
-        [1 / 255 / each for each in DEVIATION],
-        [-mean / each for mean, each in zip(MEAN, DEVIATION, strict=True)],
-    ),
+    "torch": ((1 / 255 / DEVIATION).tolist(), (-MEAN / DEVIATION).tolist()),
+    "clip": ((1 / 255 / CLIP_DEVIATION).tolist(), (-CLIP_MEAN / CLIP_DEVIATION).tolist()),
     "caffe": (1.0, [-103.939, -116.779, -123.68]),
     "none": (1.0, 0),
     "0..1": (1 / 255, 0),
 }
+# Classes of a transformer's blocks, in the towers of keras_hub.
+BLOCKS = ("SigLIPEncoderLayer", "CLIPEncoderLayer", "ViTEncoderBlock", "DINOV2Layer", "DINOV3Layer")
 
 
 def clear_session() -> None:
@@ -91,20 +91,26 @@ def preprocess(photos, mode: str):
 
 
 def flat_layers(model: keras.Model) -> list[keras.Layer]:
-    """Return the layers of a model, and of the models among them, in order."""
-    return [
-        inner
-        for layer in model.layers
-        for inner in (flat_layers(layer) if isinstance(layer, keras.Model) else [layer])
-    ]
+    """Return the layers of a model, of the models among them, and of encoders, in order."""
+    found = []
+    for layer in model.layers:
+        inner = list(layer._flatten_layers(include_self=False, recursive=False))
+        if isinstance(layer, keras.Model):
+            found += flat_layers(layer)
+        else:
+            found += inner if any(map(is_block, inner)) else [layer]
+    return found
 
 
-def precision_of(network: keras.Model) -> str:
-    """Return the precision in which a network was built, as `set_precision` takes it."""
-    policies = {(isinstance(x, DEPTHWISE), x.dtype_policy.name) for x in flat_layers(network)}
-    if (False, "mixed_float16") not in policies:
-        return FLOAT32
-    return FLOAT16_WITHOUT_DEPTHWISE if (True, FLOAT32) in policies else FLOAT16
+def is_block(layer: keras.Layer) -> bool:
+    """Return whether a layer is a transformer's block."""
+    return type(layer).__name__ in BLOCKS
+
+
+def units(backbone: keras.Model) -> list[keras.Layer]:
+    """Return what can be opened of a backbone: its layers, or those of its transformer."""
+    found = flat_layers(backbone)
+    return found if any(map(is_block, found)) else backbone.layers
 
 
 def block_starts(backbone: keras.Model) -> list[int]:
@@ -136,6 +142,8 @@ def block_starts(backbone: keras.Model) -> list[int]:
 def unfreeze(config, backbone: keras.Model, stage) -> str:
     """Let the upper `stage.fraction` of a backbone's layers train; return a text of what trains.
 
+    A transformer opens by its blocks; its patches and positions open with the lowest one.
+
     Args:
         config: unfreeze ("blocks" moves down to the beginning of a block, "layers" counts layers);
             batchnorm, "train", "frozen" or "last" (opened BatchNorm trains in the last stage
@@ -143,19 +151,24 @@ def unfreeze(config, backbone: keras.Model, stage) -> str:
         backbone: a model; what is not opened is frozen.
         stage: one of the stages, perhaps with fewer epochs.
     """
-    count = len(backbone.layers)
-    first = int((1 - stage.fraction) * count)
-    if config.unfreeze == "blocks" and first < count:
-        first = max(start for start in [0, *block_starts(backbone)] if start <= first)
+    found, kind = units(backbone), "layers"
+    if blocks := [position for position, layer in enumerate(found) if is_block(layer)]:
+        closed, count, kind = int((1 - stage.fraction) * len(blocks)), len(blocks), "blocks"
+        first = [0, *blocks[1:], len(found)][closed]
+    else:
+        count = len(found)
+        closed = first = int((1 - stage.fraction) * count)
+        if config.unfreeze == "blocks" and first < count:
+            closed = first = max(at for at in [0, *block_starts(backbone)] if at <= first)
     last_stage = stage.name == config.stages[-1].name
     norms_train = config.batchnorm == "train" or (config.batchnorm == "last" and last_stage)
     backbone.trainable = True  # each layer decides for itself
-    for position, layer in enumerate(backbone.layers):
-        norm = isinstance(layer, layers.BatchNormalization)
-        layer.trainable = position >= first and (norms_train or not norm)
-        if norm and layer.trainable:
-            layer.momentum = config.norm_momentum
-    return f"the head and {count - first} of {count} backbone layers train"
+    for position, layer in enumerate(found):
+        layer.trainable = position >= first
+        for norm in layer._flatten_layers():
+            if isinstance(norm, layers.BatchNormalization) and layer.trainable:
+                norm.trainable, norm.momentum = norms_train, config.norm_momentum
+    return f"the head and {count - closed} of {count} backbone {kind} train"
 
 
 def Plain(include_top: bool, weights: str | None, input_shape: tuple[int, int, int]) -> keras.Model:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import keras
 import tensorflow as tf
 
-from kernelkit.train.backbones import block_starts
+from kernelkit.train.backbones import block_starts, is_block, units
 
 LEVELS = 12  # into which a backbone's layers are divided for layer-wise decay
 NO_DECAY = ["bias", "gamma", "beta"]  # weight decay is for the weights that multiply
@@ -96,14 +96,19 @@ def make_optimizer(config, rate: float, fractions: Mapping[str, float]):
 def layer_fractions(config, network: keras.Model) -> dict[str, float]:
     """Return the fraction of the learning rate that each variable gets, by its path.
 
-    The head's is config.head_rate; from one twelfth of the backbone's layers to the one below, the
-    rate shrinks by config.layer_decay (as Clark et al. 2020 do for the twelve layers of ELECTRA).
+    The head's is config.head_rate. From one block of a transformer to the one below, and from one
+    twelfth of another backbone's layers to the next, the rate shrinks by config.layer_decay (as
+    Clark et al. 2020 do for the twelve layers of ELECTRA).
     """
     backbone, head = network.get_layer("backbone"), network.get_layer("head")
     fractions = dict.fromkeys(paths([head]), config.head_rate)
-    count, starts, level = len(backbone.layers), set(block_starts(backbone)), LEVELS - 1
-    for position, layer in enumerate(backbone.layers):
-        if position in starts:  # whole blocks learn at one rate
+    found = units(backbone)
+    blocks = sum(map(is_block, found))
+    count, starts, level = len(found), set(block_starts(backbone)), blocks or LEVELS - 1
+    for position, layer in enumerate(found):
+        if is_block(layer):
+            level -= 1
+        elif position in starts and not blocks:  # whole blocks learn at one rate
             level = LEVELS * (count - 1 - position) // count
         fractions |= dict.fromkeys(paths([layer]), config.layer_decay**level)
     return fractions

@@ -83,14 +83,18 @@ def choose_step_mode(
     number, workers = worker()
     here = machine() if workers == 1 else ""
     if state.preflight.get("machine", here) != here:
-        state.preflight, state.micro_batches = {}, {}
+        state.preflight, state.micro_batches, state.recomputed = {}, {}, {}
     if workers > 1:
         if config.time_limit:
             raise Problem("Several workers know no time limit: leave --time-limit out.")
         devices = make_strategy(0).num_replicas_in_sync  # before anything else asks for devices
         print(f"worker {number} of {workers}: {devices} devices train together", flush=True)
         mode = StepMode(devices, precision)
-    elif config.preflight == "no" or (config.preflight == "quick" and not has_gpu()):
+    elif (
+        config.preflight == "no"
+        or (config.preflight == "quick" and not has_gpu())
+        or all(stage.views for member in members.values() for stage in member.stages)
+    ):
         mode = StepMode(device_count(), precision)
     elif state.preflight:
         mode = StepMode(**state.step_mode)
@@ -117,7 +121,7 @@ def _preflight(config, members, backbones, tables, state, factory) -> StepMode:
         try:
             mode = trials.choose(step_modes(device_count(), precisions))
         except NoWorker as failure:
-            mode, trials.micro_batches = SAFEST, {}
+            mode, trials.micro_batches, trials.recomputed = SAFEST, {}, {}
             print(f"no process to try steps in ({failure})", flush=True)
         finally:
             process.stop()
@@ -129,7 +133,7 @@ def _preflight(config, members, backbones, tables, state, factory) -> StepMode:
         "speeds": trials.speeds,
         "predict": trials.predict,
     }
-    state.micro_batches = trials.micro_batches
+    state.micro_batches, state.recomputed = trials.micro_batches, trials.recomputed
     return mode
 
 
@@ -145,6 +149,7 @@ class Preflight:
     rows: list[dict] = field(default_factory=list)  # one for each trial, in order
     speeds: dict[str, float] = field(default_factory=dict)  # photos a second, by "MEMBER/STAGE"
     micro_batches: dict[str, int] = field(default_factory=dict)  # likewise, unlike the mode's
+    recomputed: dict[str, bool] = field(default_factory=dict)  # likewise, whether blocks are
     predict: dict[str, float] = field(default_factory=dict)  # photos a second, by member
 
     def __post_init__(self):
@@ -172,7 +177,7 @@ class Preflight:
         for mode, row in self._compare(modes):
             if self._check(mode, row):
                 return mode
-        self.micro_batches = {}
+        self.micro_batches, self.recomputed = {}, {}
         return SAFEST
 
     def _compare(self, modes: list[StepMode]) -> list[tuple[StepMode, dict]]:
@@ -185,13 +190,14 @@ class Preflight:
             if found and self.left() < (1 - CHOICE_SHARE) * self.budget:
                 break
             if most:  # those that follow need no less memory
-                mode = mode.at_most(most)
+                mode = mode.at_most(most.micro_batch)
+                mode = mode.recomputing() if most.recompute else mode
             if mode in tried:
                 continue
             tried.add(mode)
             fitted, row = self._fit(mode, *task)
             if row["outcome"] == WORKED:
-                most = fitted.micro_batch
+                most = fitted
                 found.append((fitted, row))
         return sorted(found, key=lambda pair: -pair[1]["images_per_second"])
 
@@ -200,7 +206,8 @@ class Preflight:
 
         `row` is that of its trial on the most expensive step.
         """
-        self.micro_batches, self.speeds, self.predict = {}, {}, {}
+        self.micro_batches, self.recomputed = {}, {}
+        self.speeds, self.predict = {}, {}
         first, *others = self.tasks()
         self._note(mode, mode, first, row)
         for name, config in self.members.items():
@@ -212,17 +219,19 @@ class Preflight:
                     return False
         for task in others:
             if self.left() > 0:
-                fitted, row = self._fit(mode.at_most(None), *task)
+                fitted, row = self._fit(mode.at_most(None).recomputing(False), *task)
                 if row["outcome"] != WORKED:
                     return False
                 self._note(mode, fitted, task, row)
         return True
 
     def _note(self, mode: StepMode, fitted: StepMode, task: tuple, row: dict) -> None:
-        """Note a task's speed, and how many photos at once fitted where `mode` has others."""
+        """Note a task's speed, and where `mode` differs how it is taken."""
         member, stage = task
         self.speeds[f"{member}/{stage.name}"] = row["images_per_second"]
-        if fitted != mode:
+        if fitted.recompute != mode.recompute:
+            self.recomputed[f"{member}/{stage.name}"] = fitted.recompute
+        if fitted.micro_batch != mode.micro_batch:
             at_once = fitted.at_once(self.members[member].batch_size)
             self.micro_batches[f"{member}/{stage.name}"] = at_once
 
@@ -249,6 +258,8 @@ def fitting(
     while row["outcome"] in (NO_MEMORY, TOO_LARGE):
         fits = row.pop("fits", None)
         smaller = mode.at_most(fits) if fits else mode.halved(batch_size)
+        if fits == 0:
+            smaller = mode.at_most(None).recomputing()
         if smaller is None:
             break
         mode, row = smaller, take(smaller)
@@ -260,7 +271,9 @@ def _row_text(row: dict) -> str:
     cells = (
         f"{row['member']}/{row['stage']}",
         size_text(row["image_size"]),
-        f"{row['devices']} x {row['precision']}" + ", XLA" * row["xla"],
+        f"{row['devices']} x {row['precision']}"
+        + ", XLA" * row["xla"]
+        + ", again" * row["recompute"],
         f"{row['micro_batch'] or 'all'} at once",
         f"{speed:.0f} images/s" if speed else "-",
         f"{peak / 2**30:.1f} GB" if peak else "-",

@@ -24,9 +24,10 @@ from kernelkit.config.members import at_scale
 from kernelkit.core.problem import Problem
 from kernelkit.data.batches import make_iterator
 from kernelkit.data.tables import PhotoTables
-from kernelkit.train.backbones import flat_layers, unfreeze
+from kernelkit.train.backbones import flat_layers, is_block, unfreeze
 from kernelkit.train.devices import OutOfMemory, make_strategy, predict_batches, share, shared_batch
 from kernelkit.train.ema import Average
+from kernelkit.train.presets import block_bytes
 from kernelkit.train.step_mode import StepMode, set_precision
 
 WARM_UP = 1  # passes over a trial's photos before those that are timed
@@ -34,6 +35,7 @@ TIMED = 3  # passes that are timed
 BATCHES = 4  # in a pass
 WORKED, NO_MEMORY = "worked", "out of memory"
 TOO_LARGE = "too large for the memory (computed)"
+LEAST_AT_ONCE = 4  # photos of a transformer, below which its blocks had better be recomputed
 WEIGHT_BYTES = 20  # of a weight: itself, its gradient, Adam's two averages, and its own average
 NOTHING = {"images_per_second": None, "peak_bytes": None, "predict": None}  # of a failed trial
 
@@ -140,7 +142,7 @@ def answer(order, tables: PhotoTables, factory: StepFactory) -> dict:
     """Return the outcome of an order: images_per_second, peak_bytes, predict (photos a second).
 
     An order has `take`, as a `Trial` has. Where the outcome is TOO_LARGE it has `fits` too: how
-    many photos at once may fit.
+    many photos at once may fit, or 0 where blocks had better be recomputed.
     """
     try:
         return NOTHING | {"outcome": WORKED} | order.take(tables, factory)
@@ -205,9 +207,11 @@ def train_briefly(
     unfreeze(config, network.get_layer("backbone"), stage)
     devices = device_lib.list_local_devices()
     limits = [device.memory_limit for device in devices if device.device_type == "GPU"]
-    fits = photos_that_fit(network, min(limits, default=math.inf))
+    recompute, limit = mode.recompute, min(limits, default=math.inf)
+    fits = photos_that_fit(network, limit, recompute)
     if fits < mode.at_once(config.batch_size) > 1:
-        raise TooLarge(fits)
+        better = fits < LEAST_AT_ONCE and fits < photos_that_fit(network, limit, True)
+        raise TooLarge(0 if better and not recompute else fits)
     model = factory.compile(config, network, stage, stage.learning_rate, mode)
     flow = make_iterator(config, tables, tables.train, factory.augment(config), shuffle=True)
     average = Average(network, config.ema)
@@ -221,21 +225,26 @@ def train_briefly(
     return average
 
 
-def activation_bytes(network: keras.Model) -> int:
+def activation_bytes(network: keras.Model, recompute: bool = False) -> int:
     """Return the bytes that are kept of one photo for the backward pass.
 
-    That is the output of each layer from the first that trains.
+    That is the output of each layer from the first that trains, and all that a transformer's blocks
+    keep; where they `recompute`, their inputs and what one block keeps.
     """
     layers = flat_layers(network)
     first = next((n for n, layer in enumerate(layers) if layer.trainable_weights), len(layers))
-    return sum(
-        math.prod(output.shape[1:]) * np.dtype(output.dtype).itemsize
-        for layer in layers[first:]
-        for output in tf.nest.flatten(layer.output)
-    )
+    kept = [layer for layer in layers[first:] if layer._inbound_nodes and not is_block(layer)]
+    outputs = [output for layer in kept for output in tf.nest.flatten(layer.output)]
+    whole = sum(math.prod(o.shape[1:]) * np.dtype(o.dtype).itemsize for o in outputs)
+    blocks = sum(map(is_block, layers[first:]))
+    if not blocks:
+        return whole
+    one, entry = block_bytes(network)
+    return whole + (blocks * entry + one if recompute else blocks * one)
 
 
-def photos_that_fit(network: keras.Model, limit: float) -> int:
+def photos_that_fit(network: keras.Model, limit: float, recompute: bool = False) -> int:
     """Return how many photos at once fit into `limit` bytes, at most; 1 where not even one does."""
     free = limit - WEIGHT_BYTES * network.count_params()
-    return max(1, int(min(free / max(1, activation_bytes(network)), sys.maxsize)))
+    kept = max(1, activation_bytes(network, recompute))
+    return max(1, int(min(free / kept, sys.maxsize)))

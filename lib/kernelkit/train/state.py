@@ -53,6 +53,7 @@ class State:
 
     # Its files. "" where there is none.
     best: str = ""  # weights of the chosen epoch
+    start: str = ""  # weights with the fitted head, before the backbone trained
     last: str = ""  # weights to go on from
     optimizer: str = ""  # the optimizer's variables; a stage starts with a new optimizer
     average: str = ""  # the averaged weights; else the average begins with the weights
@@ -66,6 +67,7 @@ class State:
     ("MEMBER/STAGE": photos a second of a training step); predict ("MEMBER": of a prediction)."""
     step_mode: dict = field(default_factory=dict)  # the fields of this session's `StepMode`
     micro_batches: dict[str, int] = field(default_factory=dict)  # other than its, by "MEMBER/STAGE"
+    recomputed: dict[str, bool] = field(default_factory=dict)  # likewise, blocks of a transformer
     outliers: list[tuple[str, float]] | None = None  # Id and distance; None while not computed
 
     scouting: dict = field(default_factory=dict)
@@ -107,7 +109,7 @@ class State:
         self.carried_seconds, self.predict_rate = 0.0, 0.0
         self.highest, self.margin, self.floor = None, 0.0, None
         self.best_score, self.best_stage = None, 0
-        self.best = self.last = self.optimizer = self.average = ""
+        self.best = self.start = self.last = self.optimizer = self.average = ""
         self.averaged_steps = 0
         for file in self.folder.glob("pseudo-*"):  # an earlier job's choice
             file.unlink()
@@ -168,12 +170,17 @@ class State:
         self.epoch, self.stage_over = self.epoch + 1, stage_over
         self.save()
 
-    def advance(self, restore_best: bool) -> None:
-        """Go to the next stage, from the chosen epoch's weights or else from the last ones."""
+    def advance(self, restore_best: bool, head_only: bool = False) -> None:
+        """Go to the next stage, from the chosen epoch's weights or else from the last ones.
+
+        Those of a stage that trained the `head_only` are kept.
+        """
         self.stage, self.epoch, self.stage_over = self.stage + 1, 0, False
         self.counters, self.divergences, self.learning_rate, self.optimizer = {}, 0, None, ""
         if restore_best:
             self.restore_best()
+        if head_only:
+            self.start = self.last
         self.save()
 
     def restore_best(self) -> None:
@@ -197,7 +204,9 @@ class State:
 
     def mode_of(self, stage: str) -> StepMode:
         """Return how the current job takes the steps of a stage."""
-        return StepMode(**self.step_mode).at_most(self._micro_batch(f"{self.member}/{stage}"))
+        name, mode = f"{self.member}/{stage}", StepMode(**self.step_mode)
+        mode = mode.recomputing(self.recomputed.get(name, mode.recompute))
+        return mode.at_most(self._micro_batch(name))
 
     def _micro_batch(self, name: str) -> int | None:
         return self.micro_batches.get(name, self.step_mode.get("micro_batch"))
@@ -226,7 +235,7 @@ class State:
     @property
     def files(self) -> list[str]:
         """The names of the files that count."""
-        return list(filter(None, (self.best, self.last, self.optimizer, self.average)))
+        return list(filter(None, (self.best, self.start, self.last, self.optimizer, self.average)))
 
     def save(self) -> None:
         """Write state.json, then drop the files that it no longer names."""
@@ -302,6 +311,8 @@ class State:
         beginning; the results of other jobs are not in these files.
         """
         bad = [name for name in self.files if self.sizes[name] != self._size_of(name)]
+        if self.start in bad:  # nothing but `interpolate` needs it
+            bad, self.start = [name for name in bad if name != self.start], ""
         if not bad:
             return
         if self.best and self.best not in bad:

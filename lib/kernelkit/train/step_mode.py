@@ -1,12 +1,11 @@
 """How training steps are taken: on how many devices, in which precision, compiled, or in parts.
 
-Recomputing activations is not among the modes: `keras.RematScope` fails with the networks of
-keras.applications (Keras 3.13), and `tf.recompute_grad` draws dropout anew in its second pass.
+Only a transformer's blocks are computed a second time for the backward pass: `keras.RematScope`
+fails under TensorFlow (Keras 3.13), and `tf.recompute_grad` would draw dropout anew.
 """
 
 import dataclasses
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import keras
@@ -23,6 +22,7 @@ class StepMode:
     precision: str  # one of the three above
     xla: bool = False  # whether XLA compiles the step
     micro_batch: int | None = None  # most photos at once on a device; None: its share of a batch
+    recompute: bool = False  # whether a transformer keeps no more than the inputs of its blocks
 
     def at_once(self, batch_size: int) -> int:
         """Return how many photos a device takes at once."""
@@ -32,6 +32,10 @@ class StepMode:
         """Return the mode with so many photos at once; XLA can't compile a number of parts."""
         return dataclasses.replace(self, micro_batch=photos, xla=self.xla and not photos)
 
+    def recomputing(self, yes: bool = True) -> "StepMode":
+        """Return the mode with or without recomputing, which XLA does in its own way."""
+        return dataclasses.replace(self, recompute=yes, xla=self.xla and not yes)
+
     def halved(self, batch_size: int) -> "StepMode | None":
         """Return the mode with half as many photos at once; None below one."""
         now = self.at_once(batch_size)
@@ -40,7 +44,7 @@ class StepMode:
     def __str__(self) -> str:
         """Return the mode in words."""
         words = [f"{self.devices} device" + "s" * (self.devices > 1), self.precision]
-        words += ["XLA"] * self.xla
+        words += ["XLA"] * self.xla + ["blocks recomputed"] * self.recompute
         if self.micro_batch:
             words.append(f"at most {self.micro_batch} photos at once")
         return ", ".join(words)
@@ -87,17 +91,6 @@ def set_precision(precision: str) -> None:
     if precision == FLOAT16_WITHOUT_DEPTHWISE:
         policy = _WITHOUT_DEPTHWISE
     keras.mixed_precision.set_global_policy(policy)
-
-
-@contextmanager
-def in_precision(precision: str) -> Iterator[None]:
-    """Let layers that are built inside have a precision."""
-    before = keras.mixed_precision.global_policy()
-    set_precision(precision)
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_global_policy(before)
 
 
 def keep_depthwise_precise(backbone: keras.Model) -> None:

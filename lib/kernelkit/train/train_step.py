@@ -1,12 +1,13 @@
 """The training step: it mixes photos, weighs each alike on all devices, and works in parts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import keras
 import tensorflow as tf
 
-from kernelkit.train.backbones import flat_layers
+from kernelkit.train.backbones import flat_layers, is_block
 from kernelkit.train.costs import Stage
 from kernelkit.train.optimizer import layer_fractions, make_optimizer
 from kernelkit.train.step_mode import StepMode
@@ -34,6 +35,8 @@ class TrainingModel(keras.Model):
         mixup: alpha of the Beta distribution of the shares; 0 is off.
         cutmix: the same for CutMix.
         micro_batch: the most photos that a device takes at once; None is its whole share.
+        recompute: whether a transformer's blocks are computed again in the backward pass, so that
+            no more than their inputs need memory until then.
     """
 
     def __init__(
@@ -42,9 +45,10 @@ class TrainingModel(keras.Model):
         mixup: float = 0,
         cutmix: float = 0,
         micro_batch: int | None = None,
+        recompute: bool = False,
     ):
         super().__init__(network.inputs, network.outputs)
-        self.micro_batch, self.mixers = micro_batch, []
+        self.micro_batch, self.recompute, self.mixers = micro_batch, recompute, []
         if mixup:
             self.mixers.append(keras.layers.MixUp(alpha=mixup, dtype="float32"))
         if cutmix:
@@ -100,7 +104,7 @@ class TrainingModel(keras.Model):
         The loss is their part of the mean over `total` photos; the gradients are scaled where the
         optimizer scales losses.
         """
-        with tf.GradientTape() as tape, _fused_norms(self):
+        with tf.GradientTape() as tape, _fused_norms(self), _recomputed_blocks(self):
             predicted = self(photos, training=True)
             loss = keras.losses.get(self.loss)
             losses = getattr(loss, "call", loss)(tf.cast(labels, predicted.dtype), predicted)
@@ -147,7 +151,7 @@ def compile_model(
         rate: the learning rate at its beginning.
         mode: how steps are taken.
     """
-    model = TrainingModel(network, stage.mixup, stage.cutmix, mode.micro_batch)
+    model = TrainingModel(network, stage.mixup, stage.cutmix, mode.micro_batch, mode.recompute)
     optimizer = make_optimizer(config, rate, layer_fractions(config, network))
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
     accuracy = keras.metrics.CategoricalAccuracy("accuracy")
@@ -156,10 +160,27 @@ def compile_model(
 
 
 @contextmanager
+def _recomputed_blocks(model: TrainingModel) -> Iterator[None]:
+    """Have a transformer's blocks compute twice, where the model does, while they are traced."""
+    blocks = [layer for layer in flat_layers(model) if is_block(layer)] if model.recompute else []
+
+    def twice(call: Callable, inputs, **options):
+        return tf.recompute_grad(lambda x: call(x, **options))(inputs)
+
+    for block in blocks:
+        block.call = partial(twice, block.call)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.call
+
+
+@contextmanager
 def _slower_norms(model: keras.Model, power) -> Iterator[None]:
     """Raise the momentum of all BatchNorm layers to a power while their calls are traced."""
     kind = keras.layers.BatchNormalization
-    kept = [(norm, norm.momentum) for norm in flat_layers(model) if isinstance(norm, kind)]
+    kept = [(norm, norm.momentum) for norm in model._flatten_layers() if isinstance(norm, kind)]
     for norm, momentum in kept:
         norm.momentum = momentum**power
     try:
@@ -200,7 +221,7 @@ def _fused_norms(model: keras.Model) -> Iterator[None]:
     is left as it is.
     """
     kind = keras.layers.BatchNormalization
-    norms = [norm for norm in flat_layers(model) if type(norm) is kind]
+    norms = [norm for norm in model._flatten_layers() if type(norm) is kind]
     norms = norms if len(norms) >= LEAST_NORMS else []
     for norm in norms:
         norm.__class__ = _FusedNorm
