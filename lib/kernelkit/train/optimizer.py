@@ -104,11 +104,12 @@ def layer_fractions(config, network: keras.Model) -> dict[str, float]:
     fractions = dict.fromkeys(paths([head]), config.head_rate)
     found = units(backbone)
     blocks = sum(map(is_block, found))
-    count, starts, level = len(found), set(block_starts(backbone)), blocks or LEVELS - 1
+    starts = set() if blocks else set(block_starts(backbone))
+    count, level = len(found), blocks or LEVELS - 1
     for position, layer in enumerate(found):
         if is_block(layer):
             level -= 1
-        elif position in starts and not blocks:  # whole blocks learn at one rate
+        elif position in starts:  # whole blocks learn at one rate
             level = LEVELS * (count - 1 - position) // count
         fractions |= dict.fromkeys(paths([layer]), config.layer_decay**level)
     return fractions
