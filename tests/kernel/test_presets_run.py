@@ -1,16 +1,17 @@
 """Presets of keras_hub go the whole way: trained, stopped, resumed, predicting."""
 
 import json
-from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from kernel_runs import check_submission
+from kernel_runs import check_submission, start
 from tiny_kernel import kernel
 from tiny_presets import POOLING, save_preset
 
+TWO_DEVICES = Path(__file__).with_name("two_devices.py")
 ROWS = {
     "siglip": "SigLIP2B",
     "clip": "CLIPL336",
@@ -27,8 +28,19 @@ class Stop(BaseException):
 
 def arguments(family, folder, data, output):
     return [
-        *("--data", str(data), "--output", str(output), "--backbone", family),
-        *("--weights", str(folder), "--batch-size", "4", "--workers", "1", "--tta", "3"),
+        *("--data", str(data), "--output", str(output), "--backbone", ROWS[family]),
+        *(
+            "--weights",
+            str(folder),
+            "--image-size",
+            "32",
+            "--batch-size",
+            "4",
+            "--workers",
+            "1",
+            "--tta",
+            "3",
+        ),
         *("--stages", "head:0:1e-3:1:views=1,all:1:1e-1:2", "--interpolate", "yes"),
     ]
 
@@ -38,8 +50,6 @@ def arguments(family, folder, data, output):
 def test_a_preset_goes_the_whole_way(family, competition, tmp_path, monkeypatch, capsys):
     assert set(ROWS) == set(POOLING)
     save_preset(family, tmp_path / family)
-    row = replace(kernel.BACKBONES[ROWS[family]], size=(32, 32), gmacs=0.01)
-    monkeypatch.setitem(kernel.BACKBONES, family, row)
     output, check = tmp_path / "output", kernel.Clock.check_epoch
     run = arguments(family, tmp_path / family, competition, output)
 
@@ -69,3 +79,19 @@ def test_a_preset_goes_the_whole_way(family, competition, tmp_path, monkeypatch,
         expected = pd.DataFrame(kept["test"], kept["test_ids"], kept["classes"])
     columns = [f"p_{label}" for label in expected]
     assert np.allclose(table.loc[expected.index, columns], expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["siglip", "vit"])
+def test_on_two_devices_in_float16(family, competition, tmp_path):
+    save_preset(family, tmp_path / family)
+    words = arguments(family, tmp_path / family, competition, tmp_path / "output")
+    process = start(competition, tmp_path / "output", *words[4:], script=TWO_DEVICES)
+    said, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    assert "not finite" not in said
+    history = pd.read_csv(tmp_path / "output" / "history.csv")
+    assert np.isfinite(history.loss).all()
+    metrics = json.loads((tmp_path / "output" / "metrics.json").read_text())
+    assert len(metrics["devices"]) == 2
+    check_submission(competition, tmp_path / "output")

@@ -2,6 +2,10 @@
 
 import importlib
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import h5py
@@ -24,6 +28,7 @@ from kernelkit.train.presets import (
 from kernelkit.train.train_step import TrainingModel
 from tiny_presets import POOLING, SIDE, SQUARE_ALONE, save_preset
 
+LIB = Path(__file__).parents[2] / "lib"
 TRANSFORMERS = [family for family, pooling in POOLING.items() if pooling != "average"]
 PHOTOS = np.random.default_rng(0).integers(0, 255, (4, SIDE, SIDE, 3), np.uint8)
 
@@ -228,6 +233,22 @@ def test_recomputed_blocks_train_as_plain_ones_do(presets, family):
         for expected, got in zip(trained[0], other, strict=True):
             assert got == pytest.approx(expected, abs=2e-5)
     assert trained[0][0][2] < trained[0][0][0]
+
+
+@pytest.mark.slow
+def test_recomputed_blocks_train_as_plain_ones_do_on_two_devices(presets):
+    script = Path(__file__).with_name("recompute_on_devices.py")
+    environment = os.environ | {"PYTHONPATH": str(LIB), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, str(script), str(presets("siglip"))]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    cases = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(cases) == 8
+    for plain, again in zip(cases[::2], cases[1::2], strict=True):
+        assert (plain["recompute"], again["recompute"]) == (False, True)
+        assert again["losses"] == pytest.approx(plain["losses"], rel=5e-3)
+        assert plain["losses"] == pytest.approx(cases[0]["losses"], rel=2e-2)
+        assert again["losses"][2] < again["losses"][0]
 
 
 # ---------------------------------------------------------------------------------- what fails
