@@ -112,7 +112,7 @@ def test_overrides_count_like_the_command_line_and_before_it(monkeypatch):
     ("arguments", "said"),
     [
         (["--backbone", "resnet"], "'resnet' is not one of Plain, MobileNet, InceptionV3"),
-        (["--recipe", "best"], "'best' is not one of default, quick, max, reference, dry"),
+        (["--recipe", "best"], "'best' is not one of default, quick, max, probe, reference, dry"),
         (["--image-size", "big"], "'big' is not a whole number"),
         (["--image-size", "0x64"], "0 must be at least 32 and at most 2048"),
         (["--image-size", "1"], "1 must be at least 32"),

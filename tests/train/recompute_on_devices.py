@@ -42,6 +42,7 @@ for devices, precision, recompute in itertools.product(
         model = TrainingModel(network, recompute=recompute)
         optimizer = scaled_for_float16(keras.optimizers.SGD(0.05))
         model.compile(optimizer, keras.losses.CategoricalCrossentropy(), jit_compile=False)
+        optimizer.build(model.trainable_variables)
         data = tf.data.Dataset.from_tensor_slices((PHOTOS, LABELS)).batch(8)
         losses = model.fit(data, epochs=3, verbose=0).history["loss"]
     case = {"devices": devices, "precision": precision, "recompute": recompute}

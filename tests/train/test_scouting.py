@@ -86,7 +86,7 @@ def test_a_short_run_is_judged_on_photos_that_it_did_not_see(tables, found):
 
 
 def test_what_does_not_fit_is_an_outcome(tables, found, monkeypatch):
-    monkeypatch.setattr(preflight_worker, "photos_that_fit", lambda network, limit: 2)
+    monkeypatch.setattr(preflight_worker, "photos_that_fit", lambda *given: 2)
     rows = range(0, len(tables.train), 3)
     large = answer(short_run(found, tables, rows), tables, FACTORY)
     assert (large["outcome"], large.get("fits")) == (TOO_LARGE, 2)

@@ -35,8 +35,8 @@ def apply_run(
     """Predict photos with a run, and write predictions.csv, its page, and perhaps a submission.
 
     `options` are the command line's: predict (the photos), run, output, sample and all. `augment`
-    returns the training's augmentation for settings. Raises Problem if there is no such run, or no photo that
-    can be read, and OSError if a file can't be written.
+    returns the training's augmentation for settings. Raises Problem if there is no such run, or no
+    photo that can be read, and OSError if a file can't be written.
     """
     doing("reading the run")
     run = find_run(options.run or Path("output"))

@@ -111,8 +111,10 @@ class TrainingModel(keras.Model):
             penalty = tf.reduce_sum(weights) * sum(self.losses)
             loss = tf.math.divide_no_nan(tf.reduce_sum(losses * weights) + penalty, total)
             scaled = self.optimizer.scale_loss(loss)
+        # Of Keras' own variables TensorFlow can't make the zeros of those that took no part.
+        variables = [variable.value for variable in self.trainable_weights]
         zero = tf.UnconnectedGradients.ZERO
-        return loss, predicted, tape.gradient(scaled, self.trainable_weights, None, zero)
+        return loss, predicted, tape.gradient(scaled, variables, None, zero)
 
     def _in_parts(self, photos, labels, weights, total) -> tuple:
         """Return the same as `_gradients`, computed part by part."""
