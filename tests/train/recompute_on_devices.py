@@ -40,7 +40,7 @@ for devices, precision, recompute in itertools.product(
         outputs = keras.layers.Dense(3, activation="softmax", dtype="float32")(x)
         network = keras.Model(photos, outputs)
         model = TrainingModel(network, recompute=recompute)
-        optimizer = scaled_for_float16(keras.optimizers.SGD(0.05))
+        optimizer = scaled_for_float16(keras.optimizers.SGD(0.005))
         model.compile(optimizer, keras.losses.CategoricalCrossentropy(), jit_compile=False)
         optimizer.build(model.trainable_variables)
         data = tf.data.Dataset.from_tensor_slices((PHOTOS, LABELS)).batch(8)

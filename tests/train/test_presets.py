@@ -226,7 +226,7 @@ def test_recomputed_blocks_train_as_plain_ones_do(presets, family):
         keras.utils.set_random_seed(0)
         network = network_of(folder, family)
         model = TrainingModel(network, micro_batch=micro_batch, recompute=recompute)
-        model.compile(keras.optimizers.SGD(0.1), "categorical_crossentropy", jit_compile=False)
+        model.compile(keras.optimizers.SGD(0.005), "categorical_crossentropy", jit_compile=False)
         labels = np.float32(np.eye(3)[[0, 1, 2, 0]])
         steps = {"batch_size": 4, "epochs": 3, "shuffle": False, "verbose": 0}
         losses = model.fit(PHOTOS, labels, **steps).history["loss"]
