@@ -167,7 +167,9 @@ def unfreeze(config, backbone: keras.Model, stage) -> str:
         layer.trainable = position >= first
         for norm in layer._flatten_layers():
             if isinstance(norm, layers.BatchNormalization) and layer.trainable:
-                norm.trainable, norm.momentum = norms_train, config.norm_momentum
+                norm.trainable = norms_train
+                if norms_train:
+                    norm.momentum = config.norm_momentum
     return f"the head and {count - closed} of {count} backbone {kind} train"
 
 
