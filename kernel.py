@@ -141,7 +141,7 @@ BACKBONES = {
     "HGNetV2B6": TIMM.preset(
         "keras/hgnetv2/keras/hgnetv2_b6_ssld_stage1_in22k_in1k/1", (288, 384), 37
     ),
-    "EfficientNetLite0": replace(TIMM, preprocessing="tf").preset(
+    "EfficientNetLite0": replace(TIMM, preprocessing="tf", rate=0.1).preset(
         "keras/efficientnet/keras/efficientnet_lite0_ra_imagenet/2", (225, 289), 0.52
     ),
 }

@@ -151,20 +151,6 @@ def test_a_size_between_whole_patches_is_resized_to_the_nearest(presets):
     assert network.get_layer("backbone").get_layer("patches").height == SIDE + 8
 
 
-def test_larger_photos_are_normalized_as_the_others():
-    """Keras' layer computes with copies of its weights, which it makes when it is built."""
-    inputs = keras.Input((8, 8, 3))
-    norm = keras.layers.Normalization(mean=None)
-    backbone = keras.Model(inputs, norm(inputs), name="backbone")
-    norm.adapt_mean.assign([1.0, 2.0, 3.0])
-    norm.adapt_variance.assign([4.0, 4.0, 4.0])
-    norm.finalize_state()
-    photos = keras.Input((8, 8, 3))
-    larger = resize_network(keras.Model(photos, backbone(photos)), (16, 16))
-    expected = (np.ones((1, 16, 16, 3)) - [1, 2, 3]) / 2
-    assert predict(larger, np.ones((1, 16, 16, 3), np.float32)) == pytest.approx(expected)
-
-
 def test_float16_is_set_inside_the_tower_and_left_where_it_overflows(presets, tmp_path, capsys):
     backbone = load_preset(presets("siglip"), (SIDE, SIDE), "own", "mixed_float16")
     policies = {layer.compute_dtype for layer in flat_layers(backbone) if is_block(layer)}
