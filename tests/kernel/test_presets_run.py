@@ -87,7 +87,7 @@ def test_on_two_devices_in_float16(family, competition, tmp_path):
     save_preset(family, tmp_path / family)
     words = arguments(family, tmp_path / family, competition, tmp_path / "output")
     process = start(competition, tmp_path / "output", *words[4:], script=TWO_DEVICES)
-    said, errors = process.communicate(timeout=300)
+    said, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors
     assert "not finite" not in said
     history = pd.read_csv(tmp_path / "output" / "history.csv")
