@@ -1,5 +1,6 @@
 """`ship rehearse` shows the whole product without an account."""
 
+import json
 import os
 import re
 import shutil
@@ -15,6 +16,7 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from kernelkit.data.read import read_competition
 from sample.competition import draw_competition
 from ship.commands.rehearse import own_competition
+from ship.project.frozen import copy_project
 from ship.project.project import Project
 from ship.project.published import HDF5_SIGNATURE
 from ship.project.script import read_block
@@ -98,6 +100,55 @@ def test_a_preset_that_is_here_is_offered_as_a_model(project, data):
     assert outcome.status == 0, outcome
     assert f"presets at {handle.removeprefix('keras/')}\n" in outcome.out
     assert "public score 0.88889" in outcome.out
+
+
+def rehearse_with_weights(folder: Path, bring, *settings: str) -> Outcome:
+    """Rehearse the real kernel with weights that `bring` puts into the project's lib/weights."""
+    project = copy_project(Project(REPOSITORY), folder / "project").root
+    bring(project / "lib" / "weights")
+    data, solution = folder / "data", folder / "solution.csv"
+    draw_competition(data, 4, 2, (96, 128), solution=solution)
+    given = ["weights=imagenet", "tta=1", "preflight=no", "stages=head:0:1e-2:1:views=1"]
+    given = [word for setting in [*given, *settings] for word in ("--set", setting)]
+    place = ["--keep", str(folder / "kept")]
+    outcome = rehearse(project, "--data", str(data), "--solution", str(solution), *place, *given)
+    assert outcome.status == 0, outcome.out[-3000:] + outcome.err
+    assert re.search(r"rehearsal: public score \d\.\d{5}", outcome.out)
+    uploaded = folder / "kept" / "kaggle" / "datasets"
+    assert list(uploaded.rglob("manifest.json"))
+    assert not list(uploaded.rglob("model.weights.h5"))
+    return outcome
+
+
+@pytest.mark.slow
+def test_a_preset_goes_from_kaggle_s_models_to_a_score(tmp_path):
+    """A tiny SigLIP with random weights, both towers in its file as in the published ones."""
+    from tiny_presets import save_preset  # takes seconds
+
+    def bring(weights: Path) -> None:
+        save_preset("siglip", weights / "siglip2_base_patch16_384")
+
+    outcome = rehearse_with_weights(tmp_path, bring, "backbone=SigLIP2B", "image_size=32x32")
+    assert "SigLIP2B at 32x32" in outcome.out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("WEIGHTS" not in os.environ, reason="WEIGHTS names no folder of real weights")
+def test_a_real_preset_is_blended_with_a_network_of_a_weights_file(tmp_path):
+    def bring(weights: Path) -> None:
+        real = Path(os.environ["WEIGHTS"])
+        preset = weights / "efficientnet_lite0_ra_imagenet"
+        shutil.copytree(real / "efficientnet_lite0_imagenet", preset)
+        manifest = json.loads((weights / "manifest.json").read_text())
+        file = manifest["MobileNet"]["file"]
+        shutil.copy(real / file, weights)
+        manifest["MobileNet"]["size"] = (weights / file).stat().st_size  # it is a converted copy
+        (weights / "manifest.json").write_text(json.dumps(manifest))
+
+    members = "lite0:EfficientNetLite0:image_size=97x97,mobile:MobileNet:image_size=96x96"
+    stages = "stages=head:0:1e-2:1:views=1,all:1:1e-4:1"
+    outcome = rehearse_with_weights(tmp_path, bring, f"members={members}", stages)
+    assert re.search(r"blend of lite0 0\.\d+ .*, mobile 0\.\d+ ", outcome.out)
 
 
 BLOCK = """
