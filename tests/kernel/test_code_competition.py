@@ -166,8 +166,8 @@ def test_the_first_photos_have_the_same_draws_where_time_ends_early(
     model = read_model(trained_with_draws)
     (member,) = model.members
     config = apply.settings_of(member, kernel.Config)
-    makers = kernel.build_model, kernel.augmentation
-    network = apply.LoadedNetwork(member.networks[0], config, model, trained_with_draws, *makers)
+    found = member.networks[0], config, model, trained_with_draws
+    network = apply.LoadedNetwork(*found, kernel.augmentation)
     photos = apply.find_photos(competition / "test_upload", competition)
     view, bar = member.networks[0].views[0], tqdm(disable=True)
     whole = network.predict(photos, view, bar)

@@ -189,8 +189,8 @@ def test_tta_that_hurts_is_not_used(best, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(kernel.View, "transform", lambda view, *_: (view.flip and inverted) or None)
     state = kernel.open_state(tmp_path, {}, "", fresh=False)
     clock = make_clock(state, config.stages, images=24, passes=2)
-    views, make = views_of(config, kernel.VIEWS), (kernel.build_model, kernel.augmentation)
-    fold = kernel.predict(config, tables, network, clock, views, *make)
+    views = views_of(config, kernel.VIEWS)
+    fold = kernel.predict(config, tables, network, clock, views, kernel.augmentation)
     assert config.tta == 2
     assert fold.views == ["plain"]
     assert fold.accuracy_tta == fold.accuracy > 0.9
