@@ -18,15 +18,16 @@ chosen. A later run, in whose inputs the output is mounted, takes all this up.
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from kernelkit.config.members import decisive
 from kernelkit.config.settings import size_text
-from kernelkit.core.contract import UNREADABLE, read_arrays, write_arrays
+from kernelkit.core.contract import UNREADABLE, CandidateMetrics, read_arrays, write_arrays
 from kernelkit.core.files import as_json, write_atomically
+from kernelkit.core.metrics import Metric
 from kernelkit.core.problem import Problem
 from kernelkit.offline import find_in_outputs
 from kernelkit.train.costs import Job, epoch_cost, seconds_of
@@ -64,6 +65,38 @@ class Candidate:
     def seconds(self) -> float:
         """The seconds of its whole schedule on one fold."""
         return seconds_of(self.job, self.rate)
+
+    def row(
+        self, chosen: bool, metric: Metric, truth: np.ndarray, judged: np.ndarray, held: np.ndarray
+    ) -> dict:
+        """Return the fields of CandidateMetrics.
+
+        `truth` are the classes of all labelled photos, `judged` the positions of those that judge
+        the features, and `held` of the first fold's, which judge the fine-tuning.
+        """
+        score = low = high = tuned = None
+        known = self.frozen is not None
+        if known:
+            seen = self.frozen[judged], truth[judged]
+            score, (low, high) = metric.score(*seen), metric.interval(*seen)
+        if self.tuned is not None:
+            tuned = metric.score(self.tuned, truth[held])
+        row = CandidateMetrics(
+            name=self.name,
+            backbone=self.config.backbone,
+            image_size=list(self.config.image_size),
+            score=score,
+            score_low=low,
+            score_high=high,
+            tuned=tuned,
+            images_per_second=self.figures.get("predict"),
+            minutes=self.seconds / 60 if known else None,
+            peak_bytes=self.figures.get("peak_bytes"),
+            weight=self.weight if known else None,
+            chosen=chosen,
+            reason=self.reason,
+        )
+        return asdict(row)
 
 
 def full_stage(config):

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from kernelkit.core.boundary import doing
-from kernelkit.core.contract import CandidateMetrics
 from kernelkit.core.files import write_atomically
 from kernelkit.core.metrics import Metric, log_loss, metric_named
 from kernelkit.core.problem import Problem
@@ -378,30 +377,6 @@ class Scout:
 
     def rows(self, filling: Filling) -> list[dict]:
         """Return a row for each candidate, chosen ones first: the fields of CandidateMetrics."""
-        rows = [self._row(each, each.name in filling.members) for each in self.candidates]
+        parts = self.metric, self.truth, self.judged, self.held
+        rows = [each.row(each.name in filling.members, *parts) for each in self.candidates]
         return sorted(rows, key=lambda row: (-row["chosen"], -(row["weight"] or 0)))
-
-    def _row(self, candidate: Candidate, chosen: bool) -> dict:
-        score = low = high = tuned = None
-        if candidate.frozen is not None:
-            seen = candidate.frozen[self.judged], self.truth[self.judged]
-            score, (low, high) = self.metric.score(*seen), self.metric.interval(*seen)
-        if candidate.tuned is not None:
-            tuned = self.metric.score(candidate.tuned, self.truth[self.held])
-        known = candidate.frozen is not None
-        row = CandidateMetrics(
-            name=candidate.name,
-            backbone=candidate.config.backbone,
-            image_size=list(candidate.config.image_size),
-            score=score,
-            score_low=low,
-            score_high=high,
-            tuned=tuned,
-            images_per_second=candidate.figures.get("predict"),
-            minutes=candidate.seconds / 60 if known else None,
-            peak_bytes=candidate.figures.get("peak_bytes"),
-            weight=candidate.weight if known else None,
-            chosen=chosen,
-            reason=candidate.reason,
-        )
-        return dataclasses.asdict(row)
