@@ -1,6 +1,6 @@
 """Run the predicting kernel on hidden test sets and faults, and print what each run left.
 
-    python tests/benchmarks/scored_runs.py [--rows 500] [--json FILE]
+    python tests/benchmarks/scored_runs.py [--rows 500] [--only memory] [--json FILE]
 
 Two members are trained on two folds of a competition of four colours. Then kernel.py, unchanged but
 for its settings, predicts with them in Kaggle's surroundings: first the public test set, and then,
@@ -96,6 +96,9 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=500, help="of the hidden test set")
+    parser.add_argument(
+        "--only", default="", help="the first case, and those whose name holds this"
+    )
     parser.add_argument("--json", type=Path, help="gets all that was measured")
     options = parser.parse_args()
     results = {}
@@ -116,7 +119,9 @@ def main() -> None:
         cut(spoiled)
         print(f"{'':46} public: exit, rows   scored: exit, rows, score")
 
-        def both(name, public="three", hidden="hidden", networks=model, **limits) -> dict:
+        def both(name, public="three", hidden="hidden", networks=model, **limits) -> dict | None:
+            if results and options.only not in name:
+                return None
             folders = work / public, work / hidden
             case = Case(work / f"case-{len(results)}", networks, *folders, truth)
             results[name] = {"public": case.run(False), "scored": case.run(True, **limits)}
