@@ -3,8 +3,8 @@
     python tests/benchmarks/predicting.py RUN PHOTOS [--rounds 3]
 
 RUN is a finished run of one network, PHOTOS a folder. Both ways predict the plain view of all
-photos, in turn; printed is the ratio of photos a second, with and without what comes before, and of
-photos a second of processor time, on which a busy machine has less influence.
+photos, in turn. Printed are the seconds of what comes before, and the ratio of photos a second,
+also of processor time, on which a busy machine has less influence.
 """
 
 import argparse
@@ -40,29 +40,26 @@ def main() -> None:
     photos = apply.find_photos(options.photos, Path(tempfile.gettempdir()))
     network = keras.models.load_model(options.run / saved.file, compile=False)
     tables = SimpleNamespace(kept_size=model.kept_size and tuple(model.kept_size))
-    within, alone, whole, spent = [], [], [], {"within": [], "alone": []}
-    for number in range(options.rounds + 1):
-        began, used = time.monotonic(), time.process_time()
-        predict_photos(config, tables, photos, network, None)
-        within.append(time.monotonic() - began)
-        spent["within"].append(time.process_time() - used)
-        began = time.monotonic()
-        loaded = apply.LoadedNetwork(saved, config, model, options.run, kernel.augmentation)
-        ready = time.monotonic()
-        loaded.predict(photos.head(1), saved.views[0], tqdm(disable=True))
-        warm, used = time.monotonic(), time.process_time()
-        loaded.predict(photos, saved.views[0], tqdm(disable=True))
-        alone.append(time.monotonic() - warm)
-        spent["alone"].append(time.process_time() - used)
-        whole.append(time.monotonic() - began)
-        before = f"loading {ready - began:.1f} s, tracing {warm - ready:.1f} s"
-        print(f"round {number}: {within[-1]:.2f} s within, {alone[-1]:.2f} s alone; {before}")
-    usual, warm, total = (statistics.median(each[1:]) for each in (within, alone, whole))
-    print(f"\n{len(photos)} photos, {options.rounds} rounds after a first one")
-    print(f"photos a second of --predict over those within the run: {usual / warm:.2f}")
-    processor = [statistics.median(each[1:]) for each in spent.values()]
-    print(f"the same for a second of processor time: {processor[0] / processor[1]:.2f}")
-    print(f"the same with loading and tracing: {usual / total:.2f}")
+    began = time.monotonic()
+    loaded = apply.LoadedNetwork(saved, config, model, options.run, kernel.augmentation)
+    ready = time.monotonic()
+    loaded.predict(photos.head(config.batch_size), saved.views[0], tqdm(disable=True))
+    print(f"loading {ready - began:.1f} s, tracing {time.monotonic() - ready:.1f} s")
+    ways = {
+        "within": lambda: predict_photos(config, tables, photos, network, None),
+        "alone": lambda: loaded.predict(photos, saved.views[0], tqdm(disable=True)),
+    }
+    wall, processor = ({name: [] for name in ways} for _ in range(2))
+    for _ in range(options.rounds + 1):
+        for name, predict in ways.items():
+            began, used = time.monotonic(), time.process_time()
+            predict()
+            wall[name].append(time.monotonic() - began)
+            processor[name].append(time.process_time() - used)
+    print(f"{len(photos)} photos, {options.rounds} rounds after a first one")
+    for kind, found in (("second", wall), ("processor second", processor)):
+        within, alone = (statistics.median(each[1:]) for each in found.values())
+        print(f"photos a {kind} of --predict over those within the run: {within / alone:.2f}")
 
 
 if __name__ == "__main__":
