@@ -65,7 +65,7 @@ def test_a_push_waits_until_its_version_of_the_dataset_is_ready(world):
 
 
 def test_a_lib_is_not_uploaded_under_a_run_that_has_not_started(world):
-    object.__setattr__(world.kaggle.settings, "queue_delay", 1.5)
+    object.__setattr__(world.kaggle.settings, "queue_delay", 8.0)
     world.ship("bundle")
     assert world.ship("push", "--set", "seconds=1").status == 0
     edit_lib(world)
