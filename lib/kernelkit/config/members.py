@@ -17,7 +17,7 @@ comparisons on car photos, with 80 to 390 steps, they were ahead in five, by 1 t
 one as good (tests/benchmarks/choices.md)."""
 BATCH, SMALL_BATCH = 32, 16
 """Photos a step, usually and where the steps would be few."""
-BY_ROW = ("head_rate", "layer_decay", "weight_decay", "interpolate")
+BY_ROW = ("head_rate", "layer_decay", "weight_decay", "interpolate", "batchnorm")
 """Settings that are those of the backbone's row where they are None."""
 
 
