@@ -120,5 +120,5 @@ def test_without_the_competition_one_sentence_says_what_to_attach(tmp_path, sour
     inputs = {"car-classification-lib": sources[0]}
     status = run_script(script, inputs, tmp_path / "working", on_line=lines.append, timeout=120)
     assert status == 1
-    assert "attach the competition sf-dl-car-classification" in lines[-1]
+    assert "attach the competition sf-dl-car-classification" in "\n".join(lines)
     assert "Traceback" not in "\n".join(lines)

@@ -66,7 +66,7 @@ def test_metrics_keep_the_contract(finished):
         score_plain score_tta submission val_accuracy val_accuracy_tta tta_used
         val_accuracy_submitted folds members blend calibration_error command time_limit jobs
         seconds peak_memory_mb resumed untrained stopped_by_time_limit devices versions packages
-        preflight photos_at_once"""
+        preflight photos_at_once scouting"""
     assert list(metrics) == names.split()
     assert metrics["image_size"] == [24, 32]  # not square: height, then width
     assert metrics["classes"] == [0, 1, 2, 10]

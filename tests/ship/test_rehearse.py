@@ -304,9 +304,9 @@ def test_a_sweep(project, data):
 
 
 def test_settings_pass_through(project, data):
-    outcome = rehearse(project, *data, "--set", "label=1")
+    outcome = rehearse(project, *data, "--set", "fail=no such drive")
     assert outcome.status == 1
-    assert "has the label '1' in every row" in outcome.err
+    assert "no such drive" in outcome.out + outcome.err
     assert outcome.sentence == "the rehearsal failed (see above); --keep DIR keeps its files."
 
 
