@@ -16,8 +16,7 @@ it trains: what the preflight begins with, computed and not measured.
     python tests/benchmarks/presets.py --plan siglip2-b,siglip2-l,convnext,b3
 
 prints what these candidates of `max`, were they the scout's finalists, take on two T4s, and which
-members, epochs and folds would fill a session. The memory of a transformer is computed from its
-tokens t, width w, heads h and mlp m: 38 t w + 8 t m + 6 h t^2 bytes of float16 a block.
+members, epochs and folds would fill a session.
 """
 
 import argparse
@@ -46,6 +45,7 @@ from kernelkit.train.preflight_worker import (  # noqa: E402
     activation_bytes,
     photos_that_fit,
 )
+from kernelkit.train.presets import float16_bytes  # noqa: E402
 from kernelkit.train.step_mode import set_precision  # noqa: E402
 
 GPUS = 2
@@ -92,7 +92,7 @@ def bytes_of(config: kernel.Config) -> tuple[float, float]:
     """Return the bytes of a member's weights in training, and those that a photo keeps."""
     if tower := TOWERS.get(config.backbone):
         tokens, width, blocks, millions = tower
-        block = 38 * tokens * width + 8 * tokens * 4 * width + 6 * (width // 64) * tokens**2
+        block = float16_bytes(tokens, width, 4 * width, width // 64)
         return WEIGHT_BYTES * millions * 1e6, blocks * block
     network = network_of(config)
     return WEIGHT_BYTES * network.count_params(), activation_bytes(network)

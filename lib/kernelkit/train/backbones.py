@@ -9,9 +9,7 @@ import numpy as np
 from keras import layers
 
 from kernelkit.core.problem import Problem
-from kernelkit.train.step_mode import (
-    keep_depthwise_precise,
-)
+from kernelkit.train.step_mode import keep_depthwise_precise
 
 # What `keras.applications.imagenet_utils.preprocess_input` does with 0..255, by its modes, as
 # factor and offset; "0..1" is none of them. For "caffe" the channels are BGR.

@@ -287,17 +287,22 @@ def _resize_table(table: np.ndarray, source: keras.Model, target: keras.Model) -
 
 
 def block_bytes(network: keras.Model) -> tuple[int, int]:
-    """Return what each block of a network's tower keeps of a photo, and the size of its input.
-
-    In float16 it is 38 bytes a token and channel, 8 a token and hidden unit, and 6 a head and pair
-    of tokens: counted from a block's operations, without fused attention; in float32 twice that.
-    """
+    """Return what each block of a network's tower keeps of a photo, and the size of its input."""
     tower = next(layer for layer in network._flatten_layers() if _is_tower(layer))
     tokens, width = math.prod(_grid(network)), tower.hidden_dim
     hidden = getattr(tower, "intermediate_dim", 0) or tower.mlp_dim
     size = np.dtype(keras.ops.convert_to_tensor(0, tower.compute_dtype).dtype.as_numpy_dtype)
-    kept = tokens * (38 * width + 8 * hidden + 6 * tower.num_heads * tokens)
+    kept = float16_bytes(tokens, width, hidden, tower.num_heads)
     return kept * size.itemsize // 2, tokens * width * size.itemsize
+
+
+def float16_bytes(tokens: int, width: int, hidden: int, heads: int) -> int:
+    """Return the bytes that a transformer's block keeps of a photo in float16.
+
+    They are 38 a token and channel, 8 a token and hidden unit, and 6 a head and pair of tokens:
+    counted from a block's operations, without fused attention.
+    """
+    return tokens * (38 * width + 8 * hidden + 6 * heads * tokens)
 
 
 def _grid(model: keras.Model) -> tuple[int, int]:
