@@ -82,25 +82,11 @@ def scout(
     doing("scouting")
     if worker()[1] > 1:
         raise Problem("Several workers do not scout: name the networks with --members.")
-    state, config = run.state, run.config
-    if "members" not in state.scouting:
-        scouting = Scout(run, factory, backbones, views, inputs)
-        scouting.look_at_all()
-        filling = scouting.choose()
-        speeds = {c.name: c.figures["predict"] for c in scouting.alive}
-        state.scouting = {"rows": scouting.rows(filling), "speeds": speeds}
-        if config.scout_only:
-            filling = dataclasses.replace(filling, members=[])
-        else:
-            state.scouting |= dataclasses.asdict(filling)
-            scouting.kept.drop_features()
-        state.save()
-        found = table(state.scouting["rows"])
-        write_atomically(run.output / FOLDER / "candidates.txt", f"{found}\n")
-        print(found, flush=True)
-    else:
+    if "members" in run.state.scouting:
         filling = _chosen(run)
         print("an earlier session of this run has chosen its members")
+    else:
+        filling = _choose(run, Scout(run, factory, backbones, views, inputs))
     if filling.members:
         print(f"chosen: {_sentence(filling, len(run.folds))}", flush=True)
     members = {
@@ -109,9 +95,27 @@ def scout(
         )
         for name in filling.members
     }
-    folds = run.folds[: filling.folds]
-    plan = make_plan(members, backbones, views, folds, state, start, config.time_limit)
+    folds, limit = run.folds[: filling.folds], run.config.time_limit
+    plan = make_plan(members, backbones, views, folds, run.state, start, limit)
     return dataclasses.replace(run, members=members, plan=plan)
+
+
+def _choose(run: Run, scouting: "Scout") -> Filling:
+    """Try the candidates, keep the table of them and the choice, and return it."""
+    scouting.look_at_all()
+    filling = scouting.choose()
+    speeds = {c.name: c.figures["predict"] for c in scouting.alive}
+    rows = scouting.rows(filling)
+    run.state.scouting = {"rows": rows, "speeds": speeds}
+    if run.config.scout_only:
+        filling = dataclasses.replace(filling, members=[])
+    else:
+        run.state.scouting |= dataclasses.asdict(filling)
+        scouting.kept.drop_features()
+    run.state.save()
+    write_atomically(run.output / FOLDER / "candidates.txt", f"{table(rows)}\n")
+    print(table(rows), flush=True)
+    return filling
 
 
 def forecast(run: Run) -> str:
