@@ -43,22 +43,33 @@ def measure(owner, name: str, part: str) -> None:
     setattr(owner, name, measured)
 
 
-def main() -> int:
-    """Run the kernel, then print and write the parts."""
+def places() -> list[tuple]:
+    """Return what is measured: its owner, the name there, and the part as which it counts."""
     import kernel
     from kernelkit.train import callbacks, head
     from kernelkit.train.state import State
+    from kernelkit.train.train_step import TrainingModel
 
-    for name, part in {
+    parts = {
         "open_run": "checks", "build_model": "networks", "fit_head": "features for the head",
         "predict": "prediction", "note_attention": "report",
         "write_results": "report", "write_report": "report", "finish": "report",
-    }.items():  # fmt: skip
-        measure(kernel, name, part)
-    measure(head, "best_regression", "fit of the head")
-    measure(kernel.TrainingModel, "fit", "steps")
-    measure(callbacks, "predict_batches", "validation")
-    measure(State, "record_epoch", "storing")
+    }  # fmt: skip
+    return [
+        *((kernel, name, part) for name, part in parts.items()),
+        (head, "best_regression", "fit of the head"),
+        (TrainingModel, "fit", "steps"),
+        (callbacks, "predict_batches", "validation"),
+        (State, "record_epoch", "storing"),
+    ]
+
+
+def main() -> int:
+    """Run the kernel, then print and write the parts."""
+    import kernel
+
+    for owner, name, part in places():
+        measure(owner, name, part)
     switch()
     running[:] = ["other"]
     status = kernel.main(sys.argv[2:])
