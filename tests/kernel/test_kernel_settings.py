@@ -205,6 +205,15 @@ def members(*arguments):
     return kernel.members_of(config("--data", ".", *arguments), 10_000)
 
 
+@pytest.mark.parametrize("backbone", [b for b in kernel.BACKBONES if b.startswith("EfficientNet")])
+def test_efficientnets_freeze_batchnorm_whose_statistics_of_a_small_batch_break_them(backbone):
+    (member,) = members("--backbone", backbone).values()
+    assert member.batchnorm == "frozen"
+    assert member.stages[-1].learning_rate == pytest.approx(3e-4)
+    (asked,) = members("--backbone", backbone, "--batchnorm", "train").values()
+    assert asked.batchnorm == "train"
+
+
 def test_members_take_their_own_settings_their_recipes_and_the_session_s():
     session = ["--seed", "7", "--folds", "3", "--time-limit", "60", "--tta", "2"]
     session += ["--exclude", "bad.csv", "--validation-share", "0.2"]
