@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import psutil
 from scipy.stats import spearmanr
 
 REPOSITORY = Path(__file__).parents[2]
@@ -34,15 +35,18 @@ from kernelkit.train.preflight_worker import StepFactory  # noqa: E402
 
 
 def processor_seconds() -> float:
-    """Return what this process and its finished children have taken."""
+    """Return what this process and its children have taken, finished ones and others."""
     own = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return sum(each.ru_utime + each.ru_stime for each in own)
+    alive = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    finished = sum(each.ru_utime + each.ru_stime for each in own)
+    return finished + sum(each.user + each.system for each in alive)
 
 
 class WholeScout(Scout):
     """A scout that fine-tunes every candidate, and remembers which of them a run would have."""
 
     def _better_half(self):
+        self.rung_0 = processor_seconds()
         self.half = [each.name for each in super()._better_half()]
         for each in self.alive:
             each.reason = ""
@@ -76,6 +80,7 @@ def scouted(options: argparse.Namespace, settings: list[str], names: dict[str, l
         "frozen": frozen,
         "order": order,
         "seconds": processor_seconds() - began,
+        "rung_0_seconds": scout.rung_0 - began,
     }
     write_atomically(file, json.dumps(found, indent=1))
     return found
@@ -124,11 +129,16 @@ def show(found: dict, table: pd.DataFrame) -> None:
             f"{accuracy[first]:.4f}: {within} one standard error ({error:.4f}) of the best, "
             f"{accuracy.idxmax()} {best:.4f}"
         )
-    share = found["seconds"] / rows.processor.sum()
-    print(
-        f"the scout, all fine-tuned shortly: {found['seconds']:.0f} of {rows.processor.sum():.0f} "
-        f"processor seconds of training all, {share:.2f}; in the better half {found['half']}"
-    )
+    all_of_them = rows.processor.sum()
+    for rung, seconds in (
+        ("the scout on frozen features", found["rung_0_seconds"]),
+        ("with all fine-tuned shortly", found["seconds"]),
+    ):
+        print(
+            f"{rung}: {seconds:.0f} of {all_of_them:.0f} processor seconds of training all, "
+            f"{seconds / all_of_them:.2f}"
+        )
+    print(f"a run would have fine-tuned {', '.join(found['half']) or 'none'} shortly")
 
 
 def main() -> None:
