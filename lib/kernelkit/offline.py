@@ -33,10 +33,8 @@ def find_mounted(inputs: Path, slug: str, marker: Sequence[str]) -> Path:
 
     A source lies at `<slug>`, `<owner>/<slug>` or `<kind>/<owner>/<slug>`, depending on the image;
     these places are looked at first, then every folder down to five levels. `marker` names files
-    that the folder holds, each of which may be packed in a zip of its name.
-
-    Raises:
-        Problem: there is no such folder, or several that can't be told apart.
+    that the folder holds, each of which may be packed in a zip of its name. Raises Problem if there
+    is no such folder, or several that can't be told apart.
     """
     known = [slug, f"*/{slug}", f"*/*/{slug}"]
     anywhere = ["/".join("*" * depth) + "/" for depth in range(1, DEPTH + 1)]
@@ -83,7 +81,8 @@ def find_weights(
     """Return the file of a backbone's weights, or None where none were asked for.
 
     ImageNet weights come from the lib dataset, from any other mounted dataset, or from Keras' own
-    cache or download. The file must have the size and the hash that the manifest gives.
+    cache or download. The file must have the size and the hash that the manifest gives. Raises
+    Problem if the backbone has no such weights, or the file is missing or damaged.
 
     Args:
         backbone: a name in the manifest.
@@ -94,9 +93,6 @@ def find_weights(
         lib: the folder of our packages, which holds weights/manifest.json.
         inputs: the folder below which datasets are mounted.
         handle: of a preset of keras_hub; then its folder is returned: see `find_preset`.
-
-    Raises:
-        Problem: the backbone has no such weights, or the file is missing or damaged.
     """
     if handle:
         return find_preset(backbone, handle, wanted, lib, inputs)
@@ -130,6 +126,8 @@ def find_weights(
 def find_preset(backbone: str, handle: str, wanted: str, lib: Path, inputs: Path) -> Path:
     """Return the folder of a preset, which holds PRESET_FILES.
 
+    Raises Problem if it is not there, or the preset has no such weights.
+
     Args:
         backbone: the row's name, for sentences.
         handle: owner/model/framework/variation/version of the preset among Kaggle's models.
@@ -138,9 +136,6 @@ def find_preset(backbone: str, handle: str, wanted: str, lib: Path, inputs: Path
             is the folder itself, or one that holds it under the variation's name.
         lib: the folder of our packages.
         inputs: the folder below which Kaggle mounts its sources.
-
-    Raises:
-        Problem: it is not there, or the preset has no such weights.
     """
     owner, model, framework, variation, version = handle.split("/")
     if wanted in ("none", "drawn"):
@@ -265,10 +260,8 @@ def ensure_albumentations(lib: Path) -> None:
     """Make sure that `import albumentations` gives version 2 or later.
 
     Where it would not, the wheels in `lib`/wheels are installed into a temporary folder that comes
-    first in `sys.path`.
-
-    Raises:
-        SystemExit: there are no wheels, or they don't help; its text is one sentence.
+    first in `sys.path`. Raises SystemExit if there are no wheels, or they don't help; its text is
+    one sentence.
     """
     if not (reason := _why_unusable()):
         return

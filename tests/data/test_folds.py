@@ -116,12 +116,6 @@ def test_a_class_too_small_for_folds_is_a_problem_that_says_what_to_do(sizes, nu
         split_into_folds(table(sizes), number, 0)
 
 
-@pytest.mark.parametrize("number", [-1, 0, 1, 21])
-def test_a_number_of_folds_out_of_range_is_a_problem(number):
-    with pytest.raises(Problem, match=rf"number of folds is {number}: give a number from 2 to 20"):
-        split_into_folds(table({0: 60, 1: 60}), number, 0)
-
-
 def test_groups_that_hold_a_whole_class_are_a_problem():
     tied = pd.DataFrame({"label": [0, 1, 0, 2, 1, 2], "group": [0, 0, 1, 1, 2, 2]})
     with pytest.raises(Problem, match=r"so that each training part holds every class"):

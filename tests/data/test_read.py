@@ -155,8 +155,6 @@ def test_limit_draws_by_seed_and_leaves_the_test_set_whole(folder):
     assert first.test.equals(whole.test)
     order = whole.train["Id"].tolist()
     assert first.train["Id"].tolist() == sorted(first.train["Id"], key=order.index)
-    with pytest.raises(Problem, match=r"limit is 0"):
-        draw_limit(whole, 0, seed=1)
 
 
 def spoil_files(folder, name, text):

@@ -110,9 +110,3 @@ def test_groups_that_tie_classes_together_are_a_problem():
     train = pd.DataFrame({"label": [0, 1, 0, 2, 1, 2], "group": [0, 0, 1, 1, 2, 2]})
     with pytest.raises(Problem, match=r"can't be split so that .* both hold every class"):
         split(train, 0.5, 0)
-
-
-@pytest.mark.parametrize("fraction", [0, 0.6, -1])
-def test_a_fraction_out_of_range_is_a_problem(fraction):
-    with pytest.raises(Problem, match=r"validation fraction is"):
-        split(table({0: 20}), fraction, 0)

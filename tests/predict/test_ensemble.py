@@ -7,7 +7,6 @@ import pytest
 from sklearn.metrics import accuracy_score
 
 from kernelkit.core.metrics import METRICS, accuracy, log_loss
-from kernelkit.core.problem import Problem
 from kernelkit.predict import ensemble
 from kernelkit.predict.ensemble import blend, combine, combine_members
 from predictions import (
@@ -192,21 +191,6 @@ def test_outside_photos_have_no_part_in_their_weights(monkeypatch):
 def weights_mark(stack: np.ndarray, weights) -> np.ndarray:
     """Return the first weight in place of the average: the number of the call that gave it."""
     return np.full(stack.shape[1:], 0.0 if weights is None else weights[0])
-
-
-@pytest.mark.parametrize(
-    ("members", "said"),
-    [
-        ({}, "nothing to blend"),
-        ({"a": np.full((3, 2), 0.5), "short": np.full((2, 2), 0.5)}, r"short .* \(2, 2\) of 3"),
-        ({"a": np.full((3, 2), 0.5), "b": np.full((3, 4), 0.25)}, "classes differ"),
-        ({"bad": np.full((3, 2), np.nan)}, "bad .* not finite"),
-    ],
-    ids=["none", "lengths", "classes", "diverged"],
-)
-def test_members_that_do_not_fit_are_named(members, said):
-    with pytest.raises(Problem, match=said):
-        blend(members, np.array([0, 1, 1]), np.arange(3), 0)
 
 
 def test_combining_leaves_out_members_without_weight():

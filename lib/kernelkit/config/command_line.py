@@ -42,12 +42,7 @@ def make_parser(description: str) -> Parser:
     add("--fresh", action="store_true", help="write over what an earlier run has left there")
     add("--plan", action="store_true", help="print what a run takes, and end: changes nothing")
     add("--show-config", action="store_true", help="print the settings as JSON, and end")
-    add(
-        "--predict",
-        type=Path,
-        metavar="PHOTOS",
-        help="predict a folder, zip, photo or CSV of paths",
-    )
+    add("--predict", type=Path, metavar="PHOTOS", help="a folder, zip, photo or CSV to predict")
     add("--run", type=Path, metavar="DIR", help="the finished run that predicts (./output)")
     add("--sample", type=Path, metavar="CSV", help="write a submission in the rows of this one too")
     add("--all", action="store_true", help="with --predict: add a column a class, its probability")
@@ -87,19 +82,11 @@ def read_settings(
 ) -> tuple:
     """Add an option for every field of a config, parse, and return (config, the other options).
 
-    The values of recipes and overrides are checked like those of the command line. Any value that
-    is not accepted ends the program with status 2 and one sentence.
-
-    Args:
-        parser: holds the options that are not settings.
-        recipes: configs by name, all of one dataclass whose fields are `setting`s; its field
-            `recipe` gets the name of the recipe that applied. The help shows the first one's
-            values.
-        recipe: returns the recipe that applies where none was asked for.
-        overrides: settings as text; the command line takes precedence over them.
-        argv: the command line.
-        names: for each field that names something, in a config or in one of its rows, the accepted
-            values, in any case.
+    `recipes` are configs by name, all of one dataclass of `setting`s, whose field `recipe` gets the
+    name of the one that applied: the one asked for, or else what `recipe` returns. The help shows
+    the first one's values. The command line takes precedence over `overrides`, settings as text.
+    `names` has the accepted values, in any case, of each field that names something. A value that
+    is not accepted, in a recipe or an override too, ends the program with status 2 and a sentence.
     """
     config_class = type(next(iter(recipes.values())))
     names = {**names, "recipe": recipes}
@@ -155,11 +142,7 @@ def make_readers(config_class: type, names: dict[str, Iterable[str]]) -> dict[st
 def read_texts(
     parser: argparse.ArgumentParser, readers: dict[str, Callable], texts: dict, source: str
 ) -> dict:
-    """Return the values of settings given as text.
-
-    An unknown setting, or a value that is not accepted, ends the program as `parser` does for a
-    wrong argument; the sentence begins with `source`.
-    """
+    """Return the values of settings given as text; errors name `source` and end the program."""
     if unknown := [name for name in texts if name not in readers]:
         likely = did_you_mean(unknown[0], readers)
         parser.error(f"{source}: there is no setting {unknown[0]!r}{likely}")

@@ -26,14 +26,8 @@ def resolve(config, photos: int, backbones: Mapping):
 
     Stages get no more epochs than `config.epochs` and the learning rates that suit the backbone. A
     backbone with stages of its own takes them in the place of the default ones, and trains at one
-    size, for which its positions are resized.
-
-    Args:
-        config: has backbone, members, image_size (height and width in pixels, or None for the
-            backbone's own), stages, epochs (the most of a stage, or None), batch_size and
-            label_smoothing (None leaves them to the length of the schedule), and those of BY_ROW.
-        photos: how many train.
-        backbones: rows by name, whose rate multiplies the stages' rates.
+    size, for which its positions are resized. A setting that is None follows from the row of
+    `backbones`, or from the length of the schedule in which so many `photos` train.
     """
     row, most = backbones[config.backbone], config.epochs or math.inf
     default = config.stages == type(config)().stages
@@ -60,11 +54,7 @@ def resolve(config, photos: int, backbones: Mapping):
 
 
 def resolve_members(config, photos: int, recipes: Mapping, backbones: Mapping) -> dict:
-    """Return the final settings of each member, by its name.
-
-    One network alone has the name of its backbone. The arguments are those of `resolve` and of
-    `expand_members`; `config` is not resolved yet.
-    """
+    """Return the final settings of each member by name; one network alone has its backbone's."""
     members = expand_members(config, recipes) or {config.backbone: config}
     return {name: resolve(member, photos, backbones) for name, member in members.items()}
 
@@ -73,13 +63,8 @@ def expand_members(config, recipes: Mapping) -> dict:
     """Return the settings of each member, by its name; none where the config has no members.
 
     They name no members themselves, so that a member is the same whatever the others are. Where
-    members are still to be chosen, they are the candidates.
-
-    Args:
-        config: has members and candidates, rows with a name, a recipe or None, and settings. Its
-            `shared` settings, unless they are None, are those of every member.
-        recipes: configs by name; a member that names one takes its settings from there, and not
-            from `config`, also where its row has None.
+    members are still to be chosen, they are the candidates. A member that names one of `recipes`
+    takes its settings from there, but for the `shared` ones, which are the config's.
     """
     shared = [field.name for field in dataclasses.fields(config) if field.metadata.get("shared")]
     kept = {name: getattr(config, name) for name in shared}
@@ -112,52 +97,32 @@ def decisive(config) -> dict:
 
 
 def show_config(
-    config,
-    members: Mapping,
-    competition: str,
-    recipes,
-    backbones: Mapping,
-    lib: Path,
-    gpu_minutes: float,
+    config, members: Mapping, competition: str, recipes, backbones: Mapping, lib: Path, minutes
 ) -> None:
-    """Print the settings as one JSON object, with the weights that they need.
+    """Print the resolved `config` as one JSON object, with the weights that it needs.
 
     These are files (weights_files) and, of the backbones that are presets, the handles of Kaggle's
     models (model_sources). `presets` has the handle and the licence of every row that is one.
-
-    Args:
-        config: resolved; weights is "none", "imagenet" or "drawn" for the backbones' own files, or
-            the path of a file.
-        members: the final settings of each network, by its name.
-        competition: its name at Kaggle.
-        recipes: the names of all recipes.
-        backbones: rows by name.
-        lib: the folder of our packages, which holds weights/manifest.json.
-        gpu_minutes: that a run takes on two T4s, computed and not measured.
+    `members` are the final settings of each network, by its name, and `lib` holds
+    weights/manifest.json; `minutes` are those of two T4s, computed and not measured.
     """
     manifest = json.loads((lib / "weights" / "manifest.json").read_text(encoding="utf-8"))
-    used = {member.backbone for member in members.values()}
-    handles = sorted(backbones[name].handle for name in used if backbones[name].handle)
-    own = sorted(
-        manifest.get(name, {"file": name})["file"] for name in used if not backbones[name].handle
-    )
-    files = {"none": [], "imagenet": own, "drawn": own}
-    presets = {
-        name: {"handle": row.handle, "licence": row.licence}
-        for name, row in backbones.items()
-        if row.handle
-    }
+    used = sorted({member.backbone for member in members.values()})
+    presets = {name: row for name, row in backbones.items() if row.handle}
+    own = [manifest.get(name, {"file": name})["file"] for name in used if name not in presets]
+    handles = [presets[name].handle for name in used if name in presets]
+    files = {"none": [], "imagenet": sorted(own), "drawn": sorted(own)}
     content = {
         "config": dataclasses.asdict(config),
         "members": {name: dataclasses.asdict(member) for name, member in members.items()},
         "recipe": config.recipe,
         "backbone": config.backbone,
         "weights_files": files.get(config.weights, [config.weights]),
-        "model_sources": handles if config.weights == "imagenet" else [],
+        "model_sources": sorted(handles) if config.weights == "imagenet" else [],
         "competition": competition,
-        "gpu_minutes": gpu_minutes,
+        "gpu_minutes": minutes,
         "recipes": list(recipes),
         "backbones": list(backbones),
-        "presets": presets,
+        "presets": {n: {"handle": r.handle, "licence": r.licence} for n, r in presets.items()},
     }
     print(json.dumps(content))

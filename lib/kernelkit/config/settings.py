@@ -108,17 +108,10 @@ def read(
     names: Iterable[str] | None = None,
     row_names: Mapping[str, Iterable[str]] | None = None,
 ):
-    """Return the value of type `hint` that `text` gives.
+    """Return the value of type `hint` that `text` gives, within the field's `metadata`.
 
-    Args:
-        text: as on the command line.
-        hint: the field's type.
-        metadata: the field's, as `setting` made it.
-        names: the accepted values of a field that names something, in any case.
-        row_names: the same for the fields of rows, by their names.
-
-    Raises:
-        ArgumentTypeError: the value is not accepted; one clause says why.
+    `names` are the accepted values of a field that names something, in any case, and `row_names`
+    those of the fields of rows, by their names. Raises ArgumentTypeError, whose text is a clause.
     """
     kinds = [kind for kind in typing.get_args(hint) if kind is not NoneType]
     if NoneType in typing.get_args(hint):

@@ -27,12 +27,10 @@ class View:
 
 
 def views_of(config, views: Sequence[View]) -> list[View]:
-    """Return the prediction passes of a config; the first is always the plain photo.
+    """Return the prediction passes of a config; the first, as that of `views`, is the plain photo.
 
-    Args:
-        config: has tta, the number of passes, and tta_style: "weak" takes the first of `views`,
-            "training" adds as many passes as trained to the plain one.
-        views: the first is the plain one.
+    With tta_style "weak" they are the first `tta` of `views`; with "training" as many as trained
+    follow the plain one.
     """
     if config.tta_style == "training" and config.tta > 1:
         return [views[0], *(View(f"as trained {n}", trained=True) for n in range(config.tta))]

@@ -43,6 +43,13 @@ CURE, CURE_OF_MEMBERS = "run again, or fetch it again", "remove it, and it is ma
 METRICS_FILE, PROBABILITIES = "metrics.json", "probabilities.npz"
 MODEL_FILE = "model.json"  # of the networks; see `kernelkit.predict.saved_model`
 PREDICTED_FILE = "predicted.json"  # how long a predicting kernel took, and its memory
+# The names of all that a run writes into its folder, for whoever must know them apart from others.
+RUN_FILES = (
+    "submission.csv", PROBABILITIES, METRICS_FILE, MODEL_FILE, "best.keras", "report.html",
+    "history.csv", "photos.csv", "suspects.csv", "unlike.csv", "excluded.csv", "class_balance.png",
+    "confusion_matrix.png", "augmented.png", "learning_curves.png",
+)  # fmt: skip
+RUN_FOLDERS = ("state", "members", "scout", "report", "tensorboard")
 # What json, h5py, NumPy, zipfile and zlib raise for files that are damaged or of another kind.
 UNREADABLE = (
     OSError, ValueError, KeyError, EOFError, RecursionError, zipfile.BadZipFile, zlib.error,
@@ -162,26 +169,17 @@ class Metrics:
 
 
 def write_metrics(folder: Path, metrics: Metrics) -> None:
-    """Write metrics.json into a run's folder.
-
-    Raises OSError if it can't be written.
-    """
+    """Write metrics.json into a run's folder. Raises OSError if it can't be written."""
     write_atomically(folder / METRICS_FILE, json.dumps(dataclasses.asdict(metrics), indent=1))
 
 
 def read_metrics(folder: Path) -> dict:
-    """Return the content of a run's metrics.json, {} where there is none.
-
-    Raises Problem if it can't be read.
-    """
+    """Return a run's metrics.json, {} where there is none. Raises Problem if it can't be read."""
     return read_json(folder / METRICS_FILE)
 
 
 def read_json(path: Path) -> dict:
-    """Return a file's JSON object, {} where there is no such file.
-
-    Raises Problem if it can't be read, or holds something else.
-    """
+    """Return a file's JSON object, {} where there is no file. Raises Problem for other content."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -214,8 +212,7 @@ class ValidationPredictions:
 def read_validation(folder: Path) -> ValidationPredictions | None:
     """Return a run's validation predictions, or those of its only member.
 
-    None where it has neither, or has saved several members but no blend. Raises Problem if the file
-    can't be read.
+    None without either, or with several members but no blend. Raises Problem for a damaged file.
     """
     members = member_files(folder)
     file = folder / PROBABILITIES
@@ -233,10 +230,7 @@ def read_validation(folder: Path) -> ValidationPredictions | None:
 
 
 def read_arrays(path: Path, cure: str = CURE) -> dict[str, np.ndarray]:
-    """Return the arrays of an .npz file by their names.
-
-    Raises Problem if it can't be read.
-    """
+    """Return the arrays of an .npz file by their names. Raises Problem if it can't be read."""
     import numpy as np
 
     try:
@@ -311,10 +305,7 @@ def member_files(folder: Path) -> list[Path]:
 
 
 def write_member(file: Path, member: Member) -> None:
-    """Write a member's file.
-
-    Raises OSError if it can't be written.
-    """
+    """Write a member's file. Raises OSError if it can't be written."""
     import numpy as np
 
     folds = list(member.folds.values())

@@ -81,10 +81,7 @@ def scratch_folder(prefix: str, output: Path, fresh: bool = False) -> Path:
 
 
 def reserve(path: Path, size: int) -> None:
-    """Make sure that a file of `size` bytes fits where `path` is.
-
-    Raises OSError if it does not.
-    """
+    """Make sure that a file of `size` bytes fits where `path` is. Raises OSError if it does not."""
     if hasattr(os, "posix_fallocate"):
         with path.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, size)

@@ -45,20 +45,14 @@ def log_loss(probabilities: np.ndarray, truth: np.ndarray) -> float:
 
 
 def losses(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return the log loss of each photo, float64 [photos]; its mean is `log_loss`.
-
-    Raises ValueError as in `log_loss`.
-    """
+    """Return each photo's log loss, float64 [photos]; raises ValueError as `log_loss` does."""
     log_loss(probabilities, truth)  # checks the arguments
     of_truth = np.float32(probabilities)[np.arange(len(truth)), truth]
     return -np.log(np.maximum(of_truth, np.finfo(np.float32).eps).astype(np.float64))
 
 
 def accuracy(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Return the fraction of photos whose most probable class is the true one, 0 to 1.
-
-    Raises ValueError if the lengths differ.
-    """
+    """Return the fraction of photos that are right, 0 to 1; ValueError if the lengths differ."""
     from sklearn import metrics
 
     return float(metrics.accuracy_score(truth, probabilities.argmax(1)))
@@ -234,10 +228,7 @@ class Metric:
     def _drawn(
         self, probabilities: np.ndarray, truth: np.ndarray, draws: int = DRAWS
     ) -> np.ndarray:
-        """Return the scores of photos drawn with replacement, float64 [draws].
-
-        The draws are the same for any predictions of as many photos.
-        """
+        """Return the scores, float64 [draws], of photos drawn with replacement, always the same."""
         rng, photos = np.random.default_rng(0), len(truth)
         draws = (rng.integers(photos, size=photos) for _ in range(draws))
         if self.each:
@@ -292,10 +283,7 @@ AREA = r"\barea under (receiver operating characteristic|roc)( auc| roc auc)?\b|
 
 
 def metric_named(name: str) -> Metric:
-    """Return a row of METRICS.
-
-    Raises Problem if there is none of that name.
-    """
+    """Return a row of METRICS. Raises Problem if there is none of that name."""
     if name not in METRICS:
         raise Problem(f"COMPETITION has the metric {name!r}: give one of {', '.join(METRICS)}.")
     return METRICS[name]
@@ -347,10 +335,7 @@ class ValidationMetrics:
     right: str = ""  # which photos were right when it was called last; see `packed`
 
     def __call__(self, probabilities: np.ndarray) -> dict[str, float]:
-        """Return loss, accuracy, score and the score's standard error.
-
-        All are NaN where a probability is not a number.
-        """
+        """Return loss, accuracy, score and its standard error; NaN where a probability is NaN."""
         if not np.isfinite(probabilities).all():
             return dict.fromkeys(("loss", "accuracy", "score", "error"), math.nan)
         given = probabilities, self.truth

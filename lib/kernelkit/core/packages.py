@@ -1,8 +1,4 @@
-"""The packages of lib/ that go to Kaggle: which files they are, and a hash that tells them apart.
-
-`ship` takes the hash of what it sends, and a run that of what it has found, so that both can be
-compared.
-"""
+"""The packages of lib/ that go to Kaggle, and a hash by which `ship` and a run compare them."""
 
 import hashlib
 import os

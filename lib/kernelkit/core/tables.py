@@ -52,9 +52,8 @@ def read_csv(
 def encoding_of(path: Path) -> str:
     """Return a text file's encoding, UTF-8 where its beginning does not say another.
 
-    Raises:
-        OSError: it can't be read.
-        UnicodeError: it holds zeros, as UTF-16 does, but no byte order mark.
+    Raises OSError if it can't be read, and UnicodeError if it holds zeros, as UTF-16 does, but no
+    byte order mark.
     """
     with path.open("rb") as file:
         head = file.read(4096)
@@ -85,20 +84,14 @@ def separator_of(path: Path, encoding: str, separators: str = SEPARATORS) -> str
 
 
 def write_table(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
-    """Write a table as CSV without its index; `float_format` may be "%.6g", None has every digit.
-
-    Raises OSError if the file can't be written.
-    """
+    """Write a table as CSV without its index. Raises OSError if it can't be written."""
     write_atomically(
         path, lambda beside: table.to_csv(beside, index=False, float_format=float_format)
     )
 
 
 def write_list(table: pd.DataFrame, path: Path, float_format: str | None = None) -> None:
-    """Write a table as `write_table`; without rows, remove what an earlier run left there.
-
-    Raises OSError if the file can't be written.
-    """
+    """Write a table as `write_table` does; without rows, remove what an earlier run left there."""
     if table.empty:
         path.unlink(missing_ok=True)
     else:

@@ -80,10 +80,7 @@ def check_batches(members: Mapping[str, object], tables: PhotoTables, augment: C
                 f"{row} turns uint8 photos of {photo.shape} into {found.dtype} of {found.shape}: "
                 "let it end in a resize to the size that it is given, and keep 0..255."
             )
-        batch, labels = make_iterator(config, tables, tables.train, augment(config))[0]
-        classes = len(tables.competition.classes)
-        if batch.shape[1:] != photo.shape or labels.shape != (len(batch), classes):
-            raise Problem(f"{row} makes batches of {batch.shape} with labels of {labels.shape}.")
+        make_iterator(config, tables, tables.train, augment(config)).batch(0)  # of real photos
 
 
 def keep_decoded(

@@ -70,13 +70,13 @@ def join_groups(near: np.ndarray, given: np.ndarray) -> np.ndarray:
     return pd.factorize(joined[: len(near)])[0]
 
 
-def conflicting_labels(train: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of `train` that are near-identical with one of another label, by near.
+def conflicting_labels(train: pd.DataFrame, by: str = "near") -> pd.DataFrame:
+    """Return the rows of near-identical photos, `by` their group, that have different labels.
 
     Where the same photo has two labels, at least one of them is wrong.
     """
-    several = train.groupby("near")["label"].transform("nunique") > 1
-    return train[several].sort_values("near", kind="stable")
+    several = train.groupby(by)["label"].transform("nunique") > 1
+    return train[several].sort_values(by, kind="stable")
 
 
 def _components(rows: np.ndarray, columns: np.ndarray, size: int) -> np.ndarray:

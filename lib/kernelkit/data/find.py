@@ -17,6 +17,7 @@ from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
 from ImageDataAugmentor.files import is_data, is_photo, lies_in_clutter, walk
+from kernelkit.core.contract import METRICS_FILE, RUN_FILES, RUN_FOLDERS
 from kernelkit.core.files import temporary_name
 from kernelkit.core.problem import Problem, first_names
 from kernelkit.core.tables import read_csv
@@ -28,12 +29,9 @@ STEM = 50  # letters of a zip's name that the name of its folder begins with
 DEEPEST = 3  # levels of zips within zips
 IDS_FILE = ".photo-ids.json"  # in a folder of unpacked photos: the Ids by the files' names
 # What only a run of the kernel, or `ship`, leaves in its folder of results.
-RESULTS = ({"metrics.json", "report.html"}, {"metrics.json", "submission.csv"})
+RESULTS = ({METRICS_FILE, "report.html"}, {METRICS_FILE, "submission.csv"})
 RESULTS += ({"photos.csv", "report.html"}, {"ledger.jsonl"})
-# The names in such a folder, where it is also that of the data.
-OF_RUNS = {"photos.csv", "submission.csv", "history.csv", "suspects.csv", "unlike.csv"}
-OF_RUNS |= {"excluded.csv", "augmented.png", "class_balance.png", "confusion_matrix.png"}
-OF_RUNS |= {"learning_curves.png", "state", "members", "report", "tensorboard"}
+OF_RUNS = {*RUN_FILES, *RUN_FOLDERS}  # the names in such a folder, where it is that of the data too
 DATA = re.compile(r"\.(?:csv|tsv|zip|7z|rar|tar|t?gz|tfrec(?:ord)?s?|parquet)$", re.I)
 TEXTS = (".csv", ".tsv", ".txt", ".json", ".xml", ".md", ".pdf", ".html", ".py", ".ipynb", ".zip")
 FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*")  # of photos

@@ -13,8 +13,6 @@ from ImageDataAugmentor.files import SUFFIXES
 SUFFIX = re.compile(rf"\.(?:{'|'.join(SUFFIXES)})$", re.I)  # which Ids may lack
 WHOLE_NUMBER = re.compile(r"0|-?[1-9]\d{0,17}")  # as it is usually written
 
-# -------------------------------------------------------------------------------- spellings
-
 
 def number_of(text: str) -> int | None:
     """Return the whole number that a text spells, as 7, 007 or 7.0; None where it is none."""
@@ -89,8 +87,6 @@ class Spellings:
         found = {self.names[position] for position in self.find(name)[0]}
         return found.pop() if len(found) == 1 else None
 
-
-# ------------------------------------------------------------- folders: which sets they hold
 
 ROLES = {"train": "train", "training": "train", "trn": "train"}
 ROLES |= {"test": "test", "testing": "test", "tst": "test"}

@@ -74,8 +74,7 @@ class PhotoTables:
     def with_prior(self, probabilities: np.ndarray) -> np.ndarray:
         """Return a row for every Id of the sample submission, float32 [Ids, classes].
 
-        `probabilities` are those of the readable photos; others get the classes' fractions in
-        training.
+        Photos that can't be read, without probabilities, get the classes' fractions in training.
         """
         unreadable = (self.competition.test.path == "").to_numpy()
         if count := unreadable.sum():
@@ -93,18 +92,13 @@ def fingerprint(folds: list[PhotoTables]) -> str:
 
 
 def load_tables(
-    folder: Path,
-    layout: Layout,
-    scratch: Path,
-    config,
-    given: Mapping[str, str] | None = None,
+    folder: Path, layout: Layout, scratch: Path, config, given: Mapping[str, str] | None = None
 ) -> list[PhotoTables]:
     """Read, check and split a competition, print what was found, and return its folds' tables.
 
     Where the folder is another competition's than that of `layout`, one is proposed for it, with
-    the fields `given` that a person has decided. `config` has limit, exclude, folds (1 is a single
-    split), validation_share, seed, workers and most_excluded. Raises Problem if a file is missing
-    or unreadable, or too little is left.
+    the fields `given` that a person has decided. Raises Problem if a file is missing or unreadable,
+    or too little is left.
     """
     doing("reading the photos")
     folder = open_competition(folder, scratch)
@@ -139,11 +133,8 @@ def draw_limit(
     """Return the competition with at most `limit` training photos of each class.
 
     They are drawn with `seed` and keep their order; the test set stays whole. Photos whose Ids are
-    listed do not count: as many others are drawn as without them. Raises Problem if the limit is
-    below 1.
+    listed do not count: as many others are drawn as without them.
     """
-    if limit < 1:
-        raise Problem(f"limit is {limit}: give the most training photos of a class, 1 or more.")
     shuffled = competition.train.sample(frac=1, random_state=seed)
     out = shuffled["Id"].isin(listed)
     drawn = shuffled.groupby("label").head(limit).index.intersection(shuffled.index[out])
@@ -160,14 +151,12 @@ def _summary(folds: list[PhotoTables]) -> str:
     lines.append(f"Classes: {first_names(f'{name} ({n})' for name, n in counts.items())}")
     if small := only_trained(competition.train):
         lines.append(f"Classes with too few photos to validate: {first_names(map(str, small))}")
-    divided = f"{len(folds[0].train)} photos to train, {len(folds[0].validation)} to validate"
+    photos, held = len(competition.train), len(folds[0].validation)
+    divided = f"{len(folds[0].train)} photos to train, {held} to validate"
     if len(folds) > 1:
-        photos = len(competition.train)
         held = round(photos / len(folds))
-        divided = (
-            f"{photos} photos in {len(folds)} folds: about {photos - held} to train and {held} to "
-            "validate in each"
-        )
+        divided = f"{photos} photos in {len(folds)} folds: about {photos - held} to train and "
+        divided += f"{held} to validate in each"
     lines.append(
         f"{divided}, {len(competition.test)} to predict, {len(competition.classes)} classes; "
         f"{len(competition.excluded)} left out"

@@ -12,7 +12,6 @@ import pandas as pd
 import tensorflow as tf
 from tqdm import tqdm
 
-from kernelkit.config.members import at_scale
 from kernelkit.config.views import View
 from kernelkit.core.boundary import doing
 from kernelkit.core.problem import Problem
@@ -22,9 +21,9 @@ from kernelkit.data.find import list_files, photos_in, unpack
 from kernelkit.predict.calibration import apply_temperature
 from kernelkit.predict.ensemble import combine
 from kernelkit.predict.saved_model import SavedMember, SavedModel, SavedNetwork
-from kernelkit.predict.tta import predict_photos
+from kernelkit.predict.tta import SizedNetwork
 from kernelkit.train.devices import make_strategy
-from kernelkit.train.presets import open_network, resize_network
+from kernelkit.train.presets import open_network
 
 NO_FILE = "there is no such file"
 
@@ -35,13 +34,8 @@ NO_FILE = "there is no such file"
 def find_photos(source: Path, scratch: Path) -> pd.DataFrame:
     """Return the photos that a path names: columns file, as it is called there, and path.
 
-    Args:
-        source: a folder of any depth, a zip, one photo, or a CSV with a column of paths, which
-            are relative to the CSV's folder.
-        scratch: where a zip is unpacked.
-
-    Raises:
-        Problem: there is no such file or folder, or no photo in it.
+    It is a folder of any depth, a zip, which is unpacked below `scratch`, one photo, or a CSV with
+    a column of paths, relative to its folder. Raises Problem if there is none, or no photo in it.
     """
     if not source.exists():
         raise Problem(f"--predict {source}: there is no such folder, zip, photo or CSV.")
@@ -77,17 +71,8 @@ def with_reasons(photos: pd.DataFrame) -> pd.DataFrame:
     return photos.assign(reason=reasons)
 
 
-# -------------------------------------------------------------------------------- the networks
-
-
 class Progress(keras.callbacks.Callback):
-    """Counts predicted photos in a progress bar, and stops when time is over.
-
-    Args:
-        bar: counts the photos.
-        photos: how many there are.
-        over: tells after each batch whether time is over.
-    """
+    """Counts predicted photos in a progress bar; stops where `over()` is true after a batch."""
 
     def __init__(self, bar: tqdm, photos: int, over: Callable[[], bool]):
         super().__init__()
@@ -105,48 +90,25 @@ class Progress(keras.callbacks.Callback):
 
 
 class LoadedNetwork:
-    """A network of a finished run, in all sizes that its views need.
-
-    Args:
-        saved: its part of the manifest.
-        config: the settings of its member.
-        model: the manifest.
-        run: the folder that holds it.
-        augment: returns the training's augmentation for settings.
-    """
+    """A network of a finished run: `saved` of the manifest `model` that the folder `run` holds."""
 
     def __init__(self, saved: SavedNetwork, config, model: SavedModel, run: Path, augment):
         network = open_network(run / saved.file)
-        self.config = dataclasses.replace(config, image_size=network.input_shape[1:3])
+        config = dataclasses.replace(config, image_size=network.input_shape[1:3])
+        self.sized = SizedNetwork(config, network, augment)
         self.tables = SimpleNamespace(kept_size=model.kept_size and tuple(model.kept_size))
-        self.networks = {1.0: network}
-        self.augment = augment
 
     def predict(
-        self,
-        photos: pd.DataFrame,
-        view: dict,
-        bar: tqdm,
-        over: Callable[[], bool] = lambda: False,
+        self, photos: pd.DataFrame, view: dict, bar: tqdm, over: Callable[[], bool] = lambda: False
     ) -> np.ndarray:
         """Return the probabilities of photos in one of the manifest's views, float32 [n, classes].
 
-        Args:
-            photos: the readable ones, with a column path.
-            view: its fields, as the manifest has them.
-            bar: counts the photos.
-            over: tells after each batch whether time is over: those of the first photos are all.
+        The photos are readable and have a column path; `bar` counts them. Where `over` says after a
+        batch that time is over, those of the first photos are all.
         """
         seen = View(**{name: value for name, value in view.items() if name != "number"})
-        sized = at_scale(self.config, seen.scale)
-        if seen.scale not in self.networks:
-            self.networks[seen.scale] = resize_network(self.networks[1.0], sized.image_size)
-        transform = self.augment(sized) if seen.trained else seen.transform(*sized.image_size)
         counted = [Progress(bar, len(photos), over)]
-        network = self.networks[seen.scale]
-        return predict_photos(
-            sized, self.tables, photos, network, transform, view["number"], counted
-        )
+        return self.sized.predict(self.tables, photos, seen, view["number"], counted)
 
 
 def all_devices() -> tf.distribute.Strategy:
@@ -159,15 +121,8 @@ def predict_model(
 ) -> np.ndarray:
     """Return the calibrated probabilities of a blend, float32 [photos, classes].
 
-    Args:
-        model: the manifest of the run.
-        run: the folder that holds it.
-        photos: the readable ones, with a column path.
-        configs: the settings of each member, by its name.
-        augment: as in `LoadedNetwork`.
-
-    Raises:
-        Problem: not even one photo fits into a device's memory.
+    `photos` are the readable ones, with a column path, and `configs` the settings of each member of
+    the manifest in the folder `run`. Raises Problem if not even one photo fits into the memory.
     """
     doing("predicting")
     passes = sum(len(network.views) for member in model.members for network in member.networks)
@@ -194,11 +149,9 @@ def mean_of(predictions: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def blend_of(model: SavedModel, found: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
-    """Return the blend of the members that have predictions, float32 [photos, classes].
+    """Return the blend, float32 [photos, classes], of the members that have predictions.
 
-    Args:
-        model: the manifest.
-        found: the probabilities of one or more networks of a member, by the member's name.
+    `found` are the probabilities of one or more networks of a member, by the member's name.
     """
     members = [member for member in model.members if member.name in found]
     calibrated = {m.name: apply_temperature(mean_of(found[m.name]), m.temperature) for m in members}
@@ -206,19 +159,10 @@ def blend_of(model: SavedModel, found: Mapping[str, Sequence[np.ndarray]]) -> np
     return blended if model.temperature == 1 else apply_temperature(blended, model.temperature)
 
 
-# -------------------------------------------------------------------------------- the settings
-
-
 def settings_of(member: SavedMember, config_class: type, **session):
-    """Return the settings of a member as the kernel's config.
+    """Return the settings of a member as the kernel's config, and those of this session.
 
-    Args:
-        member: of the manifest.
-        config_class: the kernel's dataclass of settings.
-        session: settings of this session, such as workers.
-
-    Raises:
-        Problem: the run has settings that this kernel does not know.
+    Raises Problem if the run has settings that this kernel does not know.
     """
     settings = {
         k: v for k, v in as_tuples(member.settings).items() if k not in ("stages", "members")

@@ -32,12 +32,7 @@ def temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
 
 
 def apply_temperature(probabilities: np.ndarray, T: float) -> np.ndarray:
-    """Return the softmax of the logits divided by T, float32; the order of the classes stays.
-
-    Raises ValueError if T is not above 0.
-    """
-    if not T > 0:
-        raise ValueError(f"the temperature is {T}, not above 0")
+    """Return the softmax of the logits divided by T, above 0: float32 in the classes' order."""
     least = np.finfo("float32").tiny  # a probability of 0 has no logarithm
     logits = np.log(np.maximum(np.asarray(probabilities, "float64"), least))
     return softmax(logits / T, axis=1).astype("float32")
@@ -47,8 +42,7 @@ def reliability(probabilities: np.ndarray, truth: np.ndarray, bins: int) -> pd.D
     """Return a row for each bin of confidence that has photos: confidence, accuracy, photos.
 
     Bins are of equal width, by the probability of a photo's most probable class; `bin` is their
-    number from 1. Confidence and accuracy are means, 0 to 1. Probabilities are float [photos,
-    classes], truth is int [photos]. Raises ValueError if the lengths differ.
+    number from 1. Confidence and accuracy are means, 0 to 1.
     """
     confidence = np.asarray(probabilities, "float64").max(1)
     rows = pd.DataFrame({"confidence": confidence, "accuracy": probabilities.argmax(1) == truth})
@@ -59,10 +53,7 @@ def reliability(probabilities: np.ndarray, truth: np.ndarray, bins: int) -> pd.D
 def expected_calibration_error(
     probabilities: np.ndarray, truth: np.ndarray, bins: int = 15
 ) -> float:
-    """Return the mean difference of confidence and accuracy, 0 to 1; 0 is perfect.
-
-    After Guo et al. (2017). The arguments and errors are those of `reliability`.
-    """
+    """Return the mean difference of confidence and accuracy, 0 to 1 (Guo et al. 2017)."""
     table = reliability(probabilities, truth, bins)
     gaps = (table.accuracy - table.confidence).abs()
     return float((gaps * table.photos).sum() / table.photos.sum())

@@ -6,19 +6,16 @@ Each member's weight is chosen on the photos that did not train it.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from kernelkit.core.contract import Fold, Member
 from kernelkit.core.metrics import METRICS, Metric, accuracy, log_loss, metric_named
-from kernelkit.core.problem import Problem
 from kernelkit.data.split import group_folds
+from kernelkit.data.tables import PhotoTables
 from kernelkit.predict.calibration import apply_temperature, temperature
-
-if TYPE_CHECKING:
-    from kernelkit.data.tables import PhotoTables
 
 BAGS = 20
 FEW_MEMBERS = 4  # up to here, bags are of photos: half of so few members may be the weak ones
@@ -75,7 +72,7 @@ class BlendResult:
 
 
 def combine_members(
-    members: Mapping[str, Member], folds: "list[PhotoTables]", seed: int
+    members: Mapping[str, Member], folds: list[PhotoTables], seed: int
 ) -> BlendResult:
     """Calibrate every member, blend them, and score the blend.
 
@@ -158,10 +155,8 @@ def blend(
 
     The members' probabilities are out-of-fold, float32 [photos, classes], of the same photos in the
     same order; validation keeps near-identical photos (`groups`) together. The same arguments give
-    the same blend, in any order of the members. Raises Problem if there is no member or no photo,
-    or a member's probabilities are of another shape or not finite.
+    the same blend, in any order of the members.
     """
-    _check_members(members, truth)
     members = dict(sorted(members.items()))
     stack = np.stack(list(members.values()))
     merits = {name: metric.merit(member, truth) for name, member in members.items()}
@@ -189,21 +184,6 @@ def combine(members: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> 
     """
     used = {name: weight for name, weight in weights.items() if weight > 0}
     return average([members[name] for name in used], list(used.values())).astype("float32")
-
-
-def _check_members(members: Mapping[str, np.ndarray], truth: np.ndarray) -> None:
-    if not members or not len(truth):
-        raise Problem("There is nothing to blend: no member, or no photo to choose weights on.")
-    shapes = {name: probabilities.shape for name, probabilities in members.items()}
-    for name, shape in shapes.items():
-        if len(shape) != 2 or shape[0] != len(truth):
-            raise Problem(
-                f"Member {name} has probabilities of shape {shape} of {len(truth)} photos."
-            )
-        if not np.isfinite(members[name]).all():
-            raise Problem(f"Member {name} has probabilities that are not finite: train it again.")
-    if len(set(shapes.values())) > 1:
-        raise Problem(f"The members' numbers of classes differ: {shapes}.")
 
 
 def greedy_wins(
@@ -240,9 +220,6 @@ def nested_greedy(
         weights = greedy_weights(stack[:, inside], truth[inside], seed)
         predicted[outside] = average(stack[:, outside], weights)
     return predicted
-
-
-# -------------------------------------------------------------------------- greedy selection
 
 
 def greedy_weights(stack: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarray:

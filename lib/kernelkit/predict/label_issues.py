@@ -25,22 +25,11 @@ def find_label_issues(
     labels in the list. It is ranked by the normalised margin: the label's probability less the
     largest of the others. It is empty where `why_no_issues` has a reason.
 
-    Args:
-        table: columns Id, label and path, a row a photo.
-        probabilities: out-of-fold, float [photos, classes].
-        truth: int [photos], positions of the labels in `classes`.
-        classes: the labels in the order of the columns.
-
-    Returns:
-        A row for each such photo, the most suspicious first, with columns Id, label, suggested,
-        probability_of_label, probability_of_suggested (both 0 to 1) and path.
-
-    Raises:
-        ValueError: the numbers of photos differ.
+    `table` has a row a photo with the columns Id, label and path, `probabilities` are out-of-fold,
+    float [photos, classes], and `truth` is int [photos], the labels' positions in `classes`.
+    Returns a row for each such photo, the most suspicious first, with columns Id, label, suggested,
+    probability_of_label, probability_of_suggested (both 0 to 1) and path.
     """
-    if not len(table) == len(probabilities) == len(truth):
-        sizes = (len(table), len(probabilities), len(truth))
-        raise ValueError(f"table, probabilities and truth have {sizes} photos")
     suggested, rows = probabilities.argmax(1), np.arange(len(truth))
     others = probabilities.copy()
     others[rows, truth] = -np.inf
@@ -56,10 +45,7 @@ def find_label_issues(
 
 
 def why_no_issues(probabilities: np.ndarray, truth: np.ndarray) -> str:
-    """Return why no label is listed, a sentence; "" where labels may be.
-
-    The arguments are those of `find_label_issues`.
-    """
+    """Return why no label is listed, a sentence; "" where labels may be."""
     if _large_enough(truth, probabilities.shape[1]).sum() < 2:
         return (
             f"Fewer than two classes have {LEAST_PHOTOS} held-out photos, too few to know what is "
@@ -81,10 +67,7 @@ def _large_enough(truth: np.ndarray, classes: int) -> np.ndarray:
 
 
 def contradicted(probabilities: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return which labels the network confidently contradicts, however good it is, bool [photos].
-
-    The arguments are those of `find_label_issues`.
-    """
+    """Return which labels the network confidently contradicts, bool [photos]."""
     classes, best, rows = probabilities.shape[1], probabilities.argmax(1), np.arange(len(truth))
     own, others = np.full(classes, np.inf), np.full(classes, -np.inf)
     for label in np.flatnonzero(_large_enough(truth, classes)):

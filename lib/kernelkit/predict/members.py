@@ -7,18 +7,15 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kernelkit.core.contract import PROBABILITIES, Fold, Member, read_member, write_member
 from kernelkit.core.files import as_json
+from kernelkit.data.tables import PhotoTables
 from kernelkit.offline import find_in_outputs
 from kernelkit.predict.saved_model import ALONE
-
-if TYPE_CHECKING:
-    from kernelkit.data.tables import PhotoTables
-    from kernelkit.train.state import State
+from kernelkit.train.state import State
 
 
 class MemberStore:
@@ -29,7 +26,7 @@ class MemberStore:
     Raises Problem if a member's file can't be read.
     """
 
-    def __init__(self, folder: Path, inputs: Path, folds: "list[PhotoTables]", state: "State"):
+    def __init__(self, folder: Path, inputs: Path, folds: list[PhotoTables], state: State):
         self.folder, self.fingerprint = folder, state.fingerprint
         self.classes = np.asarray(folds[0].competition.classes)
         self.test_ids = folds[0].test.Id.to_numpy(str)

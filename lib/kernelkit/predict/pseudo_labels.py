@@ -1,32 +1,28 @@
 """Train on test photos too, under the label that is predicted for them, where it is sure."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+import keras
 import numpy as np
 
 from kernelkit.config.views import View
 from kernelkit.core.files import write_atomically
+from kernelkit.data.tables import PhotoTables
 from kernelkit.predict.tta import predict_photos
-
-if TYPE_CHECKING:
-    import keras
-
-    from kernelkit.data.tables import PhotoTables
-    from kernelkit.train.state import State
+from kernelkit.train.state import State
 
 VIEWS = 2  # the first ones of test-time augmentation, that must agree on a test photo's label
 
 
 def with_pseudo_labels(
     config,
-    tables: "PhotoTables",
-    network: "keras.Model",
+    tables: PhotoTables,
+    network: keras.Model,
     stage,
-    state: "State",
+    state: State,
     views: Sequence[View],
     others: Sequence[np.ndarray],
-) -> "PhotoTables":
+) -> PhotoTables:
     """Return the photos, with the confidently predicted test photos for a stage that wants them.
 
     Their number is printed. They are chosen once, by `network` with the best weights so far in the

@@ -13,20 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import keras
 
 from kernelkit.config.views import View, views_of
 from kernelkit.core.contract import MODEL_FILE, Member, Metrics, read_json, unreadable
 from kernelkit.core.files import file_hash, write_atomically
 from kernelkit.core.problem import Problem
 from kernelkit.offline import find_in_outputs
+from kernelkit.predict.ensemble import BlendResult
+from kernelkit.train.plan import Run
 from kernelkit.train.state import bytes_on_disk
-
-if TYPE_CHECKING:
-    import keras
-
-    from kernelkit.predict.ensemble import BlendResult
-    from kernelkit.train.plan import Run
 
 VERSION = 1  # of the manifest; a newer one is refused
 ALONE = "best.keras"  # the network of a run that trains only one
@@ -74,32 +71,22 @@ class SavedModel:
     version: int = VERSION
 
 
-def write_network(network: "keras.Model", path: Path) -> None:
+def write_network(network: keras.Model, path: Path) -> None:
     """Write a network to a `.keras` file, atomically.
 
-    Raises:
-        OSError: it can't be written, for example because the disk is full.
+    Raises OSError if it can't be written, for example because the disk is full.
     """
     # The archive is made of a temporary copy, so that both must fit.
     write_atomically(path, network.save, 2 * bytes_on_disk(network) + (1 << 20))
 
 
 def write_model(
-    run: "Run", result: "BlendResult", views: Sequence[View], inputs: Path, metrics: Metrics
+    run: Run, result: BlendResult, views: Sequence[View], inputs: Path, metrics: Metrics
 ) -> None:
     """Write model.json into a run's folder, and copy networks of earlier sessions beside it.
 
-    Where a network's file is missing there is no manifest, and a line says so.
-
-    Args:
-        run: what it is; its results are written.
-        result: how the members are blended.
-        views: rows of the kernel's VIEWS.
-        inputs: below which the outputs of earlier sessions may be mounted.
-        metrics: of the run.
-
-    Raises:
-        OSError: the manifest can't be written.
+    They may be mounted below `inputs`. Where a network's file is missing there is no manifest, and
+    a line says so. `views` are rows of the kernel's VIEWS. Raises OSError if it can't be written.
     """
     tables = run.folds[0]
     counts = tables.class_counts()["train"].to_numpy()
@@ -136,9 +123,7 @@ def write_model(
     write_atomically(run.output / MODEL_FILE, json.dumps(dataclasses.asdict(model), indent=1))
 
 
-def _networks(
-    run: "Run", member: Member, views: Sequence[View], inputs: Path
-) -> list[SavedNetwork]:
+def _networks(run: Run, member: Member, views: Sequence[View], inputs: Path) -> list[SavedNetwork]:
     settings = run.members.get(member.name)
     offered = views_of(settings, views) if settings else list(views)
     known = {view.name: {"number": n} | dataclasses.asdict(view) for n, view in enumerate(offered)}
@@ -160,13 +145,8 @@ def _networks(
 def read_model(folder: Path, every_file: bool = True) -> SavedModel:
     """Return the manifest of a finished run, whose files are all there and as they were written.
 
-    Args:
-        folder: holds it.
-        every_file: whether the files are looked at; else whoever loads them finds out.
-
-    Raises:
-        Problem: the folder holds no finished run, or one of a newer version, or a file is missing
-            or changed.
+    Without `every_file` they are not looked at: whoever loads them finds out. Raises Problem if the
+    folder holds no finished run, or one of a newer version, or a file is missing or changed.
     """
     path = folder / MODEL_FILE
     content = read_json(path)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -17,19 +16,17 @@ from kernelkit.core.contract import Fold
 from kernelkit.core.metrics import METRICS, Metric, accuracy, metric_named
 from kernelkit.core.problem import Problem
 from kernelkit.data.batches import make_iterator
+from kernelkit.data.tables import PhotoTables
 from kernelkit.train.devices import predict_batches
+from kernelkit.train.plan import Clock
 from kernelkit.train.presets import resize_network
-
-if TYPE_CHECKING:
-    from kernelkit.data.tables import PhotoTables
-    from kernelkit.train.plan import Clock
 
 
 def predict(
     config,
-    tables: "PhotoTables",
+    tables: PhotoTables,
     network: keras.Model,
-    clock: "Clock",
+    clock: Clock,
     views: Sequence[View],
     augment: Callable,
 ) -> Fold:
@@ -40,24 +37,33 @@ def predict(
     training's augmentation. Raises Problem if a probability is not a number.
     """
     doing("predicting")
-    networks = {1.0: network}
+    sized = SizedNetwork(config, network, augment)
 
     def predict_view(number: int, view: View) -> list[np.ndarray]:
-        sized = at_scale(config, view.scale)
-        if view.scale not in networks:
-            networks[view.scale] = resize_network(network, sized.image_size)
-        transform = augment(sized) if view.trained else view.transform(*sized.image_size)
-        return [
-            predict_photos(sized, tables, table, networks[view.scale], transform, number)
-            for table in (tables.validation, tables.test)
-        ]
+        return [sized.predict(tables, t, view, number) for t in (tables.validation, tables.test)]
 
     return choose_prediction(tables, views, predict_views(views, clock, predict_view))
 
 
+class SizedNetwork:
+    """A network, the settings for its size, and copies of it for the sizes of other views."""
+
+    def __init__(self, config, network: keras.Model, augment: Callable):
+        self.config, self.augment, self.networks = config, augment, {1.0: network}
+
+    def predict(self, tables, table: pd.DataFrame, view: View, number: int, callbacks=()):
+        """Return float32 probabilities [n, classes] of photos in a view: see `predict_photos`."""
+        sized = at_scale(self.config, view.scale)
+        if view.scale not in self.networks:
+            self.networks[view.scale] = resize_network(self.networks[1.0], sized.image_size)
+        transform = self.augment(sized) if view.trained else view.transform(*sized.image_size)
+        network = self.networks[view.scale]
+        return predict_photos(sized, tables, table, network, transform, number, callbacks)
+
+
 def predict_photos(
     config,
-    tables: "PhotoTables",
+    tables: PhotoTables,
     table: pd.DataFrame,
     network: keras.Model,
     transform: Callable | None,
@@ -87,7 +93,7 @@ def order_of(table: pd.DataFrame) -> np.ndarray:
 
 
 def predict_views(
-    views: Sequence[View], clock: "Clock", predict: Callable[[int, View], list[np.ndarray]]
+    views: Sequence[View], clock: Clock, predict: Callable[[int, View], list[np.ndarray]]
 ) -> list[list[np.ndarray]]:
     """Return what `predict` does for each view that fits into the session, with a progress bar.
 
@@ -108,7 +114,7 @@ def predict_views(
 
 
 def choose_prediction(
-    tables: "PhotoTables", views: Sequence[View], passes: Sequence[list[np.ndarray]]
+    tables: PhotoTables, views: Sequence[View], passes: Sequence[list[np.ndarray]]
 ) -> Fold:
     """Return the mean of the views that `choose_views` takes, of what `predict_views` returned.
 
@@ -163,14 +169,10 @@ def choose_views(
     the photos counts.
 
     `passes` are probabilities of the validation photos, one float [photos, classes] a view; the
-    first is the plain one. Raises ValueError if there are no views or no photos, the lengths
-    differ, or a probability is not finite.
+    first is the plain one. Raises ValueError if a probability is not finite.
     """
-    if not len(passes):
-        raise ValueError("there is no view to choose from")
     criteria = [metric, METRICS["log-loss"]] if metric.by_loss else [metric]
     kept, without = [0], np.float64(passes[0])
-    METRICS["log-loss"].score(without, truth)  # checks the arguments
     for position in range(1, len(passes)):
         mean = np.mean([passes[view] for view in (*kept, position)], axis=0, dtype="float64")
         gains = [criterion.gain(without, mean, truth) for criterion in criteria]

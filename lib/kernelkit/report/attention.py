@@ -9,20 +9,15 @@ import hashlib
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 import pandas as pd
 
 from ImageDataAugmentor.reading import ImageLoader
+from kernelkit.core.contract import Fold
 from kernelkit.core.files import write_atomically
-
-if TYPE_CHECKING:
-    import keras
-
-    from kernelkit.core.contract import Fold
-    from kernelkit.data.tables import PhotoTables
+from kernelkit.data.tables import PhotoTables
 
 FOLDER = Path("report") / "attention"
 FIRST = 24  # photos of a kind that a sheet shows: all of these are looked at before any other
@@ -31,7 +26,7 @@ BATCH = 8
 SECONDS = 5.0  # after which no more batch is begun: it must not cost a slow machine its session
 
 
-def note_attention(output: Path, network: "keras.Model", tables: "PhotoTables", fold: "Fold"):
+def note_attention(output: Path, network, tables: PhotoTables, fold: Fold):
     """Save where a network looked in its worst mistakes and the test photos it is least sure of.
 
     The network takes uint8 photos [n, h, w, 3] and has the layers pool and head; `tables` and
@@ -48,7 +43,7 @@ def note_attention(output: Path, network: "keras.Model", tables: "PhotoTables", 
         print(f"Where the network looked could not be saved ({why}); the run goes on.", flush=True)
 
 
-def _doubtful(tables: "PhotoTables", fold: "Fold") -> pd.DataFrame:
+def _doubtful(tables: PhotoTables, fold: Fold) -> pd.DataFrame:
     """Return the photos that a report shows first: columns Id, path and set."""
     best = fold.validation.argmax(1)
     wrong = np.flatnonzero(best != fold.validation_positions)
@@ -61,7 +56,7 @@ def _doubtful(tables: "PhotoTables", fold: "Fold") -> pd.DataFrame:
     return pd.concat(parts)[["Id", "path", "set"]]
 
 
-def look(network: "keras.Model", paths: list[str]) -> np.ndarray:
+def look(network, paths: list[str]) -> np.ndarray:
     """Return Grad-CAM of the first photos, as many as there is time for, uint8 [n, h, w]."""
     import keras  # not where a report is only remade
 
@@ -78,7 +73,7 @@ def look(network: "keras.Model", paths: list[str]) -> np.ndarray:
     return np.concatenate(maps) if maps else np.empty((0, 1, 1), np.uint8)
 
 
-def grad_cam(network: "keras.Model", features: "keras.Model", images: np.ndarray) -> np.ndarray:
+def grad_cam(network, features, images: np.ndarray) -> np.ndarray:
     """Return where the network looked for the class it predicts, uint8 [n, h, w], 255 at most."""
     import tensorflow as tf
 

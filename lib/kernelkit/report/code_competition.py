@@ -53,10 +53,9 @@ def is_rerun() -> bool:
 
 
 def find_model(inputs: Path, name: str) -> Path:
-    """Return the folder of the mounted run whose networks predict.
+    """Return the folder of the mounted run that is called `name`, or lies there.
 
-    It is found below `inputs`; `name` is that of the dataset, model or kernel that holds it, or the
-    path of its folder. Raises Problem if there is none, or more than one.
+    It is sought below `inputs`. Raises Problem if there is none, or more than one.
     """
     if (Path(name) / MODEL_FILE).is_file():
         return Path(name)
@@ -133,10 +132,7 @@ def predict_competition(
 def as_many(
     count: int, data: Path, layout: Layout, scratch: Path, sample: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return a sample and a test set of so many training photos, repeated where they are too few.
-
-    The arguments are those of `read_tests`, and the real sample submission.
-    """
+    """Return a sample and a test set of so many training photos, repeated where these are few."""
     paths = find_photos(data, layout.train_photos, scratch)["path"]
     ids = [f"{number:07d}" for number in range(count)]
     test = pd.DataFrame({"Id": ids, "path": np.resize(paths.to_numpy(object), count)})
@@ -145,10 +141,7 @@ def as_many(
 
 
 def refuse_inference_server(data: Path) -> None:
-    """Refuse competitions that ask for a server of predictions.
-
-    Raises Problem if this is one.
-    """
+    """Refuse competitions that ask for a server of predictions. Raises Problem if this is one."""
     if (data / "kaggle_evaluation").is_dir():
         raise Problem(
             f"{data} holds kaggle_evaluation: this competition asks an inference server for one "

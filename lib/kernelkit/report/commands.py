@@ -1,8 +1,11 @@
 """The commands that repeat a run with other settings."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path, PurePath
 
+from kernelkit.config.rows import Stage
+from kernelkit.config.settings import text_of
 from kernelkit.report.saved import Run
 
 
@@ -55,15 +58,12 @@ def stages_text(stages: list[dict], epochs: float = 1, slower: tuple[str, ...] =
 
     The stages named in `slower` get 0.3 times their learning rates.
     """
-    plain, texts = {"views": 0, "scale": 1.0, "mixup": 0.0, "cutmix": 0.0, "pseudo": 0.0}, []
-    for stage in stages:
-        rate = (0.3 if stage["name"] in slower else 1) * stage["learning_rate"]
-        times = 1 if stage.get("views") else epochs
-        words = [stage["name"], f"{stage['fraction']:g}", f"{rate:g}"]
-        words.append(str(max(1, round(times * stage["epochs"]))))
-        words += [f"{k}={stage[k]:g}" for k, v in plain.items() if stage.get(k, v) != v]
-        texts.append(":".join(words))
-    return ",".join(texts)
+    rows = []
+    for stage in (Stage(**stage) for stage in stages):
+        rate = (0.3 if stage.name in slower else 1) * stage.learning_rate
+        count = stage.epochs if stage.views else max(1, round(epochs * stage.epochs))
+        rows.append(replace(stage, learning_rate=float(f"{rate:g}"), epochs=count))
+    return text_of(tuple(rows))
 
 
 def resized(run: Run, factor: float) -> str:

@@ -3,21 +3,18 @@
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from PIL import ExifTags, Image
 
 from ImageDataAugmentor.reading import UnreadableImage, read_image
 from kernelkit.core.tables import write_table
-
-if TYPE_CHECKING:
-    from kernelkit.data.tables import PhotoTables
+from kernelkit.data.tables import PhotoTables
 
 READERS = 16  # threads that read the sizes, which wait for the disk most of the time
 
 
-def note_photos(output: Path, folds: "list[PhotoTables]") -> None:
+def note_photos(output: Path, folds: list[PhotoTables]) -> None:
     """Write photos.csv; print a sentence where that fails, since the run needs no such file.
 
     Its columns are Id, set (train or test), label, fold (that a training photo validates, empty
@@ -30,7 +27,7 @@ def note_photos(output: Path, folds: "list[PhotoTables]") -> None:
         print(f"{output / 'photos.csv'} could not be written ({error}); the run goes on.")
 
 
-def _photo_table(folds: "list[PhotoTables]") -> pd.DataFrame:
+def _photo_table(folds: list[PhotoTables]) -> pd.DataFrame:
     competition = folds[0].competition
     fold_of = {Id: tables.fold for tables in folds for Id in tables.validation.Id}
     train, test = competition.train, competition.test[competition.test.path != ""]

@@ -27,11 +27,7 @@ SIDE = 6  # photos of a class that are shown as the surest, and as the least sur
 CLASSES = 60  # of which photos are shown, the most frequent ones
 
 
-def apply_run(
-    options,
-    config_class: type,
-    augment: Callable,
-) -> None:
+def apply_run(options, config_class: type, augment: Callable) -> None:
     """Predict photos with a run, and write predictions.csv, its page, and perhaps a submission.
 
     `options` are the command line's: predict (the photos), run, output, sample and all. `augment`

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -29,16 +28,13 @@ from kernelkit.core.packages import packages_found
 from kernelkit.core.progress import clock_text
 from kernelkit.core.tables import write_list, write_table
 from kernelkit.data.batches import make_iterator
-from kernelkit.data.tables import with_marks
+from kernelkit.data.tables import PhotoTables, with_marks
 from kernelkit.predict.calibration import expected_calibration_error
+from kernelkit.predict.ensemble import BlendResult
 from kernelkit.predict.label_issues import find_label_issues
 from kernelkit.predict.saved_model import write_model
-
-if TYPE_CHECKING:
-    from kernelkit.data.tables import PhotoTables
-    from kernelkit.predict.ensemble import BlendResult
-    from kernelkit.train.plan import Clock, Run
-    from kernelkit.train.state import State
+from kernelkit.train.plan import Clock, Run
+from kernelkit.train.state import State
 
 PACKAGES = ("tensorflow", "keras", "albumentations", "numpy", "pandas", "opencv-python-headless")
 MOST_PHOTOS = 5  # in the picture of augmented photos, one of each class
@@ -50,8 +46,8 @@ INPUT_BOUND = 0.05  # share of the time that steps wait for photos, above which 
 
 
 def write_results(
-    run: "Run",
-    result: "BlendResult",
+    run: Run,
+    result: BlendResult,
     views: Sequence[View],
     inputs: Path,
     seconds: float,
@@ -90,7 +86,7 @@ def write_results(
     print(f"{output / 'submission.csv'} is ready after {clock_text(seconds)}", flush=True)
 
 
-def _metrics_of(run: "Run", result: "BlendResult", seconds: float) -> Metrics:
+def _metrics_of(run: Run, result: BlendResult, seconds: float) -> Metrics:
     import tensorflow as tf  # the rest of this package does without
 
     config, members, tables, state = run.config, run.members, run.folds[0], run.state
@@ -138,7 +134,7 @@ def _metrics_of(run: "Run", result: "BlendResult", seconds: float) -> Metrics:
     )
 
 
-def _scores_of(result: "BlendResult") -> dict:
+def _scores_of(result: BlendResult) -> dict:
     metric = result.metric
     low, high = metric.interval(result.validation, result.truth)
     return {
@@ -159,7 +155,7 @@ def _scores_of(result: "BlendResult") -> dict:
     }
 
 
-def _member_metrics(name: str, result: "BlendResult") -> MemberMetrics:
+def _member_metrics(name: str, result: BlendResult) -> MemberMetrics:
     member = result.members[name]
     return MemberMetrics(
         name=name,
@@ -181,13 +177,13 @@ def _command_line() -> str:
     return shlex.join(["python", *sys.argv, *options])
 
 
-def _untrained(state: "State") -> list[str]:
+def _untrained(state: State) -> list[str]:
     """Return the networks of this run that no epoch has trained."""
     jobs = [(row["member"], row["fold"]) for row in state.jobs]
     return [f"{member}, fold {fold}" for member, fold in jobs if not state.rows_of(member, fold)]
 
 
-def _first_member(run: "Run"):
+def _first_member(run: Run):
     """Return the settings of the first network, by which a run of several is shown."""
     return next(iter(run.members.values()))
 
@@ -195,7 +191,7 @@ def _first_member(run: "Run"):
 # ------------------------------------------------------------------------- lists and figures
 
 
-def _write_lists_and_figures(run: "Run", result: "BlendResult", augment: Callable) -> None:
+def _write_lists_and_figures(run: Run, result: BlendResult, augment: Callable) -> None:
     """Write the lists of doubtful photos and the figures; warn where that fails."""
     output, tables, state, held_out = run.output, run.folds[0], run.state, result.held_out
     classes = tables.competition.classes
@@ -238,7 +234,7 @@ def _write_lists_and_figures(run: "Run", result: "BlendResult", augment: Callabl
             print(f"{path} could not be written ({error}); the results are complete.", flush=True)
 
 
-def augmented(config, tables: "PhotoTables", augment: Callable) -> tuple[np.ndarray, list[str]]:
+def augmented(config, tables: PhotoTables, augment: Callable) -> tuple[np.ndarray, list[str]]:
     """Return a few training photos, each before its augmented versions, and as many titles.
 
     The photos are uint8 [photos * (1 + AUGMENTED), height, width, 3].
@@ -284,7 +280,7 @@ def stage_metrics(
     )
 
 
-def stage_sentence(config, stage, clock: "Clock", opened: str) -> str:
+def stage_sentence(config, stage, clock: Clock, opened: str) -> str:
     """Return the line that ends a stage in the log, and what would help if steps waited.
 
     `opened` says which layers trained.

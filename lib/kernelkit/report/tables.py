@@ -8,6 +8,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from kernelkit.core.metrics import Interval, paired_difference, unpacked
 from kernelkit.core.tables import write_list
+from kernelkit.data.duplicates import conflicting_labels
 from kernelkit.data.tables import with_marks
 from kernelkit.report.saved import Run
 
@@ -123,9 +124,8 @@ def _gain(epoch: pd.Series, before: pd.Series | None, photos: int) -> Interval |
 
 def conflicts(photos: pd.DataFrame) -> pd.DataFrame:
     """Return the training photos that are near-identical but have different labels, by group."""
-    train = photos[(photos.set == "train") & (photos.group >= 0)]
-    several = train.groupby("group")["label"].transform("nunique") > 1
-    return train[several].sort_values("group", kind="stable")
+    known = photos[(photos.set == "train") & (photos.group >= 0)]
+    return conflicting_labels(known, "group")
 
 
 def mistakes(run: Run) -> pd.DataFrame:

@@ -68,10 +68,7 @@ class Thumbnails:
             return image.size
 
     def save(self) -> None:
-        """Write the thumbnails into the zip.
-
-        Raises OSError if it can't be written.
-        """
+        """Write the thumbnails into the zip. Raises OSError if it can't be written."""
         content = io.BytesIO()
         with zipfile.ZipFile(content, "w") as stored:
             for path, picture in self.pictures.items():

@@ -37,19 +37,13 @@ def clear_session() -> None:
 
 
 def load_backbone(constructor: str, size: tuple[int, int], weights: Path | None) -> keras.Model:
-    """Build a backbone without its top.
+    """Build a backbone without its top, as a model named "backbone".
 
-    Args:
-        constructor: "module.name" of a function with the signature of keras.applications'
-            constructors, for example "keras.applications.MobileNet".
-        size: height and width of the photos in pixels.
-        weights: a file in keras.applications' format without the top; None for random weights.
-
-    Returns:
-        A model named "backbone": float32 [n, height, width, 3] to feature maps [n, h, w, channels].
-
-    Raises:
-        Problem: the file does not fit the backbone, or the photos are too small for it.
+    `constructor` is "module.name" of a function with the signature of keras.applications', such as
+    "keras.applications.MobileNet"; `size` is (height, width) in pixels; `weights` is a file in
+    keras.applications' format without the top, None for random ones. It maps float32 [n, height,
+    width, 3] to feature maps [n, h, w, channels]. Raises Problem if the file does not fit the
+    backbone, or the photos are too small for it.
     """
     gc.collect()  # a previous network, whose parts refer to each other, leaves the memory
     module, _, name = constructor.rpartition(".")
@@ -140,14 +134,9 @@ def block_starts(backbone: keras.Model) -> list[int]:
 def unfreeze(config, backbone: keras.Model, stage) -> str:
     """Let the upper `stage.fraction` of a backbone's layers train; return a text of what trains.
 
-    A transformer opens by its blocks; its patches and positions open with the lowest one.
-
-    Args:
-        config: unfreeze ("blocks" moves down to the beginning of a block, "layers" counts layers);
-            batchnorm, "train", "frozen" or "last" (opened BatchNorm trains in the last stage
-            alone); norm_momentum of the BatchNorm that trains; stages.
-        backbone: a model; what is not opened is frozen.
-        stage: one of the stages, perhaps with fewer epochs.
+    A transformer opens by its blocks; its patches and positions open with the lowest one. With
+    config.unfreeze "blocks" other backbones open down to the beginning of a block, with "layers" by
+    counting layers. What is not opened is frozen, and BatchNorm as config.batchnorm has it.
     """
     found, kind = units(backbone), "layers"
     if blocks := [position for position, layer in enumerate(found) if is_block(layer)]:

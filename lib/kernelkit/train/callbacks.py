@@ -16,6 +16,7 @@ from kernelkit.train.devices import predict_batches
 from kernelkit.train.ema import Average
 from kernelkit.train.optimizer import WarmCosine, cosine_span
 from kernelkit.train.plan import Clock
+from kernelkit.train.train_step import changed
 
 LOWEST_RATE = 1e-7  # to which a plateau lowers the learning rate at most
 NORM_BATCHES = 30  # on which BatchNorm's statistics are estimated anew
@@ -27,12 +28,8 @@ COUNTED = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
 def rate_callbacks(config, clock: Clock, steps: int) -> list[keras.callbacks.Callback]:
     """Return the callbacks that set the learning rate of the current stage, end it early or log.
 
-    Args:
-        config: schedule ("cosine" over all stages, "restarts" with one each, or "plateau"); warmup
-            in epochs; for "plateau" patience and plateau_patience in epochs, and plateau_factor;
-            tensorboard, whether logs for it are written.
-        clock: of the job.
-        steps: in an epoch.
+    config.schedule is "cosine" over all stages, "restarts" with one each, or "plateau", whose
+    patience and plateau_patience are in epochs. An epoch has so many `steps`.
     """
     state, stage = clock.state, clock.stages[clock.state.stage]
     if config.schedule == "plateau":
@@ -57,27 +54,14 @@ class Validate(keras.callbacks.Callback):
     """Predicts the validation photos after each epoch; adds val_loss, ... to the epoch's logs.
 
     It comes before the callbacks that read val_loss, val_accuracy, val_score (the metric's value)
-    and val_error (its standard error). All are NaN where the network predicts one.
-
-    Args:
-        config: reestimate, whether BatchNorm's statistics are estimated anew before.
-        network: uint8 photos [n, h, w, 3] to probabilities [n, classes].
-        average: of its weights, which validates in their place.
-        photos: an iterator over the validation photos.
-        truth: positions of their classes, int [photos].
-        metric: the competition's.
-        batches: an iterator over training batches, for BatchNorm's statistics.
+    and val_error (its standard error). All are NaN where the network predicts one. The `average` of
+    its weights validates in their place. The network takes uint8 [n, h, w, 3]; `photos` and the
+    training `batches`, on which config.reestimate has BatchNorm's statistics estimated anew, are
+    iterators; `truth` is int [photos].
     """
 
     def __init__(
-        self,
-        config,
-        network: keras.Model,
-        average: Average,
-        photos,
-        truth: np.ndarray,
-        metric: Metric,
-        batches,
+        self, config, network: keras.Model, average: Average, photos, truth, metric: Metric, batches
     ):
         super().__init__()
         self.config, self.network, self.average = config, network, average
@@ -103,22 +87,15 @@ def estimate_norms(network: keras.Model, batches) -> None:
     """
     kind = keras.layers.BatchNormalization
     norms = [layer for layer in network.get_layer("backbone").layers if isinstance(layer, kind)]
-    kept = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = NORM_MOMENTUM
     step = tf.function(lambda photos: network(photos, training=True), reduce_retracing=True)
-    for number in range(NORM_BATCHES):
-        photos = batches[number % len(batches)][0]
-        tf.distribute.get_strategy().run(step, args=(tf.convert_to_tensor(photos),))
-    for norm, momentum in zip(norms, kept, strict=True):
-        norm.momentum = momentum
+    with changed(norms, "momentum", lambda _: NORM_MOMENTUM):
+        for number in range(NORM_BATCHES):
+            photos = batches[number % len(batches)][0]
+            tf.distribute.get_strategy().run(step, args=(tf.convert_to_tensor(photos),))
 
 
 class Diverged(Exception):
-    """The loss is no longer a finite number; `learning_rate` is the one to lower.
-
-    It is that of the stage or, where it was lowered on a plateau, the epoch's.
-    """
+    """The loss is no longer a finite number; `learning_rate` is the one to lower."""
 
     def __init__(self, learning_rate: float):
         super().__init__(f"at learning rate {learning_rate:g}")
@@ -128,30 +105,15 @@ class Diverged(Exception):
 class Checkpoint(keras.callbacks.Callback):
     """Stores each epoch, prints its line, and stops training that diverges or runs out of time.
 
-    It is the last in the list that `fit` gets.
-
-    Args:
-        config: seed, which makes dropout repeatable, and schedule. Without "plateau", of the epochs
-            that are nearly as good as the best the latest is chosen.
-        clock: of the job; its state has been restored.
-        batches: the training batches, an iterator with a settable `epoch`.
-        validate: comes before this callback. Its network is the one that trains, but uncompiled, so
-            that files hold weights alone.
-        rates: the callbacks whose counters are kept.
-
-    Raises:
-        Diverged: a loss is not finite; the epoch does not count.
-        OutOfTime: the session's end comes too near.
+    It is the last in the list that `fit` gets, and its clock's state has been restored. config.seed
+    makes dropout repeatable; without the schedule "plateau", of the epochs that are nearly as good
+    as the best the latest is chosen. `batches` is an iterator with a settable `epoch`. `validate`
+    comes before; its network is the one that trains, but uncompiled, so that files hold weights
+    alone. `rates` are the callbacks whose counters are kept. Raises Diverged if a loss is not
+    finite (the epoch does not count), and OutOfTime if the session's end comes too near.
     """
 
-    def __init__(
-        self,
-        config,
-        clock: Clock,
-        batches,
-        validate: Validate,
-        rates: Sequence[keras.callbacks.Callback] = (),
-    ):
+    def __init__(self, config, clock: Clock, batches, validate: Validate, rates: Sequence = ()):
         super().__init__()
         self.config, self.clock, self.state = config, clock, clock.state
         self.batches, self.validate = batches, validate

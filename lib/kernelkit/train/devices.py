@@ -175,10 +175,8 @@ def predict_batches(
     """Return a network's outputs for all photos of an iterator, on all devices, [photos, outputs].
 
     Where memory does not suffice, the batches halve. Where a callback has set the network's
-    `stop_predicting`, the outputs are those of the first photos alone.
-
-    Raises:
-        Problem: not even one photo a device fits.
+    `stop_predicting`, the outputs are those of the first photos alone. Raises Problem if not even
+    one photo a device fits.
     """
     epoch, replicas = flow.epoch, tf.distribute.get_strategy().num_replicas_in_sync
     if flow.batch_size % replicas:  # else `share` would repeat a photo within the photos
@@ -204,8 +202,7 @@ def predict_batches(
 def worker() -> tuple[int, int]:
     """Return this worker's number and how many there are; (0, 1) without TF_CONFIG.
 
-    Raises:
-        Problem: TF_CONFIG can't be read.
+    Raises Problem if TF_CONFIG can't be read.
     """
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
@@ -242,8 +239,7 @@ def worker_folder(output: Path) -> Path:
 def failures_explained() -> Iterator[None]:
     """Turn the errors that follow when a photo is lost or another worker ends into sentences.
 
-    Raises:
-        Problem: a photo can't be read any more, or another worker is gone.
+    Raises Problem if a photo can't be read any more, or another worker is gone.
     """
     number, count = worker()
     try:

@@ -13,13 +13,9 @@ class Average(keras.callbacks.Callback):
 
     Keras' own `use_ema` overwrites the weights by the average at the end of `fit`, and its
     SwapEMAWeights ends on the raw weights where a stage stops early. Here both copies are kept.
-
-    Args:
-        network: the model that trains.
-        momentum: 0 to below 1. Step t uses (1 + t) / (10 + t) where that is less, so that the
-            weights before the first step soon count no more. 0 is off: the weights count.
-        steps: how many were averaged before.
-        file: the average so far, a file of weights; None begins with the network's own weights.
+    Step t uses (1 + t) / (10 + t) where that is less than `momentum`, so that the weights before
+    the first step soon count no more; momentum 0 is off. `steps` were averaged before, and `file`
+    has the average so far; None begins with the network's own weights.
     """
 
     def __init__(

@@ -59,11 +59,8 @@ def fit_head(
     """Fit the head on features of the photos and of augmented views; return a text of what trained.
 
     `config` are the settings that `make_iterator` takes, `network` has the layers "pool" and
-    "head", and `augment` returns the training's augmentation for settings.
-
-    Raises:
-        OutOfTime: the session's end comes too near.
-        Problem: a file that the state names is missing or damaged.
+    "head", and `augment` returns the training's augmentation for settings. Raises OutOfTime if the
+    session's end comes too near, and Problem if a file that the state names is missing or damaged.
     """
     state = clock.state
     state.restore(network)
@@ -126,29 +123,19 @@ def fit_on_flows(
 ) -> np.ndarray:
     """Fit the head on cached features, and count that as the one epoch of the stage.
 
-    Args:
-        network: has the layers "pool" and "head".
-        flows: iterators over photos without labels, uint8 [n, height, width, 3]: the training
-            photos, the validation photos, then augmented views of the training photos.
-        labels: positions of the classes, int [n], of the training and of the validation photos.
-        clock: of the job.
-
-    Returns:
-        The features of the training photos as they are, then of the validation photos, float32
-        [photos, features].
-
-    Raises:
-        OutOfTime: there is no time for the first two flows.
+    `flows` are iterators over photos without labels, uint8 [n, height, width, 3]: the training
+    photos, the validation photos, then augmented views of the training photos. `labels` are the
+    positions of the classes, int [n], of the first two. Returns the features of the training photos
+    as they are, then of the validation photos, float32 [photos, features]. Raises OutOfTime if
+    there is no time for the first two flows.
     """
     began, state = time.monotonic(), clock.state
     (plain, held, *others), waited = _compute_features(network, flows, clock)
     features, positions = np.concatenate([plain, *others]), np.tile(labels[0], 1 + len(others))
     head = network.get_layer("head")
     fit_on_features(head, features, positions, held, labels[1])
-    measure, own = (
-        ValidationMetrics(state.metric, labels[1]),
-        (_predict_head(head, features), positions),
-    )
+    measure = ValidationMetrics(state.metric, labels[1])
+    own = _predict_head(head, features), positions
     logs = {f"val_{name}": value for name, value in measure(_predict_head(head, held)).items()}
     logs |= {"loss": log_loss(*own), "accuracy": accuracy(*own)}
     seconds = time.monotonic() - began
@@ -244,14 +231,9 @@ def best_regression(
 ) -> list[list[np.ndarray]]:
     """Fit logistic regressions of different strengths of regularisation; return the best's layers.
 
-    Args:
-        features: float32 [n, width], of the training photos.
-        labels: their classes' positions, int [n]; every class is among them.
-        held: float32 [m, width], of the validation photos, whose log loss chooses.
-        held_labels: their classes' positions, int [m].
-
-    Returns:
-        Of the one layer before a softmax the weights, float32 [width, classes], and the biases.
+    `features`, float32 [n, width], and `labels`, int [n] and of every class, are the training
+    photos'; `held` and `held_labels` are the validation photos', whose log loss chooses. Returns
+    the weights, float32 [width, classes], and the biases of the one layer before a softmax.
     """
     scaler = StandardScaler().fit(features)
     scaled, scaled_held = map(scaler.transform, (features, held))

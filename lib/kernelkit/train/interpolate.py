@@ -19,13 +19,7 @@ def interpolate_weights(config, tables: PhotoTables, network: keras.Model, clock
     The mean of a contrastive tower with its fine-tuned self is often better than either, most of
     all on photos unlike the training's (Wortsman et al. 2022). As among epochs, of the points
     whose validation score lies within one standard error of the best the one that has learned the
-    most is taken.
-
-    Args:
-        config: interpolate, and what `make_iterator` takes.
-        tables: the photos of the fold.
-        network: has the tuned weights; uint8 photos [n, h, w, 3] to probabilities.
-        clock: of the job, whose state names the file of the weights before.
+    most is taken. The network has the tuned weights; the clock's state names those before.
     """
     state = clock.state
     if not config.interpolate or not state.start or state.best == state.start:

@@ -15,12 +15,9 @@ NO_DECAY = ["bias", "gamma", "beta"]  # weight decay is for the weights that mul
 class WarmCosine(keras.callbacks.Callback):
     """Sets the learning rate before every step: a linear warm-up, times a cosine that falls to 0.
 
-    Args:
-        rate: the stage's own, at the cosine's beginning.
-        warmup: epochs of linear warm-up; 0 is none.
-        steps: in an epoch.
-        span: the cosine's first epoch and the one after its last, counted from the beginning of
-            this stage: (0, its epochs), or (-3, 6) where three epochs came before it.
+    `rate` is the stage's own, at the cosine's beginning; `warmup` is in epochs, of `steps` each.
+    `span` is the cosine's first epoch and the one after its last, counted from the beginning of
+    this stage: (0, its epochs), or (-3, 6) where three epochs came before it.
     """
 
     def __init__(self, rate: float, warmup: float, steps: int, span: tuple[int, int]):

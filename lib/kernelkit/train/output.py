@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kernelkit.core.boundary import Boundary
+from kernelkit.core.contract import METRICS_FILE, RUN_FILES, RUN_FOLDERS
 from kernelkit.core.files import as_json, numbered, scratch_folder
 from kernelkit.core.locks import only_one
 from kernelkit.core.problem import Problem
@@ -16,16 +17,11 @@ from kernelkit.offline import find_in_outputs
 from kernelkit.train.devices import worker_folder
 from kernelkit.train.state import State, readable
 
-STATE, METRICS = "state/state.json", "metrics.json"
+STATE = "state/state.json"
 # What an unfinished and a finished run leave behind, with keys that no other program's file has.
-MARKERS = {STATE: {"fingerprint", "micro_batches"}, METRICS: {"recipe", "val_accuracy_submitted"}}
-# Names that a run writes. A folder that has one of them but no marker is somebody else's.
-WRITTEN = (
-    "submission.csv", "probabilities.npz", "history.csv", "photos.csv", "suspects.csv",
-    "unlike.csv", "excluded.csv", "model.json", "best.keras", "report.html", "class_balance.png",
-    "confusion_matrix.png", "augmented.png", "learning_curves.png", *MARKERS,
-)  # fmt: skip
-FOLDERS = ("state", "members", "scout", "report", "tensorboard")
+MARKERS = {STATE: {"fingerprint", "micro_batches"}}
+MARKERS |= {METRICS_FILE: {"recipe", "val_accuracy_submitted"}}
+WRITTEN = (*RUN_FILES, STATE)  # a folder that has one of them but no marker is somebody else's
 
 
 def has_marker(folder: Path, name: str) -> bool:
@@ -50,11 +46,11 @@ def choose_output(output: Path, fresh: bool) -> Path:
     for folder in numbered(output.absolute()):
         if has_marker(folder, STATE):
             break
-        if has_marker(folder, METRICS):
+        if has_marker(folder, METRICS_FILE):
             finished = finished or folder
         elif names := [
             *(name for name in WRITTEN if (folder / name).exists()),
-            *(n for n in FOLDERS if (folder / n).is_dir() and any((folder / n).iterdir())),
+            *(n for n in RUN_FOLDERS if (folder / n).is_dir() and any((folder / n).iterdir())),
         ]:
             foreign = foreign or folder / names[0]
         else:
@@ -70,18 +66,13 @@ def choose_output(output: Path, fresh: bool) -> Path:
 
 @contextmanager
 def workplace(options, usual: Path | None) -> Iterator[tuple[Path, Path]]:
-    """Give a run the folder for its results, and one for temporary files.
+    """Give a run the folder for its results, which is locked, and one for temporary files.
 
-    The first is locked. The second is the same one each time that a run goes on, and is removed
-    when the run ends well. A mere plan gets a temporary folder and changes nothing else.
-
-    Args:
-        options: the command line's: data, output, fresh, plan.
-        usual: the folder for results where `options` has none; None is ./output, or one beside it
-            where that is not free, as also beside `options.output` (see `choose_output`).
-
-    Raises:
-        Problem: there is no such competition, or another process writes to the folder.
+    The second is the same one each time that a run goes on, and is removed when the run ends well.
+    A mere plan gets a temporary folder and changes nothing else. `options` are the command line's:
+    data, output, fresh and plan. `usual` is the folder for results where they have none; None is
+    ./output, or one beside it where that is not free (see `choose_output`). Raises Problem if there
+    is no such competition, or another process writes to the folder.
     """
     if options.data and not options.data.exists():
         raise Problem(f"--data {options.data}: there is no such folder or zip.")
@@ -114,18 +105,11 @@ def open_state(
 ) -> State:
     """Return the unfinished run in `folder` if it has these settings and data, or a new one.
 
-    Args:
-        folder: holds the state alone.
-        settings: JSON values that must be equal for a run to go on.
-        fingerprint: a hash of the data, which must be equal too.
-        fresh: throw an unfinished run away.
-        inputs: below which the output of an earlier session may be mounted; where `folder` has no
-            run, its unfinished one goes on.
-        read_only: change no file.
-
-    Raises:
-        Problem: an unfinished run with other settings or data lies there, its file is damaged, or
-            there is no such metric.
+    `settings`, JSON values, and `fingerprint`, a hash of the data, must be equal for a run to go
+    on; `fresh` throws an unfinished one away. Where `folder` has no run, the unfinished one of an
+    earlier session goes on, whose output is mounted below `inputs`. With `read_only` no file
+    changes. Raises Problem if an unfinished run with other settings or data lies there, its file is
+    damaged, or there is no such metric.
     """
     state = State(folder, as_json(settings), fingerprint)
     _ = state.metric  # raises
@@ -135,8 +119,8 @@ def open_state(
         _copy_earlier_run(state, inputs)
     found = None if fresh else _unfinished(state)
     if found is None:
-        if has_marker(folder.parent, METRICS):  # of a finished run that `fresh` writes over
-            (folder.parent / METRICS).unlink()
+        if has_marker(folder.parent, METRICS_FILE):  # of a finished run that `fresh` writes over
+            (folder.parent / METRICS_FILE).unlink()
         if has_marker(folder.parent, STATE):
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,8 +138,7 @@ def open_state(
 def _unfinished(wanted: State) -> State | None:
     """Return the unfinished run in the folder of `wanted`; None without one, or before an epoch.
 
-    Raises:
-        Problem: it has other settings or data, or its file is damaged.
+    Raises Problem if it has other settings or data, or its file is damaged.
     """
     folder, settings = wanted.folder, wanted.settings
     if not (folder / "state.json").is_file():

@@ -72,9 +72,7 @@ def choose_step_mode(
     Steps are tried where there is a GPU or where config.preflight is "full" (others are "no" and
     "quick"), unless an earlier session of the run did so on the same machine. Several workers try
     none. `members` are settings and `backbones` rows by name; `tables` are the photos of a fold.
-
-    Raises:
-        Problem: several workers have a time limit, which they would reach at different steps.
+    Raises Problem if several workers have a time limit, which they would reach at different steps.
     """
     doing("trying steps of training")
     if sentence := unused_device():
@@ -296,10 +294,8 @@ class WorkerProcess:
     def take(self, order, seconds: float) -> dict:
         """Return an order's outcome and figures: see `kernelkit.train.preflight_worker.answer`.
 
-        Infinite `seconds` wait for as long as the process lives.
-
-        Raises:
-            NoWorker: no process could be started.
+        Infinite `seconds` wait for as long as the process lives. Raises NoWorker if no process
+        could be started.
         """
         if self.process is None:
             self._start()

@@ -141,7 +141,8 @@ class State:
         the best value is mostly luck: to take the latest epoch whose accuracy lies within one
         standard error of the highest gave 0.1 to 0.3 points more on test photos
         (tests/benchmarks/choices.md). The same rule holds for every metric. An epoch below one that
-        was taken as exact, such as the head's on cached features, is never chosen.
+        was taken as exact, such as the head's on cached features, is never chosen. Raises OSError
+        if a file can't be written, for example because the disk is full.
 
         Args:
             row: of the history.
@@ -150,9 +151,6 @@ class State:
             average: of the weights, which may be chosen in their place; or None.
             error: the standard error of row["val_score"]; 0 takes it as exact.
             stage_over: whether it is its stage's last epoch.
-
-        Raises:
-            OSError: a file can't be written, for example because the disk is full.
         """
         self.history.append(row)
         self._write_files(network, optimizer, average)
@@ -214,8 +212,7 @@ class State:
     def halve_micro_batch(self, stage: str, batch_size: int) -> str:
         """Take half as many photos at once in a stage that ran out of memory; return a sentence.
 
-        Raises:
-            Problem: it took one photo at a time already.
+        Raises Problem if it took one photo at a time already.
         """
         mode = self.mode_of(stage).halved(batch_size)
         if mode is None:
@@ -276,10 +273,8 @@ class State:
         """Load the weights to go on from, and the optimizer's variables if the stage has begun.
 
         The optimizer is built for `variables` in any case: TensorFlow traces a first training step
-        that makes its own a second time.
-
-        Raises:
-            Problem: a file that the state names is missing or damaged.
+        that makes its own a second time. Raises Problem if a file that the state names is missing
+        or damaged.
         """
         with readable(self.folder / self.last) as file:
             network.load_weights(file)
@@ -297,8 +292,7 @@ class State:
     def load_best(self, network) -> None:
         """Load the weights of the chosen epoch, if any epoch is finished.
 
-        Raises:
-            Problem: its file is missing or damaged.
+        Raises Problem if its file is missing or damaged.
         """
         if self.best:
             with readable(self.folder / self.best) as file:
@@ -364,10 +358,8 @@ class State:
 def write_weights(network, path: Path) -> None:
     """Write a model's weights in Keras' format, atomically.
 
-    Room for them is reserved first, because HDF5 crashes the process where a disk is full.
-
-    Raises:
-        OSError: the file can't be written, for example because the disk is full.
+    Room for them is reserved first, because HDF5 crashes the process where a disk is full. Raises
+    OSError if the file can't be written, for example because the disk is full.
     """
     write_atomically(path, network.save_weights, bytes_on_disk(network))
 

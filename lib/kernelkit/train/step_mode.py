@@ -56,9 +56,7 @@ SAFEST = StepMode(1, FLOAT32, micro_batch=4)  # the mode that is least likely to
 def allowed_precisions(mixed_precision: str, gains: bool) -> list[str]:
     """Return the precisions to try, the likeliest to be the fastest first.
 
-    Args:
-        mixed_precision: the setting: "yes", "no", or "auto".
-        gains: whether float16 is likely to be faster on these devices.
+    `mixed_precision` is the setting; with "auto" float16 is tried where it likely `gains` speed.
     """
     half = [FLOAT16, FLOAT16_WITHOUT_DEPTHWISE]
     if mixed_precision == "yes":

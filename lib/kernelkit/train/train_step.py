@@ -1,7 +1,7 @@
 """The training step: it mixes photos, weighs each alike on all devices, and works in parts."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import keras
@@ -30,13 +30,10 @@ class TrainingModel(keras.Model):
     A batch may come with weights, as `share` adds them: a photo of weight 0 counts in neither loss,
     gradient nor metric. Gradients are those of the mean loss of all devices' photos.
 
-    Args:
-        network: the model: uint8 photos [n, h, w, 3] to probabilities.
-        mixup: alpha of the Beta distribution of the shares; 0 is off.
-        cutmix: the same for CutMix.
-        micro_batch: the most photos that a device takes at once; None is its whole share.
-        recompute: whether a transformer's blocks are computed again in the backward pass, so that
-            no more than their inputs need memory until then.
+    `network` takes uint8 photos [n, h, w, 3]; `mixup` and `cutmix` are the alphas of the Beta
+    distributions of the shares, 0 is off; `micro_batch` is the most photos that a device takes at
+    once, None its whole share. With `recompute` a transformer's blocks are computed again in the
+    backward pass, so that no more than their inputs need memory until then.
     """
 
     def __init__(
@@ -134,7 +131,8 @@ class TrainingModel(keras.Model):
         begin = tf.constant(0), tf.constant(0.0), empty, *zeros
         shapes = [value.shape for value in begin]
         shapes[2] = tf.TensorShape((None, classes))
-        with _slower_norms(self, 1 / tf.cast(parts, tf.float32)):
+        power = 1 / tf.cast(parts, tf.float32)
+        with changed(_norms(self), "momentum", lambda momentum: momentum**power):
             _, loss, predicted, *gradients = tf.while_loop(
                 lambda number, *_: number < parts, add, begin, tuple(shapes), parallel_iterations=1
             )
@@ -144,14 +142,9 @@ class TrainingModel(keras.Model):
 def compile_model(
     config, network: keras.Model, stage: Stage, rate: float, mode: StepMode
 ) -> TrainingModel:
-    """Return the model that `fit` trains in a stage.
+    """Return the model that `fit` trains in a stage, which begins at the learning rate `rate`.
 
-    Args:
-        config: label_smoothing, and what `make_optimizer` and `layer_fractions` take.
-        network: uint8 photos [n, h, w, 3] to probabilities.
-        stage: with mixup and cutmix.
-        rate: the learning rate at its beginning.
-        mode: how steps are taken.
+    config has label_smoothing, and what `make_optimizer` and `layer_fractions` take.
     """
     model = TrainingModel(network, stage.mixup, stage.cutmix, mode.micro_batch, mode.recompute)
     optimizer = make_optimizer(config, rate, layer_fractions(config, network))
@@ -179,17 +172,16 @@ def _recomputed_blocks(model: TrainingModel) -> Iterator[None]:
 
 
 @contextmanager
-def _slower_norms(model: keras.Model, power) -> Iterator[None]:
-    """Raise the momentum of all BatchNorm layers to a power while their calls are traced."""
-    kind = keras.layers.BatchNormalization
-    kept = [(norm, norm.momentum) for norm in model._flatten_layers() if isinstance(norm, kind)]
-    for norm, momentum in kept:
-        norm.momentum = momentum**power
+def changed(layers: Sequence, name: str, value: Callable) -> Iterator[None]:
+    """Have an attribute of layers be `value` of what it is, until the context ends."""
+    kept = [getattr(layer, name) for layer in layers]
+    for layer, before in zip(layers, kept, strict=True):
+        setattr(layer, name, value(before))
     try:
         yield
     finally:
-        for norm, momentum in kept:
-            norm.momentum = momentum
+        for layer, before in zip(layers, kept, strict=True):
+            setattr(layer, name, before)
 
 
 class _FusedNorm(keras.layers.BatchNormalization):
@@ -215,20 +207,16 @@ class _FusedNorm(keras.layers.BatchNormalization):
         return outputs
 
 
-@contextmanager
-def _fused_norms(model: keras.Model) -> Iterator[None]:
+def _norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    kind = keras.layers.BatchNormalization
+    return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
+
+
+def _fused_norms(model: keras.Model) -> AbstractContextManager:
     """Let all BatchNorm layers be fused while their calls are traced.
 
     The network keeps Keras' own layers, also in its files. One of few norms, such as the dry run's,
     is left as it is.
     """
-    kind = keras.layers.BatchNormalization
-    norms = [norm for norm in model._flatten_layers() if type(norm) is kind]
-    norms = norms if len(norms) >= LEAST_NORMS else []
-    for norm in norms:
-        norm.__class__ = _FusedNorm
-    try:
-        yield
-    finally:
-        for norm in norms:
-            norm.__class__ = kind
+    norms = [norm for norm in _norms(model) if type(norm) is keras.layers.BatchNormalization]
+    return changed(norms if len(norms) >= LEAST_NORMS else [], "__class__", lambda _: _FusedNorm)
