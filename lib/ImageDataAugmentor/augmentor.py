@@ -1,8 +1,4 @@
-"""The augmentor: the transformation of each picture, and the flows of batches.
-
-Nothing here changes Keras or albumentations. What old notebooks need of them is in `legacy`, which
-`image_data_augmentor` installs.
-"""
+"""The augmentor: the transformation of each picture, and the flows of batches."""
 
 import copy
 import itertools
@@ -341,10 +337,7 @@ class ImageDataAugmentor(SampleTransformer):
         return fuse(compose)
 
     def transform_data(self, inputs: np.ndarray, targets=None, standardize: bool = True) -> tuple:
-        """Augment one picture [height, width, channels] and its target, then standardise them.
-
-        Each call draws the random numbers of another sample.
-        """
+        """Augment and standardise a picture [height, width, channels] and its target."""
         number = self.total_transformations_done
         self.total_transformations_done += 1
         inputs, targets = self.augment_sample(inputs, targets, 0, number)

@@ -184,11 +184,7 @@ class Iterator(keras.utils.PyDataset):
         self.batch_index = 0
 
     def on_epoch_begin(self) -> None:
-        """Note that Keras begins an epoch.
-
-        Its fit, evaluate and predict call on_epoch_end once before the first epoch, which is
-        undone here.
-        """
+        """Undo the on_epoch_end that Keras calls once before the first epoch."""
         if self._ended_unread:
             self.epoch -= 1
             self._ended_unread = False
@@ -242,10 +238,7 @@ class Iterator(keras.utils.PyDataset):
 
     @property
     def ready_times(self) -> list[float]:
-        """When the batches of the dataset's newest pass were handed on, by time.monotonic().
-
-        A reader that asks for a batch before that waits for it.
-        """
+        """When the newest pass of the dataset handed its batches on, by time.monotonic()."""
         return list(self._ready)
 
     @property

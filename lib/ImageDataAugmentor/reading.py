@@ -108,10 +108,7 @@ def load_img(
     target_size: tuple[int, int] | None = None,
     interpolation=cv2.INTER_NEAREST,
 ) -> np.ndarray:
-    """Return one file as uint8 [height, width, channels]. Raises UnreadableImage.
-
-    `target_size` is (height, width); None keeps the file's size.
-    """
+    """Return one file as uint8 [height, width, channels], resized to target_size if not None."""
     return ImageLoader(color_mode, target_size, interpolation)(fname)
 
 

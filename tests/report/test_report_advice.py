@@ -109,12 +109,12 @@ CASES = {
     ),
     "underfitting": (
         {"history": history_of(FLAT, [0.5, 0.55, 0.6, 0.7, 0.76, 0.79, 0.83])},
-        "--stages head:0:0.001:1:views=4,half:0.5:0.001:6,all:1:0.001:6",
+        "--stages head:0.0:0.001:1:views=4,half:0.5:0.001:6,all:1.0:0.001:6",
         "only 82.0% of the training photos right, 83.0% of the held-out ones",
     ),
     "idle_stage": (
         {"history": history_of(val_accuracy=[0.93, 0.7, 0.75, 0.8, 0.81, 0.8, 0.82])},
-        "--stages head:0:0.001:1:views=4,half:0.5:0.0003:3,all:1:0.0003:3",
+        "--stages head:0.0:0.001:1:views=4,half:0.5:0.0003:3,all:1.0:0.0003:3",
         "Its best validation accuracy is 82.00%, after 93.00% before it",
     ),
     "shrunken_batch": (
@@ -233,7 +233,7 @@ def test_stages_that_were_given_are_given_with_more_epochs(tmp_path):
     command = f"{COMMAND} --stages head:0:0.001:1:views=4,half:0.5:0.001:3,all:1:0.001:3"
     advice = rules_of(read_run(write_run(tmp_path, command=command)))["few_epochs"]
     assert advice.command == (
-        f"{COMMAND}-next --stages head:0:0.001:1:views=4,half:0.5:0.001:12,all:1:0.001:12"
+        f"{COMMAND}-next --stages head:0.0:0.001:1:views=4,half:0.5:0.001:12,all:1.0:0.001:12"
     )
     run = write_run(tmp_path / "one", settings={"stages": [*STAGES[:1], STAGES[1] | {"epochs": 1}]})
     advice = rules_of(read_run(run))["few_epochs"]

@@ -35,11 +35,7 @@ _attached: "dict[int, SharedMemory]" = {}
 
 
 def available_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how many bytes this process may still take without swapping or being killed.
-
-    This is the host's available memory, or less where the control group in the folder `cgroups`
-    has a limit.
-    """
+    """Return how many bytes this process may still take, by the host and its control group."""
     available = psutil.virtual_memory().available
     for limit, usage, statistics, prefix in _CGROUP_FILES:
         try:

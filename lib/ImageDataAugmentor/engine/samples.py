@@ -60,11 +60,7 @@ class FilePipeline:
         slots: Iterable[np.ndarray | None],
         photos: CachedPhotos | None = None,
     ) -> Iterator[tuple]:
-        """Yield these samples of `epoch` as (augmented picture, target or None).
-
-        `photos` has the cached photos of `files(indices)`. A picture may already lie in its slot
-        of the batch.
-        """
+        """Yield samples of `epoch` as (augmented picture, target or None), perhaps in `slots`."""
         transformer, size = self.transformer, self.loader.target_size
         channels = CHANNELS[self.loader.color_mode]
         if transformer.can_draw and size and channels in {1, 3}:
@@ -118,10 +114,7 @@ def fill(
     photos: CachedPhotos | None = None,
     save: Callable | None = None,
 ) -> None:
-    """Make the samples of a share and write them into the arrays (x, y) of their batch.
-
-    `save` is called with each augmented picture and its index, before standardisation.
-    """
+    """Write a share's samples into their batch's arrays (x, y); `save` gets augmented pictures."""
     slots = arrays[0][share.positions.start : share.positions.stop]
     samples = pipeline.samples(share.epoch, share.indices, slots, photos)
     for position, index, (x, y) in zip(share.positions, share.indices, samples, strict=True):

@@ -131,10 +131,7 @@ class SampleTransformer:
         return drawn
 
     def augment_sample(self, x: np.ndarray, y, epoch: int, index: int) -> tuple:
-        """Return the pair (x, y) augmented as sample `index` of `epoch`.
-
-        y is augmented only if there is a label_augment_mode.
-        """
+        """Return (x, y) augmented as sample `index` of `epoch`; y only in a label_augment_mode."""
         if self.augment is None:
             return x, y
         compose, randomness, colours = self._own_compose()
@@ -158,11 +155,7 @@ class SampleTransformer:
         return mine.compose
 
     def standardize(self, x: np.ndarray, y=None) -> tuple:
-        """Return one picture [height, width, channels] and its target, standardised.
-
-        The steps are preprocess_input, preprocess_labels, rescale, samplewise, featurewise and
-        whitening, as far as they are set.
-        """
+        """Return one picture [height, width, channels] and its target, standardised."""
         x = self.scale(x)
         if self.preprocess_labels and y is not None:
             y = self.preprocess_labels(y)
@@ -225,10 +218,7 @@ def _changes_colours(transform) -> bool:
 
 
 def _with_whole_colours(compose: A.Compose, data: dict) -> dict:
-    """Transform pictures and masks; give float pictures of 0..255 to albumentations as uint8.
-
-    Its colour transforms expect floats of 0..1 and would clip these.
-    """
+    """Transform pictures and masks, floats of 0..255 as uint8: colours of floats must be 0..1."""
     dtypes = {}
     for key, value in data.items():
         is_picture = compose.additional_targets.get(key, key) == "image"

@@ -41,10 +41,7 @@ def fuse(compose: A.Compose) -> A.Compose:
 
 
 class FusedCompose(A.Compose):
-    """A Compose that checks less for a uint8 picture alone or with its mask.
-
-    The checks of albumentations take as long as the transforms.
-    """
+    """A Compose without the slow checks of a uint8 picture alone or with its mask."""
 
     def __call__(self, *args, force_apply: bool = False, **data):
         """Transform the pictures and masks in `data`, as any Compose does."""
@@ -71,11 +68,7 @@ class FusedCompose(A.Compose):
 
 
 class Fused(A.Sequential):
-    """A run of known transforms whose parameters are drawn first, to be applied together.
-
-    Pictures other than uint8, and targets other than pictures and masks, go through the transforms
-    one by one.
-    """
+    """Known transforms that draw first and are applied together, to uint8 pictures and masks."""
 
     def __init__(self, transforms: list):
         super().__init__(transforms, p=1)

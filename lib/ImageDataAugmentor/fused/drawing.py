@@ -74,10 +74,7 @@ class DrawnTransform:
         return warp
 
     def apply(self, image: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Return a new picture made of a uint8 one [height, width, 1 or 3].
-
-        The result lies in `out` if that has its shape.
-        """
+        """Return a picture made of uint8 [height, width, 1 or 3], in `out` if that fits."""
         result, last = image, len(self.steps) - 1
         for number, step in enumerate(self.steps):
             target = out if number == last else None

@@ -120,10 +120,7 @@ def shift_hsv(
 
 
 def replace_values(img: np.ndarray, table: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Replace each value of a uint8 picture by that in the table, uint8 [256].
-
-    The result is written to `out` if that is `img`, or to new memory.
-    """
+    """Replace each value of a uint8 picture by that in the table, uint8 [256]."""
     return sz_lut(img if out is img else img.copy(), table, inplace=True)
 
 

@@ -15,11 +15,7 @@ _MUCH_LARGER = 8
 
 
 class Warp:
-    """Geometric steps as one matrix, from a window of the source to a picture of `shape`.
-
-    A source of another size than `source_shape` is first resized to it, in the same step if
-    possible.
-    """
+    """Geometric steps as one matrix, from a window of the source to a picture of `shape`."""
 
     def __init__(self, source_shape: tuple[int, int], interpolation: int | None = None):
         self._source_shape = source_shape
@@ -140,9 +136,6 @@ def combine(second: Matrix, first: Matrix) -> Matrix:
 
 
 def resizing_matrix(old: tuple[int, int], new: tuple[int, int]) -> Matrix:
-    """Return the matrix that resizes from (height, width) `old` to `new`.
-
-    Pixel centres have whole coordinates.
-    """
+    """Return the matrix that resizes (height, width) `old` to `new`, of whole pixel centres."""
     y, x = new[0] / old[0], new[1] / old[1]
     return (x, 0, (x - 1) / 2, 0, y, (y - 1) / 2)

@@ -5,10 +5,7 @@ import functools
 
 @functools.cache
 def install() -> None:
-    """Change Keras and albumentations so that old notebooks run, or get errors with advice.
-
-    Calling it again changes nothing.
-    """
+    """Change Keras and albumentations, once, so that old notebooks run or get advice."""
     from . import albumentations_1, keras_2
 
     albumentations_1.name_replacements()

@@ -39,10 +39,7 @@ def _on_all(name: str):
 
 
 class ZippedFlows(keras.utils.PyDataset):
-    """Batches of two or three flows as pairs or triples, as a Keras sequence and for ever.
-
-    Like its flows it has `n`, `batch_size`, `epoch`, `next` and `reset`.
-    """
+    """Batches of two or three flows as pairs or triples, with a flow's methods and attributes."""
 
     batch_size, epoch = _shared("batch_size"), _shared("epoch")
     reset, on_epoch_begin = _on_all("reset"), _on_all("on_epoch_begin")

@@ -61,10 +61,7 @@ UNREADABLE = (
 
 @dataclass(frozen=True)
 class StageMetrics:
-    """What a stage of one network's schedule was, and how it went.
-
-    Where no epoch was finished, the best values, speed and input_bound are None.
-    """
+    """How a stage of a network's schedule went; best values are None where no epoch ended."""
 
     member: str
     fold: int  # that it was validated on
@@ -241,10 +238,7 @@ def read_arrays(path: Path, cure: str = CURE) -> dict[str, np.ndarray]:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays under their names as a compressed .npz file.
-
-    Raises OSError if it can't be written.
-    """
+    """Write arrays by name as a compressed .npz file. Raises OSError if it can't be written."""
     import numpy as np
 
     write_atomically(path, lambda beside: np.savez_compressed(beside, **arrays))
@@ -332,10 +326,7 @@ def write_member(file: Path, member: Member) -> None:
 
 
 def read_member(file: Path) -> Member:
-    """Return the member that a file holds; its name is that of the file's folder.
-
-    Raises Problem if the file can't be read.
-    """
+    """Return a file's member, called as its folder. Raises Problem if it can't be read."""
     arrays = read_arrays(file, CURE_OF_MEMBERS)
     try:
         return _member_of(file.parent.name, arrays)

@@ -68,10 +68,7 @@ def numbered(path: Path) -> Iterator[Path]:
 
 
 def scratch_folder(prefix: str, output: Path, fresh: bool = False) -> Path:
-    """Return a temporary folder that belongs to an output folder: the same one at each call.
-
-    With `fresh`, what an earlier run left in it is thrown away.
-    """
+    """Return the temporary folder of an output folder, always the same; `fresh` empties it."""
     key = hashlib.sha256(str(output.resolve()).encode()).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"{prefix}-{key}"
     if fresh:

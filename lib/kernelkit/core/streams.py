@@ -39,11 +39,7 @@ class SafeStream:
 
 
 def make_streams_safe() -> None:
-    """Let no print end this program.
-
-    Letters that the streams' encoding lacks are written as escapes such as \\u017c. A stream that
-    is closed, or whose reader is gone, takes everything and shows nothing.
-    """
+    """Let no print end this program: streams escape letters they lack, and ignore a lost reader."""
     descriptor = 0
     while descriptor <= 2:  # a closed one would else be taken by the next file that is opened
         descriptor = os.open(os.devnull, os.O_RDWR)

@@ -50,11 +50,7 @@ def read_csv(
 
 
 def encoding_of(path: Path) -> str:
-    """Return a text file's encoding, UTF-8 where its beginning does not say another.
-
-    Raises OSError if it can't be read, and UnicodeError if it holds zeros, as UTF-16 does, but no
-    byte order mark.
-    """
+    """Return a text file's encoding. Raises UnicodeError for UTF-16 without a byte order mark."""
     with path.open("rb") as file:
         head = file.read(4096)
     if head.startswith(UTF16):

@@ -132,10 +132,7 @@ def examine_all(photos: list[tuple[str, bool]], workers: int | None = None) -> l
 
 
 def examine(path: str, test: bool = False) -> Examined:
-    """Decode a photo, as small as it can be, to find out whether it can be used.
-
-    A photo of the test set may be truncated; then it has no hashes.
-    """
+    """Decode a photo, as small as it can be. A truncated one of the test set has no hashes."""
     try:
         small = _read_small(path)
     except UnreadableImage as error:
@@ -154,11 +151,7 @@ def examine(path: str, test: bool = False) -> Examined:
 
 
 def _read_small(path: str) -> np.ndarray:
-    """Decode a photo in grey, uint8 [height, width], its shorter side about THUMBNAIL pixels.
-
-    A large JPEG is reduced while it is decoded: every byte is still read, in a fraction of the
-    time.
-    """
+    """Decode a photo in grey, uint8 [height, width], its shorter side about THUMBNAIL pixels."""
     small = read_reduced(path, THUMBNAIL)
     if small is None:
         small = read_image(path, "gray", truncated="error")[..., 0]

@@ -46,10 +46,7 @@ def near_duplicate_groups(hashes: np.ndarray) -> np.ndarray:
 
 
 def copies(hashes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the position of the first near-identical one of others, or -1: int [photos].
-
-    Both are uint64 [photos, crops, words], the whole photo first.
-    """
+    """Return the position of each photo's first near-identical one of others, or -1: int [n]."""
     found = np.full(len(hashes), -1)
     rows, columns = _near_pairs(hashes[:, 0], others)
     order = np.argsort(-columns, kind="stable")  # so that the first is written last
@@ -71,10 +68,7 @@ def join_groups(near: np.ndarray, given: np.ndarray) -> np.ndarray:
 
 
 def conflicting_labels(train: pd.DataFrame, by: str = "near") -> pd.DataFrame:
-    """Return the rows of near-identical photos, `by` their group, that have different labels.
-
-    Where the same photo has two labels, at least one of them is wrong.
-    """
+    """Return near-identical photos, `by` their group, of which one has a wrong label."""
     several = train.groupby(by)["label"].transform("nunique") > 1
     return train[several].sort_values(by, kind="stable")
 

@@ -154,11 +154,7 @@ def list_files(root: Path) -> pd.DataFrame:
 
 
 def find_files(root: Path, scratch: Path, depth: int = 1) -> pd.DataFrame:
-    """List the files below a folder or a zip as `list_files` does, and those in zips among them.
-
-    Zips are unpacked below `scratch`, and count as folders of their names without `.zip`. Raises
-    Problem as `unpack` does.
-    """
+    """List files as `list_files` does, also in zips, which are unpacked and count as folders."""
     folder = unpack(root, scratch) if root.is_file() else root
     found = list_files(folder)
     if (folder / IDS_FILE).is_file():
@@ -203,10 +199,7 @@ def _members(archive: str | Path) -> list[zipfile.ZipInfo]:
 
 
 def _is_unpacked_beside(archive: Path) -> bool:
-    """Tell whether all that a zip holds lies beside it too, or in a folder of its name beside it.
-
-    Programs unpack into either place, and people keep the zip.
-    """
+    """Tell whether all of a zip lies beside it too, or in a folder of its name beside it."""
 
     def lies_in(place: Path, member: zipfile.ZipInfo) -> bool:
         path = place / _name_of(member)
@@ -240,11 +233,7 @@ def holds_tables(names: Sequence[str]) -> bool:
 
 
 def open_competition(folder: Path, scratch: Path) -> Path:
-    """Return the folder of a competition's files: the given one, or what its only zip holds.
-
-    Kaggle's client downloads a competition as one zip, which may also be given itself. Raises
-    Problem as `unpack` does.
-    """
+    """Return the folder of a competition's files: the given one, or what its only zip holds."""
     for _ in range(DEEPEST):
         archive = str(folder) if folder.is_file() else only_zip(list_files(folder)["path"])
         if not archive or not holds_tables([_name_of(one) for one in _members(archive)]):
@@ -254,10 +243,7 @@ def open_competition(folder: Path, scratch: Path) -> Path:
 
 
 def read_table(folder: Path, name: str, scratch: Path) -> pd.DataFrame:
-    """Read a CSV of a competition as text, out of a zip of its name where it is packed.
-
-    Raises Problem if it is missing or unreadable.
-    """
+    """Read a competition's CSV as text, out of a zip too. Raises Problem if it can't be read."""
     path = folder / name
     archive, inside = (None, "") if path.is_file() else archive_of(folder, name)
     if archive:

@@ -1,7 +1,4 @@
-"""Find the labels of an unknown competition's photos in their folders and names.
-
-A guess that something contradicts is a doubt, which a person must decide.
-"""
+"""Find the labels of an unknown competition's photos in their folders and names, or doubts."""
 
 import posixpath
 import re
@@ -62,10 +59,7 @@ def training_photos(draft: Draft, tests: Sequence[str]) -> list[str]:
 
 
 def rows_of_photos(draft: Draft, trains: Sequence[str], tests: Sequence[str]) -> pd.DataFrame:
-    """Return rows of photos whose folder or name is the label: Id, label and group.
-
-    Raises Problem if neither is.
-    """
+    """Return Id, label and group of photos by folder or name. Raises Problem without labels."""
     place = common_folder(trains)
     names = [posixpath.relpath(name, place or ".") for name in trains]
     rows = pd.DataFrame({"Id": names, "label": "", "group": ""}, dtype=object)

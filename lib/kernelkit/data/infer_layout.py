@@ -87,10 +87,7 @@ def layout_of(
 
 
 def propose(source: Source) -> Proposal:
-    """Return the block of a competition.
-
-    Raises Problem if it is unknown, or of a kind that is not supported.
-    """
+    """Return a competition's block. Raises Problem if it is unknown, or of an unsupported kind."""
     draft = Draft(source)
     _choose_sample(draft)
     if not source.photos:

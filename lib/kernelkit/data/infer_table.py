@@ -1,7 +1,4 @@
-"""Find the table that holds the labels of an unknown competition's photos, and read it.
-
-A guess that something contradicts is a doubt, which a person must decide.
-"""
+"""Find the table of an unknown competition's labels and read it, or note what is in doubt."""
 
 import posixpath
 import re
@@ -84,10 +81,7 @@ class LabelTable:
 
 
 def choose_table(draft: Draft, tests: set[str]) -> LabelTable | None:
-    """Return the table that has the labels of photos other than `tests`, if any.
-
-    Raises Problem if a person has given a table or column that does not fit.
-    """
+    """Return the table of the labels, if any. Raises Problem if what a person gave does not fit."""
     given = draft.given.get("train_csv")
     names = draft.tables if given is None else list(filter(None, [given]))
     names = sorted(names, key=lambda name: not re.search("train|label", name, re.I))

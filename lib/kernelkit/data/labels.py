@@ -122,10 +122,7 @@ def labels_by(pattern: str, names: pd.Series) -> pd.Series:
 
 
 def missing(labels: Iterable[str], known: set[str]) -> set[str]:
-    """Return the labels that mean none: blanks and words such as NaN that are no known classes.
-
-    None is a label among other words.
-    """
+    """Return the labels that mean none, such as NaN; None means none among numbers alone."""
     labels = set(labels)
     rest = {label for label in labels if label.casefold() not in MISSING_AMONG_NUMBERS}
     numbers = rest and all(number_of(label) is not None for label in rest)
@@ -162,10 +159,7 @@ def class_names(
 
 
 def spelling_notes(labels: pd.Series, where: str) -> list[str]:
-    """Return a line for each kind of labels that are probably not spelt as they were meant.
-
-    `labels` are those of the rows that train; they can be corrected in `where`.
-    """
+    """Return a line for each kind of labels, which `where` has, that are probably misspelt."""
     counts, lines = labels.value_counts(), []
     numbers = {label: number_of(label) for label in counts.index}
     if None not in numbers.values():

@@ -85,10 +85,7 @@ class Layout:
         return "" if any(places) else self.train_photos[0]
 
     def with_fields(self, given: Mapping[str, str]) -> "Layout":
-        """Return it with fields that are given as text.
-
-        Raises Problem if it has no such field, or a value is wrong.
-        """
+        """Return it with fields given as text. Raises Problem if a field or value is wrong."""
         known = {one.name for one in dataclasses.fields(self)}
         for name in sorted(given.keys() - known):
             likely = get_close_matches(name, known, 1)
@@ -137,10 +134,7 @@ def table_file(folder: Path, name: str) -> Path | None:
 
 
 def archive_of(folder: Path, place: str) -> tuple[Path | None, str]:
-    """Return the zip that a file or folder is or lies in, and its name in there; or None and "".
-
-    A zip may be named with or without its suffix.
-    """
+    """Return the zip that a place (with or without suffix) is or lies in, and its name inside."""
     parts = [] if (folder / place).is_dir() else place.split("/")
     for number in range(len(parts), 0, -1):
         head = "/".join(parts[:number])

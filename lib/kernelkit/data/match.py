@@ -27,10 +27,7 @@ def real_paths(paths: pd.Series) -> pd.Series:
 
 
 def with_labels(photos: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
-    """Return photos with a column folder: the label of the innermost class folder, or "".
-
-    `labels` are those of the class folders, by the folders' names.
-    """
+    """Return photos with a column folder: the label of the innermost class folder, or ""."""
     parents = [name.rpartition("/")[0] for name in photos["name"]]
     inner = {parent: reversed(parent.split("/")) for parent in set(parents)}
     of_parent = {
@@ -40,10 +37,7 @@ def with_labels(photos: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
 
 
 class PhotoIndex:
-    """Finds photos by Id: the name of the file, with or without its folders and its suffix.
-
-    `photos` has the columns name, path and folder.
-    """
+    """Finds photos (name, path, folder) by Id: a file's name with or without folders and suffix."""
 
     def __init__(self, photos: pd.DataFrame):
         self.paths, self.folders = photos["path"].tolist(), photos["folder"].tolist()

@@ -104,11 +104,7 @@ def _id_name(layout: Layout, sample: pd.DataFrame | None) -> str:
 
 
 def unpack_pixels(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, Layout]:
-    """Write the rows of both tables as PNGs, once; return their folder and its layout.
-
-    Raises Problem if a table is missing, its rows are no pictures, or the Ids of test rows are
-    unknown.
-    """
+    """Write both tables' rows as PNGs, once; return folder and layout. Raises Problem."""
     tests = layout.test_photos[0] if layout.test_photos else ""
     names = [layout.train_csv, *([tests] if tests else [])]
 
@@ -136,10 +132,7 @@ def unpack_pixels(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, La
 
 
 def pixel_columns(columns: Sequence[str], table: str) -> list[str]:
-    """Return a table's columns of pixels, which differ in their numbers alone, in their order.
-
-    Raises Problem if several kinds of columns may be the pixels.
-    """
+    """Return a table's columns of pixels in their order. Raises Problem if several kinds may be."""
     kinds: dict[str, list[str]] = {}
     for column in columns:
         if (kind := re.sub(r"\d+", "#", column.strip())) != column.strip():
@@ -258,11 +251,7 @@ def _write_pixels(folder: Path, pixels: np.ndarray, ids: pd.Series, name: str) -
 
 
 def unpack_records(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, Layout]:
-    """Write the photos of both sets' records as files, once; return their folder and its layout.
-
-    Raises Problem if there are no records, they are damaged, or one lacks a picture, a label or an
-    Id.
-    """
+    """Write both sets' records as files, once; return folder and layout. Raises Problem."""
     files = {}
     for part, places in (("train", layout.train_photos), ("test", layout.test_photos)):
         paths = [

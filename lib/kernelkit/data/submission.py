@@ -36,10 +36,7 @@ def fill(
 
 
 def check_form(sample: pd.DataFrame, layout: Layout, classes: Sequence) -> None:
-    """Check before training that the classes fit the submission; print columns without a class.
-
-    Raises Problem if they don't.
-    """
+    """Check that the classes fit the submission; print columns without one. Raises Problem."""
     if layout.submission == "probability":
         _positive_position(layout, classes)
     if layout.submission == "probabilities":

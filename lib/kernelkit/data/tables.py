@@ -53,10 +53,7 @@ class PhotoTables:
         return pd.Index(self.competition.classes).get_indexer(table.label)
 
     def with_test_photos(self, rows: np.ndarray, classes: np.ndarray) -> "PhotoTables":
-        """Return the tables with some test photos to train on, under the labels given.
-
-        `rows` are int positions in `test`, `classes` the positions of their classes.
-        """
+        """Return tables in which the test photos at int `rows`, of int `classes`, train too."""
         labels = np.asarray(self.competition.classes, dtype=object)[classes]
         more = self.test.iloc[rows].assign(label=labels, group=-1, near=-1)
         more["label"] = more["label"].astype(self.train["label"].dtype)
@@ -248,10 +245,7 @@ def _marked(marks: pd.Series, file: Path) -> pd.Series:
 
 
 def with_marks(table: pd.DataFrame, file: Path) -> pd.DataFrame:
-    """Return a list with the column leave_out: what a person wrote in the file, else "".
-
-    `file` is an earlier version of the list, which may be missing or damaged.
-    """
+    """Return a list with the column leave_out, as a person filled it in its earlier version."""
     marks = {}
     with contextlib.suppress(Problem):
         before = read_csv(file) if file.is_file() else pd.DataFrame()

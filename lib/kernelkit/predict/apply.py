@@ -160,10 +160,7 @@ def blend_of(model: SavedModel, found: Mapping[str, Sequence[np.ndarray]]) -> np
 
 
 def settings_of(member: SavedMember, config_class: type, **session):
-    """Return the settings of a member as the kernel's config, and those of this session.
-
-    Raises Problem if the run has settings that this kernel does not know.
-    """
+    """Return a member's settings as a config. Raises Problem if this kernel lacks some of them."""
     settings = {
         k: v for k, v in as_tuples(member.settings).items() if k not in ("stages", "members")
     }

@@ -1,7 +1,4 @@
-"""Blend the members' predictions and score the result.
-
-Each member's weight is chosen on the photos that did not train it.
-"""
+"""Blend the members' predictions by weights chosen on photos that did not train them; score it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -178,10 +175,7 @@ def blend(
 
 
 def combine(members: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
-    """Return the weighted mean of members' probabilities, float32 [photos, classes].
-
-    Members without a weight above 0 are left out.
-    """
+    """Return the mean of probabilities by the weights above 0, float32 [photos, classes]."""
     used = {name: weight for name, weight in weights.items() if weight > 0}
     return average([members[name] for name in used], list(used.values())).astype("float32")
 

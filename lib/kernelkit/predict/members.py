@@ -1,7 +1,4 @@
-"""The members of a run: their finished networks' predictions, in memory and on disk.
-
-The files are described in `kernelkit.core.contract`.
-"""
+"""The members of a run in memory and on disk; `kernelkit.core.contract` describes the files."""
 
 import contextlib
 from collections.abc import Mapping
@@ -55,10 +52,7 @@ class MemberStore:
             self.by_name[f"{name} (earlier)"] = self.by_name.pop(name)
 
     def add(self, name: str, settings: Mapping, fold: Fold, cut: bool = False) -> None:
-        """Keep the predictions of a network, finished or cut short by time, on disk too.
-
-        Raises OSError if the file can't be written.
-        """
+        """Keep a network's predictions, on disk too. Raises OSError if that can't be written."""
         if name not in self.by_name:
             made = Member(name, as_json(settings), self.fingerprint, self.classes, self.test_ids)
             self.by_name[name] = made

@@ -72,10 +72,7 @@ class SavedModel:
 
 
 def write_network(network: keras.Model, path: Path) -> None:
-    """Write a network to a `.keras` file, atomically.
-
-    Raises OSError if it can't be written, for example because the disk is full.
-    """
+    """Write a network to a `.keras` file, atomically. Raises OSError if it can't be written."""
     # The archive is made of a temporary copy, so that both must fit.
     write_atomically(path, network.save, 2 * bytes_on_disk(network) + (1 << 20))
 
@@ -85,8 +82,8 @@ def write_model(
 ) -> None:
     """Write model.json into a run's folder, and copy networks of earlier sessions beside it.
 
-    They may be mounted below `inputs`. Where a network's file is missing there is no manifest, and
-    a line says so. `views` are rows of the kernel's VIEWS. Raises OSError if it can't be written.
+    Where a network's file is missing there is no manifest, and a line says so. `views` are rows of
+    VIEWS. Raises OSError if it can't be written.
     """
     tables = run.folds[0]
     counts = tables.class_counts()["train"].to_numpy()

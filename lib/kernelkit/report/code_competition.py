@@ -231,10 +231,7 @@ class Passes:
         self.rate = self.cost(member, view) * len(first) / seconds
 
     def predict(self, saved, network: LoadedNetwork, photos, bar) -> np.ndarray | None:
-        """Return the mean over a network's views; of the first photos alone where time is up.
-
-        None where time is up before any photo.
-        """
+        """Return the mean over a network's views, of as many first photos as time allows."""
         passes: list[np.ndarray] = []
         for view in saved.views[: self.views]:
             if self.is_over():

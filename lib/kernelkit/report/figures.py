@@ -183,11 +183,7 @@ def _mark_stages(panels: Sequence[Axes], stages: pd.Series) -> list[str]:
 
 @styled
 def scouting(rows: Sequence[dict]) -> Figure:
-    """Draw each candidate's score with its 95 % interval; the chosen ones in blue.
-
-    Args:
-        rows: the fields of `CandidateMetrics`, with a score; a ring is that after fine-tuning.
-    """
+    """Draw each candidate's score with its 95 % interval; a ring is that after fine-tuning."""
     figure = new_figure(WIDTH, 60 + 22 * len(rows))
     axes = figure.add_subplot()
     for number, row in enumerate(rows):

@@ -122,10 +122,7 @@ def finished_contents(run: Run, pairs) -> dict:
 
 
 def networks(run: Run) -> list[dict]:
-    """Return for each network of a run its name and its charts of accuracy and loss.
-
-    A network of one epoch has no curve.
-    """
+    """Return name and charts of accuracy and loss of each network with more than one epoch."""
     if run.history.empty:
         return []
     charts, groups = [], run.history.groupby(["member", "fold"], sort=False)

@@ -113,10 +113,7 @@ def submission_of(
 
 
 def write_predictions_page(table: pd.DataFrame, photos: pd.DataFrame, title: str, folder: Path):
-    """Write the page of predictions; `table` is of `prediction_table`, of the same `photos`.
-
-    Raises Problem if Jinja2 is not installed, and OSError if it can't be written.
-    """
+    """Write the page of `prediction_table`'s rows. Raises OSError if it can't be written."""
     rows = table.assign(path=photos["path"].to_numpy())
     readable, unreadable = rows[rows["reason"] == ""], rows[rows["reason"] != ""]
     counts = readable["label"].astype(str).value_counts()

@@ -256,10 +256,7 @@ def augmented(config, tables: PhotoTables, augment: Callable) -> tuple[np.ndarra
 def stage_metrics(
     stage, history: Sequence[dict], member: str, fold: int, metric: Metric = METRICS["accuracy"]
 ) -> StageMetrics:
-    """Sum up the epochs that a stage of a network (its member and fold) ran.
-
-    `history` has a row for each epoch of the network, as history.csv has it.
-    """
+    """Sum up the epochs that a stage of a network ran, of its rows in history.csv."""
     best = max if metric.greater else min
     rows = [row for row in history if row["stage"] == stage.name]
     speed = sum(row["images_per_second"] for row in rows) / len(rows) if rows else None
@@ -281,10 +278,7 @@ def stage_metrics(
 
 
 def stage_sentence(config, stage, clock: Clock, opened: str) -> str:
-    """Return the line that ends a stage in the log, and what would help if steps waited.
-
-    `opened` says which layers trained.
-    """
+    """Return a stage's last line in the log (`opened` trained), with advice if steps waited."""
     state = clock.state
     ran = stage_metrics(stage, state.rows, state.member, state.fold, state.metric)
     metric = state.settings.get("metric", "accuracy")

@@ -67,10 +67,7 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """Read what a run has saved in its output folder.
-
-    Raises Problem if there is nothing of a run, or a file is damaged.
-    """
+    """Read what a run has saved. Raises Problem if there is nothing, or a file is damaged."""
     state = read_json(folder / "state" / "state.json")
     under_way = state and not state.get("ended")
     metrics = {} if under_way else read_metrics(folder)

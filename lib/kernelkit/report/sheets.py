@@ -117,10 +117,7 @@ def sheets_of(run: Run) -> dict[str, Sheet]:
 
 
 def pair_sheets(run: Run, pairs: pd.DataFrame) -> list[Pair]:
-    """Return the most confused pairs of classes with photos of both sides.
-
-    First come photos of a class that were taken for the other, then ones that are right.
-    """
+    """Return the most confused pairs of classes with photos of both, those taken wrongly first."""
     sheets = []
     for row in pairs.head(PAIRS).itertuples():
         sides = []
@@ -151,10 +148,7 @@ def photos_of(sheets: list[Sheet], pairs: list[Pair]) -> list[Photo]:
 
 
 def add_looked(thumbnails: Thumbnails, run: Run, sheets: dict[str, Sheet]) -> set[str]:
-    """Make the thumbnails of where the network looked; return the sheets that show it.
-
-    A sheet shows it of all its photos that have a picture, or of none.
-    """
+    """Make thumbnails of where the network looked; return the sheets that have them all."""
     networks = [signature(fold.test) for member in run.members for fold in member.folds.values()]
     maps, looked = read_attention(run.folder, networks), set()
     for name, part in (("mistakes", "train"), ("least_sure", "test")):

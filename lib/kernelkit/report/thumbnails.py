@@ -43,10 +43,7 @@ class Thumbnails:
                     self.pictures[path] = picture
 
     def add_looked(self, path: str, heat: np.ndarray) -> None:
-        """Make a thumbnail that shows where the network looked: `heat` is uint8 [h, w].
-
-        It is grey, tinted red to yellow where `heat` is high.
-        """
+        """Make a grey thumbnail, tinted red to yellow where the network looked (uint8 [h, w])."""
         if path not in self.pictures:
             return
         with Image.open(io.BytesIO(self.pictures[path])) as image:

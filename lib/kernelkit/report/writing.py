@@ -21,10 +21,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(output: Path) -> None:
-    """Write the report of a run in its output folder; print a sentence where that fails.
-
-    Whatever goes wrong here, a package that is missing included, the run goes on.
-    """
+    """Write a run's report; whatever goes wrong is printed, and the run goes on."""
     try:
         make_report(output)
     except Exception as error:
@@ -89,11 +86,7 @@ def remake(output: Path) -> int:
 
 
 def make_report(output: Path) -> None:
-    """Write report.html and the folder report/ beside it.
-
-    Raises Problem if there is nothing of a run, a file is damaged, or a package is missing, and
-    OSError if a file can't be written.
-    """
+    """Write report.html and report/. Raises Problem without a run or if a file can't be read."""
     report = template("report.html.j2")
     from kernelkit.report.page import contents
     from kernelkit.report.saved import read_run

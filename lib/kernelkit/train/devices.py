@@ -153,11 +153,7 @@ def _fill(replicas: int, photos, labels=None):
 
 
 def _pieces(replicas: int, number: int, workers: int, *batch):
-    """Return the pieces of a batch that the devices of one of some workers take.
-
-    Keras puts predictions together in the order of the first devices of all workers, then of their
-    second ones.
-    """
+    """Return a worker's pieces of a batch, one a device, in the order in which Keras joins them."""
 
     def cut(whole):
         shape = tf.concat([[replicas, -1], tf.shape(whole)[1:]], 0)
@@ -200,10 +196,7 @@ def predict_batches(
 
 
 def worker() -> tuple[int, int]:
-    """Return this worker's number and how many there are; (0, 1) without TF_CONFIG.
-
-    Raises Problem if TF_CONFIG can't be read.
-    """
+    """Return this worker's number and how many there are. Raises Problem for a wrong TF_CONFIG."""
     text = os.environ.get("TF_CONFIG", "")
     if not text.strip():
         return 0, 1
@@ -219,10 +212,7 @@ def worker() -> tuple[int, int]:
 
 
 def worker_folder(output: Path) -> Path:
-    """Return the folder that this process writes to: `output`, but for workers after the first.
-
-    They get a temporary one with copies of the files from which a run goes on.
-    """
+    """Return `output`; for workers after the first, a copy of what a run goes on from there."""
     number, _ = worker()
     if not number:
         return output

@@ -163,11 +163,7 @@ def _read_state(folder: Path) -> State:
 
 
 def _copy_earlier_run(wanted: State, inputs: Path) -> None:
-    """Copy the unfinished run of an earlier session, whose output is mounted below `inputs`.
-
-    It must have the same settings and data; of several the one that is furthest. A line is printed
-    for each that is found.
-    """
+    """Copy the mounted run that is furthest, of those with these settings and data."""
     found = []
     for file in find_in_outputs(inputs, STATE):
         try:

@@ -143,10 +143,7 @@ class Plan:
         return (min(others), True) if others else (self.published, False)
 
     def _step_rates(self, member: str) -> dict[str, float]:
-        """Return a member's training speeds by stage, in billions of multiply-adds a second.
-
-        Those of epochs of this run take the place of the preflight's.
-        """
+        """Return a member's training speeds by stage, as `rate`: the run's, or the preflight's."""
         job = next(job for job in self.jobs if job.member == member)
         costs = {s.name: job.gmacs * epoch_cost(s) for s in job.stages if not s.views}
         tried = self.state.preflight.get("speeds", {})
@@ -254,11 +251,7 @@ class Clock:
         self.state.predict_rate = images / max(seconds, 1e-6)
 
     def predict_seconds(self, passes: float, rate: float | None = None) -> float:
-        """Return the seconds that prediction passes take; 0 while the speed is unknown.
-
-        `rate` is in photos a second; None takes the measured one. A pass over larger photos counts
-        for more than one.
-        """
+        """Return the seconds of so many prediction passes, by photos a second; 0 if unknown."""
         rate = self.state.predict_rate if rate is None else rate
         images = self.job.validation + self.job.test
         return PREDICTION_OVERHEAD * passes * images / rate if rate else 0.0
@@ -311,10 +304,7 @@ class Clock:
         return min(self.rest() + self.plan.later(self.job), self.left())
 
     def check_epoch(self) -> None:
-        """Raise OutOfTime when the next epoch and the prediction do not both fit.
-
-        The first epoch of all begins in any case: `check_batch` watches over it.
-        """
+        """Raise OutOfTime where the next epoch (not the first) and the prediction don't fit."""
         need = self.predict_seconds(self.job.passes) + self.epoch_seconds(self.state.stage)
         if self.state.rows and need > self.left():
             raise OutOfTime

@@ -158,10 +158,7 @@ class Preflight:
         return self.began + self.budget - time.monotonic()
 
     def tasks(self) -> list[tuple[str, object]]:
-        """Return each member's name with each stage that trains through its network.
-
-        The most expensive is the first: where it works, the others do.
-        """
+        """Return members' names with stages through the network, the most expensive first."""
         found = [
             (name, stage)
             for name, config in self.members.items()
@@ -179,10 +176,7 @@ class Preflight:
         return SAFEST
 
     def _compare(self, modes: list[StepMode]) -> list[tuple[StepMode, dict]]:
-        """Try modes on the most expensive step; return those that work, the fastest first.
-
-        Each comes with the row of its trial.
-        """
+        """Try modes on the most expensive step; return those that work, and their rows."""
         task, found, tried, most = self.tasks()[0], [], set(), None
         for mode in modes:
             if found and self.left() < (1 - CHOICE_SHARE) * self.budget:
@@ -200,10 +194,7 @@ class Preflight:
         return sorted(found, key=lambda pair: -pair[1]["images_per_second"])
 
     def _check(self, mode: StepMode, row: dict) -> bool:
-        """Take the other steps in a mode while there is time; return whether all work.
-
-        `row` is that of its trial on the most expensive step.
-        """
+        """Take the other steps in a mode while there is time; return whether all work."""
         self.micro_batches, self.recomputed = {}, {}
         self.speeds, self.predict = {}, {}
         first, *others = self.tasks()
@@ -292,11 +283,7 @@ class WorkerProcess:
         self.process = self.connection = None
 
     def take(self, order, seconds: float) -> dict:
-        """Return an order's outcome and figures: see `kernelkit.train.preflight_worker.answer`.
-
-        Infinite `seconds` wait for as long as the process lives. Raises NoWorker if no process
-        could be started.
-        """
+        """Return an order's outcome and figures, see `answer`. Raises NoWorker without one."""
         if self.process is None:
             self._start()
         try:

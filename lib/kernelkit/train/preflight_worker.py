@@ -113,11 +113,7 @@ class Stopwatch(keras.callbacks.Callback):
 
 
 def serve(orders, tables: PhotoTables, factory: StepFactory, printed: Path) -> None:
-    """Take the trials that come over a connection, and answer each with a dict.
-
-    The process ends with its parent, and is the first of a group. Libraries' output goes to the
-    file `printed`.
-    """
+    """Answer each trial that comes over a connection; libraries' output goes to a file."""
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -116,10 +116,7 @@ class State:
         self.remove_features()
 
     def finish_job(self, cost: float, seconds: float, cut: bool = False) -> None:
-        """Note what the current job cost, and the seconds that it took in this session.
-
-        Where time `cut` its schedule short, a later session goes on with it.
-        """
+        """Note the current job's cost and seconds; later sessions go on with a `cut` one."""
         seconds += self.carried_seconds
         row = {"member": self.member, "fold": self.fold, "cost": cost, "seconds": seconds}
         self.jobs.append(row | ({"cut": True} if cut else {}))
@@ -169,10 +166,7 @@ class State:
         self.save()
 
     def advance(self, restore_best: bool, head_only: bool = False) -> None:
-        """Go to the next stage, from the chosen epoch's weights or else from the last ones.
-
-        Those of a stage that trained the `head_only` are kept.
-        """
+        """Go to the next stage, from the chosen weights or the last; a head's own are kept."""
         self.stage, self.epoch, self.stage_over = self.stage + 1, 0, False
         self.counters, self.divergences, self.learning_rate, self.optimizer = {}, 0, None, ""
         if restore_best:
@@ -186,11 +180,7 @@ class State:
         self.last, self.optimizer, self.average = self.best or self.last, "", ""
 
     def diverge(self, learning_rate: float) -> str:
-        """Go back to the chosen epoch at a tenth of the rate; the third time, end the stage.
-
-        Returns:
-            A sentence about it.
-        """
+        """Go back to the chosen epoch at a tenth of the rate, the third time end the stage."""
         self.restore_best()
         self.divergences += 1
         self.stage_over = self.divergences == DIVERGENCES
@@ -290,10 +280,7 @@ class State:
         return Average(network, momentum, self.averaged_steps, file)
 
     def load_best(self, network) -> None:
-        """Load the weights of the chosen epoch, if any epoch is finished.
-
-        Raises Problem if its file is missing or damaged.
-        """
+        """Load the chosen epoch's weights, if any. Raises Problem if the file is damaged."""
         if self.best:
             with readable(self.folder / self.best) as file:
                 network.load_weights(file)
@@ -343,10 +330,7 @@ class State:
             file.unlink()
 
     def end(self) -> None:
-        """Remove the files of a run that has written its results.
-
-        They stay where time cut it short, so that another session can go on.
-        """
+        """Remove the files of a run that has written its results, unless time cut it short."""
         if self.stopped_by_time_limit:
             self.ended = True
             self.save()
@@ -356,10 +340,9 @@ class State:
 
 
 def write_weights(network, path: Path) -> None:
-    """Write a model's weights in Keras' format, atomically.
+    """Write a model's weights in Keras' format, atomically. Raises OSError if it can't be written.
 
-    Room for them is reserved first, because HDF5 crashes the process where a disk is full. Raises
-    OSError if the file can't be written, for example because the disk is full.
+    Room for them is reserved first, because HDF5 crashes the process where a disk is full.
     """
     write_atomically(path, network.save_weights, bytes_on_disk(network))
 

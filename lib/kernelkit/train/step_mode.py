@@ -65,10 +65,7 @@ def allowed_precisions(mixed_precision: str, gains: bool) -> list[str]:
 
 
 def step_modes(devices: int, precisions: Collection[str]) -> list[StepMode]:
-    """Return the modes to try, the likeliest to be the fastest first.
-
-    XLA is for one device alone: under MirroredStrategy it fails.
-    """
+    """Return the modes to try, the fastest first; XLA fails under MirroredStrategy."""
     together = [StepMode(devices, each) for each in precisions]
     alone = [StepMode(1, each, xla) for each in precisions for xla in (True, False)]
     if devices == 1:

@@ -96,11 +96,7 @@ class TrainingModel(keras.Model):
         return tf.cast(tf.round(chosen["images"]), photos.dtype), chosen["labels"]
 
     def _gradients(self, photos, labels, weights, total) -> tuple:
-        """Return loss, predictions [n, classes] and gradients of some photos of a batch.
-
-        The loss is their part of the mean over `total` photos; the gradients are scaled where the
-        optimizer scales losses.
-        """
+        """Return loss, predictions [n, classes] and gradients of some of `total` photos."""
         with tf.GradientTape() as tape, _fused_norms(self), _recomputed_blocks(self):
             predicted = self(photos, training=True)
             loss = keras.losses.get(self.loss)
