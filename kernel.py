@@ -70,13 +70,12 @@ from kernelkit.config.members import (
     scouts,
     show_config,
 )
-from kernelkit.config.recipes import DRY, REFERENCE
+from kernelkit.config.recipes import DRY, REFERENCE, reference_augmentation
 from kernelkit.config.rows import Backbone, Member, Stage
 from kernelkit.config.settings import session, setting, shared, size_text
 from kernelkit.config.views import View, views_of
 from kernelkit.core.boundary import Boundary
 from kernelkit.data.layout import Layout
-from kernelkit.data.reference_augmentation import reference_augmentation
 from kernelkit.report.writing import remake
 from kernelkit.train.costs import gpu_minutes
 
@@ -365,9 +364,9 @@ from kernelkit.predict.scout import forecast, scout
 from kernelkit.predict.tta import predict
 from kernelkit.report.attention import note_attention
 from kernelkit.report.code_competition import is_rerun, predict_competition
-from kernelkit.report.photos import note_photos
 from kernelkit.report.predictions import apply_run
 from kernelkit.report.results import stage_sentence, write_results
+from kernelkit.report.saved import note_photos
 from kernelkit.report.writing import finish, write_report
 from kernelkit.train.backbones import clear_session, load_backbone, preprocess, unfreeze
 from kernelkit.train.callbacks import Checkpoint, Diverged, Validate, rate_callbacks

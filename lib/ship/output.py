@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
-from kernelkit.core.streams import make_streams_safe
+from kernelkit.core.boundary import make_streams_safe
 from ship.kaggle.credentials import mapped, whole, without_secrets
 from ship.kaggle.response_schemas import loads
 

@@ -14,9 +14,9 @@ from augmentor_pictures import turned_photo
 from kernelkit.core.metrics import METRICS
 from kernelkit.core.tables import write_list
 from kernelkit.data.tables import load_tables
-from kernelkit.report.photos import size_of
 from kernelkit.report.results import augmented, stage_metrics, stage_sentence
-from kernelkit.report.thumbnails import thumbnail
+from kernelkit.report.saved import size_of
+from kernelkit.report.sheets import thumbnail
 from tiny_competition import HOME, Settings, write_competition
 
 

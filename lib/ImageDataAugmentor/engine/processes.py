@@ -1,4 +1,4 @@
-"""One worker process that fills shares of batches in place, and the messages to and from it.
+"""One worker process that fills shares of batches in place, its program, and its messages.
 
 Threads share one interpreter lock, which many short OpenCV calls pass back and forth; processes do
 not (tests/benchmarks/input_pipeline.py prints what that is worth). A process is started anew, not
@@ -6,22 +6,25 @@ forked, so that it inherits nothing of TensorFlow, and without importing the mai
 multiprocessing would. Pictures lie in shared memory and are never pickled.
 """
 
+import contextlib
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
 import warnings
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 
+import cv2
 import numpy as np
 
 from .cache import CachedPhotos, File
-from .memory import SharedArray, SharedMemory
-from .samples import FilePipeline, Share
+from .memory import SharedArray, SharedMemory, detach_all_but
+from .samples import FilePipeline, Share, fill
 
 POSSIBLE = os.name == "posix" and bool(sys.executable)  # Pipes are inherited differently elsewhere.
 # Tasks that a process has at a time. It begins the next one while the last reply is being read.
@@ -31,7 +34,7 @@ import json, os, sys
 path, descriptors = json.loads(sys.argv[1])
 sys.path[:] = path
 try:
-    from ImageDataAugmentor.engine.worker_main import main
+    from ImageDataAugmentor.engine.processes import main
 except Exception:
     os._exit(3)
 main(descriptors)
@@ -147,3 +150,50 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+# ------------------------------ the program of a process
+
+
+def main(descriptors: list[int]) -> None:
+    """Answer each Task that arrives on one of these sockets with a Reply."""
+    # Only the owner reacts to these signals. It then closes the connections.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    cv2.setNumThreads(1)
+    connections = [Connection(descriptor) for descriptor in descriptors]
+    pipelines: dict[int, FilePipeline] = {}
+    with contextlib.suppress(EOFError, ConnectionError):
+        connections[0].send("ready")
+        while True:
+            for connection in wait(connections):
+                connection.send(_answer(connection.recv_bytes(), pipelines))
+    os._exit(0)  # There is nothing to clean up, and the owner may be waiting.
+
+
+def _answer(message: bytes, pipelines: dict[int, FilePipeline]) -> Reply:
+    try:
+        task: Task = pickle.loads(message)
+        pipeline = _pipeline(task, pipelines)
+    except Exception as error:  # Unpickling a user's objects may raise anything.
+        return Reply(refused=f"{type(error).__name__}: {error}")
+    reply = Reply()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with contextlib.suppress(Exception):  # The owner repeats the work, which raises it there.
+            fill(pipeline, task.share, [one and one.array() for one in task.arrays], task.photos)
+            reply.filled = True
+    reply.photos = task.photos.filled if task.photos else set()
+    reply.warnings = [(str(warning.message), warning.category) for warning in caught]
+    return reply
+
+
+def _pipeline(task: Task, pipelines: dict[int, FilePipeline]) -> FilePipeline:
+    """Return the pipeline of a task, and forget what the owner no longer uses."""
+    detach_all_but(task.living)
+    for number in pipelines.keys() - task.living:
+        del pipelines[number]
+    number = task.pipeline.memory.number
+    if number not in pipelines:
+        pipelines[number] = pickle.loads(task.pipeline.array())
+    return pipelines[number]

@@ -1,4 +1,4 @@
-"""Recipes that decide no score of today: the settings in which they differ from the default."""
+"""Recipes that decide no score of today, and the augmentation of the reference."""
 
 from kernelkit.config.rows import Stage
 
@@ -43,3 +43,39 @@ DRY = {
         Stage("all", 1.00, 3e-4, 8),
     ),
 }
+
+
+def reference_augmentation(height: int, width: int):
+    """Return the augmentation, an albumentations Compose, for photos of this size.
+
+    The reference cropped 224x200 or 200x224 out of 336x336; here any size keeps these fractions.
+    """
+    import albumentations as A  # late: the command line is answered without it
+    import cv2
+
+    from ImageDataAugmentor.fused.transforms import FancyPCA
+
+    long, short = 224 / 336, 200 / 336
+    crops = [(long, short), (short, long)]
+    return A.Compose(
+        [
+            A.GaussianBlur(blur_limit=(3, 7), sigma_limit=(0.8, 1.4), p=0.05),
+            A.RandomBrightnessContrast(brightness_limit=0.2, contrast_limit=0, p=0.5),
+            A.Affine(
+                translate_percent={"x": (-0.0625, 0.0625), "y": (-0.0625, 0.0625)},
+                scale=(0.99, 1.01),
+                keep_ratio=True,
+                rotate=(-20, 20),
+                interpolation=cv2.INTER_LINEAR,
+                border_mode=cv2.BORDER_REFLECT_101,
+                p=0.75,
+            ),
+            A.OneOf([A.CenterCrop(round(h * height), round(w * width)) for h, w in crops], p=0.5),
+            A.OneOf([A.RandomBrightnessContrast(limit, limit) for limit in (0.3, 0.1)], p=0.5),
+            A.HorizontalFlip(p=0.5),
+            A.HueSaturationValue(p=0.5),
+            A.RGBShift(p=0.5),
+            FancyPCA(alpha=0.1, p=0.5),
+            A.Resize(height, width),
+        ]
+    )

@@ -22,8 +22,14 @@ from kernelkit.data.labels import (
     spelling_notes,
 )
 from kernelkit.data.layout import Layout
-from kernelkit.data.match import folders_of
-from kernelkit.data.names import LABEL_KEYS, Spellings, common_folder, number_of, role_of
+from kernelkit.data.names import (
+    LABEL_KEYS,
+    Spellings,
+    common_folder,
+    folders_of,
+    number_of,
+    role_of,
+)
 
 TRIED = 300  # values of a column that are looked for among the photos
 SPLIT = re.compile(r"(?:data.?)?(?:split|sub)?.?(?:set|split|phase|usage|partition)|is_test", re.I)

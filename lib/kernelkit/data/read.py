@@ -22,16 +22,20 @@ from kernelkit.data.labels import (
     spelling_notes,
 )
 from kernelkit.data.layout import Layout
-from kernelkit.data.match import PhotoIndex, folders_of, is_predicted, real_paths, with_labels
 from kernelkit.data.names import (
     FILE_KEYS,
     LABEL_KEYS,
     SUFFIX,
     WHOLE_NUMBER,
+    PhotoIndex,
     Spellings,
+    folders_of,
+    is_predicted,
     number_of,
     printable,
+    real_paths,
     role_of,
+    with_labels,
 )
 from kernelkit.data.submission import check_form, fill
 

@@ -14,6 +14,8 @@ from kernelkit.report import figures
 from kernelkit.report.advice import advise
 from kernelkit.report.saved import Run
 from kernelkit.report.sheets import (
+    WIDE,
+    Thumbnails,
     add_looked,
     examples,
     originals,
@@ -22,7 +24,6 @@ from kernelkit.report.sheets import (
     sheets_of,
 )
 from kernelkit.report.tables import class_table, confused_pairs, stage_table
-from kernelkit.report.thumbnails import WIDE, Thumbnails
 
 MATRIX = 30  # classes up to which the whole confusion matrix is shown
 LONG_LABEL = 12  # letters of a class from which it gets a line of its own below a photo

@@ -18,8 +18,7 @@ from kernelkit.data.submission import fill
 from kernelkit.offline import find_in_outputs
 from kernelkit.predict.apply import as_tuples, find_photos, predict_model, settings_of, with_reasons
 from kernelkit.predict.saved_model import SavedModel, read_model
-from kernelkit.report.sheets import Photo
-from kernelkit.report.thumbnails import Thumbnails
+from kernelkit.report.sheets import Photo, Thumbnails
 from kernelkit.report.writing import template
 
 PAGE = "predictions.html"

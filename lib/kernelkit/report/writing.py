@@ -90,8 +90,8 @@ def make_report(output: Path) -> None:
     report = template("report.html.j2")
     from kernelkit.report.page import contents
     from kernelkit.report.saved import read_run
+    from kernelkit.report.sheets import Thumbnails
     from kernelkit.report.tables import FOLDER, write_lists
-    from kernelkit.report.thumbnails import Thumbnails
 
     run = read_run(output)
     thumbnails = Thumbnails(output / FOLDER / "thumbnails.zip")
