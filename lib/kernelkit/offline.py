@@ -31,10 +31,9 @@ PRESET_FILES = ("config.json", "model.weights.h5")  # of keras_hub
 def find_mounted(inputs: Path, slug: str, marker: Sequence[str]) -> Path:
     """Return the only folder below Kaggle's inputs that holds a competition's files.
 
-    A source lies at `<slug>`, `<owner>/<slug>` or `<kind>/<owner>/<slug>`, depending on the image;
-    these places are looked at first, then every folder down to five levels. `marker` names files
-    that the folder holds, each of which may be packed in a zip of its name. Raises Problem if there
-    is no such folder, or several that can't be told apart.
+    A source lies at `<slug>`, `<owner>/<slug>` or `<kind>/<owner>/<slug>`, depending on the image,
+    or else is sought five levels deep. `marker` names files that the folder holds, perhaps packed
+    in zips. Raises Problem if there is no such folder, or several that can't be told apart.
     """
     known = [slug, f"*/{slug}", f"*/*/{slug}"]
     anywhere = ["/".join("*" * depth) + "/" for depth in range(1, DEPTH + 1)]
@@ -80,19 +79,12 @@ def find_weights(
 ) -> Path | None:
     """Return the file of a backbone's weights, or None where none were asked for.
 
-    ImageNet weights come from the lib dataset, from any other mounted dataset, or from Keras' own
-    cache or download. The file must have the size and the hash that the manifest gives. Raises
-    Problem if the backbone has no such weights, or the file is missing or damaged.
-
-    Args:
-        backbone: a name in the manifest.
-        wanted: "imagenet"; "drawn", for weights that were trained on drawn photos and come with
-            the repository; "none"; or the path of a file, or of a folder that holds the file that
-            the manifest names. A file of one's own isn't compared with the manifest; its mere name
-            finds it in lib/weights too.
-        lib: the folder of our packages, which holds weights/manifest.json.
-        inputs: the folder below which datasets are mounted.
-        handle: of a preset of keras_hub; then its folder is returned: see `find_preset`.
+    ImageNet weights ("imagenet") come from the lib dataset, any other mounted one below `inputs`,
+    or Keras' own cache or download, with the size and hash of the manifest. `wanted` may also be
+    "drawn", for weights that come with the repository; "none"; or the path of a file of one's own,
+    or of a folder with the file that the manifest names; its mere name finds it in lib/weights too.
+    With `handle` it is a preset's folder: see `find_preset`. Raises Problem if there are no such
+    weights, or the file is missing or damaged.
     """
     if handle:
         return find_preset(backbone, handle, wanted, lib, inputs)
@@ -126,16 +118,10 @@ def find_weights(
 def find_preset(backbone: str, handle: str, wanted: str, lib: Path, inputs: Path) -> Path:
     """Return the folder of a preset, which holds PRESET_FILES.
 
-    Raises Problem if it is not there, or the preset has no such weights.
-
-    Args:
-        backbone: the row's name, for sentences.
-        handle: owner/model/framework/variation/version of the preset among Kaggle's models.
-        wanted: "imagenet" looks where `ship weights` puts the preset, at the mounts of Kaggle's
-            models, and then for a folder of the variation's name anywhere below the inputs; a path
-            is the folder itself, or one that holds it under the variation's name.
-        lib: the folder of our packages.
-        inputs: the folder below which Kaggle mounts its sources.
+    `handle` is owner/model/framework/variation/version among Kaggle's models. `wanted` "imagenet"
+    looks where `ship weights` puts the preset, at the mounts of Kaggle's models, and for a folder
+    of the variation's name anywhere below the inputs; a path is the folder itself, or one that
+    holds it under the variation's name. Raises Problem if it is not there, or has no such weights.
     """
     owner, model, framework, variation, version = handle.split("/")
     if wanted in ("none", "drawn"):

@@ -19,11 +19,10 @@ def write_atomically(
 ) -> None:
     """Write a file beside `path`, flush it to the disk, and rename it to `path`.
 
-    After a crash at any moment `path` holds the old content or the new one, never a part. Missing
-    parent folders are made. `content` is the file's bytes, its text (written as UTF-8), or a
-    function that fills the file whose path it is given; `size` bytes must be free before it is
-    called, for writers that a full disk would crash. Raises OSError if the file can't be written,
-    for example because the disk is full; nothing is left of the temporary file then.
+    After a crash at any moment `path` holds the old content or the new one, never a part. `content`
+    is the file's bytes, its text, or a function that fills the file whose path it is given; `size`
+    bytes must be free before that is called, for writers that a full disk would crash. Raises
+    OSError if the file can't be written, and leaves nothing of it then.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

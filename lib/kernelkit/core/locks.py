@@ -17,14 +17,12 @@ class Occupied(Problem):
 
 @contextmanager
 def only_one(path: Path, occupied: str, remove: bool = False) -> Iterator[None]:
-    """Hold the lock file `path` until the context ends.
+    """Hold the lock file `path` until the context ends; raise Occupied if another process does.
 
-    A file of the same name with `.who` added says which process holds it. `occupied` is the
-    sentence for a person when another process does; `{holder}` in it becomes "process 123, since
-    12:34:56". Where `remove`, both files are removed at the end: a process that opens the lock file
-    at that very moment could then hold it beside a third one, so it is for folders that should end
-    up tidy. Where the file system knows no locks, nothing is locked. Raises Occupied if another
-    process holds the lock.
+    A file of the same name with `.who` added says which one: `{holder}` in the sentence `occupied`
+    becomes "process 123, since 12:34:56". `remove` removes both files at the end, for folders that
+    should end up tidy: a process that opens the lock file at that very moment could then hold it
+    beside a third one. Where the file system knows no locks, nothing is locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     who = path.with_name(path.name + ".who")

@@ -28,11 +28,10 @@ def make_iterator(
 ):
     """Return an iterator over the photos of one of `tables`, with or without its column of labels.
 
-    Its batches are (uint8 [n, h, w, 3] in 0..255, float32 one-hot [n, classes]), the columns in the
-    order of the competition's classes; without labels the photos alone. `config` has image_size,
-    batch_size, interpolation, fuse, cache, workers and seed; `transform` is an albumentations
-    Compose. With `shuffle` the order is drawn anew in each epoch, and only whole batches are made:
-    over the one or two photos of a last batch, BatchNorm's statistics are worthless.
+    Its batches are (uint8 [n, h, w, 3] in 0..255, float32 one-hot [n, classes]), without labels the
+    photos alone. `transform` is an albumentations Compose. With `shuffle` the order is drawn anew
+    in each epoch, and only whole batches are made: over the one or two photos of a last batch,
+    BatchNorm's statistics are worthless.
     """
     labelled = "label" in table
     if labelled:
@@ -89,8 +88,7 @@ def keep_decoded(
     """Return the tables of all folds so that each photo is decoded once for all that a run needs.
 
     It is kept at the largest size that any stage of the members, or any view in which they predict,
-    needs: in memory, or where its budget is spent in files of `scratch` that end with the process.
-    All other sizes are made from that.
+    needs: in memory or, where its budget is spent, in files of `scratch` that end with the process.
     """
     sizes = [
         at_scale(at_scale(member, stage.scale), view.scale).image_size

@@ -1,8 +1,4 @@
-"""Decode every photo once, and stop before training where too much can't be used.
-
-Photos are decoded as `ImageDataAugmentor` does in training: the library alone decides what can be
-read, and how depth, orientation and colours are treated.
-"""
+"""Decode every photo once, as in training, and stop where too much can't be used."""
 
 import os
 import warnings
@@ -45,11 +41,10 @@ def check_photos(competition: Competition, workers: int | None = None) -> Compet
     """Decode every photo once, exclude the unusable ones and group near-identical ones.
 
     An unusable training photo loses its row of `train`; an unusable test photo keeps its row, with
-    path "". Both are listed in `excluded` with the reason. A truncated photo does not train, but it
-    is predicted from what is there. Lines are printed of these, of sets that are nearly black, and
-    of test photos that are nearly the same as training photos, whose labels are likely to be known.
-    Group and near of `train` are set, and near of `test`. Raises Problem if no training photo or no
-    test photo is usable.
+    path "". Both are listed in `excluded` with the reason. A truncated photo does not train, but is
+    predicted. Lines are printed of these, of sets that are nearly black, and of test photos that
+    are nearly the same as training photos. Group and near of `train` are set, and near of `test`.
+    Raises Problem if no training photo or no test photo is usable.
     """
     rows, test = competition.rows.copy(), competition.test.assign(reason="")
     used, tested = rows.index[rows["reason"] == ""], test.index[test["path"] != ""]

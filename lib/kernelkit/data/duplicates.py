@@ -82,8 +82,7 @@ def _components(rows: np.ndarray, columns: np.ndarray, size: int) -> np.ndarray:
 def _near_pairs(wholes: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     """Return the positions of near-identical pairs, also of a photo with itself: int [2, pairs].
 
-    `wholes` are hashes of photos, uint64 [photos, words]; `hashes` those of others and their crops,
-    uint64 [others, crops, words].
+    `wholes` are hashes of photos, uint64 [photos, words]; `hashes` those of others and their crops.
     """
     crops = np.ascontiguousarray(np.moveaxis(hashes, 0, -1))  # [crops, words, others]
 

@@ -42,12 +42,11 @@ FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"BM", b"II*\0", b"MM\0*") 
 def unpack(archive: Path, scratch: Path) -> Path:
     """Unpack a zip into a folder of its own below `scratch`, and return that folder.
 
-    Its name holds a hash of the zip's path, size and time, so that a changed zip is unpacked anew.
-    A file gets its name once it is complete, and only files that are missing or of another size are
-    unpacked: the rest after an interruption, or what the system has deleted since. Large files that
-    are neither photos nor tables stay packed; a line names them. Raises Problem: the zip is
-    corrupt, needs a password, is compressed in a way that Python does not know, or names a file
-    outside its folder; or the disk is full.
+    A zip that has changed is unpacked anew. A file gets its name once it is complete, and only
+    files that are missing or of another size are unpacked, such as the rest after an interruption.
+    Large files that are neither photos nor tables stay packed; a line names them. Raises Problem if
+    the zip is corrupt, needs a password, is compressed in an unknown way, or names a file outside
+    its folder, or if the disk is full.
     """
     stat = archive.stat()
     key = hashlib.sha256(f"{archive.resolve()}|{stat.st_size}|{stat.st_mtime_ns}".encode())
@@ -261,10 +260,9 @@ def find_photos(
 ) -> pd.DataFrame:
     """List the photos of a set in the first place that holds any: columns name (below it) and path.
 
-    A place is a folder; or a zip, in place of which a folder of its name counts first, into which
-    some programs unpack it; or a folder in a zip (`imgs/train` in imgs.zip). Photos in the places
-    `without` are not listed, as far as these lie in another. Raises Problem if there are none, or
-    as `unpack` does.
+    A place is a folder; or a zip, in place of which a folder of its name counts first; or a folder
+    in a zip (`imgs/train` in imgs.zip). Photos in the places `without` are not listed, as far as
+    these lie in another. Raises Problem if there are none, or as `unpack` does.
     """
     empty: Path | None = None
     zips = [place for place in places if place.lower().endswith(".zip")]

@@ -74,10 +74,9 @@ def one_hot(columns: pd.DataFrame, path: Path) -> pd.Series:
 def refuse_several(labels: Iterable[str], where: str, single: Iterable[str]) -> None:
     """Refuse labels that are several in one text, separated by spaces, commas, | or ;.
 
-    So it is where each word of most such labels is itself a label of another row, or where few
-    words make up many labels of different lengths. `sea lion` is one label beside `lion`, as long
-    as `sea` is none. Where one of `single`, names of classes, has several words, none is refused.
-    Raises Problem if there are such labels.
+    So it is where each word of most such labels is itself a label, or where few words make up many
+    labels of different lengths: `sea lion` is one label beside `lion`, as long as `sea` is none.
+    Where one of `single`, names of classes, has several words, none is refused. Raises Problem.
     """
     known = set(labels) - {""}
     words = {
@@ -135,10 +134,9 @@ def class_names(
 ) -> dict[str, int | str]:
     """Return the class of each label of a table, without those that mean none.
 
-    Labels that are all whole numbers are classes of that value, however they are spelt. Where the
-    sample submission spells them in another way (8 for 08, or 08 for 8), they are spelt so; the
-    usual spelling (8) is an int. Two spellings of one number are two classes only where there is a
-    class folder for each. The labels of the sample submission may be anything.
+    Labels that are all whole numbers are classes of that value, spelt as the sample submission
+    spells them (8 for 08, or 08 for 8); the usual spelling (8) is an int. Two spellings of one
+    number are two classes only where there is a class folder for each.
     """
     labels, sample = set(labels), set(sample)
     values = {label: number_of(label) for label in labels}

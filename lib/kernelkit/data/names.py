@@ -217,8 +217,7 @@ class PhotoIndex:
 
         Of several photos with the same Id, the one whose folders the Id names is taken, and then
         the one in the class folder of the row's label. Where two Ids are near the same photo, it
-        belongs to the one that is spelt as the photo is. `near` names photos that may be meant, as
-        a clause of a reason.
+        belongs to the one that is spelt as the photo is. `near` names photos that may be meant.
         """
         labels = pd.Series("", ids.index) if labels is None else labels
         found = [self._find(Id, label) for Id, label in zip(ids, labels, strict=True)]

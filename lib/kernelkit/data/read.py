@@ -85,12 +85,11 @@ class Competition:
 def read_competition(folder: str | Path, layout: Layout, scratch: str | Path) -> Competition:
     """Read a competition's tables and find the photo of every row.
 
-    Photos are looked for in the places that `layout` names, at any depth, in class folders or all
-    together. Names are compared exactly first, and then without case, folders, suffix and the
-    spelling of numbers, as long as only one photo or class is meant. Nothing is decoded yet: see
-    `check_photos`. Zips are unpacked below `scratch`, for the next run too; it must not be a folder
-    whose contents are kept as the output of a run. Raises Problem if a file is missing or
-    unreadable, photos have several labels, or nothing usable is left.
+    Names of photos, in the places that `layout` names, are compared exactly first, and then without
+    case, folders, suffix and the spelling of numbers, as long as only one photo or class is meant.
+    Nothing is decoded yet: see `check_photos`. Zips are unpacked below `scratch`, for the next run
+    too. Raises Problem if a file is missing or unreadable, photos have several labels, or nothing
+    usable is left.
     """
     folder, scratch = Path(folder).resolve(), Path(scratch).resolve()
     folder, layout = _unpacked(folder, layout, scratch)

@@ -17,11 +17,10 @@ MOST_TRIES = 3
 def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split photos into training and validation, stratified by label, groups kept whole.
 
-    The photos are divided into folds, of which some are held out. Both parts keep the order of rows
-    and have every class; only the classes of `only_trained` are not validated. The `fraction` of
-    the validation photos, up to 0.5, is met to within 0.015 where the groups are small; it is
-    exceeded where a class is too small for it. The same arguments give the same split. Raises
-    Problem if the photos can't be split so.
+    Some of several folds are held out. Both parts keep the order of rows and have every class; only
+    the classes of `only_trained` are not validated. The `fraction` of the validation photos, up to
+    0.5, is met to within 0.015 where the groups are small, and exceeded where a class is too small
+    for it. Raises Problem if the photos can't be split so.
     """
     free = _free_to_validate(train)
     smallest = free.groupby("label")["group"].nunique()
@@ -43,9 +42,8 @@ def split_into_folds(
     """Divide photos into folds; return the training and the validation rows of each.
 
     Every photo validates exactly once, but for those of the classes of `only_trained`. Folds are
-    stratified by label, groups are kept whole, and every class is in every training part; a small
-    class may be missing in a validation part. The same rows, number and seed give the same folds.
-    Raises Problem if a class is too small for the number.
+    stratified by label, groups are kept whole, and every class is in every training part, though
+    perhaps not in a validation part. Raises Problem if a class is too small for the number.
     """
     free = _free_to_validate(train)
     pairs, classes = list(_divisions(train, free, 1, number, seed)), train["label"].nunique()

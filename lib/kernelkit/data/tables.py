@@ -176,15 +176,13 @@ class Exclusion:
 def read_exclusion(file: Path, competition: Competition) -> Exclusion:
     """Read a list of training photos to leave out; print which Ids are no training photo's.
 
-    The column of Ids is named Id or as in the competition, or is the only one, with or without a
-    header; of several, the one with the most Ids of training photos counts. Of a run's excluded.csv
-    only the rows of training photos do. Where there is a column leave_out, the rows count in which
-    a person wrote yes. A list without that column is taken whole, but nobody vouches for its rows:
-    these photos stay in the validation, so that a network's own mistakes can't leave it and the
-    score stays comparable.
-
-    Raises Problem if the file or the column is missing, no Id is a training photo's, a mark is
-    neither yes nor no, no row is marked, or a class would lose all its photos.
+    The column of Ids is named Id or as in the competition, or is the only one; of several, the one
+    with the most Ids of training photos counts. Of a run's excluded.csv only the rows of training
+    photos do. Where there is a column leave_out, the rows count in which a person wrote yes. A list
+    without it is taken whole, but its photos stay in the validation: a network's own mistakes can't
+    leave it, and the score stays comparable. Raises Problem if the file or the column is missing,
+    no Id is a training photo's, a mark is neither yes nor no, no row is marked, or a class would
+    lose all its photos.
     """
     train, before = competition.train, competition.excluded
     known = [*competition.rows["Id"], *before.loc[before["set"] == "train", "Id"]]
@@ -263,8 +261,7 @@ def leave_out(
 ) -> tuple[Competition, list[Fold]]:
     """Take the listed photos out of the training and, where a person marked them, the validation.
 
-    It is done after the checks and the split, which so is that of a run without the list. What is
-    left of a class trains, if need be.
+    The split so is that of a run without the list. What is left of a class trains, if need be.
     """
     if not exclusion.ids:
         return competition, folds

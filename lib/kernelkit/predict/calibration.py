@@ -14,12 +14,11 @@ RANGE = (0.2, 5.0)  # temperatures beyond it come from too few photos
 def temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """Return the temperature that minimises log loss, 0.2 to 5; 1 where none lowers it.
 
-    Above 1 the network is overconfident. After Guo et al., "On Calibration of Modern Neural
-    Networks" (2017). Its logarithm is searched, so that halving and doubling are equally far. A
-    normal prior holds it near 0, which a few photos outweigh: without one, photos that are all
-    right would make every prediction as sure as can be, and the first wrong test photo would cost
-    more than they gain. The photos did not train. Raises ValueError if the lengths differ, there
-    are no photos, or a probability is not finite.
+    Above 1 the network is overconfident (Guo et al., "On Calibration of Modern Neural Networks",
+    2017). Its logarithm is searched. A normal prior holds that near 0, which a few photos outweigh:
+    without one, photos that are all right would make every prediction as sure as can be, and the
+    first wrong test photo would cost more than they gain. Raises ValueError if the lengths differ,
+    there are no photos, or a probability is not finite.
     """
 
     def cost(logarithm: float) -> float:

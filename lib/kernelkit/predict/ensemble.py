@@ -200,10 +200,9 @@ def average(stack, weights) -> np.ndarray:
 def nested_greedy(
     stack: np.ndarray, truth: np.ndarray, groups: np.ndarray, seed: int
 ) -> np.ndarray | None:
-    """Return what greedy weights predict for photos that did not choose them.
+    """Return what greedy weights predict for photos that chose no weights, float64 [n, classes].
 
-    It is float64 [photos, classes]; None where there is one member, or where the photos can't be
-    divided. `stack` is float [members, photos, classes]; the others are as in `blend`.
+    It is None where there is one member, or where the photos can't be divided.
     """
     folds = group_folds(truth, groups, FOLDS, seed) if len(stack) > 1 else []
     if not folds:
@@ -239,9 +238,8 @@ def greedy_weights(stack: np.ndarray, truth: np.ndarray, seed: int) -> np.ndarra
 def select(stack: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Add the member that helps most, again and again; return the weights of the best blend.
 
-    The objective is log loss. Accuracy changes only where a photo's most probable class does, for a
-    few photos of thousands: it would choose by chance, while every photo counts for log loss. It
-    decides between members of equal log loss. Shapes are those of `greedy_weights`.
+    The objective is log loss, for which every photo counts; accuracy, which a few photos of
+    thousands change, would choose by chance. It decides between members of equal log loss.
     """
     of_truth = stack[:, np.arange(len(truth)), truth].astype("float64")  # all that log loss needs
     counts = _best_start(of_truth)

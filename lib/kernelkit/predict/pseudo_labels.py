@@ -25,10 +25,9 @@ def with_pseudo_labels(
 ) -> PhotoTables:
     """Return the photos, with the confidently predicted test photos for a stage that wants them.
 
-    Their number is printed. They are chosen once, by `network` with the best weights so far in the
-    first two of `views` and by `others`, other networks' probabilities of the test photos: an
-    interrupted stage goes on with the same. `stage.pseudo` is the minimum mean probability of the
-    label; 0 is off. Raises OSError if the file of the choice can't be written or read.
+    They are chosen once, by `network` with the best weights so far in the first two of `views` and
+    by `others`, other networks' probabilities of the test photos: an interrupted stage goes on with
+    the same. `stage.pseudo` is the minimum mean probability of the label; 0 is off.
     """
     if not stage.pseudo:
         return tables
@@ -48,11 +47,9 @@ def with_pseudo_labels(
 def select_pseudo_labels(
     predictions: Sequence[np.ndarray], confidence: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the photos on which all predictions agree, and are confident enough on average.
+    """Return the photos, int64 positions, on which all predictions agree, and the agreed classes.
 
-    The predictions are float [photos, classes] each; `confidence` is the minimum mean probability
-    of the agreed class. Returns the photos' positions, ascending, and their classes: int64
-    [agreed].
+    Each is float [photos, classes]; `confidence` is the least mean probability of the class.
     """
     stack = np.stack(predictions)
     classes = stack.argmax(2)

@@ -1,9 +1,8 @@
 """A finished run as a model: its networks as files that predict alone, and their manifest.
 
-Each network is one `.keras` file: uint8 photos [n, height, width, 3] in 0..255 to probabilities
-[n, classes], with its scaling inside and layers of Keras alone, so that
-`keras.models.load_model` opens it where nothing of this project is installed. `model.json` says
-how the networks are combined; it is written last, when all files it names are complete.
+Each network is one `.keras` file that `keras.models.load_model` opens where nothing of this project
+is installed: uint8 photos [n, height, width, 3] in 0..255 to probabilities [n, classes], with its
+scaling inside. `model.json` says how they are combined; it is written last.
 """
 
 import dataclasses

@@ -161,15 +161,12 @@ def choose_views(
 ) -> list[int]:
     """Return the positions of the views that are averaged, ascending; the first is always 0.
 
-    Each view is tried in the given order, and the mean with it is compared with the mean without it
-    on the validation photos, by the log loss and by the metric. A view is left out where either is
-    worse by more than one standard error, paired by photo, or where it changes nothing. To keep
-    only views with a lower loss was worse on test photos, since a few hundred validation photos are
-    too few for it (tests/benchmarks/choices.md). The log loss is ignored where only the order of
-    the photos counts.
-
-    `passes` are probabilities of the validation photos, one float [photos, classes] a view; the
-    first is the plain one. Raises ValueError if a probability is not finite.
+    The mean with each view, in the given order, is compared with that without it on the validation
+    photos, by the log loss (unless only the order of the photos counts) and by the metric. A view
+    is left out where either is worse by more than one standard error, paired by photo, or where it
+    changes nothing: a few hundred photos are too few to keep only views with a lower loss
+    (tests/benchmarks/choices.md). `passes` are float [photos, classes], one a view, the plain one
+    first. Raises ValueError if a probability is not finite.
     """
     criteria = [metric, METRICS["log-loss"]] if metric.by_loss else [metric]
     kept, without = [0], np.float64(passes[0])

@@ -1,8 +1,7 @@
 """What to do next: rules over the saved figures. A rule without evidence says nothing.
 
-A topic yields the `Advice` of its rules that have evidence. The gains only order the list and are
-rough: what the same change brought where it was measured (tests/benchmarks/choices.md), else
-guesses.
+The gains only order the list and are rough: what the same change brought where it was measured
+(tests/benchmarks/choices.md), else guesses.
 """
 
 import math

@@ -87,10 +87,9 @@ def predict_competition(
 
     `config` has predict_from; time_limit, in minutes; and as_many, photos of the training set that
     are predicted in place of the test set, to measure. The `layout` is the kernel's, for the first
-    file; the run's own one says the rest. Below `inputs` the run is mounted, and the competition
-    where `data` is None. `start` is the session's, in seconds of time.monotonic(). Raises Problem
-    if something is wrong with the data or the run; in the run that is scored, what the file holds
-    by then stands.
+    file; the run's own one says the rest. The run and, without `data`, the competition are mounted
+    below `inputs`; `start` is the session's, in seconds of time.monotonic(). Raises Problem if
+    something is wrong; in the run that is scored, what the file holds by then stands.
     """
     data = data or find_mounted(inputs, layout.slug, layout.tables)
     refuse_inference_server(data)

@@ -1,8 +1,7 @@
 """Draw the figures of a run with matplotlib: once, for PNG files and for the SVG of report.html.
 
-A figure's colours are those of the page in light mode (templates/style.css); in an SVG they become
-its CSS variables, so that it is dark on a dark page. Nothing uses pyplot: no display is needed, and
-a caller's backend and figures stay as they are.
+Colours are those of the page in light mode (templates/style.css); in an SVG they become its CSS
+variables. Nothing uses pyplot: a caller's backend and figures stay as they are.
 """
 
 import io
@@ -276,8 +275,7 @@ def _write_recall(axes: Axes, right: np.ndarray, totals: np.ndarray, font: int) 
 def class_balance(counts: pd.DataFrame) -> Figure:
     """Draw how many training and validation photos each class has, a row of `counts`, as bars.
 
-    Of more than 60 classes only the 30 largest and the 30 smallest are drawn, sorted by size, and
-    the title says so.
+    Of more than 60 classes only the 30 largest and the 30 smallest are drawn.
     """
     title, half = f"{counts.to_numpy().sum():,} photos of {len(counts):,} classes", MOST_BARS // 2
     some = len(counts) > MOST_BARS

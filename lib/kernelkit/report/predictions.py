@@ -29,9 +29,8 @@ CLASSES = 60  # of which photos are shown, the most frequent ones
 def apply_run(options, config_class: type, augment: Callable) -> None:
     """Predict photos with a run, and write predictions.csv, its page, and perhaps a submission.
 
-    `options` are the command line's: predict (the photos), run, output, sample and all. `augment`
-    returns the training's augmentation for settings. Raises Problem if there is no such run, or no
-    photo that can be read, and OSError if a file can't be written.
+    `augment` returns the training's augmentation for settings. Raises Problem if there is no such
+    run, or no photo that can be read, and OSError if a file can't be written.
     """
     doing("reading the run")
     run = find_run(options.run or Path("output"))
@@ -93,8 +92,7 @@ def submission_of(
     """Return a submission: the rows of a sample, each with what is predicted for its photo.
 
     A row whose photo is missing or unreadable gets the frequencies of the classes in training; a
-    line counts these. `probabilities` are float [photos without a reason, classes]. Raises Problem
-    if the sample can't be read, or does not fit the classes.
+    line counts these. Raises Problem if the sample can't be read, or does not fit the classes.
     """
     table, layout = read_csv(sample), Layout(**as_tuples(model.layout))
     readable = photos.loc[photos["reason"] == "", "file"]

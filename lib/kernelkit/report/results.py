@@ -55,9 +55,8 @@ def write_results(
 ) -> None:
     """Write the results of a finished run, and remove its state unless time cut it short.
 
-    `views` are rows of the kernel's VIEWS; below `inputs` the outputs of earlier sessions may be
-    mounted; `seconds` are those of this session so far; `augment` returns the training's
-    augmentation for settings. Raises OSError if a file that counts can't be written.
+    `views` are rows of VIEWS, `seconds` those of this session so far, and outputs of earlier ones
+    may be mounted below `inputs`. Raises OSError if a file that counts can't be written.
     """
     doing("writing the results")
     print(result.sentence(), flush=True)

@@ -34,9 +34,8 @@ SCORE = "score.json"  # beside the results, as `kernelkit.report.writing.note_sc
 def note_photos(output: Path, folds: list[PhotoTables]) -> None:
     """Write photos.csv; print a sentence where that fails, since the run needs no such file.
 
-    Its columns are Id, set (train or test), label, fold (that a training photo validates, empty
-    where it always trains), group (of near-identical photos; of a test photo that of training
-    photos), width and height in pixels, and path.
+    Fold is the one that a training photo validates, group is of near-identical training photos, and
+    width and height are in pixels.
     """
     try:
         write_table(_photo_table(folds), output / "photos.csv")
@@ -209,8 +208,7 @@ def _predictions(
 ) -> pd.DataFrame:
     """Return a row a photo of `part`: its Id, some classes, their probabilities, and of `photos`.
 
-    `shown` are the positions of the classes, int [photos], by the names of their columns. Path,
-    width, height and group are empty where `photos` does not know an Id.
+    `shown` are the positions of the classes, int [photos], by the names of their columns.
     """
     names, rows = np.asarray(classes, object), np.arange(len(arrays[part]))
     table = {"Id": arrays[f"{part}_ids"].astype(str)}

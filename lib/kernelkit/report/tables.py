@@ -85,9 +85,8 @@ def stage_table(history: pd.DataFrame, photos: Mapping[int, int]) -> pd.DataFram
     """Return a row for each stage that ran.
 
     Columns are member, fold, stage, epochs, seconds, speed (photos a second), best (val_accuracy, 0
-    to 1) and gain: the `Interval` of the advantage of its best epoch over the best one of the
-    stages before on the same photos; None for the first stage. `photos` says how many validate, by
-    fold.
+    to 1) and gain: the `Interval` of its advantage over the best of the stages before on the same
+    photos, or None. `photos` says how many validate, by fold.
     """
     rows = []
     for (member, fold), network in history.groupby(["member", "fold"], sort=False):

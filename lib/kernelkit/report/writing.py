@@ -106,9 +106,8 @@ def write_overview(rows: Sequence[dict], file: Path) -> None:
     """Write the page of all runs: public score against validation accuracy, and what changed.
 
     `rows` are one a run, the best first: run, time, changed (a text), status, score, low and high
-    (its interval), gpu_minutes, public_score (0 to 1, or None where unknown), page (an address, or
-    "") and report (a path relative to the page, or ""). Raises Problem if Jinja2 is not installed,
-    and OSError if the page can't be written.
+    (its interval), gpu_minutes, public_score (0 to 1, or None), page (an address, or "") and report
+    (a path relative to the page, or ""). Raises OSError if the page can't be written.
     """
     page = template("runs.html.j2")
     from kernelkit.report import figures

@@ -39,11 +39,10 @@ def clear_session() -> None:
 def load_backbone(constructor: str, size: tuple[int, int], weights: Path | None) -> keras.Model:
     """Build a backbone without its top, as a model named "backbone".
 
-    `constructor` is "module.name" of a function with the signature of keras.applications', such as
-    "keras.applications.MobileNet"; `size` is (height, width) in pixels; `weights` is a file in
-    keras.applications' format without the top, None for random ones. It maps float32 [n, height,
-    width, 3] to feature maps [n, h, w, channels]. Raises Problem if the file does not fit the
-    backbone, or the photos are too small for it.
+    `constructor` is "module.name" of a function with the signature of keras.applications'; `size`
+    is (height, width) in pixels; `weights` is a file in their format without the top, None for
+    random ones. It maps float32 [n, height, width, 3] to feature maps [n, h, w, channels]. Raises
+    Problem if the file does not fit, or the photos are too small.
     """
     gc.collect()  # a previous network, whose parts refer to each other, leaves the memory
     module, _, name = constructor.rpartition(".")
@@ -73,9 +72,8 @@ def load_backbone(constructor: str, size: tuple[int, int], weights: Path | None)
 def preprocess(photos, mode: str):
     """Return the backbone's input for symbolic photos, uint8 RGB [n, height, width, 3].
 
-    It is the output of a layer "scale". `mode` is a row of PREPROCESSING: the `mode` of the
-    backbone's `preprocess_input`, or "none" where that does nothing because the backbone scales
-    inside.
+    `mode` is a row of PREPROCESSING: the `mode` of the backbone's `preprocess_input`, or "none"
+    where the backbone scales inside.
     """
     factor, offset = PREPROCESSING[mode]
     photos = photos[..., ::-1] if mode == "caffe" else photos

@@ -196,10 +196,9 @@ def finish_epoch(
     """Record an epoch of the current stage, and print its line.
 
     `epoch` counts from 1, `logs` has MEASURED; an `exact` value is not uncertain by its standard
-    error. `figures` are the row's learning_rate at the epoch's beginning, seconds of training and
-    validation, images_per_second while training, input_bound (the fraction of that time in which
-    steps waited for photos) and right (see `kernelkit.core.metrics.packed`). The other arguments
-    are those of `State.record_epoch`.
+    error. `figures` are the row's learning_rate, seconds of training and validation,
+    images_per_second while training, input_bound (the share of it in which steps waited for photos)
+    and right (see `kernelkit.core.metrics.packed`).
     """
     state, stage = clock.state, clock.stages[clock.state.stage]
     row = {"member": state.member, "fold": state.fold, "stage": stage.name, "epoch": epoch}

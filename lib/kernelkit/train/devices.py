@@ -1,9 +1,8 @@
 """Devices: which there are, the strategy that trains on them, and the batches that they share.
 
-Several machines train one network where TensorFlow's TF_CONFIG names them. Each worker runs the
-same command. The first one, the chief, writes checkpoints and results to the output folder; the
-others have a folder of their own, which ends with them. They begin from the files in the chief's
-folder, so it must be on a disk that all of them see.
+Several machines train one network where TensorFlow's TF_CONFIG names them and each runs the same
+command. The first writes checkpoints and results to the output folder, on a disk that all of them
+see; the others begin from its files in folders of their own, which end with them.
 """
 
 import atexit
@@ -72,8 +71,7 @@ def machine() -> str:
 def unused_device() -> str:
     """Return a sentence where TensorFlow does not use a GPU or TPU that is there; "" elsewhere.
 
-    TensorFlow's package comes without CUDA's libraries, and trains on the CPU without a word. A GPU
-    that CUDA_VISIBLE_DEVICES hides is meant to be unused.
+    TensorFlow's package comes without CUDA's libraries, and trains on the CPU without a word.
     """
     if has_gpu():
         return ""

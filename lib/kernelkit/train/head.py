@@ -40,8 +40,7 @@ def build_head(config, classes: int) -> keras.Sequential:
     """Return a model named "head": float32 features [n, width] to probabilities [n, classes].
 
     `config.head` is "linear" (dropout and one Dense layer) or "hidden" (Dense 256 and BatchNorm
-    before them, as the reference recipe has it); its dropout, l2 (the penalty on the hidden layer's
-    weights, 0 is none) and norm_momentum count too.
+    before them); its dropout, l2 (of the hidden layer) and norm_momentum count too.
     """
     penalty = keras.regularizers.L2(config.l2) if config.l2 else None
     hidden = [
@@ -58,9 +57,8 @@ def fit_head(
 ) -> str:
     """Fit the head on features of the photos and of augmented views; return a text of what trained.
 
-    `config` are the settings that `make_iterator` takes, `network` has the layers "pool" and
-    "head", and `augment` returns the training's augmentation for settings. Raises OutOfTime if the
-    session's end comes too near, and Problem if a file that the state names is missing or damaged.
+    `network` has the layers "pool" and "head", and `augment` returns the training's augmentation
+    for settings. Raises OutOfTime if the session's end comes too near.
     """
     state = clock.state
     state.restore(network)
@@ -258,9 +256,8 @@ def best_network(
 ) -> list[list[np.ndarray]]:
     """Fit a hidden layer and a softmax for as long as the validation photos' log loss falls.
 
-    It takes and returns the same as `best_regression`, for the three layers of a hidden head that
-    have weights. Its BatchNorm has the statistics of these features, and the last layer undoes its
-    effect on them.
+    It takes and returns the same as `best_regression`, for the three layers that have weights. Its
+    BatchNorm has the statistics of these features, and the last layer undoes its effect on them.
     """
     scaler = StandardScaler().fit(features)
     scaled, scaled_held = map(scaler.transform, (features, held))

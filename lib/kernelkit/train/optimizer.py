@@ -120,8 +120,7 @@ def paths(layers: Iterable[keras.Layer]) -> list[str]:
 class _LossScale(keras.mixed_precision.LossScaleOptimizer):
     """Keras' loss scaling, but an overflow on any device skips the step.
 
-    Keras 3 asks the first device alone whether its gradients are finite, before they are summed: an
-    overflow on another device reaches the weights as a NaN.
+    Keras 3 asks the first device alone whether its gradients are finite, before they are summed.
     """
 
     def check_finite(self, grads):

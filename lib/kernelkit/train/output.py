@@ -39,8 +39,7 @@ def choose_output(output: Path, fresh: bool) -> Path:
     """Return the folder that a run writes to: `output`, or the first free one of output-2, ...
 
     A folder with an unfinished run is taken up. One with a finished run stays as it is, unless
-    `fresh` asks for it; one in which a file of somebody else would be overwritten stays in any
-    case. A line says which folder it is and why.
+    `fresh` asks for it, and one in which somebody else's file would be overwritten in any case.
     """
     finished, foreign = None, None
     for folder in numbered(output.absolute()):

@@ -312,9 +312,8 @@ class Clock:
     def check_batch(self, rate: float) -> None:
         """Raise OutOfTime when a running epoch endangers the prediction.
 
-        `rate` is the training speed in photos a second, which replaces the prediction's while
-        that is unknown. Before anything has been validated time for one plain pass is kept, after
-        that time for all passes.
+        The training speed `rate`, in photos a second, stands in for the prediction's while that is
+        unknown. Before anything has been validated time for one plain pass is kept, later for all.
         """
         passes = self.job.passes if self.state.best else 1
         if self.predict_seconds(passes, self.state.predict_rate or rate) > self.left():
@@ -348,9 +347,8 @@ def make_plan(
 ) -> Plan:
     """Return the plan of a session: every member on a fold before any on the next fold.
 
-    `folds` are the `PhotoTables` of every fold; `start` is when the session began, in seconds of
-    time.monotonic(), and `minutes` its length, None without a limit. The first three arguments are
-    those of `jobs_of`.
+    `start` is when the session began, in seconds of time.monotonic(), and `minutes` its length,
+    None without a limit. The other arguments are those of `jobs_of`.
     """
     jobs = []
     for tables in folds:

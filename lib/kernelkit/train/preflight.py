@@ -69,10 +69,9 @@ def choose_step_mode(
 ) -> tf.distribute.Strategy:
     """Choose how steps are taken in this session, note it in `state`, and return the strategy.
 
-    Steps are tried where there is a GPU or where config.preflight is "full" (others are "no" and
-    "quick"), unless an earlier session of the run did so on the same machine. Several workers try
-    none. `members` are settings and `backbones` rows by name; `tables` are the photos of a fold.
-    Raises Problem if several workers have a time limit, which they would reach at different steps.
+    Steps are tried where there is a GPU or where config.preflight is "full", unless that is "no" or
+    an earlier session of the run did so on the same machine. Several workers try none. Raises
+    Problem if they have a time limit, which they would reach at different steps.
     """
     doing("trying steps of training")
     if sentence := unused_device():

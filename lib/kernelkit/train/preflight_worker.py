@@ -193,9 +193,8 @@ def train_briefly(
 ) -> Average:
     """Train a network in an order's stage and mode; return the average of its weights.
 
-    Photos come through the real pipeline; after the first pass they are found decoded, as in most
-    epochs of a run. Raises TooLarge if so many photos at once do not fit into a device's memory, by
-    computation.
+    After the first pass photos are found decoded, as in most epochs of a run. Raises TooLarge if so
+    many photos at once do not fit into a device's memory, by computation.
     """
     stage, mode = order.stage, order.mode
     unfreeze(config, network.get_layer("backbone"), stage)

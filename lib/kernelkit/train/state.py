@@ -134,20 +134,12 @@ class State:
     ) -> None:
         """Write an epoch's weights, choose between it and earlier ones, and save: it counts now.
 
-        The later an epoch is, the more its network has learned. On a few hundred validation photos
-        the best value is mostly luck: to take the latest epoch whose accuracy lies within one
-        standard error of the highest gave 0.1 to 0.3 points more on test photos
-        (tests/benchmarks/choices.md). The same rule holds for every metric. An epoch below one that
-        was taken as exact, such as the head's on cached features, is never chosen. Raises OSError
-        if a file can't be written, for example because the disk is full.
-
-        Args:
-            row: of the history.
-            network: the model.
-            optimizer: None where it has none.
-            average: of the weights, which may be chosen in their place; or None.
-            error: the standard error of row["val_score"]; 0 takes it as exact.
-            stage_over: whether it is its stage's last epoch.
+        The later an epoch is, the more its network has learned, and the best value of a few hundred
+        validation photos is mostly luck: the latest epoch within one standard error (`error`) of
+        the highest was 0.1 to 0.3 points better on test photos (tests/benchmarks/choices.md). An
+        epoch below one that was taken as exact (`error` 0), such as the head's on cached features,
+        is never chosen. `average` may be chosen in place of the weights. Raises OSError if a file
+        can't be written.
         """
         self.history.append(row)
         self._write_files(network, optimizer, average)
@@ -263,8 +255,7 @@ class State:
         """Load the weights to go on from, and the optimizer's variables if the stage has begun.
 
         The optimizer is built for `variables` in any case: TensorFlow traces a first training step
-        that makes its own a second time. Raises Problem if a file that the state names is missing
-        or damaged.
+        that makes its own a second time. Raises Problem if a file is missing or damaged.
         """
         with readable(self.folder / self.last) as file:
             network.load_weights(file)
