@@ -124,7 +124,7 @@ def test_a_resumed_session_on_the_same_machine_tries_nothing_again(
         choose(again)
         assert again.preflight == json.loads(json.dumps(first))
         assert "an earlier session of this run chose: 1 device, float32" in capsys.readouterr().out
-        patch.setattr("kernelkit.train.preflight.machine", lambda: "another machine")
+        patch.setattr("kernelkit.train.devices.machine", lambda: "another machine")
         patch.setattr(process, lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             choose(again)

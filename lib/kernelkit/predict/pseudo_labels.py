@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from kernelkit.config.views import View
-from kernelkit.core.files import write_atomically
+from kernelkit.core.contract import read_arrays, write_arrays
 from kernelkit.data.tables import PhotoTables
 from kernelkit.predict.tta import predict_photos
 from kernelkit.train.state import State
@@ -37,9 +37,9 @@ def with_pseudo_labels(
         transforms = [view.transform(*config.image_size) for view in views[:VIEWS]]
         seen = [predict_photos(config, tables, tables.test, network, each) for each in transforms]
         rows, classes = select_pseudo_labels([*seen, *others], stage.pseudo)
-        write_atomically(file, lambda beside: np.savez(beside, rows=rows, classes=classes))
-    with np.load(file) as stored:
-        rows, classes = stored["rows"], stored["classes"]
+        write_arrays(file, {"rows": rows, "classes": classes})
+    stored = read_arrays(file)
+    rows, classes = stored["rows"], stored["classes"]
     print(f"{len(rows)} of {len(tables.test)} test photos train under the label predicted for them")
     return tables.with_test_photos(rows, classes)
 

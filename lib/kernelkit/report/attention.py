@@ -5,6 +5,7 @@ Localization" (2017): the last feature maps, weighted by the mean gradient of th
 logit, where they speak for it.
 """
 
+import contextlib
 import hashlib
 import time
 from collections.abc import Iterable
@@ -15,8 +16,7 @@ import numpy as np
 import pandas as pd
 
 from ImageDataAugmentor.reading import ImageLoader
-from kernelkit.core.contract import Fold
-from kernelkit.core.files import write_atomically
+from kernelkit.core.contract import Fold, read_arrays, write_arrays
 from kernelkit.data.tables import PhotoTables
 
 FOLDER = Path("report") / "attention"
@@ -37,7 +37,7 @@ def note_attention(output: Path, network, tables: PhotoTables, fold: Fold):
         maps = look(network, table.path.tolist())
         keys = (table.set + "/" + table.Id).to_numpy(str)[: len(maps)]
         file = output / FOLDER / f"{signature(fold.test)}.npz"
-        write_atomically(file, lambda beside: np.savez_compressed(beside, keys=keys, maps=maps))
+        write_arrays(file, {"keys": keys, "maps": maps})
     except Exception as error:
         why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         print(f"Where the network looked could not be saved ({why}); the run goes on.", flush=True)
@@ -104,11 +104,7 @@ def read_attention(output: Path, signatures: Iterable[str]) -> dict[str, np.ndar
     """
     found: dict[str, np.ndarray] = {}
     for name in signatures:
-        file = output / FOLDER / f"{name}.npz"
-        try:
-            with np.load(file) as stored:
-                pairs = zip(stored["keys"].tolist(), stored["maps"], strict=True)
-                found = dict(pairs) | found
-        except Exception:  # none was saved, or it is damaged: there is only a picture less
-            continue
+        with contextlib.suppress(Exception):  # none was saved, or it is damaged: a picture less
+            stored = read_arrays(output / FOLDER / f"{name}.npz")
+            found = dict(zip(stored["keys"].tolist(), stored["maps"], strict=True)) | found
     return found

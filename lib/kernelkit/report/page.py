@@ -10,19 +10,9 @@ from kernelkit.core.metrics import METRICS, Z, paired_difference, wilson
 from kernelkit.core.progress import clock_text
 from kernelkit.predict.calibration import reliability
 from kernelkit.predict.label_issues import why_no_issues
-from kernelkit.report import figures
+from kernelkit.report import figures, sheets
 from kernelkit.report.advice import advise
 from kernelkit.report.saved import Run
-from kernelkit.report.sheets import (
-    WIDE,
-    Thumbnails,
-    add_looked,
-    examples,
-    originals,
-    pair_sheets,
-    photos_of,
-    sheets_of,
-)
 from kernelkit.report.tables import class_table, confused_pairs, stage_table
 
 MATRIX = 30  # classes up to which the whole confusion matrix is shown
@@ -33,7 +23,7 @@ PUBLISHED = ((0.97827, "the best published score"), (0.96838, "the reference rec
 BINS = 10  # of the calibration chart
 
 
-def contents(run: Run, thumbnails: Thumbnails) -> dict:
+def contents(run: Run, thumbnails: sheets.Thumbnails) -> dict:
     """Return the template's variables; `thumbnails` gets the photos that it needs."""
     size = run.metrics.get("image_size") or run.settings.get("image_size")
     members = run.metrics.get("members", [])
@@ -50,8 +40,8 @@ def contents(run: Run, thumbnails: Thumbnails) -> dict:
         "stages": stage_rows(run),
         "scouting": scouting_chart(run),
         "settings": {k: v for k, v in run.settings.items() if k != "stages"},
-        "sheets": sheets_of(run),
-        "examples": examples(run),
+        "sheets": sheets.sheets_of(run),
+        "examples": sheets.examples(run),
         "recipe": run.metrics.get("recipe") or run.settings.get("recipe", "unknown"),
         "backbones": list(dict.fromkeys(backbones)),
         "seen": size,
@@ -64,14 +54,14 @@ def contents(run: Run, thumbnails: Thumbnails) -> dict:
     }
     if run.finished:
         pairs = confused_pairs(run)
-        shown |= finished_contents(run, pairs) | {"pairs": pair_sheets(run, pairs)}
+        shown |= finished_contents(run, pairs) | {"pairs": sheets.pair_sheets(run, pairs)}
         picture = str(run.folder / "augmented.png")
-        thumbnails.add([picture], WIDE)
+        thumbnails.add([picture], sheets.WIDE)
         shown["augmented"] = picture if thumbnails.uri(picture) else ""
-    photos = photos_of([*shown["sheets"].values(), shown["examples"]], shown["pairs"])
+    photos = sheets.photos_of([*shown["sheets"].values(), shown["examples"]], shown["pairs"])
     thumbnails.add(photo.path for photo in photos)
-    shown["originals"] = originals(run, photos)
-    shown["looked"] = add_looked(thumbnails, run, shown["sheets"])
+    shown["originals"] = sheets.originals(run, photos)
+    shown["looked"] = sheets.add_looked(thumbnails, run, shown["sheets"])
     return shown
 
 

@@ -13,16 +13,8 @@ import numpy as np
 import pandas as pd
 
 from kernelkit.config.views import View
+from kernelkit.core import contract
 from kernelkit.core.boundary import doing
-from kernelkit.core.contract import (
-    PROBABILITIES,
-    CandidateMetrics,
-    MemberMetrics,
-    Metrics,
-    StageMetrics,
-    write_arrays,
-    write_metrics,
-)
 from kernelkit.core.metrics import METRICS, Metric
 from kernelkit.core.packages import packages_found
 from kernelkit.core.progress import clock_text
@@ -74,9 +66,9 @@ def write_results(
         "validation_folds": held_out.fold.to_numpy(),
         "classes": classes,
     }
-    write_arrays(output / PROBABILITIES, arrays)
+    contract.write_arrays(output / contract.PROBABILITIES, arrays)
     metrics = _metrics_of(run, result, seconds)
-    write_metrics(output, metrics)
+    contract.write_metrics(output, metrics)
     write_model(run, result, views, inputs, metrics)
     _write_lists_and_figures(run, result, augment)
     if names := _untrained(run.state):
@@ -85,13 +77,13 @@ def write_results(
     print(f"{output / 'submission.csv'} is ready after {clock_text(seconds)}", flush=True)
 
 
-def _metrics_of(run: Run, result: BlendResult, seconds: float) -> Metrics:
+def _metrics_of(run: Run, result: BlendResult, seconds: float) -> contract.Metrics:
     import tensorflow as tf  # the rest of this package does without
 
     config, members, tables, state = run.config, run.members, run.folds[0], run.state
     competition = tables.competition
     networks = dict.fromkeys((row["member"], row["fold"]) for row in state.history)
-    return Metrics(
+    return contract.Metrics(
         competition=competition.layout.slug or competition.folder.name,
         folder=str(competition.folder),
         ended=datetime.now().astimezone().isoformat(timespec="minutes"),
@@ -128,7 +120,7 @@ def _metrics_of(run: Run, result: BlendResult, seconds: float) -> Metrics:
         packages=packages_found(),
         preflight=state.preflight,
         photos_at_once=state.photos_at_once(members),
-        scouting=[CandidateMetrics(**row) for row in state.scouting.get("rows", [])],
+        scouting=[contract.CandidateMetrics(**row) for row in state.scouting.get("rows", [])],
         **_scores_of(result),
     )
 
@@ -154,9 +146,9 @@ def _scores_of(result: BlendResult) -> dict:
     }
 
 
-def _member_metrics(name: str, result: BlendResult) -> MemberMetrics:
+def _member_metrics(name: str, result: BlendResult) -> contract.MemberMetrics:
     member = result.members[name]
-    return MemberMetrics(
+    return contract.MemberMetrics(
         name=name,
         backbone=member.settings["backbone"],
         image_size=list(member.settings["image_size"]),
@@ -254,14 +246,14 @@ def augmented(config, tables: PhotoTables, augment: Callable) -> tuple[np.ndarra
 
 def stage_metrics(
     stage, history: Sequence[dict], member: str, fold: int, metric: Metric = METRICS["accuracy"]
-) -> StageMetrics:
+) -> contract.StageMetrics:
     """Sum up the epochs that a stage of a network ran, of its rows in history.csv."""
     best = max if metric.greater else min
     rows = [row for row in history if row["stage"] == stage.name]
     speed = sum(row["images_per_second"] for row in rows) / len(rows) if rows else None
     seconds = sum(row["seconds"] for row in rows)
     waited = sum(row["input_bound"] * row["seconds"] for row in rows)
-    return StageMetrics(
+    return contract.StageMetrics(
         member=member,
         fold=fold,
         name=stage.name,

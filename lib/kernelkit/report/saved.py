@@ -10,16 +10,7 @@ import pandas as pd
 from PIL import ExifTags, Image
 
 from ImageDataAugmentor.reading import UnreadableImage, read_image
-from kernelkit.core.contract import (
-    PROBABILITIES,
-    Member,
-    member_files,
-    read_arrays,
-    read_json,
-    read_member,
-    read_metrics,
-    unreadable,
-)
+from kernelkit.core import contract
 from kernelkit.core.metrics import METRICS, Metric
 from kernelkit.core.problem import Problem
 from kernelkit.core.tables import read_csv, write_table
@@ -88,7 +79,7 @@ class Run:
     history: pd.DataFrame  # a row an epoch, of all networks, as history.csv has it
     photos: pd.DataFrame  # photos.csv, with numbers in fold, group, width, height (or NaN)
     classes: list[str]
-    members: list[Member] = field(default_factory=list)
+    members: list[contract.Member] = field(default_factory=list)
     validation: np.ndarray = field(default_factory=lambda: np.empty((0, 0), np.float32))
     truth: np.ndarray = field(default_factory=lambda: np.empty(0, int))
     # A row a held-out photo, of `validation` [photos, classes] and `truth` [photos]: Id, label,
@@ -112,7 +103,7 @@ class Run:
         """The competition's metric."""
         return METRICS[self.metrics["metric"]]
 
-    def member_right(self, member: Member) -> np.ndarray | None:
+    def member_right(self, member: contract.Member) -> np.ndarray | None:
         """Return which held-out photos a member has right; None where it was held out on others."""
         same = np.array_equal(member.all_folds("validation_ids"), self.held_out.Id.to_numpy(str))
         return member.right() if same else None
@@ -120,9 +111,9 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """Read what a run has saved. Raises Problem if there is nothing, or a file is damaged."""
-    state = read_json(folder / "state" / "state.json")
+    state = contract.read_json(folder / "state" / "state.json")
     under_way = state and not state.get("ended")
-    metrics = {} if under_way else read_metrics(folder)
+    metrics = {} if under_way else contract.read_metrics(folder)
     if not state and not metrics:
         raise Problem(
             f"{folder} holds no run: there is neither metrics.json nor state/state.json in it. "
@@ -138,11 +129,11 @@ def read_run(folder: Path) -> Run:
 
 
 def _finished_run(folder: Path, metrics: dict, settings: dict | None, photos: pd.DataFrame) -> Run:
-    files = {file.parent.name: file for file in member_files(folder)}
+    files = {file.parent.name: file for file in contract.member_files(folder)}
     names = [member["name"] for member in metrics["members"]]
-    members = [read_member(files[name]) for name in names if name in files]
+    members = [contract.read_member(files[name]) for name in names if name in files]
     classes = [str(name) for name in metrics["classes"]]
-    arrays = read_arrays(folder / PROBABILITIES)
+    arrays = contract.read_arrays(folder / contract.PROBABILITIES)
     truth = pd.Index(classes).get_indexer(arrays["validation_labels"].astype(str))
     best = {"label": truth, "predicted": arrays["validation"].argmax(1)}
     held_out = _predictions(arrays, "validation", best, classes, photos[photos.set == "train"])
@@ -166,7 +157,7 @@ def _finished_run(folder: Path, metrics: dict, settings: dict | None, photos: pd
         outliers=_read_table(folder / "unlike.csv"),
         excluded=_read_table(folder / "excluded.csv") if metrics["excluded_images"] else _NONE,
         scouting=metrics.get("scouting", []),
-        score=read_json(folder / SCORE),
+        score=contract.read_json(folder / SCORE),
     )
 
 
@@ -180,7 +171,7 @@ def _read_history(path: Path) -> pd.DataFrame:
     except (FileNotFoundError, pd.errors.EmptyDataError):  # no epoch was finished
         return _NONE
     except (OSError, ValueError) as error:
-        raise unreadable(path, error) from error
+        raise contract.unreadable(path, error) from error
 
 
 def _read_photos(path: Path) -> pd.DataFrame:

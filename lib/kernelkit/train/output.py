@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kernelkit.core.boundary import Boundary
-from kernelkit.core.contract import METRICS_FILE, RUN_FILES, RUN_FOLDERS
+from kernelkit.core.contract import METRICS_FILE, RUN_FILES, RUN_FOLDERS, read_json
 from kernelkit.core.files import as_json, numbered, scratch_folder
 from kernelkit.core.locks import only_one
 from kernelkit.core.problem import Problem
@@ -27,12 +27,9 @@ WRITTEN = (*RUN_FILES, STATE)  # a folder that has one of them but no marker is 
 def has_marker(folder: Path, name: str) -> bool:
     """Return whether a folder holds one of MARKERS, and not another program's file of that name."""
     try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError):  # damaged: `open_state` says so, and nothing overwrites it
+        return MARKERS[name] <= read_json(folder / name).keys()
+    except Problem:  # damaged: `open_state` says so, and nothing overwrites it
         return name == STATE
-    return isinstance(content, dict) and MARKERS[name] <= content.keys()
 
 
 def choose_output(output: Path, fresh: bool) -> Path:

@@ -60,7 +60,7 @@ class Plan:
     def jobs_to_run(self) -> Iterator[Job]:
         """Yield the jobs that are not finished and fit, each after the plan is printed."""
         for job in self.unfinished():
-            if self.fits(job):
+            if job in self.kept():
                 print(self.table(), flush=True)
                 yield job
             else:
@@ -91,10 +91,6 @@ class Plan:
                 break
             kept = [job for job in kept if job.key in begun or cut not in job.key]
         return kept
-
-    def fits(self, job: Job) -> bool:
-        """Return whether a job is kept."""
-        return job in self.kept()
 
     def later(self, job: Job) -> float:
         """Return the seconds of the jobs after `job` that are kept."""

@@ -23,16 +23,8 @@ from kernelkit.config.settings import size_text
 from kernelkit.core.boundary import doing
 from kernelkit.core.problem import Problem
 from kernelkit.data.tables import PhotoTables
+from kernelkit.train import devices
 from kernelkit.train.costs import epoch_cost, gmacs_of
-from kernelkit.train.devices import (
-    device_count,
-    has_gpu,
-    has_tensor_cores,
-    machine,
-    make_strategy,
-    unused_device,
-    worker,
-)
 from kernelkit.train.preflight_worker import (
     NO_MEMORY,
     NOTHING,
@@ -74,25 +66,25 @@ def choose_step_mode(
     Problem if they have a time limit, which they would reach at different steps.
     """
     doing("trying steps of training")
-    if sentence := unused_device():
+    if sentence := devices.unused_device():
         print(sentence, flush=True)
-    precision = allowed_precisions(config.mixed_precision, has_tensor_cores())[0]
-    number, workers = worker()
-    here = machine() if workers == 1 else ""
+    precision = allowed_precisions(config.mixed_precision, devices.has_tensor_cores())[0]
+    number, workers = devices.worker()
+    here = devices.machine() if workers == 1 else ""
     if state.preflight.get("machine", here) != here:
         state.preflight, state.micro_batches, state.recomputed = {}, {}, {}
     if workers > 1:
         if config.time_limit:
             raise Problem("Several workers know no time limit: leave --time-limit out.")
-        devices = make_strategy(0).num_replicas_in_sync  # before anything else asks for devices
-        print(f"worker {number} of {workers}: {devices} devices train together", flush=True)
-        mode = StepMode(devices, precision)
+        count = devices.make_strategy(0).num_replicas_in_sync  # before others ask for devices
+        print(f"worker {number} of {workers}: {count} devices train together", flush=True)
+        mode = StepMode(count, precision)
     elif (
         config.preflight == "no"
-        or (config.preflight == "quick" and not has_gpu())
+        or (config.preflight == "quick" and not devices.has_gpu())
         or all(stage.views for member in members.values() for stage in member.stages)
     ):
-        mode = StepMode(device_count(), precision)
+        mode = StepMode(devices.device_count(), precision)
     elif state.preflight:
         mode = StepMode(**state.step_mode)
         print(f"an earlier session of this run chose: {mode}", flush=True)
@@ -102,21 +94,21 @@ def choose_step_mode(
     state.step_mode = dataclasses.asdict(mode)
     state.save()
     set_precision(mode.precision)
-    return make_strategy(mode.devices)
+    return devices.make_strategy(mode.devices)
 
 
 def _preflight(config, members, backbones, tables, state, factory) -> StepMode:
     """Try steps, note in `state` what was measured, and return the mode to go on with."""
     budget = BUDGETS[config.preflight]
     print(f"preflight: trying steps of training, at most {budget:.0f} s")
-    gains = has_tensor_cores() or (has_gpu() and config.preflight == "full")
+    gains = devices.has_tensor_cores() or (devices.has_gpu() and config.preflight == "full")
     precisions = allowed_precisions(config.mixed_precision, gains)
     gmacs = {name: gmacs_of(member, backbones) for name, member in members.items()}
     with tempfile.TemporaryDirectory(prefix="preflight-") as folder:
         process = WorkerProcess(tables, factory, Path(folder) / "printed.txt")
         trials = Preflight(process, members, gmacs, budget, TRIAL_SHARE * budget)
         try:
-            mode = trials.choose(step_modes(device_count(), precisions))
+            mode = trials.choose(step_modes(devices.device_count(), precisions))
         except NoWorker as failure:
             mode, trials.micro_batches, trials.recomputed = SAFEST, {}, {}
             print(f"no process to try steps in ({failure})", flush=True)
@@ -148,9 +140,7 @@ class Preflight:
     micro_batches: dict[str, int] = field(default_factory=dict)  # likewise, unlike the mode's
     recomputed: dict[str, bool] = field(default_factory=dict)  # likewise, whether blocks are
     predict: dict[str, float] = field(default_factory=dict)  # photos a second, by member
-
-    def __post_init__(self):
-        self.began = time.monotonic()
+    began: float = field(default_factory=time.monotonic)
 
     def left(self) -> float:
         """Return the seconds of the budget that are left."""
