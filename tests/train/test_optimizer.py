@@ -14,9 +14,12 @@ from kernelkit.train.optimizer import (
     cosine_span,
     layer_fractions,
     make_optimizer,
-    paths,
 )
 from small_networks import small_network
+
+
+def paths(layers):
+    return [variable.path for layer in layers for variable in layer.variables]
 
 
 def rates_of(callback, epochs, optimizer=None):

@@ -167,9 +167,6 @@ def _is_readable_in_part(path: str) -> bool:
     return True
 
 
-# -------------------------------------------------------------------------- what is left out
-
-
 def check_losses(competition: Competition, most: float) -> None:
     """Check that what is left out does not decide what the network learns.
 

@@ -119,9 +119,6 @@ def propose(source: Source) -> Proposal:
     return _concluded(draft, rows)
 
 
-# ------------------------------------------------------------------------------------ the test set
-
-
 def _choose_sample(draft: Draft) -> None:
     csvs = {name for name in map(without_zip, draft.source.names) if name.lower().endswith(".csv")}
     csvs = sorted(csvs, key=lambda name: (name.count("/"), name))
@@ -158,9 +155,6 @@ def _photos_to_predict(draft: Draft) -> list[str]:
     if "test_photos" in draft.given:
         return draft.in_given("test_photos", photos.names)
     return [name for name in photos.names if photos.roles[name] == "test"]
-
-
-# ---------------------------------------------------------------------------------- the submission
 
 
 def _concluded(draft: Draft, rows: pd.DataFrame) -> Proposal:
@@ -237,9 +231,6 @@ def _doubt_values(draft: Draft, labels: set[str]) -> None:
             f"whether labels such as {min(labels)} are submitted: the sample has {values[0]!r}",
             submission=["label", "probability"],
         )
-
-
-# --------------------------------------------------------------------- photos in tables or records
 
 
 def _propose_packed(draft: Draft) -> Proposal:

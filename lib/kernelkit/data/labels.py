@@ -29,9 +29,6 @@ DATE = re.compile(
 )
 
 
-# ------------------------------------------------------------- in tables, names and folders
-
-
 def sample_labels(sample: pd.DataFrame | None) -> set[str]:
     """Return what a sample submission has as labels: its columns, or its values but for blanks."""
     if sample is None or sample.shape[1] < 2:
@@ -115,9 +112,6 @@ def labels_by(pattern: str, names: pd.Series) -> pd.Series:
     levels = [parents.str[n] for n in range(int(parents.str.len().max()) if len(parents) else 0)]
     several = (level for level in levels if level.replace("", None).nunique() > 1)
     return next(several, levels[-1] if levels else parents).fillna("")
-
-
-# ----------------------------------------------------------------------------------- classes
 
 
 def missing(labels: Iterable[str], known: set[str]) -> set[str]:

@@ -161,9 +161,6 @@ def _summary(folds: list[PhotoTables]) -> str:
     return "\n".join(lines)
 
 
-# --------------------------------------------------------------------------------------- --exclude
-
-
 @dataclass(frozen=True)
 class Exclusion:
     """The photos that a list leaves out."""

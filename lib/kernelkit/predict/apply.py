@@ -28,9 +28,6 @@ from kernelkit.train.presets import open_network
 NO_FILE = "there is no such file"
 
 
-# --------------------------------------------------------------------------------- the photos
-
-
 def find_photos(source: Path, scratch: Path) -> pd.DataFrame:
     """Return the photos that a path names: columns file, as it is called there, and path.
 

@@ -211,7 +211,9 @@ class Passes:
                     return
                 if passes is not None:
                     found.setdefault(member.name, []).append(passes)
-                    yield blend_of(self.model, pad(found)), len(passes)
+                    shortest = min(len(one) for each in found.values() for one in each)
+                    covered = {n: [one[:shortest] for one in each] for n, each in found.items()}
+                    yield blend_of(self.model, covered), len(passes)
 
     def networks(self):
         """Yield the networks that are not left out by then, with their members."""
@@ -243,9 +245,3 @@ class Passes:
     def is_over(self) -> bool:
         """Tell whether the time is up."""
         return time.monotonic() > self.deadline
-
-
-def pad(found: Mapping[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
-    """Return the predictions of all networks, of the photos that all of them cover."""
-    shortest = min(len(one) for networks in found.values() for one in networks)
-    return {name: [one[:shortest] for one in networks] for name, networks in found.items()}

@@ -109,9 +109,6 @@ def finished_contents(run: Run, pairs) -> dict:
     }
 
 
-# ------------------------------------------------------------------------------------ charts
-
-
 def networks(run: Run) -> list[dict]:
     """Return name and charts of accuracy and loss of each network with more than one epoch."""
     if run.history.empty:
@@ -178,9 +175,6 @@ def size_chart(run: Run, size: list[int] | None) -> Markup | None:
     return figures.svg(
         figures.photo_sizes(known, size), f"Widths and heights of the photos, beside {seen}"
     )
-
-
-# ------------------------------------------------------------------------------------- texts
 
 
 def signed(value: float, digits: int = 2) -> str:

@@ -34,9 +34,6 @@ AUGMENTED = 4  # versions of each
 INPUT_BOUND = 0.05  # share of the time that steps wait for photos, above which the log says so
 
 
-# ------------------------------------------------------------------------------------ results
-
-
 def write_results(
     run: Run,
     result: BlendResult,

@@ -37,8 +37,6 @@ WORKER_GONE = (
     tf.errors.InternalError,
 )
 
-# ---------------------------------------------------------------------------- what there is
-
 
 def _gpu_details() -> list[dict]:
     gpus = tf.config.list_physical_devices("GPU")  # none is initialised for it
@@ -103,9 +101,6 @@ def make_strategy(devices: int) -> tf.distribute.Strategy:
         return tf.distribute.get_strategy()
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in found[:devices]])
-
-
-# ---------------------------------------------------------------------------- shared batches
 
 
 def shared_batch(batch_size: int) -> int:
@@ -188,9 +183,6 @@ def predict_batches(
             half = flow.batch_size // 2 // replicas * replicas
             flow.epoch, flow.batch_size = epoch, max(replicas, half)
             print(f"Out of memory: on with {flow.batch_size} photos at a time.", flush=True)
-
-
-# --------------------------------------------------------------------------- several machines
 
 
 def worker() -> tuple[int, int]:

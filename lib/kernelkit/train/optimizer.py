@@ -1,7 +1,7 @@
 """The optimizer of a stage, and its learning rate at every step and for every layer."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -98,7 +98,7 @@ def layer_fractions(config, network: keras.Model) -> dict[str, float]:
     Clark et al. 2020 do for the twelve layers of ELECTRA).
     """
     backbone, head = network.get_layer("backbone"), network.get_layer("head")
-    fractions = dict.fromkeys(paths([head]), config.head_rate)
+    fractions = {variable.path: config.head_rate for variable in head.variables}
     found = units(backbone)
     blocks = sum(map(is_block, found))
     starts = set() if blocks else set(block_starts(backbone))
@@ -108,13 +108,8 @@ def layer_fractions(config, network: keras.Model) -> dict[str, float]:
             level -= 1
         elif position in starts:  # whole blocks learn at one rate
             level = LEVELS * (count - 1 - position) // count
-        fractions |= dict.fromkeys(paths([layer]), config.layer_decay**level)
+        fractions |= {v.path: config.layer_decay**level for v in layer.variables}
     return fractions
-
-
-def paths(layers: Iterable[keras.Layer]) -> list[str]:
-    """Return the paths of all variables of some layers."""
-    return [variable.path for layer in layers for variable in layer.variables]
 
 
 class _LossScale(keras.mixed_precision.LossScaleOptimizer):
