@@ -19,7 +19,7 @@ from PIL import Image
 
 from kernelkit.core.contract import CandidateMetrics
 from kernelkit.core.metrics import METRICS, packed, paired_difference, wilson
-from kernelkit.report import tables, thumbnails, writing
+from kernelkit.report import sheets, tables, writing
 from kernelkit.report import writing as report
 from kernelkit.report.attention import signature
 from kernelkit.report.page import signed
@@ -536,12 +536,12 @@ def test_where_a_network_looked_is_shown_for_this_run_alone(tmp_path):
 
 def test_the_picture_is_coloured_where_the_network_looked(tmp_path):
     path = write_photos(tmp_path, 1, 1, 0, 1).path[0]
-    made = thumbnails.Thumbnails(tmp_path / "none.zip")
+    made = sheets.Thumbnails(tmp_path / "none.zip")
     made.add([path])
     heat = np.zeros((4, 4), np.uint8)
     heat[:, 2:] = 255
     made.add_looked(path, heat)
-    with Image.open(io.BytesIO(made.pictures[path + thumbnails.LOOKED])) as image:
+    with Image.open(io.BytesIO(made.pictures[path + sheets.LOOKED])) as image:
         seen = np.asarray(image.convert("RGB"), float)
     assert seen.shape == (60, 80, 3)
     spread = seen.max(2) - seen.min(2)
