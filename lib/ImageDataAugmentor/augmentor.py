@@ -197,10 +197,7 @@ class ImageDataAugmentor(SampleTransformer):
         return open_cache(self.cache, self.cache_mb)
 
     def subset_slice(self, subset: str | None, n: int) -> slice:
-        """Return which of n samples a subset holds: "validation" the first, "training" the rest.
-
-        Raises ValueError for another name, and if there is no validation_split.
-        """
+        """Return a subset's slice of n samples: "validation" is the first. Raises ValueError."""
         if subset is None:
             return slice(None)
         if subset not in {"training", "validation"}:

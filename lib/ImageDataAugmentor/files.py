@@ -22,10 +22,7 @@ def is_photo(name: str) -> bool:
 
 
 def is_clutter(name: str) -> bool:
-    """Return whether a file or folder of this name is hidden, or a known leftover.
-
-    Jupyter's `.ipynb_checkpoints` holds copies of photos, and macOS's `._cat.jpg` is no photo.
-    """
+    """Return whether a file or folder of this name is hidden, or a known leftover."""
     return name.startswith((".", "~$")) or name.lower() in _CLUTTER
 
 

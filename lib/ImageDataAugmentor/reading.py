@@ -188,10 +188,8 @@ def _decode(data: np.ndarray, color_mode: str) -> np.ndarray | None:
 
 
 def _is_for_pillow(data: np.ndarray) -> bool:
-    """Return whether OpenCV would decode it, but wrongly.
-
-    It multiplies the colours of a TIFF by its alpha, and ignores the orientation of AVIF.
-    """
+    """Return whether OpenCV would decode it, but wrongly."""
+    # It multiplies the colours of a TIFF by its alpha, and ignores the orientation of AVIF.
     if data[4:8].tobytes() == b"ftyp":  # AVIF and HEIF; older versions of Pillow lack the former.
         return ".avif" in Image.registered_extensions() or b"avi" not in data[8:32].tobytes()
     return _tiff_mode(data) in {"RGBA", "RGBa", "LA", "PA"}
@@ -209,11 +207,9 @@ def _tiff_mode(data: np.ndarray) -> str:
 
 
 def _as_uint8(image: np.ndarray) -> np.ndarray:
-    """Scale an image of any depth to uint8, 0..255, by the range that its own values span.
-
-    Their range is 0..1 (fractions alone), 0..255, or 0..65535 where none is outside. If any is, the
-    range is from the smallest value to the largest.
-    """
+    """Scale an image of any depth to uint8, 0..255, by the range that its own values span."""
+    # Their range is 0..1 (fractions alone), 0..255, or 0..65535 where none is outside. If any is,
+    # the range is from the smallest value to the largest.
     if image.dtype == np.uint8:
         return image
     if image.dtype == np.uint16:

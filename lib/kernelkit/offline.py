@@ -188,10 +188,8 @@ def _own_file(backbone: str, path: Path, entry: dict | None, folder: Path) -> Pa
 
 
 def _find_file(name: str, own: Path, inputs: Path) -> Path | None:
-    """Return the first file called `name`: in the folder `own`, else below `inputs`.
-
-    The folders in which datasets usually hold weights are looked at first, then the others.
-    """
+    """Return the first file called `name`: in the folder `own`, else below `inputs`."""
+    # The folders in which datasets usually hold weights are looked at first, then the others.
     usual = (path for place in USUAL_PLACES for path in sorted(inputs.glob(place + name)))
     searched = (folder / name for folder in _folders_below(inputs))
     places = itertools.chain([own / name], usual, searched)
@@ -199,11 +197,9 @@ def _find_file(name: str, own: Path, inputs: Path) -> Path | None:
 
 
 def _folders_below(inputs: Path) -> Iterator[Path]:
-    """Yield the folders below `inputs`, the upper ones first, but no more than a bounded number.
-
-    A competition's photos may lie there, 100,000 files on a slow disk: folders of very many files
-    are not entered, nor is `competitions`, in which Kaggle mounts competitions alone.
-    """
+    """Yield the folders below `inputs`, the upper ones first, but no more than a bounded number."""
+    # A competition's photos may lie there, 100,000 files on a slow disk: folders of very many files
+    # are not entered, nor is `competitions`, in which Kaggle mounts competitions alone.
     waiting = deque([(inputs, 0)])
     for _ in range(MOST_FOLDERS):
         if not waiting:

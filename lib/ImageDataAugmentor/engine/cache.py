@@ -35,10 +35,7 @@ class CachedPhotos:
     filled: set[File] = field(default_factory=set)  # the files whose photos lie in their slots
 
     def picture(self, path: str, loader: ImageLoader) -> np.ndarray:
-        """Return what `loader(path)` returns, read-only if it is cached.
-
-        A photo that is not in its slot yet is decoded and put there. Raises UnreadableImage.
-        """
+        """Return what `loader(path)` returns, by its slot if any. Raises UnreadableImage."""
         slot = self.slots.get((path, loader))
         if slot is None:
             return loader(path)
@@ -111,10 +108,7 @@ class Cache:
 
     @contextlib.contextmanager
     def lend(self, files: Iterable[File]) -> Iterator[CachedPhotos]:
-        """Lend the slots of these files, and free slots for those that are not cached yet.
-
-        At the end the photos that were put there belong to the cache.
-        """
+        """Lend the slots of these files, and free ones, which are the cache's once filled."""
         photos, new = CachedPhotos(), {}
         stamped = {file: _stamp(file[0]) for file in files}
         with self._lock:

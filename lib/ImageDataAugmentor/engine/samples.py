@@ -79,11 +79,9 @@ class FilePipeline:
                 yield transformer.augment_sample(x, y, epoch, index)
 
     def _resizes_late(self, photos: CachedPhotos | None) -> bool:
-        """Return whether the fused transform resizes the pictures, which it does linearly.
-
-        It may not with a cache of pictures in the target size, because a batch must not depend on
-        which photos fit in the cache.
-        """
+        """Return whether the fused transform resizes the pictures, which it does linearly."""
+        # It may not with a cache of pictures in the target size, because a batch must not depend on
+        # which photos fit in the cache.
         waits = photos is None or self.keeper is not self.loader
         linear = self.loader.second_interpolation == cv2.INTER_LINEAR
         return waits and linear and not self.target_loader and not self.input_is_target

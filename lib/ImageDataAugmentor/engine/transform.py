@@ -28,10 +28,7 @@ _SETTINGS = (
 
 
 def entropy_of(seed: int | None) -> int:
-    """Return a non-negative number for `seed`, or one drawn from Python's `random` for None.
-
-    Keras draws its default seeds there too, so `keras.utils.set_random_seed` counts for both.
-    """
+    """Return a number for `seed`; for None one that `keras.utils.set_random_seed` decides."""
     return random.getrandbits(64) if seed is None else int(seed) % _WORD
 
 

@@ -67,10 +67,7 @@ def quicken(transform) -> None:
 
 
 def shift_colours(img: np.ndarray, shifts: list[int], out: np.ndarray | None = None) -> np.ndarray:
-    """Add a whole number to each channel of uint8 [height, width, channels], clipped to 0..255.
-
-    The result is written to `out`, which may be `img`, or to new memory.
-    """
+    """Add whole numbers to the channels of uint8 [h, w, channels], clipped; `out` may be `img`."""
     # OpenCV is slow with numbers that do not fit in a byte, so it adds and then subtracts.
     more, less = ([min(max(0, sign * one), 255) for one in shifts] + [0] for sign in (1, -1))
     shifted = cv2.add(img, (*more,), dst=out)
@@ -103,10 +100,7 @@ def shift_hsv(
     val_shift: float,
     out: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Shift the hue (in units of two degrees), the saturation and the value (both 0..255).
-
-    `img` is uint8 [height, width, 3]. The result is written to `out` or to new memory.
-    """
+    """Shift hue (by two degrees), saturation and value (0..255) of uint8 [height, width, 3]."""
     saturations = shift_table(sat_shift).copy()
     saturations[0] = 0  # Grey stays grey.
     hue = math.floor(hue_shift) % 180

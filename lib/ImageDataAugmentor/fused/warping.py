@@ -39,10 +39,7 @@ class Warp:
     def add(
         self, matrix: Matrix, shape: tuple[int, int], interpolation: int | None = None, border=None
     ) -> None:
-        """Add a step that maps old to new pixel coordinates, into a picture of `shape`.
-
-        `border` is the transform whose border mode and fill colours apply, if it has any.
-        """
+        """Add a step from old to new coordinates, into `shape`; `border` has mode and colours."""
         self.matrix = combine(matrix, self.matrix)
         self.shape = shape
         self._interpolation = self._interpolation if interpolation is None else interpolation

@@ -46,10 +46,7 @@ DRY = {
 
 
 def reference_augmentation(height: int, width: int):
-    """Return the augmentation, an albumentations Compose, for photos of this size.
-
-    The reference cropped 224x200 or 200x224 out of 336x336; here any size keeps these fractions.
-    """
+    """Return the augmentation for photos of a size; the reference cropped 224x200 of 336x336."""
     import albumentations as A  # late: the command line is answered without it
     import cv2
 

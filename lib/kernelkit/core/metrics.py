@@ -72,11 +72,9 @@ def _macro_f1(probabilities: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _auc(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Return the mean area under the classes' ROC curves, each against the rest, 0 to 1.
-
-    Of two classes the second counts. Classes that no photo, or every photo, is of are left out. An
-    area is the Mann-Whitney statistic: the share of pairs that are in the right order.
-    """
+    """Return the mean area under the classes' ROC curves, each against the rest, 0 to 1."""
+    # Of two classes the second counts. Classes that no photo, or every photo, is of are left out.
+    # An area is the Mann-Whitney statistic: the share of pairs that are in the right order.
     from scipy.stats import rankdata
 
     of_class = np.equal.outer(truth, np.arange(probabilities.shape[1]))

@@ -25,10 +25,7 @@ def first_names(names: Iterable[str], most: int = NAMED) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return "; did you mean NAME?" for the known name that is nearest to a word, "" without one.
-
-    Neither case nor the difference between - and _ counts.
-    """
+    """Return "; did you mean NAME?" for the known name that is nearest to a word, or ""."""
     names = {name.lower().replace("_", "-"): name for name in known}
     near = get_close_matches(word.lower().replace("_", "-"), names, 1)
     return f"; did you mean {names[near[0]]}?" if near else ""

@@ -61,10 +61,7 @@ def encoding_of(path: Path) -> str:
 
 
 def separator_of(path: Path, encoding: str, separators: str = SEPARATORS) -> str:
-    """Return what separates the values of a CSV: a comma, unless only another one fits.
-
-    One fits where all of the first rows have the same number of values, two or more.
-    """
+    """Return what separates the values of a CSV: a comma, unless only another one fits."""
 
     def fits(separator: str) -> bool:
         try:

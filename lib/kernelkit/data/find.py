@@ -94,10 +94,8 @@ def _missing_members(bundle: zipfile.ZipFile, target: Path) -> dict[Path, zipfil
 
 
 def _name_of(member: zipfile.ZipInfo) -> str:
-    """Return a member's name, in which Windows' old Russian code page is recognised.
-
-    Python takes all names for cp437 of which the zip does not say that they are UTF-8.
-    """
+    """Return a member's name, in which Windows' old Russian code page is recognised."""
+    # Python takes all names for cp437 of which the zip does not say that they are UTF-8.
     if member.flag_bits & UTF8_NAME or member.filename.isascii():
         return member.filename
     try:

@@ -127,10 +127,8 @@ def _label_table(draft: Draft, name: str, tests: set[str]) -> LabelTable | None:
 
 
 def _id_columns(table: pd.DataFrame, photos: Photos, preferred: str) -> list[str]:
-    """Return the columns that name photos, that of the sample's name first, then the most exact.
-
-    Others follow that name other photos and spell these at least as exactly.
-    """
+    """Return the columns that name photos, that of the sample's name first, then the most exact."""
+    # Others follow that name other photos and spell these at least as exactly.
 
     def share(values: pd.Series) -> float:
         some = values.drop_duplicates().head(TRIED)
@@ -208,11 +206,9 @@ def _share_among(column: pd.Series, names: Iterable[str]) -> float:
 
 
 def _fits_folders(draft: Draft, found: LabelTable) -> bool:
-    """Tell whether a table's labels count, where photos lie in class folders as well.
-
-    What the sample submission proves counts, and what a person gives. Labels that are those of the
-    folders do too. Others are in doubt; a column that only may hold labels is ignored.
-    """
+    """Tell whether a table's labels count, where photos lie in class folders as well."""
+    # What the sample submission proves counts, and what a person gives. Labels that are those of
+    # the folders do too. Others are in doubt; a column that only may hold labels is ignored.
     column, labels = found.label, pd.Series(found.labels)
     if column.proof or draft.given.keys() & {"label", "train_csv"}:
         return True

@@ -44,10 +44,7 @@ def known_names(sample: pd.DataFrame | None) -> set[str]:
 
 
 def one_hot(columns: pd.DataFrame, path: Path) -> pd.Series:
-    """Return for each row the name of the column that holds 1, "" where none does.
-
-    Raises Problem if a value is neither 0 nor 1, or rows hold several ones.
-    """
+    """Return each row's column that is 1, or "". Raises Problem for several or other values."""
     text = columns.apply(lambda column: column.str.strip().str.casefold().replace(ONE_HOT_WORDS))
     values = text.apply(pd.to_numeric, errors="coerce")
     ones, known = values == 1, values.isin([0, 1])

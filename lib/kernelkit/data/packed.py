@@ -164,10 +164,8 @@ def _pixels_of(table: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def _common_range(pixels: Sequence[np.ndarray], names: Sequence[str]) -> tuple[float, float]:
-    """Return the values of black and of white, of all tables; print a line where not 0 and 255.
-
-    Tables that differ in the number of pixels or the range of their values are refused.
-    """
+    """Return the values of black and of white, of all tables; print a line where not 0 and 255."""
+    # Tables that differ in the number of pixels or the range of their values are refused.
     spans = []
     for values, name in zip(pixels, names, strict=True):
         if np.isnan(values).all() or np.nanmin(values) == np.nanmax(values):
@@ -203,10 +201,8 @@ def usual_range(low: float, high: float) -> tuple[float, float]:
 def _test_ids(
     table: pd.DataFrame, name: str, layout: Layout, sample: pd.DataFrame | None
 ) -> pd.Series:
-    """Return the Id of each row of the test table, from its own column of them.
-
-    A table without such a column has the Ids in their order where they are numbers in a row.
-    """
+    """Return the Id of each row of the test table, from its own column of them."""
+    # A table without such a column has the Ids in their order where they are numbers in a row.
     pixels = set(pixel_columns(table.columns, name))
     others = [column for column in table.columns if column not in pixels]
     known = Spellings(others, LABEL_KEYS).only(_id_name(layout, sample))
@@ -282,11 +278,9 @@ def unpack_records(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, L
 def _write_records(
     files: list[Path], target: Path, wanted: dict[str, Sequence[str]], ids: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Write the pictures of records, and their Ids; return a row a record, all str.
-
-    The first feature of the names `wanted` for each column counts. An Id is the first feature of
-    `ids`; without it, or where two records have the same one, their numbers.
-    """
+    """Write the pictures of records, and their Ids; return a row a record, all str."""
+    # The first feature of the names `wanted` for each column counts. An Id is the first feature of
+    # `ids`; without it, or where two records have the same one, their numbers.
     rows: list[dict[str, str]] = []
 
     def pictures() -> Iterator[bytes]:
@@ -311,10 +305,8 @@ def _write_records(
 
 
 def _feature_of(features: dict[str, list[Value]], names: Sequence[str], where: str) -> str | None:
-    """Return the value of the first feature that a record has of several names, as text.
-
-    Several numbers of which one is 1 and the others are 0 are a one-hot code: the position of 1.
-    """
+    """Return the value of the first feature that a record has of several names, as text."""
+    # Several numbers of which one is 1 and the others are 0 are a one-hot code: the position of 1.
     known = Spellings(features, LABEL_KEYS)
     name = next((found for name in names if name and (found := known.only(name))), None)
     if name is None:
@@ -379,10 +371,8 @@ def _examples(files: list[Path]) -> Iterator[tuple[str, dict[str, list[Value]]]]
 
 
 def _compression(file: Path) -> str:
-    """Return how a file of records is compressed, as TensorFlow calls it: "", GZIP or ZLIB.
-
-    Where it is not, it begins with the length of the first record, which the file holds.
-    """
+    """Return how a file of records is compressed, as TensorFlow calls it: "", GZIP or ZLIB."""
+    # Where it is not, it begins with the length of the first record, which the file holds.
     with file.open("rb") as opened:
         head = opened.read(8)
     if head.startswith(b"\x1f\x8b\x08"):

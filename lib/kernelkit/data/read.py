@@ -138,10 +138,7 @@ def excluded_rows(rows: pd.DataFrame, part: str = "train") -> pd.DataFrame:
 
 
 def read_sample(folder: Path, layout: Layout, scratch: Path) -> pd.DataFrame:
-    """Return the sample submission, without rows where there is none.
-
-    Raises Problem if it has not the columns that its form needs, or Ids are blank or repeated.
-    """
+    """Return the sample submission, if any. Raises Problem if columns or Ids are not as needed."""
     if not layout.sample_csv:
         return pd.DataFrame({"Id": [], "label": []}, dtype=object)
     sample, path = read_table(folder, layout.sample_csv, scratch), folder / layout.sample_csv
@@ -186,10 +183,8 @@ def read_tests(folder: Path, layout: Layout, scratch: Path) -> tuple[pd.DataFram
 def _read_test(
     folder: Path, layout: Layout, scratch: Path, sample: pd.DataFrame
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return the sample submission, the test table, its photos, and excluded Ids and photos.
-
-    Without a sample submission each test photo is a row.
-    """
+    """Return the sample submission, the test table, its photos, and excluded Ids and photos."""
+    # Without a sample submission each test photo is a row.
     photos = pd.DataFrame({"name": [], "path": []}, dtype=object)
     if layout.sample_csv or layout.test_photos:
         photos = find_photos(folder, layout.test_photos, scratch)
@@ -221,10 +216,8 @@ def _read_test(
 def _read_train(
     folder: Path, layout: Layout, scratch: Path, sample: pd.DataFrame, tests: pd.DataFrame
 ) -> tuple[pd.DataFrame, list, pd.DataFrame]:
-    """Return the rows as `Competition.rows`, the classes and the photos without a row.
-
-    No photo that is to be predicted (`tests`) trains, also where the table has a row of it.
-    """
+    """Return the rows as `Competition.rows`, the classes and the photos without a row."""
+    # No photo that is to be predicted (`tests`) trains, also where the table has a row of it.
     table, spelt = layout.train_csv, sample_labels(sample)
     if layout.submission == "probability":
         spelt = set()
@@ -268,10 +261,8 @@ def _read_train(
 
 
 def _class_folders_among(photos: pd.DataFrame, rows: pd.DataFrame) -> set[str]:
-    """Return the names of all folders that photos lie in, among which class folders may be.
-
-    A folder `train` is none where `train` is the only label that has a folder.
-    """
+    """Return the names of all folders that photos lie in, among which class folders may be."""
+    # A folder `train` is none where `train` is the only label that has a folder.
     folders, labels = folders_of(photos["name"]), set(rows["label"])
     lone = folders & labels if len(folders & labels) == 1 < len(labels) else set()
     return folders - set(filter(role_of, lone))

@@ -83,12 +83,10 @@ def _free_to_validate(train: pd.DataFrame) -> pd.DataFrame:
 
 
 def _fold_counts(fraction: float, smallest: int) -> list[tuple[int, int]]:
-    """Return the numbers of folds to try, in order: (held out, in all).
-
-    First come a few that give nearly `fraction`: those with no more folds than the smallest class
-    has groups (`smallest`) before the others, then fewer folds before more. The rest hold out a
-    larger fraction, one fold of fewer and fewer, which is more likely to hold the small classes.
-    """
+    """Return the numbers of folds to try, in order: (held out, in all)."""
+    # First come a few that give nearly `fraction`: those with no more folds than the smallest class
+    # has groups (`smallest`) before the others, then fewer folds before more. The rest hold out a
+    # larger fraction, one fold of fewer and fewer, which is more likely to hold the small classes.
     tolerance = min(0.01, fraction / 10)
     most = max(MOST_FOLDS, round(1 / fraction))
     counts = [(round(fraction * folds), folds) for folds in range(2, most + 1)]

@@ -146,10 +146,7 @@ def mean_of(predictions: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def blend_of(model: SavedModel, found: Mapping[str, Sequence[np.ndarray]]) -> np.ndarray:
-    """Return the blend, float32 [photos, classes], of the members that have predictions.
-
-    `found` are the probabilities of one or more networks of a member, by the member's name.
-    """
+    """Return the blend of members with predictions, each of some networks, float32 [n, classes]."""
     members = [member for member in model.members if member.name in found]
     calibrated = {m.name: apply_temperature(mean_of(found[m.name]), m.temperature) for m in members}
     blended = combine(calibrated, {member.name: member.weight for member in members})

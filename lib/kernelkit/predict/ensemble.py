@@ -183,10 +183,7 @@ def combine(members: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> 
 def greedy_wins(
     greedy: np.ndarray | None, mean: np.ndarray, truth: np.ndarray, metric: Metric
 ) -> bool:
-    """Return whether greedy weights were tried and predict better than the mean: a tie is no win.
-
-    Both are float [photos, classes], of photos that did not choose the weights.
-    """
+    """Return whether greedy weights predict unseen photos better than the mean: a tie is no win."""
     if greedy is None or log_loss(greedy, truth) >= log_loss(mean, truth) - TIE:
         return False
     return metric.merit(greedy, truth) >= metric.merit(mean, truth)
@@ -255,10 +252,8 @@ def select(stack: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _best_start(of_truth: np.ndarray) -> np.ndarray:
-    """Return counts, float64 [members], of the best members whose mean has the lowest log loss.
-
-    This is the paper's sorted initialisation: selection that starts from one member overfits.
-    """
+    """Return counts, float64 [members], of the best members whose mean has the lowest log loss."""
+    # This is the paper's sorted initialisation: selection that starts from one member overfits.
     order = np.argsort(loss_of(of_truth), kind="stable")
     sizes = np.arange(1, len(order) + 1)
     means = np.cumsum(of_truth[order], axis=0) / sizes[:, None]

@@ -86,10 +86,8 @@ def _photo_flow(config, tables, table, number=0, transform=None):
 def _photos_and_views(
     config, tables: PhotoTables, network: keras.Model, stage: Stage, clock: Clock
 ) -> tuple[pd.DataFrame, int]:
-    """Return the training photos and the number of augmented views for which there is time.
-
-    Where time is short, first the views are left out, and then photos, of each class alike.
-    """
+    """Return the training photos and the number of augmented views for which there is time."""
+    # Where time is short, first the views are left out, and then photos, of each class alike.
     photos, views = tables.train, stage.views
     if math.isinf(clock.left()):
         return photos, views

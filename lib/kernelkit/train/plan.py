@@ -268,10 +268,7 @@ class Clock:
         return rows[-1]["seconds"] * cost[stage.name] / cost[rows[-1]["stage"]]
 
     def fit_epochs(self, number: int) -> Stage:
-        """Return a stage; the last one with as many epochs as fit, so that its rate falls to 0.
-
-        Their number is kept: a later session goes on with it.
-        """
+        """Return a stage; the last one with as many epochs as fit, also in later sessions."""
         state, stage, last = self.state, self.stages[number], len(self.stages) - 1
         if number == last and not state.last_epochs and (one := self.epoch_seconds(last)):
             free = self.left() - self.predict_seconds(self.job.passes)

@@ -192,10 +192,7 @@ class State:
         return self.micro_batches.get(name, self.step_mode.get("micro_batch"))
 
     def halve_micro_batch(self, stage: str, batch_size: int) -> str:
-        """Take half as many photos at once in a stage that ran out of memory; return a sentence.
-
-        Raises Problem if it took one photo at a time already.
-        """
+        """Halve a stage's photos at once; return a sentence. Raises Problem if it is one."""
         mode = self.mode_of(stage).halved(batch_size)
         if mode is None:
             raise Problem(

@@ -54,10 +54,7 @@ SAFEST = StepMode(1, FLOAT32, micro_batch=4)  # the mode that is least likely to
 
 
 def allowed_precisions(mixed_precision: str, gains: bool) -> list[str]:
-    """Return the precisions to try, the likeliest to be the fastest first.
-
-    `mixed_precision` is the setting; with "auto" float16 is tried where it likely `gains` speed.
-    """
+    """Return the precisions to try, the fastest first: float16 if asked for, or if it `gains`."""
     half = [FLOAT16, FLOAT16_WITHOUT_DEPTHWISE]
     if mixed_precision == "yes":
         return half

@@ -56,10 +56,8 @@ class TrainingModel(keras.Model):
         self.several_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
     def _maybe_symbolic_build(self, iterator=None, data_batch=None):
-        """Build the metrics for a batch of this form.
-
-        Keras takes the mean of the batches of all workers for it, which fails for whole numbers.
-        """
+        """Build the metrics for a batch of this form."""
+        # Keras takes the mean of the batches of all workers for it, which fails for whole numbers.
         photo, label = self.inputs[0], self.outputs[0]
         photos = tf.zeros((1, *photo.shape[1:]), photo.dtype)
         labels = tf.zeros((1, label.shape[-1]), label.dtype)
@@ -138,10 +136,7 @@ class TrainingModel(keras.Model):
 def compile_model(
     config, network: keras.Model, stage: Stage, rate: float, mode: StepMode
 ) -> TrainingModel:
-    """Return the model that `fit` trains in a stage, which begins at the learning rate `rate`.
-
-    config has label_smoothing, and what `make_optimizer` and `layer_fractions` take.
-    """
+    """Return the model that `fit` trains in a stage, which begins at the learning rate `rate`."""
     model = TrainingModel(network, stage.mixup, stage.cutmix, mode.micro_batch, mode.recompute)
     optimizer = make_optimizer(config, rate, layer_fractions(config, network))
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
@@ -209,10 +204,8 @@ def _norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
 
 
 def _fused_norms(model: keras.Model) -> AbstractContextManager:
-    """Let all BatchNorm layers be fused while their calls are traced.
-
-    The network keeps Keras' own layers, also in its files. One of few norms, such as the dry run's,
-    is left as it is.
-    """
+    """Let all BatchNorm layers be fused while their calls are traced."""
+    # The network keeps Keras' own layers, also in its files. One of few norms, such as the dry
+    # run's, is left as it is.
     norms = [norm for norm in _norms(model) if type(norm) is keras.layers.BatchNormalization]
     return changed(norms if len(norms) >= LEAST_NORMS else [], "__class__", lambda _: _FusedNorm)
