@@ -20,11 +20,7 @@ FILTERS = {"area": cv2.INTER_AREA, "nearest": cv2.INTER_NEAREST}
 
 
 def make_iterator(
-    config,
-    tables: PhotoTables,
-    table: pd.DataFrame,
-    transform: Callable | None = None,
-    shuffle: bool = False,
+    config, tables: PhotoTables, table: pd.DataFrame, transform=None, shuffle: bool = False
 ):
     """Return an iterator over the photos of one of `tables`, with or without its column of labels.
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 
-from kernelkit.config.views import View
 from kernelkit.core.contract import read_arrays, write_arrays
 from kernelkit.data.tables import PhotoTables
 from kernelkit.predict.tta import predict_photos
@@ -15,13 +13,7 @@ VIEWS = 2  # the first ones of test-time augmentation, that must agree on a test
 
 
 def with_pseudo_labels(
-    config,
-    tables: PhotoTables,
-    network: keras.Model,
-    stage,
-    state: State,
-    views: Sequence[View],
-    others: Sequence[np.ndarray],
+    config, tables: PhotoTables, network, stage, state: State, views: Sequence, others: Sequence
 ) -> PhotoTables:
     """Return the photos, with the confidently predicted test photos for a stage that wants them.
 

@@ -23,12 +23,7 @@ from kernelkit.train.presets import resize_network
 
 
 def predict(
-    config,
-    tables: PhotoTables,
-    network: keras.Model,
-    clock: Clock,
-    views: Sequence[View],
-    augment: Callable,
+    config, tables: PhotoTables, network, clock: Clock, views: Sequence[View], augment: Callable
 ) -> Fold:
     """Predict the validation and test photos in the views that fit into the session; choose some.
 
@@ -62,13 +57,7 @@ class SizedNetwork:
 
 
 def predict_photos(
-    config,
-    tables: PhotoTables,
-    table: pd.DataFrame,
-    network: keras.Model,
-    transform: Callable | None,
-    number: int = 0,
-    callbacks: Sequence[keras.callbacks.Callback] = (),
+    config, tables, table: pd.DataFrame, network, transform, number=0, callbacks: Sequence = ()
 ) -> np.ndarray:
     """Return float32 probabilities [n, classes] of the photos of one of `tables`.
 

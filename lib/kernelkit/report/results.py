@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from kernelkit.config.views import View
 from kernelkit.core import contract
 from kernelkit.core.boundary import doing
 from kernelkit.core.metrics import METRICS, Metric
@@ -35,12 +34,7 @@ INPUT_BOUND = 0.05  # share of the time that steps wait for photos, above which 
 
 
 def write_results(
-    run: Run,
-    result: BlendResult,
-    views: Sequence[View],
-    inputs: Path,
-    seconds: float,
-    augment: Callable,
+    run: Run, result: BlendResult, views: Sequence, inputs: Path, seconds: float, augment: Callable
 ) -> None:
     """Write the results of a finished run, and remove its state unless time cut it short.
 

@@ -150,11 +150,7 @@ def fit_on_flows(
 
 
 def fit_on_features(
-    head: keras.Model,
-    features: np.ndarray,
-    labels: np.ndarray,
-    held: np.ndarray,
-    held_labels: np.ndarray,
+    head, features: np.ndarray, labels: np.ndarray, held: np.ndarray, held_labels: np.ndarray
 ) -> None:
     """Fit a head of `build_head`; the other arguments are those of `best_regression`."""
     layers = [layer for layer in head.layers if layer.weights]

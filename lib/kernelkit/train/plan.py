@@ -330,13 +330,7 @@ class Run:
 
 
 def make_plan(
-    members: Mapping,
-    backbones: Mapping,
-    views: Sequence,
-    folds: Sequence,
-    state: State,
-    start: float,
-    minutes: float | None,
+    members, backbones, views, folds: Sequence, state: State, start: float, minutes: float | None
 ) -> Plan:
     """Return the plan of a session: every member on a fold before any on the next fold.
 

@@ -30,7 +30,6 @@ from kernelkit.train.preflight_worker import (
     NOTHING,
     TOO_LARGE,
     WORKED,
-    StepFactory,
     Trial,
     serve,
 )
@@ -52,12 +51,7 @@ WIDTHS = (24, 9, 30, 14, 13, 8, 0)  # of a printed row
 
 
 def choose_step_mode(
-    config,
-    members: Mapping,
-    backbones: Mapping,
-    tables: PhotoTables,
-    state: State,
-    factory: StepFactory,
+    config, members: Mapping, backbones: Mapping, tables: PhotoTables, state: State, factory
 ) -> tf.distribute.Strategy:
     """Choose how steps are taken in this session, note it in `state`, and return the strategy.
 

@@ -183,13 +183,7 @@ def sample(tables: PhotoTables, batch_size: int) -> PhotoTables:
 
 
 def train_briefly(
-    order,
-    config,
-    tables: PhotoTables,
-    network: keras.Model,
-    factory: StepFactory,
-    epochs: int,
-    callbacks: list[keras.callbacks.Callback],
+    order, config, tables: PhotoTables, network, factory: StepFactory, epochs: int, callbacks: list
 ) -> Average:
     """Train a network in an order's stage and mode; return the average of its weights.
 

@@ -37,12 +37,7 @@ class TrainingModel(keras.Model):
     """
 
     def __init__(
-        self,
-        network: keras.Model,
-        mixup: float = 0,
-        cutmix: float = 0,
-        micro_batch: int | None = None,
-        recompute: bool = False,
+        self, network, mixup=0.0, cutmix=0.0, micro_batch: int | None = None, recompute=False
     ):
         super().__init__(network.inputs, network.outputs)
         self.micro_batch, self.recompute, self.mixers = micro_batch, recompute, []
