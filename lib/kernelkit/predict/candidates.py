@@ -110,22 +110,15 @@ def full_stage(config):
 class KeptCandidates:
     """The files of the candidates that are finished.
 
-    Args:
-        folder: of this run's.
-        inputs: below which the outputs of earlier sessions may be mounted.
-        state: the run's: its fingerprint decides which files count.
-        ids: of all labelled photos, str [photos].
+    `folder` is this run's; the outputs of earlier sessions may be mounted below `inputs`. The
+    state's fingerprint decides which files count; `ids` are of all labelled photos, str [photos].
     """
 
     def __init__(self, folder: Path, inputs: Path, state: State, ids: np.ndarray):
         self.folder, self.inputs, self.state, self.ids = folder, inputs, state, ids
 
     def keep(self, candidate: Candidate) -> None:
-        """Write what is known of a candidate.
-
-        Raises:
-            OSError: a file can't be written.
-        """
+        """Write what is known of a candidate. Raises OSError if a file can't be written."""
         file = self.folder / f"{candidate.name}.npz"
         if candidate.features is not None:
             features = candidate.features

@@ -113,8 +113,7 @@ def jobs_of(
 ) -> list[Job]:
     """Return the jobs of all members on a fold.
 
-    Members are settings by name (backbone, image_size as height and width, stages, tta, tta_style),
-    `backbones` rows by name (gmacs at their size), `views` those of test-time augmentation, of
+    Members are settings by name, `backbones` rows by name (gmacs at their size), `views` those of
     which a member's settings choose. `photos` are how many train, validate and are predicted.
     """
     return [
@@ -174,13 +173,9 @@ def fill_session(
     then as many folds as fit (folds took 12 % off the log loss of car photos where 20 in place of
     12 epochs took 5 %), and at last longer schedules. A member that does not fit with three
     quarters of its epochs is passed over; where not even one fits, the cheapest trains alone, and
-    its `Clock` cuts the rest.
-
-    Args:
-        jobs: of the members on one fold, the most wanted first, one or more.
-        rates: by member, in billions of multiply-adds a second.
-        folds: the most networks of a member.
-        seconds: that there are; infinity without a limit.
+    its `Clock` cuts the rest. `jobs` are of the members on one fold, the most wanted first;
+    `rates`, by member, in billions of multiply-adds a second; `folds` the most networks of a
+    member; `seconds` those that there are, perhaps infinity.
     """
 
     def took(chosen: Sequence[Job], length: float, count: int) -> float:

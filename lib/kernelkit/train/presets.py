@@ -33,22 +33,14 @@ def load_preset(
 ) -> keras.Model:
     """Return the image tower of a preset, without its top.
 
-    Where float16 gives numbers that are not finite it computes in float32.
-
-    Args:
-        folder: of the preset, with config.json and model.weights.h5.
-        size: height and width of the photos in pixels. A transformer sees them resized to the
-            nearest whole number of patches; its table of positions is resized bicubically.
-        pooling: how a tower's output becomes features: "average" of feature maps is left to the
-            network, "token" takes the first of [n, tokens, width], "own" is [n, width] already.
-        policy: of its layers' dtypes; None is the global one.
-
-    Returns:
-        A model named "backbone": float32 [n, height, width, 3] to [n, h, w, channels].
-
-    Raises:
-        Problem: keras_hub is missing or another version, the files are damaged, or the tower takes
-            no photos of that size.
+    Where float16 gives numbers that are not finite it computes in float32. `folder` has config.json
+    and model.weights.h5. A transformer sees photos of `size`, (height, width) in pixels, resized to
+    the nearest whole number of patches; its table of positions is resized bicubically. `pooling` is
+    how a tower's output becomes features: "average" of feature maps is left to the network, "token"
+    takes the first of [n, tokens, width], "own" is [n, width] already. `policy` is of its layers'
+    dtypes; None is the global one. Returns a model "backbone": float32 [n, height, width, 3] to [n,
+    h, w, channels]. Raises Problem if keras_hub is missing or another version, the files are
+    damaged, or the tower takes no photos of that size.
     """
     kind, config, group = read_preset(folder)
     policy = policy or keras.mixed_precision.global_policy().name
@@ -76,10 +68,8 @@ def load_preset(
 def read_preset(folder: Path) -> tuple[type, dict, str]:
     """Return the class of a preset's image tower, its settings, and its group in the weights' file.
 
-    The group is "" where the file holds nothing else.
-
-    Raises:
-        Problem: keras_hub is missing or another version, or a file is damaged.
+    The group is "" where the file holds nothing else. Raises Problem if keras_hub is missing or
+    another version, or a file is damaged.
     """
     _import_keras_hub(folder.name)
     try:
@@ -153,8 +143,7 @@ def computes_finite(backbone: keras.Model) -> bool:
 def open_network(file: Path) -> keras.Model:
     """Return the network of a `.keras` file, uncompiled.
 
-    Raises:
-        Problem: it has layers of keras_hub, which is missing or another version.
+    Raises Problem if it has layers of keras_hub, which is missing or another version.
     """
     try:
         return keras.models.load_model(file, compile=False)
@@ -167,13 +156,8 @@ def open_network(file: Path) -> keras.Model:
 def loadable(members: Mapping, backbones: Mapping, find: Callable) -> dict:
     """Return the members without those whose preset can't be loaded, of which it says why.
 
-    Args:
-        members: settings by name.
-        backbones: rows by name.
-        find: returns the folder of a preset for settings, or the file of weights.
-
-    Raises:
-        Problem: a file of weights is missing, or no member is left.
+    `find` returns the folder of a preset for settings, or the file of weights. Raises Problem if a
+    file of weights is missing, or no member is left.
     """
     kept, last = {}, None
     for name, member in members.items():
@@ -197,12 +181,7 @@ def loadable(members: Mapping, backbones: Mapping, find: Callable) -> dict:
 
 
 def resize_network(network: keras.Model, size: tuple[int, int]) -> keras.Model:
-    """Return the same network, with the same weights, for photos of another size.
-
-    Args:
-        network: uint8 photos [n, h, w, 3] to probabilities, with a layer "backbone".
-        size: height and width in pixels.
-    """
+    """Return the same network and weights for photos of another size, (height, width) in pixels."""
     other = _clone(network, size)
     _copy_weights(network, other)
     return other

@@ -116,17 +116,10 @@ def out_of_fold(
 ) -> np.ndarray:
     """Return probabilities of photos by logistic regressions that were fitted on the others.
 
-    A regression is fitted on all views, and predicts the mean over them. Its strength is that of
-    the lowest log loss on the first fold.
-
-    Args:
-        features: float [views, photos, width].
-        truth: positions of the photos' classes, int [photos].
-        classes: how many there are.
-        folds: positions of the photos of each fold; the others fit.
-
-    Returns:
-        float32 [photos, classes]; 0 for photos of no fold.
+    A regression is fitted on all views, float [views, photos, width], and predicts the mean over
+    them. Its strength is that of the lowest log loss on the first fold. `truth` are positions of
+    the `classes`, int [photos], and `folds` those of the photos of each fold; the others fit.
+    Returns float32 [photos, classes], 0 for photos of no fold.
     """
     found, width = np.zeros((len(truth), classes), np.float32), features.shape[-1]
     strengths = STRENGTHS
