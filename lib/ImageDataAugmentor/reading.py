@@ -31,21 +31,15 @@ class UnreadableImage(OSError):
 class ImageLoader:
     """Reads and resizes image files. Equal loaders give equal arrays.
 
-    Attributes:
-        color_mode: "rgb", "rgba", "grayscale" or "gray".
-        target_size: (height, width), or None to keep each file's size.
-        interpolation: a cv2.INTER_... constant or its name.
-        truncated: "load" or "error"; see `read_image`.
-        kept_size: (height, width) to which photos are resized first, for a cache that keeps them
-            for flows of several sizes; None for `target_size`.
-
     Raises ValueError for a colour mode, an interpolation or a `truncated` that does not exist.
     """
 
-    color_mode: str = "rgb"
-    target_size: tuple[int, int] | None = None
-    interpolation: int = cv2.INTER_NEAREST
-    truncated: str = "load"
+    color_mode: str = "rgb"  # or "rgba", "grayscale", "gray"
+    target_size: tuple[int, int] | None = None  # (height, width); None keeps each file's size
+    interpolation: int = cv2.INTER_NEAREST  # a cv2.INTER_... constant or its name
+    truncated: str = "load"  # or "error"; see `read_image`
+    # (height, width) to which photos are resized first, for a cache that keeps them for flows of
+    # several sizes; None for `target_size`.
     kept_size: tuple[int, int] | None = None
 
     def __post_init__(self):

@@ -44,38 +44,24 @@ EXCLUDED_COLUMNS = ["Id", "set", "label", "path", "reason"]
 
 @dataclass
 class Competition:
-    """The tables of one competition.
+    """The tables of one competition."""
 
-    Attributes:
-        folder: where it was read from.
-        train: columns Id (str), label (an element of `classes`) and path (str); once the photos are
-            checked also group and near (int). Photos that are near-identical have the same number
-            in near; these, and photos of which the table names the same group, are in one group.
-            Where photos in several class folders have the same Id, it has the folder before it.
-        test: columns Id (str) and path (str, "" where there is no usable photo), a row for each row
-            of the sample submission, in its order; once the photos are checked also near (int), the
-            group of near-identical training photos that the photo belongs to, or -1.
-        classes: Python scalars of the competition's own type, sorted by value or as the block
-            orders them.
-        sample: the sample submission as read: its header and Ids count, its labels may be anything.
-            Where there is none, a row a test photo.
-        excluded: the rows and photos that can't be used. Columns Id, set ("train" or "test"),
-            label, path and reason (all str).
-        rows: every row of the training set, in its order: Id, label and group (str, as they are
-            there), class (an element of `classes`, or None), path, reason (why it is left out, or
-            "") and counts (whether it is a loss if it is left out). `train` holds those without a
-            reason.
-        layout: the block that it was read by.
-    """
-
-    folder: Path
+    folder: Path  # that it was read from
+    # Id (str), label (an element of `classes`) and path (str); of checked photos also group and
+    # near (int). Near-identical photos have one number in near; these, and those of which the table
+    # names one group, have one in group. An Id of several class folders has the folder before it.
     train: pd.DataFrame
+    # Id (str) and path (str, "" where no photo is usable), in the order of the sample submission;
+    # of checked photos also near (int), as in `train`, or -1.
     test: pd.DataFrame
-    classes: list
-    sample: pd.DataFrame
-    excluded: pd.DataFrame
+    classes: list  # Python scalars, sorted by value or as the block orders them
+    sample: pd.DataFrame  # as read, its labels may be anything; without one, a row a test photo
+    excluded: pd.DataFrame  # what can't be used: Id, set (train or test), label, path, reason (str)
+    # All rows of the training set, in order: Id, label and group (str, as they are there), class
+    # (an element of `classes`, or None), path, reason (why it is left out, or "": then it is in
+    # `train`) and counts (whether it is a loss if it is left out).
     rows: pd.DataFrame | None = None
-    layout: Layout = field(default_factory=Layout)
+    layout: Layout = field(default_factory=Layout)  # the block that it was read by
 
     def submission(self, probabilities: np.ndarray) -> pd.DataFrame:
         """Return the submission of float probabilities [rows of the sample, classes]."""
