@@ -137,9 +137,7 @@ class ImageDataAugmentor(SampleTransformer):
             for name, value in implied.items() if getattr(self, option) else ():
                 if getattr(self, name) != value:
                     setattr(self, name, value)
-                    warnings.warn(
-                        f"`{option}` overrides `{name}`: it is now {value}.", stacklevel=3
-                    )
+                    warnings.warn(f"`{option}` makes `{name}` {value}.", stacklevel=3)
 
     def _as_compose(self, augment) -> albumentations.Compose:
         """Return a copy as a Compose that has the targets of both modes."""
@@ -398,9 +396,7 @@ def _check_arguments(compose: albumentations.BaseCompose) -> None:
 
 def _check_settings(data_format: str, validation_split, workers, processes) -> None:
     if data_format not in {"channels_last", "channels_first"}:
-        raise ValueError(
-            f"data_format={data_format!r}: expected 'channels_last' or 'channels_first'"
-        )
+        raise ValueError(f"data_format={data_format!r}: give 'channels_last' or 'channels_first'")
     if validation_split and not 0 < validation_split < 1:
         raise ValueError(f"validation_split={validation_split}: give a fraction between 0 and 1")
     if workers is not None and workers < 0:

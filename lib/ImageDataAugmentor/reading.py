@@ -44,9 +44,7 @@ class ImageLoader:
 
     def __post_init__(self):
         if self.color_mode not in CHANNELS:
-            raise ValueError(
-                f"color_mode={self.color_mode!r}: expected one of {', '.join(CHANNELS)}"
-            )
+            raise ValueError(f"color_mode={self.color_mode!r}: give one of {', '.join(CHANNELS)}")
         if self.truncated not in {"load", "error"}:
             raise ValueError(f"truncated={self.truncated!r}: expected 'load' or 'error'")
         interpolation = _INTERPOLATIONS.get(self.interpolation, self.interpolation)

@@ -46,9 +46,7 @@ def find_mounted(inputs: Path, slug: str, marker: Sequence[str]) -> Path:
         if found:
             several = ", ".join(map(str, found))
             raise Problem(f"Found more than one {sought}: {several}. Detach all but one.")
-    raise Problem(
-        f"Found no {sought}: attach the competition {slug} to the kernel (competition_sources)."
-    )
+    raise Problem(f"Found no {sought}: attach the competition {slug} (competition_sources).")
 
 
 def _lies_in(place: Path, file: str) -> bool:

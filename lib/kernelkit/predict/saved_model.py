@@ -147,9 +147,7 @@ def read_model(folder: Path, every_file: bool = True) -> SavedModel:
     path = folder / MODEL_FILE
     content = read_json(path)
     if not content:
-        raise Problem(
-            f"{folder} holds no {MODEL_FILE}: give the output folder of a finished run with --run."
-        )
+        raise Problem(f"{folder} holds no {MODEL_FILE}: give a finished run's folder with --run.")
     if content.get("version") != VERSION:
         raise Problem(
             f"{path} is of version {content.get('version')}, but this program reads version "
@@ -166,11 +164,7 @@ def read_model(folder: Path, every_file: bool = True) -> SavedModel:
     for network in (network for member in members for network in member.networks if every_file):
         file = folder / network.file
         if not file.is_file():
-            raise Problem(
-                f"{file} is missing, which {path} names: copy the whole folder of the run."
-            )
+            raise Problem(f"{file} is missing, which {path} names: copy the whole run.")
         if file_hash(file) != network.sha256:
-            raise Problem(
-                f"{file} is not the file that {path} names (its hash differs): copy the run again."
-            )
+            raise Problem(f"{file} is not what {path} names, by its hash: copy the run again.")
     return model

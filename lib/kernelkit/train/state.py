@@ -347,6 +347,4 @@ def readable(file: Path) -> Iterator[Path]:
     try:
         yield file
     except (*UNREADABLE, TypeError) as error:
-        raise Problem(
-            f"{file} is damaged or missing: give --fresh, or another --output."
-        ) from error
+        raise Problem(f"{file} is damaged or missing: give --fresh or another --output.") from error
