@@ -357,11 +357,9 @@ import keras
 from kernelkit.data.batches import check_batches, keep_decoded, make_iterator
 from kernelkit.data.tables import PhotoTables, fingerprint, load_tables
 from kernelkit.predict.ensemble import combine_members
-from kernelkit.predict.members import MemberStore
-from kernelkit.predict.pseudo_labels import with_pseudo_labels
-from kernelkit.predict.saved_model import write_network
+from kernelkit.predict.members import MemberStore, write_network
 from kernelkit.predict.scout import forecast, scout
-from kernelkit.predict.tta import predict
+from kernelkit.predict.tta import predict, with_pseudo_labels
 from kernelkit.report.attention import note_attention
 from kernelkit.report.code_competition import is_rerun, predict_competition
 from kernelkit.report.predictions import apply_run

@@ -23,7 +23,7 @@ from tqdm import tqdm  # noqa: E402
 
 import kernel  # noqa: E402 - found in the repository
 from kernelkit.predict import apply  # noqa: E402
-from kernelkit.predict.saved_model import read_model  # noqa: E402
+from kernelkit.predict.members import read_model  # noqa: E402
 from kernelkit.predict.tta import predict_photos  # noqa: E402
 
 

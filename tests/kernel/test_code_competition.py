@@ -14,7 +14,7 @@ from tqdm import tqdm
 from coloured_competition import COLOURS, hidden_set
 from kernel_runs import run
 from kernelkit.predict import apply
-from kernelkit.predict.saved_model import SavedMember, SavedModel, SavedNetwork, read_model
+from kernelkit.predict.members import SavedMember, SavedModel, SavedNetwork, read_model
 from kernelkit.report import code_competition
 from kernelkit.report.code_competition import Passes
 from kernelkit.train.devices import OutOfMemory

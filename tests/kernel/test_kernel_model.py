@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kernelkit.core.problem import Problem
-from kernelkit.predict.saved_model import write_network
+from kernelkit.predict.members import write_network
 from kernelkit.train.backbones import (
     clear_session,
     flat_layers,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kernelkit.predict.pseudo_labels import select_pseudo_labels
+from kernelkit.predict.tta import select_pseudo_labels
 from predictions import (
     rows,
 )

@@ -11,8 +11,7 @@ import pytest
 from kernelkit.report import advice
 from kernelkit.report import writing as report
 from kernelkit.report.advice import advise
-from kernelkit.report.commands import again
-from kernelkit.report.saved import read_run
+from kernelkit.report.saved import again, read_run
 from saved_run import COMMAND, STAGES, history_of, write_photos, write_run
 from tiny_kernel import TINY, kernel
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 CURE, CURE_OF_MEMBERS = "run again, or fetch it again", "remove it, and it is made anew"
 METRICS_FILE, PROBABILITIES = "metrics.json", "probabilities.npz"
-MODEL_FILE = "model.json"  # of the networks; see `kernelkit.predict.saved_model`
+MODEL_FILE = "model.json"  # of the networks; see `kernelkit.predict.members`
 PREDICTED_FILE = "predicted.json"  # how long a predicting kernel took, and its memory
 # The names of all that a run writes into its folder, for whoever must know them apart from others.
 RUN_FILES = (

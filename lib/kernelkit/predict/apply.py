@@ -20,7 +20,7 @@ from kernelkit.data.check import examine_all
 from kernelkit.data.find import list_files, photos_in, unpack
 from kernelkit.predict.calibration import apply_temperature
 from kernelkit.predict.ensemble import combine
-from kernelkit.predict.saved_model import SavedMember, SavedModel, SavedNetwork
+from kernelkit.predict.members import SavedMember, SavedModel, SavedNetwork
 from kernelkit.predict.tta import SizedNetwork
 from kernelkit.train.devices import make_strategy
 from kernelkit.train.presets import open_network

@@ -13,8 +13,7 @@ import pandas as pd
 
 from kernelkit.core.metrics import Z, wilson
 from kernelkit.core.progress import clock_text
-from kernelkit.report.commands import again, on_kaggle, options_of, path_of, resized, stages_text
-from kernelkit.report.saved import Run
+from kernelkit.report.saved import Run, again, on_kaggle, options_of, path_of, resized, stages_text
 from kernelkit.report.tables import by_size, conflicts, confused_pairs
 
 GAP = 0.05  # of training above validation accuracy: a sign of overfitting

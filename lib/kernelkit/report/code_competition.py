@@ -36,7 +36,7 @@ from kernelkit.predict.apply import (
     settings_of,
     with_reasons,
 )
-from kernelkit.predict.saved_model import SavedMember, SavedModel, SavedNetwork, read_model
+from kernelkit.predict.members import SavedMember, SavedModel, SavedNetwork, read_model
 from kernelkit.predict.tta import order_of
 from kernelkit.report.results import peak_memory_mb
 from kernelkit.train.costs import gmacs_of

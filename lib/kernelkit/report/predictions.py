@@ -17,7 +17,7 @@ from kernelkit.data.names import FILE_KEYS, Spellings
 from kernelkit.data.submission import fill
 from kernelkit.offline import find_in_outputs
 from kernelkit.predict.apply import as_tuples, find_photos, predict_model, settings_of, with_reasons
-from kernelkit.predict.saved_model import SavedModel, read_model
+from kernelkit.predict.members import SavedModel, read_model
 from kernelkit.report.sheets import Photo, Thumbnails
 from kernelkit.report.writing import template
 

@@ -23,7 +23,7 @@ from kernelkit.data.tables import PhotoTables, with_marks
 from kernelkit.predict.calibration import expected_calibration_error
 from kernelkit.predict.ensemble import BlendResult
 from kernelkit.predict.label_issues import find_label_issues
-from kernelkit.predict.saved_model import write_model
+from kernelkit.predict.members import write_model
 from kernelkit.train.plan import Clock, Run
 from kernelkit.train.state import State
 

@@ -17,8 +17,7 @@ from PIL import Image
 from ImageDataAugmentor.reading import read_image, read_reduced
 from kernelkit.core.files import write_atomically
 from kernelkit.report.attention import read_attention, signature
-from kernelkit.report.commands import on_kaggle
-from kernelkit.report.saved import Run
+from kernelkit.report.saved import Run, on_kaggle
 from kernelkit.report.tables import conflicts, least_sure, mistakes, resembling_none
 
 MOST = 24  # photos of a sheet
