@@ -7,7 +7,7 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 
-from .file_iterators import CLASS_LABELS, FileIterator, listed
+from .file_iterators import CLASS_LABELS, PICTURE_TARGETS, FileIterator, listed
 from .files import validate_filename
 from .iterator import FlowSettings
 from .reading import ImageLoader
@@ -37,10 +37,7 @@ class DataFrameIterator(FileIterator):
     mode needs.
     """
 
-    allowed_class_modes = (
-        *(*CLASS_LABELS, "input", "multi_output", "raw"),
-        *("color_target", "grayscale_target", None),
-    )
+    allowed_class_modes = (*CLASS_LABELS, *PICTURE_TARGETS, "multi_output", "raw", None)
 
     def __init__(
         self,

@@ -303,19 +303,15 @@ def write_member(file: Path, member: Member) -> None:
     import numpy as np
 
     folds = list(member.folds.values())
-    arrays = {
-        name: member.all_folds(name)
-        for name in ("validation", "validation_plain", "validation_ids")
-    }
+    of_photos = ("validation", "validation_plain", "validation_ids")
+    of_folds = ("accuracy", "accuracy_tta", "cut")
+    arrays = {name: member.all_folds(name) for name in of_photos}
+    arrays |= {name: np.asarray([getattr(fold, name) for fold in folds]) for name in of_folds}
     arrays |= {
         "validation_labels": member.classes[member.all_folds("validation_positions")],
         "validation_folds": np.repeat([f.fold for f in folds], [len(f.validation) for f in folds]),
         "test": np.stack([fold.test for fold in folds]),
         "folds": np.asarray([fold.fold for fold in folds]),
-        **{
-            n: np.asarray([getattr(f, n) for f in folds])
-            for n in ("accuracy", "accuracy_tta", "cut")
-        },
         "views": np.asarray([json.dumps(fold.views) for fold in folds]),
         "settings": np.asarray(json.dumps(member.settings)),
         "fingerprint": np.asarray(member.fingerprint),

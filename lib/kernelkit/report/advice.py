@@ -127,9 +127,8 @@ def machine(run: Run) -> Iterator[Advice]:
             "shrunken_batch",
             2,
             "Make room: the photos are too large for the devices' memory.",
-            f"In {name} a device takes {few[name]} photos at once, of its {share} of each batch. "
-            "The step is the same, but BatchNorm sees only these, and gradients are added up. "
-            "Photos of 0.7 times the side take half the memory.",
+            f"In {name} a device takes {few[name]} photos at once, of its {share} of each batch, "
+            "and BatchNorm sees only these. Photos of 0.7 times the side take half the memory.",
             again(run, image_size=resized(run, 0.7)),
         )
     seconds, (height, width) = run.metrics["seconds"], run.metrics["image_size"]
@@ -143,8 +142,7 @@ def machine(run: Run) -> Iterator[Advice]:
             2,
             "Use a GPU: this run had none.",
             f"It took {clock_text(seconds)} on a CPU with photos of {height} x {width} pixels. A "
-            "GPU does that work in a small part of the time, and so can train a stronger backbone "
-            f"on larger photos for longer; {cure}.",
+            f"GPU does that work in a small part of the time; {cure}.",
         )
 
 
@@ -261,8 +259,7 @@ def labels(run: Run) -> Iterator[Advice]:
             f"{worst.probability_of_label:.1%}) and looks like {worst.suggested} "
             f"({worst.probability_of_suggested:.1%}). Write `yes` in the column `leave_out` of "
             "`suspects.csv` where the label is wrong, and repeat the run with `--exclude "
-            f"{path_of(run, 'suspects.csv')}`: it leaves out the rows that you marked, and no "
-            "other.",
+            f"{path_of(run, 'suspects.csv')}`.",
         )
 
 
@@ -440,8 +437,7 @@ def rough_validation(run: Run) -> Iterator[Advice]:
             "Validate on more photos: this validation set is too small to compare runs by.",
             f"The 95 % interval of the accuracy on {photos} photos is {interval.low:.1%} to "
             f"{interval.high:.1%}, wider than the 1 to {100 * SOUGHT:.0f} points that most changes "
-            "bring. With five folds every labelled photo is held out once, in five times the time, "
-            "and five networks predict.",
+            "bring. Five folds hold every photo out once, in five times the time.",
             again(run, folds=5),
             costly=True,
         )

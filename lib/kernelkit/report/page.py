@@ -26,10 +26,8 @@ BINS = 10  # of the calibration chart
 def contents(run: Run, thumbnails: sheets.Thumbnails) -> dict:
     """Return the template's variables; `thumbnails` gets the photos that it needs."""
     size = run.metrics.get("image_size") or run.settings.get("image_size")
-    members = run.metrics.get("members", [])
-    backbones = [member["backbone"] for member in members] or [
-        run.settings.get("backbone", "A run")
-    ]
+    backbones = [member["backbone"] for member in run.metrics.get("members", [])]
+    backbones = backbones or [run.settings.get("backbone", "A run")]
     shown = {
         "run": run,
         "state": state_of(run),

@@ -119,6 +119,7 @@ def _metrics_of(run: Run, result: BlendResult, seconds: float) -> contract.Metri
 def _scores_of(result: BlendResult) -> dict:
     metric = result.metric
     low, high = metric.interval(result.validation, result.truth)
+    folds = [fold for member in result.members.values() for fold in member.folds.values()]
     return {
         "greater_is_better": metric.greater,
         "score": result.score,
@@ -129,9 +130,7 @@ def _scores_of(result: BlendResult) -> dict:
         "score_tta": result.score_tta,
         "val_accuracy": result.accuracy_plain,
         "val_accuracy_tta": result.accuracy_tta,
-        "tta_used": any(
-            len(f.views) > 1 for m in result.members.values() for f in m.folds.values()
-        ),
+        "tta_used": any(len(fold.views) > 1 for fold in folds),
         "val_accuracy_submitted": result.accuracy,
         "calibration_error": expected_calibration_error(result.validation, result.truth),
     }

@@ -203,12 +203,8 @@ def train_briefly(
     flow = make_iterator(config, tables, tables.train, factory.augment(config), shuffle=True)
     average = Average(network, config.ema)
     model.optimizer.build(model.trainable_variables)
-    model.fit(
-        share(flow.as_tf_dataset()),
-        epochs=epochs,
-        callbacks=[average, *callbacks],
-        verbose=0,
-    )
+    batches, callbacks = share(flow.as_tf_dataset()), [average, *callbacks]
+    model.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
     return average
 
 
