@@ -326,7 +326,7 @@ def test_what_is_advised_for_kaggle_are_settings_of_the_kernel(tmp_path, monkeyp
 def test_a_network_that_overfits_smoothed_labels_gets_mixup_before_a_clean_stage(tmp_path):
     run = read_run(write_run(tmp_path, **CASES["overfitting"][0]))
     run.settings.update(label_smoothing=0.1, weight_decay=0.05)
-    assert "half:0.5:0.001:3:mixup=0.2,all:1:0.001:3" in rules_of(run)["overfitting"].command
+    assert "half:0.5:0.001:3:mixup=0.2,all:1.0:0.001:3" in rules_of(run)["overfitting"].command
 
 
 def test_photos_on_disk_make_no_rule_speak(tmp_path):
