@@ -129,7 +129,8 @@ def read(
         if metadata["may_be_empty"] and text.lower() == NONE:
             return ()
         return rows(text, kinds[0], row_names or {})
-    return size(text, metadata)
+    height, cross, width = text.lower().partition("x")  # 336 is a square
+    return number(height, int, metadata), number(width if cross else height, int, metadata)
 
 
 def one_of(text: str, names: Iterable[str]) -> str:
@@ -200,12 +201,6 @@ def name(text: str) -> str:
     if (length := len(text.encode())) > LONGEST:
         raise ArgumentTypeError(f"{text[:20]!r}... has {length} bytes, more than {LONGEST}")
     return text
-
-
-def size(text: str, metadata: Mapping) -> tuple[int, int]:
-    """Return (height, width) of `384x512`, or of `336` for a square."""
-    height, cross, width = text.lower().partition("x")
-    return number(height, int, metadata), number(width if cross else height, int, metadata)
 
 
 def rows(text: str, row_class: type, names: Mapping[str, Iterable[str]]) -> tuple:

@@ -5,12 +5,11 @@ import pprint
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal
 
 from kernelkit.config.settings import setting
-from kernelkit.core.problem import Problem
+from kernelkit.core.problem import Problem, did_you_mean
 
 FORMS = ("label", "probability", "probabilities", "best")
 PACKED = ("", "pixels", "tfrecords")
@@ -87,10 +86,9 @@ class Layout:
     def with_fields(self, given: Mapping[str, str]) -> "Layout":
         """Return it with fields given as text. Raises Problem if a field or value is wrong."""
         known = {one.name for one in dataclasses.fields(self)}
-        for name in sorted(given.keys() - known):
-            likely = get_close_matches(name, known, 1)
-            meant = f" (did you mean {likely[0]}?)" if likely else ""
-            raise Problem(f"a block has no field {name}{meant}; it has {', '.join(sorted(known))}")
+        if unknown := sorted(given.keys() - known):
+            has = f"it has {', '.join(sorted(known))}{did_you_mean(unknown[0], known)}"
+            raise Problem(f"a block has no field {unknown[0]}; {has}")
         values = {name: self.typed(name, text) for name, text in given.items()}
         return dataclasses.replace(self, **values)
 
