@@ -45,10 +45,8 @@ STYLE = {
     "text.color": SOFT,
     "text.parse_math": False,  # a class may be called $x$
     "xtick.color": SOFT,
-    "xtick.labelcolor": SOFT,
     "xtick.major.size": 0,
     "ytick.color": SOFT,
-    "ytick.labelcolor": SOFT,
     "ytick.major.size": 0,
 }
 WIDTH, HEIGHT = 360, 210  # points; so small that a phone need not shrink the lettering
