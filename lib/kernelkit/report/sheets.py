@@ -1,6 +1,7 @@
 """Sheets of photos: which are shown, the lines below each, and their thumbnails."""
 
 import base64
+import contextlib
 import hashlib
 import io
 import tempfile
@@ -93,11 +94,9 @@ class Thumbnails:
 
     def __init__(self, file: Path):
         self.file, self.pictures, self.kept = file, {}, {}
-        try:
-            with zipfile.ZipFile(file) as stored:
-                self.kept = {name: stored.read(name) for name in stored.namelist()}
-        except (OSError, zipfile.BadZipFile):
-            pass  # none yet, or a damaged one: they are made anew
+        # None yet, or a damaged one: they are made anew.
+        with contextlib.suppress(OSError, zipfile.BadZipFile), zipfile.ZipFile(file) as stored:
+            self.kept = {name: stored.read(name) for name in stored.namelist()}
 
     def add(self, paths: Iterable[str], side: int = SIDE) -> None:
         """Make the thumbnails of photos; those that can't be read have none."""
