@@ -34,10 +34,7 @@ class Blend:
 
 @dataclass(frozen=True)
 class BlendResult:
-    """The prediction that is submitted, and how good it is on photos that did not train it.
-
-    Plain and TTA values are means over all networks, by their members' weights.
-    """
+    """The prediction that is submitted, and how good it and its parts are on held-out photos."""
 
     held_out: pd.DataFrame  # columns Id, label, path, group, fold: the out-of-fold photos
     truth: np.ndarray  # int [photos], positions of their labels among the classes
@@ -197,7 +194,7 @@ def average(stack, weights) -> np.ndarray:
 def nested_greedy(
     stack: np.ndarray, truth: np.ndarray, groups: np.ndarray, seed: int
 ) -> np.ndarray | None:
-    """Return what greedy weights predict for photos that chose no weights, float64 [n, classes].
+    """Return what greedy weights predict for photos that did not choose them, float64 [n, classes].
 
     It is None where there is one member, or where the photos can't be divided.
     """

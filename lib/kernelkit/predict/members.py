@@ -65,10 +65,7 @@ class MemberStore:
                 self.by_name.setdefault(member.name, member).folds.update(member.folds)
 
     def has(self, name: str, settings: Mapping, fold: int) -> bool:
-        """Return whether a fold of a member is finished, and not cut, with these settings.
-
-        A mounted member of that name but with other settings is kept under another name.
-        """
+        """Return whether a fold is finished with these settings; rename a member of others."""
         self._rename_other(name, as_json(settings))
         found = self.by_name[name].folds.get(fold) if name in self.by_name else None
         return found is not None and not found.cut

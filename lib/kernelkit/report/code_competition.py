@@ -53,10 +53,7 @@ def is_rerun() -> bool:
 
 
 def find_model(inputs: Path, name: str) -> Path:
-    """Return the folder of the mounted run that is called `name`, or lies there.
-
-    It is sought below `inputs`. Raises Problem if there is none, or more than one.
-    """
+    """Return the mounted run's folder of that name. Raises Problem if there is none, or several."""
     if (Path(name) / MODEL_FILE).is_file():
         return Path(name)
     found = [file.parent for file in find_in_outputs(inputs, MODEL_FILE)]
@@ -187,10 +184,7 @@ class Passes:
             print(f"too long: {self.members.pop().name} is left out")
 
     def run(self, photos: pd.DataFrame, folder: Path, augment: Callable):
-        """Yield the blend so far, float32 [photos, classes], and how many of the photos it covers.
-
-        Networks whose file can't be used are left out, which a line says.
-        """
+        """Yield the blend so far, float32 [photos, classes], and how many photos it covers."""
         found: dict[str, list[np.ndarray]] = {}
         with all_devices().scope(), tqdm(desc="predicting", unit=" photos", disable=None) as bar:
             for member, saved in self.networks():

@@ -121,10 +121,7 @@ def _legend_above(axes: Axes) -> None:
 def learning_curves(
     history: pd.DataFrame, panels: Sequence[str] = ("accuracy", "loss", "learning rate")
 ) -> Figure:
-    """Draw panels over all epochs, with the stages as numbered bands.
-
-    `history` has a row an epoch, as history.csv. Panels are "accuracy", "loss" and "learning rate".
-    """
+    """Draw panels ("accuracy", "loss", "learning rate") over all epochs of history.csv, by stage."""
     epochs = np.arange(1, len(history) + 1)
     figure = new_figure(WIDTH, sum(110 if name == "learning rate" else HEIGHT for name in panels))
     ratios = [1 if name == "learning rate" else 2 for name in panels]
@@ -271,10 +268,7 @@ def _write_recall(axes: Axes, right: np.ndarray, totals: np.ndarray, font: int) 
 
 @styled
 def class_balance(counts: pd.DataFrame) -> Figure:
-    """Draw how many training and validation photos each class has, a row of `counts`, as bars.
-
-    Of more than 60 classes only the 30 largest and the 30 smallest are drawn.
-    """
+    """Draw the photos that train and validate of each class, or of the 30 largest and smallest."""
     title, half = f"{counts.to_numpy().sum():,} photos of {len(counts):,} classes", MOST_BARS // 2
     some = len(counts) > MOST_BARS
     if some:
@@ -318,10 +312,7 @@ def calibration(table: pd.DataFrame, bins: int) -> Figure:
 
 @styled
 def photo_sizes(photos: pd.DataFrame, size: Sequence[int]) -> Figure:
-    """Draw the photos' widths and heights, and the height and width that the network sees.
-
-    Sizes are counted in cells, so that thousands of photos make a small figure.
-    """
+    """Draw the photos' widths and heights, counted in cells, and those that the network sees."""
     widest = max(photos.width.quantile(0.995), size[1]) * 1.02
     tallest = max(photos.height.quantile(0.995), size[0]) * 1.02
     x = (photos.width.clip(upper=widest) * 40 / widest).round() * widest / 40

@@ -213,10 +213,7 @@ def title_of(run: Run) -> dict:
 
 
 def views_of(run: Run) -> dict | None:
-    """Return what test-time augmentation brought by the metric; None where it changed nothing.
-
-    The gains are texts: in points where the metric is the accuracy.
-    """
+    """Return what test-time augmentation brought by the metric, as texts; None where nothing."""
     metrics, metric = run.metrics, run.metric
     plain, mean = metrics["score_plain"], metrics["score_tta"]
     if not metrics["tta_used"] and plain == mean:

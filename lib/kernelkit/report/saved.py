@@ -262,10 +262,7 @@ def path_of(run: Run, file: str) -> str:
 
 
 def stages_text(stages: list[dict], epochs: float = 1, slower: tuple[str, ...] = ()) -> str:
-    """Return stages as the command line has them, with so many times their epochs.
-
-    The stages named in `slower` get 0.3 times their learning rates.
-    """
+    """Return stages as text, with so many times their epochs; those in `slower` at 0.3 the rate."""
     rows = []
     for stage in (Stage(**stage) for stage in stages):
         rate = (0.3 if stage.name in slower else 1) * stage.learning_rate

@@ -248,10 +248,7 @@ def add_looked(thumbnails: Thumbnails, run: Run, sheets: dict[str, Sheet]) -> se
 
 
 def originals(run: Run, photos: list[Photo]) -> dict[str, str]:
-    """Return the addresses of the photos' files that will stay where they are, by path.
-
-    Those of a run on Kaggle lie there, and unpacked ones vanish with the run's scratch folder.
-    """
+    """Return the addresses, by path, of the photos' files that will stay where they are."""
     scratch = str(Path(tempfile.gettempdir()) / "car-classification-")
     if on_kaggle(run):
         return {}

@@ -41,10 +41,7 @@ def class_table(run: Run) -> pd.DataFrame:
 
 
 def confused_pairs(run: Run) -> pd.DataFrame:
-    """Return the pairs of classes that were taken for each other, the most often first.
-
-    Columns first, second, first_as_second, second_as_first and mistakes (both together).
-    """
+    """Return the pairs of classes that were taken for each other, the most often first."""
     labels = range(len(run.classes))
     counts = confusion_matrix(run.truth, run.validation.argmax(1), labels=labels)
     both = np.triu(counts + counts.T, 1)
