@@ -216,7 +216,7 @@ def _write_lists_and_figures(run: Run, result: BlendResult, augment: Callable) -
 
 
 def augmented(config, tables: PhotoTables, augment: Callable) -> tuple[np.ndarray, list[str]]:
-    """Return a few training photos with augmented versions, uint8 [n, h, w, 3], and their titles."""
+    """Return a few training photos with augmented ones, uint8 [n, h, w, 3], and their titles."""
     table = tables.train.drop_duplicates("label").head(MOST_PHOTOS)
     labels, table = table.label, table.drop(columns="label")
     columns = []
