@@ -121,7 +121,7 @@ def _legend_above(axes: Axes) -> None:
 def learning_curves(
     history: pd.DataFrame, panels: Sequence[str] = ("accuracy", "loss", "learning rate")
 ) -> Figure:
-    """Draw panels ("accuracy", "loss", "learning rate") over the epochs of history.csv, by stage."""
+    """Draw panels ("accuracy", "loss", "learning rate") over the epochs of history.csv."""
     epochs = np.arange(1, len(history) + 1)
     figure = new_figure(WIDTH, sum(110 if name == "learning rate" else HEIGHT for name in panels))
     ratios = [1 if name == "learning rate" else 2 for name in panels]
