@@ -24,8 +24,7 @@ from loopback.server import Loopback  # noqa: E402
 from sample.competition import draw_competition  # noqa: E402 - found in lib/
 from ship.commands.rehearse import SAMPLE_SETTINGS, environment_of  # noqa: E402
 from ship.ledger import Ledger  # noqa: E402
-from ship.project.frozen import copy_project  # noqa: E402
-from ship.project.project import Project  # noqa: E402
+from ship.project.project import Project, copy_project  # noqa: E402
 
 SESSIONS = 12  # at most
 STAGES = "head:0:1e-2:2,half:0.5:2e-3:2,all:1:3e-4:2"

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from kernelkit.core.problem import Problem
+from ship.commands.sweep import changed_files
 from ship.project.contents import (
     all_files,
     code_files,
@@ -14,9 +15,8 @@ from ship.project.contents import (
     not_sent,
     upload_files,
 )
-from ship.project.frozen import changed_files, copy_project
-from ship.project.hashes import known_hash
-from ship.project.project import Project
+from ship.project.project import Project, copy_project
+from ship.project.weights import known_hash
 from shipping import SENT, make_project
 
 

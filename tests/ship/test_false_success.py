@@ -60,7 +60,9 @@ def test_push_of_a_model_source_that_is_not_there(world):
 def test_push_without_a_version_number(world):
     body = {"ref": "/code/alice/car-classification", "url": "x"}
     world.kaggle.faults.add("SaveKernel", "body", body=body)
-    fails_then_goes_on(world, "Kaggle answered the push without a version number")
+    outcome = world.arrives_once()
+    assert "asking Kaggle whether it arrived" in outcome.out
+    assert "Kaggle has not got the push of kernel alice/car-classification" in outcome.out
 
 
 @pytest.mark.parametrize("call", ["CreateDataset", "CreateDatasetVersion"])
@@ -78,7 +80,8 @@ def test_dataset_answered_with_an_error(world, call):
 
 def test_dataset_answered_with_nothing(world):
     world.kaggle.faults.add("CreateDataset", "body", body={})
-    fails_then_goes_on(world, "Kaggle gave no clear answer about dataset")
+    outcome = world.arrives_once()
+    assert "Kaggle has not got the upload of dataset alice/car" in outcome.out
 
 
 @pytest.mark.parametrize(

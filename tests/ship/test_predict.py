@@ -12,8 +12,7 @@ from sample.competition import draw_competition, split_off_public
 from ship.commands.predict import network_files
 from ship.commands.rehearse import SAMPLE_SETTINGS, environment_of
 from ship.ledger import Ledger
-from ship.project.frozen import copy_project
-from ship.project.project import Project
+from ship.project.project import Project, copy_project
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETS = {**SAMPLE_SETTINGS, "stages": "head:0:1e-2:2,all:1:1e-3:3"}

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 
 from kernelkit.core.problem import Problem
+from ship.commands.download import download_preset
 from ship.kaggle.remote import Remote
 from ship.kaggle.timeouts import Timeouts
-from ship.project import presets
-from ship.project.published import HDF5_SIGNATURE
+from ship.project.weights import HDF5_SIGNATURE
 from shipping import open_world
 
 HANDLE = "keras/siglip/keras/tiny_patch16_32/1"
@@ -180,7 +180,7 @@ def test_what_cannot_be_downloaded_is_named(world, preset, monkeypatch):
         Remote(world.project / "runs" / "uploads", timeouts, world.environment) as remote,
         pytest.raises(Problem, match=r"needs 0\.0 GB more, and the disk of .* free some room"),
     ):
-        presets.download_preset(remote, HANDLE, here(world))
+        download_preset(remote, HANDLE, here(world))
     assert not world.calls("DownloadModelInstanceVersion")
 
 

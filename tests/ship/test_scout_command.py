@@ -11,8 +11,7 @@ from loopback.server import Loopback
 from sample.competition import draw_competition
 from ship.commands.rehearse import environment_of
 from ship.ledger import Ledger
-from ship.project.frozen import copy_project
-from ship.project.project import Project
+from ship.project.project import Project, copy_project
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS = {

@@ -14,10 +14,16 @@ from ship.command_line import option
 from ship.kaggle.remote import Remote
 from ship.kaggle.timeouts import Timeouts
 from ship.output import progress_bar, say
-from ship.project import presets
-from ship.project.hashes import known_hash
 from ship.project.project import Project
-from ship.project.published import WeightsFile, how_to_get, read_manifest, weights_mismatch
+from ship.project.weights import (
+    WeightsFile,
+    how_to_get,
+    known_hash,
+    listed_files,
+    preset_mismatch,
+    read_manifest,
+    weights_mismatch,
+)
 from ship.project.wheels import PYTHONS, get_wheels, pins, wheels_in, wheels_mismatch
 
 TIMEOUT = (15, 60)  # seconds to connect, and seconds without any byte
@@ -28,11 +34,8 @@ def download(row: WeightsFile, folder: Path) -> None:
     """Download a weights file that has a URL in as many attempts as it takes, and check it.
 
     What arrives stays in `<file>.part`, from which the next attempt goes on, unless it is wrong.
-
-    Raises:
-        Problem: several attempts in a row brought nothing, none can help, or the file is not the
-            published one.
-        OSError: the disk is full, or the folder can't be written.
+    Raises Problem where several attempts in a row brought nothing, none can help, or the file is
+    not the published one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     part, again = folder / f"{row.file}.part", f"run `ship weights {row.backbone}` again"
@@ -76,12 +79,7 @@ def _complete(row: WeightsFile, part: Path, again: str) -> str:
 
 
 def copy_weights(row: WeightsFile, source: Path, folder: Path) -> None:
-    """Copy a weights file from the folder `source`, checked like a downloaded one.
-
-    Raises:
-        Problem: the folder has no such file, or the file is not the published one.
-        OSError: the disk is full, or the folder can't be written.
-    """
+    """Copy a weights file from the folder `source`; Problem if it is not the published one."""
 
     def copy_and_check(target: Path) -> None:
         shutil.copyfile(source / row.file, target)
@@ -94,6 +92,53 @@ def copy_weights(row: WeightsFile, source: Path, folder: Path) -> None:
     if not (source / row.file).is_file():
         raise Problem(f"{source} has no file {row.file}, the weights of {row.backbone}.")
     write_atomically(folder / row.file, copy_and_check)
+
+
+def download_preset(remote: Remote, handle: str, folder: Path) -> None:
+    """Download what a backbone needs of a preset into a folder, each file checked.
+
+    What arrives of a file stays beside it, from where the next attempt goes on. Raises Problem
+    where Kaggle does not show the preset, the disk has too little room, or a file is not as Kaggle
+    lists it.
+    """
+    files = {
+        name: size
+        for name, size in listed_files(remote, handle).items()
+        if Path(name).name == name and name.endswith((".json", ".h5"))  # others are a tokenizer's
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = {name: size for name, size in files.items() if _size(folder / name) != size}
+    left = sum(size - _size(folder / f"{name}.part") for name, size in missing.items())
+    free = shutil.disk_usage(folder).free
+    if left > free:
+        raise Problem(
+            f"{handle} needs {left / 1e9:.1f} GB more, and the disk of {folder} has "
+            f"{free / 1e9:.1f} GB free: free some room and run the same command again."
+        )
+    remote.doing = lambda: f"downloading {handle}"
+    for name, size in missing.items():
+        part = folder / f"{name}.part"
+        with progress_bar(name) as show, remote.reporting(show):
+            md5 = remote.download_model(handle, name, part)
+        if reason := mismatch(part, size, {"md5": md5}, known_hash):
+            part.unlink()
+            raise Problem(f"{name} of {handle}: what arrived {reason} and was not kept; try again.")
+        part.replace(folder / name)
+    if reason := preset_mismatch(folder):
+        raise Problem(f"{folder} {reason}: delete that folder, and run the same command again.")
+
+
+def copy_preset(source: Path, folder: Path) -> None:
+    """Copy a preset from a folder, or from the folder of its variation in that one."""
+    inside = source / folder.name
+    source = inside if inside.is_dir() else source
+    if reason := preset_mismatch(source):
+        raise Problem(
+            f"{source} {reason}: --from takes the folder of a preset, or one that has it."
+        )
+    for path in sorted(source.iterdir()):
+        if path.suffix in (".json", ".h5"):
+            write_atomically(folder / path.name, lambda to, path=path: shutil.copyfile(path, to))
 
 
 WHEELS_ARGUMENTS = (
@@ -121,7 +166,7 @@ def run_weights(arguments: argparse.Namespace, project: Project) -> None:
         return _list_presets(project)
     known = {name.lower(): name for name in manifest}
     wanted = dict.fromkeys(name.lower() for name in arguments.backbones)
-    found = {} if wanted.keys() <= known.keys() else presets.presets_of(project)
+    found = {} if wanted.keys() <= known.keys() else project.presets()
     known |= {name.lower(): name for name in found}
     for name in arguments.backbones:
         if name.lower() not in known:
@@ -138,11 +183,11 @@ def run_weights(arguments: argparse.Namespace, project: Project) -> None:
 
 def _list_presets(project: Project) -> None:
     try:
-        found = presets.presets_of(project)
+        found = project.presets()
     except Problem as problem:
         return say(f"presets of keras_hub are not listed: {problem}")
     for name, preset in found.items():
-        state = presets.preset_mismatch(presets.folder_of(project, preset["handle"])) or "is here"
+        state = preset_mismatch(project.preset_folder(preset["handle"])) or "is here"
         say(f"{name:<19} {'':>12}  {preset['licence']:<10}  {preset['handle']} {state}")
     return None
 
@@ -173,17 +218,17 @@ def _get_weights(row: WeightsFile, folder: Path, arguments: argparse.Namespace) 
 def _get_preset(
     name: str, preset: dict[str, str], project: Project, arguments: argparse.Namespace
 ) -> None:
-    handle, folder = preset["handle"], presets.folder_of(project, preset["handle"])
-    if not presets.preset_mismatch(folder):
+    handle, folder = preset["handle"], project.preset_folder(preset["handle"])
+    if not preset_mismatch(folder):
         return say(f"{name}: {folder} is here.")
     if arguments.dry_run:
         return say(f"{name}: would get {arguments.source or handle} into {folder}.")
     doing(f"getting the weights of {name}")
     if arguments.source:
-        presets.copy_preset(arguments.source, folder)
+        copy_preset(arguments.source, folder)
     else:
         with Remote(project.runs / "uploads", Timeouts.from_environment()) as remote:
-            presets.download_preset(remote, handle, folder)
+            download_preset(remote, handle, folder)
     size = sum(path.stat().st_size for path in folder.iterdir())
     return say(
         f"{name}: {folder} ({_megabytes(size)}); licence {preset['licence']}. A kernel attaches it "

@@ -23,8 +23,7 @@ from ship.ledger import Run
 from ship.output import emit_json, say
 from ship.project.bundle import bundle, publish
 from ship.project.contents import content_hash
-from ship.project.frozen import copy_project
-from ship.project.project import KERNEL_METADATA, PLACEHOLDER, Project
+from ship.project.project import KERNEL_METADATA, PLACEHOLDER, Project, copy_project
 
 FOLDER = "model"  # of the dataset, in which the manifest and the networks lie
 

@@ -6,7 +6,6 @@ that a version that holds the same is found, also where an answer was lost.
 
 import json
 import shutil
-from functools import partial
 from pathlib import Path
 
 from kernelkit.core.contract import METRICS_FILE, MODEL_FILE, read_json
@@ -194,26 +193,25 @@ def _send(context: Context, ref: str, handle: str, staged: Path, marker: str, no
     notes = "" if _newest(context, handle) is None else notes  # the first version has none
     say(f"uploading {what}")
     fields = {"folder": str(staged), "handle": handle, "notes": notes}
-    send = partial(context.remote.call, "create_model_version", what, once=True, **fields)
-    transmission = _transmission(context, handle, marker)
-    answer = transmission.send(lambda: _note(context, marker), send)
-    if not isinstance(answer, Found) and answer["error"]:
-        transmission.forget()
-        raise Problem(f"Kaggle refused {what}: {answer['error']}")
+
+    def upload() -> None:
+        answer = context.remote.call("create_model_version", what, once=True, **fields)
+        if answer["error"]:
+            raise Problem(f"Kaggle refused {what}: {answer['error']}")
+
+    _transmission(context, handle, marker).send(lambda: _note(context, marker), upload)
 
 
 def _wait(context: Context, handle: str, marker: str) -> int:
     """Wait until Kaggle shows the version that was sent, and return its number."""
     say(f"waiting until model {handle} has its new version")
+    longest = context.timeouts.ready
     with context.remote.patient(context.timeouts.outage):
-        for waited in context.asking():
-            if number := _version_with(context, handle, marker):
-                context.state.model = ""
-                context.state.save()
-                return number
-            if waited > context.timeouts.ready:
-                raise Problem(
-                    f"Kaggle does not show the new version of model {handle} after "
-                    f"{waited / 60:.0f} minutes: see its page, and run the same command again."
-                )
-    raise AssertionError("asking never ends by itself")
+        number = context.ask_until(lambda: _version_with(context, handle, marker), longest)
+    if not number:
+        raise Problem(
+            f"Kaggle does not show the new version of model {handle} after {longest / 60:.0f} "
+            "minutes: see its page, and run the same command again."
+        )
+    _note(context, "")
+    return number

@@ -19,16 +19,16 @@ from kernelkit.core.problem import Problem
 from ship.command_line import Usage, Version, only_version, option, switch, version
 from ship.commands.live_runs import OPEN, open_page
 from ship.context import Context
-from ship.kaggle.client_process import Refused
+from ship.kaggle.client_process import AnswerLost, Refused
 from ship.kaggle.response_schemas import REF
 from ship.kaggle.send_once import Absent, DeliveryStatus, Found, Transmission, Unknown
 from ship.ledger import REFUSED, PendingPush, Run, run_name, settings_text
 from ship.output import say
 from ship.project import versions
 from ship.project.bundle import mounted_version
-from ship.project.presets import attached, page_of
 from ship.project.project import KERNEL_METADATA
 from ship.project.versions import run_at_kaggle
+from ship.project.weights import page_of
 
 GPUS = {"t4": "NvidiaTeslaT4", "p100": "NvidiaTeslaP100"}
 """Short names of Kaggle's accelerators; T4 gives two of them."""
@@ -55,8 +55,7 @@ def push(
         again: push although nothing has changed, the same has failed, or nobody knows whether an
             earlier push arrived.
         remembered: the next command that names no settings takes these.
-        prepare: brings the dataset up to date before a push. A run of exactly the same needs none,
-            which may hold something else by now.
+        prepare: brings the dataset up to date before a push; not called where a run is known.
 
     Raises:
         NotTaken: Kaggle did not take the kernel.
@@ -116,8 +115,15 @@ def _refuse_failed(run: Run) -> None:
 
 
 def _metadata(context: Context, config: dict) -> dict:
-    """Return the kernel's metadata with the models attached that its settings need."""
-    return attached(context.metadata, config.get("model_sources") or [])
+    """Return the kernel's metadata with the models that its settings need attached.
+
+    They take the place of other versions of the same models.
+    """
+    handles = config.get("model_sources") or []
+    replaced = {handle.rpartition("/")[0] for handle in handles}
+    own = context.metadata.get("model_sources") or []
+    kept = [handle for handle in own if handle.rpartition("/")[0] not in replaced]
+    return context.metadata | {"model_sources": [*kept, *handles]}
 
 
 def _send(context: Context, run: Run, config: dict, again: bool) -> Run:
@@ -139,14 +145,12 @@ def _send(context: Context, run: Run, config: dict, again: bool) -> Run:
         context.state.push = PendingPush(run, before)
         context.state.save()
 
-    def send() -> dict:
+    def send() -> tuple[str, int, str]:
         what = f"kernel {run.kernel}"
-        return context.remote.call("push", what, once=True, folder=str(folder))
+        answer = context.remote.call("push", what, once=True, folder=str(folder))
+        return _accepted(context, run, answer)
 
-    answer = _transmission(context, run.kernel).send(begin, send)
-    if isinstance(answer, Found):
-        return versions.note(context, run, *answer.evidence)
-    return _accept(context, run, answer)
+    return versions.note(context, run, *_transmission(context, run.kernel).send(begin, send))
 
 
 def _transmission(context: Context, kernel: str) -> Transmission:
@@ -203,40 +207,34 @@ def _probe(context: Context) -> DeliveryStatus:
     return Unknown("Kaggle lists the kernel but does not show it") if kernel in listed else Absent()
 
 
-def _accept(context: Context, run: Run, answer: dict) -> Run:
+def _accepted(context: Context, run: Run, answer: dict) -> tuple[str, int, str]:
+    """Return kernel, version and proof in Kaggle's answer to a push.
+
+    Raises:
+        AnswerLost: it names no version.
+        Problem: it is a refusal of the kernel, or of one of its sources.
+    """
     if answer["error"]:
-        versions.forget(context)
         raise NotTaken(f"Kaggle did not take the kernel: {answer['error']}")
     kernel = "/".join(answer["ref"].strip("/").split("/")[-2:])
     kernel = kernel if REF.fullmatch(kernel) else run.kernel
     number = answer["version"]
     if not number or not isinstance(number, int):
-        if found := _transmission(context, run.kernel).settle():
-            return versions.note(context, run, *found.evidence)
-        versions.forget(context)
-        raise Problem(
-            "Kaggle answered the push without a version number and has no such version: run the "
-            "same command again."
-        )
-    if answer["refused"]:
-        named = "; ".join(f"{kind} {', '.join(refs)}" for kind, refs in answer["refused"].items())
+        raise AnswerLost("it names no version")
+    if refused := answer["refused"]:
+        named = "; ".join(f"{kind} {', '.join(refs)}" for kind, refs in refused.items())
         run.failure = named
         versions.note(context, run, kernel, number, "Kaggle's answer", REFUSED)
+        consent = "for a competition: accept its rules on its page"
+        if models := refused.get("model"):
+            pages = ", ".join(map(page_of, models))
+            consent = f"for a model: accept its licence at {pages} or take another backbone"
         raise Problem(
             f"Kaggle does not know, or refuses you, a source of the kernel: {named}. It runs "
             f"version {number} without it: end that with `ship cancel {number}` or at {run.page}, "
-            f"and correct {KERNEL_METADATA} ({_consent(answer['refused'])}, then "
-            "`ship push --again`)."
+            f"and correct {KERNEL_METADATA} ({consent}, then `ship push --again`)."
         )
-    return versions.note(context, run, kernel, number, "Kaggle's answer")
-
-
-def _consent(refused: dict[str, list[str]]) -> str:
-    """Return where a person may consent to what a refused source needs."""
-    if models := refused.get("model"):
-        pages = ", ".join(page_of(handle) for handle in models)
-        return f"for a model: accept its licence at {pages} or take another backbone"
-    return "for a competition: accept its rules on its page"
+    return kernel, number, "Kaggle's answer"
 
 
 def take_up(context: Context, wanted: Version) -> Run:

@@ -32,10 +32,9 @@ from ship.commands.fetch import REPORT, SUBMISSION
 from ship.ledger import REHEARSAL, Ledger, Run, settings_text
 from ship.output import emit_json, say
 from ship.project.contents import copy_files
-from ship.project.frozen import copy_project
-from ship.project.presets import folder_of, preset_mismatch, presets_of
-from ship.project.project import Project
+from ship.project.project import Project, copy_project
 from ship.project.script import read_block, with_block
+from ship.project.weights import preset_mismatch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,8 +205,8 @@ def _presets_here(project: Project) -> dict[str, Path]:
     """Return the folders of the kernel's presets that lie in lib/weights, by their handles."""
     if not any((project.lib / "weights").glob(f"*/{PRESET_FILES[0]}")):
         return {}
-    handles = [preset["handle"] for preset in presets_of(project).values()]
-    here = {handle: folder_of(project, handle) for handle in handles}
+    handles = [preset["handle"] for preset in project.presets().values()]
+    here = {handle: project.preset_folder(handle) for handle in handles}
     return {handle: folder for handle, folder in here.items() if not preset_mismatch(folder)}
 
 

@@ -20,7 +20,7 @@ from ship.commands.fetch import SUBMISSION, read_metrics
 from ship.commands.push import chosen_run
 from ship.commands.submission import Unscorable, check_for
 from ship.context import Context
-from ship.kaggle.client_process import Refused, Unavailable
+from ship.kaggle.client_process import AnswerLost, Refused, Unavailable
 from ship.kaggle.send_once import Absent, DeliveryStatus, Found, Transmission, Unknown
 from ship.ledger import Run, Submission, file_run_name
 from ship.output import emit_json, say
@@ -209,28 +209,24 @@ def _send(context: Context, run: Run, path: Path, code: bool) -> None:
         run.verified.pop("submitted", None)
         context.ledger.keep(run)
 
-    def hand_in() -> dict:
+    def hand_in() -> tuple[dict, str]:
         message = f"ship {run.submission.token} {_new_message(run, path)}"
         fields = {"file": str(path), "message": message, "competition": competition}
-        if not code:
-            return context.remote.call("submit", "the submission", once=True, **fields)
-        fields |= {"file": path.name, "kernel": run.kernel, "version": run.version}
-        return context.remote.call("submit_code", "the submission", once=True, **fields)
+        if code:
+            fields |= {"file": path.name, "kernel": run.kernel, "version": run.version}
+        method = "submit_code" if code else "submit"
+        answer = context.remote.call(method, "the submission", once=True, **fields)
+        if answer["ref"]:
+            return {"ref": answer["ref"]}, "Kaggle's answer"
+        if not answer["message"]:
+            raise AnswerLost("it has neither a number nor a reason")
+        found = _probe(context, run.submission)  # a refusal with a reason needs no long proof
+        if isinstance(found, Found):
+            return found.evidence
+        raise Problem(f"Kaggle did not take the submission: {answer['message']}")
 
     say(f"submitting {path} to {competition}")
-    transmission = _transmission(context, run, path)
-    answer = transmission.send(begin, hand_in)
-    if isinstance(answer, Found):
-        return _take(context, run, path, *answer.evidence)
-    if answer["ref"]:
-        return _take(context, run, path, {"ref": answer["ref"]}, "Kaggle's answer")
-    # A refusal with a reason is believed at once.
-    refused = bool(answer["message"])
-    found = _probe(context, run.submission) if refused else transmission.settle()
-    if isinstance(found, Found):
-        return _take(context, run, path, *found.evidence)
-    transmission.forget()
-    raise Problem(f"Kaggle did not take the submission: {answer['message'] or 'it gave no reason'}")
+    _take(context, run, path, *_transmission(context, run, path).send(begin, hand_in))
 
 
 def _transmission(context: Context, run: Run, path: Path) -> Transmission:

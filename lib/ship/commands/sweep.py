@@ -9,9 +9,12 @@ import argparse
 import contextlib
 import itertools
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 
+from kernelkit.core.files import write_atomically
 from kernelkit.core.locks import only_one
 from kernelkit.core.problem import Problem, first_names
 from ship.command_line import number_of, one_of, option, parse_settings, switch
@@ -23,14 +26,16 @@ from ship.commands.runs import RESULTS, rows_of, table
 from ship.commands.submit import Unscorable, submit
 from ship.commands.sweep_loop import Cell, Sweep, weights_of
 from ship.context import Context
+from ship.kaggle.response_schemas import loads
 from ship.ledger import Run, settings_text
 from ship.output import emit_json, say
-from ship.project import frozen
 from ship.project.bundle import bundle
 from ship.project.contents import sha256
+from ship.project.project import Project, copy_project, sources
 from ship.project.versions import new_run, run_at_kaggle
 
 MOST_HOURS = 10_000  # of the longest sweep: four years of Kaggle's weekly quota
+NOTE = "sweep.json"  # in the copy of a sweep: when it began, and the files' commit
 OCCUPIED = "another sweep is at work in this project ({holder}): wait for it, or end it."
 
 
@@ -197,7 +202,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
             with context.remote.patient(context.timeouts.outage):
                 bundle(context, weights_of(cells))
         if not began:
-            frozen.keep(context.project)
+            _note_begun(context.project)
         sweep = Sweep(context, cells)
         sweep.finish()
         done, refused = True, {}
@@ -216,19 +221,44 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
 
 def _take_copy(context: Context, arguments: argparse.Namespace) -> bool:
     """Work on a copy of the project from now on; return whether the sweep began with it before."""
-    project, key = context.project, _key_of(context, arguments)
-    copy = None if arguments.fresh else frozen.frozen_copy(project, key)
-    if not copy:
-        context.project = project if context.dry_run else frozen.freeze(project, key)
-        return False
-    context.project = copy
-    if changed := frozen.changed_files(copy, project):
-        say(
-            f"this sweep goes on with the files that it began with at {copy.begun}, kept in "
-            f"{copy.root}; {first_names(changed, 3)} changed since: `--fresh` begins it again "
-            "with the present files"
-        )
-    return True
+    project = context.project
+    folder = project.runs / "sweeps" / _key_of(context, arguments)
+    copy = None if arguments.fresh else _copy_in(folder, project)
+    if copy:
+        context.project = copy
+        if changed := changed_files(copy, project):
+            say(
+                f"this sweep goes on with the files that it began with at {copy.copied}, kept in "
+                f"{copy.root}; {first_names(changed, 3)} changed since: `--fresh` begins it again "
+                "with the present files"
+            )
+    elif not context.dry_run:
+        shutil.rmtree(folder, ignore_errors=True)
+        context.project = copy_project(project, folder)
+    return copy is not None
+
+
+def _copy_in(folder: Path, project: Project) -> Project | None:
+    """Return the copy in a folder, None unless a sweep has begun with it."""
+    try:
+        note = loads((folder / NOTE).read_text(encoding="utf-8"))
+        return Project(folder, project.root, str(note["begun"]), str(note["commit"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _note_begun(copy: Project) -> None:
+    note = {"begun": copy.copied, "commit": copy.copied_commit}
+    write_atomically(copy.root / NOTE, json.dumps(note, indent=1) + "\n")
+
+
+def changed_files(copy: Project, project: Project) -> list[str]:
+    """Return which files of a project have changed since it was copied."""
+    before, now = (
+        {name: sha256(file) for name, file in sources(one).items() if file.is_file()}
+        for one in (copy, project)
+    )
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
 
 
 def _take_up(context: Context, cells: list[Cell]) -> None:

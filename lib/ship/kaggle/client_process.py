@@ -53,7 +53,7 @@ class AnswerLost(Exception):
     With `late` no answer came in time, so that the call may still take effect.
     """
 
-    def __init__(self, reason: str, late: bool):
+    def __init__(self, reason: str, late: bool = False):
         super().__init__(reason)
         self.late = late
 

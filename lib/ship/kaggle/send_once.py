@@ -17,7 +17,7 @@ from ship.output import say
 
 @dataclass(frozen=True)
 class Found:
-    """Kaggle has what was sent."""
+    """Kaggle has what was sent; `evidence` is what the caller needs to know of it."""
 
     evidence: Any
 
@@ -51,12 +51,13 @@ class Transmission:
     forget: Callable[[], None]  # saves that it is not there
     decide: str  # ends the sentence "nobody knows whether ...": where to look, how to go on
 
-    def send(self, begin: Callable[[], None], call: Callable[[], dict]) -> Any:
-        """Send it; return Kaggle's answer, or `Found` when that was lost but it has arrived.
+    def send(self, begin: Callable[[], None], call: Callable[[], Any]) -> Any:
+        """Send it, and return the evidence of its arrival: that of `call`, or that of the probe.
 
         Args:
             begin: saves that it is being sent.
-            call: makes the one call, which may raise AnswerLost.
+            call: makes the one call. It returns the evidence in a clear answer, raises AnswerLost
+                where there is none, and Problem where Kaggle refuses.
 
         Raises:
             Undecided: nobody knows whether it arrived.
@@ -73,8 +74,8 @@ class Transmission:
                 self.forget()
                 raise
             say(f"the answer to {self.what} was lost ({lost}); asking Kaggle whether it arrived")
-            if found := self.settle(late=lost.late):
-                return found
+            if found := self._settle(late=lost.late):
+                return found.evidence
             say(f"Kaggle has not got {self.what}: sending it once more")
         self.forget()
         raise Unavailable(
@@ -85,26 +86,20 @@ class Transmission:
     def settle_earlier(self, again: bool = False) -> Found | None:
         """Find out whether it arrived after its sending was cut short; if not, forget it.
 
-        With `again` it is to be sent once more in any case.
-
-        Raises:
-            Undecided: nobody knows.
+        With `again` it is to be sent once more in any case. Raises Undecided where nobody knows.
         """
         if not again:
             say(f"{self.what} was cut short before; asking Kaggle whether it arrived")
-            if found := self.settle():
+            if found := self._settle():
                 return found
         self.forget()
         return None
 
-    def settle(self, late: bool = False) -> Found | None:
+    def _settle(self, late: bool = False) -> Found | None:
         """Find out whether it has arrived; None when its absence is proven.
 
         However long ago it was sent, its absence is proven anew: this machine's clock can be wrong,
         and Kaggle's lists may lag. With `late` no answer came in time: it may still take effect.
-
-        Raises:
-            Undecided: nobody knows.
         """
         timeouts = self.context.timeouts
         status = self._status(timeouts.prove + (timeouts.timeout if late else 0.0))

@@ -16,7 +16,7 @@ from typing import Any
 from kernelkit.core.problem import Problem
 from ship.command_line import switch
 from ship.context import Context
-from ship.kaggle.client_process import Refused, Unavailable
+from ship.kaggle.client_process import AnswerLost, Refused, Unavailable
 from ship.kaggle.remote import unless_hidden
 from ship.kaggle.send_once import Absent, DeliveryStatus, Found, Transmission, Unknown
 from ship.ledger import Dataset, Run, Sending
@@ -280,21 +280,16 @@ class Bundle:
             self.known.sending = Sending(base, note, [*staged.parts.values()], staged.files)
             self.known.ready = False
 
-        answer = self._transmission().send(begin, lambda: self._upload(staged))
-        if isinstance(answer, Found):
-            return
-        status = answer["status"].lower()
-        refused = answer["error"] or status == "error"
-        if not refused and (status == "ok" or self._transmission().settle()):
-            return
-        self._forget()
-        if refused:
-            reason = answer["error"] or "it gave no reason"
-            raise Problem(f"Kaggle refused dataset {self.ref}: {reason}")
-        raise Problem(
-            f"Kaggle gave no clear answer about dataset {self.ref}, and does not have it: run the "
-            "same command again."
-        )
+        def upload() -> None:
+            answer = self._upload(staged)
+            status = answer["status"].lower()
+            if answer["error"] or status == "error":
+                reason = answer["error"] or "it gave no reason"
+                raise Problem(f"Kaggle refused dataset {self.ref}: {reason}")
+            if status != "ok":
+                raise AnswerLost("it is not clear")
+
+        self._transmission().send(begin, upload)
 
     def _transmission(self) -> Transmission:
         page = f"https://www.kaggle.com/datasets/{self.ref}"

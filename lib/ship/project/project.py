@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +16,7 @@ from typing import Any
 
 from kernelkit.core.problem import Problem
 from ship.kaggle.response_schemas import NAME, REF, loads, stays_inside
-from ship.project.contents import code_files, content_hash, copy_files
+from ship.project.contents import all_files, code_files, content_hash, copy_files
 from ship.project.script import Setting, declared_settings, with_overrides
 
 PLACEHOLDER = "INSERT-YOUR-KAGGLE-USERNAME"
@@ -28,8 +30,8 @@ class Project:
     """A folder that holds kernel.py, the two metadata files and lib/."""
 
     root: Path
-    home: Path | None = None  # the project where `root` is a sweep's frozen copy; it has the runs
-    begun: str = ""  # when that sweep began
+    home: Path | None = None  # the project of which `root` is a copy; it has the runs
+    copied: str = ""  # when it was copied
     copied_commit: str = ""  # the commit of which the copy is
 
     @classmethod
@@ -176,6 +178,14 @@ class Project:
         reason = re.sub(r"^[\w.-]+: error: ", "", reason)
         raise Problem(f"{self.code.name} refuses its settings: {reason}")
 
+    def presets(self) -> dict[str, dict[str, str]]:
+        """Return handle and licence of each of the kernel's backbones that is a preset."""
+        return self.show_config(self.script({}, "presets")).get("presets") or {}
+
+    def preset_folder(self, handle: str) -> Path:
+        """Return the folder in which a preset lies on this machine, or would."""
+        return self.lib / "weights" / handle.split("/")[3]
+
     def commit(self) -> str:
         """Return the git commit that is checked out, "" without git.
 
@@ -194,6 +204,25 @@ class Project:
             return f"{commit}+" if git("status", "--porcelain") else commit
         except (OSError, subprocess.SubprocessError):
             return ""
+
+
+def sources(project: Project) -> dict[str, Path]:
+    """Return what a person edits and a run is made of, by its path in a copy."""
+    files = {project.code.relative_to(project.root).as_posix(): project.code}
+    files |= {name: project.root / name for name in (KERNEL_METADATA, DATASET_METADATA)}
+    return files | {f"lib/{name}": file for name, file in code_files(project.lib).items()}
+
+
+def copy_project(project: Project, target: Path) -> Project:
+    """Copy a project, whose runs the copy shares; weights and wheels are linked."""
+    own = sources(project)
+    for name, file in own.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, target / name)
+    files = {f"lib/{name}": file for name, file in all_files(project.lib).items()}
+    copy_files({name: file for name, file in files.items() if name not in own}, target)
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    return Project(target, home=project.root, copied=now, copied_commit=project.commit())
 
 
 def competition_slug(text: str) -> str:

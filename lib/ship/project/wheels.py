@@ -10,7 +10,7 @@ from pathlib import Path
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
 from ship.output import say
-from ship.project.hashes import known_hash
+from ship.project.weights import known_hash
 
 REQUIREMENTS = "requirements.txt"  # in pip's format, so that the kernel can pass it to pip
 PYTHONS = ("3.12", "3.13")
