@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from filelock import FileLock
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from kernelkit.core.boundary import Boundary
 from kernelkit.core.files import write_atomically
@@ -21,7 +21,7 @@ from kernelkit.core.progress import clock_text
 from ship.command_line import parse_settings
 from ship.kaggle.credentials import Credentials, refuse_secrets, without_secrets
 from ship.kaggle.remote import Remote
-from ship.kaggle.response_schemas import HANDLE, loads, schema_error
+from ship.kaggle.response_schemas import HANDLE, error_text, loads
 from ship.kaggle.timeouts import Timeouts
 from ship.ledger import Ledger, Run, State, settings_text
 from ship.output import say
@@ -36,14 +36,26 @@ SCOUTING = "scout_only"  # a setting that a run which goes on does not keep: it 
 
 
 class ShownConfig(BaseModel):
-    """The schema of the kernel's answer to --show-config."""
+    """The kernel's answer to --show-config."""
 
     recipe: str
     backbone: str
     weights_files: list[str]
     competition: str
-    config: dict | None = None
+    values: dict = Field(default={}, alias="config")  # of its settings
     model_sources: list[Annotated[str, Field(pattern=f"^{HANDLE.pattern}$")]] = []
+    gpu_minutes: float | None = None  # that a run takes, computed
+
+    @property
+    def time_limit(self) -> float | None:
+        """The run's time limit in minutes, None without one."""
+        limit = self.values.get("time_limit")
+        return float(limit) if isinstance(limit, int | float) else None
+
+    @property
+    def summary(self) -> str:
+        """Recipe and backbone, for a sentence."""
+        return f"recipe {self.recipe}, backbone {self.backbone}"
 
 
 @dataclass
@@ -247,24 +259,27 @@ class Context:
     def _place(self) -> str:
         return f"{self.project.slug} for {self.project.competition}"
 
-    def shown_config(self, settings: Mapping[str, str]) -> dict[str, Any]:
+    def shown_config(self, settings: Mapping[str, str]) -> ShownConfig:
         """Return what the kernel's --show-config answers to these settings.
 
-        The last answer is kept in runs/config.json, because several steps ask for it.
-
-        Raises:
-            Problem: the kernel refuses the settings, or its answer lacks something.
+        The last answer is kept in runs/config.json, because several steps ask for it. Raises
+        Problem where the kernel refuses the settings, or its answer lacks something.
         """
         text = self.script(settings, "config")
         key = sha256(text.encode()) + self.project.lib_hash()
         kept = self.project.runs / "config.json"
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            shown = loads(kept.read_text(encoding="utf-8"))
-            if shown["key"] == key and not schema_error(shown["config"], ShownConfig):
-                return shown["config"]
+            answer = loads(kept.read_text(encoding="utf-8"))
+            if answer["key"] == key:
+                return ShownConfig.model_validate(answer["config"])
         config = self.project.show_config(text)
-        if wrong := schema_error(config, ShownConfig):
-            raise Problem(f"{self.project.code.name} --show-config does not answer: {wrong}.")
+        try:
+            shown = ShownConfig.model_validate(config)
+        except ValidationError as error:
+            wrong = error_text(error)
+            raise Problem(
+                f"{self.project.code.name} --show-config does not answer: {wrong}."
+            ) from None
         with self.sharing(kept):
             write_atomically(kept, json.dumps({"key": key, "config": without_secrets(config)}))
-        return config
+        return shown

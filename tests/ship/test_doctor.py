@@ -244,14 +244,14 @@ def test_a_failing_doctor_stops_ship(world):
 
 
 @pytest.mark.parametrize(
-    ("shown", "said"),
+    ("minutes", "said"),
     [
-        ([{"gpu_minutes": 90}, {"gpu_minutes": 30.0}], "2.0 h (from published throughputs"),
-        ([{"gpu_minutes": 90}, {}], ""),  # a kernel that does not tell
+        ([90, 30.0], "2.0 h (from published throughputs"),
+        ([90, None], ""),  # a kernel that does not tell
         ([], ""),
     ],
 )
-def test_computed_gpu_hours_are_the_kernel_s_own(shown, said):
-    found = computed_hours(*shown)
+def test_computed_gpu_hours_are_the_kernel_s_own(minutes, said):
+    found = computed_hours(minutes)
     assert found.startswith(said)
     assert bool(found) == bool(said)

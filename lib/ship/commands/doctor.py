@@ -95,13 +95,12 @@ def _only_informing() -> Iterator[None]:
         raise
 
 
-def computed_hours(*shown: dict) -> str:
-    """Return the GPU hours of runs with these answers to --show-config; "" where one has none.
+def computed_hours(minutes: list[float | None]) -> str:
+    """Return the GPU hours of runs of so many minutes; "" where the kernel does not tell them.
 
     They are computed from published throughputs by the kernel's own arithmetic.
     """
-    minutes = [config.get("gpu_minutes") for config in shown]
-    if not minutes or not all(isinstance(one, int | float) for one in minutes):
+    if not minutes or None in minutes:
         return ""
     return f"{sum(minutes) / 60:.1f} h (from published throughputs, give or take half)"
 
@@ -138,16 +137,16 @@ def _kernel(context: Context, settings: Settings) -> str:
 
 def _settings(context: Context, settings: Settings) -> str:
     config = context.shown_config(settings)
-    if config["competition"] != context.project.competition:
+    if config.competition != context.project.competition:
         raise Problem(
-            f"{context.project.code.name} is made for {config['competition']}, but "
+            f"{context.project.code.name} is made for {config.competition}, but "
             f"{KERNEL_METADATA} names {context.project.competition}: make them the same"
         )
-    return f"recipe {config['recipe']}, backbone {config['backbone']}"
+    return config.summary
 
 
 def _weights(context: Context, settings: Settings) -> str:
-    files = context.shown_config(settings)["weights_files"]
+    files = context.shown_config(settings).weights_files
     required_weights(files, context.project.lib / "weights")
     return ", ".join(files) or "none needed"
 
@@ -166,7 +165,7 @@ def _wheels(context: Context, settings: Settings) -> str:
 def _secrets(context: Context, settings: Settings) -> str:
     """Check that nothing that would be sent looks like a secret, of whatever account."""
     project = context.project
-    weights = context.shown_config(settings)["weights_files"]
+    weights = context.shown_config(settings).weights_files
     files = {f"lib/{name}": file for name, file in upload_files(project.lib, weights).items()}
     metadata = (project.root / name for name in (KERNEL_METADATA, DATASET_METADATA))
     files |= {path.name: path for path in (project.code, *metadata)}
@@ -181,7 +180,7 @@ def _secrets(context: Context, settings: Settings) -> str:
 
 
 def _disk(context: Context, settings: Settings) -> str:
-    files = context.shown_config(settings)["weights_files"]
+    files = context.shown_config(settings).weights_files
     sizes = [file.stat().st_size for file in upload_files(context.project.lib, files).values()]
     needed = SPARE_BYTES + sum(sizes)
     free = shutil.disk_usage(context.project.root).free
@@ -218,7 +217,7 @@ def _competition(context: Context, settings: Settings) -> str:
 
 
 def _models(context: Context, settings: Settings) -> str:
-    handles = context.shown_config(settings).get("model_sources") or []
+    handles = context.shown_config(settings).model_sources
     for handle in handles:
         try:
             listed_files(context.remote, handle)
@@ -247,8 +246,9 @@ def _gpu_quota(context: Context, settings: Settings) -> str:
             f"{gpu.left:.0f} minutes are left of this week's {gpu.allowed / 60:.0f} hours of GPU "
             f"time{gpu.until}: Kaggle may refuse a run until then"
         )
-    limit = shown.get("config", {}).get("time_limit") or SESSION_MINUTES
-    needs = f" and computes to {hours}" if (hours := computed_hours(shown)) else ""
+    limit = shown.time_limit or SESSION_MINUTES
+    hours = computed_hours([shown.gpu_minutes])
+    needs = f" and computes to {hours}" if hours else ""
     text = f"{gpu.left / 60:.1f} h of GPU time left, the run may take {limit / 60:.1f} h{needs}"
     if gpu.left < limit:
         raise Concern(f"{text}: wait, or push with --set time_limit={max(1, int(gpu.left) - 10)}")

@@ -17,7 +17,6 @@ from ship.commands.submit import submit
 from ship.context import Context
 from ship.ledger import Run
 from ship.output import say
-from ship.project.bundle import bundle
 from ship.project.versions import known_run, new_run
 
 
@@ -53,9 +52,7 @@ def _push(context: Context, arguments: argparse.Namespace) -> Run | None:
         doctor.examine(context, settings, quiet=True)
     config = context.shown_config(settings)
     with context.remote.patient(context.timeouts.outage):
-        return push(
-            context, settings, config, arguments.again, prepare=lambda: bundle(context, config)
-        )
+        return push(context, settings, config, arguments.again, weights=config.weights_files)
 
 
 def _nothing_changed(context: Context, settings: dict[str, str]) -> bool:

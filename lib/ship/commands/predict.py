@@ -21,7 +21,7 @@ from ship.context import Context
 from ship.kaggle.client_process import Refused
 from ship.ledger import Run
 from ship.output import emit_json, say
-from ship.project.bundle import bundle, publish
+from ship.project.bundle import Bundle
 from ship.project.contents import content_hash
 from ship.project.project import KERNEL_METADATA, PLACEHOLDER, Project, copy_project
 
@@ -57,7 +57,10 @@ def publish_run(context: Context, run: Run, folder: Path, again: bool) -> str:
         "licenses": [{"name": "other"}],
         "keywords": [],
     }
-    return publish(context, network_files(folder), metadata, again)
+    ref = f"{context.kernel_ref}-models"
+    published = Bundle(context, network_files(folder), metadata, ref, field="models")
+    published.bring_up_to_date(again=again)
+    return f"{ref}/{published.known.version}"
 
 
 def predicting_project(project: Project, run: Run, models: str, digest: str) -> Project:
@@ -128,14 +131,7 @@ def predict(
     settings |= {"time_limit": f"{60 * hours:g}"} if hours else {}
     config = inner.shown_config(settings)
     with inner.remote, inner.remote.patient(inner.timeouts.outage):
-        pushed = push(
-            inner,
-            settings,
-            config,
-            again,
-            remembered=False,
-            prepare=lambda: bundle(inner, config),
-        )
+        pushed = push(inner, settings, config, again, False, config.weights_files)
         with inner.holding(pushed, inner.timeouts.score):
             follow(inner, [pushed])
             found = fetch(inner, pushed)

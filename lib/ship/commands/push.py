@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import json
 import shutil
-from collections.abc import Callable
 
 from slugify import slugify
 
@@ -18,14 +17,14 @@ from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
 from ship.command_line import Usage, Version, only_version, option, switch, version
 from ship.commands.live_runs import OPEN, open_page
-from ship.context import Context
+from ship.context import Context, ShownConfig
 from ship.kaggle.client_process import AnswerLost, Refused
 from ship.kaggle.response_schemas import REF
 from ship.kaggle.send_once import Absent, DeliveryStatus, Found, Transmission, Unknown
 from ship.ledger import REFUSED, PendingPush, Run, run_name, settings_text
 from ship.output import say
 from ship.project import versions
-from ship.project.bundle import mounted_version
+from ship.project.bundle import Bundle, bundle
 from ship.project.project import KERNEL_METADATA
 from ship.project.versions import run_at_kaggle
 from ship.project.weights import page_of
@@ -41,10 +40,10 @@ class NotTaken(Problem):
 def push(
     context: Context,
     settings: dict[str, str],
-    config: dict,
+    config: ShownConfig,
     again: bool = False,
     remembered: bool = True,
-    prepare: Callable[[], object] = lambda: None,
+    weights: list[str] | None = None,
 ) -> Run | None:
     """Push the kernel unless a run of exactly the same is known; return the run, None in a dry run.
 
@@ -55,7 +54,7 @@ def push(
         again: push although nothing has changed, the same has failed, or nobody knows whether an
             earlier push arrived.
         remembered: the next command that names no settings takes these.
-        prepare: brings the dataset up to date before a push; not called where a run is known.
+        weights: those of the dataset, which is brought up to date before a push; None leaves it.
 
     Raises:
         NotTaken: Kaggle did not take the kernel.
@@ -64,7 +63,8 @@ def push(
     """
     with context.sending():
         if context.dry_run:
-            prepare()
+            if weights is not None:
+                bundle(context, weights)
             return _describe(context, settings, config)
         context.doing("pushing the kernel")
         settle_push(context, again)
@@ -78,20 +78,19 @@ def push(
             _refuse_failed(known)
             say(f"{known.name} is pushed, nothing has changed since")
             return known
-        prepare()
-        context.doing("pushing the kernel")
-        # The files may have changed while they were sent.
-        run = versions.new_run(context, settings, config)
-        run.dataset = mounted_version(context, config)
+        if weights is not None:
+            bundle(context, weights)
+            context.doing("pushing the kernel")
+            run = versions.new_run(context, settings, config)  # of what was sent meanwhile
+        run.dataset = Bundle.of_lib(context, config.weights_files).mounted_version()
         return _send(context, run, config, again)
 
 
-def _describe(context: Context, settings: dict[str, str], config: dict) -> None:
+def _describe(context: Context, settings: dict[str, str], config: ShownConfig) -> None:
     code, text = context.project.code.name, context.script(settings, "dry run")
     say(f"would push {code} ({len(text):,} characters) with this metadata:")
     say(json.dumps(_metadata(context, config), indent=2))
-    shown = f"recipe {config['recipe']}, backbone {config['backbone']}"
-    say(f"overrides: {settings_text(settings) or 'none'}; {shown}")
+    say(f"overrides: {settings_text(settings) or 'none'}; {config.summary}")
 
 
 def _refuse_failed(run: Run) -> None:
@@ -114,19 +113,19 @@ def _refuse_failed(run: Run) -> None:
         )
 
 
-def _metadata(context: Context, config: dict) -> dict:
+def _metadata(context: Context, config: ShownConfig) -> dict:
     """Return the kernel's metadata with the models that its settings need attached.
 
     They take the place of other versions of the same models.
     """
-    handles = config.get("model_sources") or []
+    handles = config.model_sources
     replaced = {handle.rpartition("/")[0] for handle in handles}
     own = context.metadata.get("model_sources") or []
     kept = [handle for handle in own if handle.rpartition("/")[0] not in replaced]
     return context.metadata | {"model_sources": [*kept, *handles]}
 
 
-def _send(context: Context, run: Run, config: dict, again: bool) -> Run:
+def _send(context: Context, run: Run, config: ShownConfig, again: bool) -> Run:
     shown = context.remote.kernel(run.kernel)
     if not again and (known := run_at_kaggle(context, run, shown)):
         return known

@@ -10,7 +10,6 @@ from ship.commands.live_runs import follow
 from ship.commands.push import push
 from ship.context import Context
 from ship.output import emit_json, say
-from ship.project.bundle import bundle
 
 FOUND = "scout/candidates.txt"  # in the run's output: the table as its log has it
 USUAL = {"recipe": "max"}
@@ -20,22 +19,14 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     """Judge all candidates on Kaggle without training them, and show the table."""
     settings = USUAL | context.settings(arguments) | {"scout_only": "yes"}
     config = context.shown_config(settings)
-    known = config.get("config") or {}
-    if not known.get("candidates") or known.get("members"):
+    if not config.values.get("candidates") or config.values.get("members"):
         raise Problem(
             "These settings have no candidates to scout: give "
             "`--set candidates=a:SigLIP2B,b:ConvNeXtBase`, or name neither recipe nor members."
         )
     doctor.require(context, settings, doctor.BEFORE_PUSH)
     with context.remote.patient(context.timeouts.outage):
-        pushed = push(
-            context,
-            settings,
-            config,
-            arguments.again,
-            remembered=False,
-            prepare=lambda: bundle(context, config),
-        )
+        pushed = push(context, settings, config, arguments.again, False, config.weights_files)
         if pushed is None:
             return say("would then follow the run, and fetch what it has found")
         with context.holding(pushed, context.timeouts.score):

@@ -89,7 +89,8 @@ def _plan(context: Context, cells: list[Cell]) -> None:
     if known and waiting:
         hours = len(waiting) * median(known) / 60
         text += f", about {hours:.1f} h if they take as long as the runs before"
-    if computed := doctor.computed_hours(*(cell.config for cell in waiting)):
+    minutes = [cell.config.gpu_minutes for cell in waiting]
+    if computed := doctor.computed_hours(minutes):
         text += f", computed {computed}"
     gpu = None if context.dry_run else answer_or_none(doctor.gpu_time, context)
     if gpu:
@@ -97,7 +98,6 @@ def _plan(context: Context, cells: list[Cell]) -> None:
         if most > gpu.left:
             text += " (--hours N bounds what all of them together may take)"
     say(text, result=True)
-    minutes = [cell.config.get("gpu_minutes") for cell in waiting]
     emit_json(
         settings=[cell.chosen for cell in cells],
         waiting=len(waiting),

@@ -12,11 +12,10 @@ from ship.commands.doctor import Concern, GpuTime, gpu_time
 from ship.commands.fetch import fetch, is_verified
 from ship.commands.live_runs import ENDS, StatusPoll, live_runs
 from ship.commands.push import NotTaken, push, settle_push
-from ship.context import Context
+from ship.context import Context, ShownConfig
 from ship.kaggle.client_process import CredentialsRefused, Unavailable
 from ship.ledger import LOST, Run, settings_text
 from ship.output import progress_lines, say
-from ship.project.bundle import bundle
 from ship.project.versions import known_run
 
 SESSIONS = 2  # that Kaggle lets one user have at once
@@ -29,7 +28,7 @@ class Cell:
 
     chosen: dict[str, str]  # its values of the fields that the grid varies
     settings: dict[str, str]
-    config: dict  # the kernel's answer to --show-config
+    config: ShownConfig
     wanted: Run  # the record of its run, without a version
     ignored: frozenset[str] = frozenset()  # runs that failed before and are to be run once more
 
@@ -38,9 +37,9 @@ class Cell:
         return known_run(context, self.wanted, self.ignored, any_limit=True)
 
 
-def weights_of(cells: list[Cell]) -> dict[str, list[str]]:
-    """Return what `bundle` needs to know of a dataset for all cells: the weights of all of them."""
-    return {"weights_files": sorted({n for cell in cells for n in cell.config["weights_files"]})}
+def weights_of(cells: list[Cell]) -> list[str]:
+    """Return the weights files of all cells, which the dataset needs."""
+    return sorted({name for cell in cells for name in cell.config.weights_files})
 
 
 @dataclass
@@ -144,7 +143,7 @@ class Sweep:
                     cell.config,
                     again=bool(cell.ignored),
                     remembered=False,
-                    prepare=lambda: bundle(context, weights_of(self.cells), silent=True),
+                    weights=weights_of(self.cells),
                 )
         except CredentialsRefused:
             raise

@@ -35,24 +35,14 @@ from ship.project.contents import (
 HASH = re.compile(r"\b[0-9a-f]{12}\b")  # of one of the dataset's parts, in the notes of a version
 
 
-def bundle(
-    context: Context, config: dict, new: bool = False, again: bool = False, silent: bool = False
-) -> None:
-    """Bring the dataset of lib/ up to date at Kaggle, and wait until it is READY there.
+def bundle(context: Context, weights: list[str], new: bool = False, again: bool = False) -> None:
+    """Bring the dataset of lib/ with these weights up to date, and wait until it is READY.
 
-    Args:
-        context: the project, Kaggle and the state.
-        config: the kernel's answer to --show-config, which names the weights.
-        new: create the dataset without asking first whether it exists.
-        again: upload it although it is up to date, or nobody knows whether it has arrived.
-        silent: say nothing when it is up to date.
-
-    Raises:
-        Problem: Kaggle refuses the dataset, lacks a file of it, or does not make it READY.
+    The arguments and errors are those of `Bundle.bring_up_to_date`.
     """
-    one = _bundle_of_lib(context, config)
+    one = Bundle.of_lib(context, weights)
     if not context.dry_run:
-        return one.bring_up_to_date(new, again, silent)
+        return one.bring_up_to_date(new, again)
     _warn_about_others(context.project.lib)
     refuse_secrets_in(one.files, context.remote.secrets)
     size = sum(file.stat().st_size for file in one.files.values()) / 1e6
@@ -60,34 +50,6 @@ def bundle(
     for name, file in one.files.items():
         say(f"  {name}  {file.stat().st_size:,}")
     return None
-
-
-def publish(context: Context, files: Mapping[str, Path], metadata: dict, again: bool) -> str:
-    """Bring the dataset of a run's networks up to date; return its "owner/slug/version".
-
-    Args:
-        context: the project, Kaggle and the state.
-        files: by their paths in the dataset.
-        metadata: of the dataset.
-        again: upload it although it is up to date, or nobody knows whether it has arrived.
-
-    Raises:
-        Problem: as in `bundle`.
-    """
-    one = Bundle(context, files, metadata, f"{context.kernel_ref}-models", "models")
-    one.bring_up_to_date(new=False, again=again, silent=False)
-    return f"{one.ref}/{one.known.version}"
-
-
-def mounted_version(context: Context, config: dict) -> str:
-    """Return "owner/slug/version" of the dataset that a run pushed now will mount, once READY.
-
-    Kaggle mounts the newest version that is READY when the run starts.
-
-    Raises:
-        Problem: there is no dataset, or it does not hold what the run needs.
-    """
-    return _bundle_of_lib(context, config).mounted_version()
 
 
 def remote_version(context: Context, ref: str) -> tuple[int, str] | None:
@@ -112,13 +74,8 @@ ARGUMENTS = (
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Bring the lib dataset up to date."""
-    settings = context.settings(arguments)
-    bundle(context, context.shown_config(settings), arguments.new, arguments.again)
-
-
-def _bundle_of_lib(context: Context, config: dict) -> "Bundle":
-    files = upload_files(context.project.lib, config["weights_files"])
-    return Bundle(context, files, context.project.dataset_metadata, context.dataset_ref)
+    config = context.shown_config(context.settings(arguments))
+    bundle(context, config.weights_files, arguments.new, arguments.again)
 
 
 def _warn_about_others(lib: Path) -> None:
@@ -136,6 +93,12 @@ class Bundle:
     ref: str  # "owner/slug"
     field: str = "dataset"  # of the state, which holds what is known of it
 
+    @classmethod
+    def of_lib(cls, context: Context, weights: list[str]) -> "Bundle":
+        """Return the packages of lib/, the wheels and the named weights."""
+        files = upload_files(context.project.lib, weights)
+        return cls(context, files, context.project.dataset_metadata, context.dataset_ref)
+
     @property
     def known(self) -> Dataset:
         """What is known of the dataset at Kaggle."""
@@ -143,8 +106,16 @@ class Bundle:
             setattr(self.context.state, self.field, Dataset(self.ref))
         return getattr(self.context.state, self.field)
 
-    def bring_up_to_date(self, new: bool, again: bool, silent: bool) -> None:
-        """Upload the files unless the dataset holds them; the arguments are those of `bundle`."""
+    def bring_up_to_date(self, new: bool = False, again: bool = False) -> None:
+        """Upload the files unless the dataset holds them, and wait until it is READY.
+
+        Args:
+            new: create the dataset without asking first whether it exists.
+            again: upload it although it is up to date, or nobody knows whether it has arrived.
+
+        Raises:
+            Problem: Kaggle refuses the dataset, lacks a file of it, or does not make it READY.
+        """
         self.context.doing("packing the dataset")
         with self.context.sending():
             self._settle_upload(new or again)
@@ -156,11 +127,14 @@ class Bundle:
                 self._make_ready()
             else:
                 self._make_ready()
-                if not silent:
-                    say(f"dataset {self.ref} version {current} is up to date")
+                say(f"dataset {self.ref} version {current} is up to date")
 
     def mounted_version(self) -> str:
-        """Do what the function of this name does."""
+        """Return "owner/slug/version" of the dataset that a run pushed now will mount, once READY.
+
+        Kaggle mounts the newest version that is READY when the run starts. Raises Problem where
+        there is no dataset, or it does not hold the files.
+        """
         self._settle_upload()
         current = self._newest_version()
         if current is None:

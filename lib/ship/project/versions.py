@@ -9,7 +9,7 @@ import time
 from kernelkit.core.files import write_atomically
 from kernelkit.core.packages import packages_hash
 from kernelkit.core.problem import Problem
-from ship.context import Context
+from ship.context import Context, ShownConfig
 from ship.kaggle.remote import unless_hidden
 from ship.ledger import Run, run_name
 from ship.output import emit_json, say
@@ -35,21 +35,21 @@ def key_of(run: Run) -> str:
     return sha256(json.dumps(made_of, sort_keys=True).encode())[:16]
 
 
-def new_run(context: Context, settings: dict[str, str], config: dict) -> Run:
+def new_run(context: Context, settings: dict[str, str], config: ShownConfig) -> Run:
     """Return the record of a run that is to be pushed, still without a version."""
-    values, lib = config.get("config") or {}, context.project.lib
-    size, limit = values.get("image_size"), values.get("time_limit")
+    lib = context.project.lib
+    size, limit = config.values.get("image_size"), config.time_limit
     return Run(
         name="",
         kernel=context.kernel_ref,
         commit=context.project.commit(),
-        recipe=str(config["recipe"]),
-        backbone=str(config["backbone"]),
+        recipe=config.recipe,
+        backbone=config.backbone,
         image_size="x".join(map(str, size)) if isinstance(size, list) else str(size or ""),
         settings=dict(settings),
-        time_limit=float(limit) if isinstance(limit, int | float) else None,
+        time_limit=limit,
         code=code_hash(context),
-        data=content_hash(upload_files(lib, config["weights_files"]))[:16],
+        data=content_hash(upload_files(lib, config.weights_files))[:16],
         competition=context.project.competition,
         packages=packages_hash(lib, known_hash),
         mark=secrets.token_hex(8),
