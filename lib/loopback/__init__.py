@@ -8,7 +8,7 @@
 - `folder` keeps uploads, unpacked datasets, and runs with their `working/` and `log.jsonl`.
 - `competitions` maps a slug to the folder of the competition's files and to the CSV of the test
   labels, which may lie in that folder and is never shown.
-- The fields of `settings.Settings` are given by keyword.
+- The fields of `store.Settings` are given by keyword.
 - `.environment` holds the variables that point a client here: server, credentials, HOME, TMPDIR.
 - `.counts` tells how much there is of each kind, `.requests` lists the calls in order.
 - `.connects` lists the addresses outside that somebody tried to reach; it should stay empty.

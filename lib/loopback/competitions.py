@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .scoring import score_file
-from .settings import Settings
-from .store import ApiError, Store, iso, now, page_of
+from .store import ApiError, Settings, Store, iso, now, page_of
 
 REFUSED = "Submission not allowed: your team has used its daily submission allowance ({} a day)."
 
@@ -35,10 +34,8 @@ class Competitions:
         """Tell what is known of a competition: here only how it is evaluated."""
         slug = self._slug(request)
         _, evaluation = self._settings.metrics.get(slug, ("accuracy", "Categorization Accuracy"))
-        url = f"https://www.kaggle.com/competitions/{slug}"
         code = slug in self._settings.hidden
-        about = {"evaluationMetric": evaluation, "isKernelsSubmissionsOnly": code}
-        return {"ref": url, "url": url, **about}
+        return {"ref": slug, "evaluationMetric": evaluation, "isKernelsSubmissionsOnly": code}
 
     def ListDataFiles(self, request: dict) -> dict:
         """List the files of a competition, but never its solution."""
@@ -46,11 +43,7 @@ class Competitions:
         page, next_page = page_of(self._data_files(slug), request)
         folder = self._competitions[slug][0]
         files = [
-            {
-                "name": path.relative_to(folder).as_posix(),
-                "totalBytes": path.stat().st_size,
-                "creationDate": iso(path.stat().st_mtime),
-            }
+            {"name": path.relative_to(folder).as_posix(), "totalBytes": path.stat().st_size}
             for path in page
         ]
         return {"files": files, **next_page}
@@ -78,7 +71,8 @@ class Competitions:
     def CreateCodeSubmission(self, request: dict) -> dict:
         """Take an output file of a finished kernel version as a submission."""
         slug, name = self._entered(request), request.get("fileName") or "submission.csv"
-        version = self._submitted(request)
+        owner, kernel = request.get("kernelOwner"), request.get("kernelSlug")
+        version = self.kernels.find(owner, kernel, request.get("kernelVersion"))
         if version["status"] != "COMPLETE":
             raise ApiError(400, "The kernel version has not completed")
         output = self.kernels.output_of(version)
@@ -158,28 +152,14 @@ class Competitions:
             score, problem = None, ""  # of a code competition until it has run again
             if slug not in self._settings.hidden:
                 score, problem = self._score(kept, slug, self._competitions[slug][1])
-            state["submissions"].append(
-                {
-                    "ref": ref,
-                    "competition": slug,
-                    "date": now(),
-                    "fileName": name,
-                    "description": description,
-                    "totalBytes": kept.stat().st_size,
-                    "score": score,
-                    "problem": problem,
-                }
-            )
-        title = slug.replace("-", " ").title()
-        return {"message": f"Successfully submitted to {title}", "ref": ref}
+            submission = {"ref": ref, "competition": slug, "date": now(), "fileName": name}
+            submission |= {"description": description, "score": score, "problem": problem}
+            state["submissions"].append(submission)
+        return {"message": f"Successfully submitted to {slug}", "ref": ref}
 
     def _score(self, file: Path, slug: str, solution: Path) -> tuple[float, str]:
         metric, _ = self._settings.metrics.get(slug, ("accuracy", ""))
         return score_file(file, solution, metric)
-
-    def _submitted(self, request: dict) -> dict[str, Any]:
-        owner, slug = request.get("kernelOwner"), request.get("kernelSlug")
-        return self.kernels.find(owner, slug, request.get("kernelVersion"))
 
     def _score_hidden(self, version: dict, slug: str, ref: int, name: str) -> None:
         """Run a submitted version on the hidden test set, and note its score or the message."""
@@ -195,13 +175,8 @@ class Competitions:
             submission.update(score=score, problem=problem)
 
     def _public(self, submission: dict) -> dict:
-        shown = {
-            "ref": submission["ref"],
-            "date": iso(submission["date"]),
-            "fileName": submission["fileName"],
-            "description": submission["description"],
-            "totalBytes": submission["totalBytes"],
-        }
+        shown = {name: submission[name] for name in ("ref", "fileName", "description")}
+        shown["date"] = iso(submission["date"])
         unscored = submission["score"] is None
         if unscored or now() - submission["date"] < self._settings.scoring_delay:
             return {**shown, "status": "PENDING"}

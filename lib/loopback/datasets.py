@@ -7,18 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .settings import Settings
-from .store import ApiError, Store, iso, now, page_of
+from .store import ApiError, Settings, Store, page_of
 
-STATUSES = (
-    "BLOBS_RECEIVED",
-    "BLOBS_DECOMPRESSED",
-    "BLOBS_COPIED_TO_SDS",
-    "INDIVIDUAL_BLOBS_COMPRESSED",
-    "READY",
-)
-"""The status words that a version passes through, in order."""
-PAGE = "https://www.kaggle.com/datasets/{}"
+# The status words that a version passes through, in order.
+STATUSES = ("BLOBS_RECEIVED", "BLOBS_DECOMPRESSED", "BLOBS_COPIED_TO_SDS", "READY")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
@@ -35,20 +27,14 @@ class Datasets:
     def GetDataset(self, request: dict) -> dict:
         """Describe a dataset and its newest version."""
         dataset = self._dataset(request)
-        version = dataset["versions"][-1]
+        versions = dataset["versions"]
+        shown = [{"versionNumber": v["number"], "versionNotes": v["notes"]} for v in versions]
         return {
-            "id": dataset["id"],
             "ref": dataset["ref"],
             "title": dataset["title"],
-            "subtitle": dataset["subtitle"],
-            "url": PAGE.format(dataset["ref"]),
             "isPrivate": dataset["private"],
-            "currentVersionNumber": version["number"],
-            "lastUpdated": iso(version["created"]),
-            "versions": [
-                {"versionNumber": v["number"], "versionNotes": v["notes"], "status": v["status"]}
-                for v in dataset["versions"]
-            ],
+            "currentVersionNumber": versions[-1]["number"],
+            "versions": shown,
         }
 
     def ListDatasetFiles(self, request: dict) -> dict:
@@ -59,12 +45,8 @@ class Datasets:
         if version is None:
             raise ApiError(404, f"{dataset['ref']} has no version {number}")
         files, next_page = page_of(version["files"], request)
-        made = iso(version["created"])
-        described = [
-            {"name": file["name"], "totalBytes": file["size"], "creationDate": made}
-            for file in files
-        ]
-        return {"datasetFiles": described, **next_page}
+        listed = [{"name": file["name"], "totalBytes": file["size"]} for file in files]
+        return {"datasetFiles": listed, **next_page}
 
     def CreateDataset(self, request: dict) -> dict:
         """Make a dataset and its first version, or answer with an error."""
@@ -75,14 +57,9 @@ class Datasets:
             return {"status": "error", "error": problem}
         tokens = self._finished(request["files"])
         with self._store.changing() as state:
-            state["datasets"][ref] = {
-                "id": len(state["datasets"]) + 1,
-                "ref": ref,
-                "title": title,
-                "subtitle": request.get("subtitle") or "",
-                "private": bool(request.get("isPrivate")),
-                "versions": [],
-            }
+            private = bool(request.get("isPrivate"))
+            new = {"ref": ref, "title": title, "private": private, "versions": []}
+            state["datasets"][ref] = new
             return self._add_version(ref, tokens, "Initial release")
 
     def CreateDatasetVersion(self, request: dict) -> dict:
@@ -124,17 +101,11 @@ class Datasets:
 
     def _add_version(self, ref: str, tokens: list[str], notes: str) -> dict:
         versions = self._store.state["datasets"][ref]["versions"]
-        version = {
-            "number": len(versions) + 1,
-            "created": now(),
-            "notes": notes,
-            "status": "NOT_YET_PERSISTED",
-            "tokens": tokens,
-            "files": [],
-        }
+        version = {"number": len(versions) + 1, "notes": notes, "tokens": tokens, "files": []}
+        version["status"] = "NOT_YET_PERSISTED"
         versions.append(version)
         threading.Thread(target=self._process, args=(ref, version), daemon=True).start()
-        return {"ref": ref, "url": PAGE.format(ref), "status": "Ok"}
+        return {"ref": ref, "status": "Ok"}
 
     def _process(self, ref: str, version: dict) -> None:
         folder = self.folder_of(ref, version["number"])

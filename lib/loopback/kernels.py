@@ -11,15 +11,13 @@ from .competitions import Competitions
 from .datasets import Datasets, list_files
 from .models import Models
 from .sandbox import mount_path, run_script
-from .settings import Settings
-from .store import ApiError, Store, iso, now, page_of
+from .store import ApiError, Settings, Store, iso, now, page_of
 
 SESSION_SECONDS = 12 * 3600
 QUOTA_SECONDS = 30 * 3600
 WEEK = 7 * 24 * 3600
 UNFINISHED = ("QUEUED", "RUNNING")
-FIRST_SESSION = 700_000_001
-"""The number of the first session; each further one is one more."""
+FIRST_SESSION = 700_000_001  # the number of the first session; each further one is one more
 
 
 class Kernels:
@@ -69,7 +67,6 @@ class Kernels:
                 "sources": sources,
                 "mounted": {},  # the dataset's versions, which are chosen when the run starts
                 "settings": {k: v for k, v in request.items() if k not in ("text", "slug")},
-                "runs": request.get("kernelExecutionType") != "QUICK_SAVE",
                 "session": FIRST_SESSION + len(self._versions()),
             }
             self._cancelled[version["session"]] = threading.Event()
@@ -77,18 +74,10 @@ class Kernels:
             script.parent.mkdir(parents=True, exist_ok=True)
             script.write_text(request["text"], encoding="utf-8", newline="")
             kernel["versions"].append(version)
-        if version["runs"]:
-            self._start(version)
-        else:
-            self._end(version, "COMPLETE")
-        url = f"https://www.kaggle.com/code/{kernel['ref']}"
-        return {
-            "ref": f"/code/{kernel['ref']}",
-            "url": url,
-            "kernelId": kernel["id"],
-            "versionNumber": version["number"],
-            **invalid,
-        }
+        thread = threading.Thread(target=self._run, args=(version,), daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return {"ref": f"/code/{kernel['ref']}", "versionNumber": version["number"], **invalid}
 
     def ListKernels(self, request: dict) -> dict:
         """List a user's kernels, the newest first."""
@@ -129,23 +118,23 @@ class Kernels:
         """Return the text and the settings of a version."""
         version = self._version(request)
         script = (self._folder(version) / "script.py").read_text(encoding="utf-8")
-        slug = version["ref"].split("/")[1]
-        blob = {"source": script, "language": "python", "kernelType": "script", "slug": slug}
-        return {"metadata": self._describe(version), "blob": blob}
+        kernel = self._store.state["kernels"][version["ref"]]
+        metadata = {
+            **version["settings"],
+            "ref": kernel["ref"],
+            "title": kernel["title"],
+            "currentVersionNumber": len(self._shown(kernel)),
+        }
+        return {"metadata": metadata, "blob": {"source": script}}
 
     def GetAcceleratorQuotaStatistics(self, request: dict) -> dict:
         """Return how much of the week's accelerator time is used."""
         reserved = sum(
             v["limit"] for v in self._versions() if v["gpu"] and v["status"] in UNFINISHED
         )
-        allowed = f"{QUOTA_SECONDS}s"
         gpu = {"timeUsed": f"{self._gpu_seconds():.3f}s", "timeReserved": f"{reserved}s"}
-        tpu = {"timeUsed": "0s", "timeReserved": "0s"}
-        return {
-            "quotaRefreshTime": iso(now() + WEEK),
-            "gpuQuota": {**gpu, "totalTimeAllowed": allowed},
-            "tpuQuota": {**tpu, "totalTimeAllowed": allowed},
-        }
+        gpu["totalTimeAllowed"] = f"{QUOTA_SECONDS}s"
+        return {"quotaRefreshTime": iso(now() + WEEK), "gpuQuota": gpu}
 
     def output_of(self, version: dict) -> Path:
         """Return the folder that was /kaggle/working in the run of a version."""
@@ -162,9 +151,8 @@ class Kernels:
     def find(self, owner: str, slug: str, label: str | int | None = None) -> dict[str, Any]:
         """Return the record of a version by its label ("v3") or number, by default the newest one.
 
-        Raises:
-            ApiError: as at Kaggle, 403 for an unknown kernel, and 404 for an unknown version or a
-                label that is a bare number.
+        As at Kaggle, the ApiError is 403 for an unknown kernel, and 404 for an unknown version or a
+        label that is a bare number.
         """
         kernel = self._store.state["kernels"].get(f"{owner}/{slug}")
         versions = self._shown(kernel) if kernel else []
@@ -191,19 +179,6 @@ class Kernels:
     def _folder(self, version: dict) -> Path:
         return self._store.path("kernels", *version["ref"].split("/"), version["number"])
 
-    def _describe(self, version: dict) -> dict:
-        kernel = self._store.state["kernels"][version["ref"]]
-        settings = {k: v for k, v in version["settings"].items() if k != "newTitle"}
-        return {
-            **settings,
-            "id": kernel["id"],
-            "ref": kernel["ref"],
-            "title": kernel["title"],
-            "slug": kernel["ref"].split("/")[1],
-            "lastRunTime": iso(version["created"]),
-            "currentVersionNumber": len(self._shown(kernel)),
-        }
-
     def _problem_with(self, request: dict) -> str | None:
         owner = (request.get("slug") or "").split("/")[0]
         if owner != self._settings.user:
@@ -227,8 +202,7 @@ class Kernels:
         if ref not in kernels:
             slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
             ref = f"{self._settings.user}/{slug}"
-        new = {"id": len(kernels) + 1, "ref": ref, "title": title, "versions": []}
-        kernel = kernels.setdefault(ref, new)
+        kernel = kernels.setdefault(ref, {"ref": ref, "versions": []})
         kernel["title"] = title
         return kernel
 
@@ -241,11 +215,10 @@ class Kernels:
         }
         good, invalid = [], {}
         for kind, exists in known.items():
-            for ref in request.get(f"{kind}DataSources") or []:
-                if exists(ref):
-                    good.append([kind, ref])
-                else:
-                    invalid.setdefault(f"invalid{kind.capitalize()}Sources", []).append(ref)
+            named = request.get(f"{kind}DataSources") or []
+            good += [[kind, ref] for ref in named if exists(ref)]
+            if unknown := [ref for ref in named if not exists(ref)]:
+                invalid[f"invalid{kind.capitalize()}Sources"] = unknown
         return good, invalid
 
     def _newest_output(self, ref: str) -> Path | None:
@@ -282,11 +255,6 @@ class Kernels:
         ]
         return sum((v["ended"] or now()) - v["started"] for v in recent)
 
-    def _start(self, version: dict) -> None:
-        thread = threading.Thread(target=self._run, args=(version,), daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
     def _run(self, version: dict) -> None:
         """Run a version in the box, and note its status from QUEUED to the end."""
         cancelled = self._cancelled[version["session"]]
@@ -313,9 +281,7 @@ class Kernels:
             except OSError as error:
                 self._end(version, "ERROR", f"The session could not start: {error}")
                 return
-        if self._stop.is_set():
-            self._end(version, "ERROR", "The server was stopped during the run")
-        elif cancelled.is_set():
+        if cancelled.is_set():
             self._end(version, "CANCEL_ACKNOWLEDGED", "The user has cancelled the session")
         elif status:
             self._end(version, "ERROR", f"The script ended with exit status {status}")
@@ -325,8 +291,7 @@ class Kernels:
     def run_scored(self, version: dict, competition: str) -> tuple[Path, str]:
         """Run a version again on a competition's hidden test set, as its submission does.
 
-        Returns:
-            The output folder and, "" where the run ended well, Kaggle's message.
+        Returns the output folder, and Kaggle's message where the run did not end well.
         """
         inputs = self._inputs(version, competition)
         number = len(list(self._folder(version).glob("scored-*")))

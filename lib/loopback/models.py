@@ -5,14 +5,12 @@ uploads; those of others are folders on this machine, which `Settings.models` na
 """
 
 import re
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from .datasets import list_files, unpack
-from .settings import Settings
-from .store import ApiError, Store, iso, now, page_of
+from .store import ApiError, Settings, Store, iso, now, page_of
 
 PREFIX = "MODEL_FRAMEWORK_"
 """Of a framework in requests and answers: MODEL_FRAMEWORK_PY_TORCH is pytorch in a handle."""
@@ -38,7 +36,7 @@ class Models:
         return {"files": [{**file, "creationDate": created} for file in files], **next_page}
 
     def DownloadModelInstanceVersion(self, request: dict) -> str:
-        """Return the address of one file of a version, or of a .tar.gz with all of them."""
+        """Return the address of one file of a version."""
         name = "/".join([_handle(request), request.get("path") or ""])
         self.file(name)
         return self._file_url("model", name)
@@ -56,14 +54,12 @@ class Models:
             return {"error": f"The model slug {slug} is already in use"}
         with self._store.changing():
             self._models[ref] = {
-                "id": len(self._models) + 1,
                 "title": request["title"],
-                "subtitle": request.get("subtitle") or "",
                 "description": request.get("description") or "",
                 "private": bool(request.get("isPrivate")),
                 "variations": {},
             }
-        return self._made(ref, self._models[ref]["id"])
+        return _made(ref)
 
     def CreateModelInstance(self, request: dict) -> dict:
         """Make a variation of a model and its first version, or answer with an error."""
@@ -77,46 +73,30 @@ class Models:
         if not body.get("licenseName") or not body.get("files"):
             return {"error": "A variation needs a license and at least one file"}
         with self._store.changing():
-            model["variations"][key] = {
-                "framework": framework,
-                "license": body["licenseName"],
-                "versions": [],
-            }
+            model["variations"][key] = {"versions": []}
             return self._add_version(request, key, body["files"], "Initial release")
 
     def CreateModelInstanceVersion(self, request: dict) -> dict:
         """Add a version that holds only the given files."""
-        variation, body = self._variation(request), request.get("body") or {}
+        self._variation(request)
+        body = request.get("body") or {}
         if not body.get("files"):
             return {"error": "A version needs at least one file"}
         with self._store.changing():
-            key = f"{_framework(variation['framework'])}/{request['instanceSlug']}"
-            return self._add_version(request, key, body["files"], body.get("versionNotes") or "")
+            notes = body.get("versionNotes") or ""
+            return self._add_version(request, _key(request), body["files"], notes)
 
     def GetModel(self, request: dict) -> dict:
         """Describe one of the user's models."""
-        return self._describe(_ref(request), self._own(request))
+        model = self._own(request)
+        about = {name: model[name] for name in ("title", "description")}
+        return {**_made(_ref(request)), **about, "isPrivate": model["private"]}
 
     def GetModelInstance(self, request: dict) -> dict:
-        """Describe a variation of one of the user's models, and its newest version."""
-        return self._describe_variation(request["instanceSlug"], self._variation(request))
-
-    def ListModelInstanceVersions(self, request: dict) -> dict:
-        """List the versions of a variation, the newest first."""
-        variation = self._variation(request)
-        page, next_page = page_of(self._ready(variation)[::-1], request)
-        listed = [
-            {
-                "id": version["id"],
-                "versionNumber": version["number"],
-                "variationSlug": request["instanceSlug"],
-                "framework": variation["framework"],
-                "ownerSlug": request["ownerSlug"],
-                "modelSlug": request["modelSlug"],
-            }
-            for version in page
-        ]
-        return {"versionList": {"versions": listed}, **next_page}
+        """Tell the newest version of a variation of one of the user's models."""
+        ready = self._ready(self._variation(request))
+        newest = max((version["number"] for version in ready), default=0)
+        return {"slug": request["instanceSlug"], "versionNumber": newest}
 
     def mounted(self, handle: str) -> Path | None:
         """Return the folder of a version's files; None where the user can't attach it."""
@@ -126,23 +106,13 @@ class Models:
             return None
 
     def file(self, name: str) -> Path:
-        """Return a file of a version, or an archive of all of them; ApiError 404 for others."""
+        """Return a file of a version; ApiError 404 for any other."""
         parts = name.split("/")
         handle, inner = "/".join(parts[:5]), "/".join(parts[5:])
         folder = self._folder(handle)
-        if not inner:
-            return self._archive(handle, folder)
         path = (folder / inner).resolve()
         if not path.is_file() or not path.is_relative_to(folder):
             raise ApiError(404, f"{handle} has no file {inner}")
-        return path
-
-    def _archive(self, handle: str, folder: Path) -> Path:
-        path = self._store.path("archives", f"{handle.replace('/', '-')}.tar.gz")
-        if not path.exists():
-            with tarfile.open(path, "w:gz", compresslevel=1) as archive:
-                for file in list_files(folder):
-                    archive.add(folder / file["name"], file["name"])
         return path
 
     def _refuse_others(self, owner: str | None) -> None:
@@ -157,10 +127,9 @@ class Models:
         return self._models[_ref(request)]
 
     def _variation(self, request: dict) -> dict[str, Any]:
-        key = f"{_framework(request.get('framework') or '')}/{request.get('instanceSlug')}"
-        variation = self._own(request)["variations"].get(key)
+        variation = self._own(request)["variations"].get(_key(request))
         if variation is None:
-            raise ApiError(404, f"Model {_ref(request)} has no variation {key}")
+            raise ApiError(404, f"Model {_ref(request)} has no variation {_key(request)}")
         return variation
 
     def _ready(self, variation: dict) -> list[dict]:
@@ -193,33 +162,12 @@ class Models:
         number = len(versions) + 1
         folder = self._store.path("models", *ref.split("/"), *key.split("/"), number)
         unpack(self._store, [file.get("token") or "" for file in files], folder)
-        identity = 1 + sum(len(v["versions"]) for v in self._variations())
-        made = {"number": number, "id": identity, "created": now(), "notes": notes}
-        versions.append(made)
-        return self._made(f"{ref}/{key}/{number}", identity)
+        versions.append({"number": number, "created": now(), "notes": notes})
+        return _made(f"{ref}/{key}/{number}")
 
-    def _variations(self) -> list[dict[str, Any]]:
-        return [v for model in self._models.values() for v in model["variations"].values()]
 
-    def _made(self, ref: str, identity: int) -> dict:
-        return {"id": identity, "ref": ref, "url": f"https://www.kaggle.com/models/{ref}"}
-
-    def _describe(self, ref: str, model: dict) -> dict:
-        variations = model["variations"].items()
-        return {
-            **self._made(ref, model["id"]),
-            "slug": ref.split("/")[1],
-            "author": self._settings.user,
-            "isPrivate": model["private"],
-            "instances": [self._describe_variation(k.split("/")[1], v) for k, v in variations],
-            **{name: model[name] for name in ("title", "subtitle", "description")},
-        }
-
-    def _describe_variation(self, slug: str, variation: dict) -> dict:
-        newest = max((v["number"] for v in self._ready(variation)), default=0)
-        shown = {"framework": variation["framework"], "licenseName": variation["license"]}
-        identity = self._variations().index(variation) + 1
-        return {"id": identity, "slug": slug, "versionNumber": newest, **shown}
+def _made(ref: str) -> dict:
+    return {"ref": ref, "url": f"https://www.kaggle.com/models/{ref}"}
 
 
 def _framework(name: str) -> str:
@@ -231,10 +179,14 @@ def _ref(request: dict) -> str:
     return f"{request.get('ownerSlug')}/{request.get('modelSlug')}"
 
 
+def _key(request: dict) -> str:
+    """Return the "framework/slug" of the variation that a request names."""
+    return f"{_framework(request.get('framework') or '')}/{request.get('instanceSlug')}"
+
+
 def _handle(request: dict) -> str:
     """Return the handle of the version that a request names."""
-    framework, number = _framework(request.get("framework") or ""), request.get("versionNumber")
-    return f"{_ref(request)}/{framework}/{request.get('instanceSlug')}/{number or ''}"
+    return f"{_ref(request)}/{_key(request)}/{request.get('versionNumber') or ''}"
 
 
 def _normal(handle: str) -> str:

@@ -23,45 +23,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-LAYOUTS: dict[str, dict[str, str]] = {
-    "official": {
-        "dataset": "{slug}",
-        "competition": "{slug}",
-        "kernel": "{slug}",
-        "model": "models/{owner}/{slug}",
-    },
-    "conflict": {
-        "dataset": "{owner}/{slug}",
-        "competition": "{slug}",
-        "kernel": "{owner}/{slug}",
-        "model": "{slug}",
-    },
-    "typed": {
-        "dataset": "datasets/{owner}/{slug}",
-        "competition": "competitions/{slug}",
-        "kernel": "notebooks/{owner}/{slug}",
-        "model": "models/{owner}/{slug}",
-    },
+KINDS = ("dataset", "competition", "kernel", "model")
+LAYOUTS: dict[str, tuple[str, ...]] = {
+    "official": ("{slug}", "{slug}", "{slug}", "models/{owner}/{slug}"),
+    "conflict": ("{owner}/{slug}", "{slug}", "{owner}/{slug}", "{slug}"),
+    "typed": (
+        *("datasets/{owner}/{slug}", "competitions/{slug}"),
+        *("notebooks/{owner}/{slug}", "models/{owner}/{slug}"),
+    ),
 }
-"""The paths below /kaggle/input of sources, by mount layout and kind of source. The slug of a model
-is `<model>/<framework>/<variation>/<version>`; "conflict" mounts it in the older place."""
+"""The paths below /kaggle/input of the KINDS of sources, by mount layout. The slug of a model is
+`<model>/<framework>/<variation>/<version>`; "conflict" mounts it in the older place."""
 
-INSIDE = Path(__file__).with_name("sandbox_init.py")
-"""The program that is the first process inside the box."""
+INSIDE = Path(__file__).with_name("sandbox_init.py")  # the first process inside the box
 SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32", "usr", "etc", "opt", "dev", "sys")
-SYSTEM_EXTRA = ("nix", "gnu", "run")
-PASSED_ON = (
-    "PATH",
-    "LANG",
-    "LC_ALL",
-    "TZ",
-    "LD_LIBRARY_PATH",
-    "SYSTEMROOT",
-    "NUMBER_OF_PROCESSORS",
-)
+SYSTEM += ("nix", "gnu", "run")
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "SYSTEMROOT")
+PASSED_ON += ("NUMBER_OF_PROCESSORS",)
 PASSED_ON_PREFIXES = ("OMP_", "TF_", "CUDA_", "NVIDIA_", "XLA_")
-CLOSED_PORT = "http://127.0.0.1:9"
-"""A proxy that answers nothing."""
+CLOSED_PORT = "http://127.0.0.1:9"  # a proxy that answers nothing
 MISSING = [
     "the network is not cut off (only proxies that answer nothing are set)",
     "/kaggle is a temporary folder, named by KAGGLE_ROOT",
@@ -76,7 +56,7 @@ def mount_path(layout: str, kind: str, owner: str, slug: str) -> str:
     if kind == "model":  # Kaggle mounts its framework in lower case
         model, framework, rest = slug.split("/", 2)
         slug = f"{model}/{framework.lower()}/{rest}"
-    return LAYOUTS[layout][kind].format(owner=owner, slug=slug)
+    return LAYOUTS[layout][KINDS.index(kind)].format(owner=owner, slug=slug)
 
 
 def guarantees() -> list[str]:
@@ -103,16 +83,11 @@ def run_script(
         inputs: mount path below /kaggle/input -> folder (or file) shown there, read-only.
         working: the folder that is /kaggle/working; made when it is missing.
         on_line: gets each line of output without its end; without it the output is dropped.
-        timeout: seconds until everything is killed.
+        timeout: seconds until everything is killed, which raises TimeoutError.
         environment: variables added to the clean environment of the script.
         on_error_line: gets the lines of standard error; by default `on_line` gets those too.
         stop: when set, everything is killed and the status is that of a kill (137).
-        memory: bytes that its processes may take together.
-
-    Raises:
-        TimeoutError: the script was killed after `timeout` seconds.
-        MemoryError: it was killed because it took more than `memory`.
-        FileNotFoundError: the script or an input folder does not exist.
+        memory: bytes that its processes may take together; more raises MemoryError.
     """
     script, working = Path(script).resolve(strict=True), Path(working).resolve()
     folders = {path: Path(folder).resolve(strict=True) for path, folder in inputs.items()}
@@ -165,10 +140,7 @@ def _opens(unshare: list[str]) -> bool:
 
 
 def _clean_environment(more: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables that a script gets: a few of this process's, and `more`.
-
-    Only the variables in PASSED_ON are taken over, so no credentials and proxies are.
-    """
+    """Return the variables that a script gets: `more`, and of this process's only PASSED_ON."""
     passed = {
         name: value
         for name, value in os.environ.items()
@@ -186,7 +158,7 @@ def _namespace_orders(
     """Return the orders for a new root folder with the system, Python, /kaggle, /tmp and a home."""
     binds = [(str(scratch / "tmp"), "/tmp", False), (str(scratch / "home"), "/root", False)]
     links = {}
-    for name in (*SYSTEM, *SYSTEM_EXTRA):
+    for name in SYSTEM:
         folder = Path("/", name)
         if folder.is_symlink():
             links[str(folder)] = os.readlink(folder)
@@ -228,10 +200,7 @@ def _python_folders() -> list[Path]:
 
 
 def _own_packages() -> list[Path]:
-    """Return the folders of this project's packages, which the box hides.
-
-    A script must get them from its dataset.
-    """
+    """Return the folders of this project's packages, which a script must get from its dataset."""
     home = Path(__file__).resolve().parents[1]
     if home != Path(sysconfig.get_path("purelib")).resolve():
         return [home]
@@ -260,8 +229,15 @@ def _plain_orders(
             _link_or_copy(str(source), str(target))
     shutil.move(scratch / "src", root / "src")
     for locked in ("input", "src"):
-        _make_read_only(root / locked)
-    linked = _link_folder(working, root / "working")
+        for path in [root / locked, *(root / locked).rglob("*")]:
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode & ~0o222)
+    try:
+        (root / "working").symlink_to(working, target_is_directory=True)
+        linked = True
+    except OSError:
+        shutil.copytree(working, root / "working")
+        linked = False
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), CLOSED_PORT)
     homes = dict.fromkeys(("HOME", "USERPROFILE"), str(scratch / "home"))
     temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch / "tmp"))
@@ -284,22 +260,6 @@ def _link_or_copy(source: str, target: str) -> None:
         os.symlink(source, target)
     except OSError:
         shutil.copyfile(source, target)
-
-
-def _link_folder(folder: Path, name: Path) -> bool:
-    """Link a folder to another name; return False when it had to be copied instead."""
-    try:
-        name.symlink_to(folder, target_is_directory=True)
-    except OSError:
-        shutil.copytree(folder, name)
-        return False
-    return True
-
-
-def _make_read_only(folder: Path) -> None:
-    for path in [folder, *folder.rglob("*")]:
-        if not path.is_symlink():
-            path.chmod(path.stat().st_mode & ~0o222)
 
 
 def _supervise(

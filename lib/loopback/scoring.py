@@ -5,11 +5,9 @@ it is needed, since starting the server does without.
 """
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 
-Table = tuple[list[str], list[list[str]]]
-
+Rows = list[list[str]]
 OF_PROBABILITIES = ("log-loss", "auc", "mean-auc")
 TOP = 5  # of MAP@5
 
@@ -22,9 +20,9 @@ def score_file(submission: Path, solution: Path, metric: str = "accuracy") -> tu
         solution: the truth in the same columns: labels, or ones and zeros for probabilities.
         metric: "accuracy", "macro-f1", "micro-f1", "kappa", "map@5" or one of `OF_PROBABILITIES`.
     """
-    truth_header, truth = read_table(solution)
+    truth_header, truth = _read_table(solution)
     try:
-        header, predicted = read_table(submission)
+        header, predicted = _read_table(submission)
     except (csv.Error, UnicodeDecodeError, ValueError) as error:
         return 0.0, f"The submission can't be read as CSV: {error}"
     if header != truth_header:
@@ -47,16 +45,10 @@ def score_file(submission: Path, solution: Path, metric: str = "accuracy") -> tu
         return 0.0, f"The submission can't be scored: {error}"
 
 
-def score(predicted: Sequence[list[str]], truth: Sequence[list[str]], metric: str) -> float:
-    """Return the score of rows of values against those of the solution.
+def score(predicted: Rows, truth: Rows, metric: str) -> float:
+    """Return the score of the values behind the Ids, in the solution's order and columns.
 
-    Args:
-        predicted: the values of each row behind its Id.
-        truth: those of the solution, in the same order and columns.
-        metric: as in `score_file`.
-
-    Raises:
-        ValueError: a value is no probability, or the truth does not define the score.
+    Raises ValueError where a value is no probability, or the truth does not define the score.
     """
     import numpy as np
 
@@ -64,7 +56,7 @@ def score(predicted: Sequence[list[str]], truth: Sequence[list[str]], metric: st
         return _average_precision(predicted, truth)
     if len(truth[0]) == 1 and metric not in OF_PROBABILITIES:
         return _score_labels([row[0] for row in predicted], [row[0] for row in truth], metric)
-    scores, actual = probabilities_of(predicted), probabilities_of(truth)
+    scores, actual = _probabilities_of(predicted), _probabilities_of(truth)
     if scores.shape[1] == 1:
         scores, actual = (np.hstack([1 - one, one]) for one in (scores, actual))
     if metric in OF_PROBABILITIES:
@@ -72,7 +64,7 @@ def score(predicted: Sequence[list[str]], truth: Sequence[list[str]], metric: st
     return _score_labels(*(list(map(str, one.argmax(1))) for one in (scores, actual)), metric)
 
 
-def probabilities_of(rows: Sequence[list[str]]):
+def _probabilities_of(rows: Rows):
     """Return rows of values as float64 [rows, columns]; ValueError where one is not in 0..1."""
     import numpy as np
 
@@ -127,28 +119,23 @@ def _score_probabilities(scores, actual, metric: str) -> float:
     return float(metrics.roc_auc_score(actual[:, defined], scores[:, defined], average="macro"))
 
 
-def _average_precision(predicted: Sequence[list[str]], truth: Sequence[list[str]]) -> float:
+def _average_precision(predicted: Rows, truth: Rows) -> float:
     """Return the mean of 1 / rank of each row's class, 0 where it is none of the best five."""
     import numpy as np
 
     named = [list(dict.fromkeys(row[0].split())) for row in predicted]
     actual = [row[0] for row in truth]
     if len(truth[0]) > 1:  # probabilities: the columns are ranked
-        named = np.argsort(-probabilities_of(predicted), axis=1, kind="stable").tolist()
-        actual = probabilities_of(truth).argmax(1).tolist()
-    ranks = [
-        best.index(one) if one in best[:TOP] else None
-        for best, one in zip(named, actual, strict=True)
-    ]
-    return float(np.mean([0.0 if rank is None else 1 / (rank + 1) for rank in ranks]))
+        named = np.argsort(-_probabilities_of(predicted), axis=1, kind="stable").tolist()
+        actual = _probabilities_of(truth).argmax(1).tolist()
+    rows = zip(named, actual, strict=True)
+    return float(np.mean([1 / (best.index(c) + 1) if c in best[:TOP] else 0.0 for best, c in rows]))
 
 
-def read_table(path: Path) -> Table:
-    """Return the header and the rows of a CSV file, all of the same number of columns.
+def _read_table(path: Path) -> tuple[list[str], Rows]:
+    """Return the header and the rows of a CSV file.
 
-    Raises:
-        ValueError: the file is empty, or a row has more or fewer values than the header, or fewer
-            than two.
+    Raises ValueError where it is empty, or a row has not as many values as the header, or one.
     """
     with path.open(encoding="utf-8-sig", newline="") as file:
         rows = [[value.strip() for value in row] for row in csv.reader(file) if row]

@@ -11,8 +11,7 @@ from .competitions import Competitions
 from .datasets import Datasets
 from .kernels import Kernels
 from .models import Models
-from .settings import Settings
-from .store import ApiError, Store
+from .store import ApiError, Settings, Store
 from .wire import Call, Handler, Server
 
 
@@ -92,7 +91,7 @@ class Loopback:
             "datasets": len(state["datasets"]),
             "dataset_versions": sum(len(d["versions"]) for d in state["datasets"].values()),
             "kernel_versions": len(kernels),
-            "kernel_runs": sum(version["runs"] for version in kernels),
+            "kernel_runs": len(kernels),
             "submissions": len(state["submissions"]),
         }
 

@@ -216,7 +216,7 @@ class Handler(BaseHTTPRequestHandler):
                 file.flush()
 
     def _drain(self) -> None:
-        """Read the rest of the request, because a client that still sends would miss the answer."""
+        """Read the rest of the request: a client that still sends would miss the answer."""
         deque(self._unread, maxlen=0)
 
     def _chunks(self) -> Iterator[bytes]:
@@ -245,25 +245,18 @@ class Handler(BaseHTTPRequestHandler):
             self._send_head(answer.code, answer.headers, len(answer.body))
             self.wfile.write(answer.body[: int(len(answer.body) * answer.fraction)])
         else:
-            self._send_parts(answer)
+            self._send_head(answer.code, answer.headers | {"Transfer-Encoding": "chunked"})
+            for part in answer.body:
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+                if answer.fraction < 1:
+                    return
+            self.wfile.write(b"0\r\n\r\n")
 
-    def _send_parts(self, answer: Answer) -> None:
-        self._send_head(answer.code, answer.headers, None)
-        for part in answer.body:
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
-            if answer.fraction < 1:
-                return
-        self.wfile.write(b"0\r\n\r\n")
-
-    def _send_head(
-        self, code: int, headers: Mapping[str, str], length: int | None, with_length: bool = True
-    ) -> None:
+    def _send_head(self, code: int, headers: Mapping[str, str], length: int | None = None) -> None:
         self.send_response(code)
         for name, value in headers.items():
             self.send_header(name, value)
-        if length is None:
-            self.send_header("Transfer-Encoding", "chunked")
-        elif with_length:
+        if length is not None:
             self.send_header("Content-Length", str(length))
         self.end_headers()
 
@@ -286,7 +279,7 @@ class Handler(BaseHTTPRequestHandler):
         if start or end < status.st_size:
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{status.st_size}"
         code = 206 if "Content-Range" in headers else 200
-        self._send_head(code, headers, end - start, answer.with_length)
+        self._send_head(code, headers, end - start if answer.with_length else None)
         left = int((end - start) * answer.fraction)
         with answer.body.open("rb") as file:
             file.seek(start)

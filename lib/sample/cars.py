@@ -7,8 +7,7 @@ import numpy as np
 
 from sample.bodies import Body
 from sample.features import LIGHT, Feature, upright
-from sample.scenes import develop, draw_scene
-from sample.view import GLASS, TYRE, View
+from sample.scenes import GLASS, TYRE, View, develop, draw_scene
 
 RIM, GAP = np.array((176, 178, 182)), (24, 24, 26)
 PAINTS = (

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from sample.bodies import Body
-from sample.view import GLASS, TYRE, View
+from sample.scenes import GLASS, TYRE, View
 
 # Draws something of a car, which has that body and paint, into a scene (uint8 [h, w, 3]).
 Feature = Callable[[np.ndarray, View, Body, np.ndarray], None]

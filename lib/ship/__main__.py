@@ -25,7 +25,6 @@ try:
         version_arguments,
     )
     from ship.commands import (
-        compare,
         doctor,
         download,
         fetch,
@@ -36,7 +35,6 @@ try:
         push,
         rehearse,
         runs,
-        scout,
         submit,
         sweep,
     )
@@ -136,10 +134,12 @@ COMMANDS = {
     "predict": Command(predict.run_predict, predict.PREDICT_ARGUMENTS, runs="one"),
     "open": Command(fetch.run_open, runs="one"),
     "status": Command(live_runs.run_status),
-    "scout": Command(scout.run, (*SETTINGS, *push.RUN_ARGUMENTS, *scout.ARGUMENTS)),
+    "scout": Command(
+        pipeline.run_scout, (*SETTINGS, *push.RUN_ARGUMENTS, *pipeline.SCOUT_ARGUMENTS)
+    ),
     "sweep": Command(sweep.run, (*SETTINGS, *push.RUN_ARGUMENTS, *sweep.ARGUMENTS)),
-    "runs": Command(runs.run, runs.ARGUMENTS),
-    "compare": Command(compare.run, runs.RUNS),
+    "runs": Command(runs.run_runs, runs.ARGUMENTS),
+    "compare": Command(runs.run_compare, runs.RUNS),
     "weights": Command(download.run_weights, download.WEIGHTS_ARGUMENTS, local=True),
     "wheels": Command(download.run_wheels, download.WHEELS_ARGUMENTS, local=True),
     "rehearse": Command(rehearse.rehearse, rehearse.ARGUMENTS, local=True),

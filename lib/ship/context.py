@@ -168,8 +168,7 @@ class Context:
 
     def reread(self, run: Run) -> None:
         """Bring a run's record up to date with what other `ship`s have written of it."""
-        fresh = next((known for known in self.ledger.runs() if known.name == run.name), run)
-        vars(run).update(vars(fresh))
+        vars(run).update(vars(self.ledger.find(run.name) or run))
 
     def is_here(self, run: Run) -> bool:
         """Tell whether a run is for the present competition, as far as its record shows."""
@@ -180,18 +179,14 @@ class Context:
 
         Where the owner is not known without asking Kaggle, anybody's kernel of that slug counts.
         """
-        owner = self.project.kernel_metadata["id"].partition("/")[0]
+        owner, slug = self.project.kernel_metadata["id"].split("/")[0], self.project.slug
         owner = Credentials.find().username if owner == PLACEHOLDER else owner
-
-        def is_own(run: Run) -> bool:
-            user, _, slug = run.kernel.partition("/")
-            return slug == self.project.slug and user == (owner or user) and run.version > 0
-
-        return list(filter(is_own, self.ledger.runs()))
+        runs = [run for run in self.ledger.runs() if run.version and run.slug == slug]
+        return [run for run in runs if not owner or run.kernel == f"{owner}/{slug}"]
 
     def runs_here(self) -> list[Run]:
         """Return the runs of the kernel for the present competition, oldest first."""
-        return list(filter(self.is_here, self.runs_of_kernel()))
+        return [run for run in self.runs_of_kernel() if self.is_here(run)]
 
     def folder(self, run: Run) -> Path:
         """Return the folder of a run's output."""

@@ -105,6 +105,11 @@ class Run:
     public_score: StrictFloat | None = None
 
     @property
+    def slug(self) -> str:
+        """The kernel's slug."""
+        return self.kernel.rpartition("/")[2]
+
+    @property
     def page(self) -> str:
         """The address of the run's page."""
         return f"https://www.kaggle.com/code/{self.kernel}?scriptVersionNumber={self.version}"
@@ -233,6 +238,14 @@ class Ledger:
     def runs(self) -> list[Run]:
         """Return the record of every run, in the order in which they began."""
         return [Run.of(row) for row in self.rows()]
+
+    def live_runs(self) -> list[Run]:
+        """Return the runs at Kaggle that are not known to be over."""
+        return [run for run in self.runs() if run.version and not run.ended]
+
+    def find(self, name: str) -> Run | None:
+        """Return the record of this name, None without one."""
+        return next((run for run in self.runs() if run.name == name), None)
 
     def keep(self, run: Run) -> None:
         """Write what is new in a run's record."""

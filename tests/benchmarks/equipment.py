@@ -7,7 +7,7 @@ import numpy as np
 
 from sample.bodies import Body
 from sample.features import CRATE, DARK, LIGHT, WOOD, Feature, contrast, upright
-from sample.view import GLASS, TYRE, View
+from sample.scenes import GLASS, TYRE, View
 
 BLUE, AMBER, RED = np.array((40, 90, 220)), np.array((244, 164, 36)), np.array((196, 36, 36))
 EARTH, STEEL = np.array((116, 86, 58)), np.array((150, 154, 160))

@@ -363,12 +363,6 @@ def test_quota_counts_the_time_on_accelerators(world):
     assert 0.3 < used() < 30
 
 
-def test_saving_without_a_run(world):
-    assert world.push("1/0", kernelExecutionType="QUICK_SAVE")["versionNumber"] == 1
-    assert world.status() == {"status": "COMPLETE"}
-    assert world.kaggle.counts["kernel_runs"] == 0
-
-
 def test_output_comes_in_pages_and_whole(world):
     world.push()
     world.finish()
@@ -525,7 +519,7 @@ def test_rules_that_were_not_accepted_close_the_competition(tmp_path):
 
 def test_calls_at_the_same_time_do_not_mix(world):
     def push():
-        numbers.append(world.push("pass", kernelExecutionType="QUICK_SAVE")["versionNumber"])
+        numbers.append(world.push("pass")["versionNumber"])
 
     numbers = []
     threads = [threading.Thread(target=push) for _ in range(12)]

@@ -394,7 +394,7 @@ def test_without_namespaces_it_says_what_is_missing(folders, monkeypatch):
 def test_a_repository_that_lies_in_the_system_is_hidden(folders, monkeypatch):
     """Folders such as /opt and /usr/src are shown to the script."""
     need_namespaces(["unshare", *SPACES])
-    monkeypatch.setattr(box, "SYSTEM_EXTRA", (LIB.parts[1],))
+    monkeypatch.setattr(box, "SYSTEM", (*box.SYSTEM, LIB.parts[1]))
     text = f"import os\nprint(os.path.exists({str(LIB.parent)!r}), os.listdir({str(LIB)!r}))"
     status, lines = run(folders, text)
     assert status == 0

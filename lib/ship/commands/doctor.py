@@ -22,8 +22,12 @@ from ship.ledger import rehearsing
 from ship.output import emit_json, say
 from ship.project.bundle import remote_version
 from ship.project.contents import upload_files
-from ship.project.metadata import dataset_metadata_errors, kernel_metadata_errors
-from ship.project.project import DATASET_METADATA, KERNEL_METADATA
+from ship.project.project import (
+    DATASET_METADATA,
+    KERNEL_METADATA,
+    dataset_metadata_errors,
+    kernel_metadata_errors,
+)
 from ship.project.script import read_block, syntax_error
 from ship.project.weights import NotShown, listed_files, required_weights
 from ship.project.wheels import verified_wheels, wheels_in

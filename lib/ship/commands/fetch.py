@@ -36,11 +36,9 @@ def fetch(context: Context, run: Run, again: bool = False) -> Path:
     """Fetch the output of a run that is over into runs/<slug>-v<N>/ and return that folder.
 
     The folder appears when everything is there. The files of a fetch that was cut short stay in
-    `<folder>.part` and are not fetched again. With `again`, verified files are fetched too.
-
-    Raises:
-        Problem: the run is not known to be over, a file can't be fetched, or submission.csv is no
-            table.
+    `<folder>.part` and are not fetched again. With `again`, verified files are fetched too. Raises
+    Problem where the run is not known to be over, a file can't be fetched, or submission.csv is no
+    table.
     """
     context.doing(f"fetching the output of {run.name}")
     folder = context.folder(run)
@@ -129,19 +127,21 @@ def _complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dic
 
     A run that is complete has a submission: until that is listed, Kaggle is asked again.
     """
-    for waited in context.asking():
-        listed, log = context.remote.run_output(run.kernel, run.version)
-        files = dict(listed)
-        if SUBMISSION in files or run.failed:
-            return files, log
-        if not waited:
-            say(f"Kaggle does not list {SUBMISSION} of {run.name} yet; asking again")
-        if waited >= context.timeouts.prove:
-            raise Problem(
-                f"Kaggle lists {len(files)} output files of {run.name} and no {SUBMISSION}: see "
-                f"{run.page}; the same command asks again, `ship fetch --pattern '*'` takes them."
-            )
-    raise AssertionError("asking never ends by itself")
+    files: dict[str, str] = {}
+    log: list[dict] = []
+
+    def is_complete() -> bool:
+        listed, log[:] = context.remote.run_output(run.kernel, run.version)
+        files.update(listed)
+        return SUBMISSION in files or run.failed
+
+    lagging = f"Kaggle does not list {SUBMISSION} of {run.name} yet; asking again"
+    if not context.ask_until(is_complete, context.timeouts.prove, lagging):
+        raise Problem(
+            f"Kaggle lists {len(files)} output files of {run.name} and no {SUBMISSION}: see "
+            f"{run.page}; the same command asks again, `ship fetch --pattern '*'` takes them."
+        )
+    return files, log
 
 
 def _download(context: Context, run: Run, files: dict[str, str], folder: Path) -> None:
@@ -167,20 +167,15 @@ def _fetch_file(
     context: Context, run: Run, name: str, target: Path, urls: dict[str, str]
 ) -> dict[str, str]:
     """Fetch an output file and return the addresses for the next ones: expired ones are renewed."""
-
-    def attempt(url: str) -> None:
-        what = f"output file {name} of {run.name}"
-        context.remote.call(
-            "download", what, url=url, path=str(target), part=str(temporary_name(target))
-        )
-
+    what, fields = f"output file {name} of {run.name}", {"path": str(target)}
+    fields["part"] = str(temporary_name(target))
     try:
-        attempt(urls[name])
+        context.remote.call("download", what, url=urls[name], **fields)
         return urls
     except (CredentialsRefused, Refused):
         urls = dict(context.remote.run_output(run.kernel, run.version)[0])
     try:
-        attempt(urls.get(name, ""))
+        context.remote.call("download", what, url=urls.get(name, ""), **fields)
     except Refused as refusal:
         raise Problem(
             f"{refusal}; nothing of it was saved. Run the same command again: the files that were "

@@ -1,7 +1,7 @@
 """`ship follow`, `ship cancel` and `ship status`: runs at Kaggle until they end.
 
-Kaggle ends a session by its number, which no public call returns. The pushed script prints the name
-of its container, which ends in that number, as its first line; `ship` reads it from the log.
+Kaggle ends a session by its number, which no public call returns: `ship` reads it from the run's
+log, whose first line is the name of the container, such as kaggle_a1b2-98765432-webtier.
 """
 
 import argparse
@@ -25,8 +25,7 @@ from ship.output import emit_json, printable, progress_lines, say
 WAITING = ("QUEUED", "NEW_SCRIPT", "RUNNING", "CANCEL_REQUESTED")  # status words before the end
 ENDS = ("COMPLETE", "ERROR", "CANCEL_ACKNOWLEDGED")
 TAIL = 15  # last lines of the log that are shown when a run has failed
-SESSION = re.compile(r"ship: session [^ ]*?-(\d{3,18})(?:-[A-Za-z]+)?")
-"""The line of a log that names the container, such as kaggle_a1b2-98765432-webtier."""
+SESSION = re.compile(r"ship: session [^ ]*?-(\d{3,18})(?:-[A-Za-z]+)?")  # that line
 
 
 class Log:
@@ -102,8 +101,7 @@ class StatusPoll:
 
     def __init__(self, context: Context, run: Run):
         self.context, self.run = context, run
-        # seconds without a known status
-        self.seconds = context.timeouts.lost if run.status == LOST else 0.0
+        self.seconds = context.timeouts.lost if run.status == LOST else 0.0  # without a status
         self.why = ""  # what Kaggle gives in the place of a status, or why the run has failed
         self.entries: list[dict] = []  # of the log of a run that has ended
         self._reported: set[str] = set()
@@ -117,10 +115,6 @@ class StatusPoll:
         """Ask once, save an end with its log, and return Kaggle's status word; "" for no known one.
 
         The next question comes in `pause` seconds, 0 where there is none.
-
-        Raises:
-            CredentialsRefused: the credentials are wrong.
-            Unavailable: Kaggle did not answer.
         """
         run = self.run
         try:
@@ -225,9 +219,7 @@ class FollowedRun(StatusPoll):
 def follow(context: Context, runs: list[Run]) -> None:
     """Show runs until each has ended, write their ends into the ledger, and wait out outages.
 
-    Raises:
-        Problem: a run failed; or Kaggle gave no known status for long, and the next `ship` follows
-            the run again.
+    Raises Problem where a run failed, or Kaggle gave no known status of one for long.
     """
     going = [run for run in runs if not run.ended]
     followed = {(r.kernel, r.version): FollowedRun(context, r, len(going) > 1) for r in going}
@@ -278,12 +270,10 @@ def _ending(run: Run, tail: Iterable[str]) -> str:
     lines = "\n".join(f"    {line}" for line in tail)
     log = f"\nthe end of its log:\n{lines}" if lines else ""
     reason = f": {run.failure}" if run.failure else ""
-    advice = "correct kernel.py or its settings and run `ship` again."
-    if run.status != "error":
-        advice = (
-            "it was cancelled, or there were too many sessions at once: see that no other session "
-            "runs, then `ship push --again`."
-        )
+    if run.status == "error":
+        advice = "correct kernel.py or its settings and run `ship` again."
+    else:
+        advice = "it was cancelled, or too many sessions ran at once: then `ship push --again`."
     page = "" if rehearsing() else f" All of the log: {run.page}"
     return f"{run.name} ended with {run.status.upper()}{reason}{log}\nwhat to do: {advice}{page}"
 
@@ -296,7 +286,7 @@ def cancel(context: Context, run: Run, session: int | None = None, wait: bool = 
         return say(f"{run.name} is over already: {status}")
     if not (session := session or run.session):
         lines = text_of(context.remote.run_output(run.kernel, run.version)[1]).split("\n")
-        session = next(filter(None, (_session_in(line.rstrip()) for line in lines)), 0)
+        session = next((found for line in lines if (found := _session_in(line.rstrip()))), 0)
     if not session:
         raise Problem(
             f"{run.name} is {status}, and the number of its session is only in the run's own log, "
@@ -319,19 +309,13 @@ def cancel(context: Context, run: Run, session: int | None = None, wait: bool = 
 
     if wait and not context.ask_until(is_over, context.timeouts.prove):
         raise Problem(f"{run.name} is still {run.status}: see {run.page}.")
-    status = run.status.upper()
     emit_json(run=run.name, run_status=run.status)
-    early = " (it was complete before Kaggle could end it)" if status == "COMPLETE" else ""
-    return say(f"{run.name}: {status}{early}")
-
-
-def live_runs(context: Context) -> list[Run]:
-    """Return the runs that are not known to be over."""
-    return [run for run in context.ledger.runs() if run.version and not run.ended]
+    early = " (it was complete before Kaggle could end it)" if run.status == "complete" else ""
+    return say(f"{run.name}: {run.status.upper()}{early}")
 
 
 def answer_or_none(question: Callable[[Context], Any], context: Context) -> Any:
-    """Return Kaggle's answer to a question that only informs; print the doubt where it has none."""
+    """Return Kaggle's answer to a question that only informs; print why where it has none."""
     try:
         return question(context)
     except Concern as concern:
@@ -347,12 +331,8 @@ def _progress_of(context: Context, run: Run) -> str:
 
 
 OPEN = switch("--open", "open the run's page in a browser")
-SESSION_NUMBER = option(
-    "--session",
-    "the number of Kaggle's session, as its log has it",
-    type=number_of(int, least=1),
-    metavar="N",
-)
+SESSION_NUMBER = option("--session", "the number of Kaggle's session, as its log has it",
+    type=number_of(int, least=1), metavar="N")  # fmt: skip
 
 
 def open_page(run: Run) -> None:
@@ -383,7 +363,7 @@ def run_status(context: Context, arguments: argparse.Namespace) -> None:
         return say("would ask Kaggle about the live runs, the GPU quota and the submissions")
     context.doing("asking for the status")
     shown = []
-    for run in live_runs(context):
+    for run in context.ledger.live_runs():
         word = refresh(context, run)
         progress = _progress_of(context, run) if word == "RUNNING" else ""
         shown.append({"run": run.name, "run_status": word, "progress": progress, "page": run.page})

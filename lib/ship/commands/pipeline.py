@@ -1,7 +1,8 @@
-"""`ship` without a command: the whole pipeline from the repository to a score.
+"""`ship` without a command: the whole pipeline from the repository to a score; and `ship scout`.
 
 In a code competition a second kernel predicts with the networks, and its version is submitted. Each
-step finds out by itself what is done already and skips it.
+step finds out by itself what is done already and skips it. `ship scout` lets Kaggle's GPUs judge
+the candidates, and leaves what is found to the next run.
 """
 
 import argparse
@@ -9,15 +10,18 @@ import argparse
 from kernelkit.core.problem import Problem
 from ship.command_line import switch
 from ship.commands import doctor
-from ship.commands.fetch import SUBMISSION, fetch
+from ship.commands.fetch import SUBMISSION, fetch, fetch_some
 from ship.commands.live_runs import follow, open_page
 from ship.commands.predict import HOURS, predict, takes_kernels_only
 from ship.commands.push import push, take_up
 from ship.commands.submit import submit
 from ship.context import Context
 from ship.ledger import Run
-from ship.output import say
+from ship.output import emit_json, say
 from ship.project.versions import known_run, new_run
+
+FOUND = "scout/candidates.txt"  # in the run's output: the table as its log has it
+SCOUTING = {"recipe": "max"}
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
@@ -75,3 +79,30 @@ ARGUMENTS = (
     HOURS,
 )
 """Those that `ship` has alone."""
+
+
+def run_scout(context: Context, arguments: argparse.Namespace) -> None:
+    """Judge all candidates on Kaggle without training them, and show the table."""
+    settings = SCOUTING | context.settings(arguments) | {"scout_only": "yes"}
+    config = context.shown_config(settings)
+    if not config.values.get("candidates") or config.values.get("members"):
+        raise Problem(
+            "These settings have no candidates to scout: give "
+            "`--set candidates=a:SigLIP2B,b:ConvNeXtBase`, or name neither recipe nor members."
+        )
+    doctor.require(context, settings, doctor.BEFORE_PUSH)
+    with context.remote.patient(context.timeouts.outage):
+        pushed = push(context, settings, config, arguments.again, False, config.weights_files)
+        if pushed is None:
+            return say("would then follow the run, and fetch what it has found")
+        with context.holding(pushed, context.timeouts.score):
+            follow(context, [pushed])
+            for pattern in ("scout/*.txt", "report*"):
+                fetch_some(context, pushed, pattern)
+    found = (context.folder(pushed) / FOUND).read_text(encoding="utf-8")
+    emit_json(run=pushed.name, candidates=found.splitlines())
+    say(found.rstrip(), result=True)
+    return say("`ship --continue` trains what is chosen from it, and computes no feature again")
+
+
+SCOUT_ARGUMENTS = (switch("--again", "push although nothing has changed"),)

@@ -44,11 +44,7 @@ def network_files(folder: Path) -> dict[str, Path]:
 
 
 def publish_run(context: Context, run: Run, folder: Path, again: bool) -> str:
-    """Publish the networks of a fetched run as a dataset; return its "owner/slug/version".
-
-    Raises:
-        Problem: the run has no networks, or Kaggle does not take the dataset.
-    """
+    """Publish the networks of a fetched run as a dataset; return its "owner/slug/version"."""
     slug = f"{context.project.slug}-models"
     metadata = {
         "id": f"{PLACEHOLDER}/{slug}",
@@ -64,13 +60,10 @@ def publish_run(context: Context, run: Run, folder: Path, again: bool) -> str:
 
 
 def predicting_project(project: Project, run: Run, models: str, digest: str) -> Project:
-    """Return a copy of the project whose kernel predicts with published networks.
+    """Return a copy of the project whose kernel predicts with a run's published networks.
 
-    Args:
-        project: whose kernel trained them.
-        run: that they are of.
-        models: "owner/slug" of their dataset.
-        digest: a hash of their content, by which a push of other networks is another one.
+    `models` is "owner/slug" of their dataset, `digest` a hash of their content, by which a push of
+    other networks is another one.
     """
     folder = project.runs / "predict" / run.name
     shutil.rmtree(folder, ignore_errors=True)
@@ -110,16 +103,13 @@ def predict(
     Each step finds out by itself what is done already and skips it.
 
     Args:
-        context: the project that trained, Kaggle and the state.
+        context: of the project that trained.
         trained: the run, which no other `ship` works on meanwhile.
         folder: of its output.
         again: upload and push although nothing has changed.
         as_many: predict so many training photos to measure time and memory, and submit nothing.
         code: submit the kernel's version; else the file that it wrote.
         hours: that the competition lets a kernel run; None for the usual 9.
-
-    Raises:
-        Problem: a step failed.
     """
     models = publish_run(context, trained, folder, again)
     owner, slug, _ = models.split("/")
@@ -142,11 +132,7 @@ def predict(
 
 
 def _note_measured(context: Context, trained: Run, folder: Path, pushed: Run, took: dict) -> None:
-    """Note and print what a predicting kernel took.
-
-    Raises:
-        Problem: it found the networks of another run.
-    """
+    """Note and print what a predicting kernel took; Problem if it found other networks."""
     if took.get("model") != file_hash(folder / MODEL_FILE):
         raise Problem(
             f"{pushed.name} was to predict with the networks of {trained.name} and found others: "
@@ -190,12 +176,8 @@ def run_predict(context: Context, arguments: argparse.Namespace) -> None:
         return predict(context, trained, folder, arguments.again, many, code, hours)
 
 
-HOURS = option(
-    "--hours",
-    "how long the code competition lets a kernel run (9)",
-    type=number_of(float, least=0.1, most=12),
-    metavar="H",
-)
+HOURS = option("--hours", "how long the code competition lets a kernel run (9)",
+    type=number_of(float, least=0.1, most=12), metavar="H")  # fmt: skip
 PUBLISH_ARGUMENTS = (
     switch("--again", "upload them although they are, or may be, up to date"),
     switch("--model", "as a Kaggle Model, with a card, instead of a dataset"),

@@ -55,11 +55,7 @@ All networks, views and the calibration: `python kernel.py --predict PHOTOS --ru
 
 
 def card(run: Run, folder: Path, title: str) -> str:
-    """Return what a run's networks are, how good, and how to load them, as Markdown.
-
-    Raises:
-        Problem: its metrics.json lacks something.
-    """
+    """Return what a run's networks are, how good, and how to load them, as Markdown."""
     metrics, model = read_metrics(folder), read_json(folder / MODEL_FILE)
     networks = [
         f"{member['name']} ({len(member['networks'])}, weight {member['weight']:.2f})"
@@ -67,18 +63,10 @@ def card(run: Run, folder: Path, title: str) -> str:
     ]
     names = [str(label) for label in metrics.get("classes", [])]
     shown = names if len(names) <= 20 else [*names[:20], "..."]
+    made = {"classes": len(names), "names": ", ".join(shown), "networks": ", ".join(networks)}
+    made |= {"run": run.name, "title": title, "model_file": MODEL_FILE}
     try:
-        return CARD.format(
-            **{key: metrics[key] for key in ("competition", "train_images", "val_images")},
-            **{key: metrics[key] for key in ("metric", "score", "score_low", "score_high")},
-            recipe=metrics["recipe"],
-            classes=len(names),
-            names=", ".join(shown),
-            networks=", ".join(networks),
-            run=run.name,
-            title=title,
-            model_file=MODEL_FILE,
-        )
+        return CARD.format(**metrics | made)
     except KeyError as error:
         raise Problem(f"{folder / METRICS_FILE} has no {error}: fetch the run again.") from error
 
@@ -88,15 +76,9 @@ def publish_model(
 ) -> str:
     """Bring the Kaggle Model up to date with a run's networks; return its version's handle.
 
-    Args:
-        context: the project, Kaggle and the state.
-        run: of which they are.
-        folder: of its output.
-        files: the manifest and the networks, by their paths in the model.
-        again: upload them although they are, or may be, up to date.
-
-    Raises:
-        Problem: Kaggle refuses them, or nobody knows whether they arrived.
+    `folder` is that of the run's output, `files` are the manifest and the networks by their paths
+    in the model. With `again` they are uploaded although they are, or may be, up to date. Raises
+    Problem where Kaggle refuses them, or nobody knows whether they arrived.
     """
     slug = context.project.slug
     title, ref = slug.replace("-", " ").capitalize(), f"{context.owner}/{slug}"
@@ -156,10 +138,7 @@ def _version_with(context: Context, handle: str, marker: str) -> int:
 
 
 def _stage(context: Context, files: dict[str, Path], text: str, title: str, marker: str) -> Path:
-    """Return a folder with the files, the card and the client's two files of metadata.
-
-    Folders are packed, because the client leaves them out; Kaggle unpacks them.
-    """
+    """Return a folder with the files, folders packed, the card and the client's metadata."""
     refuse_secrets_in(files, context.remote.secrets)
     staged = context.project.runs / "staged" / "model"
     shutil.rmtree(staged, ignore_errors=True)

@@ -56,10 +56,8 @@ def push(
         remembered: the next command that names no settings takes these.
         weights: those of the dataset, which is brought up to date before a push; None leaves it.
 
-    Raises:
-        NotTaken: Kaggle did not take the kernel.
-        Problem: Kaggle refuses one of its sources, the same kernel has failed before, or nobody
-            knows whether it arrived.
+    Raises NotTaken where Kaggle did not take the kernel, and Problem where it refuses one of the
+    sources, the same kernel has failed before, or nobody knows whether it arrived.
     """
     with context.sending():
         if context.dry_run:
@@ -269,11 +267,13 @@ def chosen_run(context: Context, wanted: Version | None) -> Run:
             f"no run of {context.project.slug} for {context.project.competition} is known here: "
             "push one with `ship push`, or name the version that Kaggle has."
         )
-    runs = context.ledger.runs() if wanted.slug else context.runs_of_kernel()
-    known = [run for run in runs if run.version == wanted.number]
-    known = [run for run in known if not wanted.slug or run.name == str(wanted)]
+    if wanted.slug:
+        known = context.ledger.find(str(wanted))
+    else:
+        of_number = [run for run in context.runs_of_kernel() if run.version == wanted.number]
+        known = of_number[-1] if of_number else None
     if known:
-        return known[-1]
+        return known
     if context.dry_run:
         ref = context.kernel_ref
         return Run(run_name(ref, wanted.number), ref, wanted.number)
@@ -317,12 +317,9 @@ def _gpu(kind: str) -> str:
     return GPUS.get(kind.lower(), kind)
 
 
-GPU = option(
-    "--gpu",
+GPU = option("--gpu",
     f"the accelerator: {', '.join(GPUS)} or Kaggle's own name of one (the metadata's)",
-    type=_gpu,
-    metavar="KIND",
-)
+    type=_gpu, metavar="KIND")  # fmt: skip
 RUN_ARGUMENTS = (
     switch("--continue", "go on from the newest run, which time cut short: its output is attached",
         dest="continues"),

@@ -1,11 +1,13 @@
 """`ship runs`: the runs of the ledger, or in folders of output, as a table with the best first.
 
-Each run is compared with the first of the table on the photos that validated both.
+Each run is compared with the first of the table on the photos that validated both. `ship compare`
+shows what changed between two runs, and which photos only one of them gets right.
 """
 
 import argparse
 import contextlib
 import csv
+import difflib
 import io
 import os
 import shlex
@@ -17,7 +19,7 @@ from urllib.parse import quote
 
 from kernelkit.core.contract import ValidationPredictions, read_validation
 from kernelkit.core.problem import Problem
-from ship.command_line import Version, switch, version_arguments, version_or
+from ship.command_line import Usage, Version, switch, version_arguments, version_or
 from ship.commands.fetch import REPORT, measure, number, read_metrics
 from ship.commands.push import chosen_run
 from ship.context import Context
@@ -45,11 +47,14 @@ FORMS = {
 }
 """The columns of a table, each with the form of its cells from a row of `rows_of`."""
 RESULTS = ("metric", "val", "95 %", "to first", "p", "on photos", "GPU min", "score")
+COMPARED = ("difference", "p", "photos")  # with the first run of a table
 CSV_COLUMNS = (
     *("run", "time", "commit", "recipe", "backbone", "image_size", "settings", "status"),
-    *("metric", "score", "low", "high", "difference", "p", "photos"),
+    *("metric", "score", "low", "high", *COMPARED),
     *("gpu_minutes", "public_score", "competition"),
 )
+MADE_OF = ("recipe", "backbone", "image_size", "commit", "packages")
+MOST = 20  # photos of a kind that are listed; --json has all
 OPTIONS_OF_PLACE = ("data", "output", "fresh")  # of the kernel: they do not change its results
 
 
@@ -84,15 +89,15 @@ def _run_in(folder: Path) -> LocalRun:
         raise Problem(
             f"{folder} holds no finished run: there is no metrics.json in it that can be read."
         )
-    size, packages = metrics.get("image_size"), str(metrics.get("packages") or "")
+    size, packages = metrics.get("image_size"), metrics.get("packages", "")
     ended = time.localtime((folder / "metrics.json").stat().st_mtime)
     run = LocalRun(
         str(folder),
         time=time.strftime("%Y-%m-%d %H:%M:%S", ended),
-        recipe=str(metrics.get("recipe") or ""),
-        backbone=str(metrics.get("backbone") or ""),
-        image_size="x".join(map(str, size)) if isinstance(size, list) else "",
-        settings=_settings_in(str(metrics.get("command") or "")),
+        recipe=metrics.get("recipe", ""),
+        backbone=metrics.get("backbone", ""),
+        image_size="x".join(map(str, size or ())),
+        settings=_settings_in(metrics.get("command", "")),
         packages=packages,
         found=packages,
         status="complete",
@@ -131,10 +136,9 @@ class Pair:
 
 def predictions_in(folder: Path) -> ValidationPredictions | None:
     """Return a run's validation predictions, None where there are none that can be read."""
-    try:
+    with contextlib.suppress(Problem):
         return read_validation(folder)
-    except Problem:
-        return None
+    return None
 
 
 def answers(predictions: ValidationPredictions) -> dict[str, tuple[str, str]]:
@@ -186,9 +190,8 @@ def rows_of(context: Context, runs: list[Run]) -> list[dict[str, Any]]:
         row = {name: getattr(run, name, None) for name in CSV_COLUMNS}
         row |= {"run": run.name, "settings": settings_text(run.settings)}
         row |= {"status": run.shown_status, "metric": None if run.score is None else run.metric}
-        row |= {"score": run.score, "low": run.score_low, "high": run.score_high}
-        row |= {name: getattr(pair, name, None) for name in ("difference", "p", "photos")}
-        rows.append(row)
+        row |= {"low": run.score_low, "high": run.score_high}
+        rows.append(row | {name: getattr(pair, name, None) for name in COMPARED})
     return rows
 
 
@@ -203,23 +206,22 @@ def sorted_runs(runs: list[Run]) -> list[Run]:
 
 def table(rows: list[dict[str, Any]], columns: tuple[str, ...] = tuple(FORMS)) -> str:
     """Return rows of `rows_of` as aligned columns; one that is empty everywhere is left out."""
-    lines = [{name: name for name in columns}]
-    for row in rows:
-        known = {name: value for name, value in row.items() if value is not None}
-        if known.get("metric") == "accuracy":
-            known["metric"] = ""
-        lines.append({name: _cell(FORMS[name], known) for name in columns})
+    lines = [{name: name for name in columns}, *(_cells(row, columns) for row in rows)]
     shown = [name for name in columns if any(line[name] for line in lines[1:])]
     widths = {name: max(len(line[name]) for line in lines) for name in shown}
     texts = ("  ".join(line[name].ljust(widths[name]) for name in shown) for line in lines)
     return "\n".join(text.rstrip() for text in texts)
 
 
-def _cell(form: str, known: dict[str, Any]) -> str:
-    try:
-        return form.format(**known)
-    except KeyError:
-        return ""
+def _cells(row: dict[str, Any], columns: tuple[str, ...]) -> dict[str, str]:
+    known = {name: value for name, value in row.items() if value is not None}
+    if known.get("metric") == "accuracy":
+        known["metric"] = ""
+    cells = dict.fromkeys(columns, "")
+    for name in columns:
+        with contextlib.suppress(KeyError):  # what is not known
+            cells[name] = FORMS[name].format(**known)
+    return cells
 
 
 def csv_text(rows: list[dict[str, Any]]) -> str:
@@ -265,7 +267,7 @@ ARGUMENTS = (
 )
 
 
-def run(context: Context, arguments: argparse.Namespace) -> None:
+def run_runs(context: Context, arguments: argparse.Namespace) -> None:
     """Show the ledger of all runs."""
     named = [named_run(context, wanted) for wanted in dict.fromkeys(arguments.versions)]
     present = context.project.competition
@@ -294,3 +296,82 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
             say(f"{competition}:", result=True)
         say(table(rows), result=True)
     return None if rows else say("no runs yet", result=True)
+
+
+# --- two runs ---
+
+
+def _changes(first: Run, second: Run) -> dict[str, tuple[str, str]]:
+    ours, theirs = (
+        {name: str(getattr(run, name)) for name in MADE_OF} | run.settings
+        for run in (first, second)
+    )
+    both = {name: (ours.get(name, "-"), theirs.get(name, "-")) for name in ours | theirs}
+    return {name: (a, b) for name, (a, b) in both.items() if a != b}
+
+
+def _kernel_diff(context: Context, first: Run, second: Run) -> list[str]:
+    """Return how the scripts that were pushed differ, as lines of a unified diff."""
+    try:
+        scripts = [_script_of(context, run) for run in (first, second)]
+    except Problem as problem:
+        return [f"(the scripts can't be compared: {problem})"]
+    lines = [[line for line in text.splitlines() if "# ship:" not in line] for text in scripts]
+    return list(difflib.unified_diff(*lines, first.name, second.name, n=2, lineterm=""))
+
+
+def _script_of(context: Context, run: Run) -> str:
+    if not run.version:
+        raise Problem(f"{run.name} was run on this machine, which keeps no script")
+    kept = context.project.runs / "kernels" / f"{run.name}.py"
+    if kept.is_file():
+        return kept.read_text(encoding="utf-8", errors="replace")
+    return context.remote.source(run.kernel, run.version)
+
+
+def _photo_lines(names: list[str], run: Run, other: dict) -> list[str]:
+    if not names:
+        return []
+    lines = [f"only {run.name} gets {len(names)} right:"]
+    lines += ["  {}: {}, taken for {}".format(name, *other[name]) for name in names[:MOST]]
+    return lines + ([f"  and {len(names) - MOST} more"] if len(names) > MOST else [])
+
+
+def run_compare(context: Context, arguments: argparse.Namespace) -> None:
+    """Show how two runs differ: settings, kernel, photos."""
+    if len(arguments.versions) != 2:
+        raise Usage(
+            "`ship compare` takes two runs, such as `ship compare 1 2` or two folders of output, "
+            f"not {len(arguments.versions)}."
+        )
+    both = first, second = [named_run(context, wanted) for wanted in arguments.versions]
+    if len({first.competition, second.competition} - {""}) > 1:
+        raise Problem(
+            f"{first.name} is a run for {first.competition}, {second.name} for "
+            f"{second.competition}: only runs for one competition are compared."
+        )
+    changed, diff = _changes(first, second), _kernel_diff(context, first, second)
+    for name, (a, b) in changed.items():
+        say(f"{name}: {a} -> {b}", result=True)
+    say("\n".join(diff) if diff else "the scripts are the same", result=True)
+    rows = rows_of(context, both)
+    say(table(rows, ("run", *RESULTS)), result=True)
+    predictions = [predictions_in(context.folder(run)) for run in both]
+    pair = compared(*predictions, second.metric) if all(predictions) else None
+    emit_json(changed=changed, diff=diff, results=rows, photos=vars(pair) if pair else None)
+    if pair:
+        lines = [
+            f"{pair.photos} photos validated both: the {second.metric} of {second.name} is "
+            f"{abs(pair.difference):.4f} {'below' if pair.difference < 0 else 'above'} "
+            f"{first.name}'s, p = {pair.p:.3f} ({pair.test})"
+        ]
+        lines += _photo_lines(pair.only_first, first, answers(predictions[1]))
+        lines += _photo_lines(pair.only_second, second, answers(predictions[0]))
+        return say("\n".join(lines), result=True)
+    why = "none validated both"
+    for one, found in zip(both, predictions, strict=True):
+        if not found:
+            why = f"there are no probabilities of {one.name} here"
+            why += f": `ship fetch {one.name}` brings the output" if one.version else ""
+            break
+    return say(f"their photos can't be compared, because {why}", result=True)

@@ -57,9 +57,8 @@ def submit(
         adopted: take up the submission of this number instead of sending.
         wait: wait for the score.
 
-    Raises:
-        Unscorable: the submission is missing or can't be scored.
-        Problem: it is refused, or nobody knows whether it arrived.
+    Raises Unscorable where the submission is missing or can't be scored, and Problem where it is
+    refused, or nobody knows whether it arrived.
     """
     context.doing(f"submitting {path}")
     _refuse_other_code(context, run, path)
@@ -130,15 +129,14 @@ def _check(context: Context, run: Run, path: Path, varied: bool) -> None:
 def _sent_before(context: Context, run: Run, path: Path) -> bool:
     if run.submission.ref:
         return True
-    found = None
-    if run.submission.digest and (arrived := _transmission(context, run, path).settle_earlier()):
-        found = arrived.evidence
-    if not found and (known := _known_submission(context, _digest(path))):
+    if run.submission.digest and (found := _transmission(context, run, path).settle_earlier()):
+        _take(context, run, path, *found.evidence)
+        return True
+    if known := _known_submission(context, _digest(path)):
         say(f"this very file was submitted before, as {known['ref']}: it is not sent again")
-        found = known, "the hash in its message"
-    if found:
-        _take(context, run, path, *found)
-    return bool(found)
+        _take(context, run, path, known, "the hash in its message")
+        return True
+    return False
 
 
 def _known_submission(context: Context, digest: str) -> dict | None:
@@ -179,13 +177,12 @@ def _message(entry: dict) -> str:
 
 
 def _new_message(run: Run, path: Path) -> str:
-    words = [run.name if run.version else path.name]
-    words += [word for word in (run.recipe, run.backbone) if word]
+    words = [run.name if run.version else path.name, run.recipe, run.backbone]
     metrics = read_metrics(path.parent)
     if isinstance(score := metrics.get("score"), float):
         metric = metrics.get("metric", "accuracy")
         words.append(f"validation {'' if metric == 'accuracy' else f'{metric} '}{score:.4f}")
-    return " ".join(words)
+    return " ".join(filter(None, words))
 
 
 def _count(context: Context) -> int:
@@ -360,11 +357,12 @@ def _record_of(context: Context, path: Path) -> Run:
             "the run by its version."
         )
     name, competition = file_run_name(path.name, sha256(path)), context.project.competition
-    rows = {run.name: run for run in context.ledger.runs()}
-    for known in (rows.get(name), rows.get(f"{name}-{competition}")):
-        if known and context.is_here(known):
-            return known
-    name = f"{name}-{competition}" if name in rows else name
+    known = context.ledger.find(name)
+    if known and not context.is_here(known):  # the same file was submitted to another one
+        name = f"{name}-{competition}"
+        known = context.ledger.find(name)
+    if known:
+        return known
     now = time.strftime("%Y-%m-%d %H:%M:%S")
     return Run(name, time=now, status="file", competition=competition)
 

@@ -10,7 +10,7 @@ from kernelkit.core.locks import Occupied
 from kernelkit.core.problem import Problem
 from ship.commands.doctor import Concern, GpuTime, gpu_time
 from ship.commands.fetch import fetch, is_verified
-from ship.commands.live_runs import ENDS, StatusPoll, live_runs
+from ship.commands.live_runs import ENDS, StatusPoll
 from ship.commands.push import NotTaken, push, settle_push
 from ship.context import Context, ShownConfig
 from ship.kaggle.client_process import CredentialsRefused, Unavailable
@@ -74,7 +74,7 @@ class Sweep:
         with progress_lines() as show, remote.patient(0):
             for pause in self.context.timeouts.polls():
                 before, self.unanswered = remote.answers, []
-                live = live_runs(self.context)
+                live = self.context.ledger.live_runs()
                 under_way = sum([self._takes_session(run, pause) for run in live])
                 self._fetch_ended(pause)
                 waiting = [cell for cell in self.cells if cell.run(self.context) is None]

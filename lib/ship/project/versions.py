@@ -60,18 +60,16 @@ def new_run(context: Context, settings: dict[str, str], config: ShownConfig) -> 
 def known_run(
     context: Context, run: Run, ignored: frozenset[str] = frozenset(), any_limit: bool = False
 ) -> Run | None:
-    """Return the newest run of exactly the same, better one with a result; None without any.
+    """Return the newest run that is made of exactly the same as `run`; None without any.
 
-    Args:
-        context: the project, Kaggle and the state.
-        run: what it is to be made of.
-        ignored: the names of runs that do not count.
-        any_limit: whatever its time limit was.
+    One with a result is preferred. Runs whose names are `ignored` do not count, nor with
+    `any_limit` time limits.
     """
 
     def made_of(run: Run) -> tuple:
-        dropped = ("time_limit",) if any_limit else ()
-        settings = {name: text for name, text in run.settings.items() if name not in dropped}
+        settings = dict(run.settings)
+        if any_limit:
+            settings.pop("time_limit", None)
         return run.code, run.data, settings, run.continues
 
     runs = [known for known in context.ledger.runs() if known.version and known.name not in ignored]
@@ -110,7 +108,7 @@ def note(
 
 def _name_of(context: Context, kernel: str, version: int) -> str:
     name = run_name(kernel, version)
-    known = next((run for run in context.ledger.runs() if run.name == name), None)
+    known = context.ledger.find(name)
     return f"{kernel.split('/')[0]}-{name}" if known and known.kernel not in ("", kernel) else name
 
 
@@ -156,7 +154,7 @@ def adopt(context: Context, version: int) -> Run:
     pending = context.state.push
     source = context.remote.source(kernel, version)
     found = MARK.search(source)
-    run = next((run for run in context.ledger.runs() if run.name == name), None)
+    run = context.ledger.find(name)
     if run is None:
         competition = context.remote.competition_of(kernel, version)
         run = Run(name, kernel, settings=overrides_in(source), competition=competition)
