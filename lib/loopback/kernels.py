@@ -296,9 +296,6 @@ class Kernels:
         inputs = self._inputs(version, competition)
         number = len(list(self._folder(version).glob("scored-*")))
         output = self._folder(version) / f"scored-{number}"
-        if number < self._settings.kaggle_errors:
-            output.mkdir()
-            return output, "Kaggle Error"
         try:
             status = run_script(
                 self._folder(version) / "script.py",
@@ -308,12 +305,9 @@ class Kernels:
                 self._settings.scored_seconds,
                 {"KAGGLE_IS_COMPETITION_RERUN": "1"},
                 stop=self._stop,
-                memory=self._settings.scored_memory,
             )
         except TimeoutError:
             return output, "Notebook Timeout"
-        except MemoryError:
-            return output, "Notebook Exceeded Allowed Compute"
         except OSError:
             return output, "Kaggle Error"
         return output, "Notebook Threw Exception" if status else ""

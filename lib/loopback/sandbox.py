@@ -74,7 +74,6 @@ def run_script(
     *,
     on_error_line: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
-    memory: int | None = None,
 ) -> int:
     """Run a script as Kaggle runs a pushed one and return its exit status (128 + N: signal N).
 
@@ -87,7 +86,6 @@ def run_script(
         environment: variables added to the clean environment of the script.
         on_error_line: gets the lines of standard error; by default `on_line` gets those too.
         stop: when set, everything is killed and the status is that of a kill (137).
-        memory: bytes that its processes may take together; more raises MemoryError.
     """
     script, working = Path(script).resolve(strict=True), Path(working).resolve()
     folders = {path: Path(folder).resolve(strict=True) for path, folder in inputs.items()}
@@ -100,7 +98,7 @@ def run_script(
         prepare(scratch, folders, working, environment or {}) as orders,
     ):
         receivers = (on_line, on_error_line or on_line)
-        return _supervise(unshare, orders, *receivers, timeout, stop or threading.Event(), memory)
+        return _supervise(unshare, orders, *receivers, timeout, stop or threading.Event())
 
 
 @contextmanager
@@ -269,7 +267,6 @@ def _supervise(
     on_error_line: Callable[[str], None],
     timeout: float | None,
     stop: threading.Event,
-    memory: int | None = None,
 ) -> int:
     """Start the box, pass its lines on, and return its exit status; nothing of it outlives this.
 
@@ -286,14 +283,13 @@ def _supervise(
     for thread in pumps:
         thread.start()
     deadline = None if timeout is None else time.monotonic() + timeout
-    late = large = False
+    late = False
     try:
         process.stdin.write(json.dumps(orders).encode() + b"\n")
         process.stdin.flush()
-        while process.poll() is None and not (stop.is_set() or failures or late or large):
+        while process.poll() is None and not (stop.is_set() or failures or late):
             time.sleep(0.02)
             late = deadline is not None and time.monotonic() > deadline
-            large = memory is not None and _resident_bytes(process.pid) > memory
     except BrokenPipeError:  # it died before it read its orders; its exit status tells that
         pass
     finally:
@@ -304,21 +300,7 @@ def _supervise(
         raise failures[0]
     if late:
         raise TimeoutError(f"the script was still running after {timeout:g} seconds")
-    if large:
-        raise MemoryError(f"the script took more than {memory} bytes")
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
-
-
-def _resident_bytes(pid: int) -> int:
-    import psutil
-
-    total = 0
-    with suppress(psutil.NoSuchProcess):
-        top = psutil.Process(pid)
-        for one in [top, *top.children(recursive=True)]:
-            with suppress(psutil.NoSuchProcess):
-                total += one.memory_info().rss
-    return total
 
 
 def _end(process: subprocess.Popen) -> None:

@@ -90,10 +90,7 @@ def main() -> None:
     if namespace:
         _build_root(orders["root"], orders["links"], orders["binds"], orders["hidden"])
     process = subprocess.Popen(
-        orders["command"],
-        cwd=orders["cwd"],
-        env=orders["environment"],
-        stdin=subprocess.DEVNULL,
+        orders["command"], cwd=orders["cwd"], env=orders["environment"], stdin=subprocess.DEVNULL
     )
 
     abandoned = threading.Event()

@@ -43,10 +43,8 @@ class Settings:
     metrics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     hidden: Mapping[str, tuple[Path, Path]] = field(default_factory=dict)
     scored_seconds: float = 9 * 3600  # that a run that is scored may last
-    scored_memory: int | None = None  # bytes that it may take; None is no limit
     models: Mapping[str, Path] = field(default_factory=dict)
     gated: Collection[str] = ()  # models, as owner/model, whose license is not accepted
-    kaggle_errors: int = 0  # scored runs of a version that end by Kaggle's own fault at first
     accepted: bool = True  # whether the user has accepted the competitions' rules
 
 

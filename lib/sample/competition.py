@@ -11,7 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sample import NOTE
 from sample.bodies import CARS
 from sample.cars import draw_photo
 from sample.features import FEATURES
@@ -76,14 +75,6 @@ def split_off_public(hidden: Path, solution: Path, public: Path, damaged: int = 
     answers = public.with_name(f"{public.name}-answers.csv")
     write_csv(answers, [header, *rows[:3]])
     return answers
-
-
-def drawn_competition(folder: Path, seed: int) -> Path:
-    """Return `folder` with the drawn competition, drawn unless it is complete; say what it is."""
-    print(NOTE)
-    if not (folder / SAMPLE_CSV).is_file():  # which is written last
-        draw_competition(folder, seed=seed)
-    return folder
 
 
 def plan(

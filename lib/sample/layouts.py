@@ -111,10 +111,7 @@ LAYOUTS = {
         train_csv="train.csv",
         table=table_of(
             ("image_id", *DISEASES),
-            lambda photo: (
-                f"Train_{photo.name}",
-                *(int(photo.label == name) for name in DISEASES),
-            ),
+            lambda photo: (f"Train_{photo.name}", *(int(photo.label == name) for name in DISEASES)),
         ),
         metric="mean-auc",
         evaluation="Mean Column-wise ROC AUC",

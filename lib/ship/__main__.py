@@ -207,11 +207,7 @@ def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
     if arguments.command == "push" and arguments.adopt:
         command, arguments.versions = COMMANDS["adopt"], [arguments.adopt]
     context = Context.of(
-        project,
-        boundary,
-        arguments.dry_run,
-        forced=tuple(arguments.force),
-        gpu=arguments.gpu or "",
+        project, boundary, arguments.dry_run, forced=tuple(arguments.force), gpu=arguments.gpu or ""
     )
     if arguments.continues:
         context.continued = push.run_to_continue(context)
@@ -238,19 +234,20 @@ def _interrupted_by_signals() -> Iterator[list[int]]:
         received.append(number)
         raise KeyboardInterrupt
 
-    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(ValueError):  # another thread than the main one
-            for number in (getattr(signal, name) for name in names):
+        for name in ("SIGTERM", "SIGHUP"):
+            # Windows has no SIGHUP, and only the main thread can receive signals.
+            with contextlib.suppress(AttributeError, ValueError):
+                number = getattr(signal, name)
                 stack.callback(signal.signal, number, signal.signal(number, interrupt))
         yield received
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run `ship` and return the exit status.
+    """Run `ship` and return its exit status.
 
-    0 means that all went well, 1 that one sentence on stderr says why not, 2 that the arguments are
-    wrong, 130 that Ctrl-C was pressed, 143 that SIGTERM and 129 that SIGHUP came.
+    1: a sentence on stderr says what went wrong, 2: the arguments are wrong, 130: Ctrl-C was
+    pressed, 143: SIGTERM came, 129: SIGHUP came.
     """
     words = sys.argv[1:] if argv is None else argv
     outside = Path(tempfile.gettempdir(), "ship-traceback.txt")  # until the project is found

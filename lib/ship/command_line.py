@@ -114,11 +114,11 @@ def version_arguments(
     `kind`, `name` and `more` are the type, the name and the end of the help of the first form.
     """
     help = f"a run by its version (3) or its name (car-classification-v3){more}; the newest one"
-    others = {"action": "append", "dest": "versions", "type": version, "metavar": "N"}
     return (
         option("versions", help, nargs="*", action="extend", type=kind, metavar=name),
-        option("--version", f"the same as {name}", **others),
-    )
+        option("--version", f"the same as {name}", action="append", dest="versions",
+            type=version, metavar="N"),
+    )  # fmt: skip
 
 
 def only_version(arguments: argparse.Namespace) -> Any:
@@ -137,10 +137,7 @@ def one_of(names: Iterable[str]) -> Callable[[str], str]:
 
 
 def number_of(kind: type, **limits: float) -> Callable[[str], float]:
-    """Return the type of an argument that is an int or a float within limits.
-
-    They are those of `kernelkit.config.settings.setting`: least, most, above, below.
-    """
+    """Return the type of an argument that is a number; the limits are those of `setting`."""
     metadata = settings.setting(**limits).metadata
     return functools.partial(settings.number, kind=kind, metadata=metadata)
 
@@ -154,16 +151,10 @@ def parse_settings(words: Iterable[str]) -> dict[str, str]:
 
 
 def split_command(words: list[str], parsers: dict[str, Parser]) -> tuple[str, list[str]]:
-    """Return the command's name, "" without one, and all other words.
+    """Return the command's name, "" without one, and all other words; Usage for an unknown one.
 
-    Options mean the same before and after the command.
-
-    Args:
-        words: the command line.
-        parsers: the commands' parsers by name, and that of no command under "".
-
-    Raises:
-        Usage: there is no such command.
+    Options mean the same before and after the command. `parsers` are those of the commands by
+    name, and that of no command under "".
     """
     options = {name: one for parser in parsers.values() for name, one in parser.options.items()}
     before = ""

@@ -72,7 +72,7 @@ class Context:
     gpu: str = ""  # Kaggle's name of the accelerator that takes the place of the metadata's
     continued: Run | None = None  # its output is attached, and the next run goes on from there
     _since: float = field(default_factory=time.monotonic)
-    _sending: int = 0
+    _sending: bool = False
     _settings: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
@@ -126,14 +126,16 @@ class Context:
     @contextlib.contextmanager
     def sending(self) -> Iterator[None]:
         """Let only this `ship` send something of the project; wait for another one, or Occupied."""
-        with contextlib.ExitStack() as stack:
-            if not self._sending and not self.dry_run:
-                lock = self.project.runs / ".lock"
-                stack.enter_context(self._alone(lock, OCCUPIED, self.timeouts.ready))
-                self.state.read()
-            self._sending += 1
-            stack.callback(lambda: setattr(self, "_sending", self._sending - 1))
+        if self._sending or self.dry_run:
             yield
+            return
+        with self._alone(self.project.runs / ".lock", OCCUPIED, self.timeouts.ready):
+            self.state.read()
+            self._sending = True
+            try:
+                yield
+            finally:
+                self._sending = False
 
     @contextlib.contextmanager
     def holding(self, run: Run, patience: float = 0.0) -> Iterator[None]:

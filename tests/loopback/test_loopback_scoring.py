@@ -111,6 +111,4 @@ def test_it_imports_nothing_of_what_it_judges():
     tree = ast.parse(Path(scoring.__file__).read_text(encoding="utf-8"))
     named = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     named |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    assert {name.partition(".")[0] for name in named} == {
-        *("csv", "numpy", "pathlib", "sklearn")
-    }
+    assert {name.partition(".")[0] for name in named} == {*("csv", "numpy", "pathlib", "sklearn")}

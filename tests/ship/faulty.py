@@ -6,6 +6,7 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from loopback.server import Loopback
@@ -194,9 +195,19 @@ class FaultyLoopback(Loopback):
 
     handler = FaultyHandler
 
-    def __init__(self, *arguments, **settings):
+    def __init__(self, *arguments, kaggle_errors: int = 0, **settings):
+        """Open it; the first `kaggle_errors` scored runs end by Kaggle's own fault."""
         self.faults = Faults()
         super().__init__(*arguments, **settings)
+        run_scored, ended = self.kernels.run_scored, []
+
+        def run_or_fail(version: dict, competition: str) -> tuple[Path, str]:
+            ended.append(version["number"])
+            if len(ended) <= kaggle_errors:
+                return self.folder / "none", "Kaggle Error"
+            return run_scored(version, competition)
+
+        self.kernels.run_scored = run_or_fail
 
 
 def made_up(body: Any = "", code: int = 200, content_type: str | None = None) -> Answer:

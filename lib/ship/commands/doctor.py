@@ -27,6 +27,7 @@ from ship.project.project import (
     KERNEL_METADATA,
     dataset_metadata_errors,
     kernel_metadata_errors,
+    sources,
 )
 from ship.project.script import read_block, syntax_error
 from ship.project.weights import NotShown, listed_files, required_weights
@@ -52,12 +53,7 @@ class GpuTime:
 
     allowed: float
     left: float
-    renewed: str  # the time of its renewal, "" when Kaggle does not tell
-
-    @property
-    def until(self) -> str:
-        """When it is renewed, as the end of a sentence."""
-        return f", renewed at {self.renewed}" if self.renewed else ""
+    until: str  # when it is renewed, as the end of a sentence; "" when Kaggle does not tell
 
 
 # --- questions to Kaggle about what is left ---
@@ -73,9 +69,9 @@ def gpu_time(context: Context) -> GpuTime:
             for name in ("totalTimeAllowed", "timeUsed", "timeReserved")
         )
         if "totalTimeAllowed" in quota:
-            text = answer.get("quotaRefreshTime") or ""
-            renewed = f"{text[:16].replace('T', ' ')} UTC" if text else ""
-            return GpuTime(total, max(0.0, total - used - reserved), renewed)
+            time = (answer.get("quotaRefreshTime") or "")[:16].replace("T", " ")
+            until = f", renewed at {time} UTC" if time else ""
+            return GpuTime(total, max(0.0, total - used - reserved), until)
     raise Concern("Kaggle gives no GPU quota: see https://www.kaggle.com/settings")
 
 
@@ -100,10 +96,7 @@ def _only_informing() -> Iterator[None]:
 
 
 def computed_hours(minutes: list[float | None]) -> str:
-    """Return the GPU hours of runs of so many minutes; "" where the kernel does not tell them.
-
-    They are computed from published throughputs by the kernel's own arithmetic.
-    """
+    """Return the GPU hours of runs of so many minutes; "" where the kernel does not tell them."""
     if not minutes or None in minutes:
         return ""
     return f"{sum(minutes) / 60:.1f} h (from published throughputs, give or take half)"
@@ -168,11 +161,9 @@ def _wheels(context: Context, settings: Settings) -> str:
 
 def _secrets(context: Context, settings: Settings) -> str:
     """Check that nothing that would be sent looks like a secret, of whatever account."""
-    project = context.project
     weights = context.shown_config(settings).weights_files
-    files = {f"lib/{name}": file for name, file in upload_files(project.lib, weights).items()}
-    metadata = (project.root / name for name in (KERNEL_METADATA, DATASET_METADATA))
-    files |= {path.name: path for path in (project.code, *metadata)}
+    files = sources(context.project)
+    files |= {f"lib/{n}": file for n, file in upload_files(context.project.lib, weights).items()}
     there = {name: file for name, file in files.items() if file.is_file()}
     found = {name: why for name, file in there.items() if (why := secret_in(name, file))}
     if found:
@@ -204,13 +195,13 @@ def _competition(context: Context, settings: Settings) -> str:
     try:
         files = [name for name, _ in context.remote.data_files(competition)]
     except Refused as refusal:
-        if refusal.status == 404:
-            raise Fault(
-                f"there is no competition {competition}: correct {KERNEL_METADATA}"
-            ) from None
-        if refusal.status != 403:
+        cures = {
+            403: f"accept the rules of {competition} at {page}/rules ({refusal})",
+            404: f"there is no competition {competition}: correct {KERNEL_METADATA}",
+        }
+        if refusal.status not in cures:
             raise
-        raise Fault(f"accept the rules of {competition} at {page}/rules ({refusal})") from None
+        raise Fault(cures[refusal.status]) from None
     tables = read_block(context.project.code).tables
     missing = [name for name in tables if not {name, f"{name}.zip"} & set(files)]
     if missing:
@@ -306,9 +297,7 @@ class Finding:
     mark: str  # "ok", "warn", "FAIL" or "skip"
     text: str
 
-    @property
-    def line(self) -> str:
-        """The finding as a line of the doctor's list."""
+    def __str__(self) -> str:
         return f"{self.mark:<5} {self.name:<17} {self.text}"
 
 
@@ -344,7 +333,7 @@ def examine(context: Context, settings: Settings, quiet: bool = False) -> None:
     for finding in findings(context, settings):
         found.append(finding)
         if not quiet or finding.mark == "warn":
-            say(finding.line)
+            say(str(finding))
     emit_json(checks=[dataclasses.asdict(one) for one in found])
     if failed := [finding for finding in found if finding.mark == "FAIL"]:
         others = ", `ship doctor` shows all" if quiet and len(failed) > 1 else ""
@@ -359,7 +348,7 @@ def require(context: Context, settings: Settings, names: Iterable[str]) -> None:
         names = [name for name in names if name != "credentials"]
     for finding in findings(context, settings, names):
         if finding.mark == "warn":
-            say(finding.line)
+            say(str(finding))
         if finding.mark == "FAIL":
             raise Problem(finding.text)
 

@@ -16,9 +16,9 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kernelkit.core.files import numbered
 from kernelkit.core.problem import Problem
@@ -48,17 +48,6 @@ HIDDEN_PER_CLASS, DAMAGED = 20, 10  # photos of the hidden test set of `--code`
 OWN_DATA_SETTINGS = {"recipe": "dry", "limit": "60"}
 
 
-@dataclass
-class Competition:
-    """What the loopback Kaggle offers as a competition."""
-
-    slug: str
-    data: Path  # the folder of its files
-    solution: Path  # the CSV of the test photos' labels
-    metric: tuple[str, str] | None = None  # row of METRICS, and its name; None is the loopback's
-    hidden: tuple[Path, Path] | None = None  # data and labels of a code competition's scored run
-
-
 # --- a competition of a person's own ---
 
 
@@ -67,18 +56,15 @@ def own_competition(
 ) -> tuple[Path, Layout]:
     """Return a folder that is mounted as a competition of one's own, and the block that reads it.
 
-    The block is written into the project's kernel. Where links lead out of the folder, or it has no
-    sample submission, a copy with hard links to its files is mounted.
+    Where links lead out of the folder, or it has no sample submission, a copy with hard links to
+    its files is mounted. Raises Problem where the folder's layout is in doubt.
 
     Args:
-        project: a copy, whose kernel may be changed.
+        project: a copy, into whose kernel the block is written.
         data: the folder, or the zip of it; it is not changed.
         solution: the CSV of the test photos' labels, which may lie in the folder.
         decided: fields of the block that a person has decided.
         work: gets the files that are unpacked or copied.
-
-    Raises:
-        Problem: the folder's layout is in doubt.
     """
     from kernelkit.data.find import list_files, open_competition  # these import pandas
     from kernelkit.data.infer_layout import layout_of
@@ -113,13 +99,8 @@ def _read_solution(file: Path) -> "pd.DataFrame":
 def solution_like_sample(file: Path, sample: "pd.DataFrame", layout: Layout) -> "pd.DataFrame":
     """Return a table of the test photos' labels, or of ones and zeros, in the sample's columns.
 
-    Args:
-        file: a CSV of Ids, and labels or the numbers of the submission's columns.
-        sample: the sample submission; without rows where there is none.
-        layout: the block, whose form of submission counts.
-
-    Raises:
-        Problem: rows or columns are missing, or a label has no column.
+    `file` is a CSV of Ids, and labels or the numbers of the submission's columns. Raises Problem
+    where rows or columns are missing, or a label has no column.
     """
     import numpy as np
 
@@ -149,34 +130,38 @@ def solution_like_sample(file: Path, sample: "pd.DataFrame", layout: Layout) -> 
 # --- the rehearsal ---
 
 
-def _competition(
-    arguments: argparse.Namespace, copy: Project, decided: dict[str, str], work: Path
-) -> Competition:
-    solution = work / "answers.csv"
-    if not arguments.data:
-        from sample.competition import draw_competition, split_off_public
+def _drawn(arguments: argparse.Namespace, slug: str, work: Path) -> dict[str, Any]:
+    """Draw a competition; return what the loopback Kaggle offers, as arguments of `Loopback`."""
+    from sample.competition import draw_competition, split_off_public
 
-        say("drawing a small competition")
-        name, data = arguments.layout or "home", work / "competition"
-        drawn = LAYOUTS[name]
-        if arguments.code:
-            hidden = work / "hidden"
-            draw_competition(hidden, 60, HIDDEN_PER_CLASS, solution=solution)
-            answers = split_off_public(hidden, solution, data, DAMAGED)
-            return Competition(copy.competition, data, answers, hidden=(hidden, solution))
-        draw_competition(data, *drawn.photos, solution=solution, layout=name)
-        if not arguments.layout:
-            return Competition(copy.competition, data, solution)
-        return Competition(drawn.slug, data, solution, (drawn.metric, drawn.evaluation))
+    say("drawing a small competition")
+    data, solution, hidden = work / "competition", work / "answers.csv", work / "hidden"
+    if arguments.code:
+        draw_competition(hidden, 60, HIDDEN_PER_CLASS, solution=solution)
+        answers = split_off_public(hidden, solution, data, DAMAGED)
+        return {"competitions": {slug: (data, answers)}, "hidden": {slug: (hidden, solution)}}
+    name = arguments.layout or "home"
+    drawn = LAYOUTS[name]
+    draw_competition(data, *drawn.photos, solution=solution, layout=name)
+    slug = drawn.slug if arguments.layout else slug
+    metric = (drawn.metric, drawn.evaluation)
+    return {"competitions": {slug: (data, solution)}, "metrics": {slug: metric}}
+
+
+def _own(
+    arguments: argparse.Namespace, copy: Project, decided: dict[str, str], work: Path
+) -> dict[str, Any]:
+    """Return what the loopback Kaggle offers of a folder of one's own, as `_drawn` does."""
     from kernelkit.core.metrics import metric_named
     from kernelkit.data.read import read_sample
 
     data, layout = own_competition(copy, arguments.data, arguments.solution, decided, work)
-    sample = read_sample(data, layout, work / "scratch")
+    sample, solution = read_sample(data, layout, work / "scratch"), work / "answers.csv"
     solution_like_sample(arguments.solution, sample, layout).to_csv(solution, index=False)
     metric = (layout.metric, metric_named(layout.metric).name)
     say(f"its submission will be scored by {metric[1]} against {arguments.solution}")
-    return Competition(copy.competition, data, solution, metric)
+    slug = copy.competition
+    return {"competitions": {slug: (data, solution)}, "metrics": {slug: metric}}
 
 
 def _commands(
@@ -219,10 +204,8 @@ def _ship_here(
 ) -> dict[str, int]:
     """Ship a copy of the project to a loopback Kaggle; return what that has counted.
 
-    That offers the `presets`, folders by their handles, as models.
-
-    Raises:
-        Problem: a step failed, or something tried to reach the network.
+    It offers the `presets`, folders by their handles, as models. Raises Problem where a step
+    failed, or something tried to reach the network.
     """
     from loopback.sandbox import guarantees
     from loopback.server import Loopback
@@ -230,14 +213,14 @@ def _ship_here(
     is_field = {field.name for field in fields(Layout)} if arguments.data else set()
     decided = {name: value for name, value in settings.items() if name in is_field}
     settings = {name: value for name, value in settings.items() if name not in is_field}
-    one = _competition(arguments, copy, decided, work)
+    if arguments.data:
+        offered = _own(arguments, copy, decided, work)
+    else:
+        offered = _drawn(arguments, copy.competition, work)
     for missing in guarantees():
         say(f"not guaranteed on this machine: {missing}")
-    offered = {one.slug: (one.data, one.solution)}
-    known = {"metrics": {one.slug: one.metric}} if one.metric else {}
-    known |= {"hidden": {one.slug: one.hidden}} if one.hidden else {}
-    known |= {"models": presets}
-    with Loopback(work / "kaggle", offered, mount=arguments.mount, user=USER, **known) as kaggle:
+    offered |= {"models": presets, "mount": arguments.mount, "user": USER}
+    with Loopback(work / "kaggle", **offered) as kaggle:
         environment, stdout = environment_of(kaggle), sys.stderr if arguments.json else None
         for command in _commands(arguments, copy, settings):
             done = subprocess.run(command, env=environment, cwd=work, stdout=stdout)

@@ -27,12 +27,7 @@ from ship.ledger import Run, settings_text
 from ship.output import emit_json, say
 
 FORMS = {
-    "setting": "{setting}",
-    "run": "{run}",
-    "time": "{time}",
-    "commit": "{commit}",
-    "recipe": "{recipe}",
-    "backbone": "{backbone}",
+    **{name: f"{{{name}}}" for name in ("setting", "run", "time", "commit", "recipe", "backbone")},
     "size": "{image_size}",
     "settings": "{settings}",
     "metric": "{metric}",
@@ -148,10 +143,7 @@ def answers(predictions: ValidationPredictions) -> dict[str, tuple[str, str]]:
 
 
 def compared(first: ValidationPredictions, second: ValidationPredictions, name: str) -> Pair | None:
-    """Compare two runs by a row of METRICS, by accuracy where their classes differ.
-
-    None where no photo validated both.
-    """
+    """Compare two runs by a row of METRICS, or by accuracy; None where no photo validated both."""
     import numpy as np
 
     from kernelkit.core.metrics import mcnemar, metric_named
@@ -279,9 +271,8 @@ def run_runs(context: Context, arguments: argparse.Namespace) -> None:
         from kernelkit.report.writing import write_overview  # which imports pandas
 
         page = context.project.runs / "runs.html"
-        write_overview(
-            [row for runs in groups.values() for row in _rows_of_page(context, runs)], page
-        )
+        rows = [row for runs in groups.values() for row in _rows_of_page(context, runs)]
+        write_overview(rows, page)
         return say(str(page), result=True)
     tables = {
         competition: rows_of(context, runs if named else sorted_runs(runs))
@@ -329,12 +320,15 @@ def _script_of(context: Context, run: Run) -> str:
     return context.remote.source(run.kernel, run.version)
 
 
-def _photo_lines(names: list[str], run: Run, other: dict) -> list[str]:
+def _say_photos(names: list[str], run: Run, other: ValidationPredictions) -> None:
     if not names:
-        return []
-    lines = [f"only {run.name} gets {len(names)} right:"]
-    lines += ["  {}: {}, taken for {}".format(name, *other[name]) for name in names[:MOST]]
-    return lines + ([f"  and {len(names) - MOST} more"] if len(names) > MOST else [])
+        return
+    say(f"only {run.name} gets {len(names)} right:", result=True)
+    taken = answers(other)
+    for name in names[:MOST]:
+        say("  {}: {}, taken for {}".format(name, *taken[name]), result=True)
+    if len(names) > MOST:
+        say(f"  and {len(names) - MOST} more", result=True)
 
 
 def run_compare(context: Context, arguments: argparse.Namespace) -> None:
@@ -360,18 +354,17 @@ def run_compare(context: Context, arguments: argparse.Namespace) -> None:
     pair = compared(*predictions, second.metric) if all(predictions) else None
     emit_json(changed=changed, diff=diff, results=rows, photos=vars(pair) if pair else None)
     if pair:
-        lines = [
+        side = "below" if pair.difference < 0 else "above"
+        say(
             f"{pair.photos} photos validated both: the {second.metric} of {second.name} is "
-            f"{abs(pair.difference):.4f} {'below' if pair.difference < 0 else 'above'} "
-            f"{first.name}'s, p = {pair.p:.3f} ({pair.test})"
-        ]
-        lines += _photo_lines(pair.only_first, first, answers(predictions[1]))
-        lines += _photo_lines(pair.only_second, second, answers(predictions[0]))
-        return say("\n".join(lines), result=True)
+            f"{abs(pair.difference):.4f} {side} {first.name}'s, p = {pair.p:.3f} ({pair.test})",
+            result=True,
+        )
+        _say_photos(pair.only_first, first, predictions[1])
+        return _say_photos(pair.only_second, second, predictions[0])
     why = "none validated both"
-    for one, found in zip(both, predictions, strict=True):
-        if not found:
-            why = f"there are no probabilities of {one.name} here"
-            why += f": `ship fetch {one.name}` brings the output" if one.version else ""
-            break
+    if lacking := [one for one, found in zip(both, predictions, strict=True) if not found]:
+        name, fetched = lacking[0].name, lacking[0].version
+        why = f"there are no probabilities of {name} here"
+        why += f": `ship fetch {name}` brings the output" if fetched else ""
     return say(f"their photos can't be compared, because {why}", result=True)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_LISTED = 20_000  # names of a competition's files that are listed to find one
+# The beginnings of files of Excel and PowerShell, which Kaggle takes for a part of a name.
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-"""The beginnings of files of Excel and PowerShell, which Kaggle takes for a part of a name."""
 
 
 class Unscorable(Problem):
@@ -40,18 +40,15 @@ def check(
 ) -> None:
     """Check that the competition can score a submission.
 
+    Raises Unscorable where columns, number of rows, Ids or their order differ from the sample's; a
+    value is blank, no known label or no probability; or every row has the same.
+
     Args:
         path: the submission.
         sample: the competition's sample submission.
         classes: the known labels; none where they are unknown.
         form: of the submission, as the block's field `submission` has it.
-        varied: whether rows must differ, as they need not for the few photos that a code
-            competition shows.
-
-    Raises:
-        Unscorable: columns, number of rows, Ids or their order differ from the sample's; a value is
-            blank, no known label or no probability; or every row has the same.
-        Problem: the sample can't be read.
+        varied: rows must differ, as they need not for the few photos of a code competition.
     """
     expected = _read(sample)
     try:
@@ -102,18 +99,15 @@ def _faults(
 
 
 def _faults_of_ids(found: list[str], expected: list[str]) -> Iterator[str]:
-    others = {
+    moved = [a for a, b in zip(found, expected, strict=False) if a != b]
+    for fault, names in {
         "an Id twice": [name for name, count in Counter(found).items() if count > 1],
         "an Id that is not in the sample": sorted(set(found) - set(expected)),
         "no row for an Id of the sample": sorted(set(expected) - set(found)),
-        "the Ids in another order than the sample, first at": [
-            a for a, b in zip(found, expected, strict=False) if a != b
-        ],
-    }
-    for fault, names in others.items():
+        "the Ids in another order than the sample, first at": moved,
+    }.items():
         if names:
-            rows = f"{len(found)} rows, the sample {len(expected)}"
-            yield f"has {fault} ({names[0]}; {rows})"
+            yield f"has {fault} ({names[0]}; {len(found)} rows, the sample {len(expected)})"
 
 
 def check_for(context: Context, path: Path, varied: bool = True) -> None:
@@ -163,11 +157,7 @@ def download_table(context: Context, competition: str, name: str, kept: Path) ->
     """Download a CSV of a competition, where need be out of a zip of its name or one that holds it.
 
     `name` may begin with the zip's name without its suffix, as a folder. The file `kept` is written
-    once it is complete.
-
-    Raises:
-        Refused: Kaggle does not give it.
-        Problem: it is no table.
+    once it is complete. Raises Refused where Kaggle does not give it, Problem where it is no table.
     """
     say(f"downloading {name} of {competition}")
     new = kept.with_name(kept.name + ".new")

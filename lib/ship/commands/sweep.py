@@ -46,9 +46,6 @@ def grid_of(words: list[str]) -> dict[str, list[str]]:
     """Return the values to try of each field of `field=value,value` arguments.
 
     Values that hold commas themselves are separated by semicolons.
-
-    Raises:
-        Problem: an argument has another form, or an empty value.
     """
     grid = {}
     for name, text in parse_settings(words).items():
@@ -125,9 +122,7 @@ def _hand_in(context: Context, cells: list[Cell], which: str) -> tuple[bool, dic
     """Submit the best run or all of them, as far as today's submissions go.
 
     A file that can't be scored does not keep the others back: the best is then the best of these.
-
-    Returns:
-        Whether all was submitted that was asked for, and why a run was not, by its name.
+    Returns whether all was submitted that was asked for, and why a run was not, by its name.
     """
     runs = [run for cell in cells if (run := cell.run(context)) and run.files and not run.useless]
     runs.sort(key=lambda run: run.merit(run.score), reverse=True)

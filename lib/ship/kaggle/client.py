@@ -1,9 +1,8 @@
 """The only module that uses the kaggle client: a process that answers calls.
 
-`ship.kaggle.client_process` is its caller. It is a process of its own because the client reads its
-environment when it is imported, prints to stdout and knows no timeouts. It reads the raw JSON of an
-answer where the API's types hide something: they turn a missing status into QUEUED, raise an error
-for an unknown one, and drop a version number.
+It is a process of its own because the client reads its environment when it is imported, prints to
+stdout and knows no timeouts. It reads the raw JSON of an answer where the API's types hide
+something: they turn a missing status into QUEUED, and raise an error for an unknown one.
 
 Request: `{"id": 1, "op": NAME, "args": {...}}`. Answer: `{"id": 1, "ok": ...}` or `{"id": 1,
 "error": {"kind": KIND, "status": HTTP status or null, "message": TEXT, "retry_after": s or null,
@@ -27,6 +26,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import requests
@@ -38,14 +38,9 @@ from ship.kaggle.download import download, told_md5
 REPORT_PAUSE = 0.2  # seconds between two reports of a transfer's progress
 READ_AHEAD = 1 << 16  # bytes of a zip at an address that are fetched at once
 CHANGING = {  # methods of the API that change something at Kaggle
-    "SaveKernel",
-    "CreateDataset",
-    "CreateDatasetVersion",
-    "CreateSubmission",
-    "CreateCodeSubmission",
-    "CreateModel",
-    "CreateModelInstance",
-    "CreateModelInstanceVersion",
+    *("SaveKernel", "CreateDataset", "CreateDatasetVersion"),
+    *("CreateSubmission", "CreateCodeSubmission"),
+    *("CreateModel", "CreateModelInstance", "CreateModelInstanceVersion"),
 }
 PROXY_LOGIN = "407 Proxy Authentication Required"  # in the error of a tunnel that needs a login
 
@@ -170,19 +165,14 @@ def _http_error(response: requests.Response) -> dict[str, Any]:
     return {"status": status, "message": message, "retry_after": retry_after}
 
 
-class Progress:
+class Progress(contextlib.nullcontext):
     """Reports a transfer to the caller, in the place of the client's progress bar too."""
 
     emit: Emit
 
     def __init__(self, *_, total: int = 0, initial: int = 0, **__):
+        super().__init__(self)
         self.total, self.done, self.reported = total, initial, 0.0
-
-    def __enter__(self) -> "Progress":
-        return self
-
-    def __exit__(self, *_) -> None:
-        pass
 
     def update(self, count: int) -> None:
         """Report `count` more bytes."""
@@ -233,38 +223,32 @@ class Client:
         The client keeps the addresses of unfinished uploads in the temporary folder by the file's
         path, and resumes them when the same file is uploaded again.
         """
-        from kagglesdk.datasets.types import dataset_api_service as types
-
-        meta = json.loads(Path(self.api.get_dataset_metadata_file(folder)).read_text("utf-8"))
-        request = types.ApiCreateDatasetRequest() if new else types.ApiCreateDatasetVersionRequest()
-        body = request if new else types.ApiCreateDatasetVersionRequestBody()
-        body.subtitle, body.description = meta.get("subtitle"), meta.get("description")
-        body.category_ids, body.files = meta.get("keywords", []), []
-        request.owner_slug, slug = meta["id"].split("/")
+        uploads, before = SimpleNamespace(), None
+        while True:
+            uploads.files = []
+            self.upload_context = self.extended.ResumableUploadContext().__enter__()
+            request = uploads, None, folder, self.extended.ApiBlobType.DATASET
+            try:
+                with _dropped_files():
+                    self.api.upload_files(*request, self.upload_context, False, "skip")
+                break
+            except DroppedFile:
+                if self.arrived == before:  # a slow line goes on as long as it brings bytes
+                    raise
+                before = dict(self.arrived)
+        meta = json.loads(Path(folder, "dataset-metadata.json").read_text("utf-8"))
+        owner, slug = meta["id"].split("/")
+        body = {"subtitle": meta.get("subtitle"), "description": meta.get("description")}
+        body = {name: text for name, text in body.items() if text}
+        body["categoryIds"] = meta.get("keywords") or []
+        body["files"] = [file.to_dict() for file in uploads.files]
         if new:
-            request.slug, request.title, request.is_private = slug, meta["title"], True
-            request.license_name = meta["licenses"][0]["name"]
+            body |= {"ownerSlug": owner, "slug": slug, "title": meta["title"], "isPrivate": True}
+            body["licenseName"] = meta["licenses"][0]["name"]
+            self.pending = "CreateDataset", body
         else:
-            request.dataset_slug, request.body = slug, body
-        before = None
-        while dropped := self._send_files(body, folder):
-            if self.arrived == before:  # a slow line goes on as long as it brings bytes
-                raise DroppedFile(dropped)
-            before = dict(self.arrived)
-        self.pending = ("create_dataset" if new else "create_dataset_version", request)
-
-    def _send_files(self, body: Any, folder: str) -> str:
-        """Upload the files that Kaggle has not; return which one was given up on, "" for none."""
-        body.files = []
-        self.upload_context = self.extended.ResumableUploadContext().__enter__()
-        kind = self.extended.ApiBlobType.DATASET
-        try:
-            self.api.upload_files(body, None, folder, kind, self.upload_context, False, "skip")
-            return ""
-        except ValueError as error:
-            if name := _given_up(error):
-                return name
-            raise
+            version = {"ownerSlug": owner, "datasetSlug": slug, "body": body}
+            self.pending = "CreateDatasetVersion", version
 
     def _resume(self, path: str, url: str, size: int, quiet: bool) -> Any:
         result = self.resume_upload(path, url, size, quiet)
@@ -274,14 +258,13 @@ class Client:
 
     def create(self, notes: str) -> dict:
         """Make the dataset, or its next version, from what `upload` has sent."""
-        method, request = self.pending
-        if method == "create_dataset_version":
-            request.body.version_notes = notes
-        with self.api.build_kaggle_client() as kaggle:
-            answer = getattr(kaggle.datasets.dataset_api_client, method)(request)
+        method, fields = self.pending
+        if method == "CreateDatasetVersion":
+            fields["body"]["versionNotes"] = notes
+        answer = self.post("datasets.DatasetApiService", method, fields)
         self.upload_context.__exit__(None, None, None)
         self.pending = None
-        return {"status": answer.status or "", "error": answer.error or ""}
+        return {name: str(answer.get(name) or "") for name in ("status", "error")}
 
     def create_model(self, folder: str) -> dict:
         """Make a model, without a version, by the metadata in a folder; return Kaggle's error."""
@@ -294,14 +277,11 @@ class Client:
         """
         self.api.with_retry = lambda method: method  # or the client would send it again unasked
         try:
-            if notes:
-                answer = self.api.model_instance_version_create(handle, folder, notes, True)
-            else:
-                answer = self.api.model_instance_create(folder, True)
-        except ValueError as error:
-            if name := _given_up(error):
-                raise DroppedFile(name) from error
-            raise
+            with _dropped_files():
+                if notes:
+                    answer = self.api.model_instance_version_create(handle, folder, notes, True)
+                else:
+                    answer = self.api.model_instance_create(folder, True)
         finally:
             del self.api.with_retry
         return {"error": answer.error or ""}
@@ -309,17 +289,13 @@ class Client:
     def push(self, folder: str) -> dict:
         """Push a staged kernel; return version, ref, error, and refused sources by kind."""
         answer = self.api.kernels_push(folder)
-        refused = {
-            "dataset": answer.invalid_dataset_sources,
-            "competition": answer.invalid_competition_sources,
-            "kernel": answer.invalid_kernel_sources,
-            "model": answer.invalid_model_sources,
-        }
+        kinds = ("dataset", "competition", "kernel", "model")
+        refused = {kind: list(getattr(answer, f"invalid_{kind}_sources") or ()) for kind in kinds}
         return {
             "version": answer.version_number,
             "ref": answer.ref or "",
             "error": answer.error or "",
-            "refused": {kind: list(names) for kind, names in refused.items() if names},
+            "refused": {kind: names for kind, names in refused.items() if names},
         }
 
     def submit(self, file: str, message: str, competition: str) -> dict:
@@ -392,35 +368,35 @@ class Client:
 
     def follow_log(self, kernel: str, version: int) -> None:
         """Start to report a version's live log in events."""
-        threading.Thread(target=self._report_log, args=(kernel, version), daemon=True).start()
 
-    def _report_log(self, kernel: str, version: int) -> None:
-        run = [kernel, version]
-        try:
-            for entry in self.api.kernels_logs_stream(f"{kernel}/{version}"):
-                self.emit(event="log", run=run, data=str(entry.get("data") or ""))
-        except Exception as error:
-            print(f"live log: {type(error).__name__}", file=sys.stderr)
-        self.emit(event="log", run=run, data=None)
+        def report() -> None:
+            run = [kernel, version]
+            try:
+                for entry in self.api.kernels_logs_stream(f"{kernel}/{version}"):
+                    self.emit(event="log", run=run, data=str(entry.get("data") or ""))
+            except Exception as error:
+                print(f"live log: {type(error).__name__}", file=sys.stderr)
+            self.emit(event="log", run=run, data=None)
 
-
-def _given_up(error: ValueError) -> str:
-    """Return the file that the client could not upload, "" where an error is another one."""
-    failed = re.fullmatch("Upload unsuccessful: (.+)", str(error))
-    return failed[1] if failed else ""
+        threading.Thread(target=report, daemon=True).start()
 
 
-def _requests_from(stream) -> queue.SimpleQueue:
-    """Read requests in a thread, which ends the process as soon as the caller is gone."""
-    received: queue.SimpleQueue = queue.SimpleQueue()
+@contextlib.contextmanager
+def _dropped_files():
+    """Raise DroppedFile in the place of the client's error for a file that it could not upload."""
+    try:
+        yield
+    except ValueError as error:
+        if failed := re.fullmatch("Upload unsuccessful: (.+)", str(error)):
+            raise DroppedFile(failed[1]) from error
+        raise
 
-    def read() -> None:
-        for line in stream:
-            received.put(json.loads(line))
-        os._exit(0)
 
-    threading.Thread(target=read, daemon=True).start()
-    return received
+def _receive(requests: queue.SimpleQueue) -> None:
+    """Read requests until the caller is gone, which ends the process at once."""
+    for line in sys.stdin:
+        requests.put(json.loads(line))
+    os._exit(0)
 
 
 def serve() -> None:
@@ -442,7 +418,8 @@ def serve() -> None:
 
     sent: set[str] = set()
     _watch_requests(float(os.environ["SHIP_TIMEOUT"]), sent)
-    received = _requests_from(sys.stdin)
+    received: queue.SimpleQueue = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(received,), daemon=True).start()
     client = None
     while True:
         request = received.get()

@@ -1,11 +1,9 @@
 """The client's process seen from `ship`: deadlines, repetition, and what errors mean.
 
 Reads and uploads are repeated with growing pauses when Kaggle is busy or out of reach. A call that
-changes something is sent once: when its answer is lost, `AnswerLost` is raised, and the caller asks
-Kaggle what it has before anything is sent again (`ship.kaggle.send_once`).
-
-Whoever waits for something that goes on at Kaggle is `patient`: an outage is announced once when it
-begins and once when it is over, and is waited out.
+changes something is sent once: when its answer is lost, `AnswerLost` is raised, and
+`ship.kaggle.send_once` asks Kaggle what it has. While a caller is `patient`, an outage is waited
+out, and announced once when it begins and once when it is over.
 """
 
 import contextlib
@@ -300,11 +298,10 @@ class ClientProcess:
             op: the operation, a method of `client.Client`.
             what: names the call in sentences, such as "the run's status".
             wrong: returns why an answer can't be one to this call, "" when it can.
-            once: never repeat the call after Kaggle may have received it.
+            once: never repeat the call after Kaggle may have received it; raise AnswerLost then.
             args: the operation's arguments.
 
         Raises:
-            AnswerLost: with `once`, when the call may have taken effect.
             CredentialsRefused, Refused: Kaggle answered with an HTTP 401, or with another 4xx.
             Unavailable: Kaggle gave no usable answer in all attempts.
             Problem: the client can't be used, or the arguments hold the user's credentials.

@@ -1,8 +1,7 @@
 """Find the user's Kaggle credentials, and keep secrets out of what is sent, printed and written.
 
-The credentials are found as the client finds them, cleaned of stray blanks, and searched for in
-every form in which a program may show them. Files that look like anybody's secrets are recognized
-by their names and contents.
+The credentials are found as the client finds them, and searched for in every form in which a
+program may show them. Files that look like anybody's secrets are known by name and content.
 """
 
 import base64
@@ -33,8 +32,7 @@ SHORTEST = 4  # letters of a secret that is looked for
 SHORTEST_CODED = 8  # letters of a piece of base64 that is taken for a part of a secret
 CHUNK = 1 << 22  # bytes of a file that are searched at once
 LOOKED_INTO = 1 << 20  # bytes at the beginning of a file that are searched for others' secrets
-SEEN: set[str] = set()
-"""All secrets that this process has found, those that have been renewed since among them."""
+SEEN: set[str] = set()  # all secrets that this process has found, renewed ones among them
 
 SECRET_NAMES = re.compile(
     r"kaggle( ?\(\d+\))?\.json|credentials(\.(json|ya?ml|toml|ini|csv|txt))?|aws_?credentials"
@@ -99,9 +97,12 @@ class Credentials:
         for one in reversed(found):
             variables |= one.variables
         first = found[0] if found else cls()
-        if reason := _unusable(first):
+        damaged = next(filter(None, map(_damage, files)), "")
+        if not all(map(USABLE.fullmatch, first.variables.values())):
+            damaged = (
+                f"what {first.source} holds has a line end or another character that no key has"
+            )
             first = cls("", first.source)
-        damaged = reason or next(filter(None, map(_damage, files)), "")
         return dataclasses.replace(first, damaged=damaged, variables=variables)
 
     def advice(self) -> str:
@@ -160,13 +161,10 @@ def _keys(environment: Mapping[str, str], files: list[Path]) -> Iterator[Credent
 
 
 def _key_files(environment: Mapping[str, str], home: Path) -> list[Path]:
-    config = home / ".config" / "kaggle"
-    if environment.get("XDG_CONFIG_HOME"):
-        config = Path(environment["XDG_CONFIG_HOME"]) / "kaggle"
-    folders = [home / ".kaggle", config]
-    if environment.get("KAGGLE_CONFIG_DIR"):
-        folders = [Path(environment["KAGGLE_CONFIG_DIR"])]
-    return [folder / "kaggle.json" for folder in folders]
+    if named := environment.get("KAGGLE_CONFIG_DIR"):
+        return [Path(named, "kaggle.json")]
+    config = Path(environment.get("XDG_CONFIG_HOME") or home / ".config")
+    return [home / ".kaggle" / "kaggle.json", config / "kaggle" / "kaggle.json"]
 
 
 def _logins(file: Path) -> Iterator[Credentials]:
@@ -176,14 +174,6 @@ def _logins(file: Path) -> Iterator[Credentials]:
         secrets = tuple(str(token) for token in tokens if token)
         source = "~/.kaggle/credentials.json"
         yield Credentials("OAuth login", source, saved.get("username"), secrets)
-
-
-def _unusable(found: Credentials) -> str:
-    if all(map(USABLE.fullmatch, found.variables.values())):
-        return ""
-    return (
-        f"what {found.source} holds has a line end or another character that no key of Kaggle has"
-    )
 
 
 def _damage(file: Path) -> str:
@@ -250,10 +240,7 @@ def mapped(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def whole(text: str) -> str:
-    """Return a text whose surrogates are joined to letters, or replaced where one half is missing.
-
-    Half of a letter comes from a JSON text that was cut in two; no file can hold it.
-    """
+    """Return a text whose surrogates are joined to letters, or replaced where JSON was cut."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

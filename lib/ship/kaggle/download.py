@@ -19,10 +19,8 @@ def download(get: Get, url: str, part: Path, report: Report, html: bool = False)
     """Complete the file `part` from an address, and return the headers of the last answer.
 
     It goes on as long as each request brings some bytes. A web page is an error unless `html`.
-
-    Raises:
-        requests.HTTPError: the server refuses it.
-        requests.RequestException, ConnectionError, urllib3's HTTPError: a request brought nothing.
+    Raises requests.HTTPError where the server refuses it, another of LOST where a request brought
+    nothing.
     """
     while True:
         start = part.stat().st_size if part.exists() else 0
