@@ -49,8 +49,7 @@ class ShownConfig(BaseModel):
     @property
     def time_limit(self) -> float | None:
         """The run's time limit in minutes, None without one."""
-        limit = self.values.get("time_limit")
-        return float(limit) if isinstance(limit, int | float) else None
+        return self.values.get("time_limit")
 
     @property
     def summary(self) -> str:

@@ -273,9 +273,8 @@ class Sending:
 
 @dataclass
 class Dataset:
-    """The lib dataset as Kaggle was last known to have it."""
+    """A dataset as Kaggle was last known to have it."""
 
-    ref: Ref = ""
     version: StrictInt | None = None
     ready: StrictBool = False
     holds: list[str] = field(default_factory=list)  # hashes of its parts
@@ -296,8 +295,7 @@ class State:
     """`runs/state.json`: what is being sent, and what the next command goes on from."""
 
     path: Path
-    dataset: Dataset = field(default_factory=Dataset)
-    models: Dataset = field(default_factory=Dataset)  # of the networks of a finished run
+    datasets: dict[Ref, Dataset] = field(default_factory=dict)  # lib/, and a run's networks
     model: str = ""  # what the version of a Kaggle Model holds that is being sent
     push: PendingPush | None = None
     settings: dict[str, str] = field(default_factory=dict)  # of the last push

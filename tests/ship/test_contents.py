@@ -15,8 +15,8 @@ from ship.project.contents import (
     not_sent,
     upload_files,
 )
+from ship.project.offline import known_hash
 from ship.project.project import Project, copy_project
-from ship.project.weights import known_hash
 from shipping import SENT, make_project
 
 

@@ -244,7 +244,7 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
 
 def test_state_is_read_back(tmp_path):
     state = State.open(tmp_path / "state.json")
-    state.dataset = Dataset("alice/lib", 3, sending=Sending(3, "ship 1", ["a"], {"x.py": 5}))
+    state.datasets["alice/lib"] = Dataset(3, sending=Sending(3, "ship 1", ["a"], {"x.py": 5}))
     state.push = PendingPush(Run("", "alice/a", mark="m", files={"x.csv": 3}), 2)
     state.save()
     assert State.open(tmp_path / "state.json") == state

@@ -11,7 +11,7 @@ from kernelkit.core.problem import Problem
 from ship.commands.download import download_preset
 from ship.kaggle.remote import Remote
 from ship.kaggle.timeouts import Timeouts
-from ship.project.weights import HDF5_SIGNATURE
+from ship.project.offline import HDF5_SIGNATURE
 from shipping import open_world
 
 HANDLE = "keras/siglip/keras/tiny_patch16_32/1"

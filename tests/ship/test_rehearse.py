@@ -16,9 +16,9 @@ from sklearn.metrics import f1_score, log_loss, roc_auc_score
 from kernelkit.data.read import read_competition
 from sample.competition import draw_competition
 from ship.commands.rehearse import own_competition
+from ship.project.offline import HDF5_SIGNATURE
 from ship.project.project import Project, copy_project
 from ship.project.script import read_block
-from ship.project.weights import HDF5_SIGNATURE
 from shipping import KERNEL, REPOSITORY, Outcome, make_competition, make_project
 from tiny_competition import write_csv, write_photo
 

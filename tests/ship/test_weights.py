@@ -21,8 +21,8 @@ from kernelkit.core.boundary import Boundary
 from kernelkit.core.problem import Problem
 from ship.__main__ import parse
 from ship.commands import download
+from ship.project.offline import HDF5_SIGNATURE, read_manifest, required_weights
 from ship.project.project import Project
-from ship.project.weights import HDF5_SIGNATURE, read_manifest, required_weights
 from shipping import REPOSITORY
 
 LIB = REPOSITORY / "lib"

@@ -18,7 +18,7 @@ from kernelkit.core.files import file_hash
 from kernelkit.core.problem import Problem
 from ship.__main__ import parse
 from ship.commands import download
-from ship.project import wheels
+from ship.project import offline as wheels
 from ship.project.project import Project
 from shipping import REPOSITORY
 
@@ -26,7 +26,7 @@ LIB = REPOSITORY / "lib"
 PINNED = dict(pin.split("==") for pin in wheels.pins())
 MANYLINUX = "manylinux_2_17_x86_64.manylinux2014_x86_64"
 
-# What Kaggle's image holds without albumentations; ship/project/wheels.py gives the reasons.
+# What Kaggle's image holds without albumentations; ship/project/offline.py gives the reasons.
 IMAGE = {"numpy", "scipy", "opencv-python-headless", "pydantic", "pyyaml"}
 
 
@@ -199,7 +199,7 @@ def test_wheels_stay_while_others_are_downloaded_and_the_process_is_killed(folde
     (folder / "requirements.txt").write_text("of another version\n")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     killed = (
-        "import os, sys; from pathlib import Path; from ship.project import wheels\n"
+        "import os, sys; from pathlib import Path; from ship.project import offline as wheels\n"
         "wheels._pip_download = lambda *arguments: os.kill(os.getpid(), 9)\n"
         "wheels.get_wheels(Path(sys.argv[1]))"
     )

@@ -22,6 +22,13 @@ from ship.ledger import rehearsing
 from ship.output import emit_json, say
 from ship.project.bundle import remote_version
 from ship.project.contents import upload_files
+from ship.project.offline import (
+    NotShown,
+    listed_files,
+    required_weights,
+    verified_wheels,
+    wheels_in,
+)
 from ship.project.project import (
     DATASET_METADATA,
     KERNEL_METADATA,
@@ -30,8 +37,6 @@ from ship.project.project import (
     sources,
 )
 from ship.project.script import read_block, syntax_error
-from ship.project.weights import NotShown, listed_files, required_weights
-from ship.project.wheels import verified_wheels, wheels_in
 
 SPARE_BYTES = 2 << 30  # what a run's output may take on the disk
 SESSION_MINUTES = 12 * 60  # how long Kaggle lets a run take that has no time limit of its own

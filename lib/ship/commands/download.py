@@ -14,17 +14,21 @@ from ship.command_line import option
 from ship.kaggle.remote import Remote
 from ship.kaggle.timeouts import Timeouts
 from ship.output import progress_bar, say
-from ship.project.project import Project
-from ship.project.weights import (
+from ship.project.offline import (
+    PYTHONS,
     WeightsFile,
+    get_wheels,
     how_to_get,
     known_hash,
     listed_files,
+    pins,
     preset_mismatch,
     read_manifest,
     weights_mismatch,
+    wheels_in,
+    wheels_mismatch,
 )
-from ship.project.wheels import PYTHONS, get_wheels, pins, wheels_in, wheels_mismatch
+from ship.project.project import Project
 
 TIMEOUT = (15, 60)  # seconds to connect, and seconds without any byte
 PAUSES = (1, 2, 4, 8, 16)  # seconds after attempts that brought nothing

@@ -25,9 +25,9 @@ from ship.ledger import REFUSED, PendingPush, Run, run_name, settings_text
 from ship.output import say
 from ship.project import versions
 from ship.project.bundle import Bundle, bundle
+from ship.project.offline import page_of
 from ship.project.project import KERNEL_METADATA
 from ship.project.versions import run_at_kaggle
-from ship.project.weights import page_of
 
 GPUS = {"t4": "NvidiaTeslaT4", "p100": "NvidiaTeslaP100"}
 """Short names of Kaggle's accelerators; T4 gives two of them."""

@@ -32,9 +32,9 @@ from ship.commands.fetch import REPORT, SUBMISSION
 from ship.ledger import REHEARSAL, Ledger, Run, settings_text
 from ship.output import emit_json, say
 from ship.project.contents import copy_files
+from ship.project.offline import preset_mismatch
 from ship.project.project import Project, copy_project
 from ship.project.script import read_block, with_block
-from ship.project.weights import preset_mismatch
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -41,9 +41,10 @@ def bundle(context: Context, weights: list[str], new: bool = False, again: bool 
     The arguments and errors are those of `Bundle.bring_up_to_date`.
     """
     one = Bundle.of_lib(context, weights)
+    if others := not_sent(context.project.lib):
+        say(f"not sent, because it is no package: {', '.join(others)} in {context.project.lib}")
     if not context.dry_run:
         return one.bring_up_to_date(new, again)
-    _warn_about_others(context.project.lib)
     refuse_secrets_in(one.files, context.remote.secrets)
     size = sum(file.stat().st_size for file in one.files.values()) / 1e6
     say(f"would upload to dataset {one.ref} ({len(one.files)} files, {size:.1f} MB):")
@@ -78,11 +79,6 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     bundle(context, config.weights_files, arguments.new, arguments.again)
 
 
-def _warn_about_others(lib: Path) -> None:
-    if others := not_sent(lib):
-        say(f"not sent, because it is no package: {', '.join(others)} in {lib}")
-
-
 @dataclass
 class Bundle:
     """Files that are to be a dataset at Kaggle."""
@@ -91,7 +87,6 @@ class Bundle:
     files: Mapping[str, Path]  # by their paths in the dataset
     metadata: dict[str, Any]
     ref: str  # "owner/slug"
-    field: str = "dataset"  # of the state, which holds what is known of it
 
     @classmethod
     def of_lib(cls, context: Context, weights: list[str]) -> "Bundle":
@@ -102,9 +97,7 @@ class Bundle:
     @property
     def known(self) -> Dataset:
         """What is known of the dataset at Kaggle."""
-        if getattr(self.context.state, self.field).ref != self.ref:
-            setattr(self.context.state, self.field, Dataset(self.ref))
-        return getattr(self.context.state, self.field)
+        return self.context.state.datasets.setdefault(self.ref, Dataset())
 
     def bring_up_to_date(self, new: bool = False, again: bool = False) -> None:
         """Upload the files unless the dataset holds them, and wait until it is READY.
@@ -120,13 +113,11 @@ class Bundle:
         with self.context.sending():
             self._settle_upload(new or again)
             current = None if new and self.known.version is None else self._newest_version()
-            if again or self._lacking():
-                if self.field == "dataset":
-                    _warn_about_others(self.context.project.lib)
+            up_to_date = not (again or self._lacking())
+            if not up_to_date:
                 self._send(current or 0)
-                self._make_ready()
-            else:
-                self._make_ready()
+            self._make_ready()
+            if up_to_date:
                 say(f"dataset {self.ref} version {current} is up to date")
 
     def mounted_version(self) -> str:
@@ -140,11 +131,10 @@ class Bundle:
         if current is None:
             raise Problem(f"there is no dataset {self.ref} yet: run `ship bundle` first.")
         if parts := self._lacking():
-            named = ["the packages of lib/" if part == "code" else part for part in parts]
+            named = ", ".join("the packages of lib/" if one == "code" else one for one in parts)
             raise Problem(
-                f"dataset {self.ref} version {current} at Kaggle does not hold "
-                f"{', '.join(named)} as they are here: `ship bundle` uploads them, `ship` does "
-                "that and pushes."
+                f"dataset {self.ref} version {current} at Kaggle does not hold {named} as they are "
+                "here: `ship bundle` uploads them, `ship` does that and pushes."
             )
         self._make_ready()
         return f"{self.ref}/{current}"
@@ -162,8 +152,7 @@ class Bundle:
         """Return the number of the dataset's newest version; None when there is no such dataset.
 
         The notes tell what a version holds that this machine has not sent. Kaggle writes those of
-        the first one itself: the list of its files tells it. A later one that was made by hand may
-        have kept the file of the hashes.
+        the first one itself: there the list of its files tells it.
         """
         known = self.known
         if (found := remote_version(self.context, self.ref)) is None:
@@ -214,7 +203,7 @@ class Bundle:
         status = self._status()
         version = self._sent_version() if self.known.sending else self.known.version
         if status in ("FAILED", "DELETED"):
-            setattr(self.context.state, self.field, Dataset(self.ref, version))
+            self.context.state.datasets[self.ref] = Dataset(version)
             self.context.state.save()
             raise Problem(
                 f"Kaggle could not make dataset {self.ref} of what was uploaded ({status}): run "

@@ -20,8 +20,7 @@ from kernelkit.core.files import write_atomically
 from kernelkit.core.packages import LOCAL_ONLY, MANIFEST, code_files, folders_of, is_package
 from kernelkit.core.problem import Problem
 from ship.kaggle.credentials import refuse_secrets
-from ship.project.weights import known_hash, required_weights
-from ship.project.wheels import verified_wheels, wheels_in
+from ship.project.offline import known_hash, required_weights, verified_wheels, wheels_in
 
 DATA_FOLDERS = ("weights", "wheels")  # of lib/: no packages, but the kernel may need their files
 METADATA_NAME = "dataset-metadata.json"

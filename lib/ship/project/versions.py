@@ -14,9 +14,9 @@ from ship.kaggle.remote import unless_hidden
 from ship.ledger import Run, run_name
 from ship.output import emit_json, say
 from ship.project.contents import content_hash, sha256, upload_files
+from ship.project.offline import known_hash
 from ship.project.project import KERNEL_METADATA
 from ship.project.script import MARK, overrides_in
-from ship.project.weights import known_hash
 
 # What proves that a run was pushed which another machine, or a lost record, has pushed.
 TAKEN_UP = "its key in the version's source"
