@@ -90,10 +90,9 @@ def emit_json(**facts: Any) -> None:
 
 
 def _terminal() -> "Console | None":
-    """Return the terminal on which lines appear, None where progress can't be drawn between them.
+    """Return the terminal on which lines appear, None where they go elsewhere.
 
-    So that progress never mixes with lines on their way through a pipe, as in `ship | tee log`, it
-    is drawn only where the lines themselves go to a terminal.
+    There progress could not be kept apart from them, as in `ship | tee log`.
     """
     if _output.console is None and not _output.quiet and sys.stdout.isatty():
         from rich.console import Console  # takes a tenth of a second
@@ -130,9 +129,8 @@ def progress_lines() -> Iterator[Callable[[str], None]]:
 def progress_bar(what: str) -> Iterator[Callable[..., None]]:
     """Show how many bytes of a transfer are done; `what` names it before the bar.
 
-    Yields:
-        A function of the bytes that are done and of all bytes (None while unknown), and of another
-        name from now on.
+    Gives a function of the bytes that are done, of all bytes (None while unknown), and of another
+    name from now on.
     """
     if (console := _terminal()) is None:
         yield lambda done, total, what="": None

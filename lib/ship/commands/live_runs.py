@@ -55,9 +55,9 @@ class Log:
         if others:
             *lines, rest = ["".join(self._rest), *others]
             self._rest = [rest]
-            new = [f"  {self.name}| {line}" for line in map(self._new, lines) if line is not None]
-            if new:
-                say("\n".join(new))
+            for line in map(self._new, lines):
+                if line is not None:
+                    say(f"  {self.name}| {line}")
 
     def finish(self, text: str) -> None:
         """Show the lines of a finished log that were not shown yet."""
@@ -319,8 +319,7 @@ def answer_or_none(question: Callable[[Context], Any], context: Context) -> Any:
     try:
         return question(context)
     except Concern as concern:
-        say(str(concern))
-        return None
+        return say(str(concern))
 
 
 def _progress_of(context: Context, run: Run) -> str:

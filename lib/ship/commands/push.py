@@ -207,9 +207,7 @@ def _probe(context: Context) -> DeliveryStatus:
 def _accepted(context: Context, run: Run, answer: dict) -> tuple[str, int, str]:
     """Return kernel, version and proof in Kaggle's answer to a push.
 
-    Raises:
-        AnswerLost: it names no version.
-        Problem: it is a refusal of the kernel, or of one of its sources.
+    Raises AnswerLost where it names no version, and Problem where it is a refusal.
     """
     if answer["error"]:
         raise NotTaken(f"Kaggle did not take the kernel: {answer['error']}")

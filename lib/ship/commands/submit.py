@@ -6,6 +6,7 @@ when Kaggle's answer was lost.
 """
 
 import argparse
+import contextlib
 import html
 import math
 import re
@@ -210,9 +211,8 @@ def _send(context: Context, run: Run, path: Path, code: bool) -> None:
         message = f"ship {run.submission.token} {_new_message(run, path)}"
         fields = {"file": str(path), "message": message, "competition": competition}
         if code:
-            fields |= {"file": path.name, "kernel": run.kernel, "version": run.version}
-        method = "submit_code" if code else "submit"
-        answer = context.remote.call(method, "the submission", once=True, **fields)
+            fields |= {"file": path.name, "kernel": run.kernel, "kernel_version": run.version}
+        answer = context.remote.call("submit", "the submission", once=True, **fields)
         if answer["ref"]:
             return {"ref": answer["ref"]}, "Kaggle's answer"
         if not answer["message"]:
@@ -315,16 +315,15 @@ def _wait_for_score(context: Context, run: Run) -> None:
 def score_in(text: str | float | None) -> float | None:
     """Return the score that Kaggle gives as text, None for none; Problem if it is no number."""
     text = "" if text is None else str(text).strip().replace(",", ".")
-    try:
-        score = float(text or "nan")
-    except ValueError:
-        score = math.nan
-    if text and not math.isfinite(score):
-        raise Problem(
-            f"Kaggle gives the score {text!r}, which is no number: see the submission's page; the "
-            "same command asks again, and nothing is sent twice."
-        )
-    return score if text else None
+    if not text:
+        return None
+    with contextlib.suppress(ValueError):
+        if math.isfinite(score := float(text)):
+            return score
+    raise Problem(
+        f"Kaggle gives the score {text!r}, which is no number: see the submission's page; the "
+        "same command asks again, and nothing is sent twice."
+    )
 
 
 def _report(context: Context, run: Run, score: float) -> None:

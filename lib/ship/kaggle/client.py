@@ -298,20 +298,15 @@ class Client:
             "refused": {kind: names for kind, names in refused.items() if names},
         }
 
-    def submit(self, file: str, message: str, competition: str) -> dict:
-        """Submit a file; return the submission's number (0 when refused) and Kaggle's message."""
-        answer = self.api.competition_submit(file, message, competition, quiet=True)
+    def submit(self, file: str, message: str, competition: str, **kernel: str | int) -> dict:
+        """Submit a file, or to a code competition that output of `kernel` and `kernel_version`.
+
+        Returns the submission's number (0 when refused) and Kaggle's message.
+        """
+        send = self.api.competition_submit_code if kernel else self.api.competition_submit
+        answer = send(file, message, competition, quiet=True, **kernel)
         if answer.message == self.api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE and not answer.ref:
             raise DroppedFile(Path(file).name)
-        return {"ref": answer.ref or 0, "message": answer.message or ""}
-
-    def submit_code(
-        self, file: str, message: str, competition: str, kernel: str, version: int
-    ) -> dict:
-        """Submit a kernel's version to a code competition; return what `submit` returns."""
-        answer = self.api.competition_submit_code(
-            file, message, competition, kernel, version, quiet=True
-        )
         return {"ref": answer.ref or 0, "message": answer.message or ""}
 
     def download(self, url: str, path: str, part: str) -> None:

@@ -59,9 +59,8 @@ class Transmission:
             call: makes the one call. It returns the evidence in a clear answer, raises AnswerLost
                 where there is none, and Problem where Kaggle refuses.
 
-        Raises:
-            Undecided: nobody knows whether it arrived.
-            Problem: Kaggle refused it, or did not get it in all attempts.
+        Raises Undecided where nobody knows whether it arrived, and Problem where Kaggle refused it,
+        or did not get it in all attempts.
         """
         retries = self.context.timeouts.retries
         for _ in range(retries):

@@ -106,8 +106,7 @@ class Bundle:
             new: create the dataset without asking first whether it exists.
             again: upload it although it is up to date, or nobody knows whether it has arrived.
 
-        Raises:
-            Problem: Kaggle refuses the dataset, lacks a file of it, or does not make it READY.
+        Raises Problem where Kaggle refuses the dataset, lacks a file, or does not make it READY.
         """
         self.context.doing("packing the dataset")
         with self.context.sending():

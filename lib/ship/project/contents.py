@@ -34,8 +34,7 @@ STORED = (".h5", ".keras", ".whl", ".npz", ".png", ".jpg")  # are compressed alr
 def upload_files(lib: Path, weights_files: list[str]) -> dict[str, Path]:
     """Return the dataset's files by path in it: the code, the named weights, the wheels here.
 
-    Raises:
-        Problem: there is no package, or weights or wheels are missing or not the published ones.
+    Raises Problem where there is no package, or a file is missing or not the published one.
     """
     wheels = lib / "wheels"
     data = required_weights(weights_files, lib / "weights")
@@ -168,9 +167,8 @@ def hashes_in(names: Iterable[str]) -> list[str]:
 def missing_files(sent: Mapping[str, int], listed: list[tuple[str, int]]) -> list[str]:
     """Return which of the files that were sent, path to size in bytes, Kaggle does not list.
 
-    Kaggle lists the files of an unpacked archive by their path. Bare names, which may occur several
-    times, sizes of 0 and an archive that is listed as it was sent are accepted too. Files without
-    content need not be listed.
+    Kaggle lists the files of an unpacked archive by their path. Bare names, sizes of 0 and an
+    archive that is listed as it was sent are accepted too; empty files need not be listed.
     """
     left = Counter(listed)
     names = {name for name, _ in listed}

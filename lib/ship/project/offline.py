@@ -236,11 +236,8 @@ def get_wheels(folder: Path, source: Path | None = None) -> None:
     """Get the published wheels from pip's index, or from the folder `source`, and list them.
 
     They are collected and verified beside the folder, so that the wheels that are there stay until
-    all others have come.
-
-    Raises:
-        Problem: pip is missing or can't download a wheel, or a wheel is not the published one.
-        OSError: the folder can't be written.
+    all others have come. Raises Problem where pip is missing or can't download a wheel, or a wheel
+    is not the published one.
     """
     new = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)  # that a killed process has left

@@ -111,8 +111,7 @@ class Project:
     def ref(self, name: str, owner: str) -> str:
         """Return "owner/slug" of the kernel or the dataset, whose metadata file `name` is.
 
-        Raises:
-            Problem: the id is no such pair, or belongs to another user.
+        Raises Problem where the id is no such pair, or belongs to another user.
         """
         values = self.kernel_metadata if name == KERNEL_METADATA else self.dataset_metadata
         ref = self.owned(values["id"], owner)
@@ -148,9 +147,7 @@ class Project:
         """Return the JSON value that a script's --show-config prints, run as Kaggle would run it.
 
         The script sees the lib as a mounted dataset, and none of the environment's credentials.
-
-        Raises:
-            Problem: it refuses its settings (with its words), takes too long, or prints no JSON.
+        Raises Problem where it refuses its settings, takes too long, or prints no JSON.
         """
         command = f"{self.code.name} --show-config"
         with tempfile.TemporaryDirectory() as root:
@@ -190,10 +187,7 @@ class Project:
         return self.lib / "weights" / handle.split("/")[3]
 
     def commit(self) -> str:
-        """Return the git commit that is checked out, "" without git.
-
-        A "+" after it means that files differ from the commit.
-        """
+        """Return the git commit that is checked out, with a "+" if files differ; "" without git."""
         if self.home:
             return self.copied_commit
 
