@@ -49,10 +49,11 @@ def test_a_hostile_source_gives_no_settings_at_once(inside):
     assert time.process_time() - started < 2
 
 
-def test_settings_are_those_of_the_class_and_its_bases():
+def test_settings_are_those_that_the_class_declares():
     text = (
-        "class Base:\n    a: int = setting(1, 'first')\n    b: str = setting('x', help='second')\n"
-        "class Config(Base):\n    a: int = setting(2, 'changed')\n    c: int = other(3)\n"
+        "class Other:\n    a: int = setting(1, 'first')\n"
+        "class Config:\n    a: int = setting(2, 'changed')\n    b: str = session('x', 'second')\n"
+        "    c: int = other(3)\n"
     )
     assert declared_settings(text) == [Setting("a", "2", "changed"), Setting("b", "'x'", "second")]
     assert declared_settings("class Config:") == declared_settings("x = 1") == []

@@ -6,7 +6,6 @@ there: each by its size, and submission.csv by being a table. Everything else is
 
 import argparse
 import fnmatch
-import math
 import re
 import shutil
 import webbrowser
@@ -106,13 +105,7 @@ def measure(run: Run, metrics: dict[str, Any]) -> None:
     run.metric = str(metrics.get("metric") or run.metric)
     run.greater_is_better = metrics.get("greater_is_better") is not False
     for name in ("score", "score_low", "score_high"):
-        setattr(run, name, number(metrics.get(name)))
-
-
-def number(value: Any) -> float | None:
-    """Return a finite number, None for anything else."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if is_number and math.isfinite(value) else None
+        setattr(run, name, metrics.get(name))
 
 
 def _require_end(context: Context, run: Run) -> None:

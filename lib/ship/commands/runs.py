@@ -20,7 +20,7 @@ from urllib.parse import quote
 from kernelkit.core.contract import ValidationPredictions, read_validation
 from kernelkit.core.problem import Problem
 from ship.command_line import Usage, Version, switch, version_arguments, version_or
-from ship.commands.fetch import REPORT, measure, number, read_metrics
+from ship.commands.fetch import REPORT, measure, read_metrics
 from ship.commands.push import chosen_run
 from ship.context import Context
 from ship.ledger import Run, settings_text
@@ -99,9 +99,8 @@ def _run_in(folder: Path) -> LocalRun:
         folder=folder,
     )
     measure(run, metrics)
-    seconds = number(metrics.get("seconds"))
-    if "GPU" in str(metrics.get("devices")) and seconds is not None:
-        run.gpu_minutes = round(seconds / 60, 1)
+    if "GPU" in str(metrics.get("devices")) and "seconds" in metrics:
+        run.gpu_minutes = round(metrics["seconds"] / 60, 1)
     return run
 
 

@@ -90,18 +90,17 @@ class Remote(ClientProcess):
 
         Kaggle answers 403 for a kernel that is not there, also to its would-be owner.
         """
-        return unless_hidden(lambda: self._kernel(ref)[:2], None)
+        return unless_hidden(lambda: self.kernel_version(ref, 0)[:2], None)
 
     def source(self, ref: str, version: int) -> str:
         """Return the source of a kernel's version."""
-        return self._kernel(ref, version)[1]
+        return self.kernel_version(ref, version)[1]
 
-    def competition_of(self, ref: str, version: int) -> str:
-        """Return the slug of the one competition that a kernel's version has attached, or ""."""
-        attached = self._kernel(ref, version)[2]
-        return attached[0] if len(attached) == 1 else ""
+    def kernel_version(self, ref: str, version: int) -> tuple[int, str, list[str]]:
+        """Return the newest version's number, and source and competitions of a version, 0 for it.
 
-    def _kernel(self, ref: str, version: int = 0) -> tuple[int, str, list[str]]:
+        Raises Refused where Kaggle does not show it.
+        """
         what = f"version {version} of kernel {ref}" if version else f"kernel {ref}"
         found = self.post("GetKernel", what, **_run_fields(ref, version))
         metadata, blob = found.get("metadata") or {}, found.get("blob") or {}

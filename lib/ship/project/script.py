@@ -23,7 +23,9 @@ PRINT_SESSION = (
     'if __name__ == "__main__" and "KAGGLE_CONTAINER_NAME" in __import__("os").environ:\n'
     '    print("ship: session", __import__("os").environ["KAGGLE_CONTAINER_NAME"], flush=True)\n'
 )
-MARK = re.compile(r"^# ship: (\S+)(?: (\S+))?(?: for (\S+))?$", re.MULTILINE)
+MARK = re.compile(
+    r"^# ship: (?P<mark>\S+)(?: (?P<key>\S+))?(?: for (?P<dataset>\S+))?$", re.MULTILINE
+)
 """A push's mark, its key, and the version of the dataset that it is for, in the script."""
 
 COMPETITION = "COMPETITION"
@@ -68,34 +70,15 @@ def overrides_in(text: str) -> dict[str, str]:
 
 
 def declared_settings(text: str) -> list[Setting]:
-    """Return the settings that class Config, or its bases, declare with a call of DECLARING.
-
-    A script without such classes, or one that does not compile, has none.
-    """
-    classes = {node.name: node for node in _parsed(text).body if isinstance(node, ast.ClassDef)}
-    found: dict[str, Setting] = {}
-
-    def add(node: ast.ClassDef) -> None:
-        for base in node.bases:
-            if isinstance(base, ast.Name) and base.id in classes:
-                add(classes[base.id])
-        for field in node.body:
-            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-                call = field.value
-                if isinstance(call, ast.Call) and ast.unparse(call.func) in DECLARING:
-                    found[field.target.id] = _setting(field.target.id, call)
-
-    if "Config" in classes:
-        add(classes["Config"])
-    return list(found.values())
-
-
-def _setting(name: str, call: ast.Call) -> Setting:
-    given = dict(zip(("default", "help"), call.args, strict=False))
-    given |= {keyword.arg: keyword.value for keyword in call.keywords}
-    default, text = given.get("default"), given.get("help")
-    shown = text.value if isinstance(text, ast.Constant) else ""
-    return Setting(name, ast.unparse(default) if default else "", str(shown))
+    """Return the settings that class Config declares with a call of DECLARING, [] without it."""
+    classes = [node for node in _parsed(text).body if isinstance(node, ast.ClassDef)]
+    found = []
+    for field in (field for node in classes if node.name == "Config" for field in node.body):
+        call = field.value if isinstance(field, ast.AnnAssign) else None
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in DECLARING:
+            default, help = map(ast.unparse, call.args[:2])
+            found.append(Setting(field.target.id, default, ast.literal_eval(help)))
+    return found
 
 
 def read_block(script: Path) -> Layout:

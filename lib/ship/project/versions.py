@@ -123,12 +123,12 @@ def run_at_kaggle(context: Context, run: Run, shown: tuple[int, str] | None) -> 
         if version in recorded:
             continue
         found = _mark_of(context, run.kernel, version, source if version == newest else "")
-        if found and found[2] == key_of(run) and version != newest:
+        if found and found["key"] == key_of(run) and version != newest:
             # A kernel that was deleted and made again counts its versions from 1 again.
             context.state.versions.pop(f"{run.kernel}/{version}")
             found = _mark_of(context, run.kernel, version)
-        if found and found[2] == key_of(run):
-            run.mark, run.dataset = found[1], found[3] or ""
+        if found and found["key"] == key_of(run):
+            run.mark, run.dataset = found["mark"], found["dataset"] or ""
             say(f"version {version} at Kaggle is of exactly this kernel")
             return note(context, run, run.kernel, version, TAKEN_UP)
     return None
@@ -152,17 +152,17 @@ def adopt(context: Context, version: int) -> Run:
     kernel = context.kernel_ref
     name = _name_of(context, kernel, version)
     pending = context.state.push
-    source = context.remote.source(kernel, version)
+    _, source, competitions = context.remote.kernel_version(kernel, version)
     found = MARK.search(source)
     run = context.ledger.find(name)
     if run is None:
-        competition = context.remote.competition_of(kernel, version)
+        competition = competitions[0] if len(competitions) == 1 else ""
         run = Run(name, kernel, settings=overrides_in(source), competition=competition)
         with contextlib.suppress(Problem):  # the kernel here may not know these settings
             mine = new_run(context, run.settings, context.shown_config(run.settings))
-            run = mine if found and found[2] == key_of(mine) else run
-        run.dataset = found[3] or "" if found else ""
-        run.mark = found[1] if found else ""
+            run = mine if found and found["key"] == key_of(mine) else run
+        if found:
+            run.mark, run.dataset = found["mark"], found["dataset"] or ""
     if pending and pending.run.kernel == kernel:  # a person has decided what became of it
         forget(context)
     write_atomically(context.project.runs / "kernels" / f"{name}.py", source)
