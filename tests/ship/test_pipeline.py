@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kernelkit.core.boundary import Boundary
-from ship.context import Context
+from ship.context import Context, ShownConfig
 from ship.project.project import Project
 from shipping import COMPETITION, ONCE, SCORE, SENT, until
 
@@ -288,12 +288,13 @@ def test_ships_at_once_share_what_the_kernel_answers(world, monkeypatch):
     answer = json.loads((world.project / "runs" / "config.json").read_text())["config"]
     monkeypatch.setattr(Project, "show_config", lambda project, text: answer)
 
-    def ask(number: int) -> dict:
+    def ask(number: int) -> ShownConfig:
         context = Context.of(Project(world.project), Boundary("ship", Path("x"), ""))
         return context.shown_config({"limit": str(number)})
 
     with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(ask, range(80))) == [answer] * 80
+        shown = list(pool.map(ask, range(80)))
+    assert shown == [ShownConfig.model_validate(answer)] * 80
 
 
 def test_ships_at_once_share_the_sample(world):

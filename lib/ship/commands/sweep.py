@@ -65,9 +65,10 @@ def _cells_of(context: Context, arguments: argparse.Namespace) -> list[Cell]:
         base["time_limit"] = str(max(1, round(arguments.hours * 60 / len(combinations))))
     for values in combinations:
         chosen = dict(zip(grid, values, strict=True))
-        config = context.shown_config(base | chosen)
-        wanted = new_run(context, base | chosen, config)
-        cells.append(Cell(chosen, base | chosen, config, wanted, ignored))
+        settings = base | chosen
+        config = context.shown_config(settings)
+        wanted = new_run(context, settings, config)
+        cells.append(Cell(chosen, settings, config, wanted, ignored))
     return cells
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kernelkit.core.files import write_atomically
-from kernelkit.core.packages import LOCAL_ONLY, MANIFEST, code_files, folders_of, is_package
+from kernelkit.core.packages import MANIFEST, code_files, folders_of, is_hidden, is_package
 from kernelkit.core.problem import Problem
 from ship.kaggle.credentials import refuse_secrets
 from ship.project.offline import known_hash, required_weights, verified_wheels, wheels_in
@@ -55,14 +55,9 @@ def all_files(lib: Path) -> dict[str, Path]:
 
 def not_sent(lib: Path) -> list[str]:
     """Return the names in `lib` that are neither a package nor known."""
-    return [
-        path.name
-        for path in folders_of(lib)
-        if path.name not in (*LOCAL_ONLY, *DATA_FOLDERS, "__pycache__")
-        and not path.name.startswith(".")
-        and path.suffix != ".egg-info"
-        and not is_package(path)
-    ]
+    known = (*DATA_FOLDERS, *(path.name for path in lib.glob("*.egg-info")))
+    others = [path for path in folders_of(lib) if not (is_package(path) or is_hidden(path.name))]
+    return [path.name for path in others if path.name not in known]
 
 
 def copy_files(files: Mapping[str, Path], target: Path) -> None:
