@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sample import NOTE
 from sample.bodies import CARS
 from sample.cars import draw_photo
 from sample.features import FEATURES
@@ -77,6 +78,14 @@ def split_off_public(hidden: Path, solution: Path, public: Path, damaged: int = 
     return answers
 
 
+def drawn_competition(folder: Path, seed: int) -> Path:
+    """Return `folder` with the drawn competition, drawn unless it is complete; say what it is."""
+    print(NOTE)
+    if not (folder / SAMPLE_CSV).is_file():  # which is written last
+        draw_competition(folder, seed=seed)
+    return folder
+
+
 def plan(
     train_per_class: int, test_per_class: int, seed: int, labels: Sequence[str] = ()
 ) -> tuple[list[Planned], ...]:
@@ -120,14 +129,9 @@ def write_photos(folder: Path, drawn: Drawn, files: Iterable[tuple[str, bytes]])
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     for archive, parts in members.items():
-        write_zip(archive, parts)
-
-
-def write_zip(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    """Write a zip without times in it, so that equal contents make equal files."""
-    with zipfile.ZipFile(path, "w") as bundle:
-        for name, content in members:
-            bundle.writestr(zipfile.ZipInfo(name), content)
+        with zipfile.ZipFile(archive, "w") as bundle:
+            for name, content in parts:  # without times, so that equal contents make equal files
+                bundle.writestr(zipfile.ZipInfo(name), content)
 
 
 def write_csv(path: Path, rows: Sequence[tuple]) -> None:

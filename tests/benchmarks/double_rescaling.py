@@ -22,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from kernelkit.train.backbones import load_backbone
-from sample.competition import draw_competition
+from sample.competition import drawn_competition
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = (1, 2, 3)
@@ -73,9 +73,7 @@ def fine_tuned(model: keras.Model, train, held, epochs: int) -> float:
 
 def load(arguments, scratch: Path):
     """Return the photos' tables."""
-    folder = arguments.data or scratch / "drawn"
-    if not arguments.data:
-        draw_competition(folder, seed=42)
+    folder = arguments.data or drawn_competition(scratch / "drawn", 42)
     config = argparse.Namespace(
         limit=None, exclude=None, folds=1, validation_share=0.25, seed=42, workers=2
     )

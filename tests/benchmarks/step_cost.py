@@ -34,7 +34,7 @@ from kernelkit.train.devices import make_strategy, share  # noqa: E402
 from kernelkit.train.preflight_worker import BATCHES, TIMED, WARM_UP, Stopwatch, sample  # noqa: E402
 from kernelkit.train.step_mode import StepMode  # noqa: E402
 from kernelkit.train.train_step import LEAST_NORMS  # noqa: E402
-from sample.competition import draw_competition  # noqa: E402
+from sample.competition import drawn_competition  # noqa: E402
 
 ONE, TWO = StepMode(1, "float32"), StepMode(2, "float32")
 MODES = {
@@ -100,8 +100,7 @@ def main() -> None:
     asked_for, _ = kernel.read_arguments(asked)
     (config,) = kernel.members_of(asked_for, kernel.HOME_PHOTOS[0]).values()
     with tempfile.TemporaryDirectory() as folder:
-        data = Path(folder) / "drawn"
-        draw_competition(data, seed=1)
+        data = drawn_competition(Path(folder) / "drawn", 1)
         tables = load_tables(data, kernel.COMPETITION, Path(folder), config)[0]
         tables = sample(tables, BATCH)
         first = next(iter(MODES))
