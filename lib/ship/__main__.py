@@ -67,17 +67,13 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Command:
-    """A command, whose help is the first line of the docstring of what it runs.
+    """A command, whose help is the first line of the docstring of what it runs."""
 
-    That gets the arguments after a `Context`, or with `local`, for which it needs no account, the
-    arguments and a `Project`.
-    """
-
-    run: Callable
+    run: Callable  # gets a Context and the arguments, or with `local` these and a Project
     arguments: tuple[Argument, ...] = ()
     runs: str = ""  # it takes "one" run or "several" by their versions
     checks: tuple[str, ...] = ()  # must not fail before
-    local: bool = False
+    local: bool = False  # it needs no account
 
     @property
     def help(self) -> str:

@@ -47,14 +47,9 @@ def push(
 ) -> Run | None:
     """Push the kernel unless a run of exactly the same is known; return the run, None in a dry run.
 
-    Args:
-        context: the project, Kaggle and the state.
-        settings: the kernel's settings.
-        config: the kernel's answer to --show-config.
-        again: push although nothing has changed, the same has failed, or nobody knows whether an
-            earlier push arrived.
-        remembered: the next command that names no settings takes these.
-        weights: those of the dataset, which is brought up to date before a push; None leaves it.
+    With `again` it is pushed although nothing has changed, the same has failed, or nobody knows
+    whether an earlier push arrived. `remembered` settings are those of the next command that names
+    none. The dataset is brought up to date before, with these `weights`; None leaves it as it is.
 
     Raises NotTaken where Kaggle did not take the kernel, and Problem where it refuses one of the
     sources, the same kernel has failed before, or nobody knows whether it arrived.

@@ -170,8 +170,7 @@ def compared(first: ValidationPredictions, second: ValidationPredictions, name: 
 def rows_of(context: Context, runs: list[Run]) -> list[dict[str, Any]]:
     """Return what is known of each run under CSV_COLUMNS, None for what is not.
 
-    Score, low and high are the metric's value and its 95 % interval in metrics.json; difference and
-    p compare with the first run, on so many photos.
+    `low` to `high` is the 95 % interval of the score; COMPARED is relative to the first run.
     """
     rows, first = [], None
     for run in runs:

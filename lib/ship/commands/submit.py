@@ -56,7 +56,7 @@ def submit(
         code: submit the kernel's version instead of the file, for a code competition.
         again: send it although the same file was, or may have been, sent before.
         adopted: take up the submission of this number instead of sending.
-        wait: wait for the score.
+        wait: until there is a score.
 
     Raises Unscorable where the submission is missing or can't be scored, and Problem where it is
     refused, or nobody knows whether it arrived.

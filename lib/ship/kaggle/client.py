@@ -119,10 +119,10 @@ def _watch_requests(seconds: float, sent: set[str]) -> None:
 def describe(error: BaseException) -> dict[str, Any]:
     """Return what went wrong as JSON.
 
-    `kind` is "http" (an HTTP error), "late" (no answer in time), "connection" (no answer at all),
-    "proxy" (a proxy that wants a login), "tls" (a certificate that can't be verified), "answer" (an
-    answer that is no JSON), "dropped" (the client gave up on a file), "login" (no usable
-    credentials), "disk" (a full disk, whose folder is the message) or "client" (anything else).
+    The `kind` is "http" (an error status), "late" (no answer in time), "connection" (none at all),
+    "proxy" (it wants a login), "tls" (a certificate that can't be verified), "answer" (no JSON),
+    "dropped" (the client gave up on a file), "login" (no usable credentials), "disk" (it is full;
+    the message is its folder) or "client" (anything else).
     """
     described = {"kind": "client", "status": None, "message": str(error), "retry_after": None}
     response = getattr(error, "response", None)

@@ -102,11 +102,9 @@ class Bundle:
     def bring_up_to_date(self, new: bool = False, again: bool = False) -> None:
         """Upload the files unless the dataset holds them, and wait until it is READY.
 
-        Args:
-            new: create the dataset without asking first whether it exists.
-            again: upload it although it is up to date, or nobody knows whether it has arrived.
-
-        Raises Problem where Kaggle refuses the dataset, lacks a file, or does not make it READY.
+        With `new` the dataset is created without asking first whether it exists; with `again` it
+        is uploaded although it is up to date, or nobody knows whether it has arrived. Raises
+        Problem where Kaggle refuses the dataset, lacks a file, or does not make it READY.
         """
         self.context.doing("packing the dataset")
         with self.context.sending():
