@@ -160,7 +160,9 @@ def predict(
     settings |= {"time_limit": f"{60 * hours:g}"} if hours else {}
     config = inner.shown_config(settings)
     with inner.remote, inner.remote.patient(inner.timeouts.outage):
-        pushed = push(inner, settings, config, again, False, config.weights_files)
+        pushed = push(
+            inner, settings, config, again, remembered=False, weights=config.weights_files
+        )
         with inner.holding(pushed, inner.timeouts.score):
             follow(inner, [pushed])
             found = fetch(inner, pushed)
