@@ -92,14 +92,8 @@ def run_scout(context: Context, arguments: argparse.Namespace) -> None:
         )
     doctor.require(context, settings, doctor.BEFORE_PUSH)
     with context.remote.patient(context.timeouts.outage):
-        pushed = push(
-            context,
-            settings,
-            config,
-            arguments.again,
-            remembered=False,
-            weights=config.weights_files,
-        )
+        again, weights = arguments.again, config.weights_files
+        pushed = push(context, settings, config, again, remembered=False, weights=weights)
         if pushed is None:
             return say("would then follow the run, and fetch what it has found")
         with context.holding(pushed, context.timeouts.score):
