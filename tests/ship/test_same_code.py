@@ -145,7 +145,7 @@ def test_a_sweep_is_of_one_code_while_another_one_is_uploaded(world):
 
 
 def test_what_an_older_ship_left_behind_is_no_obstacle(world):
-    """A record without dataset and packages, and a state without the hashes of what is there."""
+    """A record without dataset and packages, and a state that knows its dataset otherwise."""
     assert world.ship().status == 0
     ledger, state = world.project / "runs" / "ledger.jsonl", world.project / "runs" / "state.json"
     rows = [json.loads(line) for line in ledger.read_text().splitlines()]
@@ -154,7 +154,7 @@ def test_what_an_older_ship_left_behind_is_no_obstacle(world):
             row.pop(name, None)
     ledger.write_text("".join(json.dumps(row) + "\n" for row in rows))
     values = json.loads(state.read_text())
-    values["dataset"] |= {"hashes": values["dataset"].pop("holds")}
+    values["dataset"] = values.pop("datasets")[LIB]
     state.write_text(json.dumps(values))
     with world.kaggle.store.changing() as there:
         [version] = there["datasets"][LIB]["versions"]
