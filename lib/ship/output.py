@@ -126,13 +126,14 @@ def progress_lines() -> Iterator[Callable[[str], None]]:
 
 
 @contextlib.contextmanager
-def progress_bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
+def progress_bar(what: str) -> Iterator[Callable[..., None]]:
     """Show how many bytes of a transfer are done; `what` names it before the bar.
 
-    Gives a function of the bytes that are done and of all bytes, None while unknown.
+    Gives a function of the bytes that are done, of all bytes (None while unknown), and of another
+    name from now on.
     """
     if (console := _terminal()) is None:
-        yield lambda done, total: None
+        yield lambda done, total, what="": None
         return
     from rich import progress
 
@@ -147,9 +148,11 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int | None], None]]:
     with progress.Progress(*shown, console=console, transient=True) as bar:
         task = bar.add_task(printable(what), total=None, visible=False)
 
-        yield lambda done, total: bar.update(
-            task, completed=done, total=total or None, visible=True
-        )
+        def advance(done: int, total: int | None, what: str = "") -> None:
+            named = {"description": printable(what)} if what else {}
+            bar.update(task, completed=done, total=total or None, visible=True, **named)
+
+        yield advance
 
 
 class _Hiding:

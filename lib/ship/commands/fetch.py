@@ -138,14 +138,22 @@ def _complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dic
 
 
 def _download(context: Context, run: Run, files: dict[str, str], folder: Path) -> None:
-    targets, urls = _targets(folder, files), dict(files)
-    for number, (name, target) in enumerate(targets.items(), start=1):
-        if not target.exists():
-            with (
-                progress_bar(f"fetch {number}/{len(targets)}") as show,
-                context.remote.reporting(show),
-            ):
-                urls = _fetch_file(context, run, name, target, urls)
+    targets = _targets(folder, files)
+    urls, done, known, shown = dict(files), 0, 0, "fetch"
+    with progress_bar("fetch") as show:
+
+        def advance(received: int, total: int) -> None:
+            nonlocal known
+            known = max(done + max(received, total), known)
+            show(done + received, known, shown)
+
+        with context.remote.reporting(advance):
+            for number, (name, target) in enumerate(targets.items(), start=1):
+                shown = f"fetch {number}/{len(targets)}"
+                if not target.exists():
+                    urls = _fetch_file(context, run, name, target, urls)
+                done += target.stat().st_size
+                advance(0, 0)  # what was here already is not reported
 
 
 def _fetch_file(

@@ -8,7 +8,7 @@ import contextlib
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -268,9 +268,7 @@ class Bundle:
 
     def _upload(self, staged: StagedDataset) -> dict:
         remote, sending, what = self.context.remote, self.known.sending, f"dataset {self.ref}"
-        size = sum(file.stat().st_size for file in staged.folder.glob("*.zip")) / 1e6
-        say(f"uploading {staged.folder.name} ({len(staged.files)} files, {size:.1f} MB)")
-        with progress_bar("upload") as show, remote.reporting(show):
+        with self._upload_bar(staged):
             folder, new = str(staged.folder), sending.base == 0
             remote.call("upload", f"the upload of {what}", folder=folder, new=new)
         # Whatever is queued would mount the version that is made now.
@@ -317,3 +315,19 @@ class Bundle:
         # Kaggle writes the first version's notes itself, and need not list the versions at all.
         others = base > 0 and any(text for version, text in notes.items() if version > base)
         return newest if newest > base and not others else None
+
+    @contextlib.contextmanager
+    def _upload_bar(self, staged: StagedDataset) -> Iterator[None]:
+        total = sum(file.stat().st_size for file in staged.folder.glob("*.zip"))
+        before = last = 0
+        say(f"uploading {staged.folder.name} ({len(staged.files)} files, {total / 1e6:.1f} MB)")
+        with progress_bar("upload") as show:
+
+            def advance(done: int, _: int) -> None:
+                nonlocal before, last
+                before += last if done < last else 0  # the next file has begun
+                last = done
+                show(before + done, total)
+
+            with self.context.remote.reporting(advance):
+                yield
