@@ -5,9 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from coloured_competition import write_competition
-
+# Each of two test processes with threads for all cores would wait for the other's; the processes
+# that tests start inherit this. TensorFlow and NumPy read it when they are imported.
+for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from coloured_competition import write_competition  # noqa: E402
+from shared_folders import made_once  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
@@ -22,7 +27,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def competition(tmp_path_factory) -> Path:
     """A small competition whose folder order (0, 1, 10, 2) is not its labels' order. Read-only."""
-    return write_competition(tmp_path_factory.mktemp("competition") / "data")
+    folder = made_once(tmp_path_factory, "competition", lambda f: write_competition(f / "data"))
+    return folder / "data"
 
 
 @pytest.fixture

@@ -7,21 +7,27 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tiny_kernel import TINY, kernel
+from shared_folders import made_once
+from tiny_kernel import TINY, kernel, without_pictures
 
 SCRIPT = Path(__file__).with_name("tiny_kernel.py")
 SHORT = ["--stages", "head:0:3e-2:1:views=1,all:1:1e-2:2", "--tta", "2"]
+MEMBERS = ["--members", "a:TinyNet,b:TinyNet:image_size=32x40", "--folds", "2"]
+BLEND = [*SHORT, *MEMBERS, "--tta", "3"]
 EPOCHS = [("head", 1), ("all", 1), ("all", 2)]
 
 
-def run(data, output, *arguments) -> int:
-    return kernel.main([*TINY, "--data", str(data), "--output", str(output), *map(str, arguments)])
+def run(data, output, *arguments, pictures: bool = False) -> int:
+    """Run the tiny kernel in this process, without its pictures unless asked for."""
+    words = [*TINY, "--data", str(data), "--output", str(output), *map(str, arguments)]
+    with nullcontext() if pictures else without_pictures():
+        return kernel.main(words)
 
 
 def check_submission(data, output) -> pd.DataFrame:
@@ -34,12 +40,20 @@ def check_submission(data, output) -> pd.DataFrame:
     return made
 
 
-def whole_run(competition, tmp_path_factory):
-    """Return the output of a run of all stages, which is made once for all modules."""
-    output = tmp_path_factory.getbasetemp() / "whole-run"
-    if not output.exists():
-        assert run(competition, output) == 0
-    return output
+def whole_run(competition, tmp_path_factory) -> Path:
+    """Return the output of a run of all stages, which is made once for all modules. Read-only."""
+    make = lambda folder: _succeed(competition, folder, pictures=True)  # noqa: E731
+    return made_once(tmp_path_factory, "whole-run", make)
+
+
+def blended_run(competition, tmp_path_factory) -> Path:
+    """Return the same of a short run of two members on two folds, with three views."""
+    make = lambda folder: _succeed(competition, folder, *BLEND)  # noqa: E731
+    return made_once(tmp_path_factory, "blended-run", make)
+
+
+def _succeed(*arguments, **options) -> None:
+    assert run(*arguments, **options) == 0
 
 
 def start(data: Path, output: Path, *arguments: str, script: Path = SCRIPT) -> subprocess.Popen:
@@ -79,7 +93,7 @@ def stop_in(
 
 
 def run_short(data, output, *arguments) -> int:
-    return kernel.main([*TINY, *SHORT, "--data", str(data), "--output", str(output), *arguments])
+    return run(data, output, *SHORT, *arguments, pictures=True)
 
 
 @contextmanager

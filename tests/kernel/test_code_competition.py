@@ -12,7 +12,7 @@ import pytest
 from tqdm import tqdm
 
 from coloured_competition import COLOURS, hidden_set
-from kernel_runs import run
+from kernel_runs import blended_run, run
 from kernelkit.predict import apply
 from kernelkit.predict.members import SavedMember, SavedModel, SavedNetwork, read_model
 from kernelkit.report import code_competition
@@ -20,15 +20,10 @@ from kernelkit.report.code_competition import Passes
 from kernelkit.train.devices import OutOfMemory
 from tiny_kernel import kernel
 
-SHORT = ["--stages", "head:0:3e-2:1:views=1,all:1:1e-2:2", "--tta", "3"]
-BLEND = ["--members", "a:TinyNet,b:TinyNet:image_size=32x40", "--folds", "2"]
-
 
 @pytest.fixture(scope="module")
 def trained(competition, tmp_path_factory) -> Path:
-    output = tmp_path_factory.mktemp("run")
-    assert run(competition, output, *SHORT, *BLEND) == 0
-    return output
+    return blended_run(competition, tmp_path_factory)
 
 
 def predict(data: Path, trained: Path, output: Path, *arguments: str) -> int:

@@ -14,19 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kernel_runs import check_submission, run, start, stop_in
+from kernel_runs import BLEND, MEMBERS, SHORT, blended_run, check_submission, run, start, stop_in
 from kernelkit.train.plan import Plan
 from tiny_kernel import kernel
-
-SHORT = ["--stages", "head:0:3e-2:1:views=1,all:1:1e-2:2", "--tta", "2"]
-MEMBERS = ["--members", "a:TinyNet,b:TinyNet:image_size=32x40", "--folds", "2"]
 
 
 @pytest.fixture(scope="module")
 def finished(competition, tmp_path_factory):
-    output = tmp_path_factory.mktemp("portfolio")
-    assert run(competition, output, *SHORT, *MEMBERS) == 0
-    return output
+    return blended_run(competition, tmp_path_factory)
 
 
 def members(output: Path) -> dict[str, dict]:
@@ -90,8 +85,7 @@ def test_a_later_session_goes_on_with_the_members_of_an_earlier_one(
     shutil.copytree(finished / "members", mounted / "members")
     monkeypatch.setattr(kernel, "ROOT", tmp_path / "root")
     more = MEMBERS[1] + ",c:TinyNet"
-    arguments = [*SHORT, "--members", more, "--folds", "2"]
-    assert run(competition, tmp_path / "later", *arguments) == 0
+    assert run(competition, tmp_path / "later", *BLEND, "--members", more) == 0
     history = pd.read_csv(tmp_path / "later" / "history.csv")
     assert set(history.member) == {"c"}
     assert set(members(tmp_path / "later")) == {"a", "b", "c"}

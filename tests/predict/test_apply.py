@@ -12,19 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from kernel_runs import run
+from kernel_runs import blended_run, whole_run
 from tiny_kernel import kernel
 
-SHORT = ["--stages", "head:0:3e-2:1:views=1,all:1:1e-2:2", "--tta", "3"]
-BLEND = ["--members", "a:TinyNet,b:TinyNet:image_size=32x40", "--folds", "2"]
+RUNS = {"one network": whole_run, "two members on two folds": blended_run}
 
 
-@pytest.fixture(scope="module", params=["one network", "two members on two folds"])
+@pytest.fixture(scope="module", params=RUNS)
 def trained(request, competition, tmp_path_factory):
-    output = tmp_path_factory.mktemp("run")
-    several = BLEND if request.param.startswith("two") else []
-    assert run(competition, output, *SHORT, *several) == 0
-    return output
+    return RUNS[request.param](competition, tmp_path_factory)
 
 
 def predict(photos, trained, output, *arguments) -> int:
@@ -54,23 +50,25 @@ README = (Path(kernel.__file__).parent / "README.md").read_text(encoding="utf-8"
 STANDALONE = re.search(r"```python\n(import json.*?)```", README, re.DOTALL)[1]
 
 
-def test_another_program_opens_a_network_without_anything_of_ours(competition, tmp_path):
+def test_another_program_opens_a_network_without_anything_of_ours(
+    competition, tmp_path, tmp_path_factory
+):
     """It sees the plain photo in the size that trained; no view and no temperature."""
-    plain = ["--stages", SHORT[1], "--tta", "1"]
-    assert run(competition, tmp_path / "run", *plain) == 0
-    model = json.loads((tmp_path / "run" / "model.json").read_text())
-    model["members"][0]["temperature"] = 1  # the file alone is not calibrated
-    (tmp_path / "run" / "model.json").write_text(json.dumps(model))
     alone = tmp_path / "elsewhere"
     alone.mkdir()
     for name in ("model.json", "best.keras"):
-        shutil.copy(tmp_path / "run" / name, alone)
+        shutil.copy(whole_run(competition, tmp_path_factory) / name, alone)
+    model = json.loads((alone / "model.json").read_text())
+    (member,) = model["members"]
+    (network,) = member["networks"]
+    member["temperature"], network["views"] = 1, network["views"][:1]  # the plain photo's
+    (alone / "model.json").write_text(json.dumps(model))
     photo = sorted((competition / "test_upload").glob("*.jpg"))[0]
     command = [sys.executable, "-I", "-c", BLOCK + STANDALONE, str(alone), str(photo)]
     done = subprocess.run(command, cwd=alone, capture_output=True, text=True, check=True)
     label, numbers = done.stdout.splitlines()[-1].split(" ", 1)
     probabilities = json.loads(numbers)
-    assert predict(photo, tmp_path / "run", tmp_path / "out", "--all") == 0
+    assert predict(photo, alone, tmp_path / "out", "--all") == 0
     (row,) = pd.read_csv(tmp_path / "out" / "predictions.csv").to_dict("records")
     assert str(row["label"]) == label
     expected = [row[f"p_{name}"] for name in model["classes"]]
