@@ -14,6 +14,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from coloured_competition import write_competition  # noqa: E402
 from shared_folders import made_once  # noqa: E402
 
+LONGEST = (  # the slow files of over a minute, the longest first: no process ends long before
+    *("test_rehearse", "test_presets_run", "test_kernel_portfolio", "test_train_step"),
+    *("test_predict", "test_kernel_resume", "test_scout_command", "test_preset_loading"),
+    *("test_four_ways", "test_kernel_model", "test_night", "test_workers", "test_kernel_scouting"),
+)
+
 
 def pytest_collection_modifyitems(items):
     """Run the fast tests first, so that a broken build says so early.
@@ -21,7 +27,13 @@ def pytest_collection_modifyitems(items):
     Files that have a slow test come last, whole, because a file's tests run in one process.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda i: (i.path in slow, i.get_closest_marker("slow") is not None))
+    place = {name: number for number, name in enumerate(LONGEST)}
+
+    def rank(item) -> tuple:
+        later = place.get(item.path.stem, len(LONGEST)) if item.path in slow else 0
+        return item.path in slow, later, item.get_closest_marker("slow") is not None
+
+    items.sort(key=rank)
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,12 @@ import json
 
 import pandas as pd
 
-from tiny_kernel import TINY, kernel
+import kernel
+import kernel_runs
 
 
 def run(data, output) -> int:
-    stages = ["--stages", "head:0:3e-2:1,all:1:3e-3:1", "--tta", "1"]
-    return kernel.main([*TINY, *stages, "--data", str(data), "--output", str(output)])
+    return kernel_runs.run(data, output, "--stages", "head:0:3e-2:1", "--tta", "1")
 
 
 def test_a_photo_lost_while_training_is_named_and_the_run_goes_on_once_it_is_back(

@@ -1,4 +1,4 @@
-"""A trained network predicts alike in all ways, also in float16 on two (logical CPU) devices."""
+"""A run, --predict, Keras alone and the kernel that only predicts say the same of the photos."""
 
 import json
 import signal
@@ -12,18 +12,14 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from kernel_runs import start, stop_in
+from kernel_runs import MEMBERS, run, start, stop_in
 from loopback.sandbox import run_script
+from tiny_kernel import kernel
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("two_devices.py")
 STAGES = ["--stages", "cached:0:3e-2:1:views=1,all:1:1e-2:2", "--head", "hidden", "--tta", "2"]
 STAGES += ["--weight-decay", "0.01", "--set", "submission=probabilities", "--set", "label=Category"]
-MEMBERS = ["--members", "a:TinyNet,b:TinyNet:image_size=32x40", "--folds", "2"]
-WAYS = {  # of training: the program, its arguments, how many networks it trains, the tolerance
-    "float16 on two devices": (SCRIPT, [], 1, 1e-3),
-    "two members on two folds": (SCRIPT.with_name("tiny_kernel.py"), MEMBERS, 4, 1e-5),
-}
 BARE = """
 import json, sys
 for name in ("kernelkit", "ImageDataAugmentor", "kernel"):
@@ -44,18 +40,13 @@ print(json.dumps(found))
 """
 
 
-def run_alone(*command) -> str:
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def in_bare_keras(output: Path, photos: list[Path]) -> np.ndarray:
     """Return what another program makes of the networks and model.json, without our packages."""
     model = json.loads((output / "model.json").read_text())
-    found = json.loads(
-        run_alone(sys.executable, "-I", "-c", BARE, output, *photos).splitlines()[-1]
-    )
+    command = [sys.executable, "-I", "-c", BARE, output, *photos]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
 
     def calibrated(probabilities, temperature):
         return softmax(np.log(np.maximum(probabilities, 1e-7)) / temperature, axis=1)
@@ -87,45 +78,75 @@ def in_the_sandbox(output: Path, competition: Path, folder: Path) -> pd.DataFram
     return pd.read_csv(folder / "working" / "submission.csv", index_col="Id")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
-def test_after_a_kill_all_four_ways_predict_alike(own_competition, tmp_path, way):
-    """The run itself, --predict, Keras without our packages, and the kernel that only predicts."""
-    script, arguments, networks, tolerance = WAYS[way]
+@pytest.fixture
+def data(own_competition) -> Path:
+    """A competition whose submission has a column a class."""
     file = own_competition / "sample-submission.csv"
     sample = pd.read_csv(file)[["Id"]].assign(**dict.fromkeys(("0", "1", "2", "10"), 0.25))
     sample.to_csv(file, index=False)
-    output = tmp_path / "output"
-    process = start(own_competition, output, *STAGES, *arguments, script=script)
-    stop_in(process, "all", signal.SIGKILL, 1, occurrence=networks // 2 + 1)
-    assert process.returncode == -signal.SIGKILL
-    process = start(own_competition, output, *STAGES, *arguments, script=script)
-    _, said = process.communicate(timeout=900)
-    assert process.returncode == 0, said
-    metrics = json.loads((output / "metrics.json").read_text())
-    assert metrics["resumed"]
+    return own_competition
+
+
+def check_history(output: Path, networks: int) -> None:
+    """Assert that every epoch has run once."""
     history = pd.read_csv(output / "history.csv")
     assert list(history.stage) == networks * ["cached", "all", "all"]
     assert list(history.epoch) == networks * [1, 1, 2]
     assert np.isfinite(history.val_loss).all()
-    truth = pd.read_csv(own_competition.parent / "solution.csv", index_col="Id").Category
+
+
+def check_alike(data: Path, output: Path, predict_alone, tolerance: float) -> None:
+    """Assert that the submission is good, and what the other ways say, too.
+
+    `predict_alone` returns the submission of the kernel that only predicts.
+    """
+    truth = pd.read_csv(data.parent / "solution.csv", index_col="Id").Category
     made = pd.read_csv(output / "submission.csv", index_col="Id")
     assert (made.idxmax(axis=1).astype(int) == truth.loc[made.index]).mean() > 0.7
-    if script == SCRIPT:
-        assert len(metrics["devices"]) == 2
-        network = keras.models.load_model(output / "best.keras")
-        assert network.get_layer("backbone").output.dtype == "float16"
-
-    photos = own_competition / "test_upload"
-    words = ["--predict", photos, "--run", output, "--sample", file, "--output", tmp_path / "new"]
-    run_alone(sys.executable, ROOT / "kernel.py", *words)
+    photos, new = data / "test_upload", data.parent / "new"
+    words = ["--predict", photos, "--run", output, "--output", new]
+    words += ["--sample", data / "sample-submission.csv"]
+    assert kernel.main(list(map(str, words))) == 0
     ways = {
-        "--predict": pd.read_csv(tmp_path / "new" / "submission.csv", index_col="Id"),
+        "--predict": pd.read_csv(new / "submission.csv", index_col="Id"),
         "Keras": in_bare_keras(output, [photos / name for name in made.index]),
-        "sandbox": in_the_sandbox(output, own_competition, tmp_path),
+        "kernel": predict_alone(),
     }
     apart = {
         name: float(np.abs(one - made.to_numpy()).max(axis=None)) for name, one in ways.items()
     }
-    print(f"\n{way}: {apart}")
+    print(f"\n{apart}")
     assert max(apart.values()) < tolerance, apart
+
+
+@pytest.mark.slow
+def test_float16_on_two_devices_after_a_kill(data, tmp_path):
+    output = tmp_path / "output"
+    process = start(data, output, *STAGES, script=SCRIPT)
+    stop_in(process, "all", signal.SIGKILL, 1)
+    assert process.returncode == -signal.SIGKILL
+    process = start(data, output, *STAGES, script=SCRIPT)
+    _, said = process.communicate(timeout=900)
+    assert process.returncode == 0, said
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert metrics["resumed"]
+    assert len(metrics["devices"]) == 2
+    check_history(output, networks=1)
+    network = keras.models.load_model(output / "best.keras")
+    assert network.get_layer("backbone").output.dtype == "float16"
+    check_alike(data, output, lambda: in_the_sandbox(output, data, tmp_path), 1e-3)
+
+
+@pytest.mark.slow
+def test_two_members_on_two_folds(data, tmp_path):
+    output, again = tmp_path / "output", tmp_path / "again"
+    assert run(data, output, *STAGES, *MEMBERS) == 0
+    check_history(output, networks=4)
+
+    def predict_alone() -> pd.DataFrame:
+        words = ["--data", data, "--output", again, "--predict-from", output]
+        words += STAGES[-4:]  # of the submission
+        assert kernel.main(list(map(str, words))) == 0
+        return pd.read_csv(again / "submission.csv", index_col="Id")
+
+    check_alike(data, output, predict_alone, 1e-5)

@@ -8,15 +8,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from kernel_runs import SCRIPT, start
+import kernel_runs
+from kernel_runs import SCRIPT
 from kernelkit.core.locks import only_one
-from tiny_kernel import TINY, kernel
+from tiny_kernel import kernel
 
 QUICK = ["--stages", "head:0:1e-3:1", "--tta", "1"]
 
 
 def run(data, output, *arguments) -> int:
-    return kernel.main([*TINY, *QUICK, "--data", str(data), "--output", str(output), *arguments])
+    return kernel_runs.run(data, output, *QUICK, *arguments)
 
 
 def last_line(capsys) -> str:
@@ -45,14 +46,13 @@ def test_an_unexpected_error_is_one_sentence_with_its_traceback_in_a_file(
     assert not file.exists()  # it would pass for a result
 
 
-def test_a_folder_in_use_is_left_alone(competition, tmp_path):
+def test_a_folder_in_use_is_left_alone(competition, tmp_path, capsys):
     (tmp_path / "state").mkdir()
     (tmp_path / "state" / "state.json").write_text("another process' state")
     with only_one(tmp_path / ".lock", "in use"):
-        others = [start(competition, tmp_path, *more) for more in ([], ["--fresh"])]
-        said = [process.communicate(timeout=120)[1] for process in others]
-    assert [process.returncode for process in others] == [1, 1]
-    assert all(f"{tmp_path} is in use by " in words for words in said)
+        for more in ([], ["--fresh"]):
+            assert run(competition, tmp_path, *more) == 1
+            assert f"{tmp_path} is in use by " in last_line(capsys)
     assert (tmp_path / "state" / "state.json").read_text() == "another process' state"
 
 

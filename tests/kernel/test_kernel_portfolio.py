@@ -130,18 +130,15 @@ def test_sure_test_photos_train_in_a_stage_that_asks_for_it(with_everything):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_killed_in_several_networks_it_ends_as_if_never_stopped(competition, finished, tmp_path):
-    """In the first one and, after that has gone on, in the first one of the second fold."""
+def test_killed_in_any_network_it_ends_as_if_never_stopped(competition, finished, tmp_path):
     seed = time.time_ns()
     moment = random.Random(seed)
     print("seed of the moments:", seed)
-    for network in (1, 3):
-        process = start(competition, tmp_path, *SHORT, *MEMBERS)
-        stop_in(process, "all", signal.SIGKILL, moment.uniform(0, 3), occurrence=network)
-        assert process.returncode in (-signal.SIGKILL, 0)
-        if process.returncode == 0:  # it was quicker than the moment
-            break
-    if process.returncode:
+    network = moment.randint(1, 4)
+    process = start(competition, tmp_path, *SHORT, *MEMBERS)
+    stop_in(process, "all", signal.SIGKILL, moment.uniform(0, 3), occurrence=network)
+    assert process.returncode in (-signal.SIGKILL, 0)
+    if process.returncode:  # or it was quicker than the moment
         process = start(competition, tmp_path, *SHORT, *MEMBERS)
         process.communicate(timeout=240)
     assert process.returncode == 0

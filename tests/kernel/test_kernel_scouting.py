@@ -48,7 +48,7 @@ def test_killed_while_it_scouts_and_while_it_trains_it_keeps_its_choice(competit
     seed = time.time_ns()
     moment = random.Random(seed)
     print("seed of the moments:", seed)
-    words = [*SCOUTING, "--time-limit", "30"]
+    words = [*SCOUTING, "--folds", "1", "--time-limit", "30"]
     kill_after(start(competition, tmp_path, *words), "  a: accuracy", moment.uniform(0, 3))
     assert (tmp_path / "scout" / "a.npz").is_file()
     kill_after(start(competition, tmp_path, *words), "chosen: ", moment.uniform(0, 4))

@@ -15,7 +15,7 @@ from ship.ledger import Ledger
 from ship.project.project import Project, copy_project
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SETS = {**SAMPLE_SETTINGS, "stages": "head:0:1e-2:2,all:1:1e-3:3"}
+SETS = {**SAMPLE_SETTINGS, "stages": "head:0:1e-2:1:views=1"}
 
 
 def test_what_is_no_finished_run_is_named(tmp_path):

@@ -16,9 +16,9 @@ from ship.project.project import Project, copy_project
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS = {
     "recipe": "dry",
-    "stages": "head:0:1e-2:1:views=1,all:1:1e-3:2",
+    "stages": "head:0:1e-2:1:views=1,all:1:1e-3:1",
     "candidates": "small:Plain:image_size=48x64,usual:Plain",
-    "folds": "3",
+    "folds": "2",
     "time_limit": "30",
 }
 

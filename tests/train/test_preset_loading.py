@@ -12,6 +12,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from kernelkit.config.rows import Stage
 from kernelkit.core.problem import Problem
@@ -58,7 +59,7 @@ def network_of(folder, family, size=(SIDE, SIDE), policy=None):
 
 
 def predict(network, photos=PHOTOS):
-    return network.predict(photos, verbose=0)
+    return keras.ops.convert_to_numpy(network(photos, training=False))
 
 
 def change(network):
@@ -160,6 +161,19 @@ def test_float16_is_set_inside_the_tower_and_left_where_it_overflows(presets, tm
     backbone = load_preset(tmp_path / "large", (SIDE, SIDE), "own", "mixed_float16")
     assert "large is not finite in float16: it computes in float32" in capsys.readouterr().out
     assert {layer.compute_dtype for layer in flat_layers(backbone)} == {"float32"}
+
+
+@pytest.mark.parametrize("family", POOLING)
+def test_a_step_in_float16_is_finite(presets, family):
+    network = network_of(presets(family), family, policy="mixed_float16")
+    with tf.GradientTape() as tape:
+        loss = keras.ops.mean(network(PHOTOS, training=True)[:, 0])
+    weights = [weight.value for weight in network.trainable_weights]
+    found = [each for each in tape.gradient(loss, weights) if each is not None]
+    assert len(found) >= len(weights) - 1  # DINOv2's token for masked patches is not used
+    gradients = list(map(tf.convert_to_tensor, found))
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    assert any(np.any(gradient) for gradient in gradients)
 
 
 # ------------------------------------------------------------------------------------- blocks

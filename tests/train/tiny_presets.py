@@ -16,27 +16,27 @@ POOLING = {
     "vit": "token",
     "hgnet": "average",
 }
-TOWER = {"patch_size": 8, "num_layers": 4, "num_heads": 2, "image_shape": (SIDE, SIDE, 3)}
-WIDE = TOWER | {"hidden_dim": 16, "intermediate_dim": 32}
+TOWER = {"patch_size": 8, "num_heads": 2, "image_shape": (SIDE, SIDE, 3)}
 TEXT = {"vocabulary_size": 20, "embedding_dim": 16, "hidden_dim": 16, "num_layers": 1}
 TEXT |= {"num_heads": 2, "intermediate_dim": 32, "max_sequence_length": 8}
 
 
-def build(family: str) -> keras.Model:
+def build(family: str, blocks: int) -> keras.Model:
     """Return a whole backbone of keras_hub, of those with a text tower also that."""
-    models = keras_hub.models
+    models, tower = keras_hub.models, TOWER | {"num_layers": blocks}
+    wide = tower | {"hidden_dim": 16, "intermediate_dim": 32}
     if family == "siglip":
         text = models.SigLIPTextEncoder(**TEXT)
-        return models.SigLIPBackbone(models.SigLIPVisionEncoder(**WIDE), text)
+        return models.SigLIPBackbone(models.SigLIPVisionEncoder(**wide), text)
     if family == "clip":
         text = models.CLIPTextEncoder(**TEXT)
-        return models.CLIPBackbone(models.CLIPVisionEncoder(**WIDE), text, projection_dim=8)
+        return models.CLIPBackbone(models.CLIPVisionEncoder(**wide), text, projection_dim=8)
     if family == "dino2":
-        return models.DINOV2Backbone(**WIDE, position_embedding_shape=(40, 40, 3))
+        return models.DINOV2Backbone(**wide, position_embedding_shape=(40, 40, 3))
     if family == "dino3":
-        return models.DINOV3Backbone(**WIDE)
+        return models.DINOV3Backbone(**wide)
     if family == "vit":
-        return models.ViTBackbone(**TOWER, hidden_dim=16, mlp_dim=32)
+        return models.ViTBackbone(**tower, hidden_dim=16, mlp_dim=32)
     return models.HGNetV2Backbone(
         depths=[1, 1],
         embedding_size=8,
@@ -51,10 +51,10 @@ def build(family: str) -> keras.Model:
     )
 
 
-def save_preset(family: str, folder: Path, factor: float = 1.0) -> keras.Model:
+def save_preset(family: str, folder: Path, factor: float = 1.0, blocks: int = 4) -> keras.Model:
     """Save a preset, whose query and key are `factor` times as large; return the whole backbone."""
     keras.utils.set_random_seed(0)
-    whole, rng = build(family), np.random.default_rng(1)
+    whole, rng = build(family, blocks), np.random.default_rng(1)
     for weight in whole.weights:
         if "position_ids" not in weight.path and "variance" not in weight.path:
             large = factor if {"query", "key"} & set(weight.path.split("/")[-2].split("_")) else 1.0
