@@ -14,10 +14,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from coloured_competition import write_competition  # noqa: E402
 from shared_folders import made_once  # noqa: E402
 
-LONGEST = (  # the slow files of over a minute, the longest first: no process ends long before
-    *("test_rehearse", "test_presets_run", "test_kernel_portfolio", "test_train_step"),
-    *("test_predict", "test_kernel_resume", "test_scout_command", "test_preset_loading"),
-    *("test_four_ways", "test_kernel_model", "test_night", "test_workers", "test_kernel_scouting"),
+LONGEST = (  # slow files, the longest first, so that no process has to wait for another's last
+    *("test_rehearse", "test_night", "test_preset_loading", "test_presets_run"),
+    *("test_kernel_portfolio", "test_kernel_model", "test_kernel_resume", "test_predict"),
+    *("test_four_ways", "test_scout_command", "test_workers", "test_kernel_on_kaggle"),
 )
 
 

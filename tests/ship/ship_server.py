@@ -23,11 +23,17 @@ from types import SimpleNamespace
 import ship.__main__
 import ship.kaggle.client
 import ship.kaggle.client_process
+from ship.kaggle.response_schemas import SCHEMAS, adapter_of
+from ship.ledger import Run, State
 
 CLIENT = ("kagglesdk", "bleach", "google.protobuf.field_mask_pb2", "slugify")
 for name in (*CLIENT, "kernelkit.core.tables", "scipy.stats"):
     with contextlib.suppress(ImportError):  # other versions of the client need other packages
         importlib.import_module(name)
+for schema in (Run, State, dict, *(each for of in SCHEMAS.values() for each in of.values())):
+    adapter_of(schema)  # which each fork would make anew
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(sys.stderr):
+    ship.__main__.parse(["--version"])  # compiles the patterns of the parsers
 
 
 class Forked:
