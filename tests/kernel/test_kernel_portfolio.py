@@ -131,15 +131,16 @@ def test_sure_test_photos_train_in_a_stage_that_asks_for_it(with_everything):
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
 def test_killed_in_any_network_it_ends_as_if_never_stopped(competition, finished, tmp_path):
+    """Both have the same views: the largest one decides how photos are kept, and so what trains."""
     seed = time.time_ns()
     moment = random.Random(seed)
     print("seed of the moments:", seed)
     network = moment.randint(1, 4)
-    process = start(competition, tmp_path, *SHORT, *MEMBERS)
+    process = start(competition, tmp_path, *BLEND)
     stop_in(process, "all", signal.SIGKILL, moment.uniform(0, 3), occurrence=network)
     assert process.returncode in (-signal.SIGKILL, 0)
     if process.returncode:  # or it was quicker than the moment
-        process = start(competition, tmp_path, *SHORT, *MEMBERS)
+        process = start(competition, tmp_path, *BLEND)
         process.communicate(timeout=240)
     assert process.returncode == 0
     made, expected = (pd.read_csv(output / "history.csv") for output in (tmp_path, finished))
