@@ -65,7 +65,8 @@ def test_time_running_out_gives_fewer_members_and_a_submission(
     competition, tmp_path, monkeypatch, capsys
 ):
     """After two of four networks nothing more fits."""
-    monkeypatch.setattr(Plan, "fits", lambda plan, job: len(plan.state.jobs) < 2)
+    kept = Plan.kept
+    monkeypatch.setattr(Plan, "kept", lambda p: kept(p) if len(p.state.jobs) < 2 else [])
     assert run(competition, tmp_path, *SHORT, *MEMBERS) == 0
     check_submission(competition, tmp_path)
     assert "Time is up: a, fold 1, is left out." in capsys.readouterr().out

@@ -72,7 +72,7 @@ def push(
             say(f"{known.name} is pushed, nothing has changed since")
             return known
         if weights is not None:
-            bundle(context, weights)
+            bundle(context, weights, quiet=not remembered)  # a sweep pushes often
             context.doing("pushing the kernel")
             run = versions.new_run(context, settings, config)  # of what was sent meanwhile
         run.dataset = Bundle.of_lib(context, config.weights_files).mounted_version()

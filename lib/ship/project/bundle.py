@@ -35,16 +35,16 @@ from ship.project.contents import (
 HASH = re.compile(r"\b[0-9a-f]{12}\b")  # of one of the dataset's parts, in the notes of a version
 
 
-def bundle(context: Context, weights: list[str], new: bool = False, again: bool = False) -> None:
+def bundle(context: Context, weights: list[str], **options: bool) -> None:
     """Bring the dataset of lib/ with these weights up to date, and wait until it is READY.
 
-    The arguments and errors are those of `Bundle.bring_up_to_date`.
+    The options and errors are those of `Bundle.bring_up_to_date`.
     """
     one = Bundle.of_lib(context, weights)
     if others := not_sent(context.project.lib):
         say(f"not sent, because it is no package: {', '.join(others)} in {context.project.lib}")
     if not context.dry_run:
-        return one.bring_up_to_date(new, again)
+        return one.bring_up_to_date(**options)
     refuse_secrets_in(one.files, context.remote.secrets)
     size = sum(file.stat().st_size for file in one.files.values()) / 1e6
     say(f"would upload to dataset {one.ref} ({len(one.files)} files, {size:.1f} MB):")
@@ -76,7 +76,7 @@ ARGUMENTS = (
 def run(context: Context, arguments: argparse.Namespace) -> None:
     """Bring the lib dataset up to date."""
     config = context.shown_config(context.settings(arguments))
-    bundle(context, config.weights_files, arguments.new, arguments.again)
+    bundle(context, config.weights_files, new=arguments.new, again=arguments.again)
 
 
 @dataclass
@@ -99,12 +99,13 @@ class Bundle:
         """What is known of the dataset at Kaggle."""
         return self.context.state.datasets.setdefault(self.ref, Dataset())
 
-    def bring_up_to_date(self, new: bool = False, again: bool = False) -> None:
+    def bring_up_to_date(self, new: bool = False, again: bool = False, quiet: bool = False) -> None:
         """Upload the files unless the dataset holds them, and wait until it is READY.
 
         With `new` the dataset is created without asking first whether it exists; with `again` it
-        is uploaded although it is up to date, or nobody knows whether it has arrived. Raises
-        Problem where Kaggle refuses the dataset, lacks a file, or does not make it READY.
+        is uploaded although it is up to date, or nobody knows whether it has arrived; with `quiet`
+        nothing is printed where nothing is to do. Raises Problem where Kaggle refuses the dataset,
+        lacks a file, or does not make it READY.
         """
         self.context.doing("packing the dataset")
         with self.context.sending():
@@ -114,7 +115,7 @@ class Bundle:
             if not up_to_date:
                 self._send(current or 0)
             self._make_ready()
-            if up_to_date:
+            if up_to_date and not quiet:
                 say(f"dataset {self.ref} version {current} is up to date")
 
     def mounted_version(self) -> str:
