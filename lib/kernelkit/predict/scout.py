@@ -47,8 +47,8 @@ FOLDER = "scout"
 SHARE = 0.2  # of the session that scouting may take, both rungs together
 FILLED = 0.9  # of what is then left that the plan fills: training was not measured yet
 MOST_PHOTOS = 4000  # that train in a short fine-tuning
-# Of it, below which frozen features say more: after 34 steps MobileNet had 0.64 and 0.75 of the
-# photos right of which a regression on its features had 0.83 (tests/benchmarks/choices.md).
+# Of it, below which frozen features say more: after 30 steps MobileNet had 0.63 to 0.82 of the
+# photos right of which a regression on its features had 0.80 to 0.90 (tests/benchmarks/choices.md).
 LEAST_STEPS = 100
 NO_TIME = "no time"
 LEAST_WEIGHT = 0.05  # of a finalist in the blend
