@@ -480,7 +480,7 @@ def test_a_missing_jinja2_is_a_sentence(tmp_path, capsys, monkeypatch):
     folder = write_run(tmp_path / "run")
     monkeypatch.setitem(sys.modules, "jinja2", None)
     report.write_report(folder)
-    assert "import of jinja2" in capsys.readouterr().out
+    assert "pip install jinja2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

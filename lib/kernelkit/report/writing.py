@@ -142,9 +142,12 @@ def coded(text: str):
 
 
 def template(name: str):
-    """Return a template of this package."""
-    import jinja2
-
+    """Return a template of this package. Raises Problem if Jinja2 is not installed."""
+    try:
+        import jinja2
+    except ImportError:
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise Problem(f"Python {python} has no Jinja2 here: pip install jinja2") from None
     from kernelkit.report.page import signed
 
     environment = jinja2.Environment(
