@@ -14,7 +14,6 @@ error of the best of all, and the processor seconds of both. It can be stopped a
 import argparse
 import json
 import os
-import resource
 import sys
 import time
 from pathlib import Path
@@ -36,10 +35,9 @@ from kernelkit.train.preflight_worker import StepFactory  # noqa: E402
 
 def processor_seconds() -> float:
     """Return what this process and its children have taken, finished ones and others."""
-    own = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    alive = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
-    finished = sum(each.ru_utime + each.ru_stime for each in own)
-    return finished + sum(each.user + each.system for each in alive)
+    own = psutil.Process()
+    times = [each.cpu_times() for each in (own, *own.children(recursive=True))]
+    return sum(t.user + t.system + t.children_user + t.children_system for t in times)
 
 
 class WholeScout(Scout):

@@ -104,7 +104,7 @@ def show_config(
     weights/manifest.json; `minutes` are those of two T4s, computed and not measured.
     """
     manifest = json.loads((lib / "weights" / "manifest.json").read_text(encoding="utf-8"))
-    used = sorted({member.backbone for member in members.values()})
+    used = {member.backbone for member in members.values()}
     presets = {name: row for name, row in backbones.items() if row.handle}
     own = [manifest.get(name, {"file": name})["file"] for name in used if name not in presets]
     handles = [presets[name].handle for name in used if name in presets]
