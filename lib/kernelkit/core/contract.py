@@ -322,7 +322,7 @@ def write_member(file: Path, member: Member) -> None:
 
 
 def read_member(file: Path) -> Member:
-    """Return a file's member, called as its folder. Raises Problem if it can't be read."""
+    """Return a file's member, named after its folder. Raises Problem if it can't be read."""
     arrays = read_arrays(file, CURE_OF_MEMBERS)
     try:
         return _member_of(file.parent.name, arrays)

@@ -68,7 +68,7 @@ def join_groups(near: np.ndarray, given: np.ndarray) -> np.ndarray:
 
 
 def conflicting_labels(train: pd.DataFrame, by: str = "near") -> pd.DataFrame:
-    """Return near-identical photos, `by` their group, of which one has a wrong label."""
+    """Return near-identical photos, which share the value of `by`, that differ in their label."""
     several = train.groupby(by)["label"].transform("nunique") > 1
     return train[several].sort_values(by, kind="stable")
 

@@ -44,7 +44,7 @@ def known_names(sample: pd.DataFrame | None) -> set[str]:
 
 
 def one_hot(columns: pd.DataFrame, path: Path) -> pd.Series:
-    """Return each row's column that is 1, or "". Raises Problem for several or other values."""
+    """Return each row's column that is 1, or "". Raises Problem for several, or one not 0 or 1."""
     text = columns.apply(lambda column: column.str.strip().str.casefold().replace(ONE_HOT_WORDS))
     values = text.apply(pd.to_numeric, errors="coerce")
     ones, known = values == 1, values.isin([0, 1])
@@ -70,7 +70,8 @@ def refuse_several(labels: Iterable[str], where: str, single: Iterable[str]) -> 
 
     So it is where each word of most such labels is itself a label, or where few words make up many
     labels of different lengths: `sea lion` is one label beside `lion`, as long as `sea` is none.
-    Where one of `single`, names of classes, has several words, none is refused. Raises Problem.
+    Where one of `single`, names of classes, has several words, none is refused. Raises Problem
+    if one is.
     """
     known = set(labels) - {""}
     words = {
@@ -112,7 +113,7 @@ def labels_by(pattern: str, names: pd.Series) -> pd.Series:
 
 
 def missing(labels: Iterable[str], known: set[str]) -> set[str]:
-    """Return the labels that mean none, such as NaN; None means none among numbers alone."""
+    """Return the labels that mean a missing one, such as NaN; among words `None` is a label."""
     labels = set(labels)
     rest = {label for label in labels if label.casefold() not in MISSING_AMONG_NUMBERS}
     numbers = rest and all(number_of(label) is not None for label in rest)

@@ -213,7 +213,7 @@ class PhotoIndex:
         self.spellings = Spellings(self.names, FILE_KEYS)
 
     def match(self, ids: pd.Series, labels: pd.Series | None = None) -> pd.DataFrame:
-        """Return of each Id its photo's path and folder, "" where no one photo is meant, and near.
+        """Return of each Id its photo's path and folder, "" without exactly one, and `near`.
 
         Of several photos with the same Id, the one whose folders the Id names is taken, and then
         the one in the class folder of the row's label. Where two Ids are near the same photo, it

@@ -104,7 +104,10 @@ def _id_name(layout: Layout, sample: pd.DataFrame | None) -> str:
 
 
 def unpack_pixels(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, Layout]:
-    """Write both tables' rows as PNGs, once; return folder and layout. Raises Problem."""
+    """Write both tables' rows as PNGs, once; return folder and layout.
+
+    Raises Problem if a table is missing, its rows are no pictures, or test rows have no known Ids.
+    """
     tests = layout.test_photos[0] if layout.test_photos else ""
     names = [layout.train_csv, *([tests] if tests else [])]
 
@@ -247,7 +250,10 @@ def _write_pixels(folder: Path, pixels: np.ndarray, ids: pd.Series, name: str) -
 
 
 def unpack_records(folder: Path, layout: Layout, scratch: Path) -> tuple[Path, Layout]:
-    """Write both sets' records as files, once; return folder and layout. Raises Problem."""
+    """Write both sets' records as files, once; return folder and layout.
+
+    Raises Problem if there are none, they are damaged, or one lacks a picture, a label or an Id.
+    """
     files = {}
     for part, places in (("train", layout.train_photos), ("test", layout.test_photos)):
         paths = [

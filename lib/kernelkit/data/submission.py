@@ -36,7 +36,10 @@ def fill(
 
 
 def check_form(sample: pd.DataFrame, layout: Layout, classes: Sequence) -> None:
-    """Check that the classes fit the submission; print columns without one. Raises Problem."""
+    """Check that the classes fit the submission; print its columns without training photos.
+
+    Raises Problem if they do not.
+    """
     if layout.submission == "probability":
         _positive_position(layout, classes)
     if layout.submission == "probabilities":

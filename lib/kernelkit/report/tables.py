@@ -16,7 +16,7 @@ FOLDER = "report"  # beside report.html
 
 
 def write_lists(run: Run) -> None:
-    """Write a run's lists whole into the folder report/. Raises OSError if a file can't be."""
+    """Write a run's lists whole into the folder report/. Raises OSError if one can't be written."""
     copies, folder = conflicts(run.photos).drop(columns=["set"]), run.folder / FOLDER
     lists = {"duplicates": with_marks(copies, folder / "duplicates.csv")}
     if run.finished:

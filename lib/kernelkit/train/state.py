@@ -158,7 +158,10 @@ class State:
         self.save()
 
     def advance(self, restore_best: bool, head_only: bool = False) -> None:
-        """Go to the next stage, from the chosen weights or the last; a head's own are kept."""
+        """Go to the next stage, from the chosen epoch's weights or else from the last ones.
+
+        Those of a stage that trained the `head_only` are kept, as the start of the fine-tuning.
+        """
         self.stage, self.epoch, self.stage_over = self.stage + 1, 0, False
         self.counters, self.divergences, self.learning_rate, self.optimizer = {}, 0, None, ""
         if restore_best:
@@ -172,7 +175,10 @@ class State:
         self.last, self.optimizer, self.average = self.best or self.last, "", ""
 
     def diverge(self, learning_rate: float) -> str:
-        """Go back to the chosen epoch at a tenth of the rate, the third time end the stage."""
+        """Go back to the chosen epoch, at a tenth of the rate; the third time the stage ends.
+
+        Returns a clause that says so.
+        """
         self.restore_best()
         self.divergences += 1
         self.stage_over = self.divergences == DIVERGENCES
@@ -192,7 +198,10 @@ class State:
         return self.micro_batches.get(name, self.step_mode.get("micro_batch"))
 
     def halve_micro_batch(self, stage: str, batch_size: int) -> str:
-        """Halve a stage's photos at once; return a sentence. Raises Problem if it is one."""
+        """Halve the micro-batch of a stage; return a clause that says so.
+
+        Raises Problem if it is one photo already.
+        """
         mode = self.mode_of(stage).halved(batch_size)
         if mode is None:
             raise Problem(

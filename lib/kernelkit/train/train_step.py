@@ -159,7 +159,7 @@ def _recomputed_blocks(model: TrainingModel) -> Iterator[None]:
 
 @contextmanager
 def changed(layers: Sequence, name: str, value: Callable) -> Iterator[None]:
-    """Have an attribute of layers be `value` of what it is, until the context ends."""
+    """Set an attribute of layers to `value(what it is)`, until the context ends."""
     kept = [getattr(layer, name) for layer in layers]
     for layer, before in zip(layers, kept, strict=True):
         setattr(layer, name, value(before))
