@@ -86,6 +86,18 @@ def test_confusion_matrix(tmp_path, names):
         assert f"{classes[299 % len(classes)]}, taken for {classes[0]}: 1" in tips(svg)
 
 
+@pytest.mark.parametrize("lowest", [1e-6, 5e-4])
+def test_learning_rates_are_numbers_at_their_axis(tmp_path, lowest):
+    rates = history([("head", 5)]).assign(learning_rate=np.geomspace(1e-3, lowest, 5))
+    figure = figures.learning_curves(rates)
+    figures.write_png(figure, tmp_path / "curves.png")
+    axis = figure.axes[-1].yaxis
+    labels = [label.get_text() for label in axis.get_ticklabels() + axis.get_ticklabels(minor=True)]
+    shown = [float(label.replace("\N{MINUS SIGN}", "-")) for label in labels if label]
+    assert shown
+    assert all(value > 0 for value in shown)
+
+
 def test_the_confusion_matrix_counts_by_label_and_shows_recall():
     figure = figures.confusion_matrix([2, 2, 2, 10], [2, 2, 10, 10], [2, 10, 30])
     assert {"67%", "100%", "–"} <= set(texts(figure))

@@ -17,7 +17,13 @@ from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FixedLocator, MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    LogFormatter,
+    MaxNLocator,
+    PercentFormatter,
+    StrMethodFormatter,
+)
 from sklearn.metrics import confusion_matrix as count_pairs
 
 from kernelkit.core.files import write_atomically
@@ -129,7 +135,9 @@ def learning_curves(
     for axes, name in zip(drawn, panels, strict=True):
         if name == "learning rate":
             axes.plot(epochs, history["learning_rate"], "o-", ms=3, color=SOFT, ds="steps-mid")
-            axes.set_yscale("log")
+            axes.set_yscale("log")  # whose usual labels need text.parse_math
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
         else:
             percent = name == "accuracy"
             _curve(axes, epochs, history[name], "training", SOFT, "--", percent)
