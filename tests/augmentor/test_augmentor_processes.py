@@ -70,9 +70,12 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("workers", [1, 3])
-def test_same_batches(photos, filled, options, workers):
+@pytest.mark.parametrize(
+    ("workers", "options"),
+    [(1, OPTIONS["plain"]), *((3, options) for options in OPTIONS.values())],
+    ids=["one worker", *OPTIONS],
+)
+def test_same_batches(photos, filled, workers, options):
     same(
         epochs(flow(photos, workers=workers, **options)),
         epochs(flow(photos, workers=0, processes=False, **options)),

@@ -55,6 +55,7 @@ SETTINGS = {
     "batches of 16": ["--batch-size", "16"],
     "batches of 32": ["--batch-size", "32"],
     "no TTA": ["--tta", "1"],
+    "interpolated (WiSE-FT)": ["--interpolate", "yes"],
 }
 
 

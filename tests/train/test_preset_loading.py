@@ -238,19 +238,21 @@ def test_recomputed_blocks_train_as_plain_ones_do(presets, family):
 
 
 @pytest.mark.slow
-def test_recomputed_blocks_train_as_plain_ones_do_on_two_devices(presets):
+def test_recomputed_blocks_train_as_plain_ones_do_on_two_devices(tmp_path):
+    save_preset("siglip", tmp_path / "preset", blocks=2)
     script = Path(__file__).with_name("recompute_on_devices.py")
     environment = os.environ | {"PYTHONPATH": str(LIB), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, str(script), str(presets("siglip"))]
+    command = [sys.executable, str(script), str(tmp_path / "preset")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     cases = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    assert len(cases) == 8
-    for plain, again in zip(cases[::2], cases[1::2], strict=True):
+    one_device, *others = cases
+    assert len(others) == 4
+    for plain, again in zip(others[::2], others[1::2], strict=True):
         assert (plain["recompute"], again["recompute"]) == (False, True)
         assert again["losses"] == pytest.approx(plain["losses"], rel=5e-3)
         # The scale of losses is too large for the first step in float16, which is left out.
-        assert plain["losses"][0] == pytest.approx(cases[0]["losses"][0], rel=2e-2)
+        assert plain["losses"][0] == pytest.approx(one_device["losses"][0], rel=2e-2)
         assert again["losses"][2] < again["losses"][0]
 
 
