@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# Each of two test processes with threads for all cores would wait for the other's; the processes
+# Test processes with threads for all cores each would wait for one another; the processes
 # that tests start inherit this. TensorFlow and NumPy read it when they are imported.
 for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(name, "1")

@@ -11,7 +11,7 @@ from filelock import FileLock
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
     """Return the folder of a name, which the first test that asks for it makes. Read-only.
 
-    `make` fills a new folder. The other process of `pytest -n 2` waits for it.
+    `make` fills a new folder. Other processes of `pytest -n 3` wait for it.
     """
     base = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:

@@ -25,13 +25,13 @@ def test_the_first_two_commands_set_up_and_run():
     first, second = COMMANDS[:2]
     install = "python3 -m venv .venv && .venv/bin/pip install -q -e "
     assert first == install + ". && .venv/bin/ship rehearse"
-    assert second == install + "'.[test]' && .venv/bin/pytest -n 2"
+    assert second == install + "'.[test]' && .venv/bin/pytest -n 3"
 
 
 def test_ci_runs_the_second_command():
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     assert re.search(r"python3 -m venv .*\n.*pip\" install .*-e '\.\[test\]'", script)
-    assert script.rstrip().endswith('/pytest" -n 2')
+    assert script.rstrip().endswith('/pytest" -n 3')
 
 
 def test_every_command_of_ship_exists():
