@@ -433,6 +433,32 @@ def a_test_class_without_a_sample(folder):
     classes(folder, "bus", "train", "test")
 
 
+def a_test_set_that_was_not_downloaded(folder):
+    """Its Ids are names of training photos too."""
+    write(folder, test="elsewhere")
+    shutil.rmtree(folder / "elsewhere")
+    write_sample(folder, "p001.jpg", "p005.jpg")
+
+
+def class_folders_without_the_test_set(folder):
+    classes(folder, "cat", "dog")
+    write_sample(folder, "cat1.jpg", "dog2.jpg")
+
+
+def a_test_set_that_lacks_a_photo(folder):
+    write(folder, train="known", test="upload")
+    put(folder, "upload/p001.jpg", "upload/p002.jpg")
+    write_sample(folder, "p001.jpg", "p002.jpg", "p003.jpg")
+
+
+def row_numbers_of_the_test_table(folder):
+    write(folder)
+    rows = [(n, f"{3 - n}.jpg") for n in range(4)]
+    write_csv(folder / "test.csv", rows, ("id", "file"))
+    put(folder, *(f"test/{name}" for _, name in rows))
+    write_sample(folder, *(str(n) for n, _ in rows))
+
+
 DOUBTS = [
     (unlabelled_beside_classes, "Unlabelled photos .6 photos", "test_photos", "Unlabelled photos",
      ({"cat": 6, "dog": 6}, 6)),
@@ -463,6 +489,14 @@ DOUBTS = [
      ({"site0": 12, "site1": 12}, 0)),
     (a_row_number_that_the_sample_has, "which of the columns id and file", "id", "file",
      (dict.fromkeys(LABELS, 8), 1)),
+    (a_test_set_that_was_not_downloaded, "photos in train are .* labelled in train.csv",
+     "test_photos", "train", ({"cat": 8, "dog": 7, "emu": 7}, 2)),
+    (class_folders_without_the_test_set, r"photos in \. are .* folder of training photos",
+     "test_photos", ".", ({"cat": 5, "dog": 5}, 2)),
+    (a_test_set_that_lacks_a_photo, "photos in known are .* labelled in train.csv", "test_photos",
+     "known", ({"cat": 7, "dog": 7, "emu": 7}, 3)),
+    (row_numbers_of_the_test_table, "test.csv has other photos in the column file", "test_photos",
+     "test", (dict.fromkeys(LABELS, 8), 4)),
     (a_test_class_without_a_sample, "whether test is a class", "test_photos", "",
      ({"bus": 6, "test": 6, "train": 6}, 0)),
 ]  # fmt: skip
@@ -482,6 +516,23 @@ def test_what_is_uncertain_is_asked_and_decided(
     assert str(folder) in str(caught.value)
     assert "COMPETITION = Layout(\n" in capsys.readouterr().out  # to be pasted and mended
     assert seen(folder, **{field: value}) == expected
+
+
+@pytest.mark.parametrize("decided", [{}, {"test_photos": "test"}])
+def test_a_missing_photo_to_predict_is_none_of_the_training_set(folder, decided):
+    write(folder)
+    put(folder, "test/p001.jpg")
+    write_sample(folder, "p001.jpg", "p002.jpg")
+    competition = read(folder, **decided)
+    assert competition.test["path"].tolist() == [str(folder / "test" / "p001.jpg"), ""]
+    assert len(competition.train) == 24
+
+
+def test_the_photos_to_predict_may_be_decided(folder):
+    a_test_set_that_lacks_a_photo(folder)
+    competition = read(folder, test_photos="upload")
+    assert competition.test["path"].tolist()[2] == ""
+    assert len(competition.train) == 24
 
 
 def test_folders_of_smaller_copies_are_asked_for_by_their_names(folder):

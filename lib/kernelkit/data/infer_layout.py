@@ -16,9 +16,16 @@ import pandas as pd
 from kernelkit.core.metrics import METRICS, metric_named, usual_metric
 from kernelkit.core.problem import Problem, first_names
 from kernelkit.data.find import find_files, is_photo_file, list_files, read_table
-from kernelkit.data.infer_draft import Draft, Source, counted, inside, without_zip
+from kernelkit.data.infer_draft import Draft, Photos, Source, counted, inside, without_zip
 from kernelkit.data.infer_folders import rows_of_photos, training_photos
-from kernelkit.data.infer_table import LabelColumn, choose_table, label_column, rows_of_table
+from kernelkit.data.infer_table import (
+    LabelColumn,
+    LabelTable,
+    choose_table,
+    id_columns,
+    label_column,
+    rows_of_table,
+)
 from kernelkit.data.labels import are_numbers
 from kernelkit.data.layout import Layout
 from kernelkit.data.names import (
@@ -99,6 +106,7 @@ def propose(source: Source) -> Proposal:
     else:
         trains = training_photos(draft, tests)
         rows = rows_of_photos(draft, trains, tests)
+    _doubt_labelled(draft, chosen, tests, trains)
     if draft.sample is None:
         draft.notes.append(
             "there is no sample submission: each test photo is a row of the submission"
@@ -147,14 +155,55 @@ def _photos_to_predict(draft: Draft) -> list[str]:
     photos = draft.photos
     if draft.sample is not None:
         ids = draft.sample.iloc[:, 0]
-        found = {name for names in photos.find(ids, "test") for name in names}
+        given = "test_photos" in draft.given
+        some = Photos(draft.in_given("test_photos", photos.names)) if given else photos
+        found = {name for names in some.find(ids, "test") for name in names}
         if not found:
             where = draft.fields["sample_csv"]
             raise Problem(f"no photo has one of the Ids of {where}, such as {ids.iat[0]}")
-        return [name for name in photos.names if name in found]
+        others = {name for name in found if photos.roles[name] != "train"}
+        tests = [name for name in photos.names if name in (others or found)]
+        _doubt_other_names(draft, tests)
+        return tests
     if "test_photos" in draft.given:
         return draft.in_given("test_photos", photos.names)
     return [name for name in photos.names if photos.roles[name] == "test"]
+
+
+def _doubt_labelled(
+    draft: Draft, chosen: LabelTable | None, tests: list[str], trains: list[str]
+) -> None:
+    """Doubt photos to predict that have labels: the Ids of a test set may be names of both sets."""
+    if draft.sample is None or any(draft.photos.roles[name] == "test" for name in tests):
+        return
+    place, where = common_folder(tests) or ".", "in a folder of training photos"
+    folders = {posixpath.dirname(name) for name in trains}
+    doubtful = "train" in map(role_of, place.split("/"))
+    if chosen:
+        labels = chosen.labels_of(tests)
+        doubtful, where = len(labels) > 1 or (doubtful and labels), f"labelled in {chosen.name}"
+    elif len(folders) > 1:
+        doubtful |= folders.issuperset(map(posixpath.dirname, tests))
+    if doubtful:
+        question = f"whether the photos in {place} are to be predicted, which have the Ids of "
+        question += f"{draft.fields['sample_csv']} but are {where}: if they are not, download the "
+        draft.doubt(f"{question}photos of the test set", test_photos=place)
+
+
+def _doubt_other_names(draft: Draft, tests: list[str]) -> None:
+    """Doubt Ids of the sample that name photos, where a table has other photos beside them."""
+    ids, where = draft.sample.iloc[:, 0], draft.fields["sample_csv"]
+    for name in draft.tables:
+        table = draft.source.table(name)
+        own = Spellings(table.columns, LABEL_KEYS).only(draft.sample.columns[0])
+        rows = table[table[own].isin(ids)] if own else table[:0]
+        first, *others = id_columns(rows, draft.photos, own or "") or [""]
+        if first == own and others:
+            question = f"whether the Ids of {where} are the photos' names, since {name} has other "
+            question += f"photos in the column {others[0]}: if these are meant, rename each photo "
+            question += f"to its {own}"
+            draft.doubt(question, test_photos=common_folder(tests) or ".")
+            return
 
 
 def _concluded(draft: Draft, rows: pd.DataFrame) -> Proposal:

@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,12 +78,22 @@ class LabelTable:
     ids: list[str]  # the columns that name photos, of which the first is taken
     label: LabelColumn
     photos: list[str]  # that of each row, "" where it is none of the training set
+    found: list[list[str]]  # all that each row may mean
 
     @property
     def labels(self) -> dict[str, str]:
         """The label of each training photo."""
         labels = self.table[self.label.names].agg(" ".join, axis=1).str.strip()
         return {name: label for name, label in zip(self.photos, labels, strict=True) if name}
+
+    def labels_of(self, photos: Collection[str]) -> set[str]:
+        """Return the different labels of the rows that mean only some of `photos`."""
+        known = set(photos)
+        inside = [bool(names) and known.issuperset(names) for names in self.found]
+        rows = self.table.loc[inside, self.label.names]
+        labels = {" ".join(row).strip() for row in rows.itertuples(index=False)}
+        none = {"-1"} if isinstance(self.label.name, str) else {"-1", "0"}
+        return {text for text in labels - missing(labels, set()) if set(text.split()) - none}
 
 
 def choose_table(draft: Draft, tests: set[str]) -> LabelTable | None:
@@ -113,7 +123,7 @@ def choose_table(draft: Draft, tests: set[str]) -> LabelTable | None:
 def _label_table(draft: Draft, name: str, tests: set[str]) -> LabelTable | None:
     table, sample, given = draft.source.table(name), draft.sample, draft.given
     preferred = sample.columns[0] if sample is not None else ""
-    ids = [given["id"]] if given.get("id") else _id_columns(table, draft.photos, preferred)
+    ids = [given["id"]] if given.get("id") else id_columns(table, draft.photos, preferred)
     label = LabelColumn(Layout.typed("label", given["label"])) if given.get("label") else None
     columns = {*ids, *(label.names if label else [])}
     if not ids or table.shape[1] < 2 or not columns <= set(table.columns):
@@ -123,10 +133,10 @@ def _label_table(draft: Draft, name: str, tests: set[str]) -> LabelTable | None:
     if not any(names):
         return None
     label = label or label_column(table[[bool(name) for name in names]], ids[0], sample)
-    return LabelTable(name, table, ids, label, names) if label else None
+    return LabelTable(name, table, ids, label, names, found) if label else None
 
 
-def _id_columns(table: pd.DataFrame, photos: Photos, preferred: str) -> list[str]:
+def id_columns(table: pd.DataFrame, photos: Photos, preferred: str) -> list[str]:
     """Return the columns that name photos, that of the sample's name first, then the most exact."""
     # Others follow that name other photos and spell these at least as exactly.
 
