@@ -440,11 +440,6 @@ def a_test_set_that_was_not_downloaded(folder):
     write_sample(folder, "p001.jpg", "p005.jpg")
 
 
-def class_folders_without_the_test_set(folder):
-    classes(folder, "cat", "dog")
-    write_sample(folder, "cat1.jpg", "dog2.jpg")
-
-
 def a_test_set_that_lacks_a_photo(folder):
     write(folder, train="known", test="upload")
     put(folder, "upload/p001.jpg", "upload/p002.jpg")
@@ -491,8 +486,6 @@ DOUBTS = [
      (dict.fromkeys(LABELS, 8), 1)),
     (a_test_set_that_was_not_downloaded, "photos in train are .* labelled in train.csv",
      "test_photos", "train", ({"cat": 8, "dog": 7, "emu": 7}, 2)),
-    (class_folders_without_the_test_set, r"photos in \. are .* folder of training photos",
-     "test_photos", ".", ({"cat": 5, "dog": 5}, 2)),
     (a_test_set_that_lacks_a_photo, "photos in known are .* labelled in train.csv", "test_photos",
      "known", ({"cat": 7, "dog": 7, "emu": 7}, 3)),
     (row_numbers_of_the_test_table, "test.csv has other photos in the column file", "test_photos",
@@ -526,6 +519,15 @@ def test_a_missing_photo_to_predict_is_none_of_the_training_set(folder, decided)
     competition = read(folder, **decided)
     assert competition.test["path"].tolist() == [str(folder / "test" / "p001.jpg"), ""]
     assert len(competition.train) == 24
+
+
+def test_photos_in_class_folders_are_not_to_be_predicted(folder):
+    classes(folder, "cat", "dog")
+    write_sample(folder, "cat1.jpg", "dog2.jpg")
+    with pytest.raises(
+        Problem, match=r"sample_submission\.csv lie in folders of classes.*download"
+    ):
+        read(folder)
 
 
 def test_the_photos_to_predict_may_be_decided(folder):

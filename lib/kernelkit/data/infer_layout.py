@@ -176,18 +176,17 @@ def _doubt_labelled(
     """Doubt photos to predict that have labels: the Ids of a test set may be names of both sets."""
     if draft.sample is None or any(draft.photos.roles[name] == "test" for name in tests):
         return
-    place, where = common_folder(tests) or ".", "in a folder of training photos"
+    place, where = common_folder(tests) or ".", draft.fields["sample_csv"]
+    cure = "download the photos of the test set"
     folders = {posixpath.dirname(name) for name in trains}
-    doubtful = "train" in map(role_of, place.split("/"))
-    if chosen:
-        labels = chosen.labels_of(tests)
-        doubtful, where = len(labels) > 1 or (doubtful and labels), f"labelled in {chosen.name}"
-    elif len(folders) > 1:
-        doubtful |= folders.issuperset(map(posixpath.dirname, tests))
-    if doubtful:
+    if not chosen and len(folders) > 1 and folders.issuperset(map(posixpath.dirname, tests)):
+        raise Problem(f"the photos with the Ids of {where} lie in folders of classes; {cure}")
+    labels = chosen.labels_of(tests) if chosen else ()
+    trained = "train" in map(role_of, place.split("/"))
+    if len(labels) > 1 or (trained and (labels or not chosen)):
+        known = f"labelled in {chosen.name}" if chosen else "in a folder of training photos"
         question = f"whether the photos in {place} are to be predicted, which have the Ids of "
-        question += f"{draft.fields['sample_csv']} but are {where}: if they are not, download the "
-        draft.doubt(f"{question}photos of the test set", test_photos=place)
+        draft.doubt(f"{question}{where} but are {known}: if not, {cure}", test_photos=place)
 
 
 def _doubt_other_names(draft: Draft, tests: list[str]) -> None:
