@@ -85,6 +85,8 @@ COMPETITION = Layout(  # `ship init SLUG` proposes another competition's block
     slug="sf-dl-car-classification",
     sample_csv="sample-submission.csv",
     train_csv="train.csv",
+    id="Id",
+    label="Category",
     train_photos=("train", "train.zip"),
     test_photos=("test_upload", "test.zip"),
 )

@@ -625,6 +625,17 @@ def test_a_block_that_fits_takes_what_is_given(folder):
     )
 
 
+def test_tables_of_the_same_names_do_not_make_a_block_fit(folder):
+    """The home competition's names are common, and labels for probabilities would be wrong."""
+    write(folder, (0, 1), sample="0.5", test="test_upload")
+    (folder / "sample_submission.csv").rename(folder / "sample-submission.csv")
+    scratch, block = folder.parent / "scratch", dataclasses.replace(HOME, id="Id", label="Category")
+    layout = layout_of(folder, block, scratch)
+    assert (layout.submission, layout.label) == ("probability", "")
+    with pytest.raises(Problem, match=r"column Category in train\.csv.*no table fits label=breed"):
+        layout_of(folder, block, scratch, {"label": "breed"})
+
+
 def test_the_classes_are_printed_at_the_start(folder, capsys):
     write_competition(folder)
     load(folder)

@@ -71,7 +71,7 @@ def layout_of(
     Raises Problem if its files are not there, and the folder's own layout is not certain.
     """
     decided = layout.with_fields(given or {})
-    if not (lacking := decided.missing(folder)):
+    if not (lacking := decided.missing(folder) or _missing_column(layout, folder, scratch)):
         return decided
     cure = ": give the folder into which the competition's files were downloaded, or correct the "
     cure += "block"
@@ -91,6 +91,15 @@ def layout_of(
             "what decides it, or paste the block above into kernel.py and correct it."
         )
     return proposal.layout
+
+
+def _missing_column(layout: Layout, folder: Path, scratch: Path) -> str:
+    """Return a column that the block names if the table has none of these; "" otherwise."""
+    columns = [*LabelColumn(layout.label).names, layout.id]
+    if not layout.train_csv or not all(columns):
+        return ""
+    known = set(read_table(folder, layout.train_csv, scratch).columns.str.strip())
+    return "" if known.intersection(columns) else f"column {columns[0]} in {layout.train_csv}"
 
 
 def propose(source: Source) -> Proposal:
