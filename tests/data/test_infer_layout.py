@@ -535,6 +535,8 @@ def test_the_photos_to_predict_may_be_decided(folder):
     competition = read(folder, test_photos="upload")
     assert competition.test["path"].tolist()[2] == ""
     assert len(competition.train) == 24
+    with pytest.raises(Problem, match="no photo in nowhere has one of the Ids"):
+        read(folder, test_photos="nowhere")
 
 
 def test_folders_of_smaller_copies_are_asked_for_by_their_names(folder):

@@ -332,6 +332,12 @@ def test_a_wrong_block_is_named(fields, sentence):
         Layout(**fields)
 
 
+def test_what_is_neither_yes_nor_no_is_named():
+    assert Layout().with_fields({"single_labels": "yes"}).single_labels
+    with pytest.raises(Problem, match="single_labels='Ture'"):
+        Layout().with_fields({"single_labels": "Ture"})
+
+
 def test_a_class_without_a_column_is_named_before_training(tmp_path):
     ALL["dog-breed"](tmp_path)
     sample = read_csv(tmp_path / "sample_submission.csv")

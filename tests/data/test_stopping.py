@@ -127,3 +127,14 @@ def test_only_unreadable_test_photos_stop_the_run(folder):
     for path in (folder / "test_upload").iterdir():
         path.write_bytes(b"")
     assert "None of the 3 test photos in " in problem(folder)
+
+
+def test_most_photos_to_predict_must_be_there(folder):
+    for name in ("90.jpg", "91.jpg"):
+        (folder / "test_upload" / name).unlink()
+    said = problem(folder)
+    assert "2 of the 3 photos to predict" in said
+    assert "its photo is missing (2: 91.jpg, 90.jpg)" in said
+    assert "--most-excluded" in said
+    (part,) = load(folder, most_excluded=0.7)
+    assert len(part.test) == 1

@@ -7,12 +7,14 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from kernel_runs import blended_run, whole_run
+from kernelkit.core.problem import Problem
 from tiny_kernel import kernel
 
 RUNS = {"one network": whole_run, "two members on two folds": blended_run}
@@ -175,3 +177,18 @@ def test_a_photo_of_two_classes_alone_has_no_third(tmp_path):
         "p_dog": 0.75,
         "reason": "",
     }
+
+
+def test_a_submission_takes_each_photo_for_one_row_alone(tmp_path, capsys):
+    from kernelkit.report.predictions import submission_of
+
+    model = SimpleNamespace(layout={}, classes=["cat", "dog"], frequencies=[0.9, 0.1])
+    photos = pd.DataFrame({"file": ["7.jpg", "b.jpg"], "path": ["7", "b"], "reason": ["", "torn"]})
+    sample = tmp_path / "sample.csv"
+    sample.write_text("id,label\n007,\n7,\nb.jpg,\n")
+    made = submission_of(sample, photos, np.float32([[0.1, 0.9]]), model)
+    assert made["label"].tolist() == ["cat", "dog", "cat"]
+    assert "2 rows" in capsys.readouterr().out
+    sample.write_text("id,label\nx.jpg,\nb.jpg,\n")
+    with pytest.raises(Problem, match=r"No Id of .*sample\.csv, such as x\.jpg.*7\.jpg.*--predict"):
+        submission_of(sample, photos, np.float32([[0.1, 0.9]]), model)

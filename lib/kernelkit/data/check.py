@@ -21,6 +21,7 @@ from kernelkit.data.read import Competition, excluded_rows, used_rows
 THUMBNAIL = 48  # pixels to which the shorter side may be reduced: enough to hash a photo's crops
 DARK = 32  # of 255: no photo in daylight stays below it
 MOST = 0.95  # of a set's photos
+MOST_TESTS = 0.5  # of the photos to predict may be unusable, whatever share of the rows may
 REASONS = 3  # that a sentence names
 NO_HASHES = np.zeros((3, 4), np.uint64)
 CURE = "Correct these rows and photos, or list the rows' Ids in a CSV and leave them out with "
@@ -172,7 +173,7 @@ def check_losses(competition: Competition, most: float) -> None:
 
     Rows that people leave out themselves do not count, nor rows that repeat another. At most the
     fraction `most` of the training rows may be left out. Raises Problem if a class has lost all its
-    rows, fewer than two are left, or more rows are left out.
+    rows, fewer than two are left, more rows are left out, or most photos to predict are.
     """
     rows = competition.rows[competition.rows["counts"]]
     out = rows[rows["reason"] != ""]
@@ -197,6 +198,20 @@ def check_losses(competition: Competition, most: float) -> None:
             f"{len(out)} of the {len(rows)} training rows in {competition.folder} can't be used "
             f"({len(out) / len(rows):.1%}, more than {most:.1%}): {_counted_reasons(out)}. "
             f"{CURE}; or allow more with --most-excluded."
+        )
+    _check_tests(competition, max(most, MOST_TESTS))
+
+
+def _check_tests(competition: Competition, most: float) -> None:
+    """Raise Problem where more than the fraction `most` of the photos to predict is unusable."""
+    test, out = competition.test, competition.excluded
+    lost = test.loc[test["path"] == "", "Id"]
+    if len(lost) > most * len(test):
+        reasons = out[(out["set"] == "test") & out["Id"].isin(lost)]
+        raise Problem(
+            f"{len(lost)} of the {len(test)} photos to predict in {competition.folder} can't be "
+            f"used: {_counted_reasons(reasons)}. Download them again; or allow more with "
+            "--most-excluded."
         )
 
 

@@ -164,12 +164,12 @@ def _photos_to_predict(draft: Draft) -> list[str]:
     photos = draft.photos
     if draft.sample is not None:
         ids = draft.sample.iloc[:, 0]
-        given = "test_photos" in draft.given
-        some = Photos(draft.in_given("test_photos", photos.names)) if given else photos
+        given = draft.given.get("test_photos")
+        some = photos if given is None else Photos(draft.in_given("test_photos", photos.names))
         found = {name for names in some.find(ids, "test") for name in names}
         if not found:
-            where = draft.fields["sample_csv"]
-            raise Problem(f"no photo has one of the Ids of {where}, such as {ids.iat[0]}")
+            where, photo = draft.fields["sample_csv"], f"photo in {given}" if given else "photo"
+            raise Problem(f"no {photo} has one of the Ids of {where}, such as {ids.iat[0]}")
         others = {name for name in found if photos.roles[name] != "train"}
         tests = [name for name in photos.names if name in (others or found)]
         _doubt_other_names(draft, tests)

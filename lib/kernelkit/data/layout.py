@@ -13,6 +13,7 @@ from kernelkit.core.problem import Problem, did_you_mean
 
 FORMS = ("label", "probability", "probabilities", "best")
 PACKED = ("", "pixels", "tfrecords")
+YES, NO = {"true", "yes", "1"}, {"false", "no", "0", ""}
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,9 @@ class Layout:
         """Return a field's value from text; several are joined by commas, and . is the folder."""
         default = cls.__dataclass_fields__[name].default
         if isinstance(default, bool):
-            return text.strip().casefold() in ("true", "yes", "1")
+            if (word := text.strip().casefold()) not in YES | NO:
+                raise Problem(f"COMPETITION has {name}={text!r}: give True or False.")
+            return word in YES
         if isinstance(default, int):
             return int(text) if text.isdecimal() else 0
         if isinstance(default, tuple) or (name == "label" and "," in text):

@@ -188,7 +188,8 @@ def _read_test(
     if len(test) and gone.all():
         raise Problem(
             f"None of the {len(test)} Ids of {folder / layout.sample_csv} has a photo among the "
-            f"{len(photos)} test photos: is {layout.test_photos[-1]} of the same competition?"
+            f"{len(photos)} test photos in {layout.test_photos[-1] or '.'}"
+            f"{found['near'].iloc[0]}: are they of the same competition?"
         )
     lost = test[gone].assign(reason="its photo is missing" + found.loc[gone, "near"])
     orphans = index.without_row(test["path"], layout.sample_csv)

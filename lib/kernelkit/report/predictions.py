@@ -13,7 +13,7 @@ from kernelkit.core.files import numbered, scratch_folder, write_atomically
 from kernelkit.core.problem import Problem
 from kernelkit.core.tables import read_csv, write_table
 from kernelkit.data.layout import Layout
-from kernelkit.data.names import FILE_KEYS, Spellings
+from kernelkit.data.names import PhotoIndex
 from kernelkit.data.submission import fill
 from kernelkit.offline import find_in_outputs
 from kernelkit.predict.apply import as_tuples, find_photos, predict_model, settings_of, with_reasons
@@ -92,19 +92,21 @@ def submission_of(
     """Return a submission: the rows of a sample, each with what is predicted for its photo.
 
     A row whose photo is missing or unreadable gets the frequencies of the classes in training; a
-    line counts these. Raises Problem if the sample can't be read, or does not fit the classes.
+    line counts these. Raises Problem if the sample can't be read, does not fit the classes, or has
+    no row of a readable photo.
     """
     table, layout = read_csv(sample), Layout(**as_tuples(model.layout))
-    readable = photos.loc[photos["reason"] == "", "file"]
-    spellings = Spellings(readable, FILE_KEYS)
+    readable = photos.loc[photos["reason"] == "", ["file", "path"]]
+    index = PhotoIndex(readable.rename(columns={"file": "name"}).assign(folder=""))
+    position = index.match(table.iloc[:, 0])["position"].to_numpy()
     rows = np.tile(np.float32(model.frequencies), (len(table), 1))
-    missing = 0
-    for number, Id in enumerate(table.iloc[:, 0]):
-        positions, _ = spellings.find(Id)
-        if len(positions) == 1:
-            rows[number] = probabilities[positions[0]]
-        missing += len(positions) != 1
-    if missing:
+    rows[position >= 0] = probabilities[position[position >= 0]]
+    if (position < 0).all():
+        raise Problem(
+            f"No Id of {sample}, such as {table.iat[0, 0]}, is the name of a photo that was "
+            f"predicted, such as {readable['file'].iloc[0]}: give --predict the photos of its rows."
+        )
+    if missing := (position < 0).sum():
         print(f"{missing} rows of {sample} have no readable photo: they get the usual frequencies.")
     return fill(table, layout, model.classes, rows)
 
