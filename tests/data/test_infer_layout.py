@@ -454,6 +454,18 @@ def row_numbers_of_the_test_table(folder):
     write_sample(folder, *(str(n) for n, _ in rows))
 
 
+def samples_of_other_columns(folder):
+    write(folder)
+    rows = [(f"t{n}.jpg", 0.4, 0.3, 0.3) for n in range(4)]
+    write_csv(folder / "sample_submission_b.csv", rows, ("id", *LABELS))
+
+
+def a_submission_of_some_rows(folder):
+    write(folder)
+    (folder / "sample_submission.csv").unlink()
+    write_csv(folder / "my_submission.csv", [("t1.jpg", "cat"), ("t2.jpg", "dog")], ("id", "label"))
+
+
 DOUBTS = [
     (unlabelled_beside_classes, "Unlabelled photos .6 photos", "test_photos", "Unlabelled photos",
      ({"cat": 6, "dog": 6}, 6)),
@@ -466,7 +478,7 @@ DOUBTS = [
     (two_levels, "outer folders", "pattern", "^[^/]+/([^/]+)/", ({"front": 12, "rear": 12}, 0)),
     (names_without_a_sample, r"paris \(10\), rome \(10\)", "pattern", r"^(.+?)_\d+",
      ({"paris": 10, "rome": 10}, 1)),
-    (samples_of_other_ids, "stage2.csv, whose Ids differ", "sample_csv", "sample_submission.csv",
+    (samples_of_other_ids, "stage2.csv, whose Ids or columns differ", "sample_csv", "sample_submission.csv",
      (dict.fromkeys(LABELS, 8), 4)),
     (labels_in_two_tables, "train.csv and train_extra.csv", "train_csv", "train_extra.csv",
      ({"cat": 1, "dog": 1}, 4)),
@@ -488,6 +500,10 @@ DOUBTS = [
      "test_photos", "train", ({"cat": 8, "dog": 7, "emu": 7}, 2)),
     (a_test_set_that_lacks_a_photo, "photos in known are .* labelled in train.csv", "test_photos",
      "known", ({"cat": 7, "dog": 7, "emu": 7}, 3)),
+    (samples_of_other_columns, "Ids or columns differ", "sample_csv", "sample_submission.csv",
+     (dict.fromkeys(LABELS, 8), 4)),
+    (a_submission_of_some_rows, "my_submission.csv has all rows .* lacks 2 photos", "sample_csv",
+     "", (dict.fromkeys(LABELS, 8), 4)),
     (row_numbers_of_the_test_table, "test.csv has other photos in the column file", "test_photos",
      "test", (dict.fromkeys(LABELS, 8), 4)),
     (a_test_class_without_a_sample, "whether test is a class", "test_photos", "",

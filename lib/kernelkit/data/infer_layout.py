@@ -155,8 +155,10 @@ def _choose_sample(draft: Draft) -> None:
     for other in samples:
         if other == chosen or is_called_sample(other) != is_called_sample(chosen):
             continue
-        if set(draft.source.table(other).iloc[:, 0].str.strip()) != ids:
-            question = f"which of {chosen} and {other}, whose Ids differ, is the sample submission"
+        table = draft.source.table(other)
+        if set(table.iloc[:, 0].str.strip()) != ids or [*table] != [*draft.sample]:
+            question = f"which of {chosen} and {other}, whose Ids or columns differ, is the sample "
+            question += "submission"
             draft.doubt(question, sample_csv=[chosen, other])
 
 
@@ -173,6 +175,7 @@ def _photos_to_predict(draft: Draft) -> list[str]:
         others = {name for name in found if photos.roles[name] != "train"}
         tests = [name for name in photos.names if name in (others or found)]
         _doubt_other_names(draft, tests)
+        _doubt_old_submission(draft, set(tests))
         return tests
     if "test_photos" in draft.given:
         return draft.in_given("test_photos", photos.names)
@@ -212,6 +215,16 @@ def _doubt_other_names(draft: Draft, tests: list[str]) -> None:
             question += f"to its {own}"
             draft.doubt(question, test_photos=common_folder(tests) or ".")
             return
+
+
+def _doubt_old_submission(draft: Draft, tests: set[str]) -> None:
+    """Doubt a table that is not called a sample and lacks photos of the test set."""
+    where = draft.fields["sample_csv"]
+    lacking = [n for n, role in draft.photos.roles.items() if role == "test" and n not in tests]
+    if lacking and "sample" not in posixpath.basename(where).lower():
+        question = f"whether {where} has all rows of a submission: it lacks {len(lacking)} photos "
+        question += f"of the test set, such as {lacking[0]}"
+        draft.doubt(question, sample_csv=[where, ""])
 
 
 def _concluded(draft: Draft, rows: pd.DataFrame) -> Proposal:
