@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kernelkit.config import settings
-from kernelkit.config.command_line import field_and_value
+from kernelkit.config.command_line import field_and_value, fields_of
 from kernelkit.core.problem import Problem, did_you_mean
 from ship.output import emit_json, say
 
@@ -145,7 +145,7 @@ def number_of(kind: type, **limits: float) -> Callable[[str], float]:
 def parse_settings(words: Iterable[str]) -> dict[str, str]:
     """Return the settings in words of the form `field=value`; Usage where a word has another."""
     try:
-        return dict(map(field_and_value, words))
+        return fields_of(map(field_and_value, words))
     except argparse.ArgumentTypeError as error:
         raise Usage(f"{error}, for example backbone=Xception.") from None
 

@@ -135,6 +135,7 @@ def test_overrides_count_like_the_command_line_and_before_it(monkeypatch):
         (["--cache", "maybe"], "'maybe' is not one of yes, no"),
         (["--unknown", "1"], "unrecognized arguments: --unknown 1"),
         (["--image_sise", "64"], "did you mean --image-size?"),
+        (["--set", "label=a", "--set", "label=b"], "label is given twice, as 'a' and 'b'"),
         (["--set", "metric"], "'metric' is not of the form FIELD=VALUE"),
         (["--members", "..:Plain"], "'..' can't be the name of a folder"),
     ],

@@ -128,7 +128,9 @@ def test_no_id_at_all(world):
 
 def test_metadata_that_is_no_json(world):
     (world.project / "dataset-metadata.json").write_text("{")
-    assert "dataset-metadata.json can't be read" in world.ship("bundle").sentence
+    said = world.ship("bundle").sentence
+    assert f"dataset-metadata.json in {world.project} can't be read" in said
+    assert "git checkout dataset-metadata.json" in said
 
 
 def test_credentials_that_kaggle_refuses(world):

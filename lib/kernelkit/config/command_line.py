@@ -66,6 +66,16 @@ def field_and_value(text: str) -> tuple[str, str]:
     return field.strip(), value.strip()
 
 
+def fields_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the values by their fields. Raises ArgumentTypeError if one has two values."""
+    fields: dict[str, str] = {}
+    for name, value in pairs:
+        if fields.setdefault(name, value) != value:
+            both = f"{fields[name]!r} and {value!r}"
+            raise argparse.ArgumentTypeError(f"{name} is given twice, as {both}: give one value")
+    return fields
+
+
 def with_dashes(word: str) -> str:
     """Return a word of the command line; in an option's name, - in place of _."""
     name, equals, value = word.partition("=")
@@ -93,6 +103,10 @@ def read_settings(
     readers = make_readers(config_class, names)
     add_options(parser, readers, next(iter(recipes.values())), names)
     options = parser.parse_args(argv)
+    try:
+        fields_of(getattr(options, "set", ()))
+    except argparse.ArgumentTypeError as error:
+        parser.error(f"argument --set: {error}")
     given = {name: value for name, value in vars(options).items() if name in readers}
 
     given = read_texts(parser, readers, overrides, "OVERRIDES") | given

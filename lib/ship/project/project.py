@@ -74,7 +74,10 @@ class Project:
         except FileNotFoundError:
             raise Problem(f"{name} is missing in {self.root}.") from None
         except (OSError, ValueError) as error:
-            raise Problem(f"{name} can't be read: {error}.") from None
+            raise Problem(
+                f"{name} in {self.root} can't be read ({error}): correct it, or bring it back with "
+                f"`git checkout {name}`."
+            ) from None
         if not isinstance(values, dict) or not isinstance(values.get("id"), str):
             raise Problem(f'{name} has no "id": write "id": "{PLACEHOLDER}/some-slug".')
         return values
