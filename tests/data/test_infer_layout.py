@@ -298,6 +298,20 @@ def validation_photos(folder):
     return dict.fromkeys(LABELS, 6), 18
 
 
+def a_label_beside_ordinary_columns(folder):
+    header = ("id", "label", "width", "height", "author", "fold", "path", "taken", "x", "sex")
+    more = [lambda n: 640 + n % 2, lambda n: 480, lambda n: ("ann", "bob", "eve", "kim")[n % 4],
+            lambda n: n % 5, lambda n: f"/data/{LABELS[n % 3]}", lambda n: f"2020-01-0{n % 3 + 1}",
+            lambda n: n / 7, lambda n: "mf"[n % 2]]  # fmt: skip
+    with_columns(folder, header, *more)
+    return dict.fromkeys(LABELS, 8), 4
+
+
+def a_label_that_only_holds_what_the_sample_does(folder):
+    with_columns(folder, ("id", "label", "sub"), lambda n: n % 4, sample="cat")
+    return dict.fromkeys(LABELS, 8), 4
+
+
 CERTAIN = [
     individuals_of_a_sample, one_individual_of_a_sample, species_of_a_sample, names_beside_numbers,
     a_table_of_features_beside_that_of_labels, names_like_roles, names_like_roles_at_the_top,
@@ -309,7 +323,8 @@ CERTAIN = [
     numbers_of_labels_that_are_photos_too, labels_without_a_sample, sizes_beside_class_folders,
     a_one_hot_table_without_a_sample, inner_class_folders_of_a_sample, names_of_a_sample,
     an_old_submission_and_folds, a_number_of_the_row_beside_the_name, photos_without_a_suffix,
-    validation_photos, sets_in_a_zip_without_tables,
+    validation_photos, sets_in_a_zip_without_tables, a_label_beside_ordinary_columns,
+    a_label_that_only_holds_what_the_sample_does,
 ]  # fmt: skip
 
 
@@ -398,6 +413,25 @@ def labels_in_two_columns(folder):
     write_csv(folder / "train.csv", rows, ("id", "category_id", "species"))
 
 
+def with_columns(folder, header, *more, sample=""):
+    """Write a table with more columns, of which the sample submission has none."""
+    rows = write(folder, sample=sample, header=("id", "answer"))
+    rows = [(*row, *(value(n) for value in more)) for n, row in enumerate(rows)]
+    write_csv(folder / "train.csv", rows, header)
+
+
+def a_label_and_a_finer_one(folder):
+    with_columns(folder, ("id", "label", "sub"), lambda n: f"{LABELS[n % 3]} {n // 3 % 2}")
+
+
+def a_class_and_its_models(folder):
+    with_columns(folder, ("id", "class", "model"), lambda n: f"{LABELS[n % 3]} {n // 3 % 2}")
+
+
+def a_class_and_the_numbers_of_another(folder):
+    with_columns(folder, ("id", "class", "fine_label"), lambda n: n % 4, sample="0")
+
+
 def numbers_where_labels_are_words(folder):
     write(folder, sample="0")
 
@@ -484,6 +518,12 @@ DOUBTS = [
      ({"cat": 1, "dog": 1}, 4)),
     (labels_in_two_columns, "category_id of train.csv, or in species", "label", "species",
      (dict.fromkeys(LABELS, 8), 4)),
+    (a_label_and_a_finer_one, "column label of train.csv, or in sub", "label", "label",
+     (dict.fromkeys(LABELS, 8), 4)),
+    (a_class_and_its_models, "column class of train.csv, or in model", "label", "model",
+     ({f"{la} {n}": 4 for la in LABELS for n in range(2)}, 4)),
+    (a_class_and_the_numbers_of_another, "column class of train.csv, or in fine_label", "label",
+     "fine_label", (dict.fromkeys(range(4), 6), 4)),
     (numbers_where_labels_are_words, "labels such as cat .* has '0'", "submission", "label",
      (dict.fromkeys(LABELS, 8), 4)),
     (fractions_where_labels_are_many, "labels such as 0 .* has '0.5'", "submission", "label",

@@ -3,7 +3,7 @@
 import posixpath
 import re
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +35,9 @@ TRIED = 300  # values of a column that are looked for among the photos
 SPLIT = re.compile(r"(?:data.?)?(?:split|sub)?.?(?:set|split|phase|usage|partition)|is_test", re.I)
 LABEL_WORDS = ("label", "labels", "category", "category_id", "class", "classname", "class_name")
 LABEL_WORDS += ("target", "species", "breed", "diagnosis", "has_cactus", "invasive")
+LEVEL = "sub|super|fine|coarse|main|parent"  # words of columns that may be the label beside `label`
+KIND = "(?:label|class|target|breed)(?:e?s)?|categor(?:y|ies)|species|genus|family|diagnosis"
+RIVAL = re.compile(rf"(?:(?:{LEVEL})[ _.-]?)?(?:{LEVEL}|{KIND})(?:[ _.-]?(?:id|name))?", re.I)
 GROUP = re.compile(
     r"\s*(?:.*_)?(?:subject|patient|driver|person|individual|seq|sequence|group|session|video|burst)"
     r"(?:_?id)?\s*",
@@ -207,6 +210,30 @@ def label_column(
     return None
 
 
+def _doubt_rivals(draft: Draft, where: str, table: pd.DataFrame, label: LabelColumn) -> None:
+    """Doubt a column that has only the name of labels, where the sample does not decide.
+
+    Others that are called so, or whose words divide its classes or unite them, may be the label.
+    """
+    if label.proof or label.others or draft.sample is None or draft.sample.shape[1] != 2:
+        return
+    if not isinstance(label.name, str) or label.name.lower() not in LABEL_WORDS:
+        return
+    stripped, cells = table.apply(lambda column: column.str.strip()), sample_labels(draft.sample)
+
+    def may_be(name: str) -> bool:
+        values, pairs = set(stripped[name]), stripped[[label.name, name]].drop_duplicates()
+        if not 2 <= len(values) <= len(table) / 2 or SPLIT.fullmatch(name) or GROUP.fullmatch(name):
+            return False
+        words = not any(re.match(r"\d|.*/", value) for value in values)
+        nested = any(not pairs[one].duplicated().any() for one in pairs)
+        decided = cells and cells <= set(stripped[label.name]) and not cells <= values
+        return not decided and bool(RIVAL.fullmatch(name.strip()) or (words and nested))
+
+    rivals = [name for name in table if name != label.name and may_be(name)]
+    replace(label, others=tuple(rivals)).doubt_others(draft, where)
+
+
 def _share_among(column: pd.Series, names: Iterable[str]) -> float:
     """Return which fraction of a column's values is among names; 0 where it has only one."""
     known = Spellings(names, LABEL_KEYS)
@@ -249,6 +276,7 @@ def rows_of_table(draft: Draft, found: LabelTable) -> tuple[pd.DataFrame, list[s
         draft.doubt(question, id=found.ids)
     column.doubt_others(draft, where)
     kept = table[[bool(name) for name in found.photos]]
+    _doubt_rivals(draft, where, kept.drop(columns=found.ids), column)
     if len(kept) < len(table):
         notes.append(
             f"{len(table) - len(kept)} rows of {where} are of photos to predict or of none, and do "
