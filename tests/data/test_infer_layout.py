@@ -432,6 +432,10 @@ def a_class_and_the_numbers_of_another(folder):
     with_columns(folder, ("id", "class", "fine_label"), lambda n: n % 4, sample="0")
 
 
+def ages(folder, header=("id", "age"), first=5, step=1, sample=0):
+    write(folder, tuple(range(first, first + 24 * step, step)), sample=str(sample), header=header)
+
+
 def numbers_where_labels_are_words(folder):
     write(folder, sample="0")
 
@@ -524,6 +528,8 @@ DOUBTS = [
      ({f"{la} {n}": 4 for la in LABELS for n in range(2)}, 4)),
     (a_class_and_the_numbers_of_another, "column class of train.csv, or in fine_label", "label",
      "fine_label", (dict.fromkeys(range(4), 6), 4)),
+    (ages, "24 numbers of the column age, 5 to 28, are classes", "submission", "label",
+     (dict.fromkeys(range(5, 29), 1), 4)),
     (numbers_where_labels_are_words, "labels such as cat .* has '0'", "submission", "label",
      (dict.fromkeys(LABELS, 8), 4)),
     (fractions_where_labels_are_many, "labels such as 0 .* has '0.5'", "submission", "label",
@@ -565,6 +571,29 @@ def test_what_is_uncertain_is_asked_and_decided(
     assert str(folder) in str(caught.value)
     assert "COMPETITION = Layout(\n" in capsys.readouterr().out  # to be pasted and mended
     assert seen(folder, **{field: value}) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "first", "step"),
+    [(("id", "label"), 0, 1), (("id", "car_model"), 1, 1), (("id", "age_group"), 0, 1),
+     (("id", "price_category"), 0, 1), (("id", "year"), 0, 50)],
+)  # fmt: skip
+def test_numbers_of_classes_are_not_taken_for_amounts(folder, header, first, step):
+    ages(folder, header, first, step)
+    assert len(seen(folder)[0]) == 24
+
+
+def test_few_grades_are_classes_whatever_their_column_is_called(folder):
+    write(folder, (0, 1, 2, 3), sample="0", header=("id", "score"))
+    assert seen(folder) == (dict.fromkeys(range(4), 6), 4)
+
+
+@pytest.mark.parametrize("metric", ["log-loss", "auc"])
+def test_a_metric_of_probabilities_does_not_make_labels_one_probability(folder, metric):
+    write(folder)
+    assert read(folder, metric=metric).layout.submission == "label"
+    with pytest.raises(Problem, match=r"there are 3 .*cat, dog, emu.*--set submission=label"):
+        read(folder, metric=metric, submission="probability")
 
 
 @pytest.mark.parametrize("decided", [{}, {"test_photos": "test"}])

@@ -42,6 +42,13 @@ from kernelkit.data.packed import RECORDS, pixel_columns
 PREVIEWED = 3  # rows
 PIXELS = 50  # columns of numbers from which on a table holds photos
 SAMPLE = re.compile(r"sample|submi", re.I)
+# Words of columns whose numbers are amounts if they are many, and words beside them of classes.
+AMOUNTS = set(
+    "age ages boneage score scores count counts price rating year years months days weight height "
+    "length width depth distance temperature amount quantity percent percentage".split()
+)
+CLASSES = {"class", "group", "category", "label", "id", "bin", "code", "type", "model"}
+MOST_GRADES = 20  # of numbers that may be grades, whatever their column is called
 
 
 @dataclass(frozen=True)
@@ -241,6 +248,8 @@ def _concluded(draft: Draft, rows: pd.DataFrame) -> Proposal:
     form = given.get("submission") or form or "label"
     if form == "label" and sample is not None and labels:
         _doubt_values(draft, labels)
+    if form == "label" and not metric:
+        _doubt_amounts(draft, labels)
     if not metric:
         metric = usual_metric(form)
         draft.notes.append(f"the files do not show the metric: {metric} is the usual one")
@@ -259,17 +268,28 @@ def _concluded(draft: Draft, rows: pd.DataFrame) -> Proposal:
     if form == "best":
         fields["k"] = k
     if form == "probability" and labels - {"0", "1"}:  # unknown while they are packed in records
-        column = sample.columns[1]
-        likely = fields["positive"] = column if column in labels else max(labels)
-        if column not in labels:
-            question = f"which of {' and '.join(sorted(labels))} the probability is of"
-            others = sorted(labels - {likely})
-            draft.doubt(f"{question}: {likely} is a guess", positive=[likely, *others])
+        fields["positive"] = _likely_positive(draft, labels)
     first = rows.head(PREVIEWED)
     photos = [[*draft.photos.alike(Id, "train"), ""][0] for Id in first["Id"]]
     layout = Layout(**fields).with_fields(given)
     doubts = draft.doubts[before:] + draft.doubts[:before]  # what is submitted may decide others
     return Proposal(layout, draft.notes, doubts, first.assign(photo=photos))
+
+
+def _likely_positive(draft: Draft, labels: set[str]) -> str:
+    """Return the class that one probability is of; doubt a mere guess."""
+    if len(labels) > 2:
+        raise Problem(
+            f"one probability is of one of two classes, and there are {len(labels)} "
+            f"({first_names(sorted(labels))}): submit labels with --set submission=label"
+        )
+    column = draft.sample.columns[1]
+    likely = column if column in labels else max(labels)
+    if column not in labels:
+        question = f"which of {' and '.join(sorted(labels))} the probability is of"
+        others = sorted(labels - {likely})
+        draft.doubt(f"{question}: {likely} is a guess", positive=[likely, *others])
+    return likely
 
 
 def _form_of(sample: pd.DataFrame | None, labels: set[str], metric: str) -> tuple[str, int]:
@@ -286,7 +306,7 @@ def _form_of(sample: pd.DataFrame | None, labels: set[str], metric: str) -> tupl
         return "best", max(words, metric_named(metric).labels if usual == "best" else 1)
     numbers = [cell[0] for cell in cells if cell]
     fractions = [text for text in numbers if number_of(text) is None and are_numbers([text])]
-    if usual == "probability" or (fractions and len(labels) <= 2):
+    if len(labels) <= 2 and (usual == "probability" or fractions):
         return "probability", 1
     binary = {number_of(label) for label in labels} == {0, 1}
     return "" if binary and not usual and numbers else "label", 1
@@ -299,8 +319,24 @@ def _doubt_values(draft: Draft, labels: set[str]) -> None:
     if values and not whole and not any(known.find(text)[0] for text in values):
         draft.doubt(
             f"whether labels such as {min(labels)} are submitted: the sample has {values[0]!r}",
-            submission=["label", "probability"],
+            submission=["label", "probability"] if len(labels) <= 2 else "label",
         )
+
+
+def _doubt_amounts(draft: Draft, labels: set[str]) -> None:
+    """Doubt that numbers are classes where they seem to be amounts, such as ages."""
+    # Only the column's name tells: classes are numbered without gaps too, and may have few photos
+    # each, as individuals have. With it, many numbers that fill most of their range are needed.
+    of_sample = "" if draft.sample is None else draft.sample.columns[1]
+    column = draft.fields.get("label") or of_sample
+    words = set(words_of(column)) if isinstance(column, str) else set()
+    numbers = sorted({number_of(label) for label in labels} - {None})
+    if not words & AMOUNTS or words & CLASSES or len(numbers) < len(labels):
+        return
+    if len(numbers) > MOST_GRADES and len(numbers) > (numbers[-1] - numbers[0]) / 2:
+        span = f"the {len(numbers)} numbers of the column {column}, {numbers[0]} to {numbers[-1]}"
+        question = f"whether {span}, are classes: to predict amounts is not supported"
+        draft.doubt(question, submission="label")
 
 
 def _propose_packed(draft: Draft) -> Proposal:
