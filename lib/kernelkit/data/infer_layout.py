@@ -43,10 +43,20 @@ PREVIEWED = 3  # rows
 PIXELS = 50  # columns of numbers from which on a table holds photos
 SAMPLE = re.compile(r"sample|submi", re.I)
 # Words of columns whose numbers are amounts if they are many, and words beside them of classes.
-AMOUNTS = set(
-    "age ages boneage score scores count counts price rating year years months days weight height "
-    "length width depth distance temperature amount quantity percent percentage".split()
-)
+AMOUNTS = {
+    "age",
+    "boneage",
+    "score",
+    "scores",
+    "count",
+    "counts",
+    "price",
+    "rating",
+    "year",
+    "years",
+}
+AMOUNTS |= {"days", "weight", "height", "length", "width", "depth", "distance", "temperature"}
+AMOUNTS |= {"months", "amount", "quantity", "percent", "percentage"}
 CLASSES = {"class", "group", "category", "label", "id", "bin", "code", "type", "model"}
 MOST_GRADES = 20  # of numbers that may be grades, whatever their column is called
 

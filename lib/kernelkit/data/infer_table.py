@@ -16,6 +16,7 @@ from kernelkit.data.labels import (
     known_names,
     labels_by,
     missing,
+    one_form,
     one_hot,
     refuse_several,
     sample_labels,
@@ -293,13 +294,14 @@ def rows_of_table(draft: Draft, found: LabelTable) -> tuple[pd.DataFrame, list[s
     draft.fields |= {"id": Id if Id != of_sample[0] else ""}
     draft.fields |= {"label": label if many or label != of_sample[1] else ""}
     blank = labels.isin(missing(labels, known))
-    labels, named = labels.mask(blank, ""), labels[~blank]
+    spelling = spelling_notes(labels[~blank], where)
+    labels = labels.mask(blank, "").map(one_form(labels, sample_labels(sample)) | {"": ""})
     shown = f"the columns {', '.join(label)} as one-hot" if many else f"the column {label}"
     proof = f", since {column.proof}" if column.proof else ""
-    notes.append(f"labels: {shown} of {where}{proof}; {counted(named)}")
+    notes.append(f"labels: {shown} of {where}{proof}; {counted(labels)}")
     if blank.any():
         notes.append(f"{blank.sum()} rows of {where} have no label and are left out")
-    notes += spelling_notes(named, where)
+    notes += spelling
     if group:
         notes.append(f"group: photos of one {group} are kept together in the split")
     _doubt_test_rows(draft, where, kept, ",".join(column.names), labels)

@@ -1,8 +1,10 @@
 """The labels of photos: in a table's columns, in names and folders, and as classes."""
 
+import functools
 import math
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -124,18 +126,19 @@ def missing(labels: Iterable[str], known: set[str]) -> set[str]:
 def class_names(
     labels: Iterable[str], folders: set[str], sample: Iterable[str]
 ) -> dict[str, int | str]:
-    """Return the class of each label of a table, without those that mean none.
+    """Return the class of each label of a table's rows, without those that mean none.
 
     Labels that are all whole numbers are classes of that value, spelt as the sample submission
     spells them (8 for 08, or 08 for 8); the usual spelling (8) is an int. Two spellings of one
-    number are two classes only where there is a class folder for each.
+    number are two classes only where there is a class folder for each. Words are as `one_form` has
+    them.
     """
-    labels, sample = set(labels), set(sample)
+    labels, words, sample = set(labels), one_form(labels, sample), set(sample)
     values = {label: number_of(label) for label in labels}
     numbers = set(values.values())
     apart = [number_of(folder) for folder in folders if number_of(folder) in numbers]
     if None in numbers or len(set(apart)) < len(apart):
-        return {label: label for label in labels}
+        return words
     other = {text: value for text in sample - labels if (value := number_of(text)) in numbers}
     width = max(map(len, other), default=0)
     for spell in (int, lambda value: f"{value:0{width}d}"):
@@ -148,6 +151,20 @@ def class_names(
     return {label: label for label in labels}
 
 
+def one_form(labels: Iterable[str], sample: Iterable[str]) -> dict[str, str]:
+    """Return for each label the spelling that counts of those that differ in the form of Unicode.
+
+    Computers write an accent with its letter or behind it, which nobody sees. The spelling of the
+    sample submission counts, or else the most frequent one.
+    """
+    counts, form = Counter(labels), functools.partial(unicodedata.normalize, "NFC")
+    ranked = [*sorted(set(sample)), *sorted(counts, key=lambda label: (-counts[label], label))]
+    spelt: dict[str, str] = {}
+    for label in ranked:
+        spelt.setdefault(form(label), label)
+    return {label: spelt[form(label)] for label in counts}
+
+
 def spelling_notes(labels: pd.Series, where: str) -> list[str]:
     """Return a line for each kind of labels, which `where` has, that are probably misspelt."""
     counts, lines = labels.value_counts(), []
@@ -155,7 +172,12 @@ def spelling_notes(labels: pd.Series, where: str) -> list[str]:
     if None not in numbers.values():
         if named := _alike(counts, numbers):
             lines.append(f"Spellings of one number count as one class: {named}")
-    elif named := _alike(counts, {label: _visible(label) for label in counts.index}):
+    elif named := _alike(counts, forms := one_form(labels, ())):
+        lines.append(f"Spellings of one word in Unicode count as one class: {named}")
+        counts = counts.groupby(forms).sum()
+    if None in numbers.values() and (
+        named := _alike(counts, {label: _visible(label) for label in counts.index})
+    ):
         lines.append(
             "Labels that differ only in case, blanks or invisible characters are separate classes: "
             f"{named}. If they mean the same, give them one spelling in {where}."

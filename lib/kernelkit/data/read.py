@@ -265,7 +265,7 @@ def _with_classes(
     Returns also the labels of the class folders by the folders' names.
     """
     none = missing(rows["label"], folders | known)
-    names = class_names(set(rows["label"]) - none, folders, sample)
+    names = class_names(rows.loc[~rows["label"].isin(none), "label"], folders, sample)
     of_folder = folder_labels(folders, map(str, names.values()))
     classes = set(of_folder.values()) or set(map(str, names.values()))
     names = {label: name for label, name in names.items() if str(name) in classes}
