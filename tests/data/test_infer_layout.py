@@ -13,7 +13,7 @@ from kernelkit.core.problem import Problem
 from kernelkit.data.check import check_photos
 from kernelkit.data.find import find_files, list_files, open_competition
 from kernelkit.data.infer_folders import names_pattern
-from kernelkit.data.infer_layout import layout_of, source_of
+from kernelkit.data.infer_layout import layout_of, propose, source_of
 from kernelkit.data.names import may_be_unlabelled, role_of
 from kernelkit.data.read import read_competition
 from kernelkit.offline import find_mounted
@@ -312,6 +312,15 @@ def a_label_that_only_holds_what_the_sample_does(folder):
     return dict.fromkeys(LABELS, 8), 4
 
 
+def row_numbers_without_a_name(folder):
+    """As pandas writes them unless it is told not to; here they name other photos."""
+    put(folder, *(f"train/{n}.jpg" for n in range(1, 25)), "test/90.jpg")
+    rows = [(n, f"{n * 7 % 24 + 1}", LABELS[n % 3]) for n in range(1, 25)]
+    write_csv(folder / "train.csv", rows, ("", "photo", "kind"))
+    write_sample(folder, "90", value="", header=("Id", "answer"))
+    return dict.fromkeys(LABELS, 8), 1
+
+
 CERTAIN = [
     individuals_of_a_sample, one_individual_of_a_sample, species_of_a_sample, names_beside_numbers,
     a_table_of_features_beside_that_of_labels, names_like_roles, names_like_roles_at_the_top,
@@ -324,7 +333,7 @@ CERTAIN = [
     a_one_hot_table_without_a_sample, inner_class_folders_of_a_sample, names_of_a_sample,
     an_old_submission_and_folds, a_number_of_the_row_beside_the_name, photos_without_a_suffix,
     validation_photos, sets_in_a_zip_without_tables, a_label_beside_ordinary_columns,
-    a_label_that_only_holds_what_the_sample_does,
+    a_label_that_only_holds_what_the_sample_does, row_numbers_without_a_name,
 ]  # fmt: skip
 
 
@@ -687,6 +696,30 @@ def test_names_that_may_mean_no_label():
         "new photos",
     }
     assert {name for name in sure | unsure if may_be_unlabelled(name)} == unsure
+
+
+SAMPLES = [
+    (("", "id", "label"), lambda n: (n, f"t{n}.jpg", "cat"), r"Unnamed: 0 .*without a name"),
+    (("id", "label", "Usage"), lambda n: (f"t{n}.jpg", "cat", "Public"), r"column Usage .*remove"),
+    (("label", "id"), lambda n: ("cat", f"t{n}.jpg"), r"such as cat.* column id .*before label"),
+    (("id", "label"), lambda n: (n + 70, "cat"), r"such as 70$"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("header", "row", "sentence"), SAMPLES)
+def test_a_sample_with_columns_in_the_way_is_refused_by_the_column(folder, header, row, sentence):
+    write(folder)
+    write_csv(folder / "sample_submission.csv", [row(n) for n in range(4)], header)
+    with pytest.raises(Problem, match=rf"sample_submission\.csv.*{sentence}"):
+        propose(source_of(folder, folder.parent / "scratch"))
+
+
+def test_a_table_that_maps_ids_to_photos_is_named(folder):
+    write(folder)
+    write_csv(folder / "test.csv", [(n + 70, f"t{n}.jpg") for n in range(4)], ("id", "file"))
+    write_sample(folder, *(str(n + 70) for n in range(4)))
+    with pytest.raises(Problem, match=r"such as 70.*column file of test\.csv.*rename .* its id"):
+        read(folder)
 
 
 def test_a_field_that_no_table_fits_is_named(folder):

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 
@@ -19,6 +20,8 @@ from kernelkit.data.find import find_files, is_photo_file, list_files, read_tabl
 from kernelkit.data.infer_draft import Draft, Photos, Source, counted, inside, without_zip
 from kernelkit.data.infer_folders import rows_of_photos, training_photos
 from kernelkit.data.infer_table import (
+    SPLIT,
+    UNNAMED,
     LabelColumn,
     LabelTable,
     choose_table,
@@ -168,6 +171,7 @@ def _choose_sample(draft: Draft) -> None:
     if not chosen:
         return
     draft.sample = draft.source.table(chosen)
+    _check_columns(draft, chosen)
     ids = set(draft.sample.iloc[:, 0].str.strip())
     for other in samples:
         if other == chosen or is_called_sample(other) != is_called_sample(chosen):
@@ -179,6 +183,22 @@ def _choose_sample(draft: Draft) -> None:
             draft.doubt(question, sample_csv=[chosen, other])
 
 
+def _check_columns(draft: Draft, where: str) -> None:
+    """Refuse a sample with a column of row numbers, or one that tells parts of the test set."""
+    sample = draft.sample
+    first, *others = sample.columns
+    more = [n for n in others[1:] if SPLIT.fullmatch(n.strip()) and not are_numbers(sample[n])]
+    if others[1:] and UNNAMED.fullmatch(first) and _names_photos(draft, sample[others[0]]):
+        more = [f"{first} (without a name)"]
+    if more:
+        question = f"{where} has the column {more[0]} beside the Ids and what is submitted"
+        raise Problem(f"{question}: remove that column from the file")
+
+
+def _names_photos(draft: Draft, ids: pd.Series) -> bool:
+    return ids.is_unique and any(draft.photos.find(ids, "test"))
+
+
 def _photos_to_predict(draft: Draft) -> list[str]:
     photos = draft.photos
     if draft.sample is not None:
@@ -187,8 +207,7 @@ def _photos_to_predict(draft: Draft) -> list[str]:
         some = photos if given is None else Photos(draft.in_given("test_photos", photos.names))
         found = {name for names in some.find(ids, "test") for name in names}
         if not found:
-            where, photo = draft.fields["sample_csv"], f"photo in {given}" if given else "photo"
-            raise Problem(f"no {photo} has one of the Ids of {where}, such as {ids.iat[0]}")
+            _refuse_ids(draft, f"photo in {given}" if given else "photo")
         others = {name for name in found if photos.roles[name] != "train"}
         tests = [name for name in photos.names if name in (others or found)]
         _doubt_other_names(draft, tests)
@@ -218,18 +237,38 @@ def _doubt_labelled(
         draft.doubt(f"{question}{where} but are {known}: if not, {cure}", test_photos=place)
 
 
+def _refuse_ids(draft: Draft, photo: str) -> NoReturn:
+    """Raise Problem where no Id of the sample names a photo, with the column that does, if any."""
+    where, (Id, *others) = draft.fields["sample_csv"], draft.sample.columns
+    cures = [
+        f"; its column {name} does: move it before {Id}"
+        for name in others[:2]
+        if _names_photos(draft, draft.sample[name])
+    ]
+    for name in draft.tables:
+        own, columns = _name_columns(draft, name)
+        cures += [f"; the column {c} of {name} does: rename each to its {own}" for c in columns]
+    first = draft.sample.iat[0, 0]
+    cure = next(iter(cures), "")
+    raise Problem(f"no {photo} has one of the Ids of {where}, such as {first}{cure}")
+
+
+def _name_columns(draft: Draft, name: str) -> tuple[str, list[str]]:
+    """Return a table's column of the sample's Ids, and those that name the photos of its rows."""
+    table = draft.source.table(name)
+    own = Spellings(table.columns, LABEL_KEYS).only(draft.sample.columns[0])
+    rows = table[table[own].isin(draft.sample.iloc[:, 0])] if own else table[:0]
+    return own or "", id_columns(rows, draft.photos, own or "")
+
+
 def _doubt_other_names(draft: Draft, tests: list[str]) -> None:
     """Doubt Ids of the sample that name photos, where a table has other photos beside them."""
-    ids, where = draft.sample.iloc[:, 0], draft.fields["sample_csv"]
     for name in draft.tables:
-        table = draft.source.table(name)
-        own = Spellings(table.columns, LABEL_KEYS).only(draft.sample.columns[0])
-        rows = table[table[own].isin(ids)] if own else table[:0]
-        first, *others = id_columns(rows, draft.photos, own or "") or [""]
-        if first == own and others:
-            question = f"whether the Ids of {where} are the photos' names, since {name} has other "
-            question += f"photos in the column {others[0]}: if these are meant, rename each photo "
-            question += f"to its {own}"
+        own, columns = _name_columns(draft, name)
+        if columns[1:] and columns[0] == own:
+            question = f"whether the Ids of {draft.fields['sample_csv']} are the photos' names, "
+            question += f"since {name} has other photos in the column {columns[1]}: if these are "
+            question += f"meant, rename each photo to its {own}"
             draft.doubt(question, test_photos=common_folder(tests) or ".")
             return
 

@@ -34,6 +34,7 @@ from kernelkit.data.names import (
 
 TRIED = 300  # values of a column that are looked for among the photos
 SPLIT = re.compile(r"(?:data.?)?(?:split|sub)?.?(?:set|split|phase|usage|partition)|is_test", re.I)
+UNNAMED = re.compile(r"Unnamed: \d+|")  # what pandas calls a column without a name, its row numbers
 LABEL_WORDS = ("label", "labels", "category", "category_id", "class", "classname", "class_name")
 LABEL_WORDS += ("target", "species", "breed", "diagnosis", "has_cactus", "invasive")
 LEVEL = "sub|super|fine|coarse|main|parent"  # words of columns that may be the label beside `label`
@@ -150,6 +151,7 @@ def id_columns(table: pd.DataFrame, photos: Photos, preferred: str) -> list[str]
 
     known = Spellings(table.columns, LABEL_KEYS).only(preferred) if preferred else None
     fitting = [name for name in table.columns if share(table[name]) >= ENOUGH]
+    fitting = [name for name in fitting if not UNNAMED.fullmatch(name)] or fitting
     found = {n: [photos.spellings.find(value) for value in table[n].head(TRIED)] for n in fitting}
     photo = {name: [tuple(positions) for positions, _ in found[name]] for name in fitting}
     most = max((len(set(photo[name])) for name in fitting), default=0)
@@ -172,7 +174,7 @@ def label_column(
     The column that holds what the sample submission holds comes first, then the one that is called
     as there, then one that is called as labels often are.
     """
-    others = [name for name in table.columns if name != id_column]
+    others = [n for n in table.columns if n != id_column and not UNNAMED.fullmatch(n)]
     spelt = Spellings(others, LABEL_KEYS)
     wanted = [] if sample is None else list(sample.columns[1:])
     if len(wanted) > 1:
