@@ -261,6 +261,12 @@ def test_listed_ids_are_not_called_unknown_where_they_are_blank_or_left_out_alre
     assert "has no photo" in excluded["reason"].iloc[0]
 
 
+def test_a_list_of_one_line_needs_a_header(folder, tmp_path):
+    (tmp_path / "bad.csv").write_text("00.jpg\n")
+    with pytest.raises(Problem, match=r"bad.csv has no rows.* below a line such as Id"):
+        load(folder, exclude=str(tmp_path / "bad.csv"))
+
+
 def test_a_list_of_no_training_photo_is_refused(folder, tmp_path):
     write_csv(tmp_path / "bad.csv", [("90.jpg", ""), ("other", "")], ("Id", "why"))
     with pytest.raises(Problem, match=r"bad.csv is a training photo's.* are 90.jpg, other, the"):

@@ -201,6 +201,12 @@ def test_missing_photos_are_one_sentence(folder):
         read(folder)
 
 
+def test_photos_that_are_missing_in_one_place_are_one_sentence(folder):
+    block = replace(HOME, test_photos=("nowhere",))
+    with pytest.raises(Problem, match=r"holds no photos in nowhere/: download"):
+        read_competition(folder, block, folder.parent / "scratch")
+
+
 def test_zips_are_unpacked_once_into_scratch_alone(folder):
     unpacked = read(folder)
     zip_photos(folder)

@@ -472,6 +472,16 @@ def test_a_plan_writes_nothing_at_all(own_competition, tmp_path, monkeypatch, ca
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
 
 
+@pytest.mark.parametrize("option", ["--weights", "--output"])
+def test_a_plan_names_what_the_run_could_not_use(own_competition, tmp_path, capsys, option):
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "within"
+    assert planned(own_competition, option, str(path)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert option in line
+    assert str(path) in line
+
+
 def test_the_command_line_decides_fields_of_the_block(
     own_competition, tmp_path, monkeypatch, capsys
 ):

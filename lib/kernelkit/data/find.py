@@ -277,12 +277,9 @@ def find_photos(
         empty = empty or archive
     if empty:
         raise Problem(f"{empty} holds no photos: download it again.")
-    folders = [f"{place or '.'}/" for place in folders]
-    raise Problem(
-        f"{folder} holds neither photos in {' or '.join(folders or zips)}"
-        f"{' nor ' + ' or '.join(zips) if folders and zips else ''}: download the competition's "
-        "photos into it."
-    )
+    sought = [" or ".join(names) for names in ([f"{n or '.'}/" for n in folders], zips) if names]
+    sentence = f"{folder} holds {'neither' if len(sought) > 1 else 'no'} photos in "
+    raise Problem(f"{sentence}{' nor '.join(sought)}: download the competition's photos into it.")
 
 
 def photos_in(found: pd.DataFrame) -> pd.DataFrame:

@@ -205,7 +205,9 @@ def read_exclusion(file: Path, competition: Competition) -> Exclusion:
 def _read_list(file: Path, competition: Competition, known: Spellings) -> pd.DataFrame:
     if not file.is_file():
         raise Problem(f"--exclude {file}: there is no such file.")
-    listed = read_csv(file, "give --exclude a CSV of the Ids of training photos")
+    listed = read_csv(
+        file, "give --exclude a CSV of the Ids of training photos, below a line such as Id"
+    )
     if {"set", "reason"} <= {*listed.columns}:
         listed = listed[listed["set"] != "test"]
     if listed.shape[1] == 1:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kernelkit.core.boundary import Boundary
+from kernelkit.core.boundary import DISK_FULL, Boundary
 from kernelkit.core.contract import METRICS_FILE, RUN_FILES, RUN_FOLDERS, read_json
 from kernelkit.core.files import as_json, numbered, scratch_folder
 from kernelkit.core.locks import only_one
@@ -60,6 +60,20 @@ def choose_output(output: Path, fresh: bool) -> Path:
     return folder
 
 
+def _check_writable(output: Path) -> None:
+    """Raise Problem where no folder for the results can be made; what is tried is removed."""
+    output = output.absolute()
+    above = next(folder for folder in (output, *output.parents) if folder.exists())
+    try:
+        with tempfile.TemporaryDirectory(prefix=".try-", dir=above):
+            pass
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise
+        cure = "check the path and its permissions, or give another --output"
+        raise Problem(f"{output} can't be used ({error.strerror}): {cure}.") from None
+
+
 @contextmanager
 def workplace(options, usual: Path | None) -> Iterator[tuple[Path, Path]]:
     """Give a run the folder for its results, which is locked, and one for temporary files.
@@ -68,12 +82,13 @@ def workplace(options, usual: Path | None) -> Iterator[tuple[Path, Path]]:
     A mere plan gets a temporary folder and changes nothing else. `options` are the command line's:
     data, output, fresh and plan. `usual` is the folder for results where they have none; None is
     ./output, or one beside it where that is not free (see `choose_output`). Raises Problem if there
-    is no such competition, or another process writes to the folder.
+    is no such competition, or the folder can't be written to, or is another process's.
     """
     if options.data and not options.data.exists():
         raise Problem(f"--data {options.data}: there is no such folder or zip.")
     output = options.output or usual or Path("output")
     output = output if usual else choose_output(output, options.fresh)
+    _check_writable(output)
     if options.plan:
         with tempfile.TemporaryDirectory(prefix="plan-") as scratch:
             yield output, Path(scratch)
