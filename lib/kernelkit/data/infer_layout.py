@@ -46,21 +46,9 @@ PREVIEWED = 3  # rows
 PIXELS = 50  # columns of numbers from which on a table holds photos
 SAMPLE = re.compile(r"sample|submi", re.I)
 # Words of columns whose numbers are amounts if they are many, and words beside them of classes.
-AMOUNTS = {
-    "age",
-    "boneage",
-    "score",
-    "scores",
-    "count",
-    "counts",
-    "price",
-    "rating",
-    "year",
-    "years",
-}
-AMOUNTS |= {"days", "weight", "height", "length", "width", "depth", "distance", "temperature"}
-AMOUNTS |= {"months", "amount", "quantity", "percent", "percentage"}
-CLASSES = {"class", "group", "category", "label", "id", "bin", "code", "type", "model"}
+AMOUNTS = "age boneage score scores count counts price rating year years months days weight height"
+AMOUNTS += " length width depth distance temperature amount quantity percent percentage"
+CLASSES = "class group category label id bin code type model"
 MOST_GRADES = 20  # of numbers that may be grades, whatever their column is called
 
 
@@ -380,7 +368,7 @@ def _doubt_amounts(draft: Draft, labels: set[str]) -> None:
     column = draft.fields.get("label") or of_sample
     words = set(words_of(column)) if isinstance(column, str) else set()
     numbers = sorted({number_of(label) for label in labels} - {None})
-    if not words & AMOUNTS or words & CLASSES or len(numbers) < len(labels):
+    if not words & {*AMOUNTS.split()} or words & {*CLASSES.split()} or len(numbers) < len(labels):
         return
     if len(numbers) > MOST_GRADES and len(numbers) > (numbers[-1] - numbers[0]) / 2:
         span = f"the {len(numbers)} numbers of the column {column}, {numbers[0]} to {numbers[-1]}"
