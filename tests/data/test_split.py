@@ -24,8 +24,8 @@ def real_sized():
     return train
 
 
-def test_the_fraction_is_what_was_asked_for(real_sized):
-    fraction = 0.15
+@pytest.mark.parametrize("fraction", [0.15, 0.4])
+def test_the_fraction_is_what_was_asked_for(real_sized, fraction):
     kept, held = split(real_sized, fraction, 0)
     assert len(held) / len(real_sized) == pytest.approx(fraction, abs=0.01)
     of_classes = held["label"].value_counts() / real_sized["label"].value_counts()

@@ -52,7 +52,7 @@ def stop_after_an_epoch(words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", sorted({*POOLING} - {"siglip"}))  # which goes on two devices
+@pytest.mark.parametrize("family", POOLING)
 def test_a_preset_goes_the_whole_way(family, competition, tmp_path, capsys):
     """Two of them are stopped, go on, and then try means of the weights before and after."""
     assert set(ROWS) == set(POOLING)

@@ -342,8 +342,8 @@ def test_wrong_arguments(project, data, tmp_path):
 
 @pytest.mark.slow
 def test_another_layout_from_init_to_a_score_by_its_metric():
-    outcome = rehearse(REPOSITORY, "--layout", "dogs-vs-cats", "--set", "epochs=1")
+    outcome = rehearse(REPOSITORY, "--layout", "dogs-vs-cats")
     assert outcome.status == 0, outcome.out[-3000:] + outcome.err
     assert "written: kernel.py, kernel-metadata.json, dataset-metadata.json" in outcome.out
     found = re.search(r"rehearsal: public score log-loss (\d\.\d{5}) after", outcome.out)
-    assert float(found[1]) < 0.6  # 0.69 is chance
+    assert float(found[1]) < 0.4  # 0.69 is chance
