@@ -397,12 +397,12 @@ def open_run(config: Config, options: argparse.Namespace, output: Path, scratch:
     members = members_of(config, HOME_PHOTOS[0])
     for name, each in members.items():
         print(f"recipe {each.recipe}, {name}: {each.backbone} at {size_text(each.image_size)}")
-    downloads = any(each.weights == "imagenet" for each in members.values())  # which no plan does
+    downloads = config.weights == "imagenet"  # which no plan does
     if not (options.plan and downloads) and not scouts(config):  # before all photos are read
         members = loadable(members, BACKBONES, weights_of)
     folder = find_competition(options.data, scratch, config.seed)
     print(f"photos from {folder}, packages from {LIB}, results to {output}")
-    folds = load_tables(folder, COMPETITION, scratch, config, dict(options.set))
+    folds = load_tables(folder, COMPETITION, scratch, config, options.set)
     final = members_of(config, len(folds[0].train))
     members = {name: final[name] for name in members}
     config = resolve(config, len(folds[0].train), BACKBONES)

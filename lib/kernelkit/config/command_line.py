@@ -104,7 +104,7 @@ def read_settings(
     add_options(parser, readers, next(iter(recipes.values())), names)
     options = parser.parse_args(argv)
     try:
-        fields_of(getattr(options, "set", ()))
+        options.set = fields_of(getattr(options, "set", ()))
     except argparse.ArgumentTypeError as error:
         parser.error(f"argument --set: {error}")
     given = {name: value for name, value in vars(options).items() if name in readers}
