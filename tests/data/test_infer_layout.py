@@ -4,8 +4,10 @@ import dataclasses
 import os
 import shutil
 import zipfile
+from collections import Counter
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from ImageDataAugmentor.files import is_clutter, is_photo
@@ -559,8 +561,8 @@ DOUBTS = [
      (dict.fromkeys(LABELS, 8), 4)),
     (a_submission_of_some_rows, "my_submission.csv has all rows .* lacks 2 photos", "sample_csv",
      "", (dict.fromkeys(LABELS, 8), 4)),
-    (row_numbers_of_the_test_table, "test.csv has other photos in the column file", "test_photos",
-     "test", (dict.fromkeys(LABELS, 8), 4)),
+    (row_numbers_of_the_test_table, "test.csv has other photos in the column file", "test_csv",
+     "", (dict.fromkeys(LABELS, 8), 4)),
     (a_test_class_without_a_sample, "whether test is a class", "test_photos", "",
      ({"bus": 6, "test": 6, "train": 6}, 0)),
 ]  # fmt: skip
@@ -714,12 +716,43 @@ def test_a_sample_with_columns_in_the_way_is_refused_by_the_column(folder, heade
         propose(source_of(folder, folder.parent / "scratch"))
 
 
-def test_a_table_that_maps_ids_to_photos_is_named(folder):
-    write(folder)
-    write_csv(folder / "test.csv", [(n + 70, f"t{n}.jpg") for n in range(4)], ("id", "file"))
-    write_sample(folder, *(str(n + 70) for n in range(4)))
-    with pytest.raises(Problem, match=r"such as 70.*column file of test\.csv.*rename .* its id"):
+def a_table_of_the_tests(folder, *rows, first=70, column="file"):
+    """Its Ids are numbers, which those of the training photos may be too."""
+    write(folder, header=("name", "label"))
+    train = pd.read_csv(folder / "train.csv", dtype=str)
+    write_csv(folder / "train.csv", train.reset_index().values.tolist(), ("id", column, "label"))
+    rows = rows or [(first + n, f"t{3 - n}.jpg") for n in range(4)]
+    write_csv(folder / "test.csv", rows, ("id", "file"))
+    write_sample(folder, *(str(first + n) for n in range(4)))
+
+
+@pytest.mark.parametrize("first", [70, 0])
+def test_a_table_may_name_the_photos_of_the_ids(folder, first):
+    a_table_of_the_tests(folder, first=first)
+    competition = read(folder)
+    assert competition.layout.test_csv == "test.csv"
+    assert competition.test["Id"].tolist() == [str(first + n) for n in range(4)]
+    assert [Path(path).stem for path in competition.test["path"]] == ["t3", "t2", "t1", "t0"]
+    assert Counter(competition.train["label"]) == dict.fromkeys(LABELS, 8)
+
+
+def test_such_a_table_may_have_rows_of_its_own_and_lack_some(folder):
+    a_table_of_the_tests(folder, (70, "t0.jpg"), (72, "t2.jpg"), (99, "t1.jpg"))
+    competition = read(folder)
+    assert [Path(path).stem for path in competition.test["path"]] == ["t0", "", "t2", ""]
+
+
+def test_such_a_table_must_give_one_photo_an_id_in_a_column_of_one_name(folder):
+    a_table_of_the_tests(folder, column="picture")
+    with pytest.raises(Problem, match=r"test\.csv .* column file and train\.csv .* column picture"):
         read(folder)
+    a_table_of_the_tests(folder, *((70 + n, f"t{n}.jpg") for n in range(4)), (70, "t3.jpg"))
+    with pytest.raises(Problem, match=r"test\.csv has several photos with the Id 70"):
+        read(folder)
+    with pytest.raises(Problem, match=r"no column of train\.csv names photos of the Ids"):
+        seen(folder, test_csv="train.csv")
+    with pytest.raises(Problem, match=r"test_csv: add sample_csv"):
+        seen(folder, test_csv="test.csv", sample_csv="")
 
 
 def test_a_field_that_no_table_fits_is_named(folder):

@@ -190,7 +190,7 @@ def _names_photos(draft: Draft, ids: pd.Series) -> bool:
 def _photos_to_predict(draft: Draft) -> list[str]:
     photos = draft.photos
     if draft.sample is not None:
-        ids = draft.sample.iloc[:, 0]
+        ids = _names_of_tests(draft)
         given = draft.given.get("test_photos")
         some = photos if given is None else Photos(draft.in_given("test_photos", photos.names))
         found = {name for names in some.find(ids, "test") for name in names}
@@ -198,7 +198,6 @@ def _photos_to_predict(draft: Draft) -> list[str]:
             _refuse_ids(draft, f"photo in {given}" if given else "photo")
         others = {name for name in found if photos.roles[name] != "train"}
         tests = [name for name in photos.names if name in (others or found)]
-        _doubt_other_names(draft, tests)
         _doubt_old_submission(draft, set(tests))
         return tests
     if "test_photos" in draft.given:
@@ -233,32 +232,37 @@ def _refuse_ids(draft: Draft, photo: str) -> NoReturn:
         for name in others[:2]
         if _names_photos(draft, draft.sample[name])
     ]
-    for name in draft.tables:
-        own, columns = _name_columns(draft, name)
-        cures += [f"; the column {c} of {name} does: rename each to its {own}" for c in columns]
     first = draft.sample.iat[0, 0]
     cure = next(iter(cures), "")
     raise Problem(f"no {photo} has one of the Ids of {where}, such as {first}{cure}")
 
 
-def _name_columns(draft: Draft, name: str) -> tuple[str, list[str]]:
-    """Return a table's column of the sample's Ids, and those that name the photos of its rows."""
-    table = draft.source.table(name)
-    own = Spellings(table.columns, LABEL_KEYS).only(draft.sample.columns[0])
-    rows = table[table[own].isin(draft.sample.iloc[:, 0])] if own else table[:0]
-    return own or "", id_columns(rows, draft.photos, own or "")
-
-
-def _doubt_other_names(draft: Draft, tests: list[str]) -> None:
-    """Doubt Ids of the sample that name photos, where a table has other photos beside them."""
-    for name in draft.tables:
-        own, columns = _name_columns(draft, name)
-        if columns[1:] and columns[0] == own:
-            question = f"whether the Ids of {draft.fields['sample_csv']} are the photos' names, "
-            question += f"since {name} has other photos in the column {columns[1]}: if these are "
-            question += f"meant, rename each photo to its {own}"
-            draft.doubt(question, test_photos=common_folder(tests) or ".")
-            return
+def _names_of_tests(draft: Draft) -> pd.Series:
+    """Return what names the photo of each row of the sample: its Id, or a column of a table."""
+    ids, where = draft.sample.iloc[:, 0].str.strip(), draft.fields["sample_csv"]
+    given = draft.given.get("test_csv")
+    names = draft.tables if given is None else list(filter(None, [given]))
+    names = names if ids.is_unique else []
+    for name in sorted(names, key=lambda name: _named_role(name) != "test"):
+        table = draft.source.table(name).apply(lambda column: column.str.strip())
+        own = Spellings(table.columns, LABEL_KEYS).only(ids.name)
+        rows = table[table[own].isin(ids)] if own else table[:0]
+        columns = id_columns(rows, draft.photos, own or "")
+        others = [column for column in columns if column != own]
+        if others and own in columns and not given:
+            question = f"whether the Ids of {where} are the photos' names, since {name} has other "
+            draft.doubt(f"{question}photos in the column {others[0]}", test_csv=["", name])
+        elif others:
+            if others[1:]:
+                question = f"which of the columns {' and '.join(others)} of {name} names the photos"
+                draft.doubt(question, id=others)
+            photo = draft.given.get("id", others[0])
+            draft.fields |= {"test_csv": name, "id": photo}
+            draft.notes.append(f"photos to predict: the column {photo} of {name} names them")
+            return ids.map(rows.drop_duplicates(own).set_index(own)[photo]).fillna("")
+        elif given:
+            raise Problem(f"no column of {given} names photos of the Ids of {where}")
+    return ids
 
 
 def _doubt_old_submission(draft: Draft, tests: set[str]) -> None:

@@ -127,7 +127,7 @@ def choose_table(draft: Draft, tests: set[str]) -> LabelTable | None:
 
 def _label_table(draft: Draft, name: str, tests: set[str]) -> LabelTable | None:
     table, sample, given = draft.source.table(name), draft.sample, draft.given
-    preferred = sample.columns[0] if sample is not None else ""
+    preferred = draft.fields.get("id") or (sample.columns[0] if sample is not None else "")
     ids = [given["id"]] if given.get("id") else id_columns(table, draft.photos, preferred)
     label = LabelColumn(Layout.typed("label", given["label"])) if given.get("label") else None
     columns = {*ids, *(label.names if label else [])}
@@ -292,6 +292,10 @@ def rows_of_table(draft: Draft, found: LabelTable) -> tuple[pd.DataFrame, list[s
     others = [name for name in kept if name not in (Id, *column.names) and GROUP.fullmatch(name)]
     group = next((name for name in others if 1 < kept[name].nunique() < len(kept)), "")
     of_sample = ["", ""] if sample is None else list(sample.columns)
+    if draft.fields.get("id", Id) != Id:
+        photo, other = draft.fields["id"], draft.fields["test_csv"]
+        question = f"{other} names photos in the column {photo} and {where} in the column {Id}"
+        raise Problem(f"{question}: give both columns one name")
     draft.fields |= {"train_csv": where, "group": group}
     draft.fields |= {"id": Id if Id != of_sample[0] else ""}
     draft.fields |= {"label": label if many or label != of_sample[1] else ""}

@@ -28,6 +28,9 @@ class Layout:
     positive: str = setting("", "the class whose probability is submitted; of 0 and 1 it is 1")
     k: int = setting(5, "labels in a cell of the form `best`")
     sample_csv: str = setting("", "the sample submission; without one each test photo is a row")
+    test_csv: str = setting(
+        "", "a table that names in `id` the photo of each Id of the sample, where Ids are no names"
+    )
     train_csv: str = setting("", "the table of labels; without one photos' folders are the labels")
     id: str = setting("", "its column of photos' names; by default as in the sample")
     label: str | tuple[str, ...] = setting(
@@ -70,7 +73,7 @@ class Layout:
     @property
     def tables(self) -> tuple[str, ...]:
         """The names of the CSVs, by which the competition's folder is known."""
-        return tuple(name for name in (self.train_csv, self.sample_csv) if name)
+        return tuple(filter(None, (self.train_csv, self.sample_csv, self.test_csv)))
 
     def missing(self, folder: Path) -> str:
         """Return the first of its files that a folder lacks, "" where all are there."""

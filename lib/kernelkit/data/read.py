@@ -182,7 +182,7 @@ def _read_test(
             f"{header}. Add a line above it with the names of the columns, such as Id,label."
         )
     ids, index = sample.iloc[:, 0], PhotoIndex(photos.assign(folder=""))
-    found = index.match(ids)
+    found = index.match(_photo_names(folder, layout, scratch, ids))
     test = pd.DataFrame({"Id": ids, "path": found["path"]}, dtype=object)
     gone = test["path"] == ""
     if len(test) and gone.all():
@@ -195,6 +195,24 @@ def _read_test(
     orphans = index.without_row(test["path"], layout.sample_csv)
     excluded = pd.concat([lost, orphans], ignore_index=True)
     return sample, test, photos[photos["path"].isin(test["path"])], excluded
+
+
+def _photo_names(folder: Path, layout: Layout, scratch: Path, ids: pd.Series) -> pd.Series:
+    """Return what names the photo of each Id of the sample; "" where `test_csv` lacks the Id."""
+    if not layout.test_csv:
+        return ids
+    if not (layout.sample_csv and layout.id):
+        raise Problem(
+            "COMPETITION has a test_csv: add sample_csv, whose Ids it has, and id, its column of "
+            "photos' names."
+        )
+    table, path = read_table(folder, layout.test_csv, scratch), folder / layout.test_csv
+    own, photo = (_column(table, path, name, ids.name, layout) for name in ("", layout.id))
+    names = table.apply(lambda column: column.str.strip()).drop_duplicates([own, photo])
+    if (twice := names[own].duplicated()).any():
+        Id = names.loc[twice, own].iloc[0]
+        raise Problem(f"{path} has several photos with the Id {Id}: download it again.")
+    return ids.str.strip().map(names.set_index(own)[photo]).fillna("")
 
 
 # ----------------------------------------------------------------------------- training set
