@@ -150,6 +150,13 @@ def test_finalists_are_accurate_and_differ_from_each_other(tmp_path, process):
     assert {job.fold for job in found.plan.jobs} == {0}  # there is no limit
 
 
+@pytest.mark.parametrize("sizes", [(8, 9, 10), (11, 10, 12), (13, 14, 12)])
+def test_of_equal_sizes_the_largest_is_first(tmp_path, process, sizes):
+    process.knows = process.tuned = {size: [0, 1, 2] for size in sizes}
+    members = chosen_by(make_run(tmp_path, *sizes)).members
+    assert next(iter(members)) == "abc"[sizes.index(max(sizes))]
+
+
 def test_a_short_fine_tuning_corrects_frozen_features(tmp_path, process):
     process.knows = {8: [0, 1], 9: [0], 10: [], 11: []}
     process.tuned = {8: [0, 1], 9: [0, 1, 2]}

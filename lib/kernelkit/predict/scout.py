@@ -340,7 +340,12 @@ class Scout:
         return apply_temperature(best, temperature(best, truth))
 
     def _ranked(self, candidates: Sequence[Candidate], photos: np.ndarray) -> list[Candidate]:
-        """Return candidates with their weights in a blend: the best one, then by weight."""
+        """Return candidates with their weights in a blend: the best one, then by weight.
+
+        Of a network at several sizes the largest counts as the best, unless it is worse by more
+        than one standard error, paired by photo: frozen features hardly tell sizes apart, and once
+        trained the larger was better in nearly all of tests/benchmarks/choices.md.
+        """
         by_name = sorted(candidates, key=lambda each: each.name)
         truth, stack = self.truth[photos], np.stack([self._seen(each, photos) for each in by_name])
         weights = greedy_weights(stack, truth, self.run.config.seed)
@@ -349,6 +354,11 @@ class Scout:
             candidate.weight = weight
         order = sorted(range(len(by_name)), key=lambda n: (weights[n], merits[n]), reverse=True)
         best = max(order, key=lambda n: merits[n])
+        network = by_name[best].config.backbone
+        sizes = [n for n in order if by_name[n].config.backbone == network]
+        gains = {n: self.metric.gain(stack[best], stack[n], truth) for n in sizes}
+        equal = [n for n, (gain, error) in gains.items() if gain >= -error]
+        best = max(equal, key=lambda n: (math.prod(by_name[n].config.image_size), merits[n]))
         return [by_name[n] for n in [best, *(n for n in order if n != best)]]
 
     def choose(self) -> Filling:
