@@ -436,9 +436,7 @@ def test_help_shows_choices_defaults_and_groups(capsys):
         kernel.read_arguments(["--help"])
     assert stop.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert (
-        "--unfreeze VALUE open whole blocks, or by layer [blocks, layers] (default: blocks)" in text
-    )
+    assert "--unfreeze VALUE unfreeze blocks or layers [blocks, layers] (default: blocks)" in text
     assert "EfficientNetV2M" in text
     for group in ("network:", "unfreezing:", "optimizer:", "photos:", "prediction:", "session:"):
         assert group in text
