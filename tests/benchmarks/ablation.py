@@ -37,6 +37,7 @@ from kernelkit.report.figures import BLUE, SOFT, lettering, new_figure, styled, 
 
 SETTINGS = {
     "reference": ["--recipe", "reference"],
+    "BatchNorm trains": ["--batchnorm", "train"],
     "BatchNorm's momentum .99": ["--norm-momentum", "0.99"],
     "BatchNorm re-estimated": ["--reestimate", "yes"],
     "a cosine a stage": ["--schedule", "restarts"],
@@ -73,6 +74,7 @@ def ingredients(stages: Sequence[kernel.Stage]) -> dict[str, list[str]]:
         "rate a fifth": [at_rate(stage, 0.2) for stage in opened],
         "rate halved": [at_rate(stage, 0.5) for stage in opened],
         "rate doubled": [at_rate(stage, 2) for stage in opened],
+        "rate four times": [at_rate(stage, 4) for stage in opened],
         "all open at once": [replace(stage, fraction=1.0) for stage in opened],
         "smaller photos first": [
             replace(stage, scale=size) for stage, size in zip(opened, sizes, strict=True)

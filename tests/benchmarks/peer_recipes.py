@@ -35,8 +35,16 @@ HEAD = "head:0:1e-3:1:views=4"
 
 def recipes(epochs: int) -> dict[str, list[str]]:
     """Return the kernel's options of each of our recipes, for so many epochs in all."""
+
+    def at_rate(rate: str) -> list[str]:
+        names = ("half:0.5", "three-quarters:0.75", "all:1")
+        return ["--stages", ",".join([HEAD, *(f"{n}:{rate}:{epochs // 3}" for n in names)])]
+
     return {
         "default": ["--epochs", str(epochs // 3)],
+        "rate 1.5e-3": at_rate("1.5e-3"),
+        "rate 2e-3": at_rate("2e-3"),
+        "hidden head": ["--epochs", str(epochs // 3), "--head", "hidden"],
         "all open after the head": ["--stages", f"{HEAD},all:1:1e-3:{epochs}"],
         "all open, label smoothing": [
             *("--stages", f"{HEAD},all:1:1e-3:{epochs}", "--label-smoothing", "0.1")
