@@ -15,6 +15,7 @@ from kernelkit.data.duplicates import conflicting_labels
 from kernelkit.data.infer_layout import layout_of, propose, source_of
 from kernelkit.data.labels import labels_by, one_hot, refuse_several
 from kernelkit.data.layout import Layout, literal
+from kernelkit.data.names import without_prefix
 from kernelkit.data.read import read_competition
 from kernelkit.data.split import split
 from real_layouts import ALL
@@ -356,6 +357,36 @@ def test_a_column_without_photos_gets_0(tmp_path, capsys):
     assert "get the probability 0: zeppelin" in capsys.readouterr().out
     made = competition.submission(np.full((len(sample), 10), 0.1, np.float32))
     assert set(made["zeppelin"]) == {"0"}
+
+
+@pytest.mark.parametrize("prefix", ["prob_", "is ", "class."])
+def test_the_columns_of_a_sample_may_have_a_prefix(tmp_path, prefix):
+    ALL["dog-breed"](tmp_path)
+    sample = read_csv(tmp_path / "sample_submission.csv")
+    Id, *names = sample.columns
+    header = {name: prefix + name for name in names}
+    sample[[Id, *names[::-1]]].rename(columns=header).to_csv(
+        tmp_path / "sample_submission.csv", index=False
+    )
+    competition = read_competition(tmp_path, proposed(tmp_path).layout, tmp_path / "scratch")
+    likely = np.arange(len(sample)) % len(names)
+    made = competition.submission(np.eye(len(names), dtype=np.float32)[likely])
+    won = made.set_index(Id).astype(float).idxmax(axis=1)
+    assert won.tolist() == [prefix + competition.classes[n] for n in likely]
+
+
+@pytest.mark.parametrize(
+    ("names", "bare"),
+    [
+        (["c0", "c1", "c10"], ["0", "1", "10"]),
+        (["class_10", "class_11"], ["10", "11"]),
+        (["cat", "cow"], ["cat", "cow"]),
+        (["is_cat", "is_cow"], ["cat", "cow"]),
+        (["0", "1"], ["0", "1"]),
+    ],
+)
+def test_a_prefix_ends_with_no_letter_or_before_a_number(names, bare):
+    assert without_prefix(names) == bare
 
 
 def test_the_level_of_the_class_folders():

@@ -93,6 +93,19 @@ class Spellings:
         return found.pop() if len(found) == 1 else None
 
 
+def without_prefix(names: Sequence[str]) -> list[str]:
+    """Return names without what begins all of them: cat and dog of prob_cat and prob_dog.
+
+    It ends with no letter, or before a number, as in c0 and c1.
+    """
+    least, most = min(names), max(names)
+    common = least[: [*map(eq, least, most), False].index(False)]
+    head = common.rstrip("0123456789")
+    if not all(name.removeprefix(head).isdecimal() for name in names):
+        head = re.sub(r"[^\W_]+$", "", common)
+    return [name.removeprefix(head) for name in names]
+
+
 ROLES = {"train": "train", "training": "train", "trn": "train"}
 ROLES |= {"test": "test", "testing": "test", "tst": "test"}
 ROLES |= {"val": "valid", "valid": "valid", "validation": "valid", "validate": "valid"}

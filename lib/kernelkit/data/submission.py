@@ -7,7 +7,7 @@ import pandas as pd
 
 from kernelkit.core.problem import Problem
 from kernelkit.data.layout import Layout
-from kernelkit.data.names import LABEL_KEYS, Spellings
+from kernelkit.data.names import LABEL_KEYS, Spellings, without_prefix
 
 DIGITS = 9  # significant ones, which tell all float32 apart
 
@@ -64,11 +64,18 @@ def _positive_position(layout: Layout, classes: Sequence) -> int:
 
 
 def _class_columns(sample: pd.DataFrame, classes: Sequence) -> dict[str, int]:
-    """Return the position of the class of each column of the sample submission that has one."""
-    spellings = Spellings(sample.columns[1:], LABEL_KEYS)
-    columns = {}
-    for position, name in enumerate(classes):
-        column = spellings.only(str(name))
+    """Return the position of the class of each column of the sample submission that has one.
+
+    Where not all classes have one, the columns may have a prefix: prob_cat, prob_dog.
+    """
+    names, columns = list(sample.columns[1:]), {}
+    for spelt in (names, without_prefix(names)):
+        known = Spellings(spelt, LABEL_KEYS)
+        found = [known.only(str(name)) for name in classes]
+        if None not in found:
+            break
+    for position, (name, short) in enumerate(zip(classes, found, strict=True)):
+        column = None if short is None else names[spelt.index(short)]
         if column is None or column in columns:
             raise Problem(
                 f"The sample submission has no column for the class {name}; its columns are "
