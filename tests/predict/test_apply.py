@@ -99,7 +99,12 @@ def test_photos_come_from_a_zip_a_table_a_deep_folder_or_one_file(competition, t
     listed = pd.DataFrame({"note": "x", "path": list(map(str, files))})
     listed.to_csv(tmp_path / "list.csv", index=False)
     found = {}
-    for source in ("photos.zip", "deep", "list.csv"):
+    (tmp_path / "zips").mkdir()  # a zip among others counts as a folder
+    for name in ("here.zip", "all.zip"):
+        with zipfile.ZipFile(tmp_path / "zips" / name, "w") as archive:
+            archive.write(tmp_path / "photos.zip", "photos.zip")
+    shutil.move(tmp_path / "zips" / "all.zip", tmp_path)
+    for source in ("photos.zip", "deep", "list.csv", "zips", "all.zip"):
         assert predict(tmp_path / source, trained, tmp_path / f"{source}-out") == 0
         found[source] = pd.read_csv(tmp_path / f"{source}-out" / "predictions.csv")
     assert list(found["deep"]["file"]) == [f"{file.stem}/photo.jpg" for file in files]

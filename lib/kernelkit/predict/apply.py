@@ -17,7 +17,7 @@ from kernelkit.core.boundary import doing
 from kernelkit.core.problem import Problem
 from kernelkit.core.tables import read_csv
 from kernelkit.data.check import examine_all
-from kernelkit.data.find import list_files, photos_in, unpack
+from kernelkit.data.find import find_files, photos_in
 from kernelkit.predict.calibration import apply_temperature
 from kernelkit.predict.ensemble import combine
 from kernelkit.predict.members import SavedMember, SavedModel, SavedNetwork
@@ -31,18 +31,16 @@ NO_FILE = "there is no such file"
 def find_photos(source: Path, scratch: Path) -> pd.DataFrame:
     """Return the photos that a path names: columns file, as it is called there, and path.
 
-    It is a folder of any depth, a zip, which is unpacked below `scratch`, one photo, or a CSV with
+    It is a folder of any depth, a zip (zips are unpacked below `scratch`), one photo, or a CSV with
     a column of paths, relative to its folder. Raises Problem if there is none, or no photo in it.
     """
     if not source.exists():
         raise Problem(f"--predict {source}: there is no such folder, zip, photo or CSV.")
     if source.suffix.lower() == ".csv":
         return _listed(source)
-    if source.suffix.lower() == ".zip":
-        source = unpack(source, scratch)
-    if source.is_file():
+    if source.is_file() and source.suffix.lower() != ".zip":
         return pd.DataFrame({"file": [source.name], "path": [str(source)]})
-    found = photos_in(list_files(source)).rename(columns={"name": "file"})
+    found = photos_in(find_files(source, scratch)).rename(columns={"name": "file"})
     if found.empty:
         raise Problem(f"--predict {source} holds no photo: give a folder, a zip, a photo or a CSV.")
     return found[["file", "path"]].reset_index(drop=True)
