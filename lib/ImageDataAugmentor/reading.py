@@ -1,6 +1,7 @@
 """Image files, read as uint8 arrays of a given size and colour mode."""
 
 import functools
+import re
 import threading
 import warnings
 from dataclasses import dataclass, replace
@@ -19,6 +20,9 @@ _JPEG, _PNG, _TIFF = b"\xff\xd8", b"\x89PNG", (b"II*\0", b"MM\0*")
 _JPEG_END = b"\xff\xd9"
 _DEEP = {"F", "I", "unknown"}  # Pillow's modes of more than 16 bits; it has none in colour.
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_UNKNOWN = {"DICOM": re.compile(rb"(?s).{128}DICM")}
+_UNKNOWN |= {"JPEG XL": re.compile(rb"\xff\x0a|\0\0\0\x0cJXL ")}
+_NO_IMAGE = "not an image that can be decoded"
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 _pillow_lock = threading.Lock()
 
@@ -245,7 +249,9 @@ def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) 
             image = ImageOps.exif_transpose(image)
         array = np.asarray(image.convert(mode))
     except Exception as error:  # Decoders raise many kinds of errors for damaged files.
-        raise UnreadableImage(f"{path}: not an image that can be decoded") from error
+        kind = next((name for name, start in _UNKNOWN.items() if start.match(data.tobytes())), "")
+        why = f"a {kind} file, which must be converted to PNG or JPEG" if kind else _NO_IMAGE
+        raise UnreadableImage(f"{path}: {why}") from error
     return array[..., np.newaxis] if array.ndim == 2 else array
 
 

@@ -1,5 +1,6 @@
 """Unusable photos are found and listed with the reason; near-identical ones form groups."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -60,6 +61,20 @@ UNREADABLE = {
     empty: "its file is empty",
     not_a_picture: "it can't be decoded (not an image that can be decoded)",
     cut_to_its_header: "it can't be decoded (not an image that can be decoded)",
+}
+
+
+def dicom(path):
+    path.write_bytes(bytes(128) + b"DICM" + bytes(300))
+
+
+def jpeg_xl(path):
+    path.write_bytes(b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(300))
+
+
+UNREADABLE |= {
+    dicom: "it can't be decoded (a DICOM file, which must be converted to PNG or JPEG)",
+    jpeg_xl: "it can't be decoded (a JPEG XL file, which must be converted to PNG or JPEG)",
 }
 TRUNCATED = [truncated, zeros_at_the_end, truncated_png]
 
@@ -256,6 +271,22 @@ def test_a_photo_that_is_listed_again_is_in_one_group(folder, relist):
     train = check(folder).train.set_index("Id")
     assert train.loc["30.jpg", "group"] == train.loc["31.jpg", "group"]
     assert train["group"].nunique() == 11
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_classes_of_near_identical_photos_are_divided_all_the_same(tmp_path, capsys, named):
+    """As frames of one video a class are; what the table groups stays together."""
+    folder = tmp_path / "data"
+    rows = write_competition(folder, labels=("a", "b"), class_folders=False)
+    for number, (name, label) in enumerate(rows):
+        write_photo(folder / "train" / name, photo(label) // 2 + np.uint8(number))
+    write_csv(folder / "train.csv", [(*row, n // 2) for n, row in enumerate(rows)],
+              ("Id", "Category", "driver"))  # fmt: skip
+    layout = dataclasses.replace(HOME, group="driver" if named else "")
+    train = check_photos(read_competition(folder, layout, tmp_path / "scratch")).train
+    assert train["near"].nunique() == 2
+    assert train["group"].nunique() == (4 if named else 8)
+    assert "nearly the same, so such photos are divided too" in capsys.readouterr().out
 
 
 def test_one_photo_under_two_labels_is_kept_and_reported(folder):

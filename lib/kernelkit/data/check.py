@@ -63,8 +63,8 @@ def check_photos(competition: Competition, workers: int | None = None) -> Compet
         print(f"Truncated test photos, predicted from what is there: {named}")
     hashes = np.stack([one.hashes for one in of_train if not one.reason] or [NO_HASHES])
     near = near_duplicate_groups(hashes)
-    groups = join_groups(near, rows.loc[rows["reason"] == "", "group"].to_numpy(str))
-    train = used_rows(rows, competition.classes).assign(group=groups, near=near)
+    train = used_rows(rows, competition.classes).assign(near=near)
+    train["group"] = _groups(train, rows.loc[rows["reason"] == "", "group"].to_numpy(str))
     test["path"] = test["path"].mask(test["reason"] != "", "")
     of_test = {row: one.hashes for row, one in zip(tested, of_test, strict=True)}
     excluded = [competition.excluded, excluded_rows(lost), excluded_rows(lost_tests, "test")]
@@ -77,6 +77,26 @@ def check_photos(competition: Competition, workers: int | None = None) -> Compet
     )
 
 
+def _groups(train: pd.DataFrame, given: np.ndarray) -> np.ndarray:
+    """Return the number of each photo's group, of near-identical ones and of `given` names.
+
+    Where so every class is of a single group, as frames of one video are, only the names count.
+    """
+
+    def divides(groups: np.ndarray) -> bool:
+        return train.assign(group=groups).groupby("label")["group"].nunique().max() > 1
+
+    groups = join_groups(train["near"].to_numpy(), given)
+    named = join_groups(np.arange(len(train)), given)
+    if divides(groups) or not divides(named):
+        return groups
+    print(
+        "All photos of each class are nearly the same, so such photos are divided too: the score "
+        "of the validation will be too good, unless the photos to predict are like these as well."
+    )
+    return named
+
+
 def _unusable(
     name: str, table: pd.DataFrame, examined: list[Examined], folder: Path
 ) -> pd.DataFrame:
@@ -86,14 +106,15 @@ def _unusable(
         first, reason = printable(unusable["path"].iloc[0]), unusable["reason"].iloc[0]
         raise Problem(
             f"None of the {len(table)} {name} photos in {folder} can be used: of the first, "
-            f"{first}, {reason}. Download them again."
+            f"{first}, {reason}. Download them again, or convert them to PNG or JPEG."
         )
     brightest = [one.brightest for one in examined if not one.reason]
     if brightest and np.quantile(brightest, MOST) < DARK:
         print(
             f"The {name} photos are nearly black throughout: of {MOST:.0%} of them the brightest "
             f"value is below {DARK} of 255, the largest of all is {max(brightest)}. Their values "
-            "may lack a scale, such as 12 bits in files of 16: then scale them to the whole range."
+            "may lack a scale, such as 12 bits in files of 16: then scale them to the whole range. "
+            "Or only their transparency shows something, which is dropped: then draw them on white."
         )
     return unusable
 
