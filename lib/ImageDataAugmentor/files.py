@@ -44,10 +44,16 @@ def walk(
     """Yield (folder, file names) for a folder and those within it, sorted and without clutter.
 
     Each folder comes once, so that links in a circle end. The uppermost comes whatever its name is;
-    `wanted` returns, for a folder below and all names in it, whether it is included.
+    `wanted` returns, for a folder below and all names in it, whether it is included. Raises OSError
+    for a folder that can't be read.
     """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # which os.walk would skip in silence
+            raise error
+
     seen = set()
-    for folder, folders, names in os.walk(directory, followlinks=follow_links):
+    for folder, folders, names in os.walk(directory, onerror=refuse, followlinks=follow_links):
         real = os.path.realpath(folder)
         inside = os.path.relpath(folder, directory) != "."
         if real in seen or (inside and not wanted(folder, [*folders, *names])):

@@ -1,6 +1,7 @@
 """Folders that lie: whose names, tables and clutter suggest what they do not mean."""
 
 import dataclasses
+import errno
 import os
 import shutil
 import zipfile
@@ -323,7 +324,43 @@ def row_numbers_without_a_name(folder):
     return dict.fromkeys(LABELS, 8), 1
 
 
+def tables_with_tabs(folder):
+    rows = write(folder)
+    for name in ("train", "sample_submission"):
+        text = (folder / f"{name}.csv").read_text()
+        (folder / f"{name}.tsv").write_text(text.replace(",", "\t"))
+        (folder / f"{name}.csv").unlink()
+    return dict.fromkeys(LABELS, len(rows) // 3), 4
+
+
+def masks_beside_photos(folder):
+    classes(folder, "cat", "dog")
+    put(folder, *(f"{la}/{la}{n}_mask{end}.jpg" for la in ("cat", "dog") for n in range(6)
+                  for end in ("", "_1")))  # fmt: skip
+    return {"cat": 6, "dog": 6}, 0
+
+
+def masks_in_class_folders(folder):
+    put(folder, *(f"{la}/{kind}/{n}.jpg" for la in ("cat", "dog") for kind in ("images", "masks")
+                  for n in range(6)))  # fmt: skip
+    return {"cat": 6, "dog": 6}, 0
+
+
+def masks_in_a_folder_of_their_own(folder):
+    put(folder, *(f"{kind}/{la}/{n}.jpg" for la in ("cat", "dog") for kind in ("images", "masks")
+                  for n in range(6)))  # fmt: skip
+    return {"cat": 6, "dog": 6}, 0
+
+
+def classes_called_mask(folder):
+    classes(folder, "mask", "no mask")
+    put(folder, "mask/a_mask.jpg", "no mask/a.jpg")
+    return {"mask": 7, "no mask": 7}, 0
+
+
 CERTAIN = [
+    tables_with_tabs, masks_beside_photos, masks_in_class_folders, masks_in_a_folder_of_their_own,
+    classes_called_mask,
     individuals_of_a_sample, one_individual_of_a_sample, species_of_a_sample, names_beside_numbers,
     a_table_of_features_beside_that_of_labels, names_like_roles, names_like_roles_at_the_top,
     a_class_called_train, classes_called_train_and_test, a_class_called_train_in_a_table,
@@ -444,7 +481,20 @@ def a_class_and_the_numbers_of_another(folder):
 
 
 def ages(folder, header=("id", "age"), first=5, step=1, sample=0):
-    write(folder, tuple(range(first, first + 24 * step, step)), sample=str(sample), header=header)
+    labels = tuple(first + n * step for n in range(24))
+    write(folder, labels, sample=str(sample), header=header)
+
+
+def fractions_of_a_column(folder):
+    ages(folder, ("id", "pawpularity"), 0.5, 1, 0.5)
+
+
+def parts_of_a_set(folder):
+    """As HAM10000 has them: the folders are no classes, and no column is called a label."""
+    names = [f"HAM_part_{n % 2 + 1}/ISIC_{n}.jpg" for n in range(24)]
+    put(folder, *names)
+    rows = [(f"ISIC_{n}", f"h{n // 2}", LABELS[n % 3], 60 + n % 9) for n in range(24)]
+    write_csv(folder / "metadata.csv", rows, ("image_id", "lesion_id", "dx", "age"))
 
 
 def numbers_where_labels_are_words(folder):
@@ -541,6 +591,10 @@ DOUBTS = [
      "fine_label", (dict.fromkeys(range(4), 6), 4)),
     (ages, "24 numbers of the column age, 5 to 28, are classes", "submission", "label",
      (dict.fromkeys(range(5, 29), 1), 4)),
+    (fractions_of_a_column, "24 numbers of the column pawpularity, 0.5 to 23.5, are classes",
+     "submission", "label", ({f"{n}.5": 1 for n in range(24)}, 4)),
+    (parts_of_a_set, "column lesion_id of metadata.csv, or in dx, age", "label", "dx",
+     (dict.fromkeys(LABELS, 8), 0)),
     (numbers_where_labels_are_words, "labels such as cat .* has '0'", "submission", "label",
      (dict.fromkeys(LABELS, 8), 4)),
     (fractions_where_labels_are_many, "labels such as 0 .* has '0.5'", "submission", "label",
@@ -753,6 +807,34 @@ def test_such_a_table_must_give_one_photo_an_id_in_a_column_of_one_name(folder):
         seen(folder, test_csv="train.csv")
     with pytest.raises(Problem, match=r"test_csv: add sample_csv"):
         seen(folder, test_csv="test.csv", sample_csv="")
+
+
+@pytest.mark.parametrize(
+    ("name", "cure"),
+    [("train.xlsx", "is no CSV"), ("annotations/instances.json", "is no CSV"),
+     ("train.csv.gz", "must be unpacked"), ("train.npz", "holds arrays")],
+)  # fmt: skip
+def test_a_file_that_may_hold_the_labels_is_named(folder, name, cure):
+    write(folder)
+    (folder / "train.csv").unlink()
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).touch()
+    with pytest.raises(Problem, match=rf"no table names .*labels.*{name} {cure}"):
+        read(folder)
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(folder, monkeypatch):
+    classes(folder, "cat", "dog", "emu")
+    listed = os.scandir
+
+    def refusing(path):
+        if str(path).endswith("dog"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(PermissionError, match="dog"):
+        read(folder)
 
 
 def test_a_field_that_no_table_fits_is_named(folder):

@@ -226,7 +226,7 @@ def only_zip(names: Sequence[str]) -> str:
 
 def holds_tables(names: Sequence[str]) -> bool:
     """Tell whether there is a CSV among files, or a zip, which may be one."""
-    return any(name.lower().endswith((".csv", ".zip")) for name in names)
+    return any(name.lower().endswith((".csv", ".tsv", ".zip")) for name in names)
 
 
 def open_competition(folder: Path, scratch: Path) -> Path:

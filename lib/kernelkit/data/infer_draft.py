@@ -11,6 +11,12 @@ from kernelkit.core.problem import first_names
 from kernelkit.data.layout import Layout
 from kernelkit.data.names import FILE_KEYS, Spellings, common_folder, roles_of
 
+UNREAD = {  # suffixes of files that nothing here reads, and the cure
+    "7z|tar|gz|tgz|bz2|xz|rar": "must be unpacked first",
+    "npy|npz|h5|hdf5|mat|pkl": "holds arrays: photos must be files such as PNG",
+    "xlsx?|ods|parquet|feather|jsonl?": "is no CSV: save its table as one",
+}
+
 
 @dataclass(frozen=True)
 class Source:
@@ -99,6 +105,16 @@ def inside(names: Sequence[str], places: Iterable[str]) -> list[str]:
     """Return the photos that lie in any of some places."""
     heads = tuple(f"{without_zip(place)}/" if place else "" for place in places)
     return [name for name in names if name.startswith(heads)]
+
+
+def unread(names: Iterable[str]) -> str:
+    """Return the clause about the first file that may hold what was not found; "" for none."""
+    for pattern, cure in UNREAD.items():
+        if found := next(
+            (name for name in names if re.search(rf"\.(?:{pattern})$", name, re.I)), ""
+        ):
+            return f"; {found} {cure}"
+    return ""
 
 
 def counted(labels: pd.Series) -> str:

@@ -7,13 +7,14 @@ from collections.abc import Collection, Iterable, Sequence
 import pandas as pd
 
 from kernelkit.core.problem import Problem, first_names
-from kernelkit.data.infer_draft import Draft, counted, inside
+from kernelkit.data.infer_draft import Draft, counted, inside, unread
 from kernelkit.data.labels import labels_by, sample_labels, spelling_notes
 from kernelkit.data.layout import Layout
 from kernelkit.data.names import (
     LABEL_KEYS,
     ROLES,
     Spellings,
+    are_masks,
     common_folder,
     may_be_unlabelled,
     role_of,
@@ -45,7 +46,8 @@ def training_photos(draft: Draft, tests: Sequence[str]) -> list[str]:
     if "train_photos" in draft.given:
         return draft.in_given("train_photos", left)
     if not left:
-        raise Problem(f"none of the {len(photos.names)} photos is one of the training set")
+        more = unread(draft.source.names)
+        raise Problem(f"none of the {len(photos.names)} photos is one of the training set{more}")
     named = [name for name in left if photos.roles[name] == "train"]
     if not named:
         return [name for name in left if photos.roles[name] != "valid"] or left
@@ -61,7 +63,10 @@ def training_photos(draft: Draft, tests: Sequence[str]) -> list[str]:
 def rows_of_photos(draft: Draft, trains: Sequence[str], tests: Sequence[str]) -> pd.DataFrame:
     """Return Id, label and group of photos by folder or name. Raises Problem without labels."""
     place = common_folder(trains)
-    names = [posixpath.relpath(name, place or ".") for name in trains]
+    names = pd.Series([posixpath.relpath(name, place or ".") for name in trains], dtype=object)
+    if (masks := are_masks(names)).any():
+        draft.notes.append(f"{masks.sum()} masks, such as {names[masks.idxmax()]}, do not train")
+        names = names[~masks].reset_index(drop=True)
     rows = pd.DataFrame({"Id": names, "label": "", "group": ""}, dtype=object)
     levels, pattern = levels_of(names), draft.given.get("pattern", "")
     if not pattern and levels:
@@ -76,6 +81,7 @@ def rows_of_photos(draft: Draft, trains: Sequence[str], tests: Sequence[str]) ->
         raise Problem(
             f"no table names the {len(trains)} training photos' labels, nor do folders or names, "
             f"such as {trains[0] if trains else 'none'}; --set pattern=REGEX finds labels in names"
+            f"{unread(draft.source.names)}"
         )
     rows["label"] = labels_by(pattern, rows["Id"])
     if pattern:

@@ -17,7 +17,15 @@ import pandas as pd
 from kernelkit.core.metrics import METRICS, metric_named, usual_metric
 from kernelkit.core.problem import Problem, first_names
 from kernelkit.data.find import find_files, is_photo_file, list_files, read_table
-from kernelkit.data.infer_draft import Draft, Photos, Source, counted, inside, without_zip
+from kernelkit.data.infer_draft import (
+    Draft,
+    Photos,
+    Source,
+    counted,
+    inside,
+    unread,
+    without_zip,
+)
 from kernelkit.data.infer_folders import rows_of_photos, training_photos
 from kernelkit.data.infer_table import (
     SPLIT,
@@ -145,7 +153,8 @@ def propose(source: Source) -> Proposal:
 
 
 def _choose_sample(draft: Draft) -> None:
-    csvs = {name for name in map(without_zip, draft.source.names) if name.lower().endswith(".csv")}
+    names = map(without_zip, draft.source.names)
+    csvs = {name for name in names if name.lower().endswith((".csv", ".tsv"))}
     csvs = sorted(csvs, key=lambda name: (name.count("/"), name))
 
     def is_called_sample(name: str) -> bool:
@@ -233,7 +242,7 @@ def _refuse_ids(draft: Draft, photo: str) -> NoReturn:
         if _names_photos(draft, draft.sample[name])
     ]
     first = draft.sample.iat[0, 0]
-    cure = next(iter(cures), "")
+    cure = next(iter(cures), unread(draft.source.names))
     raise Problem(f"no {photo} has one of the Ids of {where}, such as {first}{cure}")
 
 
@@ -366,16 +375,18 @@ def _doubt_values(draft: Draft, labels: set[str]) -> None:
 
 def _doubt_amounts(draft: Draft, labels: set[str]) -> None:
     """Doubt that numbers are classes where they seem to be amounts, such as ages."""
-    # Only the column's name tells: classes are numbered without gaps too, and may have few photos
-    # each, as individuals have. With it, many numbers that fill most of their range are needed.
+    # Of whole numbers only the column's name tells: classes are numbered without gaps too, and may
+    # have few photos each, as individuals have. With it, most of their range must be filled.
+    if len(labels) <= MOST_GRADES or not are_numbers(labels):
+        return
     of_sample = "" if draft.sample is None else draft.sample.columns[1]
     column = draft.fields.get("label") or of_sample
     words = set(words_of(column)) if isinstance(column, str) else set()
-    numbers = sorted({number_of(label) for label in labels} - {None})
-    if not words & {*AMOUNTS.split()} or words & {*CLASSES.split()} or len(numbers) < len(labels):
-        return
-    if len(numbers) > MOST_GRADES and len(numbers) > (numbers[-1] - numbers[0]) / 2:
-        span = f"the {len(numbers)} numbers of the column {column}, {numbers[0]} to {numbers[-1]}"
+    named = bool(words & {*AMOUNTS.split()}) and not words & {*CLASSES.split()}
+    least, most = min(labels, key=float), max(labels, key=float)
+    dense = len(labels) > (float(most) - float(least)) / 2
+    if (named and dense) or None in map(number_of, labels):
+        span = f"the {len(labels)} numbers of the column {column}, {least} to {most}"
         question = f"whether {span}, are classes: to predict amounts is not supported"
         draft.doubt(question, submission="label")
 
@@ -390,9 +401,7 @@ def _propose_packed(draft: Draft) -> Proposal:
         others = [column for column in table.columns if column not in pixels]
         if len(pixels) >= PIXELS and others:
             return _propose_pixels(draft, name, table[others], len(pixels))
-    archives = [n for n in names if re.search(r"\.(7z|tar|gz|tgz|rar)$", n, re.I)]
-    more = f"; {archives[0]} must be unpacked first" if archives else ""
-    raise Problem(f"its {len(names)} files hold no photos{more}")
+    raise Problem(f"its {len(names)} files hold no photos{unread(names)}")
 
 
 def _propose_records(draft: Draft, records: list[str]) -> Proposal:
@@ -430,6 +439,6 @@ def _propose_pixels(draft: Draft, name: str, table: pd.DataFrame, pixels: int) -
 
 def _named_role(name: str) -> str:
     """Return the role that a word of a table's name is, "" where none or several are."""
-    words = words_of(re.sub(r"\.csv$", "", posixpath.basename(name), flags=re.I))
+    words = words_of(re.sub(r"\.[ct]sv$", "", posixpath.basename(name), flags=re.I))
     roles = {ROLES[word] for word in words if word in ROLES}
     return roles.pop() if len(roles) == 1 else ""

@@ -261,12 +261,20 @@ def _fits_folders(draft: Draft, found: LabelTable) -> bool:
     alike = any(len(each) == labels.nunique() == len({b for _, b in each}) for each in pairs)
     if alike or not levels:
         return True
-    if column.others:
-        draft.notes.append(f"{found.name} names photos, but no column is surely their labels")
-        return False
+    if column.others:  # which column has the labels is asked, where the folders have none
+        parts = all(map(_differ_in_numbers, levels))
+        if not parts:
+            draft.notes.append(f"{found.name} names photos, but no column is surely their labels")
+        return parts
     question = f"whether the labels are in the column {column.name} of {found.name} or the "
     draft.doubt(f"{question}photos' folders", label=str(column.name), train_csv="")
     return True
+
+
+def _differ_in_numbers(folders: pd.Series) -> bool:
+    """Tell whether folders differ in numbers alone, as images_001 and images_002: as parts do."""
+    words = {re.sub(r"\d+", "", name) for name in folders}
+    return len(words) == 1 and words != {""}
 
 
 def rows_of_table(draft: Draft, found: LabelTable) -> tuple[pd.DataFrame, list[str]]:

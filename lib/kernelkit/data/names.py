@@ -198,6 +198,14 @@ def folders_of(names: pd.Series) -> set[str]:
     return {folder for parent in parents for folder in parent.split("/")} - {""}
 
 
+def are_masks(names: pd.Series) -> pd.Series:
+    """Tell which photos mark what another shows: dog_mask.png beside dog.png, masks/dog.png."""
+    stems = names.map(lambda name: SUFFIX.sub("", name))
+    beside = stems.str.replace(r"[ _.-]?masks?([ _.-]?\d+)?$", "", case=False, regex=True)
+    images = stems.str.replace(r"(^|/)masks?(?=/)", r"\1images", case=False, regex=True)
+    return sum((other != stems) & other.isin(stems) for other in (beside, images)) > 0
+
+
 def real_paths(paths: pd.Series) -> pd.Series:
     """Return paths without links to folders, so that those of one photo are equal."""
     folders = {os.path.dirname(path) for path in paths}

@@ -29,6 +29,7 @@ from kernelkit.data.names import (
     WHOLE_NUMBER,
     PhotoIndex,
     Spellings,
+    are_masks,
     folders_of,
     is_predicted,
     number_of,
@@ -362,10 +363,12 @@ def _column(table: pd.DataFrame, path: Path, name: str, in_sample: str, layout: 
 
 def _rows_of_photos(photos: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return a row a photo, labelled by its folder or its name, and the photos without a label."""
-    labels, reason = labels_by(layout.pattern, photos["name"]), "it lies in no class folder"
+    reason, masks = "it lies in no class folder", are_masks(photos["name"])
+    labels = labels_by(layout.pattern, photos.loc[~masks, "name"])
     if layout.pattern:
         reason = f"its name does not match the pattern {layout.pattern}"
-    rows = photos.assign(Id=photos["name"], label=labels, group="")
-    rows = rows[["Id", "label", "group", "path"]]
-    none = rows["label"] == ""
-    return rows[~none].reset_index(drop=True), rows[none].assign(reason=reason)
+    photos = photos.assign(reason=masks.map({True: "it is a mask of another photo", False: reason}))
+    rows = photos.assign(Id=photos["name"], label=labels.reindex(photos.index, fill_value=""))
+    none, columns = rows["label"] == "", ["Id", "label", "group", "path"]
+    rows = rows.assign(group="")
+    return rows.loc[~none, columns].reset_index(drop=True), rows.loc[none, [*columns, "reason"]]
