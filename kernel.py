@@ -22,6 +22,7 @@ from typing import Literal
 
 START = time.monotonic()  # the session's clock: imports, checks and training all count
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")  # photos that it can't read are reported below
 logging.getLogger("tensorflow").setLevel(logging.ERROR)  # short runs have it warn of retracing
 
 # --- overrides (ship push --set writes here; leave empty) ---
