@@ -358,7 +358,24 @@ def classes_called_mask(folder):
     return {"mask": 7, "no mask": 7}, 0
 
 
+def two_folders_to_predict(folder):
+    """Photos of both sets have the same names."""
+    rows = write(folder)
+    put(folder, *(f"test/p{n:03d}.jpg" for n in range(3)), "test_hard/h.jpg")
+    write_sample(folder, *(Id for Id, _ in rows[:3]), "h.jpg")
+    return dict.fromkeys(LABELS, 8), 4
+
+
+def a_list_of_the_photos_to_predict(folder):
+    put(folder, *(f"images/{n}.jpg" for n in range(30)))
+    rows = [(f"{n}.jpg", LABELS[n % 3]) for n in range(24)]
+    write_csv(folder / "train.csv", rows, ("image", "category"))
+    write_csv(folder / "test_x7.csv", [(f"{n}.jpg",) for n in range(29, 24, -1)], ("image",))
+    return dict.fromkeys(LABELS, 8), 5
+
+
 CERTAIN = [
+    two_folders_to_predict, a_list_of_the_photos_to_predict,
     tables_with_tabs, masks_beside_photos, masks_in_class_folders, masks_in_a_folder_of_their_own,
     classes_called_mask,
     individuals_of_a_sample, one_individual_of_a_sample, species_of_a_sample, names_beside_numbers,
@@ -413,6 +430,28 @@ def test_the_right_photo_belongs_to_each_label(folder, build, train, test):
     assert [Path(path).name for path in competition.test["path"]] == competition.test["Id"].map(
         lambda Id: f"{Id.removesuffix('.jpg')}.jpg"
     ).tolist()
+
+
+def test_photos_outside_the_training_set_are_to_be_predicted(folder):
+    two_folders_to_predict(folder)
+    places = [Path(path).parent.name for path in read(folder).test["path"]]
+    assert places == ["test", "test", "test", "test_hard"]
+
+
+def test_a_list_of_photos_gives_the_submission_its_ids_in_their_order(folder):
+    a_list_of_the_photos_to_predict(folder)
+    sample = read(folder).sample
+    assert [*sample.columns, *sample["image"]] == ["image", "category", *(
+        f"{n}.jpg" for n in range(29, 24, -1)
+    )]  # fmt: skip
+
+
+def test_a_table_whose_first_line_is_a_row_is_refused(folder):
+    rows = write(folder)
+    (folder / "sample_submission.csv").unlink()
+    write_csv(folder / "train.csv", rows[1:], rows[0])
+    with pytest.raises(Problem, match=r"train\.csv has no header.*p000\.jpg; add a line"):
+        read(folder)
 
 
 def test_a_column_that_counts_rows_names_no_photos(folder):

@@ -37,13 +37,13 @@ from kernelkit.data.infer_table import (
     label_column,
     rows_of_table,
 )
-from kernelkit.data.labels import are_numbers
+from kernelkit.data.labels import are_numbers, with_label
 from kernelkit.data.layout import Layout
 from kernelkit.data.names import (
     LABEL_KEYS,
-    ROLES,
     Spellings,
     common_folder,
+    named_role,
     number_of,
     role_of,
     words_of,
@@ -162,12 +162,13 @@ def _choose_sample(draft: Draft) -> None:
 
     samples = [name for name in csvs if SAMPLE.search(posixpath.basename(name))]
     samples.sort(key=lambda name: not is_called_sample(name))
+    samples = samples or [name for name in csvs if _lists_tests(draft, name)]
     chosen = draft.given.get("sample_csv", samples[0] if samples else "")
     draft.fields["sample_csv"] = chosen
     draft.tables = [name for name in csvs if name not in {*samples, chosen}]
     if not chosen:
         return
-    draft.sample = draft.source.table(chosen)
+    draft.sample = with_label(draft.source.table(chosen))
     _check_columns(draft, chosen)
     ids = set(draft.sample.iloc[:, 0].str.strip())
     for other in samples:
@@ -178,6 +179,12 @@ def _choose_sample(draft: Draft) -> None:
             question = f"which of {chosen} and {other}, whose Ids or columns differ, is the sample "
             question += "submission"
             draft.doubt(question, sample_csv=[chosen, other])
+
+
+def _lists_tests(draft: Draft, name: str) -> bool:
+    """Tell whether a table is called test and has one column, of photos to predict."""
+    table = draft.source.table(name) if named_role(name) == "test" else pd.DataFrame()
+    return table.shape[1] == 1 and _names_photos(draft, table.iloc[:, 0])
 
 
 def _check_columns(draft: Draft, where: str) -> None:
@@ -395,7 +402,7 @@ def _propose_packed(draft: Draft) -> Proposal:
     names = draft.source.names
     if records := [name for name in names if RECORDS.search(name)]:
         return _propose_records(draft, records)
-    for name in (name for name in draft.tables if _named_role(name) == "train"):
+    for name in (name for name in draft.tables if named_role(name) == "train"):
         table = draft.source.table(name)
         pixels = set(pixel_columns(table.columns, name))
         others = [column for column in table.columns if column not in pixels]
@@ -429,16 +436,9 @@ def _propose_pixels(draft: Draft, name: str, table: pd.DataFrame, pixels: int) -
         column = LabelColumn(Layout.typed("label", draft.given["label"]))
     column.doubt_others(draft, name)
     labels = column.values(table, name)
-    tests = [other for other in draft.tables if _named_role(other) == "test"]
+    tests = [other for other in draft.tables if named_role(other) == "test"]
     draft.fields |= {"packed": "pixels", "train_csv": name, "label": column.name}
     draft.fields |= {"train_photos": (name,), "test_photos": tuple(tests[:1])}
     draft.notes.append(f"photos: {pixels} columns of pixels in {name}; {counted(labels)}")
     rows = pd.DataFrame({"Id": table.index.astype(str), "label": labels, "group": ""})
     return _concluded(draft, rows)
-
-
-def _named_role(name: str) -> str:
-    """Return the role that a word of a table's name is, "" where none or several are."""
-    words = words_of(re.sub(r"\.[ct]sv$", "", posixpath.basename(name), flags=re.I))
-    roles = {ROLES[word] for word in words if word in ROLES}
-    return roles.pop() if len(roles) == 1 else ""

@@ -138,6 +138,11 @@ def _label_table(draft: Draft, name: str, tests: set[str]) -> LabelTable | None:
     if not any(names):
         return None
     label = label or label_column(table[[bool(name) for name in names]], ids[0], sample)
+    if label and draft.photos.spellings.find(ids[0])[0] and label.name in set(table[label.name]):
+        raise Problem(
+            f"{name} has no header: its first line is that of a photo, {ids[0]}; add a line above "
+            "it with the names of the columns, such as Id,label"
+        )
     return LabelTable(name, table, ids, label, names, found) if label else None
 
 

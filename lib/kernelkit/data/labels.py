@@ -39,6 +39,11 @@ def sample_labels(sample: pd.DataFrame | None) -> set[str]:
     return {name.strip() for name in names} - {""}
 
 
+def with_label(sample: pd.DataFrame, name: str = "label") -> pd.DataFrame:
+    """Return a sample submission; a mere list of Ids gets an empty column."""
+    return sample.assign(**{name: ""}) if sample.shape[1] == 1 else sample
+
+
 def known_names(sample: pd.DataFrame | None) -> set[str]:
     """Return the names that a sample shows to be single labels: columns, or different values."""
     names = sample_labels(sample)

@@ -143,6 +143,13 @@ def role_of(folder: str) -> str:
     return roles.pop() if len(roles) == 1 else ""
 
 
+def named_role(name: str) -> str:
+    """Return the role that a word of a table's name is, "" where none or several are."""
+    words = words_of(re.sub(r"\.[ct]sv$", "", posixpath.basename(name), flags=re.I))
+    roles = {ROLES[word] for word in words if word in ROLES}
+    return roles.pop() if len(roles) == 1 else ""
+
+
 @functools.cache
 def may_be_unlabelled(folder: str) -> bool:
     """Tell whether a folder's name suggests that its photos have no label."""

@@ -1,5 +1,6 @@
 """Read a competition's folder into tables, in which every row is matched with its photo."""
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from kernelkit.data.labels import (
     refuse_several,
     sample_labels,
     spelling_notes,
+    with_label,
 )
 from kernelkit.data.layout import Layout
 from kernelkit.data.names import (
@@ -32,6 +34,7 @@ from kernelkit.data.names import (
     are_masks,
     folders_of,
     is_predicted,
+    named_role,
     number_of,
     printable,
     real_paths,
@@ -129,6 +132,8 @@ def read_sample(folder: Path, layout: Layout, scratch: Path) -> pd.DataFrame:
     if not layout.sample_csv:
         return pd.DataFrame({"Id": [], "label": []}, dtype=object)
     sample, path = read_table(folder, layout.sample_csv, scratch), folder / layout.sample_csv
+    if isinstance(layout.label, str) and named_role(layout.sample_csv) == "test":
+        sample = with_label(sample, layout.label or "label")
     several = layout.submission == "probabilities"
     if (sample.shape[1] < 3) if several else (sample.shape[1] != 2):
         needed = "Id and a column for each of several classes" if several else "two, Id and label"
@@ -183,7 +188,13 @@ def _read_test(
             f"{header}. Add a line above it with the names of the columns, such as Id,label."
         )
     ids, index = sample.iloc[:, 0], PhotoIndex(photos.assign(folder=""))
-    found = index.match(_photo_names(folder, layout, scratch, ids))
+    names = _photo_names(folder, layout, scratch, ids)
+    found = index.match(names)
+    if found["near"].any():  # of photos of one name, those outside the training set's places count
+        with contextlib.suppress(Problem):  # there are none
+            rest = find_photos(folder, layout.test_photos, scratch, layout.train_photos)
+            outside = PhotoIndex(rest.assign(folder="")).match(names)
+            found = found.where(found["path"] != "", outside)
     test = pd.DataFrame({"Id": ids, "path": found["path"]}, dtype=object)
     gone = test["path"] == ""
     if len(test) and gone.all():
