@@ -446,6 +446,12 @@ def test_a_list_of_photos_gives_the_submission_its_ids_in_their_order(folder):
     )]  # fmt: skip
 
 
+def test_of_true_and_false_the_probability_is_of_true(folder):
+    write(folder, ("True", "False"), sample="0.5", header=("id", "is_dog"))
+    layout = read(folder).layout
+    assert (layout.submission, layout.positive) == ("probability", "True")
+
+
 def test_a_table_whose_first_line_is_a_row_is_refused(folder):
     rows = write(folder)
     (folder / "sample_submission.csv").unlink()

@@ -342,7 +342,7 @@ def _likely_positive(draft: Draft, labels: set[str]) -> str:
         )
     column = draft.sample.columns[1]
     likely = column if column in labels else max(labels)
-    if column not in labels:
+    if column not in labels and {label.casefold() for label in labels} != {"true", "false"}:
         question = f"which of {' and '.join(sorted(labels))} the probability is of"
         others = sorted(labels - {likely})
         draft.doubt(f"{question}: {likely} is a guess", positive=[likely, *others])
