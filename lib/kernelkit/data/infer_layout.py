@@ -259,7 +259,7 @@ def _names_of_tests(draft: Draft) -> pd.Series:
     given = draft.given.get("test_csv")
     names = draft.tables if given is None else list(filter(None, [given]))
     names = names if ids.is_unique else []
-    for name in sorted(names, key=lambda name: _named_role(name) != "test"):
+    for name in sorted(names, key=lambda name: named_role(name) != "test"):
         table = draft.source.table(name).apply(lambda column: column.str.strip())
         own = Spellings(table.columns, LABEL_KEYS).only(ids.name)
         rows = table[table[own].isin(ids)] if own else table[:0]
