@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items):
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     waiting = {item.path for item in items if item.path.parent.name == "ship"} - slow
     place = {name: number for number, name in enumerate(LONGEST)}
-    slow_files = sorted(slow, key=lambda path: place.get(path.stem, len(LONGEST)))
+    slow_files = sorted(slow, key=lambda path: (place.get(path.stem, len(LONGEST)), path))
     places = {path: (number + 1.0) / len(slow) for number, path in enumerate(slow_files)}
     places |= {path: (n + 0.9) / len(waiting) for n, path in enumerate(sorted(waiting))}
 
