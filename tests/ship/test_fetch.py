@@ -292,3 +292,21 @@ def test_no_output_file_leaves_its_folder(complete, monkeypatch, name):
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert "submission.csv" in names
     assert len(names) == 29  # the output and the log
+
+
+def test_a_new_fetch_keeps_what_a_person_has_written(complete):
+    (output_of(complete) / "suspects.csv").write_text("Id,leave_out\n1.jpg,\n2.jpg,\n")
+    assert complete.ship("fetch").status == 0
+    folder = complete.project / "runs" / NAME
+    (folder / "suspects.csv").write_text("Id,leave_out\n1.jpg,yes\n2.jpg,\n")
+    (folder / "mine").mkdir()
+    (folder / "mine" / "notes.txt").write_text("all of it")
+    (folder / "file3.txt").unlink()
+    for command in (("fetch",), ("fetch", "--again")):
+        outcome = complete.ship(*command)
+        assert "fetched car-classification-v1 into" in outcome.out
+        assert "1.jpg,yes" in (folder / "suspects.csv").read_text()
+        assert (folder / "mine" / "notes.txt").read_text() == "all of it"
+        assert (folder / "file3.txt").read_text() == "file 3"
+    (folder / "mine" / "notes.txt").unlink()
+    assert "the output of car-classification-v1 is in" in complete.ship("fetch").out

@@ -51,6 +51,8 @@ def fetch(context: Context, run: Run, again: bool = False) -> Path:
     _download(context, run, files, part)
     log_file = part / f"{run.kernel.split('/')[1]}.log"
     log_file.write_text(without_secrets(whole(text_of(log))), encoding="utf-8")
+    if "fetched" in run.verified:
+        _carry_over(folder, part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
     say(f"fetched {run.name} into {folder}")
@@ -58,8 +60,17 @@ def fetch(context: Context, run: Run, again: bool = False) -> Path:
         run.files = {}
         context.ledger.keep(run)
         raise Problem(f"{folder / SUBMISSION} {wrong}: the next `ship` fetches the output anew.")
-    _note_fetched(context, run, folder)
+    _note_fetched(context, run, folder, {log_file.name, *files})
     return folder
+
+
+def _carry_over(folder: Path, part: Path) -> None:
+    """Move what only this machine has into the new folder: lists that people mark, own files."""
+    for file in [path for path in folder.rglob("*") if path.is_file()]:
+        name = file.relative_to(folder).as_posix()
+        if not (part / name).exists() or (CHANGED_HERE.match(name) and file.suffix == ".csv"):
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            file.replace(part / name)
 
 
 def is_verified(folder: Path, run: Run) -> bool:
@@ -78,11 +89,12 @@ def _no_table(path: Path) -> str:
     return "" if len(lines) > 1 else f"has {len(lines)} lines"
 
 
-def _note_fetched(context: Context, run: Run, folder: Path) -> None:
+def _note_fetched(context: Context, run: Run, folder: Path, names: Iterable[str]) -> None:
     found = [path for path in folder.rglob("*") if path.is_file()]
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
+    sizes = {name: size for name, size in sizes.items() if name in names}
     run.files = {name: size for name, size in sizes.items() if not CHANGED_HERE.match(name)}
-    run.verified["fetched"] = f"the sizes of {len(found)} files"
+    run.verified["fetched"] = f"the sizes of {len(sizes)} files"
     metrics = read_metrics(folder)
     measure(run, metrics)
     if found := metrics.get("packages"):
