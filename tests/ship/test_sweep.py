@@ -170,6 +170,15 @@ def test_hours_are_shared(world):
     assert "0 to be run" in world.ship("sweep", "skill=30,36", "--hours", "9").out
 
 
+def test_time_limits_that_a_person_names_are_runs_of_their_own(world):
+    assert world.ship("sweep", "time_limit=60,90").status == 0
+    assert [run.settings["time_limit"] for run in world.runs] == ["60", "90"]
+    assert "1 to be run" in world.ship("sweep", "time_limit=90,120", "--dry-run").out
+    outcome = world.ship("sweep", "time_limit=60,90", "--hours", "3")
+    assert outcome.status == 2
+    assert "takes --hours, which it shares evenly, or time_limit, not both" in outcome.sentence
+
+
 def test_a_sweep_leaves_the_settings_of_the_last_push(world):
     world.ship("--set", "skill=30")
     world.ship("sweep", "skill=30,36")

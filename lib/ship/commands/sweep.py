@@ -17,10 +17,11 @@ from statistics import median
 from kernelkit.core.files import write_atomically
 from kernelkit.core.locks import only_one
 from kernelkit.core.problem import Problem, first_names
-from ship.command_line import number_of, one_of, option, parse_settings, switch
+from ship.command_line import Usage, number_of, one_of, option, parse_settings, switch
 from ship.commands import doctor
 from ship.commands.fetch import SUBMISSION
 from ship.commands.live_runs import answer_or_none
+from ship.commands.predict import takes_kernels_only
 from ship.commands.push import settle_push
 from ship.commands.runs import RESULTS, rows_of, table
 from ship.commands.submit import Unscorable, submit
@@ -61,6 +62,9 @@ def _cells_of(context: Context, arguments: argparse.Namespace) -> list[Cell]:
     failed = [run.name for run in context.ledger.runs() if run.useless]
     ignored = frozenset(failed if arguments.again else ())
     combinations = list(itertools.product(*grid.values()))
+    any_limit = "time_limit" not in base | grid
+    if arguments.hours and not any_limit:
+        raise Usage("`ship sweep` takes --hours, which it shares evenly, or time_limit, not both.")
     if arguments.hours:
         base["time_limit"] = str(max(1, round(arguments.hours * 60 / len(combinations))))
     for values in combinations:
@@ -68,7 +72,7 @@ def _cells_of(context: Context, arguments: argparse.Namespace) -> list[Cell]:
         settings = base | chosen
         config = context.shown_config(settings)
         wanted = new_run(context, settings, config)
-        cells.append(Cell(chosen, settings, config, wanted, ignored))
+        cells.append(Cell(chosen, settings, config, wanted, ignored, any_limit))
     return cells
 
 
@@ -185,6 +189,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         began = _take_copy(context, arguments)
         cells = _cells_of(context, arguments)
         if not context.dry_run:
+            _refuse_kernels_only(context, arguments.submit)
             _take_up(context, cells)
         _plan(context, cells)
         if context.dry_run:
@@ -213,6 +218,14 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
         raise Problem("no setting has a result: `ship follow VERSION` shows why a run failed.")
     if not done:
         raise Problem(f"not all was submitted; {'; '.join(map(str, refused.values()))}")
+
+
+def _refuse_kernels_only(context: Context, which: str) -> None:
+    if which != "none" and takes_kernels_only(context):
+        raise Problem(
+            f"{context.project.competition} takes kernels only, and a sweep submits files: give "
+            "the sweep without --submit; `ship predict VERSION` then submits the best run."
+        )
 
 
 def _take_copy(context: Context, arguments: argparse.Namespace) -> bool:

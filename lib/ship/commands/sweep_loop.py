@@ -31,10 +31,11 @@ class Cell:
     config: ShownConfig
     wanted: Run  # the record of its run, without a version
     ignored: frozenset[str] = frozenset()  # runs that failed before and are to be run once more
+    any_limit: bool = True  # a run counts whatever its time limit was, because nobody has named one
 
     def run(self, context: Context) -> Run | None:
-        """Return the newest run of this setting, whatever its time limit was; None without one."""
-        return known_run(context, self.wanted, self.ignored, any_limit=True)
+        """Return the newest run of this setting, None without one."""
+        return known_run(context, self.wanted, self.ignored, self.any_limit)
 
 
 def weights_of(cells: list[Cell]) -> list[str]:
