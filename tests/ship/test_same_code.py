@@ -205,3 +205,19 @@ def test_a_run_finds_the_hash_of_what_was_sent(tmp_path):
         [sys.executable, "-P", "-c", command], env=environment, capture_output=True, text=True
     )
     assert done.stdout.strip() == packages_hash(REPOSITORY / "lib"), done.stderr
+
+
+def test_a_dataset_that_ship_has_not_made_gets_no_version_unasked(world):
+    kaggle = world.kaggle
+    token = kaggle.store.new_blob("photos.csv", 4)
+    kaggle.store.blob_path(token).write_bytes(b"a,b\n")
+    owner, slug = LIB.split("/")
+    made = {"ownerSlug": owner, "slug": slug, "title": "My own photos", "licenseName": "MIT"}
+    kaggle.datasets.CreateDataset(made | {"files": [{"token": token}], "isPrivate": True})
+    for command in ((), ("bundle",), ("bundle",)):
+        outcome = world.ship(*command)
+        assert outcome.status == 1
+        assert f"there is a dataset {LIB} at Kaggle that ship has not made" in outcome.sentence
+    assert kaggle.counts["dataset_versions"] == 1
+    assert world.ship("bundle", "--again").status == 0
+    world.arrives_once(counts=ONCE | {"dataset_versions": 2})

@@ -31,6 +31,7 @@ from ship.project.contents import (
     stage_dataset,
     upload_files,
 )
+from ship.project.project import DATASET_METADATA, KERNEL_METADATA
 
 HASH = re.compile(r"\b[0-9a-f]{12}\b")  # of one of the dataset's parts, in the notes of a version
 
@@ -112,6 +113,8 @@ class Bundle:
             self._settle_upload(new or again)
             current = None if new and self.known.version is None else self._newest_version()
             up_to_date = not (again or self._lacking())
+            if current and self.known.version is None and not again:
+                self._refuse_foreign(current)
             if not up_to_date:
                 self._send(current or 0)
             self._make_ready()
@@ -136,6 +139,21 @@ class Bundle:
             )
         self._make_ready()
         return f"{self.ref}/{current}"
+
+    def _refuse_foreign(self, current: int) -> None:
+        """Raise Problem where the newest version holds files, and none that ship would send."""
+        listed = [name for name, _ in self._listed(current)]
+        archives = {f"{name.partition('/')[0]}.zip" for name in self.files}
+        if not listed or not archives.union(self.files).isdisjoint(listed):
+            return
+        command, file = "bundle", DATASET_METADATA
+        if self.ref != self.context.dataset_ref:
+            command, file = "publish", KERNEL_METADATA
+        raise Problem(
+            f"there is a dataset {self.ref} at Kaggle that ship has not made (it holds "
+            f"{listed[0]}): another id in {file} leaves it alone, `ship {command} --again` makes "
+            "these files its next version."
+        )
 
     # --- what Kaggle has ---
 
@@ -162,7 +180,8 @@ class Bundle:
             if number == 1 and not known.holds:
                 known.holds = hashes_in(name for name, _ in self._listed(1))
             known.files = {name: file.stat().st_size for name, file in self.files.items()}
-            known.version, known.ready = number, False
+            is_own = known.holds or known.version  # else it was never one of ship's
+            known.version, known.ready = number if is_own else None, False
             self.context.state.save()
         return number
 
