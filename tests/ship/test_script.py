@@ -24,7 +24,14 @@ def test_settings_are_read_back_from_the_script_that_is_pushed(settings):
     assert syntax_error(text) == ""
     assert "# ship: mark\n" in text
     assert overrides_in(text) == settings
-    assert overrides_in(with_overrides("kernel.py", text, {}, "other")) == {}
+
+
+def test_settings_that_stand_in_the_script_are_not_dropped():
+    text = with_overrides("kernel.py", BLOCK, {"epochs": "2", "seed": "7"}, "mark")
+    with pytest.raises(Problem, match=r"in its marked block \(epochs seed\).*give them with --set"):
+        with_overrides("kernel.py", text, {}, "other")
+    text = with_overrides("kernel.py", BLOCK, {}, "mark")
+    assert overrides_in(with_overrides("kernel.py", text, {"epochs": "2"}, "other")) != {}
 
 
 @pytest.mark.parametrize("text", ["", "print(1)", BLOCK * 2, OVERRIDES_BEGIN])

@@ -43,7 +43,12 @@ class Setting:
 
 
 def with_overrides(name: str, text: str, settings: Mapping[str, str], mark: str) -> str:
-    """Return a script with settings and a mark in its block; Problem unless it has just one."""
+    """Return a script with settings and a mark in its block; Problem unless it has an empty one."""
+    if held := overrides_in(text):
+        raise Problem(
+            f"{name} has settings in its marked block ({' '.join(held)}), which a push would "
+            "replace: leave OVERRIDES empty there, and give them with --set FIELD=VALUE."
+        )
     lines = [f"    {setting!r}: {value!r},\n" for setting, value in settings.items()]
     overrides = "".join(["{\n", *lines, "}"]) if lines else "{}"
     block = f"{OVERRIDES_BEGIN}# ship: {mark}\nOVERRIDES: dict[str, str] = {overrides}\n"
