@@ -8,6 +8,7 @@ import sys
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,8 @@ from loopback.server import Loopback
 from real_layouts import pack
 from sample.competition import draw_competition
 from sample.layouts import LAYOUTS
-from ship.project.project import competition_slug
+from ship.commands.init import _metadata_for
+from ship.project.project import Project, competition_slug, kernel_metadata_errors
 from ship.project.script import read_block
 from shipping import KEY, REPOSITORY, World, make_project
 from tiny_competition import HOME
@@ -253,3 +255,12 @@ def test_the_block_of_a_kernel_is_read_from_its_text(tmp_path):
     (tmp_path / "kernel.py").write_text("print(1)\n")
     with pytest.raises(Problem, match=r"there is none.: write COMPETITION = Layout"):
         read_block(tmp_path / "kernel.py")
+
+
+@pytest.mark.parametrize("length", [42, 43, 45, 46])
+def test_the_kernel_that_predicts_has_a_title_that_kaggle_takes(length):
+    slug = f"fish-{'a' * (length - 10)}-boat"
+    context = SimpleNamespace(project=Project(REPOSITORY))
+    kernel, dataset = _metadata_for(context, slug).values()
+    assert not kernel_metadata_errors(kernel, dataset["id"])
+    assert len(f"{kernel['title']} predict") <= 50
