@@ -183,7 +183,8 @@ class Context:
         owner, slug = self.project.kernel_metadata["id"].split("/")[0], self.project.slug
         owner = Credentials.find().username if owner == PLACEHOLDER else owner
         runs = [run for run in self.ledger.runs() if run.version and run.slug == slug]
-        return [run for run in runs if not owner or run.kernel == f"{owner}/{slug}"]
+        runs = [run for run in runs if not owner or run.kernel == f"{owner}/{slug}"]
+        return sorted(runs, key=lambda run: run.version)  # an older one may be adopted later
 
     def runs_here(self) -> list[Run]:
         """Return the runs of the kernel for the present competition, oldest first."""
