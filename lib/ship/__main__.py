@@ -7,7 +7,6 @@ try:
     import contextlib
     import importlib.metadata
     import signal
-    import tempfile
     from collections.abc import Callable, Iterator
     from dataclasses import dataclass
     from pathlib import Path
@@ -17,6 +16,7 @@ try:
     from ship.command_line import (
         Argument,
         Parser,
+        Usage,
         one_of,
         only_version,
         option,
@@ -87,7 +87,8 @@ class ShipBoundary(Boundary):
 
     def explain(self, error: Exception) -> str:
         """Return the sentence for an error that is no Problem; a full disk is always named."""
-        if isinstance(error, OSError) and error.errno in DISK_FULL and not error.filename:
+        is_full = isinstance(error, OSError) and error.errno in DISK_FULL
+        if is_full and not error.filename and self.traceback_file:
             error.filename = str(self.traceback_file.parent)
         return super().explain(error)
 
@@ -190,10 +191,19 @@ def _show_versions() -> None:
     say(f"ship {versions['ship']}, kaggle client {versions['kaggle']}", result=True)
 
 
+def _refuse_with_adopt(arguments: argparse.Namespace) -> None:
+    changing = {"set": "set", "defaults": "defaults", "gpu": "gpu", "again": "again"}
+    changing["continues"] = "continue"
+    given = [name for field, name in changing.items() if getattr(arguments, field)]
+    if arguments.adopt and given:
+        raise Usage(f"--adopt takes up what Kaggle has as it is: leave out --{given[0]}.")
+
+
 def perform(arguments: argparse.Namespace, boundary: Boundary) -> None:
     """Run the command that was asked for."""
     if arguments.version:
         return _show_versions()
+    _refuse_with_adopt(arguments)
     project = Project.find(arguments.project or Path.cwd())
     boundary.traceback_file = project.runs / "traceback.txt"
     boundary.doing = f"running `{f'ship {arguments.command}'.rstrip()}`"
@@ -246,8 +256,7 @@ def main(argv: list[str] | None = None) -> int:
     pressed, 143: SIGTERM came, 129: SIGHUP came.
     """
     words = sys.argv[1:] if argv is None else argv
-    outside = Path(tempfile.gettempdir(), "ship-traceback.txt")  # until the project is found
-    boundary = ShipBoundary("ship", outside, SAFE, hide=without_secrets)
+    boundary = ShipBoundary("ship", safe=SAFE, hide=without_secrets)
     with _interrupted_by_signals() as received, output("--quiet" in words, "--json" in words):
         try:
             status = boundary.run(lambda: perform(parse(words), boundary))

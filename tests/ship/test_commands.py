@@ -499,3 +499,21 @@ def test_runs_without_probabilities_are_compared_as_far_as_they_go(world):
         "no probabilities of car-classification-v1 here: `ship fetch car-classification-v1`" in out
     )
     assert Path(world.project / "runs" / "kernels" / "car-classification-v2.py").is_file()
+
+
+def test_the_newest_run_is_the_newest_version_also_where_an_older_one_is_adopted(world):
+    for shift in ("0", "1"):
+        assert world.ship("--set", f"shift={shift}").status == 0
+    (world.project / "runs" / "ledger.jsonl").unlink()
+    assert world.ship("adopt", "2").status == 0
+    assert world.ship("adopt", "1").status == 0
+    assert "car-classification-v2" in world.ship("submit", "--dry-run").out
+
+
+@pytest.mark.parametrize("command", [("--adopt", "1"), ("push", "--adopt", "1")])
+@pytest.mark.parametrize("more", ["--set=shift=1", "--defaults", "--again", "--continue"])
+def test_a_version_that_is_adopted_takes_no_settings(world, command, more):
+    outcome = world.ship(*command, more)
+    assert outcome.status == 2
+    assert f"leave out {more.split('=')[0]}" in outcome.sentence
+    assert not world.kaggle.requests

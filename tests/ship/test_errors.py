@@ -12,6 +12,7 @@ import pytest
 
 from kernelkit.core.boundary import Boundary
 from kernelkit.core.problem import Problem
+from ship.__main__ import main
 from ship.kaggle.client import describe
 from ship.kaggle.client_process import ClientProcess
 from ship.kaggle.timeouts import Timeouts
@@ -105,6 +106,15 @@ def test_a_full_disk_is_one_sentence(world):
     outcome = world.ship("bundle")
     assert outcome.status == 1
     assert outcome.sentence.startswith(f"the disk of {runs} is full (while packing the dataset")
+
+
+def test_without_room_for_temporary_files(monkeypatch, capsys):
+    def refuse():
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", refuse)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("ship ")
 
 
 def test_the_client_tells_of_a_full_disk():
