@@ -60,6 +60,7 @@ class Submission:
     refs_before: list[StrictInt] = field(default_factory=list)  # those listed before it was sent
     count_before: StrictInt = -1  # how many Kaggle counted then; -1 where it did not tell
     after: StrictInt = 0  # the number of an earlier one of the same file
+    user: str = ""  # who sent it
 
     @property
     def token(self) -> str:
@@ -161,6 +162,8 @@ class Run:
             kept = {name: value for name, value in values.items() if name not in wrong}
             run = adapter_of(cls).validate_python(kept)
         run.version = run.version if run.kernel else 0
+        if run.verified and "scored" not in run.verified:
+            run.public_score = None  # of an earlier submission, or kernel of this name
         return run
 
     def row(self) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from shipping import CODE, CODE_ONCE, COMPETITION, SCORE, make_competition, open_world
+from test_same_code import mount_another
 
 CHANGING = {"CreateDataset", "CreateDatasetVersion", "SaveKernel", "CreateSubmission"}
 CHANGING |= {"CreateCodeSubmission"}
@@ -35,13 +36,18 @@ def test_other_networks_are_a_new_version_and_a_new_run(code_world):
     code_world.arrives_once("--set", "model=yes", counts=CODE_ONCE)
     outcome = code_world.ship("--set", "model=other")
     assert outcome.status == 0, outcome
+    assert "public score of car-classification-predict-v2" in outcome.out
     assert code_world.kaggle.counts == {
         "datasets": 2,
         "dataset_versions": 3,
         "kernel_versions": 4,
         "kernel_runs": 4,
-        "submissions": 1,  # the same file
+        "submissions": 2,  # the same file of the public photos tells nothing of the hidden ones
     }
+    refs = [run.submission.ref for run in code_world.runs if "predict" in run.name]
+    assert refs == [40000001, 40000002]
+    assert code_world.ship("--set", "model=yes").status == 0  # each has its own at Kaggle
+    assert code_world.kaggle.counts["submissions"] == 2
 
 
 def test_the_public_test_set_may_have_one_photo(code_world):
@@ -56,6 +62,22 @@ def test_code_forces_it_where_kaggle_does_not_tell(world):
     world.arrives_once(*CODE, counts=CODE_ONCE)
     assert not world.calls("CreateSubmission")
     assert len(world.calls("CreateCodeSubmission")) == 1
+
+
+def test_networks_of_other_code_predict_nothing(code_world):
+    mount_another(code_world, ("--set", "model=yes"))
+    for command in (("--set", "model=yes"), ("predict",)):
+        outcome = code_world.ship(*command)
+        assert outcome.status == 1
+        assert "found other packages" in outcome.sentence
+    assert code_world.kaggle.counts["datasets"] == 1
+
+
+def test_a_sweep_that_could_not_be_submitted_does_not_begin(code_world):
+    outcome = code_world.ship("sweep", "shift=0,1", "--submit", "best")
+    assert outcome.status == 1
+    assert "`ship predict VERSION` then submits the best run" in outcome.sentence
+    assert not code_world.calls("SaveKernel")
 
 
 def test_a_run_without_networks_is_named(code_world):

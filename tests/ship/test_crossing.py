@@ -124,3 +124,45 @@ def test_versions_of_two_owners_have_names_of_their_own(two):
     assert two.runs[-1].name == "alice-car-classification-v1"
     assert two.runs[-1].competition == COMPETITION
     assert two.runs[0].kernel == "bob/car-classification"
+
+
+def test_networks_for_another_competition_predict_nothing(two):
+    assert two.ship("--set", "model=yes").status == 0
+    change(two, "competition_sources", [OTHER])
+    outcome = two.ship("predict", "2", "--file")
+    assert outcome.status == 1
+    assert f"car-classification-v2 is a run for {COMPETITION}" in outcome.sentence
+    assert two.kaggle.counts["datasets"] == 1
+
+
+def test_the_sample_beside_a_file_may_be_of_another_competition(two):
+    folder = two.project.parent / "elsewhere"
+    folder.mkdir()
+    for name in ("sample-submission.csv", "train.csv", "mine.csv"):
+        (folder / name).write_text("Id,Category\n1.png,dog\n2.png,cat\n")
+    outcome = two.ship("submit", str(folder / "mine.csv"))
+    assert outcome.status == 1
+    assert "has an Id that is not in the sample (1.png; 2 rows, the sample 9)" in outcome.sentence
+    assert two.kaggle.counts["submissions"] == 1
+
+
+def test_what_another_account_has_sent_is_not_taken_for_ones_own(two):
+    """The user of an API token is known to Kaggle alone."""
+    mine = two.project / "mine.csv"
+    output = two.project / "runs" / "car-classification-v1" / "submission.csv"
+    mine.write_text(output.read_text().replace("108.jpg,0", "108.jpg,1"))
+    assert two.ship("submit", "mine.csv").status == 0
+    object.__setattr__(two.kaggle.settings, "user", "bob")
+    two.kaggle.store.state["submissions"].clear()
+    token = {"KAGGLE_USERNAME": None, "KAGGLE_KEY": None, "KAGGLE_API_TOKEN": "t" * 40}
+    for command in ("submit", "submit 1 --again", "predict --file"):
+        outcome = two.ship(*command.split(), **token)
+        assert outcome.status == 1
+        assert "car-classification-v1 is a run of alice, and the credentials are bob's" in (
+            outcome.sentence
+        )
+    assert two.kaggle.counts["submissions"] == 0
+    assert two.ship("submit", "mine.csv", **token).status == 0
+    assert two.kaggle.counts["submissions"] == 1
+    assert two.ship("submit", "mine.csv", **token).status == 0
+    assert two.kaggle.counts["submissions"] == 1

@@ -206,6 +206,18 @@ def test_a_submissions_status_is_unknown(world):
     world.arrives_once()
 
 
+def test_a_competition_that_hides_its_scores(world):
+    world.go_to_the_submission()
+    entry = {"ref": 40000001, "status": "COMPLETE", "publicScore": "", "description": "x"}
+    body = {"submissions": [entry]}
+    world.kaggle.faults.add("ListSubmissions", "body", after=2, times=999, body=body)
+    outcome = world.ship()
+    assert outcome.status == 0, outcome
+    assert "submission 40000001 is COMPLETE, Kaggle shows no score of it" in outcome.out
+    world.kaggle.faults.clear()
+    world.arrives_once()
+
+
 def test_there_are_no_submissions(world):
     """The client prints plain text instead of an empty JSON list, which `ship` must not parse."""
     world.kaggle.faults.add("ListSubmissions", "body", times=2, body={})

@@ -1,5 +1,7 @@
 """Runs are compared on the photos that validated both, and shown as tables."""
 
+import json
+
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss
@@ -51,3 +53,17 @@ def test_columns_are_aligned_and_empty_ones_are_left_out():
     rows = [{"run": "a", "p": None, "status": "complete"}, {"run": "bc", "score": 0.5}]
     lines = table(rows, ("run", "val", "p", "status")).splitlines()
     assert lines == ["run  val     status", "a            complete", "bc   0.5000"]
+
+
+def test_the_best_of_scores_of_which_the_lower_is_better(world):
+    kernel = world.project / "kernel.py"
+    kernel.write_text(kernel.read_text().replace("Layout(\n", 'Layout(\n    metric="log-loss",\n'))
+    for number in range(3):  # 9, 8 and 7 of 9 are right, as if that were a loss
+        rows = [f"{n}.jpg,{n % 3 if n > 101 + number else (n + 1) % 3}" for n in range(101, 110)]
+        (world.project / f"{number}.csv").write_text("\n".join(["Id,Category", *rows]))
+        outcome = world.ship("submit", f"{number}.csv")
+        assert outcome.status == 0, outcome
+    assert "to the best so far 0.88889" in outcome.out
+    shown = json.loads(world.ship("runs", "--json").out)["runs"]
+    scores = [row["public_score"] for row in shown]
+    assert scores == sorted(scores)

@@ -88,6 +88,8 @@ def lose_the_submission(world):
 
 def test_a_person_decides_about_a_submission(world):
     assert "`ship submit --version 1 --adopt REF` takes" in lose_the_submission(world)
+    assert "0 must be at least 1" in world.ship("submit", "--adopt", "0").sentence
+    assert "leave out --again" in world.ship("submit", "--again", "--adopt", "40000001").sentence
     assert world.ship("submit", "--adopt", "7").sentence.startswith("Kaggle lists no submission 7")
     world.arrives_once("submit", "--version", "1", "--adopt", "40000001")
     assert world.runs[0].verified["submitted"] == "a person's word"
@@ -316,3 +318,16 @@ def test_a_submission_of_an_older_version_is_interrupted_while_it_waits(world):
     assert outcome.status == 0, outcome
     assert [run.public_score for run in world.runs] == [SCORE, None]
     assert world.kaggle.counts["submissions"] == 1
+
+
+def test_the_score_of_a_file_is_not_that_of_the_one_before(world):
+    world.arrives_once()
+    file = world.project / "runs" / "car-classification-v1" / "submission.csv"
+    file.write_text(file.read_text().replace("108.jpg,0", "108.jpg,1"))
+    assert world.ship("submit", "--no-wait").status == 0
+    assert world.runs[0].public_score is None
+    assert "public score of car-classification-v1: 0.77778" in world.ship("submit").out
+    assert world.runs[0].public_score == 0.77778
+    assert world.kaggle.counts["submissions"] == 2
+    assert world.ship("submit", "--again", "--no-wait").status == 0
+    assert world.runs[0].public_score is None

@@ -17,7 +17,7 @@ from ship.command_line import number_of, option, switch
 from ship.commands.fetch import SUBMISSION, fetch, read_metrics
 from ship.commands.live_runs import follow
 from ship.commands.push import GPU, push
-from ship.commands.submit import submit
+from ship.commands.submit import refuse_foreign, submit
 from ship.context import Context
 from ship.kaggle.client_process import Refused
 from ship.kaggle.remote import unless_hidden
@@ -150,6 +150,7 @@ def predict(
         code: submit the kernel's version; else the file that it wrote.
         hours: that the competition lets a kernel run; None for the usual 9.
     """
+    refuse_foreign(context, trained, folder / SUBMISSION)
     models = publish_run(context, trained, folder, again)
     owner, slug, _ = models.split("/")
     digest = content_hash(network_files(folder))[:16]

@@ -113,7 +113,7 @@ def _faults_of_ids(found: list[str], expected: list[str]) -> Iterator[str]:
 def check_for(context: Context, path: Path, varied: bool = True) -> None:
     """Check a submission against the competition of the kernel's block; see `check`."""
     layout = read_block(context.project.code)
-    sample = _data_file(context, path.parent, layout.sample_csv)
+    sample = _data_file(context, layout.sample_csv)
     labelled = layout.submission in ("label", "best")
     classes = _known_classes(context, path.parent) if labelled else set()
     check(path, sample, classes, layout.submission, varied)
@@ -126,13 +126,11 @@ def _known_classes(context: Context, folder: Path) -> set[str]:
     layout = read_block(context.project.code)
     if not layout.train_csv:  # its labels are photos' folders or names, which are not here
         return set()
-    table = _read(_data_file(context, folder, layout.train_csv))
+    table = _read(_data_file(context, layout.train_csv))
     return set(table[layout.label if layout.label in table else table.columns[1]])
 
 
-def _data_file(context: Context, folder: Path, name: str) -> Path:
-    if (folder / name).is_file():
-        return folder / name
+def _data_file(context: Context, name: str) -> Path:
     competition = context.project.competition
     kept = context.project.runs / competition / name
     with context.sharing(kept):

@@ -16,7 +16,15 @@ from pathlib import Path
 
 from kernelkit.core.problem import Problem
 from kernelkit.report.writing import note_score
-from ship.command_line import Usage, only_version, option, switch, version_arguments, version_or
+from ship.command_line import (
+    Usage,
+    number_of,
+    only_version,
+    option,
+    switch,
+    version_arguments,
+    version_or,
+)
 from ship.commands.fetch import SUBMISSION, read_metrics
 from ship.commands.push import chosen_run
 from ship.commands.submission import Unscorable, check_for
@@ -27,6 +35,7 @@ from ship.ledger import Run, Submission, file_run_name
 from ship.output import emit_json, say
 from ship.project.contents import sha256
 from ship.project.project import KERNEL_METADATA
+from ship.project.script import read_block
 
 REFERENCE = 0.96838  # public score of the reference recipe
 REFERENCE_COMPETITION = "sf-dl-car-classification"
@@ -62,17 +71,17 @@ def submit(
     refused, or nobody knows whether it arrived.
     """
     context.doing(f"submitting {path}")
-    _refuse_other_code(context, run, path)
+    refuse_foreign(context, run, path)
     _check(context, run, path, varied=not code)
-    digest = _digest(path)
-    if run.submission.digest != digest:
-        run.submission = Submission()
+    digest = _digest(run, path, code)
+    if (run.submission.digest, run.submission.user or context.owner) != (digest, context.owner):
+        _replace(run, Submission(digest, path.name))
     scored = run.public_score is not None and run.submission.ref
     if scored and not again and adopted in (None, run.submission.ref):
         return _report(context, run, run.public_score)
     with context.sending():
         if adopted:
-            _take(context, run, path, _adoptable(context, adopted, digest), "a person's word")
+            _take(context, run, _adoptable(context, adopted, digest), "a person's word")
         elif again or not _sent_before(context, run, path):
             _send(context, run, path, code)
     if not wait:
@@ -88,11 +97,36 @@ def submit(
     return _wait_for_score(context, run)
 
 
-def _digest(path: Path) -> str:
-    return sha256(path)[:16]
+def _digest(run: Run, path: Path, code: bool) -> str:
+    """Return what tells a submission from all others: the file, or with `code` the version too.
+
+    Two versions may write the same file for a few public photos, and differ on the hidden ones.
+    """
+    digest = sha256(path)
+    return (sha256(f"{digest} {run.kernel}/{run.version}".encode()) if code else digest)[:16]
 
 
-def _refuse_other_code(context: Context, run: Run, path: Path) -> None:
+def _replace(run: Run, submission: Submission) -> None:
+    """Give a run another submission, which the score of the one before is not of."""
+    run.submission, run.public_score = submission, None
+    for step in ("submitted", "scored"):
+        run.verified.pop(step, None)
+
+
+def refuse_foreign(context: Context, run: Run, path: Path) -> None:
+    """Raise Problem for a run of other code, another competition or user; its file is `path`."""
+    user = run.kernel.partition("/")[0]
+    if user not in ("", context.owner):
+        raise Problem(
+            f"{run.name} is a run of {user}, and the credentials are {context.owner}'s: push one "
+            f"with `ship push`, or submit its file all the same with `ship submit {path}`."
+        )
+    if not context.is_here(run):
+        raise Problem(
+            f"{run.name} is a run for {run.competition}, and "
+            f"{KERNEL_METADATA} names {context.project.competition}: name that one there again to "
+            f"submit this run, or submit its file to this one with `ship submit {path}`."
+        )
     if not run.of_other_code:
         return
     runs = context.ledger.runs()
@@ -106,12 +140,6 @@ def _refuse_other_code(context: Context, run: Run, path: Path) -> None:
 
 
 def _check(context: Context, run: Run, path: Path, varied: bool) -> None:
-    if not context.is_here(run):
-        raise Problem(
-            f"{run.name} is a run for {run.competition}, and "
-            f"{KERNEL_METADATA} names {context.project.competition}: name that one there again to "
-            f"submit this run, or submit its file to this one with `ship submit {path}`."
-        )
     if not path.is_file():
         raise Unscorable(
             f"the output of {run.name} has no {path.name}: its log in {path.parent} shows why."
@@ -130,12 +158,12 @@ def _check(context: Context, run: Run, path: Path, varied: bool) -> None:
 def _sent_before(context: Context, run: Run, path: Path) -> bool:
     if run.submission.ref:
         return True
-    if run.submission.digest and (found := _transmission(context, run, path).settle_earlier()):
-        _take(context, run, path, *found.evidence)
+    if run.submission.mark and (found := _transmission(context, run, path).settle_earlier()):
+        _take(context, run, *found.evidence)
         return True
-    if known := _known_submission(context, _digest(path)):
+    if known := _known_submission(context, run.submission.digest):
         say(f"this very file was submitted before, as {known['ref']}: it is not sent again")
-        _take(context, run, path, known, "the hash in its message")
+        _take(context, run, known, "the hash in its message")
         return True
     return False
 
@@ -202,9 +230,9 @@ def _send(context: Context, run: Run, path: Path, code: bool) -> None:
 
     def begin() -> None:
         earlier = run.submission.ref or run.submission.after
-        mark = secrets.token_hex(4)
-        run.submission = Submission(_digest(path), path.name, mark, 0, refs, count, earlier)
-        run.verified.pop("submitted", None)
+        digest, mark = run.submission.digest, secrets.token_hex(4)
+        sent = Submission(digest, path.name, mark, 0, refs, count, earlier, context.owner)
+        _replace(run, sent)
         context.ledger.keep(run)
 
     def hand_in() -> tuple[dict, str]:
@@ -223,12 +251,12 @@ def _send(context: Context, run: Run, path: Path, code: bool) -> None:
         raise Problem(f"Kaggle did not take the submission: {answer['message']}")
 
     say(f"submitting {path} to {competition}")
-    _take(context, run, path, *_transmission(context, run, path).send(begin, hand_in))
+    _take(context, run, *_transmission(context, run, path).send(begin, hand_in))
 
 
 def _transmission(context: Context, run: Run, path: Path) -> Transmission:
     def forget() -> None:
-        run.submission = Submission()
+        run.submission = Submission(run.submission.digest, path.name)
         context.ledger.keep(run)
 
     page = f"https://www.kaggle.com/competitions/{context.project.competition}/submissions"
@@ -267,11 +295,10 @@ def _probe(context: Context, sent: Submission) -> DeliveryStatus:
     return Absent()
 
 
-def _take(context: Context, run: Run, path: Path, entry: dict, verified: str) -> None:
-    digest = _digest(path)
-    if run.submission.digest != digest:
-        run.submission = Submission(digest, path.name)
-    run.submission.ref = entry.get("ref") or 0
+def _take(context: Context, run: Run, entry: dict, verified: str) -> None:
+    if run.submission.ref:  # a person takes up another one
+        _replace(run, Submission(run.submission.digest, run.submission.file))
+    run.submission.ref, run.submission.user = entry.get("ref") or 0, context.owner
     run.competition = context.project.competition
     run.submission.refs_before = []
     run.verified["submitted"] = verified
@@ -284,7 +311,7 @@ def _wait_for_score(context: Context, run: Run) -> None:
     ref = run.submission.ref
     context.doing(f"waiting for the score of submission {ref}")
     say(f"submission {ref} was taken; waiting for its score")
-    known = ["PENDING", "COMPLETE"]
+    known, complete = ["PENDING", "COMPLETE"], None  # since when, in seconds waited
     for waited in context.asking():
         try:
             with context.remote.patient(context.timeouts.outage):
@@ -294,6 +321,9 @@ def _wait_for_score(context: Context, run: Run) -> None:
         status = str(entry.get("status") or "PENDING").upper()
         if status == "COMPLETE" and (score := score_in(entry.get("publicScore"))) is not None:
             return _report(context, run, score)
+        complete = (waited if complete is None else complete) if status == "COMPLETE" else None
+        if complete is not None and waited - complete > context.timeouts.prove:
+            return say(f"submission {ref} is COMPLETE, Kaggle shows no score of it", result=True)
         if status == "ERROR":
             reason = entry.get("errorDescription") or "it gave no reason"
             kind = FaultOfKaggle if KAGGLE_ERROR in reason.lower() else Unscorable
@@ -340,6 +370,11 @@ def _report(context: Context, run: Run, score: float) -> None:
         distances.append(f"({score - best:+.5f} to the best so far {best:.5f})")
     say(" ".join([f"public score of {name}: {score:.5f}", *distances]), result=True)
     run.public_score = score
+    if run.score is None:  # a run that has measured itself knows which scores are better
+        from kernelkit.core.metrics import metric_named  # imports NumPy
+
+        run.metric = read_block(context.project.code).metric
+        run.greater_is_better = metric_named(run.metric).greater
     run.verified["scored"] = f"submission {run.submission.ref} is COMPLETE"
     context.ledger.keep(run)
     if run.version:
@@ -370,8 +405,9 @@ ARGUMENTS = (
     *version_arguments(version_or(Path.is_file), "WHAT", ", or a file of one's own"),
     switch("--code", "submit the kernel's version (a code competition)"),
     switch("--again", "send the file although it was, or may be, sent before"),
-    option("--adopt", "take up this submission instead of sending", type=int, metavar="REF"),
-)
+    option("--adopt", "take up this submission instead of sending",
+        type=number_of(int, least=1), metavar="REF"),
+)  # fmt: skip
 
 
 def run(context: Context, arguments: argparse.Namespace) -> None:
