@@ -70,6 +70,7 @@ class Context:
     forced: tuple[str, ...] = ()  # checks that a person overrides, by their names
     gpu: str = ""  # Kaggle's name of the accelerator that takes the place of the metadata's
     continued: Run | None = None  # its output is attached, and the next run goes on from there
+    again: str = "ship push --again"  # the command that pushes this kernel once more
     _since: float = field(default_factory=time.monotonic)
     _sending: bool = False
     _settings: dict[str, str] | None = None

@@ -80,6 +80,33 @@ def test_a_sweep_that_could_not_be_submitted_does_not_begin(code_world):
     assert not code_world.calls("SaveKernel")
 
 
+def test_the_way_out_names_the_second_kernel(tmp_path):
+    data, solution = make_competition(tmp_path / "hidden")
+    truth = solution.read_text()
+    solution.write_text("Id,Label\n1,1\n")  # the scored run fails
+    with open_world(tmp_path, hidden={COMPETITION: (data, solution)}) as world:
+        outcome = world.ship("--set", "model=yes")
+        command = "ship submit car-classification-predict-v1 --code --again"
+        assert f"`{command}` sends the same once more" in outcome.sentence
+        solution.write_text(truth)
+        outcome = world.ship(*command.split()[1:])
+        assert outcome.status == 0, outcome
+        assert f"public score of car-classification-predict-v1: {SCORE}" in outcome.out
+        assert world.kaggle.counts == CODE_ONCE | {"submissions": 2}
+
+
+def test_a_second_kernel_that_fails_is_pushed_again_alone(code_world):
+    kernel = code_world.project / "kernel.py"
+    failing = 'if CONFIG["predict_from"]:\n    sys.exit("no room")\nif CONFIG["fail"]:'
+    kernel.write_text(kernel.read_text().replace('if CONFIG["fail"]:', failing))
+    assert "no room" in code_world.ship("--set", "model=yes").err
+    outcome = code_world.ship()
+    assert outcome.status == 1
+    assert "once more with `ship predict car-classification-v1 --again`" in outcome.sentence
+    assert code_world.ship("predict", "car-classification-v1", "--again").status == 1
+    assert code_world.kaggle.counts["kernel_versions"] == 3
+
+
 def test_a_run_without_networks_is_named(code_world):
     outcome = code_world.ship()
     assert outcome.status == 1

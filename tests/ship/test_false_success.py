@@ -187,11 +187,15 @@ def test_a_submission_that_can_not_be_scored(world):
     outcome = world.ship("submit")
     assert outcome.status == 1
     assert "Kaggle could not score submission 40000001: The columns must be" in outcome.sentence
-    assert "`ship submit --again` sends the same file once more" in outcome.sentence
+    assert "`ship submit car-classification-v1 --again` sends the same once" in outcome.sentence
     assert "could not score" in world.ship().sentence  # alone it does not spend another one
+    mine = world.project / "mine.csv"
+    output = world.project / "runs" / "car-classification-v1" / "submission.csv"
+    mine.write_text(output.read_text().replace("108.jpg,0", "108.jpg,1"))
+    assert "`ship submit mine.csv --again` sends" in world.ship("submit", "mine.csv").sentence
     solution.write_text(truth)
     assert world.ship("submit", "--again").status == 0
-    assert world.kaggle.counts["submissions"] == 2
+    assert world.kaggle.counts["submissions"] == 3
 
 
 def test_a_submissions_status_is_unknown(world):

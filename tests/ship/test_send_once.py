@@ -87,7 +87,7 @@ def lose_the_submission(world):
 
 
 def test_a_person_decides_about_a_submission(world):
-    assert "`ship submit --version 1 --adopt REF` takes" in lose_the_submission(world)
+    assert "`ship submit car-classification-v1 --adopt REF` takes" in lose_the_submission(world)
     assert "0 must be at least 1" in world.ship("submit", "--adopt", "0").sentence
     assert "leave out --again" in world.ship("submit", "--again", "--adopt", "40000001").sentence
     assert world.ship("submit", "--adopt", "7").sentence.startswith("Kaggle lists no submission 7")

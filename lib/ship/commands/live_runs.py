@@ -241,12 +241,12 @@ def follow(context: Context, runs: list[Run]) -> None:
             context.remote.on_log = lambda kernel, version, data: None
     if failed := next((run for run in runs if run.failed), None):
         one = followed.get((failed.kernel, failed.version))
-        raise Problem(_ending(failed, one.log.tail if one else ()))
+        raise Problem(_ending(failed, one.log.tail if one else (), context.again))
     if lost := next((one for one in followed.values() if one.lost), None):
         raise Problem(
             f"{lost.why} of {lost.run.name}, for {context.timeouts.lost / 60:.0f} minutes: see "
-            f"{lost.run.page}. The same command goes on following it; if it is gone, `ship push "
-            "--again` pushes the same once more."
+            f"{lost.run.page}. The same command goes on following it; if it is gone, "
+            f"`{context.again}` pushes the same once more."
         )
 
 
@@ -266,14 +266,14 @@ def _wait_for_ends(context: Context, followed: list[FollowedRun]) -> None:
                     context.ledger.keep(one.run)
 
 
-def _ending(run: Run, tail: Iterable[str]) -> str:
+def _ending(run: Run, tail: Iterable[str], again: str) -> str:
     lines = "\n".join(f"    {line}" for line in tail)
     log = f"\nthe end of its log:\n{lines}" if lines else ""
     reason = f": {run.failure}" if run.failure else ""
     if run.status == "error":
         advice = "correct kernel.py or its settings and run `ship` again."
     else:
-        advice = "it was cancelled, or too many sessions ran at once: then `ship push --again`."
+        advice = f"it was cancelled, or too many sessions ran at once: then `{again}`."
     page = "" if rehearsing() else f" All of the log: {run.page}"
     return f"{run.name} ended with {run.status.upper()}{reason}{log}\nwhat to do: {advice}{page}"
 

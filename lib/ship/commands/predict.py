@@ -69,13 +69,14 @@ def network_files(folder: Path) -> dict[str, Path]:
     members = read_json(folder / MODEL_FILE).get("members")
     if not isinstance(members, list):
         raise Problem(
-            f"{folder} holds no {MODEL_FILE}: only a finished run of this version has its "
-            "networks; push one, or fetch its output again with `ship fetch --again`."
+            f"{folder} holds no {MODEL_FILE}: only a finished run of this version has networks; "
+            f"push one, or fetch its output again with `ship fetch {folder.name} --again`."
         )
     names = [MODEL_FILE, *(one["file"] for member in members for one in member["networks"])]
     files = {f"{FOLDER}/{name}": folder / name for name in names}
     if missing := [str(file) for file in files.values() if not file.is_file()]:
-        raise Problem(f"{missing[0]} is missing: `ship fetch --again` fetches the output anew.")
+        again = f"`ship fetch {folder.name} --again` fetches the output anew"
+        raise Problem(f"{missing[0]} is missing: {again}.")
     return files
 
 
@@ -155,7 +156,8 @@ def predict(
     owner, slug, _ = models.split("/")
     digest = content_hash(network_files(folder))[:16]
     copy = predicting_project(context.project, trained, f"{owner}/{slug}", digest)
-    inner = Context.of(copy, context.boundary, forced=context.forced, gpu=context.gpu)
+    more = {"again": f"ship predict {trained.name} --again"}
+    inner = Context.of(copy, context.boundary, forced=context.forced, gpu=context.gpu, **more)
     settings = {"predict_from": slug, "weights": "none", "recipe": trained.recipe or "default"}
     settings |= {"as_many": str(as_many)} if as_many else {}
     settings |= {"time_limit": f"{60 * hours:g}"} if hours else {}

@@ -68,7 +68,7 @@ def push(
         if not again and not known:
             known = run_at_kaggle(context, run, context.remote.kernel(run.kernel))
         if known:
-            _refuse_failed(known)
+            _refuse_failed(context, known)
             say(f"{known.name} is pushed, nothing has changed since")
             return known
         if weights is not None:
@@ -86,23 +86,23 @@ def _describe(context: Context, settings: dict[str, str], config: ShownConfig) -
     say(f"overrides: {settings_text(settings) or 'none'}; {config.summary}")
 
 
-def _refuse_failed(run: Run) -> None:
+def _refuse_failed(context: Context, run: Run) -> None:
     if run.of_other_code:
         raise Problem(
             f"{run.name}, which was to be of exactly this kernel, found other packages than those "
-            "of its dataset's version: run the same once more with `ship push --again`."
+            f"of its dataset's version: run the same once more with `{context.again}`."
         )
     if run.status == REFUSED:
         raise Problem(
             f"{run.name} was pushed without a source that Kaggle refused ({run.failure}): correct "
             f"{KERNEL_METADATA}, or accept the competition's rules or the model's licence; then, "
-            "if nothing else changes, `ship push --again`."
+            f"if nothing else changes, `{context.again}`."
         )
     if run.failed:
         raise Problem(
             f"{run.name}, of exactly this kernel, ended with {run.status.upper()}"
             f"{f' ({run.failure})' if run.failure else ''}: change what failed, or push the same "
-            "once more with `ship push --again`."
+            f"once more with `{context.again}`."
         )
 
 
@@ -153,7 +153,7 @@ def _transmission(context: Context, kernel: str) -> Transmission:
         forget=lambda: versions.forget(context),
         decide=(
             f"see the versions at https://www.kaggle.com/code/{kernel}; `ship adopt VERSION` takes "
-            "up the one that arrived, `ship push --again` pushes once more."
+            f"up the one that arrived, `{context.again}` pushes once more."
         ),
     )
 
@@ -222,7 +222,7 @@ def _accepted(context: Context, run: Run, answer: dict) -> tuple[str, int, str]:
         raise Problem(
             f"Kaggle does not know, or refuses you, a source of the kernel: {named}. It runs "
             f"version {number} without it: end that with `ship cancel {number}` or at {run.page}, "
-            f"and correct {KERNEL_METADATA} ({consent}, then `ship push --again`)."
+            f"and correct {KERNEL_METADATA} ({consent}, then `{context.again}`)."
         )
     return kernel, number, "Kaggle's answer"
 

@@ -82,19 +82,19 @@ def submit(
     with context.sending():
         if adopted:
             _take(context, run, _adoptable(context, adopted, digest), "a person's word")
-        elif again or not _sent_before(context, run, path):
+        elif again or not _sent_before(context, run, path, code):
             _send(context, run, path, code)
     if not wait:
         return None
     try:
-        return _wait_for_score(context, run)
+        return _wait_for_score(context, run, _command(run, path, code))
     except FaultOfKaggle as fault:
         if run.submission.after:
             raise
         say(f"{fault} It is sent once more now")
     with context.sending():
         _send(context, run, path, code)
-    return _wait_for_score(context, run)
+    return _wait_for_score(context, run, _command(run, path, code))
 
 
 def _digest(run: Run, path: Path, code: bool) -> str:
@@ -134,7 +134,7 @@ def refuse_foreign(context: Context, run: Run, path: Path) -> None:
     raise Problem(
         f"{run.name} was pushed for dataset {run.dataset} and found other packages there"
         f"{f', those of {others[-1]}' if others else ''}: Kaggle mounts the newest version that is "
-        "ready when a run starts. `ship push --again` runs the same once more, `ship submit "
+        f"ready when a run starts. `{context.again}` runs the same once more, `ship submit "
         f"{path}` submits this file all the same."
     )
 
@@ -155,10 +155,17 @@ def _check(context: Context, run: Run, path: Path, varied: bool) -> None:
         raise
 
 
-def _sent_before(context: Context, run: Run, path: Path) -> bool:
+def _command(run: Run, path: Path, code: bool) -> str:
+    """Return the command that submits this version, or file of one's own, and no other."""
+    version = f"{run.name} --code" if code else run.name
+    return f"ship submit {version if run.version else path}"
+
+
+def _sent_before(context: Context, run: Run, path: Path, code: bool) -> bool:
     if run.submission.ref:
         return True
-    if run.submission.mark and (found := _transmission(context, run, path).settle_earlier()):
+    sent = _transmission(context, run, path, code)
+    if run.submission.mark and (found := sent.settle_earlier()):
         _take(context, run, *found.evidence)
         return True
     if known := _known_submission(context, run.submission.digest):
@@ -251,23 +258,23 @@ def _send(context: Context, run: Run, path: Path, code: bool) -> None:
         raise Problem(f"Kaggle did not take the submission: {answer['message']}")
 
     say(f"submitting {path} to {competition}")
-    _take(context, run, *_transmission(context, run, path).send(begin, hand_in))
+    _take(context, run, *_transmission(context, run, path, code).send(begin, hand_in))
 
 
-def _transmission(context: Context, run: Run, path: Path) -> Transmission:
+def _transmission(context: Context, run: Run, path: Path, code: bool) -> Transmission:
     def forget() -> None:
         run.submission = Submission(run.submission.digest, path.name)
         context.ledger.keep(run)
 
     page = f"https://www.kaggle.com/competitions/{context.project.competition}/submissions"
-    name = f"submit --version {run.version}" if run.version else f"submit {path}"
+    command = _command(run, path, code)
     return Transmission(
         context,
         what=f"the submission of {path.name}",
         probe=lambda: _probe(context, run.submission),
         forget=forget,
         decide=(
-            f"see {page}; `ship {name} --adopt REF` takes up the one that arrived, `ship {name} "
+            f"see {page}; `{command} --adopt REF` takes up the one that arrived, `{command} "
             "--again` sends it once more."
         ),
     )
@@ -306,8 +313,8 @@ def _take(context: Context, run: Run, entry: dict, verified: str) -> None:
     emit_json(submission=run.submission.ref)
 
 
-def _wait_for_score(context: Context, run: Run) -> None:
-    """Wait until a submission has its score, and report it; an outage is waited out."""
+def _wait_for_score(context: Context, run: Run, command: str) -> None:
+    """Wait until what a command submits has its score, and report it; outages are waited out."""
     ref = run.submission.ref
     context.doing(f"waiting for the score of submission {ref}")
     say(f"submission {ref} was taken; waiting for its score")
@@ -329,7 +336,7 @@ def _wait_for_score(context: Context, run: Run) -> None:
             kind = FaultOfKaggle if KAGGLE_ERROR in reason.lower() else Unscorable
             raise kind(
                 f"Kaggle could not score submission {ref}: {reason}. "
-                "`ship submit --again` sends the same file once more."
+                f"`{command} --again` sends the same once more."
             )
         if status not in known:
             say(f"Kaggle gives the unknown status {status!r} for submission {ref}: asking again")

@@ -140,18 +140,21 @@ class Bundle:
         self._make_ready()
         return f"{self.ref}/{current}"
 
+    @property
+    def _command(self) -> str:
+        """The command that uploads it: the packages of lib/, or a run's networks."""
+        return "ship bundle" if self.ref == self.context.dataset_ref else "ship publish"
+
     def _refuse_foreign(self, current: int) -> None:
         """Raise Problem where the newest version holds files, and none that ship would send."""
         listed = [name for name, _ in self._listed(current)]
         archives = {f"{name.partition('/')[0]}.zip" for name in self.files}
         if not listed or not archives.union(self.files).isdisjoint(listed):
             return
-        command, file = "bundle", DATASET_METADATA
-        if self.ref != self.context.dataset_ref:
-            command, file = "publish", KERNEL_METADATA
+        file = DATASET_METADATA if self._command == "ship bundle" else KERNEL_METADATA
         raise Problem(
             f"there is a dataset {self.ref} at Kaggle that ship has not made (it holds "
-            f"{listed[0]}): another id in {file} leaves it alone, `ship {command} --again` makes "
+            f"{listed[0]}): another id in {file} leaves it alone, `{self._command} --again` makes "
             "these files its next version."
         )
 
@@ -244,7 +247,7 @@ class Bundle:
             raise Problem(
                 f"Kaggle lists dataset {self.ref} version {known.version} without {len(missing)} "
                 f"of the {len(known.files)} files, {missing[0]} among them: the same command "
-                "looks again, `ship bundle --again` uploads it anew."
+                f"looks again, `{self._command} --again` uploads it anew."
             )
 
     # --- sending ---
@@ -273,7 +276,7 @@ class Bundle:
 
     def _transmission(self) -> Transmission:
         page = f"https://www.kaggle.com/datasets/{self.ref}"
-        decide = f"see {page}; `ship bundle --again` uploads it anew."
+        decide = f"see {page}; `{self._command} --again` uploads it anew."
         what = f"the upload of dataset {self.ref}"
         return Transmission(self.context, what, self._probe, self._forget, decide)
 
