@@ -80,6 +80,13 @@ def test_a_sweep_that_could_not_be_submitted_does_not_begin(code_world):
     assert not code_world.calls("SaveKernel")
 
 
+def test_a_file_is_refused_with_the_way_to_a_kernel(code_world):
+    code_world.go_to_the_submission()
+    outcome = code_world.ship("submit")
+    assert outcome.status == 1
+    assert "only accepts submissions from notebooks: `ship predict` submits" in outcome.sentence
+
+
 def test_the_way_out_names_the_second_kernel(tmp_path):
     data, solution = make_competition(tmp_path / "hidden")
     truth = solution.read_text()

@@ -171,9 +171,11 @@ def test_hours_are_shared(world):
 
 
 def test_time_limits_that_a_person_names_are_runs_of_their_own(world):
-    assert world.ship("sweep", "time_limit=60,90").status == 0
+    assert world.ship("sweep", "skill=30", "time_limit=60,90").status == 0
     assert [run.settings["time_limit"] for run in world.runs] == ["60", "90"]
-    assert "1 to be run" in world.ship("sweep", "time_limit=90,120", "--dry-run").out
+    assert "1 to be run" in world.ship("sweep", "skill=30", "time_limit=90,120", "--dry-run").out
+    shown = world.ship("sweep", "skill=30", "--dry-run").out
+    assert "car-classification-v2, complete, whose time_limit was 90 minutes" in shown
     outcome = world.ship("sweep", "time_limit=60,90", "--hours", "3")
     assert outcome.status == 2
     assert "takes --hours, which it shares evenly, or time_limit, not both" in outcome.sentence

@@ -12,8 +12,9 @@ from ship.command_line import switch
 from ship.commands import doctor
 from ship.commands.fetch import SUBMISSION, fetch, fetch_some
 from ship.commands.live_runs import follow, open_page
-from ship.commands.predict import HOURS, predict, takes_kernels_only
+from ship.commands.predict import HOURS, predict
 from ship.commands.push import push, take_up
+from ship.commands.submission import takes_kernels_only
 from ship.commands.submit import submit
 from ship.context import Context
 from ship.ledger import Run

@@ -19,7 +19,6 @@ from ship.commands.live_runs import follow
 from ship.commands.push import GPU, push
 from ship.commands.submit import refuse_foreign, submit
 from ship.context import Context
-from ship.kaggle.client_process import Refused
 from ship.kaggle.remote import unless_hidden
 from ship.kaggle.send_once import Absent, DeliveryStatus, Found, Transmission
 from ship.ledger import Run
@@ -118,15 +117,6 @@ def predicting_project(project: Project, run: Run, models: str, digest: str) -> 
     text = code.read_text(encoding="utf-8")
     write_atomically(code, f"{text}# predicts with the networks {digest}\n")
     return copy
-
-
-def takes_kernels_only(context: Context) -> bool:
-    """Tell whether the competition runs kernels on a hidden test set, as far as Kaggle tells."""
-    try:
-        about = context.remote.competition(context.project.competition)
-    except Refused:  # what is submitted is refused with a reason
-        return False
-    return about.get("isKernelsSubmissionsOnly") is True
 
 
 def predict(

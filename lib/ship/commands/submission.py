@@ -110,6 +110,15 @@ def _faults_of_ids(found: list[str], expected: list[str]) -> Iterator[str]:
             yield f"has {fault} ({names[0]}; {len(found)} rows, the sample {len(expected)})"
 
 
+def takes_kernels_only(context: Context) -> bool:
+    """Tell whether the competition runs kernels on a hidden test set, as far as Kaggle tells."""
+    try:
+        about = context.remote.competition(context.project.competition)
+    except Refused:  # what is submitted is refused with a reason
+        return False
+    return about.get("isKernelsSubmissionsOnly") is True
+
+
 def check_for(context: Context, path: Path, varied: bool = True) -> None:
     """Check a submission against the competition of the kernel's block; see `check`."""
     layout = read_block(context.project.code)

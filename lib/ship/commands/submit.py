@@ -27,7 +27,7 @@ from ship.command_line import (
 )
 from ship.commands.fetch import SUBMISSION, read_metrics
 from ship.commands.push import chosen_run
-from ship.commands.submission import Unscorable, check_for
+from ship.commands.submission import Unscorable, check_for, takes_kernels_only
 from ship.context import Context
 from ship.kaggle.client_process import AnswerLost, Refused, Unavailable
 from ship.kaggle.send_once import Absent, DeliveryStatus, Found, Transmission, Unknown
@@ -247,7 +247,13 @@ def _send(context: Context, run: Run, path: Path, code: bool) -> None:
         fields = {"file": str(path), "message": message, "competition": competition}
         if code:
             fields |= {"file": path.name, "kernel": run.kernel, "kernel_version": run.version}
-        answer = context.remote.call("submit", "the submission", once=True, **fields)
+        try:
+            answer = context.remote.call("submit", "the submission", once=True, **fields)
+        except Refused as refusal:
+            if code or not takes_kernels_only(context):
+                raise
+            cure = "`ship predict` submits a kernel that predicts with a run's networks."
+            raise Problem(f"{str(refusal).rstrip('.')}: {cure}") from None
         if answer["ref"]:
             return {"ref": answer["ref"]}, "Kaggle's answer"
         if not answer["message"]:

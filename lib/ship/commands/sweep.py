@@ -21,9 +21,9 @@ from ship.command_line import Usage, number_of, one_of, option, parse_settings, 
 from ship.commands import doctor
 from ship.commands.fetch import SUBMISSION
 from ship.commands.live_runs import answer_or_none
-from ship.commands.predict import takes_kernels_only
 from ship.commands.push import settle_push
 from ship.commands.runs import RESULTS, rows_of, table
+from ship.commands.submission import takes_kernels_only
 from ship.commands.submit import Unscorable, submit
 from ship.commands.sweep_loop import Cell, Sweep, weights_of
 from ship.context import Context
@@ -83,6 +83,9 @@ def _plan(context: Context, cells: list[Cell]) -> None:
         run = cell.run(context)
         waiting += [] if run else [cell]
         state = f"{run.name}, {run.shown_status}" if run else "to be run"
+        limit = run and run.settings.get("time_limit")
+        if limit and limit != cell.settings.get("time_limit"):
+            state += f", whose time_limit was {limit} minutes"
         say(f"  {settings_text(cell.chosen)}: {state}")
     most = sum(cell.wanted.time_limit or doctor.SESSION_MINUTES for cell in waiting)
     text = f"{len(cells)} settings, {len(waiting)} to be run: at most {most / 60:.1f} GPU hours"
