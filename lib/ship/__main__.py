@@ -192,8 +192,7 @@ def _show_versions() -> None:
 
 
 def _refuse_with_adopt(arguments: argparse.Namespace) -> None:
-    changing = {"set": "set", "defaults": "defaults", "gpu": "gpu", "again": "again"}
-    changing["continues"] = "continue"
+    changing = {"defaults": "defaults", "gpu": "gpu", "again": "again", "continues": "continue"}
     given = [name for field, name in changing.items() if getattr(arguments, field)]
     if arguments.adopt and given:
         raise Usage(f"--adopt takes up what Kaggle has as it is: leave out --{given[0]}.")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from coloured_competition import COLOURS, hidden_set
 from kernel_runs import blended_run, run
+from kernelkit.core.packages import packages_found
 from kernelkit.predict import apply
 from kernelkit.predict.members import SavedMember, SavedModel, SavedNetwork, read_model
 from kernelkit.report import code_competition
@@ -215,4 +216,5 @@ def test_as_many_photos_as_the_hidden_set_has(competition, trained, tmp_path):
     measured = json.loads((tmp_path / "out" / "predicted.json").read_text())
     assert measured["photos"] == 150
     assert measured["peak_memory_mb"] > 0
+    assert measured["packages"] == packages_found()
     assert len(pd.read_csv(tmp_path / "out" / "submission.csv")) == 150

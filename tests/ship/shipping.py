@@ -111,6 +111,12 @@ for epoch in (1, 2):
     time.sleep(float(CONFIG["seconds"]) / 2)
 if CONFIG["fail"]:
     sys.exit(CONFIG["fail"])
+code = [*library.glob("[!w]*/**/*"), library / "weights" / "manifest.json"]
+code = {file.relative_to(library).as_posix(): file for file in code if file.is_file()}
+texts = {name: file.read_bytes() for name, file in code.items()}
+texts = sorted((name, text) for name, text in texts.items() if text)
+lines = [f"{name} {hashlib.sha256(text).hexdigest()}\\n" for name, text in texts]
+packages = hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
 working = root / "working"
 rows = list(csv.reader(open(data / "sample-submission.csv")))
 with open(working / "submission.csv", "w", newline="") as file:
@@ -122,6 +128,7 @@ if CONFIG["predict_from"]:
     digest = hashlib.sha256(next(root.glob("input/**/model.json")).read_bytes()).hexdigest()
     took = {"photos": len(rows) - 1, "seconds": 1.0, "peak_memory_mb": 1.0}
     took["limit"] = float(CONFIG["time_limit"] or 540) * 60
+    took["packages"] = packages
     (working / "predicted.json").write_text(json.dumps(took | {"model": digest}))
     sys.exit()
 if CONFIG["model"]:
@@ -154,12 +161,7 @@ if CONFIG["model"]:
     metrics |= {"competition": "HOME", "train_images": 3, "val_images": 40}
     metrics |= {"metric": "accuracy", "score": 0.75, "score_low": 0.5, "score_high": 0.875}
     metrics["recipe"] = CONFIG["recipe"]
-code = [*library.glob("[!w]*/**/*"), library / "weights" / "manifest.json"]
-code = {file.relative_to(library).as_posix(): file for file in code if file.is_file()}
-texts = {name: file.read_bytes() for name, file in code.items()}
-texts = sorted((name, text) for name, text in texts.items() if text)
-lines = [f"{name} {hashlib.sha256(text).hexdigest()}\\n" for name, text in texts]
-metrics["packages"] = hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+metrics["packages"] = packages
 (working / "metrics.json").write_text(json.dumps(metrics))
 '''.lstrip().replace('"HOME"', f'"{COMPETITION}"')
 

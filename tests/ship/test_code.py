@@ -5,7 +5,7 @@ import random
 import pytest
 
 from shipping import CODE, CODE_ONCE, COMPETITION, SCORE, make_competition, open_world
-from test_same_code import mount_another
+from test_same_code import mount_another, upload_at_next_push
 
 CHANGING = {"CreateDataset", "CreateDatasetVersion", "SaveKernel", "CreateSubmission"}
 CHANGING |= {"CreateCodeSubmission"}
@@ -71,6 +71,20 @@ def test_networks_of_other_code_predict_nothing(code_world):
         assert outcome.status == 1
         assert "found other packages" in outcome.sentence
     assert code_world.kaggle.counts["datasets"] == 1
+
+
+def test_a_second_kernel_of_other_code_is_not_submitted(code_world):
+    for command in (("bundle",), ("push", "--set", "model=yes"), ("follow",)):
+        assert code_world.ship(*command).status == 0
+    upload_at_next_push(code_world)
+    for _ in range(2):
+        outcome = code_world.ship()
+        assert outcome.status == 1
+        assert "found other packages" in outcome.sentence
+        assert "`ship predict car-classification-v1 --again`" in outcome.sentence
+    assert code_world.kaggle.counts["submissions"] == 0
+    assert code_world.ship("predict", "car-classification-v1", "--again").status == 0
+    assert code_world.runs[-1].public_score == SCORE
 
 
 def test_a_sweep_that_could_not_be_submitted_does_not_begin(code_world):

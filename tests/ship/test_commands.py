@@ -506,12 +506,18 @@ def test_the_newest_run_is_the_newest_version_also_where_an_older_one_is_adopted
         assert world.ship("--set", f"shift={shift}").status == 0
     (world.project / "runs" / "ledger.jsonl").unlink()
     assert world.ship("adopt", "2").status == 0
-    assert world.ship("adopt", "1").status == 0
+    assert world.ship("push", "--adopt", "1", "--set", "shift=0").status == 0
     assert "car-classification-v2" in world.ship("submit", "--dry-run").out
+    for command in ((), ("push",)):
+        outcome = world.ship(*command, "--adopt", "1", "--set", "shift=1")
+        assert outcome.status == 1
+        assert "the settings of car-classification-v1 are not those of --set but shift=0" in (
+            outcome.sentence
+        )
 
 
 @pytest.mark.parametrize("command", [("--adopt", "1"), ("push", "--adopt", "1")])
-@pytest.mark.parametrize("more", ["--set=shift=1", "--defaults", "--again", "--continue"])
+@pytest.mark.parametrize("more", ["--gpu=t4", "--defaults", "--again", "--continue"])
 def test_a_version_that_is_adopted_takes_no_settings(world, command, more):
     outcome = world.ship(*command, more)
     assert outcome.status == 2

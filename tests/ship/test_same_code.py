@@ -79,6 +79,12 @@ def test_a_lib_is_not_uploaded_under_a_run_that_has_not_started(world):
 def mount_another(world, settings: tuple[str, ...] = ()) -> None:
     """Push for version 1, and let somebody else upload version 2 before the run starts."""
     world.ship("bundle")
+    upload_at_next_push(world)
+    assert world.ship("push", *settings).status == 0
+
+
+def upload_at_next_push(world) -> None:
+    """Let somebody else upload another version of the dataset before the run starts."""
     object.__setattr__(world.kaggle.settings, "queue_delay", 2.0)
     save = world.kaggle.kernels.SaveKernel
 
@@ -97,7 +103,6 @@ def mount_another(world, settings: tuple[str, ...] = ()) -> None:
         return save(request)
 
     world.kaggle.kernels.SaveKernel = save_too_late
-    assert world.ship("push", *settings).status == 0
 
 
 def zipped_package(world) -> str:

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from kernelkit.core.boundary import doing
 from kernelkit.core.contract import MODEL_FILE, PREDICTED_FILE
 from kernelkit.core.files import file_hash, write_atomically
+from kernelkit.core.packages import packages_found
 from kernelkit.core.problem import Problem
 from kernelkit.core.progress import clock_text
 from kernelkit.core.tables import write_table
@@ -121,6 +122,7 @@ def predict_competition(
     took = {"photos": len(test), "seconds": time.monotonic() - start, "limit": limit}
     took |= {"model": file_hash(folder / MODEL_FILE), "peak_memory_mb": peak_memory_mb()}
     took |= {"views": plan.views, "members": [member.name for member in plan.members]}
+    took |= {"packages": packages_found()}  # by which `ship` sees that the run was of its code
     write_atomically(output / PREDICTED_FILE, json.dumps(took))
     print(f"{output / 'submission.csv'} is complete after {clock_text(time.monotonic() - start)}")
 

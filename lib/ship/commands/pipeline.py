@@ -32,7 +32,7 @@ def run(context: Context, arguments: argparse.Namespace) -> None:
     elif context.dry_run:
         pushed = say(f"would take up version {arguments.adopt.number} of {context.kernel_ref}")
     else:
-        pushed = take_up(context, arguments.adopt)
+        pushed = take_up(context, arguments.adopt, arguments.set)
     if pushed is None:
         kernel = "predict with its networks in a second kernel, " if arguments.code else ""
         steps = f"follow the run, fetch its output, {kernel}submit it and wait for the score"

@@ -173,6 +173,7 @@ def _note_measured(context: Context, trained: Run, folder: Path, pushed: Run, to
             "Kaggle mounts the newest version of a dataset that is ready when a run starts. `ship "
             f"predict {trained.name} --again` runs it once more."
         )
+    pushed.found = str(took.get("packages") or "")
     pushed.predicted = {name: took[name] for name in ("photos", "seconds", "peak_memory_mb")}
     context.ledger.keep(pushed)
     seconds = f"{took['seconds']:.0f} s of {took['limit']:.0f}"

@@ -15,7 +15,15 @@ from slugify import slugify
 from kernelkit.core.contract import read_metrics
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
-from ship.command_line import Usage, Version, only_version, option, switch, version
+from ship.command_line import (
+    Usage,
+    Version,
+    only_version,
+    option,
+    parse_settings,
+    switch,
+    version,
+)
 from ship.commands.live_runs import OPEN, open_page
 from ship.context import Context, ShownConfig
 from ship.kaggle.client_process import AnswerLost, Refused
@@ -227,8 +235,11 @@ def _accepted(context: Context, run: Run, answer: dict) -> tuple[str, int, str]:
     return kernel, number, "Kaggle's answer"
 
 
-def take_up(context: Context, wanted: Version) -> Run:
-    """Take up a version of the project's kernel that this machine does not know."""
+def take_up(context: Context, wanted: Version, words: list[str] | None = None) -> Run:
+    """Take up a version of the project's kernel that this machine does not know.
+
+    Raises Problem where there is none, or it has other settings than `words`, those of --set.
+    """
     if wanted.slug not in ("", context.project.slug):
         raise Problem(
             f"no run {wanted} is known here, and the kernel of this project is "
@@ -236,7 +247,7 @@ def take_up(context: Context, wanted: Version) -> Run:
         )
     try:
         with context.sending():
-            return versions.adopt(context, wanted.number)
+            run = versions.adopt(context, wanted.number)
     except Refused as refusal:
         if refusal.status not in (403, 404):
             raise
@@ -246,6 +257,10 @@ def take_up(context: Context, wanted: Version) -> Run:
             f"there is no version {wanted.number} of kernel {context.kernel_ref} ({has}): "
             "`ship runs` lists those that are known here."
         ) from None
+    if (given := parse_settings(words or [])) and given != run.settings:
+        had = settings_text(run.settings) or "none"
+        raise Problem(f"the settings of {run.name} are not those of --set but {had}: leave it out.")
+    return run
 
 
 def chosen_run(context: Context, wanted: Version | None) -> Run:
@@ -343,5 +358,5 @@ def run_adopt(context: Context, arguments: argparse.Namespace) -> None:
         raise Usage("`ship adopt` takes the version to take up, such as `ship adopt 3`.")
     if context.dry_run:
         return say(f"would take up version {wanted.number} of {context.kernel_ref}")
-    taken = take_up(context, wanted)
+    taken = take_up(context, wanted, arguments.set)
     return open_page(taken) if arguments.open else None
