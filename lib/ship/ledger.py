@@ -53,7 +53,7 @@ def rehearsing() -> bool:
 class Submission:
     """A file's submission; `digest` is "" where there is none."""
 
-    digest: str = ""  # first 16 digits of the file's SHA-256
+    digest: str = ""  # 16 digits of the file's SHA-256, or of that and the kernel's version
     file: str = ""
     mark: str = ""  # random text in its message, which tells it from all others
     ref: StrictInt = 0  # its number at Kaggle; 0 while nobody knows whether it arrived

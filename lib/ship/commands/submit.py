@@ -1,8 +1,8 @@
 """`ship submit`: check a submission, send it at most once, and wait for its score.
 
-The message of every submission begins with `ship HASH.MARK`. By the hash of the file an identical
-one that was sent before is found and taken up; by the random mark this very submission is found
-when Kaggle's answer was lost.
+The message of every submission begins with `ship HASH.MARK`. By the hash of the file (in a code
+competition of the version too) one that was sent before is found and taken up; by the random mark
+this very submission is found when Kaggle's answer was lost.
 """
 
 import argparse
