@@ -109,3 +109,20 @@ def test_a_kernel_that_was_deleted_and_made_again_counts_from_one(world):
     (world.project / "runs" / "ledger.jsonl").unlink()
     assert world.ship("push", "--set", "limit=8").status == 0
     assert world.runs[-1].version == 3  # the first version is no longer that of limit=8
+
+
+def test_what_a_deleted_kernel_has_left_is_not_that_of_the_next_one(world):
+    assert world.ship("--set", "shift=0").status == 0
+    with world.kaggle.store.changing() as state:
+        state["kernels"].clear()
+    shutil.rmtree(world.kaggle.store.folder / "kernels")
+    assert world.ship("push", "--set", "shift=1").status == 0
+    [run] = world.runs
+    assert (run.name, run.public_score) == ("car-classification-v1", None)
+    outcome = world.ship("submit")
+    assert outcome.status == 1
+    assert "was not fetched for this car-classification-v1" in outcome.sentence
+    for command in ("follow", "fetch", "submit"):
+        assert world.ship(command).status == 0
+    assert world.runs[0].public_score == 0.11111
+    assert world.kaggle.counts["submissions"] == 2

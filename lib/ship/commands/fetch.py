@@ -210,6 +210,8 @@ def fetch_some(context: Context, run: Run, pattern: str, again: bool = False) ->
     for target in _targets(folder, files if again else ()).values():
         target.unlink(missing_ok=True)
     _download(context, run, files, folder)
+    run.verified.setdefault("fetched", f"{len(files)} files of a pattern")
+    context.ledger.keep(run)
     say(f"fetched {len(files)} of {len(listed)} files into {folder}")
 
 

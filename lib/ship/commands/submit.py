@@ -146,6 +146,10 @@ def _check(context: Context, run: Run, path: Path, varied: bool) -> None:
             if run.files
             else f"there is no {path}: `ship fetch {run.name}` fetches the run's output."
         )
+    if run.version and "fetched" not in run.verified:  # a kernel made anew counts from 1 again
+        raise Unscorable(
+            f"{path} was not fetched for this {run.name}: `ship fetch {run.name}` fetches it."
+        )
     try:
         check_for(context, path, varied)
     except Unscorable:
