@@ -190,7 +190,7 @@ class Config:
     image_size: tuple[int, int] | None = setting(None, "none: the backbone's", least=32, most=2048)
     weights: str = shared("imagenet", "imagenet, drawn (for Plain), none (random), or a path")
     input_range: Literal["backbone", "0..1"] = setting("backbone", "range of scaled pixel values")
-    head: Literal["linear", "hidden"] = setting("linear", "last layer alone, or with a hidden one")
+    head: Literal["linear", "hidden"] | None = setting(None, "one layer, or a hidden one before it")
     dropout: float = setting(0.25, "dropout rate before the last layer", least=0, below=1)
     l2: float = setting(0.0, "L2 penalty on the head's hidden layer", least=0, most=1)
 
@@ -201,8 +201,8 @@ class Config:
     norm_momentum: float = setting(0.9, "momentum of BatchNorm's statistics", least=0, below=1)
     reestimate: bool = setting(False, "compute BatchNorm's statistics anew before validating")
 
-    # None is 32, or 16 where a schedule would have few steps; 0.1 from 20 epochs on, else 0; and
-    # for weight_decay, head_rate, layer_decay, interpolate and batchnorm the backbone's own.
+    # None: batches of 32, or of 16 and a hidden head where a schedule has few steps; smoothing of
+    # 0.1 from 20 epochs on, else 0; and for others, such as batchnorm, the backbone's own.
     batch_size: int | None = setting(None, "photos a step", least=1, most=1024, group="optimizer")
     label_smoothing: float | None = setting(None, "share spread over all classes", least=0, below=1)
     schedule: Literal["cosine", "restarts", "plateau"] = setting("cosine", "learning rate schedule")
@@ -245,7 +245,7 @@ class Config:
 
 
 RECIPES = {
-    # One strong member: linear head on cached features, then unfreezing, averaged. Its choices were
+    # One strong member: head on cached features, then unfreezing, averaged. Its choices were
     # measured on three sets of photos (tests/benchmarks/choices.md).
     "default": Config(),
     # A score within an hour on two T4s.

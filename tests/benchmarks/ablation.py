@@ -51,6 +51,7 @@ SETTINGS = {
     "label smoothing": ["--label-smoothing", "0.1"],
     "no label smoothing": ["--label-smoothing", "0"],
     "dropout .5": ["--dropout", "0.5"],
+    "linear head": ["--head", "linear"],
     "hidden head": ["--head", "hidden"],
     "batches of 8": ["--batch-size", "8"],
     "batches of 16": ["--batch-size", "16"],

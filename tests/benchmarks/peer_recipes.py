@@ -44,7 +44,9 @@ def recipes(epochs: int) -> dict[str, list[str]]:
         "default": ["--epochs", str(epochs // 3)],
         "rate 1.5e-3": at_rate("1.5e-3"),
         "rate 2e-3": at_rate("2e-3"),
+        "linear head": ["--epochs", str(epochs // 3), "--head", "linear"],
         "hidden head": ["--epochs", str(epochs // 3), "--head", "hidden"],
+        "hidden head at 1.5e-3": [*at_rate("1.5e-3"), "--head", "hidden"],
         "all open after the head": ["--stages", f"{HEAD},all:1:1e-3:{epochs}"],
         "all open, label smoothing": [
             *("--stages", f"{HEAD},all:1:1e-3:{epochs}", "--label-smoothing", "0.1")

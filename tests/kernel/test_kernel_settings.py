@@ -84,6 +84,22 @@ def test_batches_are_small_where_steps_would_be_few(words, photos, expected):
     assert found.batch_size == expected
 
 
+@pytest.mark.parametrize(
+    ("words", "photos", "expected"),
+    [
+        ((), 13_000, "linear"),
+        ((), 444, "hidden"),
+        (("--head", "linear"), 444, "linear"),
+        (("--stages", "head:0:1e-3:1:views=4"), 444, "linear"),
+        (("--backbone", "SigLIP2B"), 100, "linear"),
+        (("--recipe", "dry"), 100, "linear"),
+        (("--recipe", "reference"), 13_000, "hidden"),
+    ],
+)
+def test_the_head_is_hidden_where_steps_would_be_few(words, photos, expected):
+    assert final_config("--data", "photos", *words, photos=photos).head == expected
+
+
 def test_the_reference_is_as_it_scored():
     reference = kernel.RECIPES["reference"]
     assert reference.backbone == "InceptionV3"
