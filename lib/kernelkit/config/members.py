@@ -11,8 +11,8 @@ from pathlib import Path
 LONG_SCHEDULE = 20
 SMOOTHING = 0.1  # as in the published fine-tuning of EfficientNetV2 on cars (Tan and Le 2021)
 # Steps of a whole schedule, in batches of the usual size, below which smaller ones pay (of six
-# comparisons on car photos, with 80 to 390 steps, they were ahead in five, by 1 to 5 points), and a
-# hidden layer in the head (right on 2,580 photos in place of 2,480, tests/benchmarks/choices.md).
+# comparisons on car photos, with 80 to 390 steps, they were ahead in five, by 1 to 5 points), and
+# for some backbones a hidden layer in the head.
 FEW_STEPS = 500
 BATCH, SMALL_BATCH = 32, 16  # photos a step, usually and where the steps would be few
 # Settings that are those of the backbone's row where they are None.
@@ -46,8 +46,8 @@ def resolve(config, photos: int, backbones: Mapping):
     few = photos * epochs < FEW_STEPS * BATCH
     if batch is None:
         batch = SMALL_BATCH if few else BATCH
-    if head is None:  # a regression where nothing else trains, and for towers, as published
-        head = "hidden" if few and epochs and not row.stages else "linear"
+    if head is None:
+        head = row.head if few and epochs else "linear"
     if smoothing is None:
         smoothing = SMOOTHING if epochs >= LONG_SCHEDULE else 0.0
     resolved = {"image_size": size, "batch_size": batch, "label_smoothing": smoothing, "head": head}

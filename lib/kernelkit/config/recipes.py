@@ -35,7 +35,6 @@ DRY = {
     "backbone": "Plain",
     "weights": "drawn",
     "batch_size": 16,
-    "head": "linear",
     "label_smoothing": 0,
     "stages": (
         Stage("head", 0.00, 1e-2, 5),

@@ -50,6 +50,7 @@ class Backbone:
     layer_decay: float = 1.0  # rate of a block over the one above
     weight_decay: float = 0.05  # of AdamW
     batchnorm: Literal["train", "frozen", "last"] = "train"  # what opened BatchNorm does
+    head: Literal["linear", "hidden"] = "linear"  # where a schedule has few steps, else linear
     interpolate: bool = False  # whether means of the weights before and after tuning are tried
     stages: tuple[Stage, ...] = ()  # in the place of the default ones
     licence: str = "Apache-2.0"  # of a preset; the manifest has those of the files
