@@ -231,8 +231,8 @@ def _in_colours(image: np.ndarray, color_mode: str) -> np.ndarray:
 def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) -> np.ndarray:
     """Decode with Pillow, which knows more kinds of files and decodes more of damaged ones."""
     mode = {"rgb": "RGB", "rgba": "RGBA"}.get(color_mode, "L")
-    kind = data[4:32].tobytes()
-    is_heif = kind[:4] == b"ftyp" and kind[4:8] in _HEIF and b"avi" not in kind
+    head = data[:132].tobytes()
+    is_heif = head[4:8] == b"ftyp" and head[8:12] in _HEIF and b"avi" not in head[4:32]
     if is_heif and not _reads_heif():
         raise UnreadableImage(
             f"{path}: a HEIC photo, which `pip install pillow-heif` makes readable"
@@ -249,7 +249,7 @@ def _decode_with_pillow(path, data: np.ndarray, color_mode: str, cut_off: bool) 
             image = ImageOps.exif_transpose(image)
         array = np.asarray(image.convert(mode))
     except Exception as error:  # Decoders raise many kinds of errors for damaged files.
-        kind = next((name for name, start in _UNKNOWN.items() if start.match(data.tobytes())), "")
+        kind = next((name for name, start in _UNKNOWN.items() if start.match(head)), "")
         why = f"a {kind} file, which must be converted to PNG or JPEG" if kind else _NO_IMAGE
         raise UnreadableImage(f"{path}: {why}") from error
     return array[..., np.newaxis] if array.ndim == 2 else array

@@ -39,8 +39,8 @@ def resolve(config, photos: int, backbones: Mapping):
         for stage in (row.stages if default and row.stages else config.stages)
     )
     epochs = sum(stage.epochs for stage in stages if not stage.views)  # through the network
-    size, batch, smoothing = config.image_size, config.batch_size, config.label_smoothing
-    head = config.head
+    size, batch = config.image_size, config.batch_size
+    smoothing, head = config.label_smoothing, config.head
     if size is None and not (config.members or config.candidates):  # else each has its own
         size = row.size
     few = photos * epochs < FEW_STEPS * BATCH

@@ -378,8 +378,8 @@ def _rows_of_photos(photos: pd.DataFrame, layout: Layout) -> tuple[pd.DataFrame,
     labels = labels_by(layout.pattern, photos.loc[~masks, "name"])
     if layout.pattern:
         reason = f"its name does not match the pattern {layout.pattern}"
-    photos = photos.assign(reason=masks.map({True: "it is a mask of another photo", False: reason}))
-    rows = photos.assign(Id=photos["name"], label=labels.reindex(photos.index, fill_value=""))
-    none, columns = rows["label"] == "", ["Id", "label", "group", "path"]
-    rows = rows.assign(group="")
-    return rows.loc[~none, columns].reset_index(drop=True), rows.loc[none, [*columns, "reason"]]
+    labels = labels.reindex(photos.index, fill_value="")
+    rows = photos.assign(Id=photos["name"], label=labels, group="")
+    rows, none = rows[["Id", "label", "group", "path"]], labels == ""
+    reasons = np.where(masks[none], "it is a mask of another photo", reason)
+    return rows[~none].reset_index(drop=True), rows[none].assign(reason=reasons)

@@ -90,9 +90,8 @@ def _no_table(path: Path) -> str:
 
 
 def _note_fetched(context: Context, run: Run, folder: Path, names: Iterable[str]) -> None:
-    found = [path for path in folder.rglob("*") if path.is_file()]
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in found}
-    sizes = {name: size for name, size in sizes.items() if name in names}
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
+    sizes = {n: path.stat().st_size for n, path in found.items() if n in names and path.is_file()}
     run.files = {name: size for name, size in sizes.items() if not CHANGED_HERE.match(name)}
     run.verified["fetched"] = f"the sizes of {len(sizes)} files"
     metrics = read_metrics(folder)

@@ -71,6 +71,7 @@ def submit(
     refused, or nobody knows whether it arrived.
     """
     context.doing(f"submitting {path}")
+    command = _command(run, path, code)
     refuse_foreign(context, run, path)
     _check(context, run, path, varied=not code)
     digest = _digest(run, path, code)
@@ -87,14 +88,14 @@ def submit(
     if not wait:
         return None
     try:
-        return _wait_for_score(context, run, _command(run, path, code))
+        return _wait_for_score(context, run, command)
     except FaultOfKaggle as fault:
         if run.submission.after:
             raise
         say(f"{fault} It is sent once more now")
     with context.sending():
         _send(context, run, path, code)
-    return _wait_for_score(context, run, _command(run, path, code))
+    return _wait_for_score(context, run, command)
 
 
 def _digest(run: Run, path: Path, code: bool) -> str:
