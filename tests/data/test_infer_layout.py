@@ -298,7 +298,20 @@ def sets_in_a_zip_without_tables(folder):
 
 def validation_photos(folder):
     classes(folder, *(f"{part}/{la}" for part in ("train", "valid", "test") for la in LABELS))
-    return dict.fromkeys(LABELS, 6), 18
+    put(folder, "pending/1.jpg", "front.jpg")
+    return dict.fromkeys(LABELS, 12), 18
+
+
+def validation_photos_in_zips(folder):
+    for part, labels in (("seg_train", LABELS), ("seg_val", LABELS[1:])):
+        classes(folder, *(f"{part}/{part}/{label}" for label in labels))
+    return {LABELS[0]: 6} | dict.fromkeys(LABELS[1:], 12), 0
+
+
+def validation_photos_of_other_folders(folder):
+    classes(folder, *(f"train/{label}" for label in LABELS), "valid/left", "valid/right")
+    put(folder, "test/1.jpg")
+    return dict.fromkeys(LABELS, 6), 1
 
 
 def a_label_beside_ordinary_columns(folder):
@@ -388,7 +401,8 @@ CERTAIN = [
     numbers_of_labels_that_are_photos_too, labels_without_a_sample, sizes_beside_class_folders,
     a_one_hot_table_without_a_sample, inner_class_folders_of_a_sample, names_of_a_sample,
     an_old_submission_and_folds, a_number_of_the_row_beside_the_name, photos_without_a_suffix,
-    validation_photos, sets_in_a_zip_without_tables, a_label_beside_ordinary_columns,
+    validation_photos, validation_photos_in_zips, validation_photos_of_other_folders,
+    sets_in_a_zip_without_tables, a_label_beside_ordinary_columns,
     a_label_that_only_holds_what_the_sample_does, row_numbers_without_a_name,
 ]  # fmt: skip
 

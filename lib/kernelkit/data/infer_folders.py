@@ -57,7 +57,30 @@ def training_photos(draft: Draft, tests: Sequence[str]) -> list[str]:
             question = f"whether {place} is a class, as train is, or holds the photos to predict"
             draft.doubt(question, test_photos=[place, ""])
         return left  # train, bus, car
-    return named
+    return [*named, *_labelled_validation(draft, named, left)]
+
+
+def _labelled_validation(draft: Draft, named: list[str], left: Sequence[str]) -> list[str]:
+    """Return the photos for validation, where these lie in the class folders of `named` too.
+
+    They train: the kernel splits off a validation set of its own. The pattern that finds the labels
+    in both places is noted.
+    """
+    others = [name for name in left if draft.photos.roles[name] == "valid"]
+    places = [common_folder(names) for names in (named, others)]
+    inner = [
+        [posixpath.relpath(name, place or ".") for name in names]
+        for names, place in zip((named, others), places, strict=True)
+    ]
+    classes, more = ({posixpath.dirname(name) for name in names} for names in inner)
+    if levels_of(inner[0]) != [0] or not others or not more <= classes:
+        return []
+    if "pattern" not in draft.given:
+        above = common_folder([*named, *others])
+        heads = [re.escape(posixpath.relpath(place, above or ".")) for place in places]
+        draft.fields["pattern"] = f"^(?:{'|'.join(heads)})/([^/]+)/"
+    draft.notes.append(f"{len(others)} photos in {places[1]} have labels and train too")
+    return others
 
 
 def rows_of_photos(draft: Draft, trains: Sequence[str], tests: Sequence[str]) -> pd.DataFrame:
@@ -68,7 +91,8 @@ def rows_of_photos(draft: Draft, trains: Sequence[str], tests: Sequence[str]) ->
         draft.notes.append(f"{masks.sum()} masks, such as {names[masks.idxmax()]}, do not train")
         names = names[~masks].reset_index(drop=True)
     rows = pd.DataFrame({"Id": names, "label": "", "group": ""}, dtype=object)
-    levels, pattern = levels_of(names), draft.given.get("pattern", "")
+    levels = levels_of(names)
+    pattern = draft.given.get("pattern") or draft.fields.get("pattern", "")
     if not pattern and levels:
         pattern = _choose_level(draft, rows["Id"], levels)
     elif not pattern and (pattern := names_pattern(names, sample_labels(draft.sample))):
