@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pandas as pd
+import pillow_heif
 import pytest
 
 from ImageDataAugmentor.files import is_clutter, is_photo
@@ -1009,8 +1010,7 @@ def test_an_iphone_s_photo_without_its_reader_is_named(folder, monkeypatch):
     assert "`pip install pillow-heif`" in excluded["reason"].iloc[0]
 
 
-def test_an_iphone_s_photo_is_read_where_its_reader_is_installed(folder):
-    pillow_heif = pytest.importorskip("pillow_heif")
+def test_an_iphone_s_photo_is_read_by_its_reader(folder):
     classes(folder, "cat", "dog")
     picture = photo("cat0.jpg")[..., ::-1]
     file = pillow_heif.from_bytes("RGB", picture.shape[1::-1], picture.tobytes())

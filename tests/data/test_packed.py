@@ -273,7 +273,8 @@ def feature(tf, value):
 
 def write_records(path, examples, pack=bytes):
     """Write records as a file that `pack` makes of the plain one; a picture for the name given."""
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf  # slow to import
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
         for name, features in examples:

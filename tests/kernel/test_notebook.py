@@ -3,8 +3,12 @@
 from pathlib import Path
 
 import cv2
+import nbclient
+import nbformat
 import numpy as np
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 
 import kernel
 from kernelkit.report.writing import finish
@@ -25,15 +29,12 @@ def kinds(outputs: list[dict]) -> list[str]:
 @pytest.fixture
 def shell():
     """The shell of IPython, in this process."""
-    shells = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell
-    shells.clear_instance()
-    yield shells.instance()
-    shells.clear_instance()
+    InteractiveShell.clear_instance()
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
 
 
 def test_a_finished_run_shows_its_head_and_its_figures(shell, tmp_path):
-    from IPython.utils.capture import capture_output
-
     folder = write_run(tmp_path / "run", wrong={1: 1})
     for name in ("learning_curves.png", "confusion_matrix.png"):  # the third is not there
         cv2.imwrite(str(folder / name), np.zeros((8, 8, 3), np.uint8))
@@ -47,8 +48,6 @@ def test_a_finished_run_shows_its_head_and_its_figures(shell, tmp_path):
 
 @pytest.mark.slow
 def test_all_three_ways_work_in_jupyter(competition, tmp_path):
-    pytest.importorskip("ipykernel")
-    nbclient, nbformat = map(pytest.importorskip, ("nbclient", "nbformat"))
     text = Path(kernel.__file__).read_text(encoding="utf-8")
     words = [
         [*SMALL, "--data", str(competition), "--output", str(tmp_path / name)]
