@@ -86,6 +86,15 @@ def test_small_classes_are_on_both_sides(sizes):
     assert set(kept["label"]) == set(held["label"]) == set(sizes)
 
 
+@pytest.mark.parametrize(
+    "sizes", [dict.fromkeys(range(1200), 2), {n: 2 + n % 2 * 58 for n in range(100)}]
+)
+def test_many_small_classes_do_not_take_half_of_the_photos(sizes):
+    kept, held = split(table(sizes), 0.15, 0)
+    assert len(held) / (len(kept) + len(held)) == pytest.approx(0.15, abs=0.03)
+    assert set(kept["label"]) == set(sizes)
+
+
 def test_a_class_of_one_photo_is_trained():
     kept, held = split(table({0: 20, 3: 20, 4: 1}), 0.15, 0)
     assert set(kept["label"]) == {0, 3, 4}

@@ -12,23 +12,32 @@ from kernelkit.core.problem import Problem
 
 MOST_FOLDS = 20  # the time that stratifying takes grows with the number of folds
 MOST_TRIES = 3
+# Photos that validate well enough without some small classes: more are not held out for their sake.
+ENOUGH_HELD = 100
 
 
 def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Split photos into training and validation, stratified by label, groups kept whole.
 
-    Some of several folds are held out. Both parts keep the order of rows and have every class; only
-    the classes of `only_trained` are not validated. The `fraction` of the validation photos, up to
-    0.5, is met to within 0.015 where the groups are small, and exceeded where a class is too small
-    for it. Raises Problem if the photos can't be split so.
+    Some of several folds are held out. Both parts keep the order of rows. Every class trains, and
+    all with several groups of photos validate. The `fraction` of the validation photos, up to 0.5,
+    is met to within 0.015 where the groups are small. Where a class is too small for that, either
+    the fraction is exceeded, or, where it makes enough photos, some small classes do not validate.
+    Raises Problem if the photos can't be split so.
     """
     free = _free_to_validate(train)
     smallest = free.groupby("label")["group"].nunique()
+    without_some = None
     for held_out, folds in _fold_counts(fraction, smallest.min()):
-        for rest, held in _divisions(train, free, held_out, folds, seed):
-            both = held["label"].nunique() == free["label"].nunique()
-            if both and rest["label"].nunique() == train["label"].nunique():
+        if without_some and held_out / folds > 1.5 * fraction:
+            return without_some
+        for rest, held in _divisions(train, free, held_out, folds, seed, pooled=True):
+            whole = rest["label"].nunique() == train["label"].nunique()
+            if whole and held["label"].nunique() == free["label"].nunique():
                 return rest, held
+            if not without_some:
+                rest, held = _with_all_classes(train, rest, held)
+                without_some = (rest, held) if len(held) >= ENOUGH_HELD else None
     raise Problem(
         "The photos can't be split so that training and validation both hold every class; class "
         f"{smallest.idxmin()} is the smallest: add photos of it, or raise the limit of photos of a "
@@ -36,12 +45,21 @@ def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame
     )
 
 
+def _with_all_classes(
+    train: pd.DataFrame, rest: pd.DataFrame, held: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return both parts of a split, of which the classes that would not train are given back."""
+    lost = held.loc[~held["label"].isin(rest["label"]), "group"]
+    held = held[~held["group"].isin(lost)].reset_index(drop=True)
+    return train[~train["group"].isin(held["group"])].reset_index(drop=True), held
+
+
 def split_into_folds(
     train: pd.DataFrame, number: int, seed: int
 ) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
     """Divide photos into folds; return the training and the validation rows of each.
 
-    Every photo validates exactly once, but for those of the classes of `only_trained`. Folds are
+    Every photo validates exactly once, but for those of classes with only one group. Folds are
     stratified by label, groups are kept whole, and every class is in every training part, though
     perhaps not in a validation part. Raises Problem if a class is too small for the number.
     """
@@ -55,11 +73,6 @@ def split_into_folds(
             "add photos of it."
         )
     return pairs
-
-
-def only_trained(train: pd.DataFrame) -> list:
-    """Return the classes that are too small to validate, in order."""
-    return sorted(set(train["label"]) - set(_free_to_validate(train)["label"]))
 
 
 def _free_to_validate(train: pd.DataFrame) -> pd.DataFrame:
@@ -113,13 +126,23 @@ def group_folds(labels: np.ndarray, groups: np.ndarray, number: int, seed: int) 
 
 
 def _divisions(
-    train: pd.DataFrame, free: pd.DataFrame, held_out: int, folds: int, seed: int
+    train: pd.DataFrame,
+    free: pd.DataFrame,
+    held_out: int,
+    folds: int,
+    seed: int,
+    pooled: bool = False,
 ) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
     """Yield training and validation rows, with `held_out` consecutive folds of the free rows held.
 
-    The first of these is each fold once. Nothing is yielded where there are too few photos.
+    The first of these is each fold once. Nothing is yielded where there are too few photos, or
+    where all classes are smaller than the number of folds, unless `pooled`: then these are not
+    stratified.
     """
-    parts = group_folds(pd.factorize(free["label"])[0], free["group"], folds, seed)
+    labels = pd.factorize(free["label"])[0]
+    parts = group_folds(labels, free["group"], folds, seed)
+    if pooled and not parts:
+        parts = group_folds(np.zeros_like(labels), free["group"], folds, seed)
     for first in range(len(parts)):
         chosen = [parts[(first + i) % folds] for i in range(held_out)]
         held = free.iloc[np.sort(np.concatenate(chosen))]

@@ -19,7 +19,7 @@ from kernelkit.data.infer_layout import layout_of
 from kernelkit.data.layout import Layout
 from kernelkit.data.names import FILE_KEYS, Spellings
 from kernelkit.data.read import Competition, excluded_rows, read_competition, used_rows
-from kernelkit.data.split import only_trained, split, split_into_folds
+from kernelkit.data.split import split, split_into_folds
 
 LEAVE_OUT = "leave_out"  # the column in which a person decides about each photo of a list
 YES, NO = {"yes", "y", "x", "1", "true"}, {"no", "n", "0", "false", ""}
@@ -146,7 +146,8 @@ def _summary(folds: list[PhotoTables]) -> str:
         lines.append(f"Nearly the same photo, another label: {first_names(conflicts)}")
     counts = competition.train["label"].value_counts().reindex(competition.classes)
     lines.append(f"Classes: {first_names(f'{name} ({n})' for name, n in counts.items())}")
-    if small := only_trained(competition.train):
+    validated = set().union(*(fold.validation["label"] for fold in folds))
+    if small := [name for name in competition.classes if name not in validated]:
         lines.append(f"Classes with too few photos to validate: {first_names(map(str, small))}")
     photos, held = len(competition.train), len(folds[0].validation)
     divided = f"{len(folds[0].train)} photos to train, {held} to validate"
