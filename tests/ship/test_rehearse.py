@@ -107,7 +107,7 @@ def rehearse_with_weights(folder: Path, bring, *settings: str) -> Outcome:
     bring(project / "lib" / "weights")
     data, solution = folder / "data", folder / "solution.csv"
     draw_competition(data, 4, 2, (96, 128), solution=solution)
-    given = ["weights=imagenet", "tta=1", "preflight=no", "stages=head:0:1e-2:1:views=1"]
+    given = ["weights=imagenet", "tta=1", "preflight=no"]
     given = [word for setting in [*given, *settings] for word in ("--set", setting)]
     place = ["--keep", str(folder / "kept")]
     outcome = rehearse(project, "--data", str(data), "--solution", str(solution), *place, *given)
@@ -127,7 +127,8 @@ def test_a_preset_goes_from_kaggle_s_models_to_a_score(tmp_path):
     def bring(weights: Path) -> None:
         save_preset("siglip", weights / "siglip2_base_patch16_384")
 
-    outcome = rehearse_with_weights(tmp_path, bring, "backbone=SigLIP2B", "image_size=32x32")
+    settings = "backbone=SigLIP2B", "image_size=32x32", "stages=head:0:1e-2:1:views=1"
+    outcome = rehearse_with_weights(tmp_path, bring, *settings)
     assert "SigLIP2B at 32x32" in outcome.out
 
 
