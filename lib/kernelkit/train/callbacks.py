@@ -159,7 +159,7 @@ class Checkpoint(keras.callbacks.Callback):
         finish_epoch(
             *(self.clock, epoch + 1, logs),
             *(self.validate.network, self.model.optimizer, self.validate.average),
-            exact=self.config.schedule == "plateau",
+            error=0.0 if self.config.schedule == "plateau" else logs["val_error"],
             stage_over=over,
             learning_rate=self.learning_rate,
             seconds=time.monotonic() - self.began,
@@ -189,22 +189,23 @@ def finish_epoch(
     optimizer=None,
     average: Average | None = None,
     *,
-    exact: bool,
+    error: float,
+    head_only: bool = False,
     stage_over: bool,
     **figures,
 ) -> None:
     """Record an epoch of the current stage, and print its line.
 
-    `epoch` counts from 1, `logs` has MEASURED; an `exact` value is not uncertain by its standard
-    error. `figures` are the row's learning_rate, seconds of training and validation,
+    `epoch` counts from 1, `logs` has MEASURED; for `error` and `head_only` see `record_epoch`.
+    `figures` are the row's learning_rate, seconds of training and validation,
     images_per_second while training, input_bound (the share of it in which steps waited for photos)
     and right (see `kernelkit.core.metrics.packed`).
     """
     state, stage = clock.state, clock.stages[clock.state.stage]
     row = {"member": state.member, "fold": state.fold, "stage": stage.name, "epoch": epoch}
     row |= {name: logs[name] for name in MEASURED} | figures
-    error = 0.0 if exact else row["val_error"]
-    state.record_epoch(row, network, optimizer, average, error=error, stage_over=stage_over)
+    chosen_by = {"error": error, "head_only": head_only, "stage_over": stage_over}
+    state.record_epoch(row, network, optimizer, average, **chosen_by)
     metric = state.settings.get("metric", "accuracy")
     line = EpochProgress(
         number=state.stage + 1,

@@ -137,7 +137,8 @@ def fit_on_flows(
     seconds = time.monotonic() - began
     finish_epoch(
         *(clock, 1, logs, network),
-        exact=True,
+        error=logs["val_error"],
+        head_only=True,
         stage_over=True,
         learning_rate=np.nan,
         seconds=seconds,

@@ -47,7 +47,7 @@ class State:
     # Its chosen epoch. The merit is the metric's value with the sign by which greater is better.
     highest: float | None = None  # the best merit over all stages; None before the first epoch
     margin: float = 0.0  # the standard error of that epoch's value
-    floor: float | None = None  # the best merit taken as exact, below which no epoch is chosen
+    floor: tuple[float, float] | None = None  # merit and loss of the best with the `head_only`
     best_score: float | None = None  # the metric's value at the chosen epoch
     best_stage: int = 0  # the position of its stage
 
@@ -130,28 +130,27 @@ class State:
         average: Average | None = None,
         *,
         error: float = 0.0,
+        head_only: bool = False,
         stage_over: bool,
     ) -> None:
         """Write an epoch's weights, choose between it and earlier ones, and save: it counts now.
 
         The later an epoch is, the more its network has learned, and the best value of a few hundred
         validation photos is mostly luck: the latest epoch within one standard error (`error`) of
-        the highest was 0.1 to 0.3 points better on test photos (tests/benchmarks/choices.md). An
-        epoch below one that was taken as exact (`error` 0), such as the head's on cached features,
-        is never chosen. `average` may be chosen in place of the weights. Raises OSError if a file
+        the highest was 0.1 to 0.3 points better on test photos (tests/benchmarks/choices.md). None
+        is chosen whose value and loss are both worse than those with the `head_only`, fitted on
+        cached features. `average` may be chosen in place of the weights. Raises OSError if a file
         can't be written.
         """
         self.history.append(row)
         self._write_files(network, optimizer, average)
-        merit = self.metric.sign * row["val_score"]
+        merit, loss = self.metric.sign * row["val_score"], row["val_loss"]
         if self.highest is None or merit > self.highest:
             self.highest, self.margin = merit, error
-            if not error:
-                self.floor = merit
-        least = self.highest - self.margin
-        if self.floor is not None:
-            least = max(least, self.floor)
-        if merit >= least:
+        if head_only:
+            self.floor = merit, loss
+        worse = self.floor and merit < self.floor[0] and loss > self.floor[1]
+        if merit >= self.highest - min(self.margin, error) and not worse:
             self.best_score, self.best_stage = row["val_score"], self.stage
             self.best = self.average or self.last
         self.epoch, self.stage_over = self.epoch + 1, stage_over
