@@ -1,6 +1,7 @@
 """Find the files of a competition's folder, in which zips count as folders."""
 
 import errno
+import filecmp
 import hashlib
 import json
 import os
@@ -22,10 +23,12 @@ from kernelkit.core.files import temporary_name
 from kernelkit.core.problem import Problem, first_names
 from kernelkit.core.tables import read_csv
 from kernelkit.data.layout import archive_of
+from kernelkit.data.names import may_be_unlabelled, roles_of
 
 LARGEST_OTHER = 300_000_000  # bytes of unpacked files that are neither photos nor tables
 UTF8_NAME = 0x800  # flag of a zip's member
 STEM = 50  # letters of a zip's name that the name of its folder begins with
+COMPARED = 20  # photos of two folders that may be copies
 DEEPEST = 3  # levels of zips within zips
 IDS_FILE = ".photo-ids.json"  # in a folder of unpacked photos: the Ids by the files' names
 # What only a run of the kernel, or `ship`, leaves in its folder of results.
@@ -291,6 +294,37 @@ def photos_in(found: pd.DataFrame) -> pd.DataFrame:
         named = ", ".join(f"{kind} ({count})" for kind, count in kinds.head(3).items())
         print(f"{len(others)} files beside the photos are no photos and are ignored: {named}")
     return found[photo].reset_index(drop=True)
+
+
+def copied_folders(photos: pd.DataFrame) -> dict[str, str]:
+    """Return the folders whose photos all lie in another of their name and role, with that one.
+
+    Of two with the same photos the deeper one stays. Some of the photos are compared byte by byte.
+    """
+    roles, held, alike = roles_of(photos["name"].tolist()), {}, {}
+    for name, path in photos[["name", "path"]].itertuples(index=False):
+        held.setdefault(posixpath.dirname(name), {})[posixpath.basename(name)] = path
+    role = {posixpath.dirname(name): found for name, found in roles.items()}
+    for folder in sorted(held, key=lambda folder: (-folder.count("/"), folder)):
+        if not may_be_unlabelled(last := posixpath.basename(folder).casefold()):
+            alike.setdefault(last, []).append(folder)
+    copies: dict[str, str] = {}
+    for folders in alike.values():
+        for folder in reversed(folders):
+            fit = (one for one in folders if one != folder and role[folder] in ("", role[one]))
+            held_in = (one for one in fit if one not in copies and _holds(held[one], held[folder]))
+            if found := next(held_in, ""):
+                copies[folder] = found
+    return copies
+
+
+def _holds(files: dict[str, str], others: dict[str, str]) -> bool:
+    """Tell whether all others are copies, under the same name, of some of the files."""
+    if not others.keys() <= files.keys():
+        return False
+    compared = [*others][:: len(others) // COMPARED + 1]
+    same = all(_size_of(Path(files[name])) == _size_of(Path(others[name])) for name in others)
+    return same and all(filecmp.cmp(files[n], others[n], shallow=False) for n in compared)
 
 
 def _below(found: pd.DataFrame, inside: str) -> pd.DataFrame:

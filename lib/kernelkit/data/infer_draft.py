@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from kernelkit.core.problem import first_names
+from kernelkit.core.problem import Problem, first_names
 from kernelkit.data.layout import Layout
-from kernelkit.data.names import FILE_KEYS, Spellings, common_folder, roles_of
+from kernelkit.data.names import FILE_KEYS, Spellings, branches, roles_of
 
 UNREAD = {  # suffixes of files that nothing here reads, and the cure
     "7z|tar|gz|tgz|bz2|xz|rar": "must be unpacked first",
@@ -28,6 +28,9 @@ class Source:
     slug: str = ""
     metric: str = ""  # the row of METRICS; "" while it is unknown
     given: Mapping[str, str] = field(default_factory=dict)  # fields that a person has decided
+    copies: Mapping[str, str] = field(
+        default_factory=dict
+    )  # folders that are left out, and of what
 
 
 class Draft:
@@ -39,9 +42,21 @@ class Draft:
         self.photos = Photos(dict.fromkeys(map(without_zip, source.photos)))
         self.fields: dict = {"slug": source.slug}
         self.notes: list[str] = []
+        if source.copies:
+            copied = [f"{name} of {other}" for name, other in source.copies.items()]
+            self.notes.append(f"folders that are copies are left out: {first_names(copied, 3)}")
         self.doubts: list[str] = []
         self.sample: pd.DataFrame | None = None
         self.tables: list[str] = []
+        self.unusable: dict[str, str] = {}  # why, by the tables' names
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a table that may be of no use, an empty one where it can't be read."""
+        try:
+            return self.source.table(name)
+        except Problem as problem:
+            self.unusable[name] = str(problem).rstrip(".")
+            return pd.DataFrame()
 
     def doubt(self, question: str, **answers: str | list[str]) -> None:
         """Note what is uncertain and the fields' values that decide it, unless one is given."""
@@ -77,12 +92,10 @@ class Photos:
         found = [self.alike(Id, role) for Id in ids]
         if all(len(names) < 2 for names in found) or len(set(ids)) < len(ids):
             return found
-        depth = len(common_folder(self.names).split("/")) if common_folder(self.names) else 0
-        branch = {name: "/".join(name.split("/")[:-1][: depth + 1]) for name in self.names}
-        branches = {branch[name] for names in found for name in names}
+        branch = branches(self.names)
         known = [{branch[name] for name in names} for names in found if names]
         sizes = pd.Series(list(branch.values())).value_counts()
-        whole = [one for one in branches if all(one in each for each in known)]
+        whole = [one for one in set().union(*known) if all(one in each for each in known)]
         whole = sorted(whole, key=lambda one: sizes[one])
         if whole and (len(whole) == 1 or sizes[whole[0]] < sizes[whole[1]]):
             found = [[name for name in names if branch[name] == whole[0]] for names in found]

@@ -18,6 +18,7 @@ from kernelkit.data.names import (
     common_folder,
     may_be_unlabelled,
     role_of,
+    words_of,
 )
 
 ENOUGH = 0.9  # of names or rows that must fit for a guess
@@ -105,7 +106,7 @@ def rows_of_photos(draft: Draft, trains: Sequence[str], tests: Sequence[str]) ->
         raise Problem(
             f"no table names the {len(trains)} training photos' labels, nor do folders or names, "
             f"such as {trains[0] if trains else 'none'}; --set pattern=REGEX finds labels in names"
-            f"{unread(draft.source.names)}"
+            f"{unread(draft.source.names)}{''.join(f'; {why}' for why in draft.unusable.values())}"
         )
     rows["label"] = labels_by(pattern, rows["Id"])
     if pattern:
@@ -136,6 +137,12 @@ def _choose_level(draft: Draft, names: pd.Series, levels: list[int]) -> str:
     if len(levels) == 1:
         return ""
     labels = {level: labels_by(level_pattern(level), names) for level in levels}
+    sets = [lv for lv in levels if set(map(role_of, labels[lv])) == {"train", "valid"}]
+    again = [lv for lv in levels[1:] if labels[lv].equals(labels[levels[0]])]  # cat/cat/1.jpg
+    if left := [level for level in levels if level not in (*sets, *again)]:
+        if len(left) == 1:
+            return "" if left[0] == levels[0] else level_pattern(left[0])
+        levels = left
     shown = [level for level in levels if _is_in_sample(draft, labels[level])]
     if len(shown) == 1:
         return "" if shown[0] == levels[0] else level_pattern(shown[0])
@@ -173,7 +180,7 @@ def _doubt_folders(draft: Draft, labels: pd.Series, place: str, tests: str) -> N
     """Doubt class folders in `place` whose name suggests that their photos have no label."""
     shown = sample_labels(draft.sample) if _is_in_sample(draft, labels) else set()
     for name, count in labels.value_counts().items():
-        lone_test = role_of(name) == "test" and not tests
+        lone_test = not tests and any(role_of(word) == "test" for word in words_of(name))
         if (may_be_unlabelled(name) and name not in shown) or lone_test:
             folder = posixpath.join(place, name)
             draft.doubt(

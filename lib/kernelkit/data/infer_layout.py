@@ -16,7 +16,7 @@ import pandas as pd
 
 from kernelkit.core.metrics import METRICS, metric_named, usual_metric
 from kernelkit.core.problem import Problem, first_names
-from kernelkit.data.find import find_files, is_photo_file, list_files, read_table
+from kernelkit.data.find import copied_folders, find_files, is_photo_file, list_files, read_table
 from kernelkit.data.infer_draft import (
     Draft,
     Photos,
@@ -37,11 +37,12 @@ from kernelkit.data.infer_table import (
     label_column,
     rows_of_table,
 )
-from kernelkit.data.labels import are_numbers, with_label
+from kernelkit.data.labels import are_numbers, sample_labels, with_label
 from kernelkit.data.layout import Layout
 from kernelkit.data.names import (
     LABEL_KEYS,
     Spellings,
+    branches,
     common_folder,
     named_role,
     number_of,
@@ -74,8 +75,11 @@ def source_of(folder: Path, scratch: Path, **known) -> Source:
     """Return the files of a folder, whose zips are unpacked below `scratch`; and other fields."""
     found = find_files(folder, scratch)
     names = dict.fromkeys([*list_files(folder)["name"], *found["name"]])
-    photos = found.loc[found["path"].map(is_photo_file).astype(bool), "name"].tolist()
-    return Source([*names], photos, lambda name: read_table(folder, name, scratch), **known)
+    photos = found[found["path"].map(is_photo_file).astype(bool)]
+    chosen = known.get("given", {}).keys() & {"train_photos", "test_photos"}
+    copies = {} if chosen else copied_folders(photos)
+    kept = [name for name in photos["name"] if posixpath.dirname(name) not in copies]
+    return Source([*names], kept, lambda n: read_table(folder, n, scratch), copies=copies, **known)
 
 
 def layout_of(
@@ -87,7 +91,9 @@ def layout_of(
     Raises Problem if its files are not there, and the folder's own layout is not certain.
     """
     decided = layout.with_fields(given or {})
-    if not (lacking := decided.missing(folder) or _missing_column(layout, folder, scratch)):
+    emptied = "" in (given or {}).values()  # which makes no other competition's block fit
+    lacking = decided.missing(folder) or (emptied and layout.missing(folder))
+    if not (lacking := lacking or _missing_column(layout, folder, scratch)):
         return decided
     cure = ": give the folder into which the competition's files were downloaded, or correct the "
     cure += "block"
@@ -122,9 +128,12 @@ def propose(source: Source) -> Proposal:
     """Return a competition's block. Raises Problem if it is unknown, or of an unsupported kind."""
     draft = Draft(source)
     _choose_sample(draft)
-    if not source.photos:
+    if not source.photos or _are_illustrations(draft):
         return _propose_packed(draft)
     tests = _photos_to_predict(draft)
+    if _lists_all(draft, tests):
+        draft.tables.append(draft.fields.pop("sample_csv"))
+        draft.sample, tests = None, []
     chosen = choose_table(draft, set(tests))
     if chosen:
         rows, trains = rows_of_table(draft, chosen)
@@ -145,8 +154,8 @@ def propose(source: Source) -> Proposal:
         )
     draft.fields["train_photos"] = (common_folder(trains),) if trains else ()
     draft.fields["test_photos"] = (common_folder(tests),) if tests else ()
-    if draft.sample is None and not chosen and inside(trains, draft.fields["test_photos"]):
-        places = sorted({posixpath.dirname(name) for name in tests})
+    if draft.sample is None and inside(trains, draft.fields["test_photos"]):
+        places = sorted(set(branches(tests).values()))
         question = f"which of {' and '.join(places)} holds the photos to predict"
         draft.doubt(question, test_photos=places if len(places) > 1 else tests[0])
     return _concluded(draft, rows)
@@ -182,9 +191,36 @@ def _choose_sample(draft: Draft) -> None:
 
 
 def _lists_tests(draft: Draft, name: str) -> bool:
-    """Tell whether a table is called test and has one column, of photos to predict."""
-    table = draft.source.table(name) if named_role(name) == "test" else pd.DataFrame()
-    return table.shape[1] == 1 and _names_photos(draft, table.iloc[:, 0])
+    """Tell whether a table lists photos to predict, alone or with what is submitted of each.
+
+    It has rows of these photos only, and the columns of another table or one value in a new column.
+    """
+    table = draft.table(name)
+    if table.shape[1] == 1:
+        return named_role(name) == "test" and _names_photos(draft, table.iloc[:, 0])
+    if table.shape[1] != 2 or not table.iloc[:, 0].is_unique:
+        return False
+    found = draft.photos.find(table.iloc[:, 0], "test")
+    if not all(found) or {draft.photos.roles[n] for names in found for n in names} != {"test"}:
+        return False
+    csvs = {without_zip(other) for other in draft.source.names if other.lower().endswith(".csv")}
+    others = [{*draft.table(other)} for other in csvs - {name}]
+    second = table.iloc[:, 1]
+    is_new = not any(second.name in columns for columns in others) or not any(second)
+    return {*table} in others or (is_new and second.nunique() == 1)
+
+
+def _lists_all(draft: Draft, tests: list[str]) -> bool:
+    """Tell whether the sample is one of photos and their labels: it names all, of no test set."""
+    if (
+        draft.sample is None
+        or draft.given.get("sample_csv")
+        or "test" in draft.photos.roles.values()
+    ):
+        return False
+    called = re.search("submi", posixpath.basename(draft.fields["sample_csv"]), re.I)
+    labels = sample_labels(draft.sample)
+    return len(tests) == len(draft.photos.names) and not called and len(labels) > 1
 
 
 def _check_columns(draft: Draft, where: str) -> None:
@@ -260,7 +296,7 @@ def _names_of_tests(draft: Draft) -> pd.Series:
     names = draft.tables if given is None else list(filter(None, [given]))
     names = names if ids.is_unique else []
     for name in sorted(names, key=lambda name: named_role(name) != "test"):
-        table = draft.source.table(name).apply(lambda column: column.str.strip())
+        table = draft.table(name).apply(lambda column: column.str.strip())
         own = Spellings(table.columns, LABEL_KEYS).only(ids.name)
         rows = table[table[own].isin(ids)] if own else table[:0]
         columns = id_columns(rows, draft.photos, own or "")
@@ -282,13 +318,16 @@ def _names_of_tests(draft: Draft) -> pd.Series:
 
 
 def _doubt_old_submission(draft: Draft, tests: set[str]) -> None:
-    """Doubt a table that is not called a sample and lacks photos of the test set."""
-    where = draft.fields["sample_csv"]
+    """Doubt a table that lacks photos of the test set, or one called a sample that lacks most."""
+    where, folders = draft.fields["sample_csv"], set(map(posixpath.dirname, tests))
     lacking = [n for n, role in draft.photos.roles.items() if role == "test" and n not in tests]
-    if lacking and "sample" not in posixpath.basename(where).lower():
+    if is_sample := "sample" in posixpath.basename(where).lower():
+        lacking = [name for name in lacking if posixpath.dirname(name) in folders]
+        lacking = lacking if len(lacking) > len(tests) else []
+    if lacking:
         question = f"whether {where} has all rows of a submission: it lacks {len(lacking)} photos "
-        question += f"of the test set, such as {lacking[0]}"
-        draft.doubt(question, sample_csv=[where, ""])
+        question += f"of the test set, such as {lacking[0]}; if not, add their rows to it"
+        draft.doubt(question, sample_csv=where if is_sample else [where, ""])
 
 
 def _concluded(draft: Draft, rows: pd.DataFrame) -> Proposal:
@@ -373,9 +412,11 @@ def _doubt_values(draft: Draft, labels: set[str]) -> None:
     values = [text for text in draft.sample.iloc[:, 1].str.strip().unique() if text]
     known = Spellings(sorted(labels), LABEL_KEYS)
     whole = all(number_of(text) is not None for text in (*values, *labels))
-    if values and not whole and not any(known.find(text)[0] for text in values):
+    strange = [text for text in values if not known.find(text)[0]]
+    fraction = any(number_of(text) is None and are_numbers([text]) for text in strange)
+    if strange and not whole and (fraction or len(strange) == len(values)):
         draft.doubt(
-            f"whether labels such as {min(labels)} are submitted: the sample has {values[0]!r}",
+            f"whether labels such as {min(labels)} are submitted: the sample has {strange[0]!r}",
             submission=["label", "probability"] if len(labels) <= 2 else "label",
         )
 
@@ -396,6 +437,13 @@ def _doubt_amounts(draft: Draft, labels: set[str]) -> None:
         span = f"the {len(labels)} numbers of the column {column}, {least} to {most}"
         question = f"whether {span}, are classes: to predict amounts is not supported"
         draft.doubt(question, submission="label")
+
+
+def _are_illustrations(draft: Draft) -> bool:
+    """Tell whether the photos are a few pictures beside tables that hold far more as pixels."""
+    tables = (draft.table(name) for name in draft.tables if named_role(name) == "train")
+    long = (table for table in tables if len(table) > 10 * len(draft.photos.names))
+    return any(len(pixel_columns(table.columns, "")) >= PIXELS for table in long)
 
 
 def _propose_packed(draft: Draft) -> Proposal:

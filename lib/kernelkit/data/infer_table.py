@@ -28,12 +28,15 @@ from kernelkit.data.names import (
     Spellings,
     common_folder,
     folders_of,
+    named_role,
     number_of,
     role_of,
 )
 
+CALLED = "train|label"  # words in the names of tables of labels
 TRIED = 300  # values of a column that are looked for among the photos
-SPLIT = re.compile(r"(?:data.?)?(?:split|sub)?.?(?:set|split|phase|usage|partition)|is_test", re.I)
+SPLIT = r"(?:data.?)?(?:split|sub)?.?(?:set|split|phase|usage|partition)|is_(?:train|valid|test)"
+SPLIT = re.compile(SPLIT, re.I)
 UNNAMED = re.compile(r"Unnamed: \d+|")  # what pandas calls a column without a name, its row numbers
 LABEL_WORDS = ("label", "labels", "category", "category_id", "class", "classname", "class_name")
 LABEL_WORDS += ("target", "species", "breed", "diagnosis", "has_cactus", "invasive")
@@ -41,8 +44,8 @@ LEVEL = "sub|super|fine|coarse|main|parent"  # words of columns that may be the 
 KIND = "(?:label|class|target|breed)(?:e?s)?|categor(?:y|ies)|species|genus|family|diagnosis"
 RIVAL = re.compile(rf"(?:(?:{LEVEL})[ _.-]?)?(?:{LEVEL}|{KIND})(?:[ _.-]?(?:id|name))?", re.I)
 GROUP = re.compile(
-    r"\s*(?:.*_)?(?:subject|patient|driver|person|individual|seq|sequence|group|session|video|burst)"
-    r"(?:_?id)?\s*",
+    r"\s*(?:.*_)?(?:subject|patient|driver|person|individual|seq|sequence|group|session|video|burst"
+    r"|lesion|case|study)(?:_?id)?\s*",
     re.I,
 )
 
@@ -105,19 +108,25 @@ def choose_table(draft: Draft, tests: set[str]) -> LabelTable | None:
     """Return the table of the labels, if any. Raises Problem if what a person gave does not fit."""
     given = draft.given.get("train_csv")
     names = draft.tables if given is None else list(filter(None, [given]))
-    names = sorted(names, key=lambda name: not re.search("train|label", name, re.I))
+    names = sorted(names, key=lambda name: not re.search(CALLED, name, re.I))
     found = list(filter(None, (_label_table(draft, name, tests) for name in names)))
     sure = [one for one in found if not one.label.others] or found
     asked = [f"{n}={draft.given[n]}" for n in ("train_csv", "id", "label") if draft.given.get(n)]
+    if given in draft.unusable:
+        raise Problem(draft.unusable[given])
     if not sure and asked:
         raise Problem(
             f"no table fits {', '.join(asked)}, naming training photos; the tables are "
             f"{first_names(draft.tables) or 'none'}"
         )
-    if not sure or not _fits_folders(draft, sure[0]):
+    chosen = sure[0] if sure and _fits_folders(draft, sure[0]) else None
+    _doubt_unusable(draft, chosen.name if chosen else "")
+    if not chosen:
         return None
-    chosen, known = sure[0], sure[0].labels
+    known, role = chosen.labels, _role_of_table(chosen.name)
     for other in sure[1:]:
+        if _role_of_table(other.name) not in ("", "train", role):  # of photos that do not train
+            continue
         if other.label.proof >= chosen.label.proof and not other.labels.items() <= known.items():
             question = f"which of {chosen.name} and {other.name} holds the labels of the training "
             draft.doubt(f"{question}photos", train_csv=[chosen.name, other.name])
@@ -125,8 +134,23 @@ def choose_table(draft: Draft, tests: set[str]) -> LabelTable | None:
     return chosen
 
 
+def _role_of_table(name: str) -> str:
+    """Return train, test or valid where a table's name or its folder says so, "" elsewhere."""
+    roles = [named_role(name), *map(role_of, reversed(name.split("/")[:-1]))]
+    return next(filter(None, roles), "")
+
+
+def _doubt_unusable(draft: Draft, chosen: str) -> None:
+    """Doubt tables that can't be read, unless others than the `chosen` one do not matter."""
+    for name, reason in draft.unusable.items():
+        if chosen and not re.search(CALLED, name, re.I):
+            draft.notes.append(f"{name} is ignored: {reason}")
+        else:
+            draft.doubt(f"whether {name} holds the labels ({reason})", train_csv=chosen)
+
+
 def _label_table(draft: Draft, name: str, tests: set[str]) -> LabelTable | None:
-    table, sample, given = draft.source.table(name), draft.sample, draft.given
+    table, sample, given = draft.table(name), draft.sample, draft.given
     preferred = draft.fields.get("id") or (sample.columns[0] if sample is not None else "")
     ids = [given["id"]] if given.get("id") else id_columns(table, draft.photos, preferred)
     label = LabelColumn(Layout.typed("label", given["label"])) if given.get("label") else None
@@ -137,12 +161,16 @@ def _label_table(draft: Draft, name: str, tests: set[str]) -> LabelTable | None:
     names = [next((name for name in names if name not in tests), "") for names in found]
     if not any(names):
         return None
-    label = label or label_column(table[[bool(name) for name in names]], ids[0], sample)
+    if not label:
+        kept = table[[bool(name) for name in names]]
+        label = label_column(kept, ids[0], sample)
+        label = label and _with_folders(kept, list(filter(None, names)), label)
     if label and draft.photos.spellings.find(ids[0])[0] and label.name in set(table[label.name]):
-        raise Problem(
+        draft.unusable[name] = (
             f"{name} has no header: its first line is that of a photo, {ids[0]}; add a line above "
             "it with the names of the columns, such as Id,label"
         )
+        return None
     return LabelTable(name, table, ids, label, names, found) if label else None
 
 
@@ -179,9 +207,10 @@ def label_column(
     The column that holds what the sample submission holds comes first, then the one that is called
     as there, then one that is called as labels often are.
     """
-    others = [n for n in table.columns if n != id_column and not UNNAMED.fullmatch(n)]
-    spelt = Spellings(others, LABEL_KEYS)
     wanted = [] if sample is None else list(sample.columns[1:])
+    others = [n for n in table.columns if n != id_column and not UNNAMED.fullmatch(n)]
+    others = [n for n in others if n in wanted or not _tells_sets(table[n])]
+    spelt = Spellings(others, LABEL_KEYS)
     if len(wanted) > 1:
         held = [name for name in others if _share_among(table[name], wanted) >= ENOUGH]
         if held:
@@ -208,7 +237,8 @@ def label_column(
     if len(others) > 1 and binary and (ones.sum(axis=1) == 1).all():
         return LabelColumn(tuple(others), (), "each row has a single 1")
     if by_word:
-        return LabelColumn(by_word[0], tuple(by_word[1:]))
+        rest = [n for n in by_word[1:] if sample is not None or not _alike(table, by_word[0], n)]
+        return LabelColumn(by_word[0], tuple(rest))
     if len(others) == 1:
         return LabelColumn(others[0])
     usual = [n for n in others if 2 <= table[n].nunique() <= max(2, len(table) / 2)]
@@ -216,6 +246,35 @@ def label_column(
         first = next((name for name in usual if name in holding), usual[0])
         return LabelColumn(first, tuple(name for name in others if name != first))
     return None
+
+
+def _tells_sets(column: pd.Series) -> bool:
+    """Tell whether a column divides photos into sets, by names or numbers: it holds no labels."""
+    values = set(column.str.strip().str.casefold())
+    known = all(role_of(text) or number_of(text) is not None for text in values - {"true", "false"})
+    return known and bool(SPLIT.fullmatch(column.name.strip()))
+
+
+def _alike(table: pd.DataFrame, one: str, other: str) -> bool:
+    """Tell whether two columns divide rows into the same classes, as numbers and names do."""
+    pairs = table[[one, other]].drop_duplicates()
+    return len(pairs) == pairs[one].nunique() == pairs[other].nunique()
+
+
+def _with_folders(table: pd.DataFrame, photos: list[str], label: LabelColumn) -> LabelColumn:
+    """Return the column that is called as labels are and holds the photos' folders, if any.
+
+    Else `label` is returned, as where nothing is in doubt.
+    """
+    if not label.others:
+        return label
+    key = LABEL_KEYS[-1]
+    folders = [set(map(key, posixpath.dirname(photo).split("/"))) for photo in photos]
+    for name in filter(re.compile(KIND, re.I).search, [*label.names, *label.others]):
+        values = table[name].map(key)
+        if values.nunique() > 1 and all(map(set.__contains__, folders, values)):
+            return LabelColumn(name, (), "it holds the photos' folders")
+    return label
 
 
 def _doubt_rivals(draft: Draft, where: str, table: pd.DataFrame, label: LabelColumn) -> None:

@@ -123,6 +123,11 @@ UNSURE |= {"upload", "uploads", "submit", "score", "scoring", "hidden", "images"
 UNSURE |= {"pictures", "pics", "imgs", "files", "data", "dataset", "extra"}
 
 
+ANNOTATIONS = re.compile(
+    r"(?:^|/)(?:segmentations?|annotations?|trimaps?|ground[ _-]?truths?)/", re.I
+)
+
+
 def words_of(folder: str) -> list[str]:
     """Return the words and numbers in a folder's name, in lower case, without `.zip`."""
     name = re.sub(r"\.zip$", "", folder, flags=re.I)
@@ -162,6 +167,12 @@ def common_folder(names: Sequence[str]) -> str:
     return posixpath.commonpath([posixpath.dirname(name) for name in names]) if names else ""
 
 
+def branches(names: Sequence[str]) -> dict[str, str]:
+    """Return of each file the outermost folder below the common one of all, or else that one."""
+    depth = len(common_folder(names).split("/")) if common_folder(names) else 0
+    return {name: "/".join(name.split("/")[:-1][: depth + 1]) for name in names}
+
+
 def roles_of(names: Sequence[str]) -> dict[str, str]:
     """Return the role of each of all photos: that of its outermost folder that has one.
 
@@ -196,6 +207,10 @@ def _roles_of_siblings(folders: Iterable[str]) -> dict[str, str]:
     for found in alike.values():
         if {"train", "test"} <= set(found.values()):
             roles |= found
+    valid = {folder for folder, role in roles.items() if role == "valid"}
+    last = {folder for folder in valid if words_of(folder)[0].startswith("eval")}
+    if last < valid and "test" not in roles.values():  # training, validation, evaluation
+        roles |= dict.fromkeys(last, "test")
     return roles
 
 
@@ -206,11 +221,16 @@ def folders_of(names: pd.Series) -> set[str]:
 
 
 def are_masks(names: pd.Series) -> pd.Series:
-    """Tell which photos mark what another shows: dog_mask.png beside dog.png, masks/dog.png."""
+    """Tell which photos mark what another shows: dog_mask.png beside dog.png, masks/dog.png.
+
+    A photo in a folder of annotations is one of a photo of its name in any other folder.
+    """
     stems = names.map(lambda name: SUFFIX.sub("", name))
     beside = stems.str.replace(r"[ _.-]?masks?([ _.-]?\d+)?$", "", case=False, regex=True)
     images = stems.str.replace(r"(^|/)masks?(?=/)", r"\1images", case=False, regex=True)
-    return sum((other != stems) & other.isin(stems) for other in (beside, images)) > 0
+    marked, bare = names.str.contains(ANNOTATIONS), stems.str.rpartition("/")[2]
+    found = [(other != stems) & other.isin(stems) for other in (beside, images)]
+    return sum([*found, marked & bare.isin(bare[~marked])]) > 0
 
 
 def real_paths(paths: pd.Series) -> pd.Series:
@@ -262,7 +282,7 @@ class PhotoIndex:
         return table.assign(
             path=[self.paths[p] if p >= 0 else "" for p in table["position"]],
             folder=[self.folders[p] if p >= 0 else "" for p in table["position"]],
-        )
+        ).astype({"near": object, "path": object, "folder": object})  # of no rows too
 
     def _find(self, Id: str, label: str) -> tuple[int, int, str]:
         """Return the position of the photo or -1, the level of its spelling, and near misses."""

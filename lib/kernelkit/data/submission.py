@@ -1,5 +1,6 @@
 """The shape of a submission: labels, one probability, a column a class, or the k best."""
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,6 +64,11 @@ def _positive_position(layout: Layout, classes: Sequence) -> int:
     return position[0]
 
 
+def _spaced(name: str) -> str:
+    """Return a name with single spaces in place of what may stand for them between words."""
+    return re.sub(r"(?<=\w)[\s_-]+(?=[^\W_])", " ", name.strip()).casefold()
+
+
 def _class_columns(sample: pd.DataFrame, classes: Sequence) -> dict[str, int]:
     """Return the position of the class of each column of the sample submission that has one.
 
@@ -70,7 +76,7 @@ def _class_columns(sample: pd.DataFrame, classes: Sequence) -> dict[str, int]:
     """
     names, columns = list(sample.columns[1:]), {}
     for spelt in (names, without_prefix(names)):
-        known = Spellings(spelt, LABEL_KEYS)
+        known = Spellings(spelt, (*LABEL_KEYS, _spaced))
         found = [known.only(str(name)) for name in classes]
         if None not in found:
             break
