@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from kernelkit.core.problem import Problem
-from kernelkit.data.split import split
+from kernelkit.data.split import group_folds, split
 
 
 def table(sizes, seed=0):
@@ -93,6 +93,39 @@ def test_many_small_classes_do_not_take_half_of_the_photos(sizes):
     kept, held = split(table(sizes), 0.15, 0)
     assert len(held) / (len(kept) + len(held)) == pytest.approx(0.15, abs=0.03)
     assert set(kept["label"]) == set(sizes)
+
+
+def test_where_many_classes_cannot_validate_the_photos_are_divided_once(monkeypatch):
+    """As 5,000 whales: each division of 25,000 photos takes a minute."""
+    divided = []
+
+    def counted(labels, groups, number, seed):
+        divided.append(number)
+        return group_folds(labels, groups, number, seed)
+
+    monkeypatch.setattr("kernelkit.data.split.group_folds", counted)
+    sizes = {"new_whale": 300} | {f"w{n}": 1 + n % 3 for n in range(300)}
+    kept, held = split(table(sizes), 0.15, 0)
+    assert len(divided) == 1
+    assert len(held) / (len(kept) + len(held)) == pytest.approx(0.15, abs=0.03)
+    assert set(kept["label"]) == set(sizes)
+
+
+@pytest.mark.parametrize(("classes", "patients"), [(6, 3), (40, 2)])
+def test_a_class_of_many_photos_in_few_groups_validates(classes, patients):
+    train = table(dict.fromkeys(range(classes), 100))
+    train["group"] = train["label"] * 10 + train["group"] % patients
+    kept, held = split(train, 0.15, 0)
+    assert kept["label"].nunique() == held["label"].nunique() == classes
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_group_of_most_photos_trains(seed):
+    train = table(dict.fromkeys(range(5), 200))
+    train["group"] = train["group"].where(train.index >= 600, -1)
+    kept, held = split(train, 0.15, seed)
+    assert len(held) < len(kept)
+    assert held["label"].nunique() == 5
 
 
 def test_a_class_of_one_photo_is_trained():

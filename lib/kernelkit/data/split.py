@@ -14,6 +14,9 @@ MOST_FOLDS = 20  # the time that stratifying takes grows with the number of fold
 MOST_TRIES = 3
 # Photos that validate well enough without some small classes: more are not held out for their sake.
 ENOUGH_HELD = 100
+ENOUGH_OF_CLASS = 2  # photos of a class in the fraction, with which the class must validate
+MOST_HELD = 0.6  # of the photos, where any other division holds less
+MOST_VALIDATED = 0.9  # of the classes, below which no other folds are tried
 
 
 def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -25,19 +28,25 @@ def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame
     the fraction is exceeded, or, where it makes enough photos, some small classes do not validate.
     Raises Problem if the photos can't be split so.
     """
-    free = _free_to_validate(train)
+    free, most = _free_to_validate(train), MOST_HELD * len(train)
     smallest = free.groupby("label")["group"].nunique()
-    without_some = None
+    without_some = too_large = None
     for held_out, folds in _fold_counts(fraction, smallest.min()):
         if without_some and held_out / folds > 1.5 * fraction:
             return without_some
         for rest, held in _divisions(train, free, held_out, folds, seed, pooled=True):
             whole = rest["label"].nunique() == train["label"].nunique()
             if whole and held["label"].nunique() == free["label"].nunique():
-                return rest, held
-            if not without_some:
-                rest, held = _with_all_classes(train, rest, held)
-                without_some = (rest, held) if len(held) >= ENOUGH_HELD else None
+                if len(held) <= most:
+                    return rest, held
+                too_large = too_large or (rest, held)
+            elif not without_some:
+                without_some = _without_small_classes(train, free, rest, held, fraction)
+        validated = without_some[1]["label"].nunique() if without_some else 0
+        if 0 < validated < MOST_VALIDATED * len(smallest):
+            return without_some  # other folds would not help so many, and take minutes to divide
+    if found := without_some or too_large:
+        return found
     raise Problem(
         "The photos can't be split so that training and validation both hold every class; class "
         f"{smallest.idxmin()} is the smallest: add photos of it, or raise the limit of photos of a "
@@ -45,12 +54,19 @@ def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame
     )
 
 
-def _with_all_classes(
-    train: pd.DataFrame, rest: pd.DataFrame, held: pd.DataFrame
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return both parts of a split, of which the classes that would not train are given back."""
+def _without_small_classes(
+    train: pd.DataFrame, free: pd.DataFrame, rest: pd.DataFrame, held: pd.DataFrame, fraction: float
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Return both parts of a split in which only small classes do not validate; None for others.
+
+    The classes that would not train are given back.
+    """
     lost = held.loc[~held["label"].isin(rest["label"]), "group"]
     held = held[~held["group"].isin(lost)].reset_index(drop=True)
+    lacking = train["label"].isin(free["label"]) & ~train["label"].isin(held["label"])
+    largest = train.loc[lacking, "label"].value_counts().max()
+    if len(held) < ENOUGH_HELD or largest * fraction >= ENOUGH_OF_CLASS:
+        return None
     return train[~train["group"].isin(held["group"])].reset_index(drop=True), held
 
 
