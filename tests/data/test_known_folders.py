@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from kernelkit.core.problem import Problem
@@ -275,6 +276,16 @@ def test_lesions_are_groups(folder):
     put(folder, *(f"images/{row[0]}" for row in rows))
     write_csv(folder / "metadata.csv", rows, ("image_id", "lesion_id", "dx"))
     assert read(folder, label="dx").layout.group == "lesion_id"
+
+
+def test_a_coarser_class_is_no_group(folder):
+    """As the column group of products-10k: each of its groups has all photos of some classes."""
+    write(folder, (0, 1, 2, 3), header=("name", "class"))
+    rows = pd.read_csv(folder / "train.csv")
+    rows.assign(group=rows["class"] // 2).to_csv(folder / "train.csv", index=False)
+    assert read(folder).layout.group == ""
+    rows.assign(group=rows.index // 2).to_csv(folder / "train.csv", index=False)
+    assert read(folder).layout.group == "group"
 
 
 @pytest.mark.parametrize(

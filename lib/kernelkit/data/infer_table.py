@@ -362,6 +362,7 @@ def rows_of_table(draft: Draft, found: LabelTable) -> tuple[pd.DataFrame, list[s
     if not many and not Layout.typed("single_labels", draft.given.get("single_labels", "")):
         refuse_several(labels, f"the column {label} of {where}", known)
     others = [name for name in kept if name not in (Id, *column.names) and GROUP.fullmatch(name)]
+    others = [n for n in others if kept.groupby(labels)[n].nunique().max() > 1]  # no coarser class
     group = next((name for name in others if 1 < kept[name].nunique() < len(kept)), "")
     of_sample = ["", ""] if sample is None else list(sample.columns)
     if draft.fields.get("id", Id) != Id:
