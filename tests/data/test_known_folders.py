@@ -262,7 +262,26 @@ def samples_with_labels(folder):
     return dict.fromkeys(LABELS, 8), 0
 
 
-TABLES = [imagenette, signs, weeds, tables_of_three_sets, roboflow, samples_with_labels]
+def classes_by_number(folder):
+    write(folder, (0, 1, 2))
+    (folder / "sample_submission.csv").unlink()
+    rows = [(f"{n:03d}", n % 3) for n in range(24)]
+    for n in range(24):
+        (folder / "train" / f"p{n:03d}.jpg").rename(folder / "train" / f"{n:03d}.jpg")
+    write_csv(folder / "train.csv", rows, ("image", "label"))
+    write_csv(folder / "classes.csv", [(n, LABELS[n]) for n in range(3)], ("label", "name"))
+    return dict.fromkeys(range(3), 8), 4
+
+
+TABLES = [
+    classes_by_number,
+    imagenette,
+    signs,
+    weeds,
+    tables_of_three_sets,
+    roboflow,
+    samples_with_labels,
+]
 
 
 @pytest.mark.parametrize("build", TABLES, ids=lambda build: build.__name__)
@@ -276,6 +295,19 @@ def test_lesions_are_groups(folder):
     put(folder, *(f"images/{row[0]}" for row in rows))
     write_csv(folder / "metadata.csv", rows, ("image_id", "lesion_id", "dx"))
     assert read(folder, label="dx").layout.group == "lesion_id"
+
+
+def test_a_table_of_a_part_does_not_decide_where_a_larger_one_is_in_doubt(folder):
+    """As the skin lesions' metadata beside the one-hot table of the test photos."""
+    rows = [(f"I{n}.jpg", LABELS[n % 3], ("male", "female")[n % 2]) for n in range(24)]
+    put(folder, *(f"images_{n % 2}/{row[0]}" for n, row in enumerate(rows)))
+    put(folder, *(f"Task3_Test_Images/T{n}.jpg" for n in range(4)))
+    write_csv(folder / "metadata.csv", rows, ("image_id", "dx", "sex"))
+    ones = [(f"T{n}", 1, 0, 0) for n in range(4)]
+    write_csv(folder / "Task3_Test_GroundTruth.csv", ones, ("image", *LABELS))
+    with pytest.raises(Problem, match=r"column dx of metadata\.csv, or in sex"):
+        seen(folder)
+    assert seen(folder, label="dx") == (dict.fromkeys(LABELS, 8), 0)
 
 
 def test_a_coarser_class_is_no_group(folder):

@@ -110,7 +110,7 @@ def choose_table(draft: Draft, tests: set[str]) -> LabelTable | None:
     names = draft.tables if given is None else list(filter(None, [given]))
     names = sorted(names, key=lambda name: not re.search(CALLED, name, re.I))
     found = list(filter(None, (_label_table(draft, name, tests) for name in names)))
-    sure = [one for one in found if not one.label.others] or found
+    sure = _certain(found, draft.sample is not None)
     asked = [f"{n}={draft.given[n]}" for n in ("train_csv", "id", "label") if draft.given.get(n)]
     if given in draft.unusable:
         raise Problem(draft.unusable[given])
@@ -123,15 +123,37 @@ def choose_table(draft: Draft, tests: set[str]) -> LabelTable | None:
     _doubt_unusable(draft, chosen.name if chosen else "")
     if not chosen:
         return None
-    known, role = chosen.labels, _role_of_table(chosen.name)
-    for other in sure[1:]:
-        if _role_of_table(other.name) not in ("", "train", role):  # of photos that do not train
-            continue
-        if other.label.proof >= chosen.label.proof and not other.labels.items() <= known.items():
-            question = f"which of {chosen.name} and {other.name} holds the labels of the training "
-            draft.doubt(f"{question}photos", train_csv=[chosen.name, other.name])
-            break
+    if other := next((one for one in sure[1:] if _contradicts(one, chosen)), None):
+        question = f"which of {chosen.name} and {other.name} holds the labels of the training "
+        draft.doubt(f"{question}photos", train_csv=[chosen.name, other.name])
     return chosen
+
+
+def _certain(found: list[LabelTable], has_sample: bool) -> list[LabelTable]:
+    """Return the tables in whose labels nothing is in doubt, or else all.
+
+    A larger one comes first where these have the labels of a part of the photos, unless the sample
+    submission shows that they do.
+    """
+    sure = [one for one in found if not one.label.others]
+    largest = max(found, key=lambda one: len(one.labels), default=None)
+    if any(
+        2 * len(one.labels) > len(largest.labels) or (has_sample and one.label.proof)
+        for one in sure
+    ):
+        return sure
+    return [largest, *sure] if sure else found
+
+
+def _contradicts(other: LabelTable, chosen: LabelTable) -> bool:
+    """Tell whether another table may as well hold the labels, and has others."""
+    known, labels = chosen.labels, other.labels
+    # Classes are listed by numbers, which may be names of photos as well.
+    part = known.keys() > labels.keys() and 2 * len(labels) <= len(known)
+    part = part and re.search(CALLED, chosen.name, re.I) and not re.search(CALLED, other.name, re.I)
+    if part or _role_of_table(other.name) not in ("", "train", _role_of_table(chosen.name)):
+        return False
+    return other.label.proof >= chosen.label.proof and not labels.items() <= known.items()
 
 
 def _role_of_table(name: str) -> str:
