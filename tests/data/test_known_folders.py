@@ -396,6 +396,20 @@ def test_a_sample_of_a_few_rows_is_asked_for(folder):
     assert seen(folder, sample_csv="test.csv") == (dict.fromkeys(LABELS, 8), 4)
 
 
+def test_photos_of_the_same_ids_in_two_folders_are_asked_for(folder):
+    """As those of the flowers in several sizes."""
+    sets(folder, small_train=6, large_train=6)
+    put(folder, *(f"{size}/test/{n}.jpg" for size in ("small", "large") for n in range(4)))
+    for path in (folder / "small" / "test").iterdir():
+        path.write_bytes(path.read_bytes() + b"smaller")
+    write_sample(folder, *map(str, range(4)))
+    decided = "--set test_photos=large/test or --set test_photos=small/test"
+    with pytest.raises(Problem, match=decided):
+        read(folder)
+    given = {"train_photos": "large/train", "test_photos": "large/test"}
+    assert seen(folder, **given) == (dict.fromkeys(LABELS, 6), 4)
+
+
 def test_a_field_that_is_emptied_makes_no_other_competition_s_block_fit(folder):
     """The home competition has a train.csv too, with other columns."""
     write(folder, header=("image", "breed"))

@@ -171,7 +171,8 @@ def _choose_sample(draft: Draft) -> None:
 
     samples = [name for name in csvs if SAMPLE.search(posixpath.basename(name))]
     samples.sort(key=lambda name: not is_called_sample(name))
-    samples = samples or [name for name in csvs if _lists_tests(draft, name)]
+    if not samples and (samples := [name for name in csvs if _lists_tests(draft, name)]):
+        draft.notes.append(f"{samples[0]} is taken for the sample submission")
     chosen = draft.given.get("sample_csv", samples[0] if samples else "")
     draft.fields["sample_csv"] = chosen
     draft.tables = [name for name in csvs if name not in {*samples, chosen}]
@@ -245,12 +246,19 @@ def _photos_to_predict(draft: Draft) -> list[str]:
         ids = _names_of_tests(draft)
         given = draft.given.get("test_photos")
         some = photos if given is None else Photos(draft.in_given("test_photos", photos.names))
-        found = {name for names in some.find(ids, "test") for name in names}
+        each = some.find(ids, "test")
+        found = {name for names in each for name in names}
         if not found:
             _refuse_ids(draft, f"photo in {given}" if given else "photo")
         others = {name for name in found if photos.roles[name] != "train"}
         tests = [name for name in photos.names if name in (others or found)]
         _doubt_old_submission(draft, set(tests))
+        if several := next((names for names in each if len({*names} & {*tests}) > 1), []):
+            places = sorted({posixpath.dirname(name) for name in several})
+            question = (
+                f"which of {' and '.join(places)} holds the photos to predict, which all have "
+            )
+            draft.doubt(f"{question}the Id of {several[0]}", test_photos=places)
         return tests
     if "test_photos" in draft.given:
         return draft.in_given("test_photos", photos.names)
