@@ -93,6 +93,17 @@ def test_folders_of_other_photos_of_the_same_names_are_no_copies(folder):
     assert seen(folder, pattern="^[^/]+/([^/]+)/") == (dict.fromkeys(LABELS, 12), 0)
 
 
+def test_copies_that_would_be_read_with_the_photos_are_asked_for(folder):
+    classes(folder, *LABELS)
+    shutil.copytree(folder, folder.with_name("sample"))
+    shutil.move(folder.with_name("sample"), folder / "sample")
+    for path in (folder / "sample").rglob("*5.jpg"):
+        path.unlink()
+    with pytest.raises(Problem, match=r"the outer folders .cat, dog, emu, sample. or the inner"):
+        seen(folder)
+    assert seen(folder, train_photos="sample") == (dict.fromkeys(LABELS, 5), 0)
+
+
 def test_a_test_photo_that_is_a_copy_is_predicted(folder):
     sets(folder, train=6)
     shutil.copytree(folder / "train", folder / "test")

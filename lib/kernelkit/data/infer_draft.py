@@ -1,5 +1,6 @@
 """What is known so far of an unknown competition: its files, its block, and the doubts."""
 
+import posixpath
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,9 +29,8 @@ class Source:
     slug: str = ""
     metric: str = ""  # the row of METRICS; "" while it is unknown
     given: Mapping[str, str] = field(default_factory=dict)  # fields that a person has decided
-    copies: Mapping[str, str] = field(
-        default_factory=dict
-    )  # folders that are left out, and of what
+    # Folders that are left out, and those of which they are copies.
+    copies: Mapping[str, str] = field(default_factory=dict)
 
 
 class Draft:
@@ -39,7 +39,8 @@ class Draft:
     def __init__(self, source: Source):
         Layout().with_fields(source.given)  # which refuses unknown fields
         self.source, self.given = source, source.given
-        self.photos = Photos(dict.fromkeys(map(without_zip, source.photos)))
+        kept = [name for name in source.photos if posixpath.dirname(name) not in source.copies]
+        self.photos = Photos(dict.fromkeys(map(without_zip, kept)))
         self.fields: dict = {"slug": source.slug}
         self.notes: list[str] = []
         if source.copies:

@@ -8,7 +8,7 @@ something contradicts is a doubt, which a person must decide.
 import posixpath
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -77,9 +77,10 @@ def source_of(folder: Path, scratch: Path, **known) -> Source:
     names = dict.fromkeys([*list_files(folder)["name"], *found["name"]])
     photos = found[found["path"].map(is_photo_file).astype(bool)]
     chosen = known.get("given", {}).keys() & {"train_photos", "test_photos"}
-    copies = {} if chosen else copied_folders(photos)
-    kept = [name for name in photos["name"] if posixpath.dirname(name) not in copies]
-    return Source([*names], kept, lambda n: read_table(folder, n, scratch), copies=copies, **known)
+    photos, copies = photos["name"].tolist(), {} if chosen else copied_folders(photos)
+    return Source(
+        [*names], photos, lambda name: read_table(folder, name, scratch), copies=copies, **known
+    )
 
 
 def layout_of(
@@ -126,6 +127,14 @@ def _missing_column(layout: Layout, folder: Path, scratch: Path) -> str:
 
 def propose(source: Source) -> Proposal:
     """Return a competition's block. Raises Problem if it is unknown, or of an unsupported kind."""
+    proposal = _propose(source)
+    places = [*proposal.layout.train_photos, *proposal.layout.test_photos]
+    if inside([f"{folder}/" for folder in source.copies], places):  # so they are read as well
+        return _propose(replace(source, copies={}))
+    return proposal
+
+
+def _propose(source: Source) -> Proposal:
     draft = Draft(source)
     _choose_sample(draft)
     if not source.photos or _are_illustrations(draft):
