@@ -129,8 +129,14 @@ def propose(source: Source) -> Proposal:
     """Return a competition's block. Raises Problem if it is unknown, or of an unsupported kind."""
     proposal = _propose(source)
     places = [*proposal.layout.train_photos, *proposal.layout.test_photos]
-    if inside([f"{folder}/" for folder in source.copies], places):  # so they are read as well
-        return _propose(replace(source, copies={}))
+    if not (read := inside([f"{folder}/" for folder in source.copies], places)):
+        return proposal
+    proposal, folder = _propose(replace(source, copies={})), read[0].rstrip("/")
+    if not proposal.doubts:
+        place = ",".join(name or "." for name in proposal.layout.train_photos)
+        question = f"whether {folder} trains beside {source.copies[folder]}, which has the same "
+        question += f"photos; if not, delete one (decide it with --set 'train_photos={place}')"
+        proposal.doubts.append(question)
     return proposal
 
 
