@@ -306,7 +306,8 @@ def copied_folders(photos: pd.DataFrame) -> dict[str, str]:
         held.setdefault(posixpath.dirname(name), {})[posixpath.basename(name)] = path
     role = {posixpath.dirname(name): found for name, found in roles.items()}
     for folder in sorted(held, key=lambda folder: (-folder.count("/"), folder)):
-        if not may_be_unlabelled(last := posixpath.basename(folder).casefold()):
+        last = posixpath.basename(folder).casefold()
+        if last not in ("mask", "masks") and not may_be_unlabelled(last):  # of any class
             alike.setdefault(last, []).append(folder)
     copies: dict[str, str] = {}
     for folders in alike.values():
