@@ -13,7 +13,7 @@ import pytest
 
 from kernelkit.core.problem import Problem
 from kernelkit.data.infer_layout import layout_of
-from test_infer_layout import LABELS, classes, put, read, seen, write, write_sample
+from labelled_folders import LABELS, classes, put, read, seen, write, write_sample
 from tiny_competition import HOME, write_csv
 
 

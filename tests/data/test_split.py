@@ -87,7 +87,12 @@ def test_small_classes_are_on_both_sides(sizes):
 
 
 @pytest.mark.parametrize(
-    "sizes", [dict.fromkeys(range(1200), 2), {n: 2 + n % 2 * 58 for n in range(100)}]
+    "sizes",
+    [
+        dict.fromkeys(range(1200), 2),
+        {n: 2 + n % 2 * 58 for n in range(100)},
+        {n: 2 + n % 5 for n in range(5000)},  # stratified by another splitter
+    ],
 )
 def test_many_small_classes_do_not_take_half_of_the_photos(sizes):
     kept, held = split(table(sizes), 0.15, 0)

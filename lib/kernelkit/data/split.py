@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from kernelkit.core.problem import Problem
 
 MOST_FOLDS = 20  # the time that stratifying takes grows with the number of folds
 MOST_TRIES = 3
+MANY_CLASSES = 1000
 # Photos that validate well enough without some small classes: more are not held out for their sake.
 ENOUGH_HELD = 100
 ENOUGH_OF_CLASS = 2  # photos of a class in the fraction, with which the class must validate
@@ -134,11 +135,15 @@ def group_folds(labels: np.ndarray, groups: np.ndarray, number: int, seed: int) 
     """
     groups = pd.factorize(groups)[0]
     groups = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
-    if number > np.bincount(labels).max() or number > groups.max() + 1:
+    splitter, units = StratifiedGroupKFold(number), np.arange(len(labels))
+    if labels.max() >= MANY_CLASSES:  # where that takes minutes, each group has its first label
+        splitter, units = StratifiedKFold(number), np.unique(groups, return_index=True)[1]
+    if number > np.bincount(labels[units]).max() or number > groups.max() + 1:
         return []
     with warnings.catch_warnings():  # about classes smaller than the number of folds
         warnings.simplefilter("ignore", UserWarning)
-        return [part for _, part in StratifiedGroupKFold(number).split(labels, labels, groups)]
+        parts = [part for _, part in splitter.split(units, labels[units], groups[units])]
+    return [np.flatnonzero(np.isin(groups, groups[units[part]])) for part in parts]
 
 
 def _divisions(
