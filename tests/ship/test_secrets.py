@@ -153,6 +153,10 @@ OTHERS = {
     "git.txt": f"https://ghp_{'a1B' * 12}@github.com",
     "aws.ini": "aws_access_key_id = AKIAIOSFODNN7EXAMPLE",
     "net.txt": "machine api.kaggle.com login bob password hunter2",
+    "environ.py": f"os.environ['KAGGLE_KEY'] = '{'0123456789abcdef' * 2}'",
+    "cell.ipynb": json.dumps({"source": ['{"username": "bob", "key": "bobs-key-9876"}']}),
+    "wandb.py": f"os.environ.setdefault('WANDB_API_KEY', '{'0a1b2c3d' * 5}')",
+    "boto.py": f"aws_secret_access_key = '{'wJalr/+K7M' * 4}'",
 }
 HARMLESS = {
     "ca.pem": "-----BEGIN CERTIFICATE-----\nMIID",
@@ -162,6 +166,7 @@ HARMLESS = {
     "token.md": "the key: use KGAT_... or hf_...",
     "tokenizer.json": '{"key": "value", "username": "name"}',
     "id_rsa.pub": "ssh-rsa AAAA",
+    "keys.py": "API_KEY = os.environ['WANDB_API_KEY'], secret_access_key",
 }
 
 

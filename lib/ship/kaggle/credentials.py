@@ -49,7 +49,9 @@ SECRET_CONTENTS = (
     (rb"key[\"']?\s*[:=]\s*[\"'][0-9a-f]{32}[\"']", "a Kaggle key"),
     (rb"\"username\"\s*:\s*\"[^\"]+\"\s*,\s*\"key\"\s*:\s*\"[^\"]{8,}\"", "a Kaggle key"),
     (rb"\"key\"\s*:\s*\"[^\"]{8,}\"\s*,\s*\"username\"\s*:\s*\"[^\"]+\"", "a Kaggle key"),
-    (rb"KAGGLE_(?:KEY|API_TOKEN)[\"']?\s*[=:]\s*[\"']?\w{32}", "a Kaggle key"),
+    (rb"KAGGLE_(?:KEY|API_TOKEN)[\"'\])\s]*[=:,]\s*[\"']?\w{32}", "a Kaggle key"),
+    (rb"API_KEY[\"'\])\s]*[=:,]\s*[\"']?[0-9a-f]{32}", "an API key"),
+    (rb"(?:secret_access_key|SECRET_ACCESS_KEY)[\"'\])\s]*[=:,]\s*[\"']?[\w/+]{40}", "an AWS key"),
     (rb"refresh_token[\"']\s*:\s*[\"'][^\"'\s]{8,}[\"']", "an OAuth token"),
     (rb"client_secret[\"']\s*:\s*[\"'][^\"'\s]{8,}[\"']", "an OAuth secret"),
     (rb"ya29\.[\w-]{20,}", "an OAuth token"),
@@ -306,4 +308,5 @@ def secret_in(name: str, file: Path) -> str:
         if b"\0" in head and not head.startswith(UTF16):
             return ""
         text = (head + opened.read(LOOKED_INTO - len(head))).replace(b"\0", b"")
+    text = text.replace(b'\\"', b'"')  # as a notebook has the quotes of its cells
     return next((what for known, what in SECRET_CONTENTS if re.search(known, text)), "")
