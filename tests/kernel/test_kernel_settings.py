@@ -33,6 +33,14 @@ def test_the_recipe_depends_on_where_it_runs(monkeypatch):
     assert config("--data", "somewhere").time_limit == kernel.KAGGLE_MINUTES
 
 
+@pytest.mark.parametrize("words", [["--run", "output"], ["--sample", "a.csv"], ["--all"]])
+def test_an_option_of_predict_alone_trains_nothing(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        kernel.read_arguments(words)
+    assert ended.value.code == 2
+    assert f"{words[0]} belongs to --predict" in capsys.readouterr().err
+
+
 def test_names_are_read_in_any_case():
     assert config("--backbone", "EFFICIENTNETV2s").backbone == "EfficientNetV2S"
     assert config("--recipe", "Reference").recipe == "reference"

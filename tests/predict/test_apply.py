@@ -146,6 +146,7 @@ def test_what_is_no_run_or_not_as_it_was_is_named(competition, trained, tmp_path
         return capsys.readouterr().err
 
     assert "model.json" in refused(tmp_path)
+    assert "give its folder" in refused(trained / "metrics.json")
     copy = tmp_path / "copy"
     shutil.copytree(trained, copy)
     model = json.loads((copy / "model.json").read_text())
@@ -165,6 +166,21 @@ def test_what_is_no_run_or_not_as_it_was_is_named(competition, trained, tmp_path
     assert "no such folder" in (
         predict(tmp_path / "none", copy, tmp_path / "out") and capsys.readouterr().err
     )
+
+
+def test_predictions_replace_no_run_and_leave_no_submission_of_other_photos(
+    competition, trained, tmp_path, capsys
+):
+    photos, sample = competition / "test_upload", competition / "sample-submission.csv"
+    shutil.copytree(trained, tmp_path / "run")
+    assert predict(photos, trained, tmp_path / "run", "--sample", sample) == 1
+    assert "--output" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "predictions.csv").exists()
+    submission = tmp_path / "out" / "submission.csv"
+    assert predict(photos, trained, tmp_path / "out", "--sample", sample) == 0
+    assert submission.exists()
+    assert predict(sorted(photos.iterdir())[0], trained, tmp_path / "out") == 0
+    assert not submission.exists()
 
 
 def test_a_photo_of_two_classes_alone_has_no_third(tmp_path):

@@ -29,6 +29,9 @@ class Parser(argparse.ArgumentParser):
             likely = did_you_mean(unknown[0].partition("=")[0], known)
             likely = likely or "; --help lists all options"
             self.error(f"unrecognized arguments: {' '.join(unknown)}{likely}")
+        for option in ("run", "sample", "all"):
+            if getattr(found, option, None) and not found.predict:
+                self.error(f"--{option} belongs to --predict PHOTOS, which is not given")
         return found
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from kernelkit.core.boundary import doing
-from kernelkit.core.contract import MODEL_FILE
+from kernelkit.core.contract import METRICS_FILE, MODEL_FILE
 from kernelkit.core.files import numbered, scratch_folder, write_atomically
 from kernelkit.core.problem import Problem
 from kernelkit.core.tables import read_csv, write_table
@@ -21,7 +21,7 @@ from kernelkit.predict.members import SavedModel, read_model
 from kernelkit.report.sheets import Photo, Thumbnails
 from kernelkit.report.writing import template
 
-PAGE = "predictions.html"
+PAGE, SUBMISSION = "predictions.html", "submission.csv"
 SIDE = 6  # photos of a class that are shown as the surest, and as the least sure
 CLASSES = 60  # of which photos are shown, the most frequent ones
 
@@ -37,6 +37,8 @@ def apply_run(options, config_class: type, augment: Callable) -> None:
     model = read_model(run)
     configs = {m.name: settings_of(m, config_class) for m in model.members}
     output = options.output or next(p for p in numbered(Path("predictions")) if not p.exists())
+    if any((output / name).exists() for name in (METRICS_FILE, MODEL_FILE)):
+        raise Problem(f"{output} holds a run, which stays as it is: give another --output.")
     scratch = scratch_folder("car-classification-predict", output)
     doing("reading the photos")
     photos = with_reasons(find_photos(options.predict, scratch))
@@ -48,10 +50,12 @@ def apply_run(options, config_class: type, augment: Callable) -> None:
         )
     probabilities = predict_model(model, run, readable, configs, augment)
     table = prediction_table(photos, probabilities, model.classes, options.all)
+    if (output / "predictions.csv").exists():  # of other photos, as its submission is
+        (output / SUBMISSION).unlink(missing_ok=True)
     write_table(table, output / "predictions.csv")
     if options.sample:
         submission = submission_of(options.sample, photos, probabilities, model)
-        write_table(submission, output / "submission.csv")
+        write_table(submission, output / SUBMISSION)
     title = f"Predictions of {model.competition}"
     write_predictions_page(table, photos, title, output)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -61,6 +65,8 @@ def apply_run(options, config_class: type, augment: Callable) -> None:
 
 def find_run(place: Path) -> Path:
     """Return the folder of the one run in a folder: itself, or as a Kaggle Model has it below."""
+    if place.is_file():
+        raise Problem(f"--run {place} is a file of a run, or another one: give its folder.")
     found = [] if (place / MODEL_FILE).is_file() else list(find_in_outputs(place, MODEL_FILE))
     return found[0].parent if len(found) == 1 else place
 
