@@ -256,12 +256,15 @@ class Ledger:
         empty = Run(run.name).row()
         self.append(run.name, **{k: v for k, v in run.row().items() if k in row or v != empty[k]})
 
-    def best(self, competition: str, excluding: str = "") -> float | None:
-        """Return the best public score in a competition of all runs but `excluding`, or None."""
+    def best(self, competition: str, beside: Run | None = None) -> float | None:
+        """Return the best public score in a competition of all runs but `beside`, or None.
+
+        What `beside` counts as better is: the metric of a run before it may have been corrected.
+        """
+        beside = beside or Run("")
         runs = [r for r in self.runs() if r.competition in ("", competition)]
-        scored = [r for r in runs if r.name != excluding and r.public_score is not None]
-        best = max(scored, key=lambda run: run.merit(run.public_score), default=None)
-        return best.public_score if best else None
+        scored = [r for r in runs if r.name != beside.name and r.public_score is not None]
+        return max((run.public_score for run in scored), key=beside.merit, default=None)
 
 
 @dataclass

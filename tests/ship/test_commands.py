@@ -465,6 +465,7 @@ def test_all_runs_are_a_page(two):
     folder = two.project / "runs"
     (folder / "car-classification-v2" / "report.html").write_text("<p>report</p>")
     assert two.ship("runs", "--html").out.splitlines()[-1] == str(folder / "runs.html")
+    assert json.loads(two.ship("runs", "--html", "--json").out)["page"] == str(folder / "runs.html")
     page = (folder / "runs.html").read_text(encoding="utf-8")
     first, second = sorted(re.findall(r"<tr><th scope=.row.>.*", page))
     assert "car-classification-v1" in first
@@ -514,6 +515,15 @@ def test_the_newest_run_is_the_newest_version_also_where_an_older_one_is_adopted
         assert "the settings of car-classification-v1 are not those of --set but shift=0" in (
             outcome.sentence
         )
+
+
+def test_a_known_version_that_is_adopted_keeps_its_time(world):
+    assert world.ship("bundle").status == world.ship("push").status == 0
+    [run] = world.runs
+    ledger = Ledger(world.project / "runs" / "ledger.jsonl")
+    ledger.append(run.name, time="2026-01-02 03:04:05")
+    assert world.ship("adopt", "1").status == 0
+    assert [run.time for run in world.runs] == ["2026-01-02 03:04:05"]
 
 
 @pytest.mark.parametrize("command", [("--adopt", "1"), ("push", "--adopt", "1")])

@@ -61,9 +61,17 @@ def test_best_leaves_a_run_out(ledger):
     ledger.append("a-v1", public_score=0.9)
     ledger.append("a-v2", public_score=0.8)
     assert ledger.best("cars") == 0.9
-    assert ledger.best("cars", excluding="a-v1") == 0.8
+    assert ledger.best("cars", Run("a-v1")) == 0.8
     ledger.append("b-v1", public_score=0.95, competition="dogs")
     assert (ledger.best("cars"), ledger.best("dogs")) == (0.9, 0.95)
+
+
+def test_the_newest_run_says_which_scores_are_better(ledger):
+    """The metric of a block may be corrected."""
+    for number, (score, greater) in enumerate([(0.9, True), (0.5, True), (0.7, False)]):
+        ledger.append(f"a-v{number}", public_score=score, greater_is_better=greater)
+    assert [run.public_score for run in sorted_runs(ledger.runs())] == [0.5, 0.7, 0.9]
+    assert ledger.best("cars", Run("a-v3", greater_is_better=False)) == 0.5
 
 
 def test_runs_are_sorted_by_score(ledger, tmp_path):

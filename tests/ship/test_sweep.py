@@ -73,6 +73,8 @@ def test_four_settings_become_a_table(world):
     assert "0.7500  0.6500..0.8500  +0.0000   1.000" in table[2]
     assert "0.9000  0.8000..1.0000  +0.1500   0.031" in table[3]
     assert sum("0.88889" in line for line in table) == 1
+    world.ship("sweep", "limit=2,1", "skill=36,30", "--submit", "best")  # two are equally good
+    assert [run.submission.ref for run in world.runs].count(0) == 3
     before = len(world.calls("SaveKernel"))
     assert before == 4  # none was pushed while the sessions were taken
     again = world.ship("sweep", *GRID, "--json")

@@ -189,9 +189,13 @@ def rows_of(context: Context, runs: list[Run]) -> list[dict[str, Any]]:
 
 
 def sorted_runs(runs: list[Run]) -> list[Run]:
-    """Return runs by public score, best first; those without one follow, newest first."""
+    """Return runs by public score, best first; those without one follow, newest first.
+
+    What the newest with a score counts as better is: a metric may have been corrected since.
+    """
     newest_first = list(reversed(runs))
-    return sorted(newest_first, key=lambda run: -run.merit(run.public_score))
+    judge = next((run for run in newest_first if run.public_score is not None), Run(""))
+    return sorted(newest_first, key=lambda run: -judge.merit(run.public_score))
 
 
 def table(rows: list[dict[str, Any]], columns: tuple[str, ...] = tuple(FORMS)) -> str:
@@ -271,6 +275,7 @@ def run_runs(context: Context, arguments: argparse.Namespace) -> None:
         page = context.project.runs / "runs.html"
         rows = [row for runs in groups.values() for row in _rows_of_page(context, runs)]
         write_overview(rows, page)
+        emit_json(page=str(page))
         return say(str(page), result=True)
     tables = {
         competition: rows_of(context, runs if named else sorted_runs(runs))

@@ -133,7 +133,8 @@ def _hand_in(context: Context, cells: list[Cell], which: str) -> tuple[bool, dic
     Returns whether all was submitted that was asked for, and why a run was not, by its name.
     """
     runs = [run for cell in cells if (run := cell.run(context)) and run.files and not run.useless]
-    runs.sort(key=lambda run: run.merit(run.score), reverse=True)
+    # Of equally good ones, that which is submitted already is the best.
+    runs.sort(key=lambda run: (run.merit(run.score), run.submission.ref > 0), reverse=True)
     turns = [(run, True) for run in runs]
     if which == "all":  # one that waits long for its score does not keep the others back
         turns = [(run, False) for run in runs] + turns

@@ -94,7 +94,8 @@ def note(
             f"into {KERNEL_METADATA}, or each push makes another kernel."
         )
     run.kernel, run.version, run.status = kernel, version, status
-    run.name, run.time = _name_of(context, kernel, version), time.strftime("%Y-%m-%d %H:%M:%S")
+    run.name = _name_of(context, kernel, version)
+    run.time = run.time or time.strftime("%Y-%m-%d %H:%M:%S")  # one that is known keeps its own
     run.verified["pushed"] = verified
     context.ledger.keep(run)
     staged = context.project.runs / "staged" / "kernel" / context.project.code.name
