@@ -32,6 +32,13 @@ def test_local_packages_and_debris_are_left_out(lib):
     assert not_sent(lib) == ["notes"]
 
 
+def test_a_link_to_a_folder_is_named(lib):
+    (lib / "photos" / "deep" / "shared").symlink_to(lib / "notes")
+    (lib / "linked").symlink_to(lib / "photos")
+    assert set(code_files(lib)) > SENT
+    assert not_sent(lib) == ["notes", "linked/deep/shared", "photos/deep/shared"]
+
+
 def test_a_copy_for_a_run_elsewhere_has_the_data_too(lib, tmp_path):
     (lib / "weights" / "tiny.h5.part").write_text("x")
     copy_files(all_files(lib), tmp_path / "copy")

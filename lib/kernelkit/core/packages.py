@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,9 @@ def code_files(lib: Path) -> dict[str, Path]:
                     file = Path(place, name)
                     if file.is_file() and not (is_hidden(name) or name.endswith(BACKUPS)):
                         files[f"{below}/{name}"] = file
+    for name in files:
+        if re.search("[\ud800-\udfff]", name):  # bytes of another encoding
+            raise Problem(f"the name of {name!r} in {lib} is not in UTF-8: rename it.")
     if not files:
         raise Problem(f"there is no package in {lib}: run ship in a clone of the repository.")
     manifest = lib / MANIFEST

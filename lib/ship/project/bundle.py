@@ -43,7 +43,8 @@ def bundle(context: Context, weights: list[str], **options: bool) -> None:
     """
     one = Bundle.of_lib(context, weights)
     if others := not_sent(context.project.lib):
-        say(f"not sent, because it is no package: {', '.join(others)} in {context.project.lib}")
+        named = ", ".join(others)
+        say(f"not sent, because it is no package or a link: {named} in {context.project.lib}")
     if not context.dry_run:
         return one.bring_up_to_date(**options)
     refuse_secrets_in(one.files, context.remote.secrets)

@@ -54,10 +54,19 @@ def all_files(lib: Path) -> dict[str, Path]:
 
 
 def not_sent(lib: Path) -> list[str]:
-    """Return the names in `lib` that are neither a package nor known."""
+    """Return what of `lib` is neither a package nor known, and the links to folders in packages."""
     known = (*DATA_FOLDERS, *(path.name for path in lib.glob("*.egg-info")))
     others = [path for path in folders_of(lib) if not (is_package(path) or is_hidden(path.name))]
-    return [path.name for path in others if path.name not in known]
+    places = {
+        Path(place)
+        for name in code_files(lib)
+        if name != MANIFEST
+        for place in (lib / name).parents
+    }
+    inside = [path for place in places if lib in place.parents for path in place.iterdir()]
+    links = [path for path in inside if path.is_symlink() and path.is_dir()]
+    links = sorted(path.relative_to(lib).as_posix() for path in links if not is_hidden(path.name))
+    return [path.name for path in others if path.name not in known] + links
 
 
 def copy_files(files: Mapping[str, Path], target: Path) -> None:
