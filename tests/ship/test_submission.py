@@ -58,6 +58,17 @@ def test_a_bad_one_is_named(tmp_path, sample, text, sentence):
     assert sentence in problem_of(tmp_path, sample, text)
 
 
+@pytest.mark.parametrize("head", [b"PK\3\4", b"\x1f\x8b\x08\0"])
+def test_a_packed_one_is_to_be_unpacked(tmp_path, sample, head):
+    (tmp_path / "submission.csv").write_bytes(head + bytes(40))
+    with pytest.raises(Unscorable, match="unpack"):
+        check(tmp_path / "submission.csv", sample, set())
+
+
+def test_a_sample_that_may_have_changed_at_kaggle_is_named(tmp_path, sample):
+    assert str(sample) in problem_of(tmp_path, sample, "Id,Category\n3.jpg,0\n1.jpg,1\n")
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

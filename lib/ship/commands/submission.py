@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MOST_LISTED = 20_000  # names of a competition's files that are listed to find one
+PACKED = (b"PK\3", b"\x1f\x8b")  # the beginnings of zip and gzip files
 # The beginnings of files of Excel and PowerShell, which Kaggle takes for a part of a name.
 MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -52,7 +53,7 @@ def check(
     """
     expected = _read(sample)
     try:
-        fault = next(_faults(path, expected, classes, form, varied), "")
+        fault = next(_faults(path, sample, expected, classes, form, varied), "")
     except Problem as problem:
         raise Unscorable(str(problem)) from None
     if fault:
@@ -60,11 +61,19 @@ def check(
 
 
 def _faults(
-    path: Path, expected: "pd.DataFrame", classes: set[str], form: str, varied: bool
+    path: Path,
+    sample: Path,
+    expected: "pd.DataFrame",
+    classes: set[str],
+    form: str,
+    varied: bool,
 ) -> Iterator[str]:
     """Yield what is wrong with a submission; what follows the first fault may make no sense."""
     with path.open("rb") as file:
-        if file.read(3).startswith(MARKS):
+        head = file.read(3)
+        if head.startswith(PACKED):
+            yield "is a packed file (unpack it, and submit the table)"
+        if head.startswith(MARKS):
             yield (
                 "begins with a byte-order mark, which becomes part of the first column's name "
                 '(write it with encoding="utf-8")'
@@ -78,7 +87,8 @@ def _faults(
     blank = table.map(str.strip).eq("").any(axis=1)
     if blank.any():
         yield f"line {blank.argmax() + 2} has a blank value"
-    yield from _faults_of_ids(table[header[0]].tolist(), expected[header[0]].tolist())
+    for fault in _faults_of_ids(table[header[0]].tolist(), expected[header[0]].tolist()):
+        yield f"{fault}; the sample is {sample}, and without that file Kaggle's is fetched anew"
     values = table[header[1:]]
     if form in ("probability", "probabilities"):
         import pandas as pd
