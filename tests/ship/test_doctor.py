@@ -9,7 +9,7 @@ from kernelkit.core.boundary import Boundary
 from ship.commands.doctor import computed_hours, findings
 from ship.context import Context
 from ship.project.project import Project
-from shipping import make_project
+from shipping import COMPETITION, make_project
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +173,36 @@ def test_a_kernel_that_does_not_compile(world):
     assert "FAIL  kernel            kernel.py does not compile: line" in outcome.out
 
 
+def test_files_of_an_editor_on_windows(world):
+    pushed = world.ship("push", "--dry-run").out
+    for name in ("kernel.py", "kernel-metadata.json", "dataset-metadata.json"):
+        path = world.project / name
+        path.write_text("\ufeff" + path.read_text(), encoding="utf-8", newline="\r\n")
+    assert world.ship("doctor").status == 0
+    assert world.ship("push", "--dry-run").out == pushed
+
+
+def test_a_file_of_the_lib_that_does_not_compile(world):
+    (world.project / "lib" / "photos" / "more.py").write_text("X = 1\ndef (\n")
+    text = failed(world, "kernel")
+    assert "lib/photos/more.py" in text
+    assert "line 2" in text
+
+
+def test_a_name_in_the_lib_that_no_encoding_has(world):
+    file = world.project / "lib" / "photos" / "caf\udce9.py"
+    file.touch()
+    outcome = world.ship("bundle")
+    assert "unexpected" not in outcome.sentence
+    assert "caf\\udce9.py" in outcome.sentence
+
+
+def test_a_competition_that_is_closed(world):
+    closed = {"submissionsDisabled": True}
+    world.kaggle.faults.add("GetCompetition", "merge", fields=closed)
+    assert "takes no submissions" in marked(world, "warn", "submissions")
+
+
 def test_a_kernel_without_its_block_of_overrides(world):
     kernel = world.project / "kernel.py"
     kernel.write_text(kernel.read_text().replace("# --- end of overrides ---", ""))
@@ -207,6 +237,14 @@ def test_a_competition_that_is_not_there_or_not_accepted(world):
     assert "there is no competition" in failed(world, "competition")
     world.kaggle.faults.add("ListDataFiles", "body", body={"files": [{"name": "cars.csv"}]})
     assert "has no train.csv but cars.csv" in failed(world, "competition")
+
+
+@pytest.mark.parametrize("command", ["push", "sweep shift=0,1", "init"])
+def test_without_the_rules_nothing_is_sent(world, command):
+    assert world.ship("bundle").status == 0
+    world.kaggle.faults.add("ListDataFiles", "status", code=403, message="You must accept them")
+    assert f"competitions/{COMPETITION}/rules" in world.ship(*command.split()).sentence
+    assert world.kaggle.counts["kernel_versions"] == 0
 
 
 def test_the_gpu_time_that_is_left(world):

@@ -21,7 +21,7 @@ from ship.kaggle.credentials import Credentials, secret_in
 from ship.ledger import rehearsing
 from ship.output import emit_json, say
 from ship.project.bundle import remote_version
-from ship.project.contents import upload_files
+from ship.project.contents import code_files, upload_files
 from ship.project.offline import (
     NotShown,
     listed_files,
@@ -100,6 +100,19 @@ def _only_informing() -> Iterator[None]:
         raise
 
 
+def listed_data(
+    context: Context, competition: str, most: int | None = None
+) -> list[tuple[str, int]]:
+    """Return names and sizes of a competition's files; Fault where its rules are not accepted."""
+    try:
+        return context.remote.data_files(competition, most)
+    except Refused as refusal:
+        if refusal.status != 403:
+            raise
+        page = f"https://www.kaggle.com/competitions/{competition}/rules"
+        raise Fault(f"accept the rules of {competition} at {page} ({refusal})") from None
+
+
 def computed_hours(minutes: list[float | None]) -> str:
     """Return the GPU hours of runs of so many minutes; "" where the kernel does not tell them."""
     if not minutes or None in minutes:
@@ -132,9 +145,14 @@ def _dataset_metadata(context: Context, settings: Settings) -> str:
 
 
 def _kernel(context: Context, settings: Settings) -> str:
-    if error := syntax_error(context.project.script(settings, "doctor")):
-        raise Problem(f"{context.project.code.name} does not compile: {error}")
-    return f"{context.project.code.name} compiles"
+    project = context.project
+    texts: dict[str, str | bytes] = {project.code.name: project.script(settings, "doctor")}
+    files = code_files(project.lib)
+    texts |= {f"lib/{name}": files[name].read_bytes() for name in files if name.endswith(".py")}
+    for name, text in texts.items():
+        if error := syntax_error(text):
+            raise Problem(f"{name} does not compile: {error}")
+    return f"{project.code.name} and the packages of lib/ compile"
 
 
 def _settings(context: Context, settings: Settings) -> str:
@@ -196,22 +214,18 @@ def _owner(context: Context, settings: Settings) -> str:
 def _competition(context: Context, settings: Settings) -> str:
     """Check that the competition's rules are accepted and its files are there."""
     competition = context.project.competition
-    page = f"https://www.kaggle.com/competitions/{competition}"
     try:
-        files = [name for name, _ in context.remote.data_files(competition)]
+        files = [name for name, _ in listed_data(context, competition)]
     except Refused as refusal:
-        cures = {
-            403: f"accept the rules of {competition} at {page}/rules ({refusal})",
-            404: f"there is no competition {competition}: correct {KERNEL_METADATA}",
-        }
-        if refusal.status not in cures:
+        if refusal.status != 404:
             raise
-        raise Fault(cures[refusal.status]) from None
+        raise Fault(f"there is no competition {competition}: correct {KERNEL_METADATA}") from None
     tables = read_block(context.project.code).tables
     missing = [name for name in tables if not {name, f"{name}.zip"} & set(files)]
     if missing:
         raise Fault(
-            f"{competition} has no {missing[0]} but {', '.join(files[:5])}: see {page}/data"
+            f"{competition} has no {missing[0]} but {', '.join(files[:5])}: see "
+            f"https://www.kaggle.com/competitions/{competition}/data"
         )
     return f"{competition}: rules accepted, {len(files)} files"
 
@@ -256,6 +270,11 @@ def _gpu_quota(context: Context, settings: Settings) -> str:
 
 
 def _submissions(context: Context, settings: Settings) -> str:
+    competition = context.project.competition
+    with _only_informing():
+        closed = context.remote.competition(competition).get("submissionsDisabled")
+    if closed:
+        raise Concern(f"{competition} takes no submissions any more: a run would get no score")
     left = submissions_left(context)
     if not left:
         raise Concern("no submissions are left today: the score has to wait until tomorrow (UTC)")
@@ -286,7 +305,7 @@ CHECKS = LOCAL | AT_KAGGLE
 BEFORE_BUNDLE = ("credentials", "dataset-metadata", "settings", "weights", "wheels")
 BEFORE_BUNDLE += ("secrets", "disk")
 BEFORE_PUSH = ("credentials", "kernel-metadata", "kernel", "settings", "secrets")
-BEFORE_PUSH += ("models", "gpu-quota")
+BEFORE_PUSH += ("competition", "models", "gpu-quota")
 FORCIBLE = ("kernel-metadata", "dataset-metadata", "secrets", "disk", "competition", "models")
 """The checks that raise Fault: a shipment can go on without what they look for."""
 

@@ -12,6 +12,7 @@ from ImageDataAugmentor.files import is_photo, lies_in_clutter
 from kernelkit.core.files import write_atomically
 from kernelkit.core.problem import Problem
 from ship.command_line import option, parse_settings, switch
+from ship.commands.doctor import listed_data
 from ship.commands.submission import MOST_LISTED, download_table
 from ship.context import Context
 from ship.kaggle.client_process import CredentialsRefused, Refused, Unavailable
@@ -35,7 +36,7 @@ class Files:
         from kernelkit.data.find import holds_tables, only_zip  # imports pandas
 
         self.context, self.slug = context, slug
-        listed = context.remote.data_files(slug, MOST_LISTED + 1)
+        listed = listed_data(context, slug, MOST_LISTED + 1)
         self.complete = len(listed) <= MOST_LISTED
         self.sizes = {
             name: size for name, size in listed if stays_inside(name) and not lies_in_clutter(name)

@@ -81,7 +81,11 @@ SCHEMAS: dict[str, dict[str, type[BaseModel]]] = {
         "GetSubmissionLimits": _object(
             numToday=StrictInt, numTotal=StrictInt, numAllowedNow=StrictInt
         ),
-        "GetCompetition": _object(evaluationMetric=str, isKernelsSubmissionsOnly=StrictBool),
+        "GetCompetition": _object(
+            evaluationMetric=str,
+            isKernelsSubmissionsOnly=StrictBool,
+            submissionsDisabled=StrictBool,
+        ),
         "ListDataFiles": _object(files=list[_DATA_FILE], nextPageToken=str),
     },
 }

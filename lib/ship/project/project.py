@@ -70,7 +70,7 @@ class Project:
 
     def _read(self, name: str) -> dict[str, Any]:
         try:
-            values = loads((self.root / name).read_text(encoding="utf-8"))
+            values = loads((self.root / name).read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise Problem(f"{name} is missing in {self.root}.") from None
         except (OSError, ValueError) as error:
@@ -130,7 +130,7 @@ class Project:
     def script(self, settings: Mapping[str, str], mark: str) -> str:
         """Return the kernel's text with settings and a mark; Problem without the block for them."""
         try:
-            text = self.code.read_text(encoding="utf-8")
+            text = self.code.read_text(encoding="utf-8-sig")
         except (OSError, ValueError) as error:
             raise Problem(f"{self.code.name} can't be read: {error}.") from None
         return with_overrides(self.code.name, text, settings, mark)
@@ -138,7 +138,7 @@ class Project:
     def settings(self) -> list[Setting]:
         """Return the settings that the kernel declares, [] where it can't be read."""
         try:
-            return declared_settings(self.code.read_text(encoding="utf-8"))
+            return declared_settings(self.code.read_text(encoding="utf-8-sig"))
         except (Problem, OSError, ValueError):
             return []
 

@@ -88,12 +88,13 @@ def declared_settings(text: str) -> list[Setting]:
 
 def read_block(script: Path) -> Layout:
     """Return the block of a kernel; Problem unless it is a plain `Layout(name=value, ...)`."""
-    node = _assignment(script.read_text(encoding="utf-8"), COMPETITION)
+    text = script.read_text(encoding="utf-8-sig")
+    node = _assignment(text, COMPETITION)
     try:
         fields = {part.arg: ast.literal_eval(part.value) for part in node.value.keywords}
         return Layout(**fields)
     except (AttributeError, ValueError, TypeError) as error:
-        reason = error if node else "there is none"
+        reason = error if node else syntax_error(text) or "there is none"
         raise Problem(
             f"{script.name}'s block {COMPETITION} can't be read ({reason}): write "
             f"{COMPETITION} = Layout(name=value, ...)."
@@ -102,7 +103,7 @@ def read_block(script: Path) -> Layout:
 
 def with_block(script: Path, layout: Layout) -> str:
     """Return a kernel's text with another block; Problem where it has none."""
-    text = script.read_text(encoding="utf-8")
+    text = script.read_text(encoding="utf-8-sig")
     node = _assignment(text, COMPETITION)
     if node is None:
         raise Problem(f"{script.name} has no block `{COMPETITION} = Layout(...)` to replace.")
@@ -110,12 +111,14 @@ def with_block(script: Path, layout: Layout) -> str:
     return "".join([*lines[: node.lineno - 1], layout.block(), "\n", *lines[node.end_lineno :]])
 
 
-def syntax_error(text: str) -> str:
+def syntax_error(text: str | bytes) -> str:
     """Return why a script does not compile, "" when it does."""
     try:
         ast.parse(text)
     except SyntaxError as error:
         return f"line {error.lineno}: {error.msg}"
+    except ValueError as error:  # a zero byte
+        return str(error)
     return ""
 
 
