@@ -47,6 +47,13 @@ def test_the_list_is_empty_at_first(complete):
     complete.arrives_once()
 
 
+@pytest.mark.parametrize("content", [None, ""])
+def test_a_complete_run_without_a_submission_names_how_to_run_it_again(complete, content):
+    submission = output_of(complete) / "submission.csv"
+    submission.unlink() if content is None else submission.write_text(content)
+    assert "`ship push --again`" in complete.ship("fetch").sentence
+
+
 def test_the_list_stays_empty(complete):
     complete.kaggle.faults.add("ListKernelSessionOutput", "body", times=999, body={"log": "[]"})
     outcome = complete.ship()

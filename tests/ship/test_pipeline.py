@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from kernelkit.core.boundary import Boundary
 from ship.context import Context, ShownConfig
 from ship.project.project import Project
-from shipping import COMPETITION, ONCE, SCORE, SENT, until
+from shipping import COMPETITION, ONCE, SCORE, SENT, open_world, until
 
 KERNEL = "alice/car-classification"
 
@@ -218,7 +219,25 @@ def test_a_bad_submission_is_not_sent(world):
     outcome = world.ship("--set", "label=1")
     assert outcome.status == 1
     assert "has the label '1' in every row: nothing was submitted." in outcome.sentence
+    assert "`ship submit FILE`" in outcome.sentence
     assert not world.calls("StartSubmissionUpload", "CreateSubmission")
+
+
+def test_a_submission_that_is_not_there_any_more(world):
+    world.go_to_the_submission()
+    shutil.rmtree(world.project / "runs" / "car-classification-v1")
+    assert "`ship fetch car-classification-v1`" in world.ship("submit").sentence
+
+
+def test_a_submission_that_is_no_longer_taken_today(tmp_path):
+    with open_world(tmp_path, daily_submissions=0) as world:
+        assert "`ship submit car-classification-v1`" in world.ship().sentence
+
+
+def test_an_edited_kernel_that_does_not_compile_is_named(world):
+    world.go_to_the_submission()
+    (world.project / "kernel.py").write_text("X = 1\ndef (\n")
+    assert "line 2" in world.ship("submit").sentence
 
 
 def test_a_code_competition_gets_the_kernels_version(world):

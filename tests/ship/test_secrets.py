@@ -332,7 +332,8 @@ def test_a_client_that_breaks(world):
     broken.write_text("import os\nraise RuntimeError(os.environ['KAGGLE_KEY'])\n")
     path = f"{world.environment['PYTHONPATH']}:{broken.parent.parent}"
     outcome = world.ship("bundle", PYTHONPATH=path)
-    assert outcome.sentence == "the kaggle client can't handle your user name: [secret]"
+    said = "the kaggle client can't handle your user name: [secret] (`pip install --upgrade kaggle`"
+    assert outcome.sentence.startswith(said)
     broken.write_text("import os, sys\nsys.stderr.write(os.environ['KAGGLE_KEY'])\nos._exit(3)\n")
     outcome = world.ship("bundle", PYTHONPATH=path)
     assert "the kaggle client ended without an answer ([secret])" in outcome.sentence

@@ -59,7 +59,10 @@ def fetch(context: Context, run: Run, again: bool = False) -> Path:
     if wrong := _no_table(folder / SUBMISSION):
         run.files = {}
         context.ledger.keep(run)
-        raise Problem(f"{folder / SUBMISSION} {wrong}: the next `ship` fetches the output anew.")
+        raise Problem(
+            f"{folder / SUBMISSION} {wrong}: the next `ship` fetches the output anew. If the run "
+            f"wrote it so, correct the kernel, or `{context.again}` runs the same once more."
+        )
     _note_fetched(context, run, folder, {log_file.name, *files})
     return folder
 
@@ -143,7 +146,8 @@ def _complete_list(context: Context, run: Run) -> tuple[dict[str, str], list[dic
     if not context.ask_until(is_complete, context.timeouts.prove, lagging):
         raise Problem(
             f"Kaggle lists {len(files)} output files of {run.name} and no {SUBMISSION}: see "
-            f"{run.page}; the same command asks again, `ship fetch --pattern '*'` takes them."
+            f"{run.page}; the same command asks again, `ship fetch --pattern '*'` takes them. If "
+            f"the run wrote none, correct the kernel, or `{context.again}` runs it once more."
         )
     return files, log
 

@@ -144,7 +144,7 @@ def _check(context: Context, run: Run, path: Path, varied: bool) -> None:
     if not path.is_file():
         raise Unscorable(
             f"the output of {run.name} has no {path.name}: its log in {path.parent} shows why."
-            if run.files
+            if run.files and path.name not in run.files
             else f"there is no {path}: `ship fetch {run.name}` fetches the run's output."
         )
     if run.version and "fetched" not in run.verified:  # a kernel made anew counts from 1 again
@@ -153,11 +153,16 @@ def _check(context: Context, run: Run, path: Path, varied: bool) -> None:
         )
     try:
         check_for(context, path, varied)
-    except Unscorable:
+    except Unscorable as problem:
+        if not run.version:
+            raise
         if run.files:  # whatever is wrong with it may be the download's fault
             run.files = {}
             context.ledger.keep(run)
-        raise
+        raise Unscorable(
+            f"{problem} Correct the kernel or its settings and run `ship` again, or submit a "
+            "corrected copy with `ship submit FILE`."
+        ) from None
 
 
 def _command(run: Run, path: Path, code: bool) -> str:
@@ -237,6 +242,7 @@ def _count(context: Context) -> int:
 
 def _send(context: Context, run: Run, path: Path, code: bool) -> None:
     competition = context.project.competition
+    later = f"`{_command(run, path, code)}` sends the same file once Kaggle takes it."
     count = _count(context)
     refs = [entry.get("ref") for entry in context.remote.submissions(competition)]
 
@@ -255,9 +261,9 @@ def _send(context: Context, run: Run, path: Path, code: bool) -> None:
         try:
             answer = context.remote.call("submit", "the submission", once=True, **fields)
         except Refused as refusal:
-            if code or not takes_kernels_only(context):
-                raise
-            cure = "`ship predict` submits a kernel that predicts with a run's networks."
+            cure = later
+            if not code and takes_kernels_only(context):
+                cure = "`ship predict` submits a kernel that predicts with a run's networks."
             raise Problem(f"{str(refusal).rstrip('.')}: {cure}") from None
         if answer["ref"]:
             return {"ref": answer["ref"]}, "Kaggle's answer"
@@ -266,7 +272,8 @@ def _send(context: Context, run: Run, path: Path, code: bool) -> None:
         found = _probe(context, run.submission)  # a refusal with a reason needs no long proof
         if isinstance(found, Found):
             return found.evidence
-        raise Problem(f"Kaggle did not take the submission: {answer['message']}")
+        refused = answer["message"].rstrip(".")
+        raise Problem(f"Kaggle did not take the submission: {refused}: {later}")
 
     say(f"submitting {path} to {competition}")
     _take(context, run, *_transmission(context, run, path, code).send(begin, hand_in))
@@ -380,7 +387,12 @@ def _report(context: Context, run: Run, score: float) -> None:
     A dry run's score is of other photos than the reference's, or of a network too small to compare.
     """
     name = run.name if run.version else run.submission.file
-    best = context.ledger.best(context.project.competition, excluding=run.name)
+    if run.score is None:  # a run that has measured itself knows which scores are better
+        from kernelkit.core.metrics import metric_named  # imports NumPy
+
+        run.metric = read_block(context.project.code).metric
+        run.greater_is_better = metric_named(run.metric).greater
+    best = context.ledger.best(context.project.competition, run)
     distances = []
     if run.recipe != "dry" and context.project.competition == REFERENCE_COMPETITION:
         distances.append(f"({score - REFERENCE:+.5f} to the reference's {REFERENCE})")
@@ -388,11 +400,6 @@ def _report(context: Context, run: Run, score: float) -> None:
         distances.append(f"({score - best:+.5f} to the best so far {best:.5f})")
     say(" ".join([f"public score of {name}: {score:.5f}", *distances]), result=True)
     run.public_score = score
-    if run.score is None:  # a run that has measured itself knows which scores are better
-        from kernelkit.core.metrics import metric_named  # imports NumPy
-
-        run.metric = read_block(context.project.code).metric
-        run.greater_is_better = metric_named(run.metric).greater
     run.verified["scored"] = f"submission {run.submission.ref} is COMPLETE"
     context.ledger.keep(run)
     if run.version:

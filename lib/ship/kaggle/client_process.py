@@ -385,7 +385,8 @@ class ClientProcess:
                 f"{what}): free some space and run the same command again; it goes on from here."
             )
         if kind == "client":
-            raise Problem(f"the kaggle client can't handle {what}: {message}")
+            cure = "`pip install --upgrade kaggle` where yours is an older one"
+            raise Problem(f"the kaggle client can't handle {what}: {message} ({cure})")
         if kind == "dropped":
             return f"the upload of {message} failed"
         if kind == "http" and status == 401:
