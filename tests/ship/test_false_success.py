@@ -123,7 +123,8 @@ def test_the_submission_is_not_taken_by_the_storage(world, code):
 def test_a_submission_that_is_refused_with_ref_0(world):
     refusal = "Submission not allowed: your team has used its daily submission allowance."
     world.kaggle.faults.add("CreateSubmission", "body", body={"message": refusal, "ref": 0})
-    fails_then_goes_on(world, f"Kaggle did not take the submission: {refusal}")
+    sentence = f"Kaggle did not take the submission: {refusal.rstrip('.')}"
+    fails_then_goes_on(world, f"{sentence}: `ship submit car-classification-v1`")
 
 
 @pytest.mark.parametrize("code", [403, 404])

@@ -83,7 +83,7 @@ def test_each_step_is_a_command(world):
 
 def test_the_dataset_holds_nothing_but_what_it_should(world):
     (world.project / "lib" / "photos" / "inner.py~").write_text("x")
-    assert "no package: notes in" in world.ship("bundle").out
+    assert "not sent, because it is no package or a link: notes in" in world.ship("bundle").out
     [version] = world.kaggle.store.state["datasets"]["alice/car-classification-lib"]["versions"]
     [witness] = {file["name"] for file in version["files"]} - SENT
     assert re.fullmatch(r"weights/contents-[0-9a-f]{12}\.txt", witness)
