@@ -35,8 +35,9 @@ from kernelkit.data.names import (
 
 CALLED = "train|label"  # words in the names of tables of labels
 TRIED = 300  # values of a column that are looked for among the photos
-SPLIT = r"(?:data.?)?(?:split|sub)?.?(?:set|split|phase|usage|partition)|is_(?:train|valid|test)"
-SPLIT = re.compile(SPLIT, re.I)
+SPLIT = re.compile(  # columns that divide photos into sets
+    r"(?:data.?)?(?:split|sub)?.?(?:set|split|phase|usage|partition)|is_(?:train|valid|test)", re.I
+)
 UNNAMED = re.compile(r"Unnamed: \d+|")  # what pandas calls a column without a name, its row numbers
 LABEL_WORDS = ("label", "labels", "category", "category_id", "class", "classname", "class_name")
 LABEL_WORDS += ("target", "species", "breed", "diagnosis", "has_cactus", "invasive")
