@@ -149,4 +149,5 @@ def test_two_members_on_two_folds(data, tmp_path):
         assert kernel.main(list(map(str, words))) == 0
         return pd.read_csv(again / "submission.csv", index_col="Id")
 
-    check_alike(data, output, predict_alone, 1e-5)
+    # Keras' sums of other batches differ in the last bits, which the temperatures enlarge.
+    check_alike(data, output, predict_alone, 1e-4)

@@ -56,8 +56,9 @@ def own_competition(
 ) -> tuple[Path, Layout]:
     """Return a folder that is mounted as a competition of one's own, and the block that reads it.
 
-    Where links lead out of the folder, or it has no sample submission, a copy with hard links to
-    its files is mounted. Raises Problem where the folder's layout is in doubt.
+    Where links lead out of the folder, the solution lies in it, or it has no sample submission, a
+    copy with hard links to its files is mounted, without the solution. Raises Problem where the
+    folder's layout is in doubt.
 
     Args:
         project: a copy, into whose kernel the block is written.
@@ -72,13 +73,17 @@ def own_competition(
     scratch, block = work / "scratch", read_block(project.code)
     with contextlib.redirect_stdout(sys.stderr):  # the kernel says the same in its log
         data = open_competition(data, scratch)
+        listed = {name: Path(path) for name, path in list_files(data).itertuples(index=False)}
+        kept = {name: p for name, p in listed.items() if p.resolve() != solution.resolve()}
+        mounted = work / "competition"
+        if kept != listed or any(path.is_symlink() for path in data.rglob("*")):
+            copy_files(kept, mounted)
+            data = mounted
         layout = layout_of(data, block, scratch, decided)
-        if not layout.sample_csv or any(path.is_symlink() for path in data.rglob("*")):
-            listed = {name: Path(path) for name, path in list_files(data).itertuples(index=False)}
-            data = work / "competition"
-            kept = {n: p for n, p in listed.items() if p.resolve() != solution.resolve()}
-            copy_files(kept, data)
         if not layout.sample_csv:
+            if data != mounted:
+                copy_files(kept, mounted)
+            data = mounted
             truth = _read_solution(solution)
             empty = truth.assign(**dict.fromkeys(truth.columns[1:], ""))
             empty.to_csv(data / SAMPLE, index=False)
