@@ -149,5 +149,5 @@ def test_two_members_on_two_folds(data, tmp_path):
         assert kernel.main(list(map(str, words))) == 0
         return pd.read_csv(again / "submission.csv", index_col="Id")
 
-    # Keras' sums of other batches differ in the last bits, which the temperatures enlarge.
+    # A run keeps photos at its members' largest size: the smaller member's are resized twice.
     check_alike(data, output, predict_alone, 1e-4)
