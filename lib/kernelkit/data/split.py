@@ -12,7 +12,7 @@ from kernelkit.core.problem import Problem
 
 MOST_FOLDS = 20  # the time that stratifying takes grows with the number of folds
 MOST_TRIES = 3
-MANY_CLASSES = 1000
+MANY_CLASSES = 1000  # from which on stratifying groups of several labels takes minutes
 # Photos that validate well enough without some small classes: more are not held out for their sake.
 ENOUGH_HELD = 100
 ENOUGH_OF_CLASS = 2  # photos of a class in the fraction, with which the class must validate
@@ -45,7 +45,7 @@ def split(train: pd.DataFrame, fraction: float, seed: int) -> tuple[pd.DataFrame
                 without_some = _without_small_classes(train, free, rest, held, fraction)
         validated = without_some[1]["label"].nunique() if without_some else 0
         if 0 < validated < MOST_VALIDATED * len(smallest):
-            return without_some  # other folds would not help so many, and take minutes to divide
+            return without_some  # other folds would not help so many
     if found := without_some or too_large:
         return found
     raise Problem(
@@ -136,7 +136,7 @@ def group_folds(labels: np.ndarray, groups: np.ndarray, number: int, seed: int) 
     groups = pd.factorize(groups)[0]
     groups = np.random.default_rng(seed).permutation(groups.max() + 1)[groups]
     splitter, units = StratifiedGroupKFold(number), np.arange(len(labels))
-    if labels.max() >= MANY_CLASSES:  # where that takes minutes, each group has its first label
+    if labels.max() >= MANY_CLASSES:  # each group counts by its first label
         splitter, units = StratifiedKFold(number), np.unique(groups, return_index=True)[1]
     if number > np.bincount(labels[units]).max() or number > groups.max() + 1:
         return []
